@@ -1,0 +1,187 @@
+#!/usr/bin/env python3
+"""BotFactory: one asyncio process with the bots, the web server, the workers and the scheduler.
+
+This file reads arguments, puts the process together, and starts and stops its parts in order. Slow modules are imported inside
+the chosen command, once logging is up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from handlers import FactoryBot
+    from services.core import Core
+    from services.settings import Settings
+
+ROOT = Path(__file__).resolve().parent
+ROLES = ("all", "web", "worker")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's grammar."""
+    top = argparse.ArgumentParser(
+        prog="bot.py", description="BotFactory: a bot for every business, out of its own documents."
+    )
+    top.add_argument("--config", type=Path, default=ROOT / "config.toml", help="another settings file than config.toml")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
+    run = commands.add_parser("run", help="start (this is what happens without a command)")
+    run.add_argument(
+        "--role", choices=ROLES, default="all", help="all (default), web (HTTP only) or worker (answers, sends, reads)"
+    )
+    commands.add_parser("check", help="read the whole configuration, try every key and connection, say what is missing")
+    commands.add_parser("migrate", help="bring the database to the present schema")
+    admin = commands.add_parser("create-admin", help="make an administrator, or make an existing account one")
+    admin.add_argument("--email", required=True)
+    admin.add_argument("--password", help="asked for when it is not given")
+    token = commands.add_parser("token", help="print a new API token of an account")
+    token.add_argument("--email", required=True)
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the chosen command; return the exit status."""
+    options = parser().parse_args(arguments)
+    if arguments is None:
+        from services import bootstrap
+
+        bootstrap.enter(sys.argv)
+    from services import logs
+    from services.settings import SettingsError, read_settings
+
+    try:
+        settings = read_settings(options.config)
+    except SettingsError as error:
+        for line in error.lines:
+            print(f"✗ {line}", file=sys.stderr)
+        return 1
+    logs.set_up(settings.logging.level, settings.logging.format)
+    command = options.command or "run"
+    if command == "run":
+        return asyncio.run(_run(settings, getattr(options, "role", "all")))
+    if command == "check":
+        from services import checks
+
+        return asyncio.run(checks.run(settings))
+    if command == "migrate":
+        return asyncio.run(_migrate(settings))
+    return asyncio.run(_account(settings, command, options))
+
+
+async def _run(settings: Settings, role: str) -> int:
+    from services.crypto import KeyProblem
+    from services.start import StartFailed
+    from services.upkeep import InstanceTaken
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            # A second signal: at once. Everything acknowledged is committed already.
+            os._exit(0)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        async with composed(settings, role) as core:
+            core.tasks.failed.add_done_callback(lambda _: stop.set())
+            await stop.wait()
+            if core.tasks.failed.done() and not core.tasks.failed.cancelled():
+                import structlog
+
+                # A half-dead worker would hold its work for ever; another start takes it up.
+                structlog.get_logger("bot").critical("vital_part_died", exc_info=core.tasks.failed.result())
+                os._exit(1)
+    except (StartFailed, InstanceTaken, KeyProblem) as error:
+        print(f"✗ {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+@contextlib.asynccontextmanager
+async def composed(
+    settings: Settings,
+    role: str = "all",
+    *,
+    pause: Callable[[str], Awaitable[None]] | None = None,
+    announce: bool = True,
+) -> AsyncIterator[Core]:
+    """Put the process together, start its parts in order, and stop them in the opposite order on leaving.
+
+    ``pause`` is awaited at named points of the conveyor. ``announce``: print the panel's address and the first sign-in link.
+    """
+    from services import start
+
+    async with contextlib.AsyncExitStack() as stack:
+        core = await start.foundation(settings, stack, pause=pause)
+        if role in ("all", "web"):
+            from web.app import make_app
+            from web.serve import serve
+
+            await serve(core, make_app(core), stack)
+        if role in ("all", "worker"):
+            await start.workers(core, stack)
+            if settings.secrets.telegram_bot_token is not None:
+                await start.factory(core, _factory_bot, stack)
+            await start.receivers(core, stack)
+        core.ready = True
+        if announce and role in ("all", "web"):
+            await start.announce(core)
+        try:
+            yield core
+        finally:
+            core.ready = False
+
+
+def _factory_bot() -> type[FactoryBot]:
+    """Import the factory bot; aiogram needs seconds, so this runs in a thread."""
+    from handlers import FactoryBot
+
+    return FactoryBot
+
+
+async def _migrate(settings: Settings) -> int:
+    from db import migrate
+    from db.engine import DatabaseUnavailable
+
+    try:
+        before, after = await migrate.upgrade(settings.database_url)
+    except (DatabaseUnavailable, ValueError, OSError) as error:
+        print(f"✗ DATABASE_URL: {error}", file=sys.stderr)
+        return 1
+    print(f"schema {before or 'empty'} → {after}" if before != after else f"schema {after}, nothing to do")
+    return 0
+
+
+async def _account(settings: Settings, command: str, options: argparse.Namespace) -> int:
+    from services import start
+    from services.errors import AppError
+
+    try:
+        if command == "create-admin":
+            password = options.password
+            if password is None:
+                import getpass
+
+                password = getpass.getpass("Password: ")
+            print(await start.create_admin(settings, options.email, password))
+        else:
+            print(await start.new_api_token(settings, options.email))
+    except (start.StartFailed, AppError) as error:
+        print(f"✗ {error.text.render('en') if isinstance(error, AppError) else error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""Declarative base, column types and identifiers shared by all tables."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import secrets
+import time
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import BigInteger, Dialect, Integer, MetaData, String, Text, TypeDecorator
+from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.types import TypeEngine
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+ID_LENGTH = 26
+
+
+_last_number = 0
+
+
+def new_id() -> str:
+    """Return a new opaque identifier: 48 bits of milliseconds and 80 random bits in Crockford's base 32, lower case.
+
+    Identifiers of one process grow strictly, those of several processes to a millisecond, so ``ORDER BY id`` is the order of
+    creation and B-tree inserts happen at the end.
+    """
+    global _last_number
+    number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    if number <= _last_number:
+        number = _last_number + 1 + secrets.randbits(40)
+    _last_number = number
+    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def new_secret(octets: int = 16) -> str:
+    """Return a random URL-safe text with ``octets`` bytes of entropy."""
+    return secrets.token_urlsafe(octets)
+
+
+def utcnow() -> dt.datetime:
+    """Return the present moment, timezone-aware."""
+    return dt.datetime.now(dt.UTC)
+
+
+class UtcTime(TypeDecorator[dt.datetime]):
+    """A moment: ``timestamptz`` on PostgreSQL, integer microseconds since 1970 on SQLite (fast, sortable, exact)."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(TIMESTAMP(timezone=True))
+        return dialect.type_descriptor(BigInteger())
+
+    def process_bind_param(self, value: dt.datetime | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("naive datetime")
+        if dialect.name == "postgresql":
+            return value
+        return round(value.timestamp() * 1_000_000)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> dt.datetime | None:
+        if value is None:
+            return None
+        if isinstance(value, dt.datetime):
+            return value.astimezone(dt.UTC)
+        return dt.datetime.fromtimestamp(value / 1_000_000, dt.UTC)
+
+
+class JsonText(TypeDecorator[Any]):
+    """JSON kept as text: the same bytes on both databases, and NUL or lone surrogates are never in it."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        return None if value is None else json.loads(value)
+
+
+class Usd(TypeDecorator[Decimal]):
+    """An amount of US dollars, exact to a billionth: an integer of nano-dollars in the database."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> int | None:
+        return None if value is None else int((value * 1_000_000_000).to_integral_value())
+
+    def process_result_value(self, value: int | Decimal | None, dialect: Dialect) -> Decimal | None:
+        return None if value is None else Decimal(value) / 1_000_000_000
+
+
+Id = String(ID_LENGTH)
+BigId = BigInteger().with_variant(Integer(), "sqlite")
+"""A growing number; SQLite knows autoincrement only for INTEGER."""
+
+
+class Base(DeclarativeBase):
+    """Base of all mapped classes."""
+
+    metadata = MetaData(naming_convention=NAMING)

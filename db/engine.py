@@ -1,0 +1,233 @@
+"""The one database of the process: engine, session factory, and units of work.
+
+Three ways in, all of them short::
+
+    async with db.read() as session: ...      # pages, look-ups
+    async with db.write() as session: ...     # commits on leaving, rolls back on an exception
+    await db.transact(function, argument)     # a whole synchronous Core unit at once, for the queues
+
+SQLite has one writer: ``write`` and ``transact`` queue up on one fair lock inside the process and begin IMMEDIATE, so
+that no unit ever fails half-way with "database is locked". ``transact`` runs in a thread of its own there, because a hop
+to aiosqlite's thread for each statement costs more than the statement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Double, Engine, create_engine, event, extract, func, literal
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.pool import QueuePool
+
+R = TypeVar("R")
+
+BUSY_TIMEOUT_MS = 30_000
+
+
+class DatabaseUnavailable(Exception):
+    """The database did not take the unit: locked for too long, gone, or its disk is full. Nothing of it was kept."""
+
+
+def parse_url(text: str) -> URL:
+    """Return the SQLAlchemy address for ``text`` as people and hosting platforms write it.
+
+    Accepted: ``sqlite:///path``, ``postgres://…``, ``postgresql://…``, with or without a driver. ``sslmode`` becomes what
+    asyncpg understands. Raises ``ValueError`` for anything else.
+    """
+    try:
+        url = make_url(text)
+    except Exception as error:
+        raise ValueError("it is not a database address") from error
+    backend = url.get_backend_name()
+    if backend == "sqlite":
+        if not url.database or url.database == ":memory:":
+            raise ValueError("an SQLite address needs a file: sqlite:///data/botfactory.db")
+        return url.set(drivername="sqlite+aiosqlite")
+    if backend in ("postgresql", "postgres"):
+        query = dict(url.query)
+        if "sslmode" in query:
+            query["ssl"] = query.pop("sslmode")
+        return url.set(drivername="postgresql+asyncpg", query=query)
+    raise ValueError(f"unknown kind of database: {backend}")
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Tell whether an exception means that the database cannot be used now, rather than that the unit is wrong."""
+    if isinstance(error, DatabaseUnavailable | PoolTimeout | ConnectionError | OSError):
+        return True
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
+            return True
+        name = type(error.orig.__cause__ or error.orig).__name__ if error.orig is not None else ""
+        return any(
+            part in name
+            for part in ("Connection", "CannotConnect", "Shutdown", "DiskFull", "Deadlock", "Serialization")
+        )
+    return False
+
+
+def _sqlite_connect(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in (
+        f"busy_timeout={BUSY_TIMEOUT_MS}",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "temp_store=MEMORY",
+        "cache_size=-4000",
+        "journal_size_limit=67108864",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _sqlite_begin(connection: Connection) -> None:
+    write = connection.get_execution_options().get("botfactory_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def clock(dialect: str) -> ColumnElement[float]:
+    """Return now in seconds since 1970: the server's clock on PostgreSQL, this machine's on SQLite."""
+    if dialect == "sqlite":
+        return literal(time.time())
+    return extract("epoch", func.clock_timestamp()).cast(Double)
+
+
+class Database:
+    """One engine and one session factory for the whole process.
+
+    ``pool_size`` counts connections (each is a thread on SQLite). ``statement_timeout_ms`` bounds a statement on
+    PostgreSQL.
+    """
+
+    def __init__(self, url: str | URL, *, pool_size: int = 5, statement_timeout_ms: int = 30_000) -> None:
+        self.url = parse_url(url) if isinstance(url, str) else url
+        self.dialect = self.url.get_backend_name()
+        self.is_sqlite = self.dialect == "sqlite"
+        self._thread: ThreadPoolExecutor | None = None
+        self._sync_engine: Engine | None = None
+        if self.is_sqlite:
+            Path(self.url.database or "").parent.mkdir(parents=True, exist_ok=True)
+            self.engine = create_async_engine(self.url, pool_size=pool_size, max_overflow=0, pool_timeout=40)
+            self._listen(self.engine.sync_engine)
+            self._sync_engine = create_engine(
+                self.url.set(drivername="sqlite"),
+                poolclass=QueuePool,
+                pool_size=1,
+                max_overflow=0,
+                connect_args={"check_same_thread": False},
+                execution_options={"botfactory_write": True},
+            )
+            self._listen(self._sync_engine)
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
+            self._writing: AbstractAsyncContextManager[Any] | asyncio.Lock = asyncio.Lock()
+        else:
+            self.engine = create_async_engine(
+                self.url,
+                pool_size=pool_size,
+                max_overflow=pool_size,
+                pool_pre_ping=True,
+                pool_timeout=30,
+                connect_args={
+                    "timeout": 10,
+                    "command_timeout": statement_timeout_ms / 1000,
+                    "server_settings": {
+                        "synchronous_commit": "on",
+                        "timezone": "UTC",
+                        "application_name": "botfactory",
+                    },
+                },
+            )
+            self._writing = nullcontext()
+        self._reads = async_sessionmaker(self.engine, expire_on_commit=False)
+        self._writes = async_sessionmaker(self.engine.execution_options(botfactory_write=True), expire_on_commit=False)
+
+    @staticmethod
+    def _listen(engine: Engine) -> None:
+        event.listen(engine, "connect", _sqlite_connect)
+        event.listen(engine, "begin", _sqlite_begin)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        """Open a session for reading one consistent state; what it changes is not kept."""
+        try:
+            async with self._reads() as session:
+                yield session
+        except (DBAPIError, PoolTimeout, OSError) as error:
+            raise self._translated(error) from error
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncSession]:
+        """Open a unit of work: commits on leaving, rolls back on an exception.
+
+        Raises :class:`DatabaseUnavailable` when the database cannot take it.
+        """
+        async with self._writing:
+            try:
+                async with self._writes() as session, session.begin():
+                    yield session
+            except (DBAPIError, PoolTimeout, OSError) as error:
+                raise self._translated(error) from error
+
+    async def transact(self, function: Callable[..., R], *args: Any) -> R:
+        """Run ``function(connection, *args)``, plain synchronous Core code, as one write transaction.
+
+        Raises :class:`DatabaseUnavailable` when the database cannot take it; other exceptions of the function pass.
+        """
+        async with self._writing:
+            try:
+                if self._thread is not None:
+                    # A cancelled caller must not leave the lock while its transaction still runs.
+                    future = asyncio.get_running_loop().run_in_executor(self._thread, self._run_sync, function, args)
+                    try:
+                        return await asyncio.shield(future)
+                    except asyncio.CancelledError:
+                        await asyncio.wait([future])
+                        raise
+                async with self.engine.begin() as connection:
+                    return await connection.run_sync(function, *args)
+            except (DBAPIError, PoolTimeout, OSError) as error:
+                raise self._translated(error) from error
+
+    def _run_sync(self, function: Callable[..., R], args: tuple[Any, ...]) -> R:
+        if self._sync_engine is None:
+            raise RuntimeError("no synchronous engine")
+        with self._sync_engine.begin() as connection:
+            return function(connection, *args)
+
+    @staticmethod
+    def _translated(error: BaseException) -> BaseException:
+        if is_unavailable(error) and not isinstance(error, DatabaseUnavailable):
+            # The driver's text names hosts and files, never values; it goes to the log, not to people.
+            return DatabaseUnavailable(str(getattr(error, "orig", None) or error).split("\n")[0][:300])
+        return error
+
+    def now(self) -> ColumnElement[float]:
+        """Return the clock for leases: see :func:`clock`."""
+        return clock(self.dialect)
+
+    async def close(self) -> None:
+        """Close all connections; on SQLite fold the write-ahead log back into the file."""
+        await self.engine.dispose()
+        if self._thread is not None and self._sync_engine is not None:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._checkpoint, self._sync_engine)
+            self._thread.shutdown(wait=True)
+
+    @staticmethod
+    def _checkpoint(engine: Engine) -> None:
+        connection = engine.raw_connection()
+        try:
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            connection.close()
+            engine.dispose()

@@ -1,0 +1,130 @@
+"""People who have an account, how they sign in, what they were told."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.base import Base, Id, JsonText, UtcTime, new_id, utcnow
+
+
+class User(Base):
+    """An owner or administrator. ``role``: ``owner`` or ``admin``."""
+
+    __tablename__ = "users"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    role: Mapped[str] = mapped_column(String(16), default="owner")
+    full_name: Mapped[str] = mapped_column(String(200), default="")
+    email: Mapped[str | None] = mapped_column(String(320), unique=True)
+    phone: Mapped[str | None] = mapped_column(String(32), unique=True)
+    password_hash: Mapped[str | None] = mapped_column(String(255))
+    telegram_id: Mapped[int | None] = mapped_column(BigInteger, unique=True)
+    language: Mapped[str] = mapped_column(String(8), default="uz")
+    theme: Mapped[str] = mapped_column(String(8), default="system")
+    banned_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
+    created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether this person runs the installation."""
+        return self.role == "admin"
+
+
+class PanelSession(Base):
+    """A signed-in browser. ``id`` is the SHA-256 of the value that the encrypted cookie holds."""
+
+    __tablename__ = "panel_sessions"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    user_agent: Mapped[str] = mapped_column(String(255), default="")
+    created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+    last_seen_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+    expires_at: Mapped[dt.datetime] = mapped_column(UtcTime, index=True)
+
+
+class LoginLink(Base):
+    """A one-time link that signs in; only its hash is kept."""
+
+    __tablename__ = "login_links"
+
+    token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+    expires_at: Mapped[dt.datetime] = mapped_column(UtcTime, index=True)
+    used_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
+
+
+class ApiToken(Base):
+    """A token of the JSON API; only its hash and last characters are kept."""
+
+    __tablename__ = "api_tokens"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(100), default="")
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    last4: Mapped[str] = mapped_column(String(4))
+    created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+    last_used_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
+    revoked_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
+
+
+class AuditLog(Base):
+    """Who did what to what."""
+
+    __tablename__ = "audit_log"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+    actor_id: Mapped[str | None] = mapped_column(Id, index=True)
+    action: Mapped[str] = mapped_column(String(64))
+    object_kind: Mapped[str] = mapped_column(String(32), default="")
+    object_id: Mapped[str] = mapped_column(String(64), default="")
+    details: Mapped[Any] = mapped_column(JsonText, default=dict)
+
+
+class Notice(Base):
+    """Something that the owner or administrator must hear once; open until ``resolved_at``.
+
+    ``key`` names the thing that broke: while a notice with that key is open, no second one is made.
+    """
+
+    __tablename__ = "notices"
+    __table_args__ = (
+        Index(
+            "uq_notices_open",
+            "user_id",
+            "key",
+            unique=True,
+            sqlite_where=text("resolved_at IS NULL"),
+            postgresql_where=text("resolved_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    bot_id: Mapped[str | None] = mapped_column(Id, index=True)
+    kind: Mapped[str] = mapped_column(String(32))
+    key: Mapped[str] = mapped_column(String(128))
+    params: Mapped[Any] = mapped_column(JsonText, default=dict)
+    count: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+    told_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
+    seen_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
+    resolved_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
+
+
+class DialogState(Base):
+    """Where a person stands in a dialog with the factory bot."""
+
+    __tablename__ = "dialog_states"
+
+    key: Mapped[str] = mapped_column(String(128), primary_key=True)
+    state: Mapped[str | None] = mapped_column(String(128))
+    data: Mapped[str] = mapped_column(Text, default="{}")
+    updated_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)

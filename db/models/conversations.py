@@ -1,0 +1,99 @@
+"""Customers and what was said."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.base import Base, Id, JsonText, UtcTime, new_id, utcnow
+
+
+class Contact(Base):
+    """A customer on one channel. ``language`` is the customer's choice when ``language_chosen``, else the best guess."""
+
+    __tablename__ = "contacts"
+    __table_args__ = (UniqueConstraint("channel_id", "external_id"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    bot_id: Mapped[str] = mapped_column(ForeignKey("bots.id", ondelete="CASCADE"), index=True)
+    channel_id: Mapped[str] = mapped_column(ForeignKey("channels.id", ondelete="CASCADE"))
+    external_id: Mapped[str] = mapped_column(String(128))
+    name: Mapped[str] = mapped_column(String(200), default="")
+    username: Mapped[str] = mapped_column(String(64), default="")
+    phone: Mapped[str | None] = mapped_column(String(32))
+    language: Mapped[str | None] = mapped_column(String(8))
+    language_chosen: Mapped[bool] = mapped_column(default=False)
+    unreachable_since: Mapped[dt.datetime | None] = mapped_column(UtcTime)
+    created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+
+
+class Conversation(Base):
+    """The talk with one contact.
+
+    ``status``: ``bot`` (the bot answers), ``waiting`` (a person was asked for; the bot still answers), ``human`` (a person
+    answers), ``closed``. ``recent``: the last turns as ``[role, text]`` for the model, bounded, kept with the reply in one
+    transaction.
+    """
+
+    __tablename__ = "conversations"
+    __table_args__ = (Index("ix_conversations_bot_id_last_message_at", "bot_id", "last_message_at"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    bot_id: Mapped[str] = mapped_column(ForeignKey("bots.id", ondelete="CASCADE"))
+    channel_id: Mapped[str] = mapped_column(ForeignKey("channels.id", ondelete="CASCADE"), index=True)
+    contact_id: Mapped[str] = mapped_column(ForeignKey("contacts.id", ondelete="CASCADE"), unique=True)
+    status: Mapped[str] = mapped_column(String(16), default="bot")
+    recent: Mapped[Any] = mapped_column(JsonText, default=list)
+    last_message_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+    last_text: Mapped[str] = mapped_column(String(200), default="")
+    created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+
+
+class Message(Base):
+    """One message. ``author``: ``customer``, ``bot``, ``operator`` or ``system``.
+
+    ``status`` of what we sent: ``queued``, ``sent``, ``delivered``, ``read``, ``failed``, ``unknown`` (it left us and no
+    answer came). Of what we received: ``received``, ``answered``, ``failed`` (set aside), ``skipped`` (over a limit or too
+    old). ``answered`` is false on a reply that says "I don't know".
+    """
+
+    __tablename__ = "messages"
+    __table_args__ = (Index("ix_messages_conversation_id_id", "conversation_id", "id"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"))
+    author: Mapped[str] = mapped_column(String(16))
+    kind: Mapped[str] = mapped_column(String(16), default="text")
+    text: Mapped[str] = mapped_column(Text, default="")
+    language: Mapped[str | None] = mapped_column(String(8))
+    status: Mapped[str] = mapped_column(String(16), default="received")
+    external_id: Mapped[str | None] = mapped_column(String(128))
+    reply_to: Mapped[str | None] = mapped_column(Id)
+    answered: Mapped[bool | None] = mapped_column()
+    provider: Mapped[str | None] = mapped_column(String(32))
+    model: Mapped[str | None] = mapped_column(String(100))
+    sources: Mapped[Any] = mapped_column(JsonText, nullable=True)
+    usage: Mapped[Any] = mapped_column(JsonText, nullable=True)
+    error: Mapped[str | None] = mapped_column(String(300))
+    created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+
+
+class UnansweredQuestion(Base):
+    """A question that the documents did not answer, once per bot and wording. ``folded`` is the key that joins spellings."""
+
+    __tablename__ = "unanswered_questions"
+    __table_args__ = (UniqueConstraint("bot_id", "folded"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    bot_id: Mapped[str] = mapped_column(ForeignKey("bots.id", ondelete="CASCADE"))
+    conversation_id: Mapped[str | None] = mapped_column(Id)
+    question: Mapped[str] = mapped_column(Text)
+    folded: Mapped[str] = mapped_column(String(300))
+    language: Mapped[str | None] = mapped_column(String(8))
+    count: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+    last_asked_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+    answered_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)

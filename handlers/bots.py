@@ -1,0 +1,266 @@
+"""``/bots``: one menu message for each talk, edited in place. What a button carries is enough to answer it at any time."""
+
+from __future__ import annotations
+
+from aiogram import F, Router
+from aiogram.filters import Command
+from aiogram.types import CallbackQuery, InlineKeyboardMarkup, Message
+
+from db import models
+from handlers import keyboards
+from handlers.callbacks import BotMenu, Menu, Period
+from handlers.filters import WRITTEN
+from handlers.keyboards import button
+from handlers.states import Editing, leave
+from handlers.talk import Page, Talk, bold, lines, page
+from services import bots
+from services.core import Core
+from services.i18n import CATALOGS, LANGUAGE_NAMES, Translator
+from services.knowledge import documents
+
+router = Router(name="bots")
+_PROMPT_SHOWN = 1500
+_MOST_LISTED = 40
+
+
+async def list_page(core: Core, user: models.User, _: Translator, *, do: str = "open") -> Page:
+    """Return the person's bots to choose from; ``do`` is what choosing one does."""
+    async with core.db.read() as session:
+        own = await bots.list_for(session, user)
+    new = button("➕ " + _("New bot"), Menu(to="new"))
+    if not own:
+        return page(
+            bold(_("You have no bot yet.")),
+            _("It takes two minutes: press the button."),
+            keyboard=keyboards.inline([new], [button("✖️ " + _("Close"), Menu(to="close"))]),
+        )
+    rows = [
+        [button(f"{'🟢' if bot.status == 'active' else '⏸'} {bot.name}", BotMenu(do=do, bot=bot.id))]
+        for bot in own[-_MOST_LISTED:]
+    ]
+    title = _("Your bots") if do == "open" else _("Which bot?")
+    return page(bold(title), keyboard=keyboards.inline(*rows, [new], [button("✖️ " + _("Close"), Menu(to="close"))]))
+
+
+async def menu_page(talk: Talk, bot_id: str) -> Page:
+    """Return the menu of one bot; raises ``NotFound`` for another's."""
+    _ = talk.gettext
+    core = talk.core
+    async with core.db.read() as session:
+        bot = await bots.get(session, talk.user, bot_id)
+        channels = await bots.channels(session, bot)
+        count = len(await documents.list_for(session, bot))
+    telegram = next((channel for channel in channels if channel.kind == "telegram"), None)
+    running = bot.status == "active"
+    trouble = {
+        "refused": _("Telegram no longer accepts its token: send me a new one from BotFather."),
+        "unreadable": _("Its token cannot be read any more: send it to me again."),
+        "conflict": _("Another program reads its messages: stop that program, then start the bot here."),
+    }.get(telegram.status if telegram else "", "")
+    toggle = button("⏹ " + _("Stop"), BotMenu(do="stop", bot=bot.id))
+    if not running:
+        toggle = button("▶️ " + _("Start"), BotMenu(do="start", bot=bot.id))
+    address = f"{core.settings.public_url}/chat/{bot.public_id}"
+    if telegram is not None and telegram.username:
+        address = keyboards.telegram_link(telegram.username)
+    return page(
+        bold(bot.name),
+        lines(
+            ("🟢 " + _("Works")) if running else ("⏸ " + _("Stopped")),
+            f"@{telegram.username}" if telegram else _("Not connected to Telegram"),
+            _("Documents: {n}", n=count),
+            _("Languages: {languages}", languages=", ".join(LANGUAGE_NAMES[code] for code in bot.languages)),
+        ),
+        "⚠️ " + trouble if trouble else "",
+        keyboard=keyboards.inline(
+            [toggle, keyboards.link("💬 " + _("Try it"), address)],
+            [
+                button("📚 " + _("Knowledge"), BotMenu(do="docs", bot=bot.id)),
+                button("📊 " + _("Numbers"), Period(bot=bot.id, days=7)),
+            ],
+            [
+                button("✍️ " + _("Instructions"), BotMenu(do="prompt", bot=bot.id)),
+                button("🌐 " + _("Languages"), BotMenu(do="langs", bot=bot.id)),
+            ],
+            [None if telegram else button("🔗 " + _("Connect to Telegram"), BotMenu(do="link", bot=bot.id))],
+            [button("🗑 " + _("Delete"), BotMenu(do="delete", bot=bot.id), style="danger")],
+            keyboards.back(_, Menu(to="bots")),
+        ),
+    )
+
+
+@router.message(Command("bots"))
+async def command(message: Message, talk: Talk, _: Translator) -> None:
+    """``/bots``."""
+    screen = await list_page(talk.core, talk.user, _)
+    await talk.show(screen)
+
+
+@router.callback_query(Menu.filter(F.to == "bots"))
+async def show_list(callback: CallbackQuery, talk: Talk, _: Translator) -> None:
+    """Back to the list."""
+    await leave(talk.state)
+    await talk.show(await list_page(talk.core, talk.user, _))
+
+
+@router.callback_query(Menu.filter(F.to == "close"))
+async def close(callback: CallbackQuery, talk: Talk) -> None:
+    """Put the menu away: the text stays, the buttons go."""
+    await talk.toast()
+    await leave(talk.state)
+    await talk.drop_buttons()
+
+
+@router.callback_query(BotMenu.filter(F.do == "open"))
+async def open_menu(callback: CallbackQuery, callback_data: BotMenu, talk: Talk) -> None:
+    """One bot's menu; also the way back from a question, which is dropped."""
+    screen = await menu_page(talk, callback_data.bot)
+    await leave(talk.state)
+    await talk.show(screen)
+
+
+@router.callback_query(BotMenu.filter(F.do.in_({"start", "stop"})))
+async def toggle(callback: CallbackQuery, callback_data: BotMenu, talk: Talk, _: Translator) -> None:
+    """Start or stop; the button says which, so pressing it twice changes nothing."""
+    core = talk.core
+    async with core.db.write() as session:
+        bot = await bots.get(session, talk.user, callback_data.bot)
+        if callback_data.do == "start":
+            await bots.start(session, bot)
+        else:
+            await bots.stop(session, bot)
+    core.bell.ring("channels")
+    await talk.toast(_("The bot works.") if callback_data.do == "start" else _("The bot is stopped."))
+    await talk.show(await menu_page(talk, callback_data.bot))
+
+
+# Instructions
+
+
+@router.callback_query(BotMenu.filter(F.do == "prompt"))
+async def ask_prompt(callback: CallbackQuery, callback_data: BotMenu, talk: Talk, _: Translator) -> None:
+    """Show the instructions and ask for new ones."""
+    async with talk.core.db.read() as session:
+        bot = await bots.get(session, talk.user, callback_data.bot)
+    await leave(talk.state)
+    await talk.state.set_state(Editing.prompt)
+    await talk.state.update_data({"bot": bot.id})
+    present = bot.system_prompt[:_PROMPT_SHOWN] + ("…" if len(bot.system_prompt) > _PROMPT_SHOWN else "")
+    clear = button("🧹 " + _("Remove the instructions"), BotMenu(do="clear", bot=bot.id), style="danger")
+    await talk.show(
+        page(
+            bold(_("Instructions of “{name}”", name=bot.name)),
+            present or _("There are none yet."),
+            _(
+                "Send new ones as a message, {n} characters at most. Example: Address people politely, always offer to "
+                "book a visit.",
+                n=talk.core.settings.limits.prompt_chars,
+            ),
+            keyboard=keyboards.inline(
+                [clear if bot.system_prompt else None], keyboards.back(_, BotMenu(do="open", bot=bot.id))
+            ),
+        )
+    )
+
+
+@router.message(Editing.prompt, WRITTEN)
+async def prompt_sent(message: Message, talk: Talk, _: Translator) -> None:
+    """Keep the new instructions; one that is too long is refused and asked for again."""
+    bot_id = str((await talk.state.get_data()).get("bot"))
+    await _set_prompt(talk, bot_id, message.text or "")
+    await leave(talk.state)
+    await talk.say("✅ " + _("The instructions are saved and hold from the next question on."))
+    await talk.show(await menu_page(talk, bot_id))
+
+
+@router.callback_query(BotMenu.filter(F.do == "clear"))
+async def clear_prompt(callback: CallbackQuery, callback_data: BotMenu, talk: Talk, _: Translator) -> None:
+    """Remove the instructions."""
+    await _set_prompt(talk, callback_data.bot, "")
+    await leave(talk.state)
+    await talk.toast(_("The instructions are removed."))
+    await talk.show(await menu_page(talk, callback_data.bot))
+
+
+async def _set_prompt(talk: Talk, bot_id: str, text: str) -> None:
+    async with talk.core.db.write() as session:
+        bot = await bots.get(session, talk.user, bot_id)
+        await bots.update(session, bot, system_prompt=text, limits=talk.core.settings.limits)
+
+
+# Languages
+
+
+def _languages_keyboard(_: Translator, bot: models.Bot) -> InlineKeyboardMarkup:
+    rows = []
+    for code in CATALOGS:
+        on = code in bot.languages
+        label = f"{'✅' if on else '▫️'} {LANGUAGE_NAMES[code]}"
+        rows.append([button(label, BotMenu(do="lang", bot=bot.id, arg=("-" if on else "+") + code))])
+    return keyboards.inline(*rows, keyboards.back(_, BotMenu(do="open", bot=bot.id)))
+
+
+def _languages_page(_: Translator, bot: models.Bot) -> Page:
+    return page(
+        bold(_("Languages of “{name}”", name=bot.name)),
+        _("The bot answers in these. When a customer’s language is not known, it begins in the first one."),
+        ", ".join(LANGUAGE_NAMES[code] for code in bot.languages),
+        keyboard=_languages_keyboard(_, bot),
+    )
+
+
+@router.callback_query(BotMenu.filter(F.do == "langs"))
+async def show_languages(callback: CallbackQuery, callback_data: BotMenu, talk: Talk, _: Translator) -> None:
+    """The languages of a bot, each to switch."""
+    async with talk.core.db.read() as session:
+        bot = await bots.get(session, talk.user, callback_data.bot)
+    await talk.show(_languages_page(_, bot))
+
+
+@router.callback_query(BotMenu.filter(F.do == "lang"))
+async def switch_language(callback: CallbackQuery, callback_data: BotMenu, talk: Talk, _: Translator) -> None:
+    """Switch one language on (``+ru``) or off (``-ru``); the last one stays."""
+    on, code = callback_data.arg[:1] == "+", callback_data.arg[1:]
+    async with talk.core.db.write() as session:
+        bot = await bots.get(session, talk.user, callback_data.bot)
+        chosen = [language for language in bot.languages if language != code] + ([code] if on else [])
+        if chosen:
+            await bots.update(session, bot, languages=chosen, limits=talk.core.settings.limits)
+    if not chosen:
+        await talk.toast(_("At least one language must stay."), alert=True)
+        return
+    await talk.toast("✅")
+    await talk.show(_languages_page(_, bot))
+
+
+# Deleting
+
+
+@router.callback_query(BotMenu.filter(F.do == "delete"))
+async def ask_delete(callback: CallbackQuery, callback_data: BotMenu, talk: Talk, _: Translator) -> None:
+    """Ask before deleting."""
+    async with talk.core.db.read() as session:
+        bot = await bots.get(session, talk.user, callback_data.bot)
+    await talk.show(
+        page(
+            bold(_("Delete “{name}”?", name=bot.name)),
+            _("Its documents and conversations are deleted too. This cannot be undone."),
+            keyboard=keyboards.inline(
+                [button("🗑 " + _("Yes, delete"), BotMenu(do="gone", bot=bot.id), style="danger")],
+                keyboards.back(_, BotMenu(do="open", bot=bot.id)),
+            ),
+        )
+    )
+
+
+@router.callback_query(BotMenu.filter(F.do == "gone"))
+async def delete(callback: CallbackQuery, callback_data: BotMenu, talk: Talk, _: Translator) -> None:
+    """Delete the bot."""
+    core = talk.core
+    async with core.db.write() as session:
+        bot = await bots.get(session, talk.user, callback_data.bot)
+        await bots.delete(session, bot)
+    core.bell.ring("channels")
+    core.bell.ring("jobs")
+    await talk.toast(_("“{name}” is deleted.", name=bot.name))
+    await talk.show(await list_page(core, talk.user, _))

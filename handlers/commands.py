@@ -1,0 +1,39 @@
+"""The commands of the factory bot as its menu and its help list them."""
+
+from __future__ import annotations
+
+import structlog
+from aiogram import Bot
+from aiogram.types import BotCommand
+
+from services.i18n import T, Text, Translator, translate
+
+log = structlog.get_logger(__name__)
+
+COMMANDS: tuple[tuple[str, Text], ...] = (
+    ("newbot", T("Create a new bot")),
+    ("bots", T("My bots: settings, start, stop")),
+    ("knowledge", T("Documents that the bot answers from")),
+    ("stats", T("Numbers: questions and answers")),
+    ("panel", T("Open the web panel")),
+    ("language", T("Choose the language")),
+    ("cancel", T("Stop what was begun")),
+    ("help", T("What this bot can do")),
+)
+MENU_LANGUAGES = {"": "uz", "ru": "ru", "en": "en"}
+"""Telegram's language code of a command list (empty: everybody else) to the language it is written in."""
+
+
+def help_lines(_: Translator) -> list[str]:
+    """Return the commands with what they do, a line each."""
+    return [f"/{name} — {_(text.msgid)}" for name, text in COMMANDS]
+
+
+async def publish(bot: Bot) -> None:
+    """Set the command lists that differ from what Telegram has."""
+    for code, language in MENU_LANGUAGES.items():
+        wanted = [BotCommand(command=name, description=translate(language, text.msgid)) for name, text in COMMANDS]
+        present = await bot.get_my_commands(language_code=code or None)
+        if [(c.command, c.description) for c in present] != [(c.command, c.description) for c in wanted]:
+            await bot.set_my_commands(wanted, language_code=code or None)
+            log.info("commands_set", language=code or "default")

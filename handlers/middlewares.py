@@ -1,0 +1,121 @@
+"""Who writes, in which language, and whether that is somebody we talk with."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from aiogram import BaseMiddleware, Bot
+from aiogram.enums import ChatMemberStatus, ChatType
+from aiogram.exceptions import TelegramAPIError, TelegramBadRequest, TelegramForbiddenError
+from aiogram.types import Chat, Message, TelegramObject, Update
+from aiogram.types import User as Account
+
+from db import models
+from handlers import errors
+from handlers.talk import Talk
+from services import accounts
+from services.core import Core
+from services.errors import AppError
+from services.i18n import normalize_language, translator
+from services.text import one_line
+
+log = structlog.get_logger(__name__)
+
+_BANNED_LINE_S = 600
+Handler = Callable[[TelegramObject, dict[str, Any]], Awaitable[Any]]
+
+
+class People(BaseMiddleware):
+    """Gives handlers ``user``, ``_`` and ``talk``; answers in one line where there is nothing to handle.
+
+    Other bots, channels and anonymous administrators of groups are nobody to talk with. In groups only commands that name
+    this bot get a line.
+    """
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def __call__(self, handler: Handler, event: TelegramObject, data: dict[str, Any]) -> Any:
+        """See :class:`aiogram.BaseMiddleware`."""
+        account: Account | None = data.get("event_from_user")
+        chat: Chat | None = data.get("event_chat")
+        bot: Bot = data["bot"]
+        if not isinstance(event, Update) or account is None or account.is_bot:
+            return None
+        if event.my_chat_member is None and event.message is not None and event.message.sender_chat is not None:
+            return None
+        if chat is not None and chat.type != ChatType.PRIVATE:
+            return await self._in_group(event, chat, account, bot)
+        if event.my_chat_member is not None:
+            log.info("factory_membership", status=event.my_chat_member.new_chat_member.status)
+            return None
+        user = await self._user(account)
+        talk = Talk(bot, account.id, event.callback_query)
+        _ = translator(user.language)
+        if user.banned_at is not None:
+            return await self._banned(talk, user)
+        data |= {"user": user, "_": _, "talk": talk, "core": self._core, "db": self._core.db}
+        try:
+            result = await handler(event, data)
+        except (AppError, TelegramAPIError) as error:
+            if not await errors.handled(error, self._core, talk, user, _):
+                raise
+            result = None
+        await talk.toast()
+        return result
+
+    async def _user(self, account: Account) -> models.User:
+        admin_ids = self._core.settings.secrets.admin_telegram_ids
+        async with self._core.db.read() as session:
+            user = await accounts.by_telegram(session, account.id)
+        if user is not None and (user.is_admin or account.id not in admin_ids):
+            return user
+        async with self._core.db.write() as session:
+            return await accounts.ensure_telegram_user(
+                session,
+                account.id,
+                full_name=one_line(account.full_name, 200),
+                language_code=account.language_code,
+                admin_ids=admin_ids,
+            )
+
+    async def _banned(self, talk: Talk, user: models.User) -> None:
+        text = translator(user.language)("Your account is blocked. Please write to whoever runs this service.")
+        if await talk.toast(text, alert=True):
+            return
+        if await self._core.limits.hit(f"banned:{user.id}", 1, _BANNED_LINE_S):
+            try:
+                await talk.say(text)
+            except (TelegramBadRequest, TelegramForbiddenError):
+                log.info("person_unreachable")
+
+    async def _in_group(self, update: Update, chat: Chat, account: Account, bot: Bot) -> None:
+        _ = translator(normalize_language(account.language_code))
+        me = await bot.me()
+        text = _("I work in a private chat: open {address} and press Start.", address=f"https://t.me/{me.username}")
+        if update.callback_query is not None:
+            await Talk(bot, chat.id, update.callback_query).toast(text, alert=True)
+            return
+        joined = update.my_chat_member is not None and (
+            update.my_chat_member.old_chat_member.status in (ChatMemberStatus.LEFT, ChatMemberStatus.KICKED)
+            and update.my_chat_member.new_chat_member.status
+            in (ChatMemberStatus.MEMBER, ChatMemberStatus.ADMINISTRATOR)
+        )
+        if joined or (update.message is not None and _names(update.message, f"@{me.username}")):
+            try:
+                await Talk(bot, chat.id).say(text)
+            except (TelegramBadRequest, TelegramForbiddenError):
+                log.info("group_unreachable")
+
+
+def _names(message: Message, mention: str) -> bool:
+    """Whether a message is a command that names the bot."""
+    text = message.text or ""
+    return any(
+        entity.type == "bot_command" and entity.extract_from(text).lower().endswith(mention.lower())
+        for entity in message.entities or ()
+    )
+
+

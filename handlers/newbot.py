@@ -1,0 +1,238 @@
+"""Making a bot: by Telegram's own dialog where the factory bot may manage bots, else with a token from BotFather.
+
+A token is understood at any time. Every step may be repeated: what exists already is found by the Telegram bot's number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from aiogram import F, Router
+from aiogram.exceptions import TelegramAPIError
+from aiogram.filters import Command
+from aiogram.types import CallbackQuery, ManagedBotUpdated, Message
+from aiogram.types import User as Account
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db import models
+from handlers import keyboards, knowledge
+from handlers.callbacks import BotMenu, Menu
+from handlers.filters import WRITTEN, has_token
+from handlers.states import NewBot, leave, note_told, was_told
+from handlers.talk import Talk, bold, lines
+from services import bots
+from services.channels.base import TokenRefused
+from services.errors import Conflict, Permanent, Temporary
+from services.i18n import T, Translator
+from services.text import one_line
+
+router = Router(name="newbot")
+log = structlog.get_logger(__name__)
+
+
+async def can_manage(talk: Talk) -> bool:
+    """Whether the factory bot may make bots for people now: the right is switched in BotFather at any time."""
+    try:
+        return bool((await talk.bot.get_me()).can_manage_bots)
+    except (TelegramAPIError, Temporary):
+        return False
+
+
+async def begin(talk: Talk) -> None:
+    """Start making a bot; a reached limit is said before anything is asked."""
+    _ = talk.gettext
+    async with talk.core.db.read() as session:
+        own = await bots.list_for(session, talk.user)
+    most = talk.core.settings.limits.bots_per_owner
+    if len(own) >= most and not talk.user.is_admin:
+        raise Conflict(T("You have {n} bots, the most you may have.", n=most), code="limit")
+    await leave(talk.state)
+    if await can_manage(talk):
+        await talk.state.set_state(NewBot.managed)
+        await talk.say(
+            bold(_("Let us create your bot.")),
+            _("Press the button below: Telegram asks for a name and creates it."),
+            _("Do you have a bot already? Then send its token from BotFather."),
+            keyboard=keyboards.managed(_),
+        )
+        return
+    await talk.state.set_state(NewBot.name)
+    await talk.say(
+        bold(_("Let us create your bot.")),
+        _("What is your business called? The bot will bear this name. Example: Chinor Stom"),
+        keyboard=keyboards.NO_KEYS,
+    )
+
+
+@router.message(Command("newbot"))
+async def command(message: Message, talk: Talk) -> None:
+    """``/newbot``."""
+    await begin(talk)
+
+
+@router.callback_query(Menu.filter(F.to == "new"))
+async def pressed(callback: CallbackQuery, talk: Talk) -> None:
+    """The button of the menus."""
+    await talk.toast()
+    await begin(talk)
+
+
+@router.message(has_token)
+async def token_sent(message: Message, token: str, talk: Talk, _: Translator) -> None:
+    """Connect the bot of a token; the message that holds it is deleted first, the stored update is enough to repeat."""
+    await talk.delete(message.message_id)
+    if token.partition(":")[0] == str(talk.bot.id):
+        await talk.say("⚠️ " + _("This is my own token, not your bot’s. Create a bot in BotFather and send its token."))
+        return
+    try:
+        identity = await talk.core.telegram.get_me(token)
+    except TokenRefused:
+        await talk.say(
+            "⚠️ " + _("Telegram does not accept this token."),
+            _("Copy it from BotFather once more, whole, and send it again. I have deleted your message for safety."),
+        )
+        return
+    except (Temporary, Permanent) as error:
+        log.warning("token_not_checked", reason=type(error).__name__)
+        await talk.say(
+            "⚠️ " + _("Telegram did not answer, so the token could not be checked. Please send it again in a minute.")
+        )
+        return
+    data = await talk.state.get_data() if await talk.state.get_state() == NewBot.token.state else {}
+    await connect(talk, identity, token, name=str(data.get("name") or ""), bot_id=data.get("bot"))
+
+
+@router.message(NewBot.name, WRITTEN)
+async def name_sent(message: Message, talk: Talk, _: Translator) -> None:
+    """Keep the name and ask for the token."""
+    most = talk.core.settings.limits.name_chars
+    name = one_line(message.text or "", most + 1)
+    if not name or len(name) > most:
+        await talk.say(_("The name may have at most {n} characters.", n=most))
+        return
+    await ask_token(talk, name=name)
+
+
+async def ask_token(talk: Talk, *, name: str = "", bot: models.Bot | None = None) -> None:
+    """Ask for the token of a new bot called ``name``, or of the Telegram account for ``bot``."""
+    _ = talk.gettext
+    await leave(talk.state)
+    await talk.state.set_state(NewBot.token)
+    await talk.state.update_data({"name": name, "bot": bot.id if bot else None})
+    await talk.say(
+        bold(_("“{name}”: now the connection to Telegram", name=bot.name if bot else name)),
+        lines(
+            _("1. Open @BotFather and send it /newbot."),
+            _("2. Give it a name and a user name that ends in “bot”."),
+            _("3. Forward its answer, the message with the token, to me."),
+        ),
+        _("The token looks like this: 123456789:AAE… I delete your message at once."),
+        keyboard=keyboards.inline([keyboards.link(_("Open BotFather"), "https://t.me/BotFather")]),
+    )
+
+
+@router.message(NewBot.token, WRITTEN)
+async def no_token(message: Message, talk: Talk, _: Translator) -> None:
+    """A text without a token where one is expected."""
+    await talk.say(
+        _("There is no token in this message."),
+        _("It looks like this: 123456789:AAE… Forward BotFather’s message to me, or /cancel."),
+    )
+
+
+@router.message(NewBot.managed, WRITTEN)
+async def no_dialog(message: Message, talk: Talk, _: Translator) -> None:
+    """A text where Telegram's dialog is expected."""
+    await talk.say(
+        _("Press the button below to create the bot, or send the token of a bot that you have."),
+        keyboard=keyboards.managed(_),
+    )
+
+
+@router.managed_bot()
+async def managed_update(event: ManagedBotUpdated, talk: Talk) -> None:
+    """A managed bot was made, or its owner or token changed."""
+    await _connect_managed(talk, event.bot_user, changed=True)
+
+
+@router.message(F.managed_bot_created)
+async def managed_message(message: Message, talk: Talk) -> None:
+    """The message about a new managed bot: the twin of the update, either may come first."""
+    if message.managed_bot_created is not None:
+        await _connect_managed(talk, message.managed_bot_created.bot_user, changed=False)
+
+
+async def _connect_managed(talk: Talk, account: Account, *, changed: bool) -> None:
+    told = await was_told(talk.state, f"connected:{account.id}")
+    if told and not changed:
+        return
+    token = await talk.bot.get_managed_bot_token(user_id=account.id)
+    identity = await talk.core.telegram.get_me(token)
+    if not told:
+        await connect(talk, identity, token)
+        return
+    # The token may be a new one; the person knows already that the bot works.
+    core = talk.core
+    async with core.db.write() as session:
+        bot, _channel = await own_connection(session, talk.user, account.id)
+        if bot is not None:
+            await bots.connect_telegram(session, bot, identity=identity, token=token, crypto=core.crypto)
+    core.bell.ring("channels")
+
+
+async def own_connection(
+    session: AsyncSession, user: models.User, number: int
+) -> tuple[models.Bot | None, models.Channel | None]:
+    """Return the person's bot that is connected to the Telegram bot ``number``, and the channel."""
+    for bot in await bots.list_for(session, user):
+        for channel in await bots.channels(session, bot):
+            if channel.kind == "telegram" and channel.external_id == str(number):
+                return bot, channel
+    return None, None
+
+
+async def connect(
+    talk: Talk, identity: Mapping[str, Any], token: str, *, name: str = "", bot_id: str | None = None
+) -> None:
+    """Connect a Telegram account to the bot it has here, to ``bot_id``, or to a new bot; then say what comes next.
+
+    Raises ``Conflict`` when another bot has that account, or the person has as many bots as they may have.
+    """
+    _ = talk.gettext
+    core, number = talk.core, int(identity["id"])
+    limits = core.settings.limits
+    async with core.db.write() as session:
+        bot, known = await own_connection(session, talk.user, number)
+        if bot is None and bot_id is not None:
+            bot = await bots.get(session, talk.user, bot_id)
+        if bot is None:
+            title = name or str(identity.get("first_name") or identity.get("username") or "")
+            bot = await bots.create(session, talk.user, one_line(title, limits.name_chars), limits=limits)
+        channel = await bots.connect_telegram(session, bot, identity=identity, token=token, crypto=core.crypto)
+    core.bell.ring("channels")
+    renewed = known is not None and await was_told(talk.state, f"connected:{number}")
+    await leave(talk.state)
+    about = {"name": bot.name, "username": channel.username}
+    if renewed:
+        text = _("@{username} was connected to “{name}” already; its token is renewed.", **about)
+    else:
+        text = _("@{username} is connected and works: this is “{name}” now.", **about)
+    await talk.say("🎉 " + text, keyboard=keyboards.NO_KEYS)
+    await talk.say(
+        _("Now send me a price list, answers to frequent questions or any other document: the bot answers from it."),
+        _("I read PDF, Word (.docx), CSV and text files."),
+        keyboard=keyboards.next_steps(_, bot, channel.username),
+    )
+    await note_told(talk.state, f"connected:{number}")
+    await knowledge.take_waiting(talk, bot)
+
+
+@router.callback_query(BotMenu.filter(F.do == "link"))
+async def link(callback: CallbackQuery, callback_data: BotMenu, talk: Talk) -> None:
+    """Connect a bot that has no Telegram account yet."""
+    async with talk.core.db.read() as session:
+        bot = await bots.get(session, talk.user, callback_data.bot)
+    await talk.toast()
+    await ask_token(talk, bot=bot)

@@ -1,0 +1,42 @@
+"""``/panel``: a link that signs in once."""
+
+from __future__ import annotations
+
+from aiogram import F, Router
+from aiogram.filters import Command
+from aiogram.types import CallbackQuery, Message
+
+from handlers import keyboards
+from handlers.callbacks import Menu
+from handlers.talk import Talk, bold
+from services import accounts
+
+router = Router(name="panel")
+
+
+@router.message(Command("panel"))
+async def command(message: Message, talk: Talk) -> None:
+    """``/panel``."""
+    await _send_link(talk)
+
+
+@router.callback_query(Menu.filter(F.to == "panel"))
+async def pressed(callback: CallbackQuery, talk: Talk) -> None:
+    """The button of the menu."""
+    await talk.toast()
+    await _send_link(talk)
+
+
+async def _send_link(talk: Talk) -> None:
+    _ = talk.gettext
+    async with talk.core.db.write() as session:
+        token = await accounts.login_link(session, talk.user)
+    url = f"{talk.core.settings.public_url}/login/link?token={token}"
+    open_it = keyboards.link("🖥 " + _("Open the panel"), url)
+    await talk.say(
+        bold(_("Your panel")),
+        _("The link signs you in once and works for 10 minutes. Do not pass it on."),
+        # Telegram takes no button for an address like http://localhost:8080.
+        "" if open_it else url,
+        keyboard=keyboards.inline([open_it]) if open_it else None,
+    )

@@ -1,0 +1,92 @@
+"""The first steps: language, phone, and straight on to the first bot."""
+
+from __future__ import annotations
+
+from aiogram import F, Router
+from aiogram.filters import CommandStart
+from aiogram.types import Message
+
+from handlers import keyboards, newbot
+from handlers.filters import WRITTEN
+from handlers.states import Onboarding, leave
+from handlers.talk import Talk, bold
+from services import accounts, bots
+from services.i18n import LANGUAGES, Translator, translate
+
+router = Router(name="start")
+
+
+@router.message(CommandStart())
+async def start(message: Message, talk: Talk, _: Translator) -> None:
+    """Begin, whatever the link's payload: the language first, or the menu for who has a bot already."""
+    await leave(talk.state)
+    async with talk.core.db.read() as session:
+        own = await bots.list_for(session, talk.user)
+    hello = bold(_("Hello, {name}!", name=talk.user.full_name))
+    if own:
+        await talk.say(hello, _("Send a document, or choose what to do."), keyboard=keyboards.home(_))
+        return
+    choose = " · ".join(dict.fromkeys(translate(code, "Choose the language") for code in LANGUAGES))
+    await talk.say(
+        hello,
+        _("Here you get a bot that answers your customers from your own documents, day and night."),
+        f"🌐 {choose}:",
+        keyboard=keyboards.languages(first=True),
+    )
+
+
+async def go_on(talk: Talk) -> None:
+    """Take the next of the first steps: the phone once, then the first bot."""
+    _ = talk.gettext
+    async with talk.core.db.read() as session:
+        own = await bots.list_for(session, talk.user)
+    if own:
+        return
+    if talk.user.phone is not None:
+        await newbot.begin(talk)
+        return
+    await talk.state.set_state(Onboarding.phone)
+    await talk.say(
+        _("Send your phone number with the button below, so that you can also sign in to the web panel."),
+        _("You may skip this."),
+        keyboard=keyboards.phone(_),
+    )
+
+
+@router.message(F.contact)
+async def contact(message: Message, talk: Talk, _: Translator) -> None:
+    """Keep the phone that was shared, if it is the sender's own."""
+    shared, sender = message.contact, message.from_user
+    if shared is None or sender is None:
+        return
+    if shared.user_id != sender.id:
+        await talk.say(
+            _("This is somebody else’s number. Please send your own with the button, or write it, or skip."),
+            keyboard=keyboards.phone(_),
+        )
+        return
+    number = shared.phone_number
+    await _keep_phone(talk, number if number.startswith("+") else f"+{number}")
+
+
+@router.message(Onboarding.phone, WRITTEN)
+async def typed_phone(message: Message, talk: Talk) -> None:
+    """Take a phone that was typed, or go on without one."""
+    text = message.text or ""
+    if keyboards.is_skip(text):
+        await newbot.begin(talk)
+    else:
+        await _keep_phone(talk, text)
+
+
+async def _keep_phone(talk: Talk, number: str) -> None:
+    _ = talk.gettext
+    async with talk.core.db.write() as session:
+        await accounts.set_phone(session, talk.user, number)
+        own = await bots.list_for(session, talk.user)
+    if await talk.state.get_state() == Onboarding.phone.state:
+        await leave(talk.state)
+        if not own:
+            await newbot.begin(talk)
+            return
+    await talk.say("✅ " + _("Your phone number is saved."), keyboard=keyboards.NO_KEYS)

@@ -1,0 +1,80 @@
+"""``/stats``: numbers of one bot or of all."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from aiogram import F, Router
+from aiogram.filters import Command
+from aiogram.types import CallbackQuery, Message
+from markupsafe import Markup
+
+from db import models
+from db.base import utcnow
+from handlers import bots as bots_menu
+from handlers import keyboards
+from handlers.callbacks import BotMenu, Menu, Period
+from handlers.keyboards import button
+from handlers.talk import Page, Talk, bold, lines, page
+from services import bots, stats
+from services.errors import NotFound
+from services.i18n import Translator
+
+router = Router(name="stats")
+DAYS = (1, 7, 30)
+_MOST_BOTS = 20
+
+
+def _label(_: Translator, days: int) -> str:
+    return {1: _("A day"), 7: _("A week"), 30: _("A month")}[days]
+
+
+async def stats_page(talk: Talk, bot_id: str, days: int) -> Page:
+    """Return the numbers of a bot (empty: of all the person's bots); raises ``NotFound``."""
+    if days not in DAYS:
+        raise NotFound()
+    _ = talk.gettext
+    since = utcnow() - dt.timedelta(days=days)
+    async with talk.core.db.read() as session:
+        if bot_id:
+            own: list[models.Bot] = [await bots.get(session, talk.user, bot_id)]
+        else:
+            own = (await bots.list_for(session, talk.user))[:_MOST_BOTS]
+        rows = [(bot, await stats.numbers(session, bot, since)) for bot in own]
+    if not rows:
+        return await bots_menu.list_page(talk.core, talk.user, _)
+    parts: list[Markup] = [
+        lines(
+            bold(bot.name),
+            _("Questions: {n}", n=numbers.questions),
+            _("Answered: {n}", n=numbers.answered),
+            _("Not answered: {n}", n=numbers.unanswered),
+            _("Conversations: {n}", n=numbers.conversations),
+            _("New customers: {n}", n=numbers.contacts),
+            _("Waiting for a person: {n}", n=numbers.waiting),
+        )
+        for bot, numbers in rows
+    ]
+    choice = [
+        button(("✅ " if each == days else "") + _label(_, each), Period(bot=bot_id, days=each)) for each in DAYS
+    ]
+    where = BotMenu(do="open", bot=bot_id) if bot_id else Menu(to="bots")
+    return page("📊 " + _label(_, days), *parts, keyboard=keyboards.inline(choice, keyboards.back(_, where)))
+
+
+@router.message(Command("stats"))
+async def command(message: Message, talk: Talk) -> None:
+    """``/stats``."""
+    await talk.show(await stats_page(talk, "", 7))
+
+
+@router.callback_query(Menu.filter(F.to == "stats"))
+async def pressed(callback: CallbackQuery, talk: Talk) -> None:
+    """The button of the first menu."""
+    await talk.show(await stats_page(talk, "", 7))
+
+
+@router.callback_query(Period.filter())
+async def period(callback: CallbackQuery, callback_data: Period, talk: Talk) -> None:
+    """Another period, or a bot's own numbers."""
+    await talk.show(await stats_page(talk, callback_data.bot, callback_data.days))

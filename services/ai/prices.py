@@ -1,0 +1,203 @@
+"""What a model call costs, in US dollars.
+
+Rates come from the configuration first, then from the price book of genai-prices, else from a ceiling: an unknown model
+is never free. The book costs 19 MB of memory and half a second to load, of which a handful of lines is needed; so it is
+read in a child process (``python -m services.ai.prices``) and its lines are kept for a day, since prices are dated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+import structlog
+
+from services.ai.base import Usage
+
+log = structlog.get_logger(__name__)
+
+PriceSource = Literal["book", "override", "ceiling"]
+ROOT = Path(__file__).resolve().parent.parent.parent
+BOOK_NAMES: Mapping[str, str] = {"gemini": "google", "openai": "openai", "anthropic": "anthropic"}
+LOOKUP_S = 20.0
+WAIT_S = 3.0
+KEPT = 256
+_MILLION = Decimal(1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """US dollars per million tokens. ``cached`` and ``cache_write`` default to the price of input."""
+
+    input: Decimal
+    output: Decimal
+    cached: Decimal | None = None
+    cache_write: Decimal | None = None
+
+    def cost(self, usage: Usage) -> Decimal:
+        """Price ``usage``, whose input includes what was read from and written to the cache."""
+        fresh = max(usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens, 0)
+        total = (
+            fresh * self.input
+            + usage.cached_tokens * (self.input if self.cached is None else self.cached)
+            + usage.cache_write_tokens * (self.input if self.cache_write is None else self.cache_write)
+            + usage.output_tokens * self.output
+        )
+        return total / _MILLION
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The book's rates for one model: each from its number of input tokens on, for all tokens of the call."""
+
+    steps: tuple[tuple[int, Rates], ...]
+
+    def rates(self, input_tokens: int) -> Rates:
+        """The rates that hold for a call of this size."""
+        found = self.steps[0][1]
+        for start, rates in self.steps[1:]:
+            if input_tokens > start:
+                found = rates
+        return found
+
+
+CEILING = Rates(Decimal(10), Decimal(50))
+
+
+class PriceBook:
+    """Costs of calls. ``overrides``: by model name; ``ceiling``: for models that nobody knows."""
+
+    def __init__(self, overrides: Mapping[str, Rates] | None = None, ceiling: Rates = CEILING) -> None:
+        self._overrides, self._ceiling = dict(overrides or {}), ceiling
+        self._lines: OrderedDict[tuple[str, str], tuple[date, Line | None]] = OrderedDict()
+        self._pending: dict[tuple[str, str, date], asyncio.Future[Line | None]] = {}
+
+    def prefetch(self, provider: str, model: str) -> None:
+        """Begin to look a model up, so that :meth:`cost` need not wait when the answer is there."""
+        if model not in self._overrides and provider in BOOK_NAMES:
+            self._look_up(provider, model, datetime.now(UTC).date())
+
+    async def cost(self, provider: str, asked: str, served: str, usage: Usage) -> tuple[Decimal, PriceSource]:
+        """Return the cost in USD and where its rates are from; no tokens cost nothing.
+
+        The model that served the call is what the provider bills; a dated name of the model asked for
+        (``name-2026-10-01``) goes by the asked model's override.
+        """
+        override = self._overrides.get(served)
+        if override is None and served.startswith(asked):
+            override = self._overrides.get(asked)
+        if override is not None:
+            return override.cost(usage), "override"
+        if usage.input_tokens == 0 and usage.output_tokens == 0:
+            return Decimal(0), "book"
+        for model in dict.fromkeys((served, asked)):
+            line = await self._line(provider, model)
+            if line is not None:
+                return line.rates(usage.input_tokens).cost(usage), "book"
+        override = self._overrides.get(asked)
+        return (override.cost(usage), "override") if override else (self._ceiling.cost(usage), "ceiling")
+
+    async def _line(self, provider: str, model: str) -> Line | None:
+        if provider not in BOOK_NAMES:
+            return None
+        today = datetime.now(UTC).date()
+        kept = self._lines.get((provider, model))
+        if kept is not None:
+            self._lines.move_to_end((provider, model))
+            if kept[0] != today:
+                self._look_up(provider, model, today)  # yesterday's line serves until then
+            return kept[1]
+        pending = self._look_up(provider, model, today)
+        if pending is None:
+            return self._lines[provider, model][1]
+        try:
+            return await asyncio.wait_for(asyncio.shield(pending), WAIT_S)
+        except TimeoutError:
+            return None  # the answer does not wait for its bill
+
+    def _look_up(self, provider: str, model: str, today: date) -> asyncio.Future[Line | None] | None:
+        kept = self._lines.get((provider, model))
+        if kept is not None and kept[0] == today:
+            return None
+        key = (provider, model, today)
+        pending = self._pending.get(key)
+        if pending is None:
+            pending = asyncio.get_running_loop().run_in_executor(None, ask_book, provider, model)
+            self._pending[key] = pending
+            pending.add_done_callback(lambda done: self._keep(key, done))
+        return pending
+
+    def _keep(self, key: tuple[str, str, date], done: asyncio.Future[Line | None]) -> None:
+        self._pending.pop(key, None)
+        if done.cancelled():
+            return
+        provider, model, today = key
+        self._lines[provider, model] = (today, done.result())
+        if len(self._lines) > KEPT:
+            self._lines.popitem(last=False)
+
+
+def ask_book(provider: str, model: str) -> Line | None:
+    """Look one model up in the price book, in a child process; None if it is not there or the book cannot be read."""
+    command = [sys.executable, "-m", "services.ai.prices", BOOK_NAMES[provider], model]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=LOOKUP_S, check=True)  # noqa: S603
+        steps = json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        log.error("price_book_unreadable", provider=provider, model=model, error=type(error).__name__)
+        return None
+    if not steps:
+        log.warning("price_unknown", provider=provider, model=model)
+        return None
+    return Line(tuple((int(start), _rates(row)) for start, row in steps))
+
+
+def _rates(row: Mapping[str, str | None]) -> Rates:
+    def number(name: str) -> Decimal | None:
+        value = row.get(name)
+        return None if value is None else Decimal(value)
+
+    return Rates(number("input") or Decimal(0), number("output") or Decimal(0), number("cached"), number("write"))
+
+
+def read_line(book_provider: str, model: str) -> list[tuple[int, dict[str, str | None]]]:
+    """The present line of the book as plain data, empty if the model is not in it. Loads the book into this process."""
+    from genai_prices import Usage as BookUsage
+    from genai_prices import calc_price
+    from genai_prices.types import TieredPrices
+
+    try:
+        found = calc_price(BookUsage(input_tokens=1), model, provider_id=book_provider).model_price
+    except LookupError:
+        return []
+    names = {
+        "input": "input_mtok",
+        "output": "output_mtok",
+        "cached": "cache_read_mtok",
+        "write": "cache_write_mtok",
+    }
+    prices: dict[str, Any] = {ours: getattr(found, theirs, None) for ours, theirs in names.items()}
+    if prices["input"] is None and prices["output"] is None:
+        return []
+    starts = {0} | {t.start for p in prices.values() if isinstance(p, TieredPrices) for t in p.tiers}
+
+    def at(price: Any, start: int) -> str | None:
+        if isinstance(price, TieredPrices):
+            fitting = [tier.price for tier in price.tiers if tier.start <= start]
+            price = fitting[-1] if start and fitting else price.base
+        return None if price is None else str(price)
+
+    return [(start, {name: at(price, start) for name, price in prices.items()}) for start in sorted(starts)]
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(read_line(sys.argv[1], sys.argv[2])))

@@ -1,0 +1,334 @@
+"""Tenant bots and their channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete as sql_delete
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db import models
+from db.base import utcnow
+from services import jobs, lanes, notices
+from services.crypto import Crypto
+from services.errors import Conflict, Invalid, NotFound
+from services.i18n import CATALOGS, T
+from services.settings import Limits
+from services.text import clean, one_line
+
+if TYPE_CHECKING:
+    from services.core import Core
+
+PURGE_JOB = "purge_bot"
+
+
+def _name(name: str, limits: Limits) -> str:
+    name = one_line(name, limits.name_chars + 1)
+    if not name:
+        raise Invalid(T("Give the bot a name."), field="name")
+    if len(name) > limits.name_chars:
+        raise Invalid(T("The name may have at most {n} characters.", n=limits.name_chars), field="name")
+    return name
+
+
+def _prompt(text: str, limits: Limits) -> str:
+    text = clean(text).strip()
+    if len(text) > limits.prompt_chars:
+        raise Invalid(
+            T("The instructions may have at most {n} characters.", n=limits.prompt_chars), field="system_prompt"
+        )
+    return text
+
+
+def _languages(languages: Sequence[str]) -> list[str]:
+    chosen = list(dict.fromkeys(languages))
+    if not chosen or any(language not in CATALOGS for language in chosen):
+        raise Invalid(T("Choose at least one of the languages uz, ru, en."), field="languages")
+    return chosen
+
+
+async def create(
+    session: AsyncSession,
+    owner: models.User,
+    name: str,
+    *,
+    system_prompt: str = "",
+    languages: Sequence[str] | None = None,
+    limits: Limits,
+) -> models.Bot:
+    """Make a bot and its web channel. Raises ``Invalid``, or ``Conflict`` with code ``limit``; administrators have no limit."""
+    name = _name(name, limits)
+    if not owner.is_admin:
+        count = await session.scalar(
+            select(func.count()).where(models.Bot.owner_id == owner.id, models.Bot.deleted_at.is_(None))
+        )
+        if int(count or 0) >= limits.bots_per_owner:
+            raise Conflict(T("You have {n} bots, the most you may have.", n=limits.bots_per_owner), code="limit")
+    bot = models.Bot(
+        owner_id=owner.id,
+        name=name,
+        system_prompt=_prompt(system_prompt, limits),
+        languages=_languages(languages if languages is not None else list(CATALOGS)),
+        status="active",
+        knowledge_version=0,
+        created_at=utcnow(),
+    )
+    session.add(bot)
+    await session.flush()
+    session.add(models.Channel(bot_id=bot.id, kind="web", external_id=bot.public_id, status="active", title=name))
+    await session.flush()
+    return bot
+
+
+async def get(session: AsyncSession, user: models.User, bot_id: str) -> models.Bot:
+    """Return a person's own bot; raises ``NotFound`` for a foreign or missing one alike."""
+    bot = await session.scalar(
+        select(models.Bot).where(
+            models.Bot.id == bot_id, models.Bot.owner_id == user.id, models.Bot.deleted_at.is_(None)
+        )
+    )
+    if bot is None:
+        raise NotFound()
+    return bot
+
+
+async def list_for(session: AsyncSession, user: models.User) -> list[models.Bot]:
+    """Return a person's bots, oldest first."""
+    return list(
+        await session.scalars(
+            select(models.Bot)
+            .where(models.Bot.owner_id == user.id, models.Bot.deleted_at.is_(None))
+            .order_by(models.Bot.id)
+        )
+    )
+
+
+async def update(
+    session: AsyncSession,
+    bot: models.Bot,
+    *,
+    name: str | None = None,
+    system_prompt: str | None = None,
+    languages: Sequence[str] | None = None,
+    limits: Limits,
+) -> None:
+    """Change what is given; raises ``Invalid`` naming the field."""
+    if name is not None:
+        bot.name = _name(name, limits)
+    if system_prompt is not None:
+        bot.system_prompt = _prompt(system_prompt, limits)
+    if languages is not None:
+        bot.languages = _languages(languages)
+    session.add(bot)
+    await session.flush()
+
+
+async def set_openai_key(session: AsyncSession, bot: models.Bot, key: str | None, crypto: Crypto) -> None:
+    """Keep the owner's own OpenAI key, encrypted; None removes it."""
+    if key is not None:
+        key = key.strip()
+        if (
+            not key.startswith("sk-")
+            or not 20 <= len(key) <= 300
+            or not key.isascii()
+            or any(ch.isspace() for ch in key)
+        ):
+            raise Invalid(T("This is not an OpenAI key: it begins with “sk-”."), field="openai_key")
+    bot.openai_key = crypto.encrypt(key) if key else None
+    session.add(bot)
+
+
+async def start(session: AsyncSession, bot: models.Bot) -> None:
+    """Let the bot answer; channels that were stopped for a reason that may be over are tried again."""
+    bot.status = "active"
+    session.add(bot)
+    for channel in await channels(session, bot):
+        if channel.kind != "web" and channel.status in ("conflict", "stopped", "refused"):
+            channel.status, channel.last_error = "active", ""
+
+
+async def stop(session: AsyncSession, bot: models.Bot) -> None:
+    """Let the bot rest: customers get one polite line."""
+    bot.status = "stopped"
+    session.add(bot)
+
+
+async def delete(session: AsyncSession, bot: models.Bot) -> None:
+    """Delete a bot: it disappears at once, its channels are free again, its rows go in the background."""
+    bot.deleted_at = utcnow()
+    bot.status = "stopped"
+    bot.openai_key = None
+    session.add(bot)
+    for channel in await channels(session, bot):
+        await _free(session, channel)
+    await session.flush()
+    await jobs.add(session, PURGE_JOB, {"bot": bot.id}, lane=f"purge:{bot.id}", owner_id=bot.owner_id)
+
+
+async def _free(session: AsyncSession, channel: models.Channel) -> None:
+    """Take a channel's secrets and its claim on the account away; a job then forgets its queue and rows."""
+    channel.status = "stopped"
+    channel.credentials = None
+    channel.external_id = None
+    session.add(channel)
+
+
+async def channels(session: AsyncSession, bot: models.Bot) -> list[models.Channel]:
+    """Return a bot's channels, oldest first."""
+    return list(
+        await session.scalars(
+            select(models.Channel)
+            .where(models.Channel.bot_id == bot.id, models.Channel.external_id.is_not(None))
+            .order_by(models.Channel.id)
+        )
+    )
+
+
+async def channel(session: AsyncSession, bot: models.Bot, channel_id: str) -> models.Channel:
+    """Return one channel of this bot; raises ``NotFound``."""
+    found = await session.get(models.Channel, channel_id)
+    if found is None or found.bot_id != bot.id or found.external_id is None:
+        raise NotFound()
+    return found
+
+
+async def connect_telegram(
+    session: AsyncSession, bot: models.Bot, *, identity: Mapping[str, Any], token: str, crypto: Crypto
+) -> models.Channel:
+    """Connect a Telegram bot that ``getMe`` has just shown (``identity``), or renew its token.
+
+    Raises ``Conflict`` when that Telegram bot belongs to another bot here, or this bot has another one connected.
+    """
+    if not identity.get("is_bot"):
+        raise Invalid(T("This token does not belong to a bot."), field="token")
+    number = str(identity["id"])
+    known = await session.scalar(
+        select(models.Channel).where(models.Channel.kind == "telegram", models.Channel.external_id == number)
+    )
+    if known is not None and known.bot_id != bot.id:
+        raise Conflict(
+            T(
+                "This Telegram bot is already connected to another bot. Disconnect it there first, or use another token."
+            ),
+            code="channel_taken",
+        )
+    if known is None:
+        own = await session.scalar(
+            select(models.Channel).where(
+                models.Channel.bot_id == bot.id,
+                models.Channel.kind == "telegram",
+                models.Channel.external_id.is_not(None),
+            )
+        )
+        if own is not None:
+            raise Conflict(
+                T(
+                    "“{name}” is connected to @{username} already. Disconnect it first.",
+                    name=bot.name,
+                    username=own.username,
+                ),
+                code="channel_exists",
+            )
+        known = models.Channel(bot_id=bot.id, kind="telegram", external_id=number)
+        session.add(known)
+    known.credentials = crypto.encrypt({"token": token})
+    known.title = one_line(str(identity.get("first_name") or ""), 128)
+    known.username = one_line(str(identity.get("username") or ""), 64)
+    known.status, known.last_error = "active", ""
+    try:
+        await session.flush()
+    except IntegrityError:
+        raise Conflict(
+            T(
+                "This Telegram bot is already connected to another bot. Disconnect it there first, or use another token."
+            ),
+            code="channel_taken",
+        ) from None
+    for kind in ("refused", "conflict", "unreadable"):
+        await notices.solve(session, f"channel:{known.id}:{kind}")
+    return known
+
+
+async def connect_web(session: AsyncSession, bot: models.Bot) -> models.Channel:
+    """Return the bot's web channel, made anew if it was disconnected."""
+    found = await session.scalar(
+        select(models.Channel).where(
+            models.Channel.bot_id == bot.id, models.Channel.kind == "web", models.Channel.external_id.is_not(None)
+        )
+    )
+    if found is None:
+        found = models.Channel(bot_id=bot.id, kind="web", external_id=bot.public_id, status="active", title=bot.name)
+        session.add(found)
+        await session.flush()
+    return found
+
+
+async def disconnect(session: AsyncSession, bot: models.Bot, channel_id: str) -> None:
+    """Disconnect a channel; the talks that were had through it stay readable."""
+    found = await channel(session, bot, channel_id)
+    await _free(session, found)
+    connection = await session.connection()
+    await connection.run_sync(lanes.forget, [f"in:{found.id}:", f"out:{found.id}:", f"bulk:{found.id}:"])
+
+
+async def by_public_id(session: AsyncSession, public_id: str) -> tuple[models.Bot, models.Channel]:
+    """Return the bot behind a public address and its web channel; raises ``NotFound``."""
+    row = (
+        await session.execute(
+            select(models.Bot, models.Channel)
+            .join(models.Channel, models.Channel.bot_id == models.Bot.id)
+            .where(
+                models.Bot.public_id == public_id,
+                models.Bot.deleted_at.is_(None),
+                models.Channel.kind == "web",
+                models.Channel.external_id == public_id,
+            )
+        )
+    ).one_or_none()
+    if row is None:
+        raise NotFound()
+    return row[0], row[1]
+
+
+async def purge_bot(core: Core, payload: Mapping[str, Any]) -> None:
+    """Remove everything of a deleted bot. Runs as a job, in small transactions, safe to repeat."""
+    bot_id = str(payload["bot"])
+    async with core.db.read() as session:
+        channel_ids = list(await session.scalars(select(models.Channel.id).where(models.Channel.bot_id == bot_id)))
+    async with core.db.write() as session:
+        connection = await session.connection()
+        prefixes = [f"{kind}:{id_}:" for id_ in channel_ids for kind in ("in", "out", "bulk")]
+        if prefixes:
+            await connection.run_sync(lanes.forget, prefixes)
+    for model, key in (
+        (models.Chunk, models.Chunk.id),
+        (models.UnansweredQuestion, models.UnansweredQuestion.id),
+        (models.Document, models.Document.id),
+    ):
+        while await _delete_some(core, model, key, bot_id):
+            pass
+    while True:
+        async with core.db.write() as session:
+            talks = list(
+                await session.scalars(
+                    select(models.Conversation.id).where(models.Conversation.bot_id == bot_id).limit(50)
+                )
+            )
+            if not talks:
+                break
+            await session.execute(sql_delete(models.Message).where(models.Message.conversation_id.in_(talks)))
+            await session.execute(sql_delete(models.Conversation).where(models.Conversation.id.in_(talks)))
+    async with core.db.write() as session:
+        await session.execute(sql_delete(models.Notice).where(models.Notice.bot_id == bot_id))
+        await session.execute(sql_delete(models.Bot).where(models.Bot.id == bot_id))
+
+
+async def _delete_some(core: Core, model: Any, key: Any, bot_id: str) -> bool:
+    async with core.db.write() as session:
+        ids = list(await session.scalars(select(key).where(model.bot_id == bot_id).limit(200)))
+        if ids:
+            await session.execute(sql_delete(model).where(key.in_(ids)))
+    return bool(ids)

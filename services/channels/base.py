@@ -1,0 +1,120 @@
+"""The contract of a channel: what arrives, what leaves, in plain data."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from services.errors import Permanent
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who wrote: the account on the network."""
+
+    id: str
+    name: str = ""
+    username: str = ""
+    language_code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """One update in the product's words.
+
+    ``kind``: ``message``, ``command``, ``callback``, ``contact``, ``edit``, ``blocked``, ``unblocked``, ``managed_bot``,
+    ``payment``, ``pre_checkout`` or ``unsupported``. ``type`` of a message: ``text``, ``document``, ``photo``, ``voice`` …
+    ``recipient`` is where an answer goes. ``reply`` tells whether an answer is due.
+    """
+
+    kind: str
+    recipient: str
+    sender: Sender
+    message_id: str = ""
+    type: str = "text"
+    text: str = ""
+    command: str = ""
+    args: str = ""
+    data: str = ""
+    callback_id: str = ""
+    at: dt.datetime | None = None
+    reply: bool = True
+    language: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Button:
+    """A button under a message: ``data`` comes back when pressed."""
+
+    text: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One message to send: plain text and rows of buttons."""
+
+    text: str
+    buttons: tuple[tuple[Button, ...], ...] = ()
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return the JSON form that the outbox keeps."""
+        payload: dict[str, Any] = {"text": self.text}
+        if self.buttons:
+            payload["buttons"] = [[[button.text, button.data] for button in row] for row in self.buttons]
+        return payload
+
+    @classmethod
+    def from_payload(cls, payload: Mapping[str, Any]) -> Outgoing:
+        """Read what :meth:`to_payload` wrote."""
+        rows = tuple(tuple(Button(text, data) for text, data in row) for row in payload.get("buttons", ()))
+        return cls(payload["text"], rows)
+
+
+class TokenRefused(Permanent):
+    """The credential is revoked or malformed: stop this channel and tell the owner."""
+
+
+class Unreachable(Permanent):
+    """This recipient cannot be written to (blocked, gone) until they write again."""
+
+
+class Moved(Permanent):
+    """The chat has a new id: repeat there once. ``recipient`` is the new one."""
+
+    def __init__(self, recipient: str) -> None:
+        super().__init__("chat moved")
+        self.recipient = recipient
+
+
+class AnotherConsumer(Permanent):
+    """Somebody else receives with this credential."""
+
+
+class Refused(Permanent):
+    """Our request is wrong: repeating it unchanged is useless."""
+
+
+class Channel(Protocol):
+    """A channel kind. ``text_limit`` is counted in UTF-16 units."""
+
+    kind: str
+    text_limit: int
+
+    def identify(self, update: Mapping[str, Any]) -> tuple[str, str]:
+        """Return (chat, external id) of a raw update: the talk it belongs to, and what makes it unique."""
+
+    def parse(self, update: Mapping[str, Any]) -> Inbound:
+        """Turn a raw update into the product's words; never raises for odd but valid JSON."""
+
+    async def send(self, credentials: Mapping[str, str], recipient: str, message: Outgoing) -> str:
+        """Send one message; return its id on the network. Raises ``Temporary`` or a ``Permanent``."""
+
+    async def typing(self, credentials: Mapping[str, str], recipient: str) -> None:
+        """Show that an answer is being written, for about five seconds; failures do not matter."""
+
+    async def settle(self, credentials: Mapping[str, str], event: Inbound) -> None:
+        """Do what the network wants to see at once for an event (stop a button's spinner); failures do not matter."""

@@ -1,0 +1,324 @@
+"""Telegram Bot API (checked against 10.3, 2026-11-21): receiving, sending, errors.
+
+Tenant bots use this thin client instead of aiogram: a thousand bots share one HTTP session, an update costs a dictionary
+instead of a tree of models, and starting does not wait seconds for an import. Errors: core.telegram.org/bots/api#making-requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import json
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+
+from services.channels.base import (
+    AnotherConsumer,
+    Inbound,
+    Moved,
+    Outgoing,
+    Refused,
+    Sender,
+    TokenRefused,
+    Unreachable,
+)
+from services.errors import Temporary
+
+ALLOWED_UPDATES = [
+    "message",
+    "edited_message",
+    "callback_query",
+    "my_chat_member",
+    "business_connection",
+    "business_message",
+    "edited_business_message",
+    "managed_bot",
+    "pre_checkout_query",
+]
+TEXT_LIMIT = 4096
+_MESSAGE_KINDS = (
+    "message",
+    "edited_message",
+    "business_message",
+    "edited_business_message",
+    "channel_post",
+    "edited_channel_post",
+)
+_TYPES = (
+    "text",
+    "document",
+    "photo",
+    "voice",
+    "audio",
+    "video",
+    "video_note",
+    "animation",
+    "sticker",
+    "location",
+    "venue",
+    "contact",
+    "poll",
+    "dice",
+    "successful_payment",
+)
+_GONE = (
+    "blocked by the user",
+    "user is deactivated",
+    "kicked",
+    "can't initiate",
+    "bots can't send",
+    "chat not found",
+    "peer_id_invalid",
+)
+_HARMLESS = ("message is not modified", "message to delete not found", "query is too old", "message can't be deleted")
+
+
+def failure(status: int, body: Mapping[str, Any]) -> Exception | None:
+    """Return the exception that an error answer of the Bot API stands for; None for one that means "already done"."""
+    code = int(body.get("error_code") or status)
+    description = str(body.get("description") or "")[:200]
+    lowered = description.lower()
+    parameters = body.get("parameters") or {}
+    if code == 429:
+        return Temporary("too many requests", retry_after_s=float(parameters.get("retry_after", 1)))
+    if "migrate_to_chat_id" in parameters:
+        return Moved(str(parameters["migrate_to_chat_id"]))
+    if code in (401, 404):
+        return TokenRefused(description)
+    if code == 409:
+        return AnotherConsumer(description)
+    if code == 403 or (code == 400 and any(part in lowered for part in _GONE)):
+        return Unreachable(description)
+    if code == 400 and any(part in lowered for part in _HARMLESS):
+        return None
+    if code >= 500:
+        return Temporary(f"Telegram answered {code}", retry_after_s=None)
+    return Refused(description or f"error {code}")
+
+
+class TelegramApi:
+    """Calls methods of the Bot API for any token. ``base``: the server's address."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, base: str = "https://api.telegram.org", *, timeout_s: float = 30
+    ) -> None:
+        self._session = session
+        self._base = base.rstrip("/")
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=10)
+
+    async def call(self, token: str, method: str, *, timeout_s: float | None = None, **parameters: Any) -> Any:
+        """Call ``method`` and return its ``result``; ``True`` where Telegram says it was done already.
+
+        Raises ``Temporary`` (with ``sent`` when the request left and no answer came), or a ``Permanent``. The token is
+        never part of an exception's text.
+        """
+        timeout = self._timeout if timeout_s is None else aiohttp.ClientTimeout(total=timeout_s, connect=10)
+        try:
+            async with self._session.post(
+                f"{self._base}/bot{token}/{method}",
+                data=json.dumps(parameters, separators=(",", ":")).encode(),
+                headers={"Content-Type": "application/json"},
+                timeout=timeout,
+                allow_redirects=False,
+            ) as response:
+                raw = await response.read()
+                status = response.status
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise Temporary(f"Telegram cannot be reached: {type(error).__name__}") from None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Temporary(f"no answer from Telegram: {type(error).__name__}", sent=True) from None
+        try:
+            body = json.loads(raw)
+            if body.get("ok"):
+                return body.get("result")
+        except (ValueError, AttributeError):
+            if status == 200:
+                raise Temporary("Telegram's answer cannot be read", sent=True) from None
+            body = {}
+        problem = failure(status, body if isinstance(body, dict) else {})
+        if problem is None:
+            return True
+        raise problem
+
+    async def get_me(self, token: str) -> dict[str, Any]:
+        """Return the bot's own account: ``id``, ``username``, ``first_name``, ``can_manage_bots`` …"""
+        result: dict[str, Any] = await self.call(token, "getMe", timeout_s=15)
+        return result
+
+    async def download(self, token: str, file_id: str, limit: int) -> bytes:
+        """Return a file's bytes, at most ``limit``. Raises ``Refused`` when it is larger."""
+        info = await self.call(token, "getFile", file_id=file_id)
+        path = str(info.get("file_path") or "")
+        if int(info.get("file_size") or 0) > limit or not path:
+            raise Refused("file is too big")
+        try:
+            async with self._session.get(
+                f"{self._base}/file/bot{token}/{path}", timeout=aiohttp.ClientTimeout(total=120)
+            ) as response:
+                if response.status != 200:
+                    raise Temporary(f"the file server answered {response.status}")
+                received = bytearray()
+                async for part in response.content.iter_chunked(65536):
+                    received += part
+                    if len(received) > limit:
+                        raise Refused("file is too big")
+                return bytes(received)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Temporary(f"download failed: {type(error).__name__}") from None
+
+
+def _sender(user: Mapping[str, Any]) -> Sender:
+    name = f"{user.get('first_name', '')} {user.get('last_name', '')}".strip()
+    return Sender(str(user.get("id", "")), name[:200], str(user.get("username", ""))[:64], user.get("language_code"))
+
+
+def _content(update: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    for kind, value in update.items():
+        if kind != "update_id" and isinstance(value, Mapping):
+            return kind, value
+    return "", {}
+
+
+class TelegramChannel:
+    """The channel of a tenant bot. Recipient: the chat id, or ``connection/chat`` in a business connection."""
+
+    kind = "telegram"
+    text_limit = TEXT_LIMIT
+
+    def __init__(self, api: TelegramApi) -> None:
+        self._api = api
+
+    def identify(self, update: Mapping[str, Any]) -> tuple[str, str]:
+        """See :class:`services.channels.base.Channel`."""
+        kind, content = _content(update)
+        message = content.get("message", content) if kind == "callback_query" else content
+        chat = message.get("chat") or content.get("user_chat_id") or content.get("from") or content.get("user") or {}
+        chat_id = chat.get("id") if isinstance(chat, Mapping) else chat
+        connection = message.get("business_connection_id")
+        return (f"{connection}/{chat_id}" if connection else str(chat_id or "none")), str(update["update_id"])
+
+    def parse(self, update: Mapping[str, Any]) -> Inbound:
+        """See :class:`services.channels.base.Channel`."""
+        kind, content = _content(update)
+        recipient, _ = self.identify(update)
+        sender = _sender(content.get("from") or content.get("user") or {})
+        if kind in _MESSAGE_KINDS:
+            return self._message(kind, content, recipient, sender)
+        if kind == "callback_query":
+            message = content.get("message") or {}
+            return Inbound(
+                "callback",
+                recipient,
+                sender,
+                message_id=str(message.get("message_id", "")),
+                data=str(content.get("data") or ""),
+                callback_id=str(content.get("id", "")),
+                extra={"chat_type": (message.get("chat") or {}).get("type")},
+            )
+        if kind == "my_chat_member":
+            status = (content.get("new_chat_member") or {}).get("status")
+            private = (content.get("chat") or {}).get("type") == "private"
+            event = (
+                {"kicked": "blocked", "member": "unblocked"}.get(str(status), "unsupported")
+                if private
+                else "unsupported"
+            )
+            return Inbound(event, recipient, sender, reply=False)
+        if kind == "pre_checkout_query":
+            return Inbound("pre_checkout", recipient, sender, callback_id=str(content.get("id", "")), reply=False)
+        if kind == "managed_bot":
+            bot = content.get("bot") or {}
+            return Inbound("managed_bot", recipient, sender, reply=False, extra={"bot_id": bot.get("id")})
+        return Inbound("unsupported", recipient, sender, type=kind or "unknown", reply=False)
+
+    def _message(self, kind: str, content: Mapping[str, Any], recipient: str, sender: Sender) -> Inbound:
+        chat = content.get("chat") or {}
+        text = str(content.get("text") or content.get("caption") or "")
+        type_ = next((name for name in _TYPES if content.get(name)), "service")
+        date = content.get("date")
+        common: dict[str, Any] = {
+            "message_id": str(content.get("message_id", "")),
+            "type": type_,
+            "text": text,
+            "at": dt.datetime.fromtimestamp(date, dt.UTC) if isinstance(date, int) else None,
+            "extra": {"chat_type": chat.get("type")},
+        }
+        if kind.startswith("edited"):
+            return Inbound("edit", recipient, sender, reply=False, **common)
+        automatic = (content.get("from") or {}).get("is_bot") or content.get("sender_business_bot")
+        # In a business connection the owner's own messages arrive as well; a customer writes in the chat of their own number.
+        own = kind == "business_message" and str(chat.get("id")) != sender.id
+        if automatic or own or type_ == "service" or kind == "channel_post" or not sender.id:
+            return Inbound("unsupported", recipient, sender, reply=False, **common)
+        if type_ == "successful_payment":
+            return Inbound("payment", recipient, sender, reply=False, **common)
+        if type_ == "contact":
+            contact = content["contact"]
+            common["extra"] |= {
+                "phone": contact.get("phone_number"),
+                "own": str(contact.get("user_id", "")) == sender.id,
+            }
+            return Inbound("contact", recipient, sender, **common)
+        entities = content.get("entities") or ()
+        if text.startswith("/") and any(e.get("type") == "bot_command" and e.get("offset") == 0 for e in entities):
+            word, _, args = text.partition(" ")
+            return Inbound(
+                "command",
+                recipient,
+                sender,
+                command=word[1:].partition("@")[0].lower()[:32],
+                args=args.strip()[:64],
+                **common,
+            )
+        return Inbound("message", recipient, sender, **common)
+
+    async def send(self, credentials: Mapping[str, str], recipient: str, message: Outgoing) -> str:
+        """See :class:`services.channels.base.Channel`."""
+        parameters: dict[str, Any] = {"chat_id": recipient, "text": message.text}
+        connection, slash, chat = recipient.partition("/")
+        if slash:
+            parameters |= {"chat_id": chat, "business_connection_id": connection}
+        if message.buttons:
+            parameters["reply_markup"] = {
+                "inline_keyboard": [[{"text": b.text, "callback_data": b.data} for b in row] for row in message.buttons]
+            }
+        result = await self._api.call(credentials["token"], "sendMessage", **parameters)
+        return str(result["message_id"]) if isinstance(result, Mapping) and "message_id" in result else ""
+
+    async def typing(self, credentials: Mapping[str, str], recipient: str) -> None:
+        """See :class:`services.channels.base.Channel`."""
+        connection, slash, chat = recipient.partition("/")
+        parameters = {"chat_id": chat, "business_connection_id": connection} if slash else {"chat_id": recipient}
+        with contextlib.suppress(Temporary, TokenRefused, Unreachable, Moved, Refused, AnotherConsumer):
+            await self._api.call(credentials["token"], "sendChatAction", timeout_s=5, action="typing", **parameters)
+
+    async def settle(self, credentials: Mapping[str, str], event: Inbound) -> None:
+        """See :class:`services.channels.base.Channel`."""
+        if event.kind == "callback":
+            with contextlib.suppress(Temporary, TokenRefused, Unreachable, Moved, Refused, AnotherConsumer):
+                await self._api.call(
+                    credentials["token"], "answerCallbackQuery", timeout_s=5, callback_query_id=event.callback_id
+                )
+
+
+async def get_updates(api: TelegramApi, token: str, offset: int | None, timeout_s: int) -> list[dict[str, Any]]:
+    """Wait up to ``timeout_s`` for updates from ``offset`` on; asking for an offset confirms everything before it."""
+    parameters: dict[str, Any] = {"timeout": timeout_s, "limit": 100, "allowed_updates": ALLOWED_UPDATES}
+    if offset is not None:
+        parameters["offset"] = offset
+    result = await api.call(token, "getUpdates", timeout_s=timeout_s + 15, **parameters)
+    return result if isinstance(result, list) else []
+
+
+def backoff_s(attempt: int, *, first: float = 1.0, most: float = 60.0) -> float:
+    """Return a growing pause with jitter: half to all of ``first`` × 2^(attempt−1), at most ``most``."""
+    return min(most, first * 2.0 ** max(0, attempt - 1)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+
+
+async def rest(attempt: int) -> None:
+    """Sleep for :func:`backoff_s`."""
+    await asyncio.sleep(backoff_s(attempt))

@@ -1,0 +1,237 @@
+"""Conversations as the panel and the API see them, and a person's part in them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db import models
+from db.base import new_id, utcnow
+from db.engine import clock
+from services.channels.base import Outgoing
+from services.conversations.records import Reply, outbox_rows, put_out
+from services.errors import Invalid, NotFound
+from services.i18n import T
+from services.text import clean, one_line, split_text
+from services.writer import Scope
+
+Row = TypeVar("Row")
+
+STATUSES = ("bot", "waiting", "human", "closed")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Row]):
+    """Part of a list; ``next`` is the cursor of the following part or None."""
+
+    items: list[Row]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationRow:
+    """A conversation with what belongs to it."""
+
+    conversation: models.Conversation
+    contact: models.Contact
+    channel: models.Channel
+    bot: models.Bot
+
+
+def _page(rows: Sequence[Row], limit: int, cursors: list[str]) -> Page[Row]:
+    more = len(rows) > limit
+    return Page(list(rows[:limit]), cursors[limit - 1] if more else None)
+
+
+def like_pattern(text: str) -> str:
+    r"""Return the LIKE pattern (escape ``\``) that finds ``text`` as it is written."""
+    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"
+
+
+async def list_for(
+    session: AsyncSession,
+    user: models.User,
+    bot: models.Bot,
+    *,
+    channel: str | None = None,
+    contact: str | None = None,
+    since: dt.datetime | None = None,
+    until: dt.datetime | None = None,
+    q: str | None = None,
+    status: str | None = None,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Page[ConversationRow]:
+    """Return a bot's conversations, the latest first.
+
+    ``channel``: a channel's id or kind. ``contact``: a contact's id or its id on the network. ``since``/``until`` bound the last
+    message. ``q`` is looked for in names and messages as it is written. ``cursor`` comes from the page before; a malformed
+    one raises ``Invalid``.
+    """
+    conversation = models.Conversation
+    query = (
+        select(conversation, models.Contact, models.Channel)
+        .join(models.Contact, models.Contact.id == conversation.contact_id)
+        .join(models.Channel, models.Channel.id == conversation.channel_id)
+        .where(conversation.bot_id == bot.id)
+        .order_by(conversation.last_message_at.desc(), conversation.id.desc())
+        .limit(limit + 1)
+    )
+    if channel:
+        query = query.where(or_(models.Channel.id == channel, models.Channel.kind == channel))
+    if contact:
+        query = query.where(or_(models.Contact.id == contact, models.Contact.external_id == contact))
+    if since:
+        query = query.where(conversation.last_message_at >= since)
+    if until:
+        query = query.where(conversation.last_message_at < until)
+    if status:
+        if status not in STATUSES:
+            raise Invalid(T("Unknown status: use one of {names}.", names=", ".join(STATUSES)), field="status")
+        query = query.where(conversation.status == status)
+    if q and (wanted := clean(q, 200).strip()):
+        pattern = like_pattern(wanted)
+        said = (
+            select(models.Message.id)
+            .where(models.Message.conversation_id == conversation.id, models.Message.text.ilike(pattern, escape="\\"))
+            .exists()
+        )
+        query = query.where(or_(models.Contact.name.ilike(pattern, escape="\\"), said))
+    if cursor:
+        moment, _, last = cursor.partition("-")
+        if not moment.isdigit() or not last or len(moment) > 18:
+            raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
+        at = dt.datetime.fromtimestamp(int(moment) / 1_000_000, dt.UTC)
+        query = query.where(
+            or_(
+                conversation.last_message_at < at,
+                (conversation.last_message_at == at) & (conversation.id < last),
+            )
+        )
+    rows = [
+        ConversationRow(talk, person, place, bot) for talk, person, place in (await session.execute(query)).tuples()
+    ]
+    cursors = [
+        f"{round(row.conversation.last_message_at.timestamp() * 1_000_000)}-{row.conversation.id}"
+        for row in rows[:limit]
+    ]
+    return _page(rows, limit, cursors)
+
+
+async def get(session: AsyncSession, user: models.User, conversation_id: str) -> ConversationRow:
+    """Return one conversation of this person's; raises ``NotFound``."""
+    row = (
+        await session.execute(
+            select(models.Conversation, models.Contact, models.Channel, models.Bot)
+            .join(models.Contact, models.Contact.id == models.Conversation.contact_id)
+            .join(models.Channel, models.Channel.id == models.Conversation.channel_id)
+            .join(models.Bot, models.Bot.id == models.Conversation.bot_id)
+            .where(
+                models.Conversation.id == conversation_id,
+                models.Bot.owner_id == user.id,
+                models.Bot.deleted_at.is_(None),
+            )
+        )
+    ).one_or_none()
+    if row is None:
+        raise NotFound()
+    return ConversationRow(*row)
+
+
+async def messages(
+    session: AsyncSession,
+    conversation: models.Conversation,
+    *,
+    cursor: str | None = None,
+    limit: int = 50,
+    newest_first: bool = True,
+) -> Page[models.Message]:
+    """Return the messages of a conversation; ``cursor`` is the id of the last one seen."""
+    message = models.Message
+    query = select(message).where(message.conversation_id == conversation.id).limit(limit + 1)
+    query = query.order_by(message.id.desc() if newest_first else message.id)
+    if cursor:
+        query = query.where(message.id < cursor if newest_first else message.id > cursor)
+    rows = list(await session.scalars(query))
+    return _page(rows, limit, [row.id for row in rows[:limit]])
+
+
+async def operator_reply(session: AsyncSession, row: ConversationRow, user: models.User, text: str) -> models.Message:
+    """Write to the customer as a person: stored and put into the outbox together; the bot falls silent in this talk.
+
+    Raises ``Invalid`` for an empty text or one over 4,096 characters.
+    """
+    text = clean(text).strip()
+    if not text:
+        raise Invalid(T("Write a message first."), field="text")
+    if len(text) > 4096:
+        raise Invalid(T("A message may have at most {n} characters.", n=4096), field="text")
+    outgoing = () if row.channel.kind == "web" else tuple(Outgoing(part) for part in split_text(text, 4096))
+    reply = Reply(text, "operator", outgoing, id=new_id())
+    moment = utcnow()
+    message = models.Message(
+        id=reply.id,
+        conversation_id=row.conversation.id,
+        author="operator",
+        text=text,
+        status="queued" if outgoing else "sent",
+        created_at=moment,
+    )
+    session.add(message)
+    talk = row.conversation
+    talk.status = "human"
+    talk.last_message_at = moment
+    talk.last_text = one_line(text, 200)
+    talk.recent = [*(talk.recent or []), ["assistant", text]][-20:]
+    session.add(talk)
+    await session.flush()
+    if outgoing:
+        rows = outbox_rows(row.channel.id, row.contact.external_id, reply, talk.id, "", moment)
+        await put_in_outbox(session, rows, row.bot.owner_id)
+    return message
+
+
+async def put_in_outbox(session: AsyncSession, rows: list[dict[str, Any]], owner_id: str) -> None:
+    """Put messages into the outbox inside a session's own transaction."""
+    connection = await session.connection()
+    scope = Scope("", clock(connection.dialect.name))
+    await connection.run_sync(put_out, scope, rows, {str(row["channel_id"]): owner_id for row in rows})
+
+
+async def set_status(session: AsyncSession, row: ConversationRow, status: str) -> None:
+    """Hand the talk to a person (``human``), back to the bot (``bot``), or close it."""
+    if status not in STATUSES:
+        raise Invalid(T("Unknown status: use one of {names}.", names=", ".join(STATUSES)), field="status")
+    row.conversation.status = status
+    session.add(row.conversation)
+
+
+async def unanswered(
+    session: AsyncSession, bot: models.Bot, *, cursor: str | None = None, limit: int = 50
+) -> Page[models.UnansweredQuestion]:
+    """Return the open questions that the documents did not answer, the latest first."""
+    question = models.UnansweredQuestion
+    query = (
+        select(question)
+        .where(question.bot_id == bot.id, question.answered_at.is_(None))
+        .order_by(question.id.desc())
+        .limit(limit + 1)
+    )
+    if cursor:
+        query = query.where(question.id < cursor)
+    rows = list(await session.scalars(query))
+    return _page(rows, limit, [row.id for row in rows[:limit]])
+
+
+async def dismiss_unanswered(session: AsyncSession, bot: models.Bot, question_id: str) -> None:
+    """Take a question off the list without an answer; raises ``NotFound``."""
+    question = await session.get(models.UnansweredQuestion, question_id)
+    if question is None or question.bot_id != bot.id:
+        raise NotFound()
+    question.answered_at = utcnow()

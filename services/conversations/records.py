@@ -1,0 +1,564 @@
+"""What is stored of a talk, many talks at a time.
+
+The conveyor takes a lane of updates through three steps: :data:`RECEIVE` stores who wrote what, ``rules.respond`` decides the
+answers with no transaction open, :data:`SETTLE` stores replies, the talk's next state, usage and outgoing messages in one
+transaction that counts only while the lane is still ours.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Table, bindparam, func, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from db import models
+from db.base import new_id, utcnow
+from services import lanes
+from services.channels.base import Inbound, Outgoing
+from services.lanes import Claimed, Release
+from services.text import clean, one_line
+from services.writer import Operation, Scope
+
+CHANNEL: Table = models.Channel.__table__  # type: ignore[assignment]
+BOT: Table = models.Bot.__table__  # type: ignore[assignment]
+CONTACT: Table = models.Contact.__table__  # type: ignore[assignment]
+CONVERSATION: Table = models.Conversation.__table__  # type: ignore[assignment]
+MESSAGE: Table = models.Message.__table__  # type: ignore[assignment]
+USAGE: Table = models.AIUsage.__table__  # type: ignore[assignment]
+UNANSWERED: Table = models.UnansweredQuestion.__table__  # type: ignore[assignment]
+
+STORED_CHARS = 8000
+"""So much of a message's text is kept; Telegram's own limit is 4,096."""
+
+
+class LostLane(Exception):
+    """The lane's lease ran out and another worker took it: this result does not count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A claimed lane with its updates in the product's words: ``(item, event)``."""
+
+    claim: Claimed
+    channel_id: str
+    recipient: str
+    events: tuple[tuple[Mapping[str, Any], Inbound], ...]
+    read_chars: int
+
+
+@dataclass(frozen=True, slots=True)
+class BotCard:
+    """A bot as answering needs it."""
+
+    id: str
+    owner_id: str
+    name: str
+    system_prompt: str
+    languages: tuple[str, ...]
+    status: str
+    knowledge_version: int
+    openai_key: str | None
+    deleted: bool
+
+
+@dataclass(slots=True)
+class Talk:
+    """Everything about one talk that the rules need."""
+
+    claim: Claimed
+    channel_id: str
+    channel_kind: str
+    credentials: str | None
+    bot: BotCard | None
+    recipient: str
+    contact_id: str = ""
+    contact_is_new: bool = False
+    language: str | None = None
+    language_chosen: bool = False
+    conversation_id: str = ""
+    status: str = "bot"
+    recent: list[list[str]] = field(default_factory=list)
+    messages: list[tuple[str | None, Mapping[str, Any], Inbound]] = field(default_factory=list)
+
+
+def _kept(event: Inbound) -> bool:
+    """Whether an event becomes a message of the conversation."""
+    return event.kind in ("message", "command", "contact")
+
+
+def _text(event: Inbound, limit: int) -> str:
+    if event.kind == "command" and not event.text:
+        return f"/{event.command} {event.args}".strip()
+    return clean(event.text, limit)
+
+
+def _receive(connection: Connection, scope: Scope, items: Sequence[Incoming]) -> list[Talk | Exception]:
+    held = lanes.ours(connection, scope.holder, [item.claim for item in items])
+    channels = {
+        row["channel_id"]: row
+        for row in connection.execute(
+            select(
+                CHANNEL.c.id.label("channel_id"),
+                CHANNEL.c.kind,
+                CHANNEL.c.credentials,
+                BOT.c.id,
+                BOT.c.owner_id,
+                BOT.c.name,
+                BOT.c.system_prompt,
+                BOT.c.languages,
+                BOT.c.status,
+                BOT.c.knowledge_version,
+                BOT.c.openai_key,
+                BOT.c.deleted_at,
+            )
+            .outerjoin(BOT, BOT.c.id == CHANNEL.c.bot_id)
+            .where(CHANNEL.c.id.in_(sorted({item.channel_id for item in items})))
+        ).mappings()
+    }
+    contacts = _contacts(connection, items)
+    results: list[Talk | Exception] = []
+    new_contacts: list[dict[str, Any]] = []
+    new_conversations: list[dict[str, Any]] = []
+    new_messages: list[dict[str, Any]] = []
+    touched: list[dict[str, Any]] = []
+    reached: list[dict[str, Any]] = []
+    known_before = _stored_before(connection, items, contacts)
+    moment = utcnow()
+    for item in items:
+        channel = channels.get(item.channel_id)
+        if item.claim.key not in held:
+            results.append(LostLane(item.claim.key))
+            continue
+        bot = None
+        if channel is not None and channel["id"] is not None:
+            bot = BotCard(
+                channel["id"],
+                channel["owner_id"],
+                channel["name"],
+                channel["system_prompt"],
+                tuple(channel["languages"]),
+                channel["status"],
+                channel["knowledge_version"],
+                channel["openai_key"],
+                channel["deleted_at"] is not None,
+            )
+        talk = Talk(
+            item.claim,
+            item.channel_id,
+            channel["kind"] if channel is not None else "",
+            channel["credentials"] if channel is not None else None,
+            bot,
+            item.recipient,
+        )
+        results.append(talk)
+        if bot is None or bot.deleted:
+            talk.messages = [(None, row, event) for row, event in item.events]
+            continue
+        sender = item.events[-1][1].sender
+        known = contacts.get((item.channel_id, item.recipient))
+        if known is None:
+            talk.contact_id, talk.conversation_id, talk.contact_is_new = new_id(), new_id(), True
+            new_contacts.append(
+                {
+                    "id": talk.contact_id,
+                    "bot_id": bot.id,
+                    "channel_id": item.channel_id,
+                    "external_id": item.recipient,
+                    "name": one_line(sender.name, 200),
+                    "username": one_line(sender.username, 64),
+                    "language": None,
+                    "language_chosen": False,
+                    "created_at": moment,
+                }
+            )
+            new_conversations.append(
+                {
+                    "id": talk.conversation_id,
+                    "bot_id": bot.id,
+                    "channel_id": item.channel_id,
+                    "contact_id": talk.contact_id,
+                    "status": "bot",
+                    "recent": [],
+                    "last_message_at": moment,
+                    "last_text": "",
+                    "created_at": moment,
+                }
+            )
+        else:
+            talk.contact_id, talk.conversation_id = known["contact_id"], known["conversation_id"]
+            talk.language, talk.language_chosen = known["language"], known["language_chosen"]
+            talk.status, talk.recent = known["status"], list(known["recent"] or [])
+            if known["unreachable_since"] is not None and any(event.kind != "blocked" for _, event in item.events):
+                reached.append({"p_id": talk.contact_id})
+        last = ""
+        for row, event in item.events:
+            message_id: str | None = None
+            if _kept(event):
+                message_id = known_before.get((talk.conversation_id, row["external_id"]))
+                if message_id is None:
+                    message_id = new_id()
+                    last = _text(event, STORED_CHARS)
+                    new_messages.append(
+                        {
+                            "id": message_id,
+                            "conversation_id": talk.conversation_id,
+                            "author": "customer",
+                            "kind": "text" if event.kind == "command" else event.type,
+                            "text": last,
+                            "status": "received",
+                            "external_id": row["external_id"],
+                            "created_at": moment,
+                        }
+                    )
+            talk.messages.append((message_id, row, event))
+        if last:
+            touched.append({"p_id": talk.conversation_id, "p_at": moment, "p_text": one_line(last, 200)})
+    if new_contacts:
+        connection.execute(CONTACT.insert(), new_contacts)
+        connection.execute(CONVERSATION.insert(), new_conversations)
+    if new_messages:
+        connection.execute(MESSAGE.insert(), new_messages)
+    if touched:
+        connection.execute(
+            update(CONVERSATION)
+            .where(CONVERSATION.c.id == bindparam("p_id"))
+            .values(last_message_at=bindparam("p_at"), last_text=bindparam("p_text")),
+            touched,
+        )
+    if reached:
+        connection.execute(
+            update(CONTACT).where(CONTACT.c.id == bindparam("p_id")).values(unreachable_since=None), reached
+        )
+    return results
+
+
+def _contacts(connection: Connection, items: Sequence[Incoming]) -> dict[tuple[str, str], Any]:
+    rows = connection.execute(
+        select(
+            CONTACT.c.id.label("contact_id"),
+            CONTACT.c.channel_id,
+            CONTACT.c.external_id,
+            CONTACT.c.language,
+            CONTACT.c.language_chosen,
+            CONTACT.c.unreachable_since,
+            CONVERSATION.c.id.label("conversation_id"),
+            CONVERSATION.c.status,
+            CONVERSATION.c.recent,
+        )
+        .join(CONVERSATION, CONVERSATION.c.contact_id == CONTACT.c.id)
+        .where(
+            tuple_(CONTACT.c.channel_id, CONTACT.c.external_id).in_(
+                sorted({(item.channel_id, item.recipient) for item in items})
+            )
+        )
+    ).mappings()
+    return {(row["channel_id"], row["external_id"]): row for row in rows}
+
+
+def _stored_before(
+    connection: Connection, items: Sequence[Incoming], contacts: Mapping[tuple[str, str], Any]
+) -> dict[tuple[str, str], str]:
+    """Messages that an earlier, failed attempt has stored already."""
+    pairs = sorted(
+        {
+            (contacts[key]["conversation_id"], row["external_id"])
+            for item in items
+            if (key := (item.channel_id, item.recipient)) in contacts
+            for row, _ in item.events
+            if row["attempts"] > 0
+        }
+    )
+    if not pairs:
+        return {}
+    rows = connection.execute(
+        select(MESSAGE.c.id, MESSAGE.c.conversation_id, MESSAGE.c.external_id).where(
+            tuple_(MESSAGE.c.conversation_id, MESSAGE.c.external_id).in_(pairs), MESSAGE.c.author == "customer"
+        )
+    )
+    return {(conversation, external): id_ for id_, conversation, external in rows}
+
+
+RECEIVE: Operation[Incoming, Talk] = Operation("receive", 30, _receive)
+
+
+@dataclass(slots=True)
+class Reply:
+    """One message of ours. ``parts`` are what the channel sends; ``message`` extra columns of the row."""
+
+    text: str
+    author: str = "bot"
+    outgoing: tuple[Outgoing, ...] = ()
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    id: str = field(default_factory=new_id)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a claimed lane. ``closed``: items that are finished; ``incoming``: new status by message id."""
+
+    talk: Talk
+    closed: list[int]
+    replies: list[Reply] = field(default_factory=list)
+    incoming: dict[str, str] = field(default_factory=dict)
+    recent: list[list[str]] | None = None
+    status: str | None = None
+    language: str | None = None
+    language_chosen: bool | None = None
+    phone: str | None = None
+    unreachable: bool | None = None
+    unanswered: list[tuple[str, str, str]] = field(default_factory=list)
+    usage: list[Mapping[str, Any]] = field(default_factory=list)
+
+
+def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> list[Exception | None]:
+    held = lanes.ours(connection, scope.holder, [item.talk.claim for item in items])
+    results: list[Exception | None] = [
+        None if item.talk.claim.key in held else LostLane(item.talk.claim.key) for item in items
+    ]
+    valid = [item for item in items if item.talk.claim.key in held]
+    moment = utcnow()
+    messages: list[dict[str, Any]] = []
+    conversations: list[dict[str, Any]] = []
+    contacts: list[dict[str, Any]] = []
+    incoming: list[dict[str, Any]] = []
+    outbox: list[dict[str, Any]] = []
+    usage: list[Mapping[str, Any]] = []
+    closed: list[int] = []
+    for item in valid:
+        talk = item.talk
+        closed += item.closed
+        usage += item.usage
+        request_id = talk.claim.items[-1]["request_id"] if talk.claim.items else ""
+        for reply in item.replies:
+            messages.append(
+                {
+                    "id": reply.id,
+                    "conversation_id": talk.conversation_id,
+                    "author": reply.author,
+                    "kind": "text",
+                    "text": reply.text,
+                    "status": "queued" if reply.outgoing else "sent",
+                    "language": None,
+                    "reply_to": None,
+                    "answered": None,
+                    "provider": None,
+                    "model": None,
+                    "sources": None,
+                    "usage": None,
+                    "created_at": moment,
+                    **reply.columns,
+                }
+            )
+            outbox += outbox_rows(talk.channel_id, talk.recipient, reply, talk.conversation_id, request_id, moment)
+        incoming += [{"p_id": id_, "p_status": status} for id_, status in item.incoming.items()]
+        if talk.conversation_id and (item.replies or item.recent is not None or item.status is not None):
+            conversations.append(
+                {
+                    "p_id": talk.conversation_id,
+                    "p_recent": item.recent if item.recent is not None else talk.recent,
+                    "p_status": item.status or talk.status,
+                    "p_at": moment,
+                    "p_text": one_line(item.replies[-1].text, 200) if item.replies else None,
+                }
+            )
+        if talk.contact_id and (item.language is not None or item.phone is not None or item.unreachable is not None):
+            contacts.append(
+                {
+                    "p_id": talk.contact_id,
+                    "p_language": item.language or talk.language,
+                    "p_chosen": talk.language_chosen if item.language_chosen is None else item.language_chosen,
+                    "p_phone": item.phone,
+                    "p_unreachable": moment if item.unreachable else None,
+                }
+            )
+    if messages:
+        connection.execute(MESSAGE.insert(), messages)
+    if conversations:
+        connection.execute(
+            update(CONVERSATION)
+            .where(CONVERSATION.c.id == bindparam("p_id"))
+            .values(
+                recent=bindparam("p_recent"),
+                status=bindparam("p_status"),
+                last_message_at=bindparam("p_at"),
+                last_text=func.coalesce(
+                    bindparam("p_text", type_=CONVERSATION.c.last_text.type), CONVERSATION.c.last_text
+                ),
+            ),
+            conversations,
+        )
+    if contacts:
+        connection.execute(
+            update(CONTACT)
+            .where(CONTACT.c.id == bindparam("p_id"))
+            .values(
+                language=bindparam("p_language"),
+                language_chosen=bindparam("p_chosen"),
+                phone=func.coalesce(bindparam("p_phone", type_=CONTACT.c.phone.type), CONTACT.c.phone),
+                unreachable_since=bindparam("p_unreachable"),
+            ),
+            contacts,
+        )
+    if incoming:
+        connection.execute(
+            update(MESSAGE).where(MESSAGE.c.id == bindparam("p_id")).values(status=bindparam("p_status")), incoming
+        )
+    if usage:
+        connection.execute(USAGE.insert(), [dict(row) for row in usage])
+    _keep_unanswered(connection, valid, moment)
+    if outbox:
+        put_out(connection, scope, outbox, {item.talk.channel_id: item.talk.claim.owner_id for item in valid})
+    if closed:
+        connection.execute(
+            update(lanes.INBOX).where(lanes.INBOX.c.id.in_(closed)).values(status="done", payload="", error=None)
+        )
+    lanes.release(connection, [Release(item.talk.claim.key, len(item.closed)) for item in valid], scope.now)
+    return results
+
+
+def outbox_rows(
+    channel_id: str, recipient: str, reply: Reply, conversation_id: str | None, request_id: str, moment: dt.datetime
+) -> list[dict[str, Any]]:
+    """Return the outbox rows of a reply, one a part."""
+    return [
+        {
+            "lane": f"out:{channel_id}:{recipient}"[:200],
+            "channel_id": channel_id,
+            "conversation_id": conversation_id,
+            "message_id": reply.id,
+            "recipient": recipient,
+            "payload": json.dumps(part.to_payload()),
+            "request_id": request_id,
+            "created_at": moment,
+        }
+        for part in reply.outgoing
+    ]
+
+
+def put_out(connection: Connection, scope: Scope, rows: list[dict[str, Any]], owners: Mapping[str, str]) -> None:
+    """Insert outbox rows and count them into their lanes. ``owners``: channel id → owner id."""
+    kinds = {row["lane"]: ("outbox", owners.get(row["channel_id"], "")) for row in rows}
+    lanes.lock(connection, kinds)
+    connection.execute(
+        lanes.OUTBOX.insert(), [{"status": "queued", "attempts": 0, "unsure": False, **row} for row in rows]
+    )
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[row["lane"]] = counts.get(row["lane"], 0) + 1
+    lanes.add(connection, counts, kinds, scope.now)
+
+
+def _keep_unanswered(connection: Connection, items: Sequence[Outcome], moment: dt.datetime) -> None:
+    rows = {
+        (item.talk.bot.id, folded[:300]): {
+            "id": new_id(),
+            "bot_id": item.talk.bot.id,
+            "conversation_id": item.talk.conversation_id,
+            "question": question,
+            "folded": folded[:300],
+            "language": language,
+            "count": 1,
+            "created_at": moment,
+            "last_asked_at": moment,
+        }
+        for item in items
+        if item.talk.bot is not None
+        for question, folded, language in item.unanswered
+    }
+    if not rows:
+        return
+    insert = sqlite.insert(UNANSWERED) if connection.dialect.name == "sqlite" else postgresql.insert(UNANSWERED)
+    connection.execute(
+        insert.on_conflict_do_update(
+            index_elements=["bot_id", "folded"],
+            set_={
+                "count": UNANSWERED.c.count + 1,
+                "last_asked_at": insert.excluded.last_asked_at,
+                "answered_at": None,
+            },
+        ),
+        [rows[key] for key in sorted(rows)],
+    )
+
+
+SETTLE: Operation[Outcome, None] = Operation("settle", 40, _settle)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A lane whose handling raised. The oldest item is tried again later, or set aside after ``max_attempts``."""
+
+    claim: Claimed
+    error: str
+    max_attempts: int
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """What became of a failure: ``dead`` tells whether the item was set aside for good."""
+
+    dead: bool
+    channel_id: str = ""
+    external_id: str = ""
+
+
+def _fail(connection: Connection, scope: Scope, items: Sequence[Failed]) -> list[SetAside | Exception]:
+    held = lanes.ours(connection, scope.holder, [item.claim for item in items])
+    results: list[SetAside | Exception] = []
+    releases: list[Release] = []
+    for item in items:
+        if item.claim.key not in held:
+            results.append(LostLane(item.claim.key))
+            continue
+        first = item.claim.items[0]
+        # The claim raised the count; rows were read before that.
+        dead = first["attempts"] + 1 >= item.max_attempts
+        if dead:
+            connection.execute(
+                update(lanes.INBOX)
+                .where(lanes.INBOX.c.id == first["id"])
+                .values(status="dead", error=clean(item.error, 300))
+            )
+            connection.execute(
+                update(MESSAGE)
+                .where(
+                    MESSAGE.c.external_id == first["external_id"],
+                    MESSAGE.c.author == "customer",
+                    MESSAGE.c.conversation_id.in_(
+                        select(CONVERSATION.c.id).where(CONVERSATION.c.channel_id == first["channel_id"])
+                    ),
+                )
+                .values(status="failed", error=clean(item.error, 300))
+            )
+        else:
+            connection.execute(
+                update(lanes.INBOX).where(lanes.INBOX.c.id == first["id"]).values(error=clean(item.error, 300))
+            )
+        releases.append(Release(item.claim.key, 1 if dead else 0, 0.0 if dead else item.delay_s))
+        results.append(SetAside(dead, first["channel_id"], first["external_id"]))
+    lanes.release(connection, releases, scope.now)
+    return results
+
+
+FAIL: Operation[Failed, SetAside] = Operation("fail", 45, _fail)
+
+
+def _hand_back(connection: Connection, scope: Scope, items: Sequence[Claimed]) -> list[Exception | None]:
+    """Give inbox lanes back untouched (the process stops): the claim's attempt does not count."""
+    held = lanes.ours(connection, scope.holder, items)
+    ids = [row["id"] for item in items if item.key in held for row in item.items]
+    if ids:
+        connection.execute(
+            update(lanes.INBOX).where(lanes.INBOX.c.id.in_(ids)).values(attempts=lanes.INBOX.c.attempts - 1)
+        )
+    lanes.release(connection, [Release(item.key, 0) for item in items if item.key in held], scope.now)
+    return [None] * len(items)
+
+
+HAND_BACK: Operation[Claimed, None] = Operation("hand_back", 46, _hand_back)

@@ -1,0 +1,363 @@
+"""The rules of a talk with a customer: what the bot does with each thing that arrives.
+
+No transaction is open here. The result is an :class:`Outcome` that ``records.SETTLE`` stores as a whole.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from db.base import utcnow
+from services import answers, languages, metrics, notices
+from services.channels.base import Button, Inbound, Outgoing
+from services.conversations.records import BotCard, Outcome, Reply, Talk
+from services.i18n import LANGUAGE_NAMES, translate
+from services.knowledge.analysis import fold
+from services.text import clean, split_text
+
+if TYPE_CHECKING:
+    from services.core import Core
+
+log = structlog.get_logger(__name__)
+
+RECENT_TURNS = 20
+RECENT_CHARS = 1500
+LANGUAGE_DATA = "lang:"
+_ASKS_FOR_PERSON = re.compile(
+    r"(operator|operatorni? (chaqir\w*|kerak)|operator kerak|jonli odam|odam bilan gaplash\w*|menejer|menejer kerak"
+    r"|оператор|оператора|(позовите|соедините с|нужен) (оператор\w*|человек\w*|менеджер\w*)|живой человек|менеджер|оператор керак"
+    r"|human|a human|live agent|talk to (a )?(human|person|operator)|agent|manager)",
+    re.IGNORECASE,
+)
+
+
+class Listener:
+    """Somebody who watches an answer being made (the web channel): gets pieces, and a restart makes them void."""
+
+    def __init__(self, ring: Callable[[str, Any], None], topics: list[str]) -> None:
+        self._ring, self._topics = ring, topics
+
+    def delta(self, text: str) -> None:
+        """Another piece of the answer."""
+        for topic in self._topics:
+            self._ring(topic, {"kind": "delta", "text": text})
+
+    def restart(self) -> None:
+        """Forget the pieces: another model begins anew."""
+        for topic in self._topics:
+            self._ring(topic, {"kind": "restart"})
+
+
+def spoken(bot: BotCard) -> list[str]:
+    """Return the interface languages that a bot answers in; Uzbek counts in both scripts."""
+    result: list[str] = []
+    for language in bot.languages or ("uz",):
+        result += ["uz", "uz-Cyrl"] if language == "uz" else [language]
+    return result
+
+
+def first_language(talk: Talk, bot: BotCard, event: Inbound) -> str:
+    """Return the language for texts of ours: chosen, last known, the application's, else the bot's first."""
+    allowed = spoken(bot)
+    code = (event.sender.language_code or "").replace("_", "-")
+    guess = "uz-Cyrl" if code.lower().startswith("uz-cyrl") else code.split("-")[0].lower()
+    for candidate in (event.language, talk.language, guess):
+        if candidate in allowed:
+            return str(candidate)
+    return allowed[0]
+
+
+def answer_language(talk: Talk, bot: BotCard, event: Inbound, text: str) -> str:
+    """Return the language to answer a question in.
+
+    The customer's choice holds; without one a clear detection decides, then what was spoken before, then the application's
+    language. Uzbek follows the script that the customer writes in.
+    """
+    allowed = spoken(bot)
+    detected = languages.detect(text)
+    known = first_language(talk, bot, event)
+    if talk.language_chosen and known in allowed:
+        if known.startswith("uz") and detected.language in ("uz", "uz-Cyrl"):
+            return detected.language
+        return known
+    if event.language in allowed:
+        return str(event.language)
+    if detected.language in allowed and detected.confidence >= 0.7:
+        return str(detected.language)
+    return known
+
+
+def language_buttons(bot: BotCard) -> tuple[tuple[Button, ...], ...]:
+    """Return the buttons to choose a language with, two in a row; none where there is no choice."""
+    allowed = spoken(bot)
+    buttons = [Button(name, f"{LANGUAGE_DATA}{code}") for code, name in LANGUAGE_NAMES.items() if code in allowed]
+    return tuple(tuple(buttons[i : i + 2]) for i in range(0, len(buttons), 2)) if len(buttons) > 1 else ()
+
+
+class _Turn:
+    """Works through the updates of one claim and gathers what is to be stored."""
+
+    def __init__(self, core: Core, talk: Talk, bot: BotCard, listener: Listener | None) -> None:
+        self.core, self.talk, self.bot, self.listener = core, talk, bot, listener
+        self.outcome = Outcome(talk, [row["id"] for _, row, _ in talk.messages])
+        self.recent = [list(turn) for turn in talk.recent]
+        self.questions: list[tuple[str | None, Inbound, str]] = []
+
+    def say(
+        self, text: str, *, author: str = "system", buttons: tuple[tuple[Button, ...], ...] = (), **columns: Any
+    ) -> Reply:
+        """Add a message of ours, cut to what the channel carries."""
+        outgoing: tuple[Outgoing, ...] = ()
+        if self.talk.channel_kind != "web":
+            limit = self.core.channels[self.talk.channel_kind].text_limit
+            parts = split_text(text, limit) or ["…"]
+            outgoing = tuple(Outgoing(part, buttons if part is parts[-1] else ()) for part in parts)
+        elif buttons:
+            columns["usage"] = {"buttons": [[[b.text, b.data] for b in row] for row in buttons]}
+        reply = Reply(text, author, outgoing, columns)
+        self.outcome.replies.append(reply)
+        return reply
+
+    def remember(self, role: str, text: str) -> None:
+        """Add a turn to what the model will see of this talk, within bounds."""
+        self.recent = [*self.recent, [role, text[:RECENT_CHARS]]][-RECENT_TURNS:]
+        self.outcome.recent = self.recent
+
+    def read(self, message_id: str | None, status: str = "answered") -> None:
+        """Note what became of a customer's message."""
+        if message_id is not None:
+            self.outcome.incoming[message_id] = status
+
+    async def work(self) -> Outcome:
+        """Handle every update in order; neighbouring questions are answered together."""
+        for message_id, _, event in self.talk.messages:
+            is_question = event.kind == "message" and bool(clean(event.text).strip())
+            if is_question and not _ASKS_FOR_PERSON.fullmatch(event.text.strip(" .!?")):
+                self.questions.append((message_id, event, clean(event.text, self.core.settings.limits.message_chars)))
+                continue
+            await self.flush()
+            await self.one(message_id, event)
+        await self.flush()
+        return self.outcome
+
+    async def one(self, message_id: str | None, event: Inbound) -> None:
+        """Handle one update that is not a question."""
+        language = first_language(self.talk, self.bot, event)
+        if event.kind == "blocked":
+            self.outcome.unreachable = True
+        elif event.kind == "unblocked":
+            self.outcome.unreachable = False
+        elif event.kind == "callback":
+            await self.core.settle_event(self.talk, event)
+            self.chosen(
+                event.data.removeprefix(LANGUAGE_DATA) if event.data.startswith(LANGUAGE_DATA) else "", language
+            )
+        elif not event.reply:
+            metrics.UPDATES_SKIPPED.labels(event.kind if event.kind != "unsupported" else event.type[:20]).inc()
+        elif event.kind == "command":
+            await self.command(event, language, message_id)
+            self.read(message_id)
+        elif event.kind == "message" and event.text.strip():
+            await self.person(event, language)
+            self.read(message_id)
+        elif event.kind == "contact":
+            if event.extra.get("own"):
+                self.outcome.phone = clean(str(event.extra.get("phone") or ""), 32)
+                self.say(translate(language, "Thank you! I have noted your phone number 📞"))
+            else:
+                self.say(translate(language, "Please share your own contact, not another person's."))
+            self.read(message_id)
+        else:
+            self.say(
+                translate(
+                    language,
+                    "I can read text messages only 🙂 Please write your question in words. Write /operator to talk to a person.",
+                )
+            )
+            self.read(message_id)
+
+    async def command(self, event: Inbound, language: str, message_id: str | None) -> None:
+        """Handle a command; an unknown one is a question without its slash."""
+        if self.bot.status != "active":
+            self.resting(language)
+        elif event.command == "start":
+            self.greet(language)
+        elif event.command == "language":
+            if event.args:
+                self.chosen(event.args, language)
+            elif buttons := language_buttons(self.bot):
+                self.say(translate(language, "Choose the language 👇"), buttons=buttons)
+            else:
+                self.say(translate(language, "I speak one language only: {name}.", name=LANGUAGE_NAMES[language]))
+        elif event.command == "operator":
+            await self.person(event, language)
+        elif event.command == "help":
+            self.say(
+                translate(
+                    language,
+                    "Write your question and I will answer from what {name} told me. /language – choose the language, "
+                    "/operator – talk to a person.",
+                    name=self.bot.name,
+                )
+            )
+        else:
+            self.questions.append((message_id, event, clean(event.text.lstrip("/"), 1000) or event.command))
+            await self.flush()
+
+    def greet(self, language: str) -> None:
+        """The first words of a bot, with the choice of languages where there is one."""
+        buttons = language_buttons(self.bot)
+        text = translate(language, "Hello! 👋 I am {name}. Ask me anything, I answer at any hour.", name=self.bot.name)
+        if buttons:
+            text += "\n\n" + translate(language, "Choose the language 👇")
+        self.say(text, buttons=buttons)
+
+    def chosen(self, code: str, language: str) -> None:
+        """The customer chose a language."""
+        if code in spoken(self.bot):
+            self.outcome.language, self.outcome.language_chosen = code, True
+            self.talk.language, self.talk.language_chosen = code, True
+            self.say(
+                translate(
+                    code, "Good, we speak {language} now. What would you like to know?", language=LANGUAGE_NAMES[code]
+                )
+            )
+        else:
+            self.say(translate(language, "This button is old. Write /language to choose the language."))
+
+    async def person(self, event: Inbound, language: str) -> None:
+        """The customer wants a person: the talk is flagged, the owner hears of it."""
+        self.outcome.status = "waiting" if self.talk.status != "human" else "human"
+        self.talk.status = self.outcome.status
+        self.say(
+            translate(
+                language, "I have called a person 🙋 They will write to you here. Meanwhile you can go on asking me."
+            )
+        )
+        async with self.core.db.write() as session:
+            await notices.open_notice(
+                session,
+                self.bot.owner_id,
+                "operator_wanted",
+                key=f"operator:{self.talk.conversation_id}",
+                bot_id=self.bot.id,
+                params={"bot": self.bot.name, "name": clean(event.sender.name, 100) or "—"},
+            )
+        self.core.bell.ring("notices")
+
+    def resting(self, language: str) -> None:
+        """The owner stopped the bot: one polite line."""
+        self.say(translate(language, "This bot is resting now 😴 Please write again later."))
+
+    async def flush(self) -> None:
+        """Answer the questions gathered so far, together."""
+        questions, self.questions = self.questions, []
+        if not questions:
+            return
+        message_id, event, _ = questions[-1]
+        text = "\n".join(text for _, _, text in questions)
+        language = answer_language(self.talk, self.bot, event, text)
+        status = "answered"
+        if self.bot.status != "active":
+            self.resting(first_language(self.talk, self.bot, event))
+            status = "skipped"
+        elif self.talk.status == "human":
+            # A person has taken over; the bot keeps what is said in mind and stays silent.
+            self.remember("user", text)
+            status = "received"
+        elif self.too_old(event):
+            status = "skipped"
+        elif (refusal := await self.over_limit(language)) is not None:
+            status = "skipped"
+            if refusal:
+                self.say(refusal)
+        else:
+            await self.answer(text, language, message_id)
+        for id_, _, _ in questions:
+            self.read(id_, status)
+
+    async def answer(self, question: str, language: str, message_id: str | None) -> None:
+        """Ask the knowledge and the models; keep the answer, its sources and its cost."""
+        listener = self.listener
+        result = await answers.answer(
+            self.core,
+            self.bot,
+            question,
+            language,
+            self.recent,
+            on_delta=listener.delta if listener else None,
+            on_restart=listener.restart if listener else None,
+        )
+        self.say(
+            result.text,
+            author="bot",
+            language=result.language,
+            reply_to=message_id,
+            answered=result.answered,
+            provider=result.provider,
+            model=result.model,
+            sources=answers.sources_json(result.sources),
+            usage=result.usage(),
+        )
+        self.remember("user", question)
+        self.remember("assistant", result.text)
+        if not self.talk.language_chosen and language != self.talk.language:
+            self.outcome.language = language
+        if result.unanswered:
+            words = " ".join(fold(word) for word in result.unanswered.split())
+            self.outcome.unanswered.append((clean(result.unanswered, 1000), words[:300] or "?", language))
+        request_id = self.talk.claim.items[-1]["request_id"]
+        self.outcome.usage += [
+            answers.usage_values(call, self.bot.owner_id, self.bot.id, request_id) for call in result.calls
+        ]
+
+    def too_old(self, event: Inbound) -> bool:
+        """Whether a question waited so long that an answer would only confuse."""
+        oldest = utcnow() - dt.timedelta(hours=self.core.settings.queue.max_age_h)
+        return event.at is not None and event.at < oldest
+
+    async def over_limit(self, language: str) -> str | None:
+        """Return None when all limits hold, else what to say now ("" where the customer has just been told)."""
+        limits, settings = self.core.limits, self.core.settings.limits
+        owner = self.bot.owner_id
+        checks: Mapping[str, tuple[str, int, float]] = {
+            "contact": (f"contact:{self.talk.contact_id}", settings.contact_messages_per_minute, 60),
+            "bot": (f"bot-in:{self.bot.id}", settings.bot_messages_per_minute, 60),
+            "owner_day": (f"owner-day:{owner}:{utcnow().date()}", settings.owner_messages_per_day, 86_400),
+        }
+        exceeded = "owner_pending" if self.core.backlog.of(owner) > settings.owner_pending_messages else None
+        for name, (key, limit, window_s) in checks.items():
+            if not await limits.hit(key, limit, window_s):
+                exceeded = name
+                break
+        if exceeded is None:
+            return None
+        metrics.OVER_LIMIT.labels(exceeded).inc()
+        if exceeded != "contact":
+            async with self.core.db.write() as session:
+                await notices.open_notice(
+                    session,
+                    owner,
+                    "over_limit",
+                    key=f"limit:{self.bot.id}:{exceeded}:{utcnow().date()}",
+                    bot_id=self.bot.id,
+                    params={"bot": self.bot.name},
+                )
+            self.core.bell.ring("notices")
+        if not await limits.hit(f"told:{self.talk.contact_id}", 1, 60):
+            return ""
+        if exceeded == "contact":
+            return translate(language, "You write faster than I can answer 🙂 Please wait a minute.")
+        return translate(language, "Very many people are writing to us right now. Please write again a little later 🙏")
+
+
+async def respond(core: Core, talk: Talk, listener: Listener | None = None) -> Outcome:
+    """Decide what to do with the updates of one claimed lane."""
+    if talk.bot is None or talk.bot.deleted:
+        return Outcome(talk, [row["id"] for _, row, _ in talk.messages])
+    return await _Turn(core, talk, talk.bot, listener).work()

@@ -1,0 +1,329 @@
+"""What the parts of one process share. Made by ``bot.py`` and handed over; nothing reaches it by import."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import aiohttp
+import structlog
+from redis.asyncio import Redis
+from sqlalchemy import select, update
+
+from db import models
+from db.engine import Database, DatabaseUnavailable
+from services import lanes, metrics, notices
+from services.ai.prices import Rates
+from services.ai.router import CallRecord, KeyEvent, ModelRow, Router, RouterSettings
+from services.answers import Spending
+from services.bell import Bell
+from services.channels import make_channels
+from services.channels.base import Channel, Inbound
+from services.channels.telegram import TelegramApi
+from services.conversations.records import BotCard, Talk
+from services.crypto import Crypto, Undecryptable
+from services.inbox import Cards
+from services.knowledge.embedding import Embedder
+from services.knowledge.search import KnowledgeSearch
+from services.limits import Limits
+from services.settings import Settings
+from services.tasks import TaskGroup
+from services.writer import Writer
+
+log = structlog.get_logger(__name__)
+
+BACKLOG_REFRESH_S = 2.0
+
+
+class FactoryBot(Protocol):
+    """The factory bot as the conveyor and the notices see it."""
+
+    async def handle(self, update: dict[str, Any]) -> None:
+        """See one stored update through."""
+
+    async def notify(self, telegram_id: int, text: str, button: tuple[str, str] | None = None) -> None:
+        """Write to an owner."""
+
+
+class Backlog:
+    """How many messages of each owner wait: read from the rows every two seconds, counted on in between."""
+
+    def __init__(self) -> None:
+        self._waiting: Counter[str] = Counter()
+
+    def of(self, owner_id: str) -> int:
+        """Return about how many of an owner's messages wait."""
+        return self._waiting[owner_id] if owner_id else 0
+
+    def add(self, owner_id: str, n: int = 1) -> None:
+        """Count what has just come or gone here."""
+        self._waiting[owner_id] += n
+
+    async def run(self, core: Core) -> None:
+        """Keep the numbers right until cancelled."""
+        while True:
+            try:
+                async with core.db.read() as session:
+                    rows = await session.execute(
+                        select(models.Lane.owner_id, models.Lane.kind, models.Lane.pending).where(
+                            models.Lane.pending > 0
+                        )
+                    )
+                    waiting: Counter[str] = Counter()
+                    queues: Counter[str] = Counter()
+                    for owner_id, kind, pending in rows:
+                        queues[kind] += pending
+                        if kind == "inbox":
+                            waiting[owner_id] += pending
+                self._waiting = waiting
+                for kind in ("inbox", "outbox", "bulk", "jobs"):
+                    metrics.PENDING.labels(kind).set(queues[kind])
+            except DatabaseUnavailable:
+                log.warning("backlog_not_read")
+            await asyncio.sleep(BACKLOG_REFRESH_S)
+
+
+async def _no_pause(_point: str) -> None:
+    """Tests stop the process at these points; the product runs through."""
+
+
+@dataclass(eq=False)
+class Core:
+    """The shared parts. ``factory`` is None until the factory bot has started, or for good without its token."""
+
+    settings: Settings
+    db: Database
+    crypto: Crypto
+    secret: str
+    bell: Bell
+    writer: Writer
+    http: aiohttp.ClientSession
+    telegram: TelegramApi
+    channels: Mapping[str, Channel]
+    router: Router
+    embedder: Embedder | None
+    search: KnowledgeSearch
+    limits: Limits
+    tasks: TaskGroup
+    redis: Redis | None = None
+    cards: Cards = field(default_factory=Cards)
+    backlog: Backlog = field(default_factory=Backlog)
+    spending: Spending = field(default_factory=Spending)
+    factory: FactoryBot | None = None
+    factory_username: str = ""
+    job_handlers: dict[str, Callable[[Mapping[str, Any]], Awaitable[None]]] = field(default_factory=dict)
+    job_abandoners: dict[str, Callable[[Mapping[str, Any]], Awaitable[None]]] = field(default_factory=dict)
+    wake_inbox: Callable[[], None] = lambda: None
+    pause: Callable[[str], Awaitable[None]] = _no_pause
+    address: tuple[str, int] = ("127.0.0.1", 0)
+    started_at: float = field(default_factory=time.monotonic)
+    ready: bool = False
+    _opened: OrderedDict[str, Mapping[str, str]] = field(default_factory=OrderedDict)
+
+    async def notify(self, telegram_id: int, text: str) -> None:
+        """Write to an owner through the factory bot, if there is one."""
+        if self.factory is not None:
+            await self.factory.notify(telegram_id, text)
+
+    def credentials(self, encrypted: str | None) -> Mapping[str, str]:
+        """Return a channel's decrypted credentials, kept in memory; raises ``Undecryptable``."""
+        if encrypted is None:
+            return {}
+        known = self._opened.get(encrypted)
+        if known is None:
+            known = self._opened[encrypted] = self.crypto.decrypt(encrypted)
+            while len(self._opened) > 5000:
+                self._opened.popitem(last=False)
+        return known
+
+    def has_models(self, owner_keys: Mapping[str, str]) -> bool:
+        """Whether there is any model to ask."""
+        return bool(owner_keys) or any(self.settings.model_key(kind) for kind in ("gemini", "openai", "anthropic"))
+
+    async def settle_event(self, talk: Talk, event: Inbound) -> None:
+        """Do at once what the network wants to see for an event."""
+        try:
+            await self.channels[talk.channel_kind].settle(self.credentials(talk.credentials), event)
+        except Undecryptable:
+            log.warning("credentials_unreadable", channel=talk.channel_id)
+
+    # What breaks, and who is told
+
+    async def channel_failed(self, channel_id: str, status: str, reason: str) -> None:
+        """Stop a channel whose credential or place is lost and tell its owner once."""
+        log.warning("channel_failed", channel=channel_id, status=status, reason=reason)
+        async with self.db.write() as session:
+            await session.execute(
+                update(models.Channel)
+                .where(models.Channel.id == channel_id)
+                .values(status=status, last_error=reason[:300])
+            )
+        kind = {"refused": "token_refused"}.get(status, status)
+        await self.channel_trouble(channel_id, kind, key=f"channel:{channel_id}:{status}")
+        self.cards.clear()
+        self.bell.ring("channels")
+
+    async def channel_trouble(self, channel_id: str, kind: str, *, key: str | None = None) -> None:
+        """Tell a channel's owner of a trouble, once until it is solved; the factory bot's goes to the administrators."""
+        async with self.db.write() as session:
+            channel = await session.get(models.Channel, channel_id)
+            if channel is None:
+                return
+            bot = await session.get(models.Bot, channel.bot_id) if channel.bot_id else None
+            if bot is not None:
+                people = [bot.owner_id]
+            else:
+                people = list(await session.scalars(select(models.User.id).where(models.User.role == "admin")))
+            for user_id in people:
+                await notices.open_notice(
+                    session,
+                    user_id,
+                    kind,
+                    key=key or f"channel:{channel_id}:{kind}",
+                    bot_id=channel.bot_id,
+                    params={"bot": bot.name if bot is not None else f"@{channel.username}"},
+                )
+        self.bell.ring("notices")
+
+    async def channel_recovered(self, channel_id: str) -> None:
+        """A channel works again: its owner is told once."""
+        async with self.db.write() as session:
+            await session.execute(
+                update(models.Channel).where(models.Channel.id == channel_id).values(status="active", last_error="")
+            )
+            for status in ("refused", "conflict", "unreadable", "silent"):
+                await notices.solve(session, f"channel:{channel_id}:{status}")
+        self.cards.clear()
+        self.bell.ring("notices")
+
+    async def channel_note(self, channel_id: str, error: str) -> None:
+        """Keep a channel's last error for its page."""
+        async with self.db.write() as session:
+            await session.execute(
+                update(models.Channel).where(models.Channel.id == channel_id).values(last_error=error[:300])
+            )
+
+    async def key_event(self, event: KeyEvent, bot: BotCard) -> None:
+        """A model key stopped working or works again: its owner, or the administrators, hear of it once."""
+        async with self.db.write() as session:
+            if event.owner_key:
+                people = [bot.owner_id]
+                key = f"key:{event.provider}:{bot.id}"
+            else:
+                people = list(await session.scalars(select(models.User.id).where(models.User.role == "admin")))
+                key = f"key:{event.provider}"
+            if event.reason is None:
+                await notices.solve(session, key)
+            else:
+                for user_id in people:
+                    await notices.open_notice(
+                        session,
+                        user_id,
+                        "key_refused",
+                        key=key,
+                        bot_id=bot.id if event.owner_key else None,
+                        params={"provider": event.provider.capitalize(), "reason": event.reason},
+                    )
+        self.bell.ring("notices")
+
+
+def router_settings(settings: Settings) -> RouterSettings:
+    """Return the model chains as the router takes them."""
+    ai = settings.ai
+
+    def row(entry: str) -> ModelRow:
+        provider, _, name = entry.partition(":")
+        facts = ai.models.get(name)
+        if facts is None:
+            return ModelRow(provider, name)
+        price = None
+        if facts.price_in is not None and facts.price_out is not None:
+            cached = facts.price_cached if facts.price_cached is not None else facts.price_in
+            price = Rates(input=facts.price_in, output=facts.price_out, cached=cached)
+        return ModelRow(
+            provider,
+            name,
+            api=facts.api or "responses",
+            effort=facts.effort,
+            context_tokens=facts.context_tokens,
+            price=price,
+        )
+
+    roles = {role: [row(entry) for entry in chain] for role, chain in ai.roles.items()}
+    roles.setdefault("own", [])
+    keys = {kind: key for kind in ("gemini", "openai", "anthropic") if (key := settings.model_key(kind))}
+    addresses = {
+        kind: address
+        for kind in ("gemini", "openai", "anthropic")
+        if (address := getattr(settings.secrets, f"{kind}_base_url"))
+    }
+    embedding = embedding_model(settings)
+    return RouterSettings(
+        roles=roles,
+        keys=keys,
+        base_urls=addresses,
+        own_rows={"openai": row(f"openai:{ai.own_key.model}")},
+        embedding=ModelRow(*embedding) if embedding else None,
+        embedding_dimensions=settings.knowledge.embedding_dimensions if embedding else None,
+        deadline_s=ai.deadline_s,
+        first_byte_s=ai.first_byte_s,
+        max_output_tokens=ai.max_output_tokens,
+        breaker_failures=ai.breaker_failures,
+        breaker_rest_s=ai.breaker_rest_s,
+        ceiling=Rates(input=ai.unknown_price_in, output=ai.unknown_price_out),
+    )
+
+
+def embedding_model(settings: Settings) -> tuple[str, str] | None:
+    """Return provider and model of the embeddings, None where none is configured or its key is missing."""
+    kind = settings.knowledge.embedding
+    if kind == "none" or not settings.model_key(kind):
+        return None
+    return kind, getattr(settings.knowledge, f"embedding_model_{kind}")
+
+
+def on_call(record: CallRecord) -> None:
+    """Count a model call."""
+    metrics.MODEL_CALLS.labels(record.provider, record.outcome).inc()
+    metrics.MODEL_SECONDS.labels(record.provider).observe(record.latency_ms / 1000)
+
+
+def make_core(
+    settings: Settings, db: Database, crypto: Crypto, secret: str, http: aiohttp.ClientSession, holder: str
+) -> Core:
+    """Put the shared parts together; starts nothing."""
+    redis: Redis | None = None
+    if settings.secrets.redis_url is not None:
+        redis = Redis.from_url(
+            settings.secrets.redis_url.get_secret_value(), socket_timeout=5, socket_connect_timeout=3
+        )
+    telegram = TelegramApi(http, settings.telegram.api_base, timeout_s=settings.telegram.send_timeout_s)
+    router = Router(router_settings(settings), http, on_call=on_call)
+    model = embedding_model(settings)
+    embedder = Embedder(router, model[1]) if model else None
+    return Core(
+        settings=settings,
+        db=db,
+        crypto=crypto,
+        secret=secret,
+        bell=Bell(redis),
+        writer=Writer(db, holder),
+        http=http,
+        telegram=telegram,
+        channels=make_channels(telegram),
+        router=router,
+        embedder=embedder,
+        search=KnowledgeSearch(db, settings.knowledge, embedder),
+        limits=Limits(redis),
+        tasks=TaskGroup(),
+        redis=redis,
+    )
+
+
+async def free_lanes(core: Core) -> int:
+    """Free what an earlier life of this process held; return how many lanes."""
+    return await core.db.transact(lanes.free_all, None if core.db.is_sqlite else core.writer.holder)

@@ -1,0 +1,134 @@
+"""Texts in the language of the person who reads them.
+
+One gettext catalogue per language (``locales/<lang>/LC_MESSAGES/messages.po``) serves the bots, the pages and
+the mail. Message ids are English sentences with ``{named}`` places. Uzbek in Cyrillic is made from the Latin
+catalogue by :mod:`services.scripts`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from gettext import NullTranslations
+from pathlib import Path
+from typing import Any
+
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from babel.support import Translations
+
+from services.scripts import to_cyrillic
+
+LOCALES_DIR = Path(__file__).resolve().parent.parent / "locales"
+CATALOGS = ("uz", "ru", "en")
+LANGUAGES = ("uz", "uz-Cyrl", "ru", "en")
+"""Every language the interface speaks, in the order the switch shows them."""
+LANGUAGE_NAMES: Mapping[str, str] = {
+    "uz": "O‘zbekcha",
+    "uz-Cyrl": "Ўзбекча",
+    "ru": "Русский",
+    "en": "English",
+}
+DEFAULT_LANGUAGE = "uz"
+_PLACE = re.compile(r"\{[a-z_0-9]+\}|<[^>]*>|&[a-z]+;|https?://\S+|/[a-z_]+|@[A-Za-z0-9_]+")
+
+
+def normalize_language(code: str | None) -> str:
+    """Return the interface language for a code as browsers and Telegram write it (``uz-UZ``, ``ru``, ``kk``).
+
+    Unknown or missing codes give :data:`DEFAULT_LANGUAGE`; languages of the former Union whose readers rather know
+    Russian than Uzbek are not guessed here.
+    """
+    if not code:
+        return DEFAULT_LANGUAGE
+    lowered = code.replace("_", "-").lower()
+    if lowered.startswith("uz-cyrl"):
+        return "uz-Cyrl"
+    primary = lowered.split("-", 1)[0]
+    return primary if primary in CATALOGS else DEFAULT_LANGUAGE
+
+
+@cache
+def _catalog(language: str) -> NullTranslations:
+    """Read one catalogue at first use; the compiled form is kept in memory only, so nothing can be stale on disk."""
+    import io
+
+    path = LOCALES_DIR / language / "LC_MESSAGES" / "messages.po"
+    with path.open("rb") as source:
+        catalog = read_po(source, locale=language)
+    buffer = io.BytesIO()
+    write_mo(buffer, catalog)
+    buffer.seek(0)
+    return Translations(buffer)
+
+
+@lru_cache(maxsize=4096)
+def _cyrillic(text: str) -> str:
+    """Uzbek Latin to Cyrillic, leaving places, tags, commands, user names and addresses as they are."""
+    parts: list[str] = []
+    last = 0
+    for match in _PLACE.finditer(text):
+        parts += [to_cyrillic(text[last : match.start()]), match.group()]
+        last = match.end()
+    parts.append(to_cyrillic(text[last:]))
+    return "".join(parts)
+
+
+def translate(language: str, msgid: str, /, **params: object) -> str:
+    """Return ``msgid`` in ``language`` with its ``{places}`` filled; values are put in as they are, never formatted twice."""
+    if language == "uz-Cyrl":
+        text = _cyrillic(_catalog("uz").gettext(msgid))
+    else:
+        text = _catalog(language if language in CATALOGS else DEFAULT_LANGUAGE).gettext(msgid)
+    return _fill(text, params)
+
+
+def translate_plural(language: str, singular: str, plural: str, n: int, /, **params: object) -> str:
+    """Return the form of the text that fits the number ``n``, which also fills the place ``{n}``."""
+    if language == "uz-Cyrl":
+        text = _cyrillic(_catalog("uz").ngettext(singular, plural, n))
+    else:
+        text = _catalog(language if language in CATALOGS else DEFAULT_LANGUAGE).ngettext(singular, plural, n)
+    return _fill(text, {"n": n, **params})
+
+
+def _fill(text: str, params: Mapping[str, object]) -> str:
+    # Not str.format: a value or a catalogue line must never reach attributes of an object.
+    if not params:
+        return text
+    return re.sub(r"\{([a-z_0-9]+)\}", lambda m: str(params[m[1]]) if m[1] in params else m[0], text)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A message that is translated where it is shown: an English id and the values of its places.
+
+    A value may be a :class:`Text` itself.
+    """
+
+    msgid: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def render(self, language: str) -> str:
+        """Return the text in ``language``."""
+        values = {k: v.render(language) if isinstance(v, Text) else v for k, v in self.params.items()}
+        return translate(language, self.msgid, **values)
+
+
+def T(msgid: str, /, **params: Any) -> Text:
+    """Mark and carry a text for later translation."""
+    return Text(msgid, params)
+
+
+Translator = Callable[..., str]
+
+
+def translator(language: str) -> Translator:
+    """Return the function usually bound to ``_``: ``_("Hello {name}", name=…)`` in ``language``."""
+
+    def gettext(msgid: str, /, **params: object) -> str:
+        return translate(language, msgid, **params)
+
+    return gettext

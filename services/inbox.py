@@ -1,0 +1,156 @@
+"""The inbox: updates are stored, then acknowledged; a second delivery changes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from db import models
+from db.base import utcnow
+from services import lanes, metrics
+from services.errors import TooMany
+from services.i18n import T
+from services.writer import Operation, Scope
+
+if TYPE_CHECKING:
+    from services.core import Core
+
+CARD_LIFE_S = 30.0
+FACTORY = "factory"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelCard:
+    """What receiving needs to know of a channel."""
+
+    id: str
+    kind: str
+    bot_id: str | None
+    owner_id: str
+    secret: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """One update to store."""
+
+    channel_id: str
+    kind: str
+    owner_id: str
+    lane: str
+    external_id: str
+    payload: str
+    request_id: str
+
+
+class Cards:
+    """Channel cards by id, read at first use and again after half a minute or a change."""
+
+    def __init__(self) -> None:
+        self._cards: dict[str, tuple[float, ChannelCard | None]] = {}
+
+    def clear(self) -> None:
+        """Forget everything: channels changed."""
+        self._cards.clear()
+
+    async def get(self, core: Core, channel_id: str) -> ChannelCard | None:
+        """Return the card of a channel, None if there is no such channel."""
+        known = self._cards.get(channel_id)
+        if known is not None and time.monotonic() - known[0] < CARD_LIFE_S:
+            return known[1]
+        async with core.db.read() as session:
+            row = (
+                await session.execute(
+                    select(models.Channel, models.Bot.owner_id)
+                    .outerjoin(models.Bot, models.Bot.id == models.Channel.bot_id)
+                    .where(models.Channel.id == channel_id)
+                )
+            ).one_or_none()
+        card = None
+        if row is not None:
+            channel, owner_id = row
+            card = ChannelCard(channel.id, channel.kind, channel.bot_id, owner_id or "", channel.secret, channel.status)
+        if len(self._cards) > 20_000:
+            self._cards.clear()
+        self._cards[channel_id] = (time.monotonic(), card)
+        return card
+
+
+async def channel_card(core: Core, channel_id: str) -> ChannelCard | None:
+    """Return what receiving needs to know of a channel; None if there is none with this id."""
+    return await core.cards.get(core, channel_id)
+
+
+def lane_of(channel_id: str, chat: str) -> str:
+    """Return the lane of a talk."""
+    return f"in:{channel_id}:{chat}"[:200]
+
+
+def _accept(connection: Connection, scope: Scope, items: Sequence[Accept]) -> list[bool | Exception]:
+    lanes.lock(connection, {item.lane: ("inbox", item.owner_id) for item in items})
+    insert = sqlite.insert(lanes.INBOX) if connection.dialect.name == "sqlite" else postgresql.insert(lanes.INBOX)
+    moment = utcnow()
+    stored = set(
+        connection.execute(
+            insert.on_conflict_do_nothing(index_elements=["channel_id", "external_id"]).returning(
+                lanes.INBOX.c.channel_id, lanes.INBOX.c.external_id
+            ),
+            [
+                {
+                    "lane": item.lane,
+                    "channel_id": item.channel_id,
+                    "external_id": item.external_id,
+                    "payload": item.payload,
+                    "request_id": item.request_id,
+                    "status": "new",
+                    "attempts": 0,
+                    "received_at": moment,
+                }
+                for item in items
+            ],
+        ).tuples()
+    )
+    results: list[bool | Exception] = []
+    counts: dict[str, int] = {}
+    for item in items:
+        is_new = (item.channel_id, item.external_id) in stored
+        stored.discard((item.channel_id, item.external_id))
+        if is_new:
+            counts[item.lane] = counts.get(item.lane, 0) + 1
+        results.append(is_new)
+    if counts:
+        lanes.add(connection, counts, {item.lane: ("inbox", item.owner_id) for item in items}, scope.now)
+    return results
+
+
+ACCEPT: Operation[Accept, bool] = Operation("accept", 10, _accept)
+
+
+async def accept_update(core: Core, card: ChannelCard, update: Mapping[str, Any], raw: str) -> bool:
+    """Store one update durably; return whether it was new.
+
+    ``raw`` is the update as JSON text. Raises ``DatabaseUnavailable`` when it could not be stored and
+    :class:`services.errors.TooMany` when this owner's backlog is far over its limit: nothing was accepted then and the network
+    delivers it again. Raises ``KeyError`` or ``TypeError`` for JSON that is no update.
+    """
+    chat, external_id = core.channels[card.kind].identify(update)
+    if core.backlog.of(card.owner_id) > core.settings.limits.owner_pending_messages * 10:
+        metrics.OVER_LIMIT.labels("owner_pending_hard").inc()
+        raise TooMany(T("Too many messages are waiting for this bot. Please try again later."))
+    request_id = str(structlog.contextvars.get_contextvars().get("request_id") or f"{card.id[-6:]}-{external_id}")[:32]
+    item = Accept(card.id, card.kind, card.owner_id, lane_of(card.id, chat), external_id[:128], raw, request_id)
+    future = core.writer.submit(ACCEPT, item)
+    core.wake_inbox()
+    is_new = await future
+    (metrics.ACCEPTED if is_new else metrics.REPEATED).labels(card.kind).inc()
+    if is_new:
+        core.backlog.add(card.owner_id)
+        core.bell.ring("inbox")
+    return is_new

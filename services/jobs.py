@@ -1,0 +1,99 @@
+"""Durable jobs: rows that are worked once, in order inside their lane."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db.base import utcnow
+from db.engine import clock
+from services import lanes
+from services.conversations.records import LostLane
+from services.lanes import Claimed, Release
+from services.text import clean
+from services.writer import Operation, Scope
+
+Handler = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+
+class TryLater(Exception):
+    """The job cannot be done now; it is taken up again after ``delay_s`` without counting as a failure."""
+
+    def __init__(self, delay_s: float) -> None:
+        super().__init__(f"again in {delay_s:.0f} s")
+        self.delay_s = delay_s
+
+
+def _add(connection: Connection, row: Mapping[str, Any], owner_id: str, delay_s: float) -> bool:
+    now = clock(connection.dialect.name)
+    lane = row["lane"]
+    lanes.lock(connection, {lane: ("jobs", owner_id)})
+    insert = sqlite.insert(lanes.JOBS) if connection.dialect.name == "sqlite" else postgresql.insert(lanes.JOBS)
+    created = connection.execute(
+        insert.values(status="new", attempts=0, created_at=utcnow(), **row)
+        .on_conflict_do_nothing(index_elements=["unique_key"])
+        .returning(lanes.JOBS.c.id)
+    ).scalar_one_or_none()
+    if created is None:
+        return False
+    lanes.add(connection, {lane: 1}, {lane: ("jobs", owner_id)}, now, delay_s=delay_s)
+    return True
+
+
+async def add(
+    session: AsyncSession,
+    kind: str,
+    payload: Mapping[str, Any],
+    *,
+    lane: str,
+    owner_id: str = "",
+    unique_key: str | None = None,
+    delay_s: float = 0.0,
+) -> bool:
+    """Put a job into its lane inside the session's transaction; return False when ``unique_key`` is known already.
+
+    ``delay_s`` counts only for a lane that is made by this call.
+    """
+    row = {"lane": f"job:{lane}"[:200], "kind": kind, "payload": dict(payload), "unique_key": unique_key}
+    connection = await session.connection()
+    return await connection.run_sync(_add, row, owner_id, delay_s)
+
+
+@dataclass(frozen=True, slots=True)
+class JobDone:
+    """The end of a job: done, to be tried again after ``delay_s``, or dead. ``error`` says why."""
+
+    claim: Claimed
+    status: str = "done"
+    error: str | None = None
+    delay_s: float = 0.0
+    counts: bool = True
+
+
+def _finish(connection: Connection, scope: Scope, items: Sequence[JobDone]) -> list[Exception | None]:
+    held = lanes.ours(connection, scope.holder, [item.claim for item in items])
+    results: list[Exception | None] = []
+    releases = []
+    for item in items:
+        if item.claim.key not in held:
+            results.append(LostLane(item.claim.key))
+            continue
+        row = item.claim.items[0]
+        values: dict[str, Any] = {"status": item.status, "error": clean(item.error or "", 300) or None}
+        if item.status != "new":
+            values["finished_at"] = utcnow()
+        elif not item.counts:
+            values["attempts"] = row["attempts"]
+        connection.execute(update(lanes.JOBS).where(lanes.JOBS.c.id == row["id"]).values(**values))
+        releases.append(Release(item.claim.key, 0 if item.status == "new" else 1, item.delay_s))
+        results.append(None)
+    lanes.release(connection, releases, scope.now)
+    return results
+
+
+FINISH: Operation[JobDone, None] = Operation("job_done", 50, _finish)

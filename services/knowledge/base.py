@@ -1,0 +1,117 @@
+"""The contract of the document readers.
+
+A reader is a module of this package with a ``READER`` that keeps to :class:`Reader`, entered in
+``services.knowledge.READERS``. It runs in a child process with limits of its own (``child.py``), so it may trust its
+libraries as little as the file. This module is imported by both sides and stays light.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from services.i18n import Text
+
+MAX_CHARACTERS = 2_000_000
+"""Text of one document, in characters."""
+
+Kind = Literal["paragraph", "heading", "row"]
+Code = Literal[
+    "encrypted",
+    "scanned",
+    "damaged",
+    "too_large",
+    "not_this_type",
+    "unreadable_letters",
+    "empty",
+    "timeout",
+    "memory",
+    "crashed",
+]
+CODES: tuple[Code, ...] = (
+    "encrypted",
+    "scanned",
+    "damaged",
+    "too_large",
+    "not_this_type",
+    "unreadable_letters",
+    "empty",
+    "timeout",
+    "memory",
+    "crashed",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One piece of a document in reading order.
+
+    ``text``: a paragraph (may hold line breaks that mean something), a heading, or a row as ``Header: value; …``.
+    ``heading``: the headings above it, outermost first; for a heading itself, those above that.
+    ``locus``: where it stands, for programs: ``page:3``, ``row:12``, ``table:2:12``, ``line:40``, ``header``,
+    ``footer``, ``note`` or empty. ``share``: how much of the document was read with it, 0 to 1.
+    """
+
+    text: str
+    kind: Kind = "paragraph"
+    heading: tuple[str, ...] = ()
+    locus: str = ""
+    share: float = 0.0
+
+
+class Reader(Protocol):
+    """Reads one kind of file."""
+
+    suffixes: tuple[str, ...]
+
+    def read(self, data: bytes) -> Iterator[Block]:
+        """Yield the blocks of a document; raise :class:`ReadError` when it cannot be read, also in the middle."""
+        ...
+
+
+class ReadError(Exception):
+    """A document that cannot be read, and why: ``code`` for programs, ``text`` for people.
+
+    ``detail`` is for the log only: the name of an exception or the kind of file that was found.
+    """
+
+    def __init__(self, code: Code, detail: str = "") -> None:
+        super().__init__(f"{code}: {detail}" if detail else code)
+        self.code = code
+        self.detail = detail
+
+    @property
+    def text(self) -> Text:
+        """What happened and what the owner can do about it."""
+        # Imported here because the child, which shows nothing to anybody, would start slower by a third.
+        from services.i18n import T
+
+        texts: dict[Code, Text] = {
+            "encrypted": T("The file is protected with a password. Remove the password and upload it again."),
+            "scanned": T(
+                "The file holds pictures of pages and no text. Upload it as text: export it from the program it was "
+                "written in, or run text recognition on it first."
+            ),
+            "damaged": T("The file is damaged. Open it on your computer, save it anew and upload it again."),
+            "too_large": T(
+                "The file holds too much: up to 2,000,000 characters, 2,000 pages or 200,000 rows can be read. "
+                "Split it into parts and upload them one by one."
+            ),
+            "not_this_type": T(
+                "The content of the file does not fit its name. Upload a real PDF, Word (.docx), CSV or text file; "
+                "save other formats as one of these first."
+            ),
+            "unreadable_letters": T(
+                "The letters of the file cannot be read. Save it with another program, as UTF-8 text or as Word, and "
+                "upload it again."
+            ),
+            "empty": T("There is no text in the file. Check that it is the right one."),
+            "timeout": T("Reading the file took too long. Split it into smaller parts or save it as plain text."),
+            "memory": T(
+                "Reading the file needs too much memory. Split it into smaller parts or save it as plain text."
+            ),
+            "crashed": T("The file could not be read. Save it anew with another program and upload it again."),
+        }
+        return texts[self.code]

@@ -1,0 +1,361 @@
+"""A bot's documents: taking them in, reading them in the background, replacing and deleting them.
+
+An upload is acknowledged when the row, its bytes and the job are committed together. Reading writes passages in small
+transactions beside the ones that serve; one short transaction at the end makes the new document serve and the old one of the
+same name stop. Whatever dies in between, the old knowledge stays and the job starts over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from sqlalchemy import delete as sql_delete
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db import models
+from db.base import utcnow
+from services import jobs, metrics, notices
+from services.errors import Conflict, Invalid, NotFound, TooLarge
+from services.i18n import T, Text
+from services.knowledge.analysis import analyze_passage
+from services.knowledge.base import CODES, ReadError
+from services.knowledge.reading import ReadLimits, read_document, sniff
+from services.settings import Limits
+from services.text import clean, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from services.core import Core
+
+log = structlog.get_logger(__name__)
+
+ANSWERS = "answers"
+INDEX_JOB = "index_document"
+PURGE_JOB = "purge_documents"
+_SLICE = 200
+
+
+async def upload(
+    session: AsyncSession, bot: models.Bot, name: str, data: bytes, *, limits: Limits, max_bytes: int
+) -> models.Document:
+    """Take a document in; reading follows in the background.
+
+    Raises ``TooLarge``, ``Invalid`` (empty, not a kind we read) or ``Conflict`` (too many documents).
+    """
+    if len(data) > max_bytes:
+        raise TooLarge(T("The file is larger than {n} MB. Split it or send a smaller one.", n=max_bytes // 1_048_576))
+    title = one_line(PurePath(name.replace("\\", "/")).name, 255) or "document"
+    sniff(title, data)
+    count = await session.scalar(
+        select(func.count()).where(
+            models.Document.bot_id == bot.id,
+            models.Document.deleted_at.is_(None),
+            models.Document.name != title,
+            models.Document.kind != ANSWERS,
+        )
+    )
+    if int(count or 0) >= limits.documents_per_bot:
+        raise Conflict(
+            T("This bot has {n} documents, the most it may have. Delete some first.", n=limits.documents_per_bot),
+            code="limit",
+        )
+    document = models.Document(
+        bot_id=bot.id,
+        name=title,
+        kind=title.rpartition(".")[2].lower()[:16],
+        size=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        status="queued",
+        progress=0,
+        serving=False,
+        chunk_count=0,
+        created_at=utcnow(),
+    )
+    session.add(document)
+    await session.flush()
+    session.add(models.DocumentContent(document_id=document.id, content=data))
+    await _queue(session, bot, document)
+    return document
+
+
+async def _queue(session: AsyncSession, bot: models.Bot, document: models.Document) -> None:
+    # One lane an owner: a person with a hundred files does not take every reader.
+    await jobs.add(
+        session, INDEX_JOB, {"document": document.id}, lane=f"documents:{bot.owner_id}", owner_id=bot.owner_id
+    )
+
+
+async def list_for(session: AsyncSession, bot: models.Bot) -> list[models.Document]:
+    """Return a bot's documents, the latest first; the owner's own answers are not among them."""
+    return list(
+        await session.scalars(
+            select(models.Document)
+            .where(
+                models.Document.bot_id == bot.id, models.Document.deleted_at.is_(None), models.Document.kind != ANSWERS
+            )
+            .order_by(models.Document.id.desc())
+        )
+    )
+
+
+async def get(session: AsyncSession, bot: models.Bot, document_id: str) -> models.Document:
+    """Return one document of this bot; raises ``NotFound``."""
+    document = await session.get(models.Document, document_id)
+    if document is None or document.bot_id != bot.id or document.deleted_at is not None:
+        raise NotFound()
+    return document
+
+
+async def delete(session: AsyncSession, bot: models.Bot, document: models.Document) -> None:
+    """Remove a document: it serves no question from this transaction on; its passages go in the background."""
+    document.deleted_at = utcnow()
+    document.serving = False
+    session.add(document)
+    await _bump(session, bot.id)
+    await session.execute(sql_delete(models.DocumentContent).where(models.DocumentContent.document_id == document.id))
+    await jobs.add(session, PURGE_JOB, {"bot": bot.id}, lane=f"documents:{bot.owner_id}", owner_id=bot.owner_id)
+
+
+async def retry(session: AsyncSession, bot: models.Bot, document: models.Document) -> None:
+    """Read a failed document once more; raises ``Conflict`` when it did not fail."""
+    if document.status != "failed":
+        raise Conflict(T("Only a document that could not be read can be read again."))
+    document.status, document.progress, document.error_code = "queued", 0, None
+    session.add(document)
+    await _queue(session, bot, document)
+
+
+def error_text(document: models.Document) -> Text | None:
+    """Return why a document could not be read, in words that say what to do."""
+    code = next((code for code in CODES if code == document.error_code), None)
+    return ReadError(code).text if code else None
+
+
+async def add_answer(session: AsyncSession, bot: models.Bot, question: str, answer: str) -> None:
+    """Teach the bot one answer: it knows it from the next message on, and the question leaves the unanswered list."""
+    question, answer = clean(question, 1000).strip(), clean(answer, 4000).strip()
+    if not question:
+        raise Invalid(T("Write the question."), field="question")
+    if not answer:
+        raise Invalid(T("Write the answer."), field="answer")
+    document = await session.scalar(
+        select(models.Document).where(models.Document.bot_id == bot.id, models.Document.kind == ANSWERS)
+    )
+    if document is None:
+        document = models.Document(
+            bot_id=bot.id,
+            name=ANSWERS,
+            kind=ANSWERS,
+            status="ready",
+            progress=100,
+            serving=True,
+            chunk_count=0,
+            size=0,
+            sha256="",
+            created_at=utcnow(),
+        )
+        session.add(document)
+        await session.flush()
+    terms = analyze_passage(f"{question}\n{answer}", "")
+    session.add(
+        models.Chunk(
+            bot_id=bot.id,
+            document_id=document.id,
+            position=document.chunk_count,
+            heading=one_line(question, 500),
+            locus="",
+            text=f"{question}\n{answer}",
+            stems=" ".join(terms.stems),
+            grams=" ".join(terms.grams),
+        )
+    )
+    document.chunk_count += 1
+    await session.execute(
+        update(models.UnansweredQuestion)
+        .where(
+            models.UnansweredQuestion.bot_id == bot.id,
+            models.UnansweredQuestion.question == question,
+            models.UnansweredQuestion.answered_at.is_(None),
+        )
+        .values(answered_at=utcnow())
+    )
+    await _bump(session, bot.id)
+
+
+async def _bump(session: AsyncSession, bot_id: str) -> None:
+    await session.execute(
+        update(models.Bot).where(models.Bot.id == bot_id).values(knowledge_version=models.Bot.knowledge_version + 1)
+    )
+
+
+# Background work
+
+
+async def index_document(core: Core, payload: Mapping[str, Any]) -> None:
+    """Read one queued document and let it serve. Runs as a job; safe to repeat from the start at any point."""
+    document_id = str(payload["document"])
+    async with core.db.read() as session:
+        row = (
+            await session.execute(
+                select(models.Document, models.Bot, models.DocumentContent.content)
+                .join(models.Bot, models.Bot.id == models.Document.bot_id)
+                .join(models.DocumentContent, models.DocumentContent.document_id == models.Document.id)
+                .where(models.Document.id == document_id)
+            )
+        ).one_or_none()
+    if (
+        row is None
+        or row[0].deleted_at is not None
+        or row[1].deleted_at is not None
+        or row[0].status in ("ready", "failed")
+    ):
+        return
+    document, bot, content = row
+    await _mark(core, document, bot, status="processing", progress=1)
+    await _drop_passages(core, document.id)
+    settings = core.settings.knowledge
+    limits = ReadLimits(wall_s=settings.reader_seconds, memory_mib=settings.reader_memory_mib)
+    shown = 1
+
+    async def on_progress(percent: int) -> None:
+        nonlocal shown
+        # Reading is the larger part; writing the passages fills the rest of the bar.
+        percent = max(1, min(90, percent * 9 // 10))
+        if percent >= shown + 5:
+            shown = percent
+            await _mark(core, document, bot, status="processing", progress=percent)
+
+    try:
+        passages = await read_document(document.name, content, limits=limits, on_progress=on_progress)
+    except ReadError as error:
+        metrics.DOCUMENTS.labels(error.code).inc()
+        log.info("document_not_read", document=document.id, reason=error.code)
+        await _mark(core, document, bot, status="failed", progress=0, error_code=error.code, finished=True)
+        return
+    for start in range(0, len(passages), _SLICE):
+        rows = [
+            {
+                "bot_id": bot.id,
+                "document_id": document.id,
+                "position": start + offset,
+                "heading": one_line(passage.heading, 500),
+                "locus": passage.locus[:64],
+                "text": clean(passage.text),
+                "stems": passage.stems,
+                "grams": passage.grams,
+            }
+            for offset, passage in enumerate(passages[start : start + _SLICE])
+        ]
+        async with core.db.write() as session:
+            await session.execute(insert(models.Chunk), rows)
+    if core.embedder is not None:
+        await core.embedder.embed_document(core, bot, document.id)
+    await _serve(core, bot, document, len(passages))
+    metrics.DOCUMENTS.labels("ready").inc()
+    log.info("document_ready", document=document.id, passages=len(passages))
+
+
+async def _serve(core: Core, bot: models.Bot, document: models.Document, count: int) -> None:
+    """Let the new document serve and every older one of its name stop, in one transaction."""
+    async with core.db.write() as session:
+        current = await session.get(models.Document, document.id, with_for_update=True)
+        if current is None or current.deleted_at is not None:
+            return
+        older = models.Document
+        await session.execute(
+            update(older)
+            .where(
+                older.bot_id == bot.id,
+                older.name == document.name,
+                older.kind != ANSWERS,
+                older.id < document.id,
+                older.deleted_at.is_(None),
+            )
+            .values(serving=False, deleted_at=utcnow())
+        )
+        current.status, current.progress, current.serving = "ready", 100, True
+        current.chunk_count, current.error_code, current.finished_at = count, None, utcnow()
+        await _bump(session, bot.id)
+        await jobs.add(session, PURGE_JOB, {"bot": bot.id}, lane=f"documents:{bot.owner_id}", owner_id=bot.owner_id)
+    core.bell.ring(f"bot:{bot.id}", {"document": document.id, "status": "ready", "progress": 100})
+    core.bell.ring("jobs")
+
+
+async def _mark(
+    core: Core,
+    document: models.Document,
+    bot: models.Bot,
+    *,
+    status: str,
+    progress: int,
+    error_code: str | None = None,
+    finished: bool = False,
+) -> None:
+    async with core.db.write() as session:
+        await session.execute(
+            update(models.Document)
+            .where(models.Document.id == document.id, models.Document.deleted_at.is_(None))
+            .values(status=status, progress=progress, error_code=error_code, finished_at=utcnow() if finished else None)
+        )
+        if error_code:
+            await notices.open_notice(
+                session,
+                bot.owner_id,
+                "document_failed",
+                key=f"document:{document.id}",
+                bot_id=bot.id,
+                params={"document": document.name, "reason": error_code, "bot": bot.name},
+            )
+    if error_code:
+        await _drop_passages(core, document.id)
+        core.bell.ring("notices")
+    core.bell.ring(f"bot:{bot.id}", {"document": document.id, "status": status, "progress": progress})
+
+
+async def _drop_passages(core: Core, document_id: str) -> None:
+    """Delete a document's passages in small transactions."""
+    while True:
+        async with core.db.write() as session:
+            ids = list(
+                await session.scalars(
+                    select(models.Chunk.id).where(models.Chunk.document_id == document_id).limit(_SLICE)
+                )
+            )
+            if not ids:
+                return
+            await session.execute(sql_delete(models.Chunk).where(models.Chunk.id.in_(ids)))
+
+
+async def purge_documents(core: Core, payload: Mapping[str, Any]) -> None:
+    """Remove the passages, bytes and rows of a bot's deleted documents. Runs as a job."""
+    async with core.db.read() as session:
+        gone = list(
+            await session.scalars(
+                select(models.Document.id).where(
+                    models.Document.bot_id == str(payload["bot"]), models.Document.deleted_at.is_not(None)
+                )
+            )
+        )
+    for document_id in gone:
+        await _drop_passages(core, document_id)
+        async with core.db.write() as session:
+            await session.execute(sql_delete(models.Document).where(models.Document.id == document_id))
+
+
+async def abandon(core: Core, payload: Mapping[str, Any]) -> None:
+    """A reading job was given up after several attempts: the document has failed, and its owner is told."""
+    async with core.db.read() as session:
+        row = (
+            await session.execute(
+                select(models.Document, models.Bot)
+                .join(models.Bot, models.Bot.id == models.Document.bot_id)
+                .where(models.Document.id == str(payload["document"]))
+            )
+        ).one_or_none()
+    if row is not None:
+        await _mark(core, row[0], row[1], status="failed", progress=0, error_code="crashed", finished=True)

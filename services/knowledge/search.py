@@ -1,0 +1,245 @@
+"""Finding the passages that answer a question.
+
+A base of ordinary size is ranked in memory: its terms are loaded once per version and kept within a budget. A larger base is
+asked through the database's full-text search for candidates, which the same scorer then ranks with the statistics of the
+whole base, so both ways and both databases rank alike. Where an embedding model is configured its similarity is added.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select
+
+from db import fulltext, models, vectors
+from db.engine import Database
+from services import metrics
+from services.knowledge.analysis import Query, analyze_question
+from services.knowledge.ranking import LexicalIndex, Statistics
+from services.settings import Knowledge
+
+if TYPE_CHECKING:
+    from services.knowledge.embedding import Embedder
+
+CANDIDATES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A passage that was found. ``score``: 0 to 1."""
+
+    chunk_id: int
+    document_id: str
+    document_name: str
+    heading: str
+    locus: str
+    text: str
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The result of a search.
+
+    ``found``: the passages are about what was asked. ``small_talk``: there is nothing to look for in the question.
+    ``content_words``: how many words of the question name its subject.
+    """
+
+    passages: list[Passage]
+    found: bool
+    confidence: float = 0.0
+    small_talk: bool = False
+    content_words: int = 0
+
+
+@dataclass(slots=True)
+class _Base:
+    version: int
+    size: int
+    index: LexicalIndex | None = None
+    statistics: Statistics | None = None
+    passages: Mapping[int, Passage] = field(default_factory=dict)
+
+
+class KnowledgeSearch:
+    """Searches the bases of all bots of this process."""
+
+    def __init__(self, db: Database, settings: Knowledge, embedder: Embedder | None = None) -> None:
+        self._db = db
+        self._settings = settings
+        self._embedder = embedder
+        self._bases: OrderedDict[str, _Base] = OrderedDict()
+        self._size = 0
+        self._loading: dict[str, asyncio.Lock] = {}
+
+    async def search(self, bot_id: str, version: int, question: str, limit: int | None = None) -> Found:
+        """Return the best passages of one bot's serving documents for a question.
+
+        ``version`` is the bot's ``knowledge_version``: a newer one than what is in memory is loaded first.
+        """
+        limit = limit or self._settings.passages
+        query = analyze_question(question)
+        content = sum(word.content for word in query.words)
+        if not query.words:
+            return Found([], False, small_talk=_greets(question))
+        base = await self._base(bot_id, version)
+        cosines: Mapping[int, float] | None = None
+        if self._embedder is not None and content:
+            vector = await self._embedder.question(question)
+            if vector is not None:
+                async with self._db.read() as session:
+                    cosines = await vectors.nearest(session, bot_id, self._embedder.model, vector, limit * 4)
+        index, passages = base.index, base.passages
+        if index is None:
+            index, passages = await self._candidates(bot_id, query, base, cosines or {})
+        ranking = index.search(query, limit, vector_scores=cosines, threshold=self._settings.not_found_below)
+        hits = [
+            Passage(p.chunk_id, p.document_id, p.document_name, p.heading, p.locus, p.text, hit.score)
+            for hit in ranking.hits
+            if (p := passages.get(hit.chunk_id)) is not None
+        ]
+        greets = content == 0 and _greets(question)
+        return Found(hits, ranking.found and bool(hits) and not greets, ranking.confidence, greets, content)
+
+    async def _base(self, bot_id: str, version: int) -> _Base:
+        base = self._bases.get(bot_id)
+        if base is not None and base.version >= version:
+            self._bases.move_to_end(bot_id)
+            return base
+        lock = self._loading.setdefault(bot_id, asyncio.Lock())
+        async with lock:
+            base = self._bases.get(bot_id)
+            if base is None or base.version < version:
+                base = await self._load(bot_id, version)
+                self._keep(bot_id, base)
+        self._loading.pop(bot_id, None)
+        return base
+
+    def _keep(self, bot_id: str, base: _Base) -> None:
+        old = self._bases.pop(bot_id, None)
+        self._size += base.size - (old.size if old else 0)
+        self._bases[bot_id] = base
+        while self._size > self._settings.cache_mib * 1_048_576 and len(self._bases) > 1:
+            _, dropped = self._bases.popitem(last=False)
+            self._size -= dropped.size
+        metrics.CACHE.set(self._size)
+
+    async def _load(self, bot_id: str, version: int) -> _Base:
+        chunk, document = models.Chunk, models.Document
+        serving = (chunk.bot_id == bot_id, document.serving.is_(True), document.deleted_at.is_(None))
+        async with self._db.read() as session:
+            count = await session.scalar(
+                select(func.count()).select_from(chunk).join(document, document.id == chunk.document_id).where(*serving)
+            )
+            if int(count or 0) > self._settings.max_passages_in_memory:
+                terms = (
+                    await session.execute(
+                        select(chunk.stems, chunk.grams)
+                        .join(document, document.id == chunk.document_id)
+                        .where(*serving)
+                    )
+                ).tuples()
+                statistics = await asyncio.to_thread(_statistics, list(terms))
+                size = 120 * (len(statistics.stems) + len(statistics.grams))
+                return _Base(version, size, statistics=statistics)
+            rows = (
+                (
+                    await session.execute(
+                        select(
+                            chunk.id,
+                            chunk.document_id,
+                            document.name,
+                            chunk.heading,
+                            chunk.locus,
+                            chunk.text,
+                            chunk.stems,
+                            chunk.grams,
+                        )
+                        .join(document, document.id == chunk.document_id)
+                        .where(*serving)
+                        .order_by(chunk.id)
+                    )
+                )
+                .tuples()
+                .all()
+            )
+        index = await asyncio.to_thread(LexicalIndex, [(row[0], row[6], row[7]) for row in rows])
+        passages = {row[0]: Passage(*row[:6]) for row in rows}
+        size = sum(3 * len(row[6]) + 3 * len(row[7]) + 2 * sys.getsizeof(row[5]) + 400 for row in rows) + 2000
+        return _Base(version, size, index=index, passages=passages)
+
+    async def _candidates(
+        self, bot_id: str, query: Query, base: _Base, cosines: Mapping[int, float]
+    ) -> tuple[LexicalIndex, Mapping[int, Passage]]:
+        chunk, document = models.Chunk, models.Document
+        statistics = base.statistics
+        async with self._db.read() as session:
+            # Common terms would make every passage a candidate; the rarer half finds the right ones.
+            stems = _rarest(query.stems, statistics.stems if statistics else {}, 24)
+            grams = _rarest(query.grams, statistics.grams if statistics else {}, 24)
+            ids = await fulltext.candidates(session, bot_id, stems, grams, CANDIDATES)
+            rows = (
+                (
+                    await session.execute(
+                        select(
+                            chunk.id,
+                            chunk.document_id,
+                            document.name,
+                            chunk.heading,
+                            chunk.locus,
+                            chunk.text,
+                            chunk.stems,
+                            chunk.grams,
+                        )
+                        .join(document, document.id == chunk.document_id)
+                        .where(
+                            chunk.id.in_([*ids, *cosines]),
+                            chunk.bot_id == bot_id,
+                            document.serving.is_(True),
+                            document.deleted_at.is_(None),
+                        )
+                    )
+                )
+                .tuples()
+                .all()
+            )
+        index = LexicalIndex(((row[0], row[6], row[7]) for row in rows), statistics)
+        return index, {row[0]: Passage(*row[:6]) for row in rows}
+
+
+def _rarest(terms: Sequence[str], frequencies: Mapping[str, int], most: int) -> list[str]:
+    known = [term for term in terms if not frequencies or term in frequencies]
+    return sorted(known, key=lambda term: frequencies.get(term, 0))[:most]
+
+
+def _statistics(rows: Sequence[tuple[str, str]]) -> Statistics:
+    stems: Counter[str] = Counter()
+    grams: Counter[str] = Counter()
+    stem_total = gram_total = 0
+    for stem_text, gram_text in rows:
+        words, pieces = stem_text.split(), gram_text.split()
+        stem_total += len(words)
+        gram_total += len(pieces)
+        stems.update(set(words))
+        grams.update(set(pieces))
+    return Statistics(len(rows), stem_total / max(1, len(rows)), gram_total / max(1, len(rows)), stems, grams)
+
+
+_GREETINGS = frozenset(
+    "salom assalomu assalom alaykum alaikum aleykum vaalaykum hayrli xayrli kun tong kech rahmat raxmat katta "
+    "салом ассалому ассалом алайкум алейкум ваалайкум хайрли рахмат раҳмат катта "
+    "привет здравствуйте здравствуй добрый доброе день утро вечер спасибо большое "
+    "hello hi hey good morning afternoon evening day thanks thank you".split()
+)
+
+
+def _greets(question: str) -> bool:
+    """Whether a message without a subject is a greeting or thanks, or holds no words at all."""
+    words = [word.strip(".,!?()-:;'‘’ʻ`\"").lower() for word in question.split()]
+    words = [word for word in words if any(map(str.isalpha, word))]
+    return all(word in _GREETINGS for word in words)

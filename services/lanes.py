@@ -1,0 +1,355 @@
+"""Lanes: how items move through inbox, outbox and jobs.
+
+A lane is one row that stands for a line of items worked in order by one worker at a time. Everything here is plain
+synchronous SQLAlchemy Core over a connection inside one write transaction (see ``Database.transact``), and every function
+takes many lanes at once so that commits can be grouped.
+
+Rules that keep it right:
+
+* the lane row is locked before its items are numbered, so numbers inside a lane commit in order;
+* whether a lane is ready follows from ``pending`` in the lane row itself, never from looking for open items;
+* attempts are raised and committed by the claim, before anything is handled;
+* a result counts only while the lane is still held with the same ``claim_no``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Table,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from db import models
+
+LANES: Table = models.Lane.__table__  # type: ignore[assignment]
+INBOX: Table = models.InboxItem.__table__  # type: ignore[assignment]
+OUTBOX: Table = models.OutboxItem.__table__  # type: ignore[assignment]
+JOBS: Table = models.Job.__table__  # type: ignore[assignment]
+
+SUSPECT_PAUSE_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class QueueKind:
+    """One of the queues: its items' table, which states are open, and how many items a claim takes."""
+
+    name: str
+    items: Table
+    open_states: tuple[str, ...]
+    take: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A lane that is ours until its lease ends, with the items taken, oldest first."""
+
+    key: str
+    owner_id: str
+    claim_no: int
+    items: list[Mapping[str, Any]] = field(compare=False)
+
+
+def lock(connection: Connection, rows: Mapping[str, tuple[str, str]]) -> None:
+    """Make and lock the lanes (key → kind, owner), in key order so that two processes cannot wait for each other.
+
+    SQLite has one writer at a time: there the transaction is the lock.
+    """
+    if connection.dialect.name == "sqlite":
+        return
+    _add(connection, [(key, kind, owner, 0, 0.0) for key, (kind, owner) in sorted(rows.items())], literal_column("0"))
+
+
+def add(
+    connection: Connection,
+    counts: Mapping[str, int],
+    owners: Mapping[str, tuple[str, str]],
+    now: ColumnElement[float],
+    *,
+    delay_s: float = 0.0,
+) -> None:
+    """Count ``counts[key]`` new items into their lanes; ``owners`` gives kind and owner of each.
+
+    A lane that is made by this call is not taken before ``delay_s`` have passed.
+    """
+    _add(connection, [(key, *owners[key], n, delay_s) for key, n in sorted(counts.items()) if n], now)
+
+
+def _add(connection: Connection, rows: Sequence[tuple[str, str, str, int, float]], now: ColumnElement[float]) -> None:
+    if not rows:
+        return
+    insert = sqlite.insert(LANES) if connection.dialect.name == "sqlite" else postgresql.insert(LANES)
+    clock = float(connection.scalar(select(now)) or 0.0) if any(row[3] for row in rows) else 0.0
+    statement = insert.values(
+        key=bindparam("p_key"),
+        kind=bindparam("p_kind"),
+        owner_id=bindparam("p_owner"),
+        pending=bindparam("p_n"),
+        waiting_since=bindparam("p_clock"),
+        run_at=bindparam("p_run_at"),
+        holder=None,
+        lease_until=0.0,
+        claim_no=0,
+    )
+    statement = statement.on_conflict_do_update(
+        index_elements=[LANES.c.key],
+        set_={
+            "pending": LANES.c.pending + statement.excluded.pending,
+            "waiting_since": case(
+                (and_(LANES.c.pending == 0, statement.excluded.pending > 0), statement.excluded.waiting_since),
+                else_=LANES.c.waiting_since,
+            ),
+        },
+    )
+    connection.execute(
+        statement,
+        [
+            {"p_key": k, "p_kind": kind, "p_owner": o, "p_n": n, "p_clock": clock, "p_run_at": clock + r if r else 0.0}
+            for k, kind, o, n, r in rows
+        ],
+    )
+
+
+def _ready(kind: str, now: ColumnElement[float], lanes: Any = LANES) -> ColumnElement[bool]:
+    return and_(lanes.c.kind == kind, lanes.c.pending > 0, lanes.c.lease_until < now, lanes.c.run_at <= now)
+
+
+def _waiting(
+    connection: Connection, kind: str, now: ColumnElement[float], slots: int, running: Mapping[str, int], per_owner: int
+) -> list[tuple[str, str, int]]:
+    """Return up to ``slots`` lanes to take, least-served owners first, each owner's longest-waiting lanes first.
+
+    Few ready lanes are ranked here. Of many, the owners are found by hopping through the index (one seek an owner, not
+    one step a lane) and each gives its first lanes, so one owner's backlog of 100,000 costs the same as one of ten.
+    """
+    columns = (LANES.c.key, LANES.c.owner_id, LANES.c.claim_no)
+    few = slots * 2 + 16
+    rows = connection.execute(select(*columns, LANES.c.waiting_since).where(_ready(kind, now)).limit(few + 1)).all()
+    if len(rows) <= few:
+        candidates = sorted(rows, key=lambda row: row.waiting_since)
+    else:
+        owners = _owners(connection, kind)
+        open_owners = sorted((o for o in owners if running.get(o, 0) < per_owner), key=lambda o: running.get(o, 0))
+        chosen = open_owners[: max(slots, 1)]
+        each = max(1, -(-slots // max(1, len(chosen))))
+        candidates = []
+        first = (
+            select(*columns, LANES.c.waiting_since)
+            .where(_ready(kind, now), LANES.c.owner_id == bindparam("p_owner"))
+            .order_by(LANES.c.waiting_since)
+            .limit(bindparam("p_each"))
+        )
+        for owner in chosen:
+            candidates += connection.execute(first, {"p_owner": owner, "p_each": each}).all()
+    by_owner: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
+    for row in candidates:
+        by_owner[row.owner_id].append((row.key, row.owner_id, row.claim_no))
+    taken: list[tuple[str, str, int]] = []
+    load = Counter(running)
+    lines = {owner: iter(line) for owner, line in by_owner.items()}
+    while lines and len(taken) < slots:
+        owner = min(lines, key=lambda o: load[o])
+        lane = next(lines[owner], None)
+        if lane is None or load[owner] >= per_owner:
+            del lines[owner]
+            continue
+        load[owner] += 1
+        taken.append(lane)
+    return taken
+
+
+def _owners(connection: Connection, kind: str) -> list[str]:
+    """Every owner with open items in this queue: a loose index scan."""
+    step = LANES.alias("step")
+    first = select(func.min(LANES.c.owner_id).label("owner_id")).where(LANES.c.kind == kind, LANES.c.pending > 0)
+    hop = first.cte("hop", recursive=True)
+    following = (
+        select(func.min(step.c.owner_id))
+        .where(step.c.kind == kind, step.c.pending > 0, step.c.owner_id > hop.c.owner_id)
+        .scalar_subquery()
+    )
+    hop = hop.union_all(select(following).where(hop.c.owner_id.is_not(None)))
+    return list(connection.scalars(select(hop.c.owner_id).where(hop.c.owner_id.is_not(None))))
+
+
+def claim(
+    connection: Connection,
+    queue: QueueKind,
+    now: ColumnElement[float],
+    *,
+    holder: str,
+    slots: int,
+    lease_s: float,
+    running: Mapping[str, int],
+    per_owner: int,
+    suspect_at: int = 1_000_000,
+    suspects: int = 0,
+) -> list[Claimed]:
+    """Take up to ``slots`` ready lanes and the first open items of each, with ``attempts`` raised.
+
+    An item that was tried ``suspect_at`` times may be what kills the process, and whatever is in hand then loses an attempt
+    with it. So of the lanes that begin with such an item only one is taken while ``suspects`` of them are in hand.
+    """
+    wanted = _waiting(connection, queue.name, now, slots, running, per_owner)
+    if wanted and connection.dialect.name != "sqlite":
+        free = set(
+            connection.scalars(
+                select(LANES.c.key)
+                .where(LANES.c.key.in_([key for key, _, _ in wanted]), LANES.c.lease_until < now, LANES.c.pending > 0)
+                .with_for_update(skip_locked=True)
+            )
+        )
+        wanted = [lane for lane in wanted if lane[0] in free]
+    if not wanted:
+        return []
+    keys = [key for key, _, _ in wanted]
+    connection.execute(
+        update(LANES)
+        .where(LANES.c.key.in_(keys))
+        .values(holder=holder, lease_until=now + lease_s, claim_no=LANES.c.claim_no + 1)
+    )
+    # The number may have moved between looking and locking on PostgreSQL, so it is read back.
+    numbers = (
+        {key: n + 1 for key, _, n in wanted}
+        if connection.dialect.name == "sqlite"
+        else dict(connection.execute(select(LANES.c.key, LANES.c.claim_no).where(LANES.c.key.in_(keys))).tuples().all())
+    )
+    items = queue.items
+    place = func.row_number().over(partition_by=items.c.lane, order_by=items.c.id).label("place")
+    inner = select(items.c.id, place).where(items.c.lane.in_(keys), items.c.status.in_(queue.open_states)).subquery()
+    rows = connection.execute(
+        select(items).join(inner, inner.c.id == items.c.id).where(inner.c.place <= queue.take).order_by(items.c.id)
+    ).mappings()
+    lines: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        line = lines[row["lane"]]
+        # What failed before is tried alone: together with others nobody could tell which one is the poison.
+        if line and (row["attempts"] or line[0]["attempts"]):
+            continue
+        line.append(dict(row))
+    later = []
+    for key, line in list(lines.items()):
+        if line[0]["attempts"] >= suspect_at:
+            suspects += 1
+            if suspects > 1:
+                later.append(key)
+                del lines[key]
+    if later:
+        connection.execute(
+            update(LANES)
+            .where(LANES.c.key.in_(later))
+            .values(holder=None, lease_until=0.0, run_at=now + SUSPECT_PAUSE_S)
+        )
+    raised = [row["id"] for line in lines.values() for row in line]
+    if raised:
+        values: dict[str, Any] = {"attempts": items.c.attempts + 1}
+        if queue.items is OUTBOX:
+            values["status"] = "sending"
+        connection.execute(update(items).where(items.c.id.in_(raised)).values(**values))
+    empty = [key for key in keys if key not in lines and key not in later]
+    if empty:
+        # Nothing open although counted: rows were removed by hand. The count is set right, the lane rests.
+        connection.execute(update(LANES).where(LANES.c.key.in_(empty)).values(pending=0, holder=None, lease_until=0.0))
+    return [Claimed(key, owner, numbers[key], lines[key]) for key, owner, _ in wanted if key in lines]
+
+
+def ours(connection: Connection, holder: str, claims: Iterable[Claimed]) -> set[str]:
+    """Return the keys of those lanes that are still held with the same claim number, and lock them."""
+    numbers = {claim.key: claim.claim_no for claim in claims}
+    statement = (
+        select(LANES.c.key, LANES.c.claim_no)
+        .where(LANES.c.key.in_(sorted(numbers)), LANES.c.holder == holder)
+        .order_by(LANES.c.key)
+    )
+    if connection.dialect.name != "sqlite":
+        statement = statement.with_for_update()
+    return {key for key, number in connection.execute(statement) if numbers[key] == number}
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give a lane back: ``closed`` items are finished; not to be taken again before ``delay_s`` have passed."""
+
+    key: str
+    closed: int
+    delay_s: float = 0.0
+
+
+def release(connection: Connection, releases: Sequence[Release], now: ColumnElement[float]) -> None:
+    """Give lanes back that :func:`ours` has just confirmed."""
+    if not releases:
+        return
+    clock = float(connection.scalar(select(now)) or 0.0)
+    connection.execute(
+        update(LANES)
+        .where(LANES.c.key == bindparam("p_key"))
+        .values(
+            pending=case((LANES.c.pending > bindparam("p_n"), LANES.c.pending - bindparam("p_n")), else_=0),
+            holder=None,
+            lease_until=0.0,
+            run_at=bindparam("p_run_at"),
+            waiting_since=bindparam("p_clock"),
+        ),
+        [
+            {
+                "p_key": item.key,
+                "p_n": item.closed,
+                "p_clock": clock,
+                "p_run_at": clock + item.delay_s if item.delay_s else 0.0,
+            }
+            for item in sorted(releases, key=lambda item: item.key)
+        ],
+    )
+
+
+def renew(connection: Connection, holder: str, lease_s: float, now: ColumnElement[float]) -> int:
+    """Prolong the lease of every lane that ``holder`` holds; return how many."""
+    result = connection.execute(update(LANES).where(LANES.c.holder == holder).values(lease_until=now + lease_s))
+    return int(result.rowcount)
+
+
+def free_all(connection: Connection, holder: str | None) -> int:
+    """Free the lanes that an earlier life of ``holder`` held (all lanes with None); return how many."""
+    condition = LANES.c.holder.is_not(None) if holder is None else LANES.c.holder == holder
+    result = connection.execute(update(LANES).where(condition).values(holder=None, lease_until=0.0))
+    return int(result.rowcount)
+
+
+def forget(connection: Connection, key_prefixes: Sequence[str]) -> None:
+    """Remove lanes and open items whose keys begin with one of the prefixes (a deleted bot's)."""
+    for table, column in ((INBOX, INBOX.c.lane), (OUTBOX, OUTBOX.c.lane), (JOBS, JOBS.c.lane), (LANES, LANES.c.key)):
+        connection.execute(
+            table.delete().where(or_(*[column.startswith(prefix, autoescape=True) for prefix in key_prefixes]))
+        )
+
+
+def backlog(connection: Connection) -> dict[str, int]:
+    """Return the number of open items of each queue."""
+    rows = connection.execute(
+        select(LANES.c.kind, func.sum(LANES.c.pending)).where(LANES.c.pending > 0).group_by(LANES.c.kind)
+    )
+    return {kind: int(count) for kind, count in rows}
+
+
+def owner_backlog(connection: Connection, kind: str, owner_ids: Iterable[str]) -> dict[str, int]:
+    """Return how many items of each owner wait in a queue."""
+    rows = connection.execute(
+        select(LANES.c.owner_id, func.sum(LANES.c.pending))
+        .where(LANES.c.kind == kind, LANES.c.pending > 0, LANES.c.owner_id.in_(sorted(set(owner_ids))))
+        .group_by(LANES.c.owner_id)
+    )
+    return {owner: int(count) for owner, count in rows}

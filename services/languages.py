@@ -1,0 +1,218 @@
+"""Which language a message is written in: Uzbek in either script, Russian (Cyrillic or typed in Latin letters), English.
+
+The alphabet decides between the two groups of languages; inside a group a naive Bayes classifier over letter 1-4-grams
+of the words decides. Its table, ``languages_model.json.gz``, is made by ``bench/train_languages.py`` and names the
+texts it was counted from. No other package is involved: the ready-made ones do not know Uzbek.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Final, Literal
+
+from services.scripts import APOSTROPHES
+
+UZBEK: Final = "uz"
+UZBEK_CYRILLIC: Final = "uz-Cyrl"
+RUSSIAN: Final = "ru"
+ENGLISH: Final = "en"
+
+Script = Literal["latin", "cyrillic", "none"]
+
+#: Characters looked at; a longer text does not become clearer.
+_SEEN_CHARACTERS = 2000
+_SEEN_WORDS = 60
+_SEEN_LETTERS = 40  # of one word
+# Steps of one unit of natural logarithm in the table, and the value that stands for zero.
+SCALE: Final = 16
+ZERO: Final = 128
+_SHIFT = 24
+# Russian typed in Latin letters is rare; without this prior Uzbek with Russian loanwords would be taken for it.
+_PRIOR_RUSSIAN_IN_LATIN = -8.0
+# Overlapping n-grams count the same evidence several times; dividing by this makes the confidence honest.
+_EVIDENCE_OVERLAP = 4.0
+_UZBEK_LETTERS = frozenset("ўқғҳ")
+_UZBEK_LETTER_BONUS = 12.0
+# ``q``, ``o'`` and ``g'`` never come from romanised Russian.
+_UZBEK_LATIN = re.compile("q|[og]'")
+_UZBEK_LATIN_BONUS = 5.0
+
+_MODEL = Path(__file__).with_name("languages_model.json.gz")
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """``language``: ``uz``, ``uz-Cyrl``, ``ru``, ``en``, or None where the text has none (number, emoji, product name).
+
+    ``confidence``: 0 to 1, the classifier's posterior. Below about 0.7 keep the language used so far.
+    """
+
+    language: str | None
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    latin: dict[str, int]
+    cyrillic: dict[str, int]
+
+
+@cache
+def _model() -> _Model:
+    data = json.loads(gzip.decompress(_MODEL.read_bytes()))
+    latin, cyrillic = data["latin"], data["cyrillic"]
+    packed = ((e << _SHIFT) | r for e, r in zip(bytes.fromhex(latin["en"]), bytes.fromhex(latin["ru"]), strict=True))
+    shared: dict[int, int] = {}
+    return _Model(
+        latin={g: shared.setdefault(p, p) for g, p in zip(latin["grams"].split(" "), packed, strict=True)},
+        cyrillic=dict(zip(cyrillic["grams"].split(" "), bytes.fromhex(cyrillic["ru"]), strict=True)),
+    )
+
+
+_APOSTROPHE_TABLE = {ord(c): "'" for c in APOSTROPHES}
+_REFORM_TABLE = str.maketrans(
+    {"ö": "o'", "õ": "o'", "ó": "o'", "ğ": "g'", "ǵ": "g'", "ş": "sh", "ç": "ch", "ı": "i", "ѐ": "е"}
+)
+# Addresses, names of accounts, commands, message places and anything with a digit in it say nothing about a language.
+_NOISE = re.compile(
+    r"https?://\S+|www\.\S+|(?<!\S)\S+@\S+|[@#/]\w+|(?<!\w)\w*\d[\w.,:'/-]*|\b\w+\.(?:com|uz|ru|org|net|me|io)\b"
+)
+_WORDS = re.compile(r"[a-z]+(?:'[a-z]+)*'?|[\u0400-\u04ff]+(?:['-][\u0400-\u04ff]+)*")
+_LAUGHTER = re.compile(r"(?:[хаxh]*(?:ха|ах|xa|ax|хе|hah|aha)[хаxheе]*|h+m+|m+h+m*|х+м+|a+|а+|o+|о+|э+|lo+l|лол)")
+_LONG_RUN = re.compile(r"(\w)\1{2,}")
+
+# Words of all languages, and names of makers and goods. They decide nothing and are left out.
+_NEUTRAL = frozenset(
+    (
+        *("ok", "okey", "oke", "okay", "ок", "окей", "оке", "lol", "wow", "bro", "vip", "pls", "test", "тест"),
+        *("iphone", "ipad", "macbook", "airpods", "apple", "samsung", "galaxy", "redmi", "xiaomi", "mi", "poco"),
+        *("huawei", "honor", "oppo", "vivo", "realme", "nokia", "tecno", "infinix", "pixel", "lenovo", "asus", "acer"),
+        *("hp", "dell", "lg", "sony", "playstation", "ps", "xbox", "nintendo", "artel", "tefal", "bosch", "philips"),
+        *("dyson", "canon", "nikon", "jbl", "nike", "adidas", "puma", "zara", "gucci", "chanel", "dior", "lacoste"),
+        *("note", "pro", "max", "plus", "ultra", "mini", "lite", "air", "se", "fe", "gt", "series", "watch", "buds"),
+        *("chevrolet", "cobalt", "gentra", "lacetti", "tracker", "onix", "spark", "malibu", "nexia", "matiz", "damas"),
+        *("byd", "kia", "hyundai", "toyota", "bmw", "mercedes", "audi", "lada", "tesla", "captiva", "equinox"),
+        *("telegram", "instagram", "whatsapp", "facebook", "youtube", "tiktok", "google", "payme", "click", "uzcard"),
+        *("humo", "visa", "mastercard", "uzum", "yandex", "paypal", "zoom", "python", "java", "ielts", "toefl", "sat"),
+        *("gb", "tb", "mb", "kg", "gr", "cm", "mm", "sm", "ml", "usd", "uzs", "eur", "rub", "hz", "mah", "ssd", "hdd"),
+        *("ram", "rgb", "led", "oled", "amoled", "usb", "wifi", "bluetooth", "nfc", "esim", "sim", "pdf", "csv", "doc"),
+        *("айфон", "самсунг", "редми", "кг", "гр", "см", "мм", "мл", "шт", "гб", "тг"),
+    )
+)
+
+# Single words that mean one language though their letters do not show it.
+_ALONE = {
+    **dict.fromkeys(("да", "ага", "угу", "ну", "не", "неа", "а", "и", "все", "всё"), RUSSIAN),
+    **dict.fromkeys(("ха", "хоп", "бор", "мана"), UZBEK_CYRILLIC),
+    **dict.fromkeys(("ha", "xa", "bor", "mana", "a'lo", "aka", "opa", "zo'r", "zor"), UZBEK),
+    **dict.fromkeys(("hi", "no", "nope", "yep", "yeah", "how", "you", "me"), ENGLISH),
+}
+# Russian words that Uzbek chat uses daily, Latin: they do not count as Russian, and with an Uzbek ending speak for Uzbek.
+_BORROWED = re.compile(
+    "(?:adres|abonement|aksiya|avans|besplatno|chek|dastavka|dostavka|firma|garantiya|internet|karta|kabel|kachestvo|"
+    "kassa|klinika|komplekt|kredit|kurs|kuryer|magazin|manikyur|model|moyka|nalichka|naxodka|nomer|optom|operator|"
+    "original|paket|parikmaxer|perevod|pochta|posilka|prays|prokat|rasrochka|rassrochka|razmer|remont|sayt|salon|"
+    "servis|skidka|sklad|srochno|srok|stil|svet|tovar|trenirovka|usluga|vkus|zakas|zakaz|zapchast|zapis)"
+    "(mi|lar|lari|larni|larga|ni|ning|ga|da|dan|si|sini|siga|ingiz|imiz|im|li|siz|lik|chi|cha|dagi|misiz|lami|larmi)?"
+)
+_BORROWED_CYRILLIC = re.compile(
+    "заказ|доставка|скидка|кредит|рассрочка|размер|магазин|номер|адрес|карта|чек|перевод|наличка|срочно|оптом|"
+    "бесплатно|гарантия|товар|сервис|ремонт|курс|оператор|модель|оригинал|цвет|качество|почта|прайс|склад|салон|масло"
+)
+_BORROWED_SHARE = 0.4
+
+
+def _clean(text: str) -> str:
+    """Lower case, one form of every letter, without marks piled upon letters and invisible characters."""
+    composed = unicodedata.normalize("NFKC", text[:_SEEN_CHARACTERS].translate(_APOSTROPHE_TABLE)).lower()
+    if not composed.isascii():
+        composed = "".join(c for c in composed if unicodedata.category(c) not in _DROPPED)
+    return composed.translate(_REFORM_TABLE)
+
+
+_DROPPED = frozenset(("Mn", "Me", "Mc", "Cf", "Cs", "Co", "Cn"))
+
+
+def words_of(text: str) -> list[str]:
+    """The words that speak for a language, folded: what the classifier reads and is trained on."""
+    found = _WORDS.findall(_NOISE.sub(" ", _clean(text)))
+    words = [_LONG_RUN.sub(r"\1", w) if _LONG_RUN.search(w) else w for w in found[: 2 * _SEEN_WORDS]]
+    words = [w[:_SEEN_LETTERS] for w in words]
+    return [w for w in words if w not in _NEUTRAL and not _LAUGHTER.fullmatch(w)][:_SEEN_WORDS]
+
+
+@lru_cache(maxsize=4096)
+def grams_of(word: str) -> tuple[str, ...]:
+    """Letter 1-4-grams of a word with its edges marked."""
+    padded = f"_{word}_"
+    size = len(padded)
+    return tuple(padded[i : i + n] for n in (1, 2, 3, 4) for i in range(size - n + 1) if n > 1 or 0 < i < size - 1)
+
+
+def script_of(text: str) -> Script:
+    """The alphabet most letters of ``text`` belong to; ``none`` without Latin and Cyrillic letters."""
+    latin = cyrillic = 0
+    for char in text[:_SEEN_CHARACTERS]:
+        if "a" <= char <= "z" or "A" <= char <= "Z" or "À" <= char <= "ɏ":
+            latin += 1
+        elif "Ѐ" <= char <= "ӿ":
+            cyrillic += 1
+    if not latin and not cyrillic:
+        return "none"
+    return "cyrillic" if cyrillic >= latin else "latin"
+
+
+def detect(text: str) -> Detection:
+    """Tell the language of a message. Takes tens of microseconds; only the first 2,000 characters are read."""
+    words = words_of(text)
+    letters = sum(map(len, words))
+    if len(words) == 1 and (alone := _ALONE.get(words[0])):
+        return Detection(alone, 0.9)
+    if letters < 2:
+        return Detection(None, 1.0)
+    cyrillic = [w for w in words if w[0] > "z"]
+    if sum(map(len, cyrillic)) * 2 >= letters:
+        return _cyrillic(cyrillic)
+    return _latin([w for w in words if w[0] <= "z"])
+
+
+def _cyrillic(words: list[str]) -> Detection:
+    table = _model().cyrillic
+    total = 0.0
+    for word in words:
+        values = [table[g] for g in grams_of(word) if g in table]
+        share = _BORROWED_SHARE if len(words) > 1 and _BORROWED_CYRILLIC.fullmatch(word) else 1
+        total += share * (sum(values) - ZERO * len(values))
+    russian = total / SCALE - _UZBEK_LETTER_BONUS * sum(1 for w in words if not _UZBEK_LETTERS.isdisjoint(w))
+    confidence = 1 / (1 + math.exp(-min(abs(russian) / _EVIDENCE_OVERLAP, 50)))
+    return Detection(RUSSIAN if russian > 0 else UZBEK_CYRILLIC, confidence)
+
+
+def _latin(words: list[str]) -> Detection:
+    table = _model().latin
+    total = count = 0
+    english = 0.0
+    russian = _PRIOR_RUSSIAN_IN_LATIN
+    for word in words:
+        if borrowed := _BORROWED.fullmatch(word):
+            english -= 1
+            russian -= _UZBEK_LATIN_BONUS if borrowed[1] else 0
+            continue
+        values = [table[g] for g in grams_of(word) if g in table]
+        total += sum(values)
+        count += len(values)
+        if _UZBEK_LATIN.search(word):
+            russian -= _UZBEK_LATIN_BONUS
+    english += ((total >> _SHIFT) - ZERO * count) / SCALE
+    russian += ((total & ((1 << _SHIFT) - 1)) - ZERO * count) / SCALE
+    scores = {UZBEK: 0.0, ENGLISH: english, RUSSIAN: russian}
+    best = max(scores, key=scores.__getitem__)
+    odds = sum(math.exp(max((s - scores[best]) / _EVIDENCE_OVERLAP, -50)) for s in scores.values())
+    return Detection(best, 1 / odds)

@@ -1,0 +1,196 @@
+"""Telling the one who can mend it: once when something breaks, once when it works again."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db import models
+from db.base import new_id, utcnow
+from services.i18n import T, Text, translate
+
+if TYPE_CHECKING:
+    from services.core import Core
+
+log = structlog.get_logger(__name__)
+
+GROUP_S = 600
+"""After one notice about a bot the next ones wait so long and come together."""
+
+TEXTS: Mapping[str, Text] = {
+    "token_refused": T(
+        "“{bot}”: Telegram no longer accepts the bot’s token, so the bot is silent. Connect it again with a new token "
+        "from BotFather."
+    ),
+    "conflict": T(
+        "“{bot}”: another program is reading this bot’s messages. Stop that program, then start the bot here again."
+    ),
+    "unreadable": T("“{bot}”: its token can no longer be decrypted. Connect the bot to Telegram again."),
+    "silent": T("“{bot}”: Telegram has not answered for a long time. The connection is being set up anew."),
+    "webhook_failed": T(
+        "“{bot}”: Telegram reports that messages could not be delivered to us. Check the server’s address."
+    ),
+    "document_failed": T("“{document}” could not be read. Open the bot’s documents to see why and what to do."),
+    "message_failed": T("“{bot}”: a customer’s message could not be answered. Please look at the conversation."),
+    "send_failed": T("“{bot}”: an answer could not be delivered to a customer. Please look at the conversation."),
+    "operator_wanted": T("“{bot}”: a customer asks for a person: {name}."),
+    "over_limit": T("“{bot}”: more messages than the limit allows; some customers were asked to wait."),
+    "cost_limit": T("“{bot}”: today’s limit for the cost of answers is used up; passages are quoted until tomorrow."),
+    "key_refused": T(
+        "{provider} does not accept the API key any more. Answers come from other models until it is renewed."
+    ),
+    "recovered": T("Solved: {what}"),
+}
+
+# Things that end by themselves when the next message goes well; the others are dismissed by a person or time.
+_EPHEMERAL = frozenset(
+    {"operator_wanted", "message_failed", "send_failed", "over_limit", "document_failed", "cost_limit"}
+)
+
+
+def text(notice: models.Notice, language: str) -> str:
+    """Return what a notice says in ``language``."""
+    pattern = TEXTS.get(notice.kind)
+    return translate(language, pattern.msgid, **notice.params) if pattern else notice.kind
+
+
+async def open_notice(
+    session: AsyncSession,
+    user_id: str,
+    kind: str,
+    *,
+    key: str,
+    bot_id: str | None = None,
+    params: Mapping[str, Any] | None = None,
+) -> bool:
+    """Note that something broke; return False when the same thing (``key``) is known already and not yet solved."""
+    values = {
+        "id": new_id(),
+        "user_id": user_id,
+        "bot_id": bot_id,
+        "kind": kind,
+        "key": key[:128],
+        "params": dict(params or {}),
+        "count": 1,
+        "created_at": utcnow(),
+    }
+    dialect = session.get_bind().dialect.name
+    insert = sqlite.insert(models.Notice) if dialect == "sqlite" else postgresql.insert(models.Notice)
+    created = await session.scalar(
+        insert.values(**values)
+        .on_conflict_do_update(
+            index_elements=["user_id", "key"],
+            index_where=models.Notice.resolved_at.is_(None),
+            set_={"count": models.Notice.count + 1},
+        )
+        .returning(models.Notice.count)
+    )
+    return int(created or 0) == 1
+
+
+async def solve(session: AsyncSession, key: str) -> None:
+    """Note that what ``key`` names works again: whoever was told of the trouble is told once that it is over."""
+    rows = list(
+        await session.scalars(
+            select(models.Notice).where(models.Notice.key == key, models.Notice.resolved_at.is_(None))
+        )
+    )
+    for notice in rows:
+        notice.resolved_at = utcnow()
+        if notice.told_at is not None and notice.kind not in _EPHEMERAL:
+            session.add(
+                models.Notice(
+                    user_id=notice.user_id,
+                    bot_id=notice.bot_id,
+                    kind="recovered",
+                    key=f"recovered:{notice.id}",
+                    params={"what": notice.kind, **notice.params},
+                )
+            )
+
+
+async def open_for(session: AsyncSession, user: models.User) -> list[models.Notice]:
+    """Return what this person should know now, the latest first."""
+    return list(
+        await session.scalars(
+            select(models.Notice)
+            .where(
+                models.Notice.user_id == user.id, models.Notice.resolved_at.is_(None), models.Notice.seen_at.is_(None)
+            )
+            .order_by(models.Notice.id.desc())
+            .limit(20)
+        )
+    )
+
+
+async def dismiss(session: AsyncSession, user: models.User, notice_id: str) -> None:
+    """The person has seen it."""
+    await session.execute(
+        update(models.Notice)
+        .where(models.Notice.id == notice_id, models.Notice.user_id == user.id)
+        .values(seen_at=utcnow(), resolved_at=utcnow())
+    )
+
+
+def _compose(notices: list[models.Notice], language: str) -> str:
+    lines = []
+    for notice in notices:
+        if notice.kind == "recovered":
+            cause = TEXTS.get(str(notice.params.get("what")))
+            what = translate(language, cause.msgid, **notice.params) if cause else ""
+            lines.append("✅ " + translate(language, TEXTS["recovered"].msgid, what=what))
+        else:
+            lines.append("⚠️ " + text(notice, language))
+    return "\n\n".join(lines)
+
+
+async def deliver(core: Core) -> int:
+    """Send what is due to owners in Telegram: the first at once, further ones about a bot grouped every ten minutes.
+
+    Returns how many messages went out. People without Telegram read their notices in the panel.
+    """
+    if core.factory is None:
+        return 0
+    now = utcnow()
+    async with core.db.read() as session:
+        rows = (
+            await session.execute(
+                select(models.Notice, models.User)
+                .join(models.User, models.User.id == models.Notice.user_id)
+                .where(
+                    models.Notice.told_at.is_(None),
+                    or_(models.Notice.resolved_at.is_(None), models.Notice.kind == "recovered"),
+                )
+                .order_by(models.Notice.id)
+                .limit(500)
+            )
+        ).all()
+        told_lately = {
+            (user_id, bot_id): at
+            for user_id, bot_id, at in await session.execute(
+                select(models.Notice.user_id, models.Notice.bot_id, func.max(models.Notice.told_at))
+                .where(models.Notice.told_at > now - dt.timedelta(seconds=GROUP_S))
+                .group_by(models.Notice.user_id, models.Notice.bot_id)
+            )
+        }
+    due: dict[tuple[str, str | None], list[tuple[models.Notice, models.User]]] = {}
+    for notice, user in rows:
+        if (user.id, notice.bot_id) not in told_lately:
+            due.setdefault((user.id, notice.bot_id), []).append((notice, user))
+    for pairs in due.values():
+        user = pairs[0][1]
+        notices = [notice for notice, _ in pairs]
+        # Marked first: being told twice is worse than the rare notice that only the panel shows.
+        async with core.db.write() as session:
+            await session.execute(
+                update(models.Notice).where(models.Notice.id.in_([notice.id for notice in notices])).values(told_at=now)
+            )
+        if user.telegram_id is not None and user.banned_at is None:
+            await core.notify(user.telegram_id, _compose(notices, user.language))
+    return len(due)

@@ -1,0 +1,296 @@
+"""The outbox: send under the network's limits, retry what may be retried, mark what became of it."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from sqlalchemy import Connection, bindparam, select, update
+
+from db import models
+from db.base import utcnow
+from services import lanes, metrics, notices
+from services.channels.base import AnotherConsumer, Moved, Outgoing, TokenRefused, Unreachable
+from services.conversations.records import CHANNEL, CONTACT, MESSAGE, LostLane
+from services.crypto import Undecryptable
+from services.errors import Permanent, Temporary
+from services.lanes import Claimed, Release
+from services.text import clean
+from services.writer import Operation, Scope
+
+if TYPE_CHECKING:
+    from services.core import Core
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of one item.
+
+    ``status``: ``sent``, ``failed``, ``unknown``, or ``queued`` to try again after ``delay_s``. ``counts`` tells whether the
+    attempt counts (being asked to wait does not). ``unsure``: a process died while sending it. ``moved_to``: the
+    chat's new id.
+    """
+
+    claim: Claimed
+    status: str
+    external_id: str = ""
+    error: str | None = None
+    delay_s: float = 0.0
+    counts: bool = True
+    unsure: bool = False
+    gone: bool = False
+    moved_to: str | None = None
+
+
+def _mark(connection: Connection, scope: Scope, items: Sequence[Sent]) -> list[Exception | None]:
+    held = lanes.ours(connection, scope.holder, [item.claim for item in items])
+    results: list[Exception | None] = []
+    rows: list[dict[str, Any]] = []
+    delivered: list[dict[str, Any]] = []
+    releases: list[Release] = []
+    for item in items:
+        if item.claim.key not in held:
+            results.append(LostLane(item.claim.key))
+            continue
+        results.append(None)
+        row = item.claim.items[0]
+        again = item.status == "queued"
+        rows.append(
+            {
+                "p_id": row["id"],
+                "p_status": item.status,
+                "p_external": item.external_id or row["external_id"],
+                "p_error": clean(item.error, 300) if item.error else None,
+                "p_attempts": row["attempts"] + (1 if item.counts else 0),
+                "p_unsure": item.unsure or row["unsure"],
+                "p_recipient": item.moved_to or row["recipient"],
+            }
+        )
+        if not again and row["message_id"]:
+            delivered.append(
+                {
+                    "p_id": row["message_id"],
+                    "p_status": item.status,
+                    "p_external": item.external_id or None,
+                    "p_error": item.error,
+                }
+            )
+        if item.gone:
+            connection.execute(
+                update(CONTACT)
+                .where(CONTACT.c.channel_id == row["channel_id"], CONTACT.c.external_id == row["recipient"])
+                .values(unreachable_since=utcnow())
+            )
+        if item.moved_to:
+            connection.execute(
+                update(CONTACT)
+                .where(CONTACT.c.channel_id == row["channel_id"], CONTACT.c.external_id == row["recipient"])
+                .values(external_id=item.moved_to)
+            )
+        releases.append(Release(item.claim.key, 0 if again else 1, item.delay_s))
+    if rows:
+        connection.execute(
+            update(lanes.OUTBOX)
+            .where(lanes.OUTBOX.c.id == bindparam("p_id"))
+            .values(
+                status=bindparam("p_status"),
+                external_id=bindparam("p_external"),
+                error=bindparam("p_error"),
+                attempts=bindparam("p_attempts"),
+                unsure=bindparam("p_unsure"),
+                recipient=bindparam("p_recipient"),
+            ),
+            rows,
+        )
+    if delivered:
+        # A later part of a long answer must not turn a failure of an earlier one into "sent".
+        connection.execute(
+            update(MESSAGE)
+            .where(MESSAGE.c.id == bindparam("p_id"), MESSAGE.c.status.in_(("queued", "sent")))
+            .values(status=bindparam("p_status"), external_id=bindparam("p_external"), error=bindparam("p_error")),
+            delivered,
+        )
+    lanes.release(connection, releases, scope.now)
+    return results
+
+
+MARK: Operation[Sent, None] = Operation("sent", 20, _mark)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelKeys:
+    """What sending needs of a channel."""
+
+    id: str
+    kind: str
+    bot_id: str | None
+    credentials: str | None
+    status: str
+    owner_id: str
+    bot_name: str
+
+
+def channel_keys(connection: Connection, ids: Sequence[str]) -> dict[str, ChannelKeys]:
+    """Read the channels that claimed items go through."""
+    bot = models.Bot.__table__
+    rows = connection.execute(
+        select(
+            CHANNEL.c.id,
+            CHANNEL.c.kind,
+            CHANNEL.c.bot_id,
+            CHANNEL.c.credentials,
+            CHANNEL.c.status,
+            bot.c.owner_id,
+            bot.c.name,
+        )
+        .outerjoin(bot, bot.c.id == CHANNEL.c.bot_id)
+        .where(CHANNEL.c.id.in_(sorted(set(ids))))
+    )
+    return {
+        row.id: ChannelKeys(
+            row.id, row.kind, row.bot_id, row.credentials, row.status, row.owner_id or "", row.name or ""
+        )
+        for row in rows
+    }
+
+
+class Sender:
+    """Sends claimed items. Knows which bots were told to wait."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._bot_rests_until: dict[str, float] = {}
+        self._chat_limited: dict[str, tuple[str, float]] = {}
+
+    async def send(self, claim: Claimed, channel: ChannelKeys | None) -> Sent:
+        """Send the lane's first item; returns what to record. Only a programming error raises."""
+        item = claim.items[0]
+        settings = self._core.settings.telegram
+        if channel is None:
+            return Sent(claim, "failed", error="the channel is gone")
+        if channel.status in ("refused", "unreadable"):
+            return Sent(claim, "failed", error=f"the channel is {channel.status}")
+        unsure = False
+        if item["status"] == "sending":
+            # A process died with this in hand: nobody knows whether it was sent. Once more, never twice.
+            if item["unsure"]:
+                return Sent(claim, "unknown", error="interrupted twice while being sent")
+            unsure = True
+        try:
+            credentials = self._core.credentials(channel.credentials)
+        except Undecryptable:
+            await self._core.channel_failed(channel.id, "unreadable", "the token cannot be decrypted")
+            return Sent(claim, "failed", error="the token cannot be decrypted", unsure=unsure)
+        pause = self._bot_rests_until.get(channel.id, 0.0) - time.monotonic()
+        if pause > 0:
+            return Sent(claim, "queued", delay_s=pause, counts=False, unsure=unsure)
+        message = Outgoing.from_payload(json.loads(item["payload"]))
+        if channel.kind == "telegram":
+            rate = settings.messages_per_second
+            limits = self._core.limits
+            await limits.pace(
+                f"chat:{channel.id}:{item['recipient']}", settings.chat_messages_per_second, settings.chat_burst
+            )
+            if claim.key.startswith("bulk:"):
+                await limits.pace(
+                    f"bulk:{channel.id}", rate * settings.bulk_share, max(1.0, rate * settings.bulk_share)
+                )
+            await limits.pace(f"bot:{channel.id}", rate, max(1.0, rate))
+        structlog.contextvars.bind_contextvars(request_id=item["request_id"])
+        try:
+            external_id = await self._core.channels[channel.kind].send(credentials, item["recipient"], message)
+        except Moved as error:
+            return Sent(claim, "queued", moved_to=error.recipient, unsure=unsure)
+        except Unreachable as error:
+            metrics.SENT.labels(channel.kind, "unreachable").inc()
+            return Sent(claim, "failed", error=str(error), gone=True, unsure=unsure)
+        except TokenRefused as error:
+            await self._core.channel_failed(channel.id, "refused", str(error))
+            metrics.SENT.labels(channel.kind, "refused").inc()
+            return Sent(claim, "failed", error=str(error), unsure=unsure)
+        except AnotherConsumer as error:
+            return Sent(claim, "failed", error=str(error), unsure=unsure)
+        except Temporary as error:
+            return self._later(claim, channel, error, unsure)
+        except Permanent as error:
+            log.error("send_refused", channel=channel.id, reason=str(error))
+            metrics.SENT.labels(channel.kind, "failed").inc()
+            return Sent(claim, "failed", error=str(error), unsure=unsure)
+        metrics.SENT.labels(channel.kind, "sent").inc()
+        return Sent(claim, "sent", external_id, unsure=unsure)
+
+    def _later(self, claim: Claimed, channel: ChannelKeys, error: Temporary, unsure: bool) -> Sent:
+        item = claim.items[0]
+        if error.sent:
+            # It left us and no answer came: it may be there. Repeating could show it twice.
+            log.warning("send_unknown", channel=channel.id, reason=str(error))
+            metrics.SENT.labels(channel.kind, "unknown").inc()
+            return Sent(claim, "unknown", error=str(error), unsure=True)
+        if error.retry_after_s is not None:
+            self._told_to_wait(channel.id, item["recipient"], error.retry_after_s)
+            metrics.SENT.labels(channel.kind, "waited").inc()
+            return Sent(
+                claim, "queued", error=str(error), delay_s=error.retry_after_s + 0.1, counts=False, unsure=unsure
+            )
+        attempt = item["attempts"] + 1
+        if attempt >= self._core.settings.telegram.max_send_attempts:
+            metrics.SENT.labels(channel.kind, "failed").inc()
+            return Sent(claim, "failed", error=str(error), unsure=unsure)
+        metrics.SENT.labels(channel.kind, "retried").inc()
+        pause = min(300.0, 2.0**attempt) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        return Sent(claim, "queued", error=str(error), delay_s=pause, unsure=unsure)
+
+    def _told_to_wait(self, channel_id: str, chat: str, seconds: float) -> None:
+        """One limited chat rests alone; a second one at the same time means that the whole bot has to."""
+        now = time.monotonic()
+        other = self._chat_limited.get(channel_id)
+        if other is not None and other[0] != chat and other[1] > now:
+            self._bot_rests_until[channel_id] = now + seconds
+            log.warning("bot_told_to_wait", channel=channel_id, seconds=seconds)
+        self._chat_limited[channel_id] = (chat, now + seconds)
+
+
+async def report(core: Core, claim: Claimed, channel: ChannelKeys | None, result: Sent) -> None:
+    """Tell the panel, and the owner when an answer was lost."""
+    item = claim.items[0]
+    if result.status == "queued":
+        return
+    if item["conversation_id"]:
+        core.bell.ring(
+            f"conversation:{item['conversation_id']}", {"message": item["message_id"], "status": result.status}
+        )
+    if channel is not None and channel.bot_id and result.status in ("failed", "unknown") and not result.gone:
+        async with core.db.write() as session:
+            await notices.open_notice(
+                session,
+                channel.owner_id,
+                "send_failed",
+                key=f"send:{channel.id}",
+                bot_id=channel.bot_id,
+                params={"bot": channel.bot_name},
+            )
+        core.bell.ring("notices")
+
+
+def _give_back(connection: Connection, scope: Scope, items: Sequence[Claimed]) -> list[Exception | None]:
+    """Give items back that were not begun (the process stops)."""
+    held = lanes.ours(connection, scope.holder, items)
+    ids = [item.items[0]["id"] for item in items if item.key in held]
+    if ids:
+        connection.execute(
+            update(lanes.OUTBOX)
+            .where(lanes.OUTBOX.c.id.in_(ids))
+            .values(status="queued", attempts=lanes.OUTBOX.c.attempts - 1)
+        )
+    lanes.release(connection, [Release(item.key, 0) for item in items if item.key in held], scope.now)
+    return [None] * len(items)
+
+
+GIVE_BACK: Operation[Claimed, None] = Operation("give_back", 21, _give_back)

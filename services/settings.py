@@ -1,0 +1,371 @@
+"""All settings: ``config.toml`` below the environment and ``.env``.
+
+Read once by ``bot.py`` and handed over; nothing else looks at the environment. Wrong values and unknown keys are collected
+into one :class:`SettingsError` with a line for each.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used; ``lines`` says why, one line a fault."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("; ".join(lines))
+        self.lines = lines
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Server(_Section):
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    public_url: str = ""
+    trusted_proxies: int = Field(0, ge=0, le=10)
+    shutdown_timeout_s: float = Field(25, gt=0, le=600)
+    body_limit_kib: int = Field(4096, ge=16, le=65536)
+    request_body_timeout_s: float = Field(30, gt=0, le=600)
+
+
+class Logging(_Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+class DatabaseSection(_Section):
+    pool_size: int = Field(5, ge=2, le=100)
+    statement_timeout_ms: int = Field(30_000, ge=1000)
+
+
+class Queue(_Section):
+    conversations: int = Field(512, ge=1, le=10_000)
+    conversations_per_owner: int = Field(128, ge=1, le=10_000)
+    sends: int = Field(128, ge=1, le=10_000)
+    sends_per_owner: int = Field(64, ge=1, le=10_000)
+    jobs: int = Field(2, ge=1, le=64)
+    lease_s: float = Field(30, gt=0, le=600)
+    max_attempts: int = Field(3, ge=1, le=20)
+    max_answer_batch: int = Field(10, ge=1, le=100)
+    idle_poll_s: float = Field(1.0, gt=0, le=60)
+    keep_done_days: float = Field(8, ge=1, le=365)
+    max_age_h: float = Field(24, gt=0)
+
+
+class Limits(_Section):
+    contact_messages_per_minute: int = Field(20, ge=1)
+    bot_messages_per_minute: int = Field(600, ge=1)
+    owner_messages_per_day: int = Field(20_000, ge=1)
+    owner_cost_usd_per_day: Decimal = Field(Decimal(20), ge=0)
+    owner_pending_messages: int = Field(5000, ge=1)
+    bots_per_owner: int = Field(20, ge=1)
+    documents_per_bot: int = Field(200, ge=1)
+    channels_per_bot: int = Field(10, ge=1)
+    api_requests_per_minute: int = Field(300, ge=1)
+    login_attempts_per_15_min: int = Field(5, ge=1)
+    message_chars: int = Field(4000, ge=100, le=100_000)
+    name_chars: int = Field(64, ge=8, le=64)
+    prompt_chars: int = Field(8000, ge=100, le=100_000)
+
+
+class Telegram(_Section):
+    api_base: str = "https://api.telegram.org"
+    poll_timeout_s: int = Field(50, ge=0, le=50)
+    messages_per_second: float = Field(30, gt=0)
+    bulk_share: float = Field(0.7, gt=0, le=1)
+    chat_messages_per_second: float = Field(1.0, gt=0)
+    chat_burst: int = Field(4, ge=1)
+    send_timeout_s: float = Field(30, gt=0)
+    max_send_attempts: int = Field(6, ge=1)
+    typing_after_ms: int = Field(300, ge=0)
+    silent_after_s: float = Field(900, gt=0)
+    webhook_max_connections: int = Field(40, ge=1, le=100_000)
+
+
+class Knowledge(_Section):
+    max_file_mib: int = Field(10, ge=1, le=20)
+    passages: int = Field(5, ge=1, le=5)
+    max_passages_in_memory: int = Field(3000, ge=10)
+    cache_mib: int = Field(48, ge=1)
+    not_found_below: float = Field(0.28, ge=0, le=1)
+    reader_seconds: float = Field(30, gt=0)
+    reader_memory_mib: int = Field(1024, ge=128)
+    embedding: Literal["none", "gemini", "openai"] = "none"
+    embedding_model_gemini: str = "gemini-embedding-001"
+    embedding_model_openai: str = "text-embedding-3-small"
+    embedding_dimensions: int = Field(768, ge=64, le=4096)
+
+
+class ModelFacts(_Section):
+    """What differs from the rule for one model; prices in US dollars for a million tokens."""
+
+    effort: str | None = None
+    api: Literal["responses", "chat"] | None = None
+    price_in: Decimal | None = None
+    price_cached: Decimal | None = None
+    price_out: Decimal | None = None
+    context_tokens: int | None = None
+
+
+class OwnKey(_Section):
+    model: str = "gpt-6-luna"
+
+
+class AI(_Section):
+    role: str = "fast"
+    deadline_s: float = Field(30, gt=0)
+    first_byte_s: float = Field(10, gt=0)
+    max_output_tokens: int = Field(700, ge=16)
+    max_answer_chars: int = Field(3500, ge=100)
+    history_turns: int = Field(8, ge=0, le=50)
+    history_chars: int = Field(4000, ge=0)
+    breaker_failures: int = Field(3, ge=1)
+    breaker_rest_s: float = Field(30, gt=0)
+    unknown_price_in: Decimal = Decimal(5)
+    unknown_price_out: Decimal = Decimal(25)
+    roles: dict[str, list[str]] = Field(
+        default_factory=lambda: {
+            "fast": ["gemini:gemini-3.5-flash-lite", "openai:gpt-6-luna", "anthropic:claude-haiku-5-5"],
+        }
+    )
+    models: dict[str, ModelFacts] = Field(default_factory=dict)
+    own_key: OwnKey = OwnKey()
+
+    @field_validator("roles")
+    @classmethod
+    def _roles(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
+        for role, chain in value.items():
+            for entry in chain:
+                provider, colon, name = entry.partition(":")
+                if provider not in ("gemini", "openai", "anthropic") or not colon or not name:
+                    raise ValueError(f"{role}: {entry!r} must be written provider:model (gemini, openai, anthropic)")
+        return value
+
+    @model_validator(mode="after")
+    def _role_exists(self) -> AI:
+        if self.role not in self.roles:
+            raise ValueError(f"role {self.role!r} has no chain in [ai.roles]")
+        return self
+
+
+class FileSettings(_Section):
+    """The shape of ``config.toml``."""
+
+    server: Server = Server()
+    logging: Logging = Logging()
+    database: DatabaseSection = DatabaseSection()
+    queue: Queue = Queue()
+    limits: Limits = Limits()
+    telegram: Telegram = Telegram()
+    knowledge: Knowledge = Knowledge()
+    ai: AI = Field(default_factory=AI)
+
+
+class Secrets(_Section):
+    """What the environment alone gives."""
+
+    data_dir: Path = Path("data")
+    database_url: SecretStr | None = None
+    redis_url: SecretStr | None = None
+    secret_key: SecretStr | None = None
+    encryption_keys: SecretStr | None = None
+    webhook_base_url: str | None = None
+    metrics_token: SecretStr | None = None
+    telegram_bot_token: SecretStr | None = None
+    admin_email: str | None = None
+    admin_password: SecretStr | None = None
+    admin_telegram_ids: tuple[int, ...] = ()
+    gemini_api_key: SecretStr | None = None
+    openai_api_key: SecretStr | None = None
+    anthropic_api_key: SecretStr | None = None
+    gemini_base_url: str | None = None
+    openai_base_url: str | None = None
+    anthropic_base_url: str | None = None
+
+    @field_validator("admin_telegram_ids", mode="before")
+    @classmethod
+    def _ids(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part for part in value.replace(",", " ").split() if part)
+        return value
+
+    @field_validator("webhook_base_url", "gemini_base_url", "openai_base_url", "anthropic_base_url")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an address like https://example.uz")
+        return value.rstrip("/")
+
+    @field_validator("telegram_bot_token")
+    @classmethod
+    def _token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            number, colon, rest = value.get_secret_value().partition(":")
+            if not (number.isdigit() and colon and len(rest) >= 20):
+                raise ValueError("is not a bot token as BotFather writes it (digits:letters)")
+        return value
+
+
+# Name in the environment -> section and key (file settings) or key of Secrets.
+_ENVIRONMENT: Mapping[str, tuple[str, str]] = {
+    "PORT": ("server", "port"),
+    "HOST": ("server", "host"),
+    "TELEGRAM_API_BASE": ("telegram", "api_base"),
+    "LOG_LEVEL": ("logging", "level"),
+    "LOG_FORMAT": ("logging", "format"),
+    "SESSION_SECRET": ("", "secret_key"),
+    **{name.upper(): ("", name) for name in Secrets.model_fields},
+}
+
+# Names of parts that later releases bring; a .env prepared for them must not stop the start.
+_KNOWN_LATER = frozenset(
+    {
+        "REPLICATE_API_KEY",
+        "IDEOGRAM_API_KEY",
+        "RUNWAY_API_KEY",
+        "PIKA_API_KEY",
+        "GOOGLE_VEO_API_KEY",
+        "MAIL_SERVER",
+        "MAIL_PORT",
+        "MAIL_USERNAME",
+        "MAIL_PASSWORD",
+        "WHATSAPP_ACCESS_TOKEN",
+        "WHATSAPP_PHONE_NUMBER_ID",
+        "WHATSAPP_APP_SECRET",
+        "WHATSAPP_VERIFY_TOKEN",
+        "INSTAGRAM_ACCESS_TOKEN",
+        "INSTAGRAM_APP_SECRET",
+        "INSTAGRAM_VERIFY_TOKEN",
+        "PAYME_MERCHANT_ID",
+        "PAYME_KEY",
+        "PAYME_TEST_KEY",
+        "CLICK_SERVICE_ID",
+        "CLICK_MERCHANT_ID",
+        "CLICK_MERCHANT_USER_ID",
+        "CLICK_SECRET_KEY",
+        "UZUM_SERVICE_ID",
+        "UZUM_USERNAME",
+        "UZUM_PASSWORD",
+        "META_GRAPH_BASE",
+        "INSTAGRAM_GRAPH_BASE",
+    }
+)
+
+
+class Settings(FileSettings):
+    """Everything, read and checked. ``secrets`` prints as stars."""
+
+    secrets: Secrets = Secrets()
+
+    @property
+    def data_dir(self) -> Path:
+        """Where the program writes."""
+        return self.secrets.data_dir
+
+    @property
+    def database_url(self) -> str:
+        """The database's address; SQLite in the data folder when none is set."""
+        if self.secrets.database_url:
+            return self.secrets.database_url.get_secret_value()
+        return f"sqlite:///{self.data_dir / 'botfactory.db'}"
+
+    @property
+    def public_url(self) -> str:
+        """The address that links for people begin with."""
+        if self.secrets.webhook_base_url:
+            return self.secrets.webhook_base_url
+        if self.server.public_url:
+            return self.server.public_url.rstrip("/")
+        return f"http://localhost:{self.server.port}"
+
+    def model_key(self, provider: str) -> str | None:
+        """Return the installation's key for a model provider."""
+        secret: SecretStr | None = getattr(self.secrets, f"{provider}_api_key")
+        return secret.get_secret_value() if secret else None
+
+
+def read_settings(
+    config_file: Path = ROOT / "config.toml",
+    *,
+    environment: Mapping[str, str] | None = None,
+    env_file: Path | None = ROOT / ".env",
+) -> Settings:
+    """Read and check the whole configuration.
+
+    Raises :class:`SettingsError` naming every fault. Empty environment values count as not set.
+    """
+    faults: list[str] = []
+    values: dict[str, Any] = {}
+    try:
+        values = tomllib.loads(config_file.read_text("utf-8"))
+    except FileNotFoundError:
+        faults.append(f"{config_file.name}: the file is missing; restore it from the repository")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        faults.append(f"{config_file.name}: {error}")
+
+    own: dict[str, str] = {}
+    if env_file is not None and env_file.exists():
+        for name, value in dotenv_values(env_file).items():
+            if name not in _ENVIRONMENT and name not in _KNOWN_LATER:
+                hint = difflib.get_close_matches(name, [*_ENVIRONMENT, *_KNOWN_LATER], 1)
+                faults.append(f".env: {name} is not a setting" + (f"; did you mean {hint[0]}?" if hint else ""))
+            elif value:
+                own[name] = value
+    process = os.environ if environment is None else environment
+    own |= {name: process[name] for name in (*_ENVIRONMENT, "RENDER_EXTERNAL_URL") if process.get(name)}
+    if "PORT" in process and "HOST" not in own:
+        own["HOST"] = "0.0.0.0"  # noqa: S104 - a platform that sets PORT routes to it from outside the container
+    own.setdefault("WEBHOOK_BASE_URL", own.pop("RENDER_EXTERNAL_URL", ""))
+    secrets: dict[str, Any] = {}
+    names: dict[tuple[str, ...], str] = {}
+    for name, value in own.items():
+        if not value or name not in _ENVIRONMENT:
+            continue
+        section, key = _ENVIRONMENT[name]
+        if section:
+            values.setdefault(section, {})
+            if isinstance(values[section], dict):
+                values[section][key] = value
+        elif key not in secrets or name != "SESSION_SECRET":
+            secrets[key] = value
+        names[(section, key) if section else ("secrets", key)] = name
+    if faults:
+        raise SettingsError(faults)
+    if "secrets" in values:
+        raise SettingsError([f"{config_file.name}: secrets belong into the environment or .env, not into this file"])
+    try:
+        return Settings.model_validate({**values, "secrets": secrets})
+    except ValidationError as error:
+        raise SettingsError([_fault(e, names, config_file.name) for e in error.errors()]) from None
+
+
+def _fault(error: Any, names: Mapping[tuple[str, ...], str], file: str) -> str:
+    """One line for one fault. Never prints the value: it may be a secret."""
+    place = tuple(str(part) for part in error["loc"])
+    where = names.get(place[:2]) or f"{file}: " + ".".join(place)
+    if error["type"] == "extra_forbidden":
+        section = Settings.model_fields.get(place[0])
+        known = list(Settings.model_fields) if len(place) == 1 else []
+        if len(place) == 2 and section is not None and isinstance(section.annotation, type):
+            known = list(getattr(section.annotation, "model_fields", {}))
+        hint = difflib.get_close_matches(place[-1], known, 1)
+        return f"{where} is not a setting" + (f"; did you mean {hint[0]}?" if hint else "")
+    return f"{where}: {error['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,317 @@
+"""Starting and stopping the parts of the process, each with its own clean-up on the exit stack."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Protocol
+
+import structlog
+from sqlalchemy import select
+
+from db import migrate, models
+from db.engine import Database, DatabaseUnavailable
+from services import accounts, bots, http, languages, logs, upkeep
+from services.core import Core, FactoryBot, free_lanes, make_core
+from services.crypto import Crypto, Undecryptable, new_fernet_key, new_token, stored_secret
+from services.errors import Permanent, Temporary
+from services.knowledge import analysis, documents
+from services.polling import Receivers, factory_channel
+from services.settings import Settings
+from services.worker import Conveyor
+
+log = structlog.get_logger(__name__)
+
+FACTORY_RETRY_S = 15.0
+
+
+class FactoryKind(FactoryBot, Protocol):
+    """The factory bot as the composition sees it."""
+
+    def __init__(self, core: Core, token: str) -> None: ...
+
+    async def start(self) -> None:
+        """Say who it is and set its menus."""
+
+    async def stop(self) -> None:
+        """Close its connections."""
+
+
+class StartFailed(Exception):
+    """The process cannot start; the text says why in one line."""
+
+
+def keys(settings: Settings) -> tuple[Crypto, str]:
+    """Return the encryption and the installation's secret, made at the first start. Raises ``KeyProblem``."""
+    given = settings.secrets.encryption_keys
+    text = given.get_secret_value() if given else stored_secret(settings.data_dir / "encryption.keys", new_fernet_key)
+    secret = settings.secrets.secret_key
+    shared = (
+        secret.get_secret_value() if secret else stored_secret(settings.data_dir / "secret.key", partial(new_token, 48))
+    )
+    logs.hide(text, *text.split(","), shared)
+    return Crypto.from_text(text), shared
+
+
+def hide_secrets(settings: Settings) -> None:
+    """Keep every configured secret out of the logs."""
+    for name in type(settings.secrets).model_fields:
+        value = getattr(settings.secrets, name)
+        if hasattr(value, "get_secret_value"):
+            logs.hide(value.get_secret_value())
+
+
+async def foundation(
+    settings: Settings, stack: contextlib.AsyncExitStack, *, pause: Callable[[str], Awaitable[None]] | None = None
+) -> Core:
+    """Lock, keys, schema, database, client session, bell and writer: what everything else stands on."""
+    hide_secrets(settings)
+    try:
+        db = Database(
+            settings.database_url,
+            pool_size=settings.database.pool_size,
+            statement_timeout_ms=settings.database.statement_timeout_ms,
+        )
+    except ValueError as error:
+        raise StartFailed(f"DATABASE_URL: {error}") from None
+    try:
+        instance = upkeep.Instance(settings.data_dir, single=db.is_sqlite)
+    except OSError as error:
+        raise StartFailed(f"DATA_DIR: {settings.data_dir} cannot be written: {error.strerror}") from None
+    stack.callback(instance.release)
+    stack.push_async_callback(db.close)
+    crypto, secret = keys(settings)
+    try:
+        await migrate.upgrade(settings.database_url)
+    except (DatabaseUnavailable, OSError) as error:
+        raise StartFailed(f"DATABASE_URL: the database does not answer: {error}") from None
+    session = http.make_session()
+    stack.push_async_callback(session.close)
+    core = make_core(settings, db, crypto, secret, session, instance.holder)
+    if pause is not None:
+        core.pause = pause
+    stack.push_async_callback(core.router.close)
+    if core.redis is not None:
+        stack.push_async_callback(core.redis.aclose)
+    stack.push_async_callback(core.tasks.cancel)
+    await _check_keys(core)
+    freed = await free_lanes(core)
+    if freed:
+        log.info("lanes_freed", count=freed)
+    writing = core.tasks.start(core.writer.run(), name="writer", vital=True)
+
+    async def finish_writing() -> None:
+        core.writer.close()
+        await asyncio.wait([writing], timeout=10)
+
+    stack.push_async_callback(finish_writing)
+    core.tasks.start(core.bell.run(), name="bell")
+    core.tasks.start(core.backlog.run(core), name="backlog", vital=True)
+    core.tasks.start(_follow_channels(core), name="cards")
+    async with db.write() as unit:
+        await accounts.ensure_admin(unit, settings)
+    return core
+
+
+async def _check_keys(core: Core) -> None:
+    """Say once at the start when stored secrets cannot be read with the keys that are there; the rest runs on."""
+    async with core.db.read() as session:
+        rows = (
+            (
+                await session.execute(
+                    select(models.Channel.id, models.Channel.credentials).where(
+                        models.Channel.credentials.is_not(None), models.Channel.status.in_(("active", "conflict"))
+                    )
+                )
+            )
+            .tuples()
+            .all()
+        )
+    for channel_id, credentials in rows:
+        try:
+            core.crypto.decrypt(str(credentials))
+        except Undecryptable:
+            log.error("credentials_unreadable", channel=channel_id, help="put the old key back into ENCRYPTION_KEYS")
+            await core.channel_failed(channel_id, "unreadable", "the token cannot be decrypted")
+
+
+async def _follow_channels(core: Core) -> None:
+    async with core.bell.listen("channels", limit=1) as bell:
+        while True:
+            await bell.get()
+            core.cards.clear()
+
+
+async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
+    """Start the conveyor, the job handlers, the scheduler and the notices."""
+    core.job_handlers |= {
+        documents.INDEX_JOB: partial(documents.index_document, core),
+        documents.PURGE_JOB: partial(documents.purge_documents, core),
+        bots.PURGE_JOB: partial(bots.purge_bot, core),
+        upkeep.CLEAN_UP_JOB: partial(upkeep.clean_up, core),
+    }
+    core.job_abandoners |= {documents.INDEX_JOB: partial(documents.abandon, core)}
+    await asyncio.to_thread(_warm_up)
+    conveyor = Conveyor(core)
+    core.wake_inbox = conveyor.inbox.wake
+    conveyor.start()
+
+    async def drain() -> None:
+        await conveyor.drain(core.settings.server.shutdown_timeout_s * 0.8)
+
+    stack.push_async_callback(drain)
+    scheduler = upkeep.make_scheduler(core)
+    scheduler.start()
+    stack.callback(scheduler.shutdown, wait=False)
+    await upkeep.enqueue_due(core, upkeep.CLEAN_UP_JOB)
+    core.tasks.start(upkeep.tell_owners(core), name="notices", vital=True)
+    # What is alive now stays alive: the collector need not walk through it again and again.
+    gc.collect()
+    gc.freeze()
+
+
+def _warm_up() -> None:
+    """Load what the first question would otherwise wait for."""
+    analysis.lexicon()
+    languages.detect("salom")
+
+
+async def factory(core: Core, import_it: Callable[[], type[FactoryKind]], stack: contextlib.AsyncExitStack) -> None:
+    """Start the factory bot in the background: aiogram's import must not keep tenant bots waiting, nor must Telegram."""
+    token = core.settings.secrets.telegram_bot_token
+    if token is None:
+        return
+
+    async def bring_up() -> None:
+        kind = await asyncio.to_thread(import_it)
+        while True:
+            try:
+                identity = await core.telegram.get_me(token.get_secret_value())
+                bot = kind(core, token.get_secret_value())
+                await bot.start()
+                break
+            except Temporary as error:
+                log.warning("factory_not_started", reason=str(error))
+                await asyncio.sleep(error.retry_after_s or FACTORY_RETRY_S)
+            except Permanent as error:
+                log.error("factory_token_refused", reason=str(error), help="check TELEGRAM_BOT_TOKEN")
+                return
+        stack.push_async_callback(bot.stop)
+        core.factory, core.factory_username = bot, str(identity.get("username") or "")
+        await factory_channel(core, identity)
+        core.bell.ring("channels")
+        log.info("factory_started", username=core.factory_username)
+
+    core.tasks.start(bring_up(), name="factory")
+
+
+async def receivers(core: Core, stack: contextlib.AsyncExitStack) -> None:
+    """Receive from Telegram in one process of the installation."""
+    group = Receivers(core, core.telegram)
+
+    async def receive() -> None:
+        while True:
+            await upkeep.lead(core, "telegram")
+            running = core.tasks.start(group.run(), name="receivers")
+            try:
+                await upkeep.keep_leading(core, "telegram")
+            finally:
+                running.cancel()
+                await group.stop()
+
+    async def follow() -> None:
+        async with core.bell.listen("channels", limit=1) as bell:
+            while True:
+                await bell.get()
+                group.wake()
+
+    receiving = core.tasks.start(receive(), name="telegram", vital=True)
+    core.tasks.start(follow(), name="bell:channels", vital=True)
+
+    async def stop() -> None:
+        receiving.cancel()
+        await group.stop()
+
+    stack.push_async_callback(stop)
+
+
+async def announce(core: Core) -> None:
+    """Print where the panel is; until the administrator has signed in once, also a one-time link and its QR code."""
+    settings = core.settings
+    out = sys.stdout
+    out.write(f"\nBotFactory: {settings.public_url}\n")
+    for name, what in (
+        ("telegram_bot_token", "TELEGRAM_BOT_TOKEN is not set: owners use the panel, not Telegram"),
+        ("gemini_api_key", "GEMINI_API_KEY is not set: Gemini does not answer"),
+        ("openai_api_key", "OPENAI_API_KEY is not set: OpenAI does not answer"),
+        ("anthropic_api_key", "ANTHROPIC_API_KEY is not set: Anthropic does not answer"),
+    ):
+        if getattr(settings.secrets, name) is None:
+            out.write(f"  – {what}\n")
+    if not core.has_models({}):
+        out.write("  – without a model key, answers are quoted passages of the documents\n")
+    async with core.db.write() as session:
+        admin = await accounts.ensure_admin(session, settings)
+        link = None
+        if await accounts.never_signed_in(session, admin):
+            link = f"{settings.public_url}/login/link?token={await accounts.login_link(session, admin)}"
+    if link:
+        import segno
+
+        out.write(
+            f"\nSign in as administrator (once, within 10 minutes; a new link is printed at the next start):\n{link}\n"
+        )
+        if out.isatty():
+            segno.make(link, error="l").terminal(out=out, compact=True)
+    out.write("\n")
+    out.flush()
+
+
+# Commands beside the running process
+
+
+async def _with_database(settings: Settings, work: Callable[[Any], Awaitable[str]]) -> str:
+    try:
+        await migrate.upgrade(settings.database_url)
+    except (DatabaseUnavailable, ValueError, OSError) as error:
+        raise StartFailed(f"DATABASE_URL: {error}") from None
+    db = Database(settings.database_url, pool_size=2)
+    try:
+        async with db.write() as session:
+            return await work(session)
+    finally:
+        await db.close()
+
+
+async def create_admin(settings: Settings, email: str, password: str) -> str:
+    """Make an administrator with a password, or make an existing account one; return a line to print."""
+    accounts.check_new_password(password, email=email)
+    hashed = await accounts.hash_password(password)
+
+    async def work(session: Any) -> str:
+        user = await accounts.by_email(session, email)
+        if user is None:
+            user = await accounts.register_owner(session, email=email, password=hashed)
+        else:
+            await accounts.set_password(session, user, hashed)
+        user.role = "admin"
+        return f"{user.email} is an administrator"
+
+    return await _with_database(settings, work)
+
+
+async def new_api_token(settings: Settings, email: str) -> str:
+    """Make an API token for the account with this e-mail and return it."""
+
+    async def work(session: Any) -> str:
+        user = await accounts.by_email(session, email)
+        if user is None:
+            raise StartFailed(f"there is no account with the e-mail {email}")
+        _, plain = await accounts.new_api_token(session, user, "command line")
+        return plain
+
+    return await _with_database(settings, work)

@@ -1,0 +1,213 @@
+"""The work behind the work: what is due by the clock, old rows, notices, leadership, and the process's place on the machine."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import fcntl
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import structlog
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.cron import CronTrigger
+from sqlalchemy import Connection, select, update
+from sqlalchemy import delete as sql_delete
+from sqlalchemy.dialects import postgresql, sqlite
+
+from db import models
+from db.base import utcnow
+from db.engine import DatabaseUnavailable, clock
+from services import jobs, notices
+from services.crypto import Undecryptable
+from services.lanes import LANES
+
+if TYPE_CHECKING:
+    from services.core import Core
+
+log = structlog.get_logger(__name__)
+
+TASHKENT = ZoneInfo("Asia/Tashkent")
+CLEAN_UP_JOB = "clean_up"
+NOTICES_EVERY_S = 30.0
+_SLICE = 500
+_LEADER_LEASE_S = 30.0
+
+
+class InstanceTaken(Exception):
+    """Another process of this installation runs with this data folder and an SQLite database."""
+
+
+class Instance:
+    """This process's place: a number that is free on this machine, and with SQLite the only one.
+
+    ``holder`` is the same after a restart, so a restart can free its own lanes first.
+    """
+
+    def __init__(self, data_dir: Path, *, single: bool) -> None:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        name = data_dir / "instance"
+        try:
+            descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            os.write(descriptor, secrets.token_hex(4).encode())
+            os.close(descriptor)
+        except FileExistsError:
+            pass
+        machine = name.read_text().strip() or "one"
+        for number in range(1 if single else 64):
+            descriptor = os.open(data_dir / f"process-{number}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                continue
+            self._descriptor = descriptor
+            self.holder = f"{machine}-{number}"
+            return
+        raise InstanceTaken(
+            f"another BotFactory runs with {data_dir}; SQLite allows one process. Stop it, or use PostgreSQL (DATABASE_URL)."
+        )
+
+    def release(self) -> None:
+        """Make the place free."""
+        os.close(self._descriptor)
+
+
+# By the clock
+
+
+def make_scheduler(core: Core) -> AsyncIOScheduler:
+    """Return the scheduler. It only puts jobs into the queue, each due time once however many processes wake for it."""
+    scheduler = AsyncIOScheduler(timezone=TASHKENT)
+    triggers = {CLEAN_UP_JOB: CronTrigger(minute=17, timezone=TASHKENT)}
+    for kind, trigger in triggers.items():
+        scheduler.add_job(enqueue_due, trigger, args=[core, kind], id=kind, misfire_grace_time=None, coalesce=True)
+    return scheduler
+
+
+async def enqueue_due(core: Core, kind: str, moment: dt.datetime | None = None) -> bool:
+    """Put the job for the hour of ``moment`` into the queue; return False when it is there already."""
+    due = (moment or utcnow()).replace(minute=0, second=0, microsecond=0)
+    try:
+        async with core.db.write() as session:
+            added = await jobs.add(session, kind, {}, lane=f"upkeep:{kind}", unique_key=f"{kind}:{due.isoformat()}")
+    except DatabaseUnavailable:
+        log.warning("due_work_not_queued", kind=kind)
+        return False
+    core.bell.ring("jobs")
+    return added
+
+
+async def clean_up(core: Core, _payload: Mapping[str, Any]) -> None:
+    """Delete what is no longer needed, in small transactions: old finished queue rows, sessions, links, idle lanes."""
+    now = utcnow()
+    kept = now - dt.timedelta(days=core.settings.queue.keep_done_days)
+    month = now - dt.timedelta(days=30)
+    rules: list[tuple[Any, Any, Any]] = [
+        (
+            models.InboxItem,
+            models.InboxItem.id,
+            (models.InboxItem.status == "done") & (models.InboxItem.received_at < kept),
+        ),
+        (
+            models.OutboxItem,
+            models.OutboxItem.id,
+            models.OutboxItem.status.in_(("sent", "failed", "unknown")) & (models.OutboxItem.created_at < kept),
+        ),
+        (models.Job, models.Job.id, models.Job.status.in_(("done", "dead")) & (models.Job.created_at < month)),
+        (models.PanelSession, models.PanelSession.id, models.PanelSession.expires_at < now),
+        (models.LoginLink, models.LoginLink.token_hash, models.LoginLink.expires_at < now - dt.timedelta(days=1)),
+        (models.DialogState, models.DialogState.key, models.DialogState.updated_at < month),
+        (models.Notice, models.Notice.id, models.Notice.resolved_at < month),
+        (
+            models.Lane,
+            models.Lane.key,
+            (models.Lane.pending == 0) & models.Lane.holder.is_(None) & (models.Lane.waiting_since < kept.timestamp()),
+        ),
+    ]
+    for model, key, condition in rules:
+        while True:
+            async with core.db.write() as session:
+                ids = list(await session.scalars(select(key).where(condition).limit(_SLICE)))
+                if not ids:
+                    break
+                await session.execute(sql_delete(model).where(key.in_(ids), condition))
+    await rotate_secrets(core)
+
+
+async def rotate_secrets(core: Core) -> None:
+    """Encrypt anew with the first key what an older key encrypted, so that the old key can be taken away."""
+    for model, column in ((models.Channel, models.Channel.credentials), (models.Bot, models.Bot.openai_key)):
+        async with core.db.read() as session:
+            rows = (await session.execute(select(model.id, column).where(column.is_not(None)))).tuples().all()
+        for id_, token in rows:
+            try:
+                if core.crypto.is_current(str(token)):
+                    continue
+                fresh = core.crypto.rotate(str(token))
+            except Undecryptable:
+                continue
+            async with core.db.write() as session:
+                await session.execute(update(model).where(model.id == id_, column == token).values({column: fresh}))
+
+
+async def tell_owners(core: Core) -> None:
+    """Deliver notices when the bell rings and every half minute."""
+    async with core.bell.listen("notices", limit=1) as bell:
+        while True:
+            try:
+                async with asyncio.timeout(NOTICES_EVERY_S):
+                    await bell.get()
+            except TimeoutError:
+                pass
+            try:
+                await notices.deliver(core)
+            except DatabaseUnavailable:
+                log.warning("notices_not_delivered")
+
+
+# One of many
+
+
+def _lead(connection: Connection, key: str, holder: str) -> bool:
+    now = clock(connection.dialect.name)
+    insert = sqlite.insert(LANES) if connection.dialect.name == "sqlite" else postgresql.insert(LANES)
+    connection.execute(
+        insert.values(
+            key=key, kind="leader", owner_id="", pending=0, waiting_since=0.0, run_at=0.0, lease_until=0.0, claim_no=0
+        ).on_conflict_do_nothing(index_elements=["key"])
+    )
+    result = connection.execute(
+        update(LANES)
+        .where(LANES.c.key == key, (LANES.c.lease_until < now) | (LANES.c.holder == holder))
+        .values(holder=holder, lease_until=now + _LEADER_LEASE_S)
+    )
+    return bool(result.rowcount)
+
+
+async def lead(core: Core, what: str) -> None:
+    """Return when this process has become the one that does ``what``; then :func:`keep_leading` must run."""
+    while True:
+        try:
+            if await core.db.transact(_lead, f"leader:{what}", core.writer.holder):
+                return
+        except DatabaseUnavailable:
+            log.warning("leadership_not_asked", what=what)
+        await asyncio.sleep(_LEADER_LEASE_S / 3)
+
+
+async def keep_leading(core: Core, what: str) -> None:
+    """Hold the leadership; returns when it is lost."""
+    lost_after = asyncio.get_running_loop().time() + _LEADER_LEASE_S
+    while asyncio.get_running_loop().time() < lost_after:
+        await asyncio.sleep(_LEADER_LEASE_S / 3)
+        try:
+            if not await core.db.transact(_lead, f"leader:{what}", core.writer.holder):
+                return
+            lost_after = asyncio.get_running_loop().time() + _LEADER_LEASE_S
+        except DatabaseUnavailable:
+            log.warning("leadership_not_renewed", what=what)

@@ -1,0 +1,511 @@
+"""The workers: take lanes from inbox, outbox and jobs and see them through.
+
+One loop a queue claims what fits into the free places; each lane is then a task of its own. A claim is handed to the writer
+together with whatever is being stored at that moment, so an update is often accepted and claimed by the same commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from sqlalchemy import Connection
+
+from db import models
+from db.base import utcnow
+from db.engine import DatabaseUnavailable
+from services import jobs, lanes, metrics, notices, outbox
+from services.channels.base import Inbound, Outgoing, Sender
+from services.channels.telegram import backoff_s
+from services.conversations import put_in_outbox, rules
+from services.conversations.records import (
+    FAIL,
+    HAND_BACK,
+    RECEIVE,
+    SETTLE,
+    Failed,
+    Incoming,
+    LostLane,
+    Outcome,
+    Reply,
+    Talk,
+    outbox_rows,
+)
+from services.i18n import translate
+from services.lanes import INBOX, JOBS, OUTBOX, Claimed, QueueKind
+from services.writer import Operation, Scope
+
+if TYPE_CHECKING:
+    from services.core import Core
+
+log = structlog.get_logger(__name__)
+
+_RETRY_DATABASE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """A request for lanes of one queue."""
+
+    queue: QueueKind
+    slots: int
+    lease_s: float
+    running: Mapping[str, int]
+    per_owner: int
+    suspect_at: int
+    suspects: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    claims: list[Claimed]
+    channels: Mapping[str, outbox.ChannelKeys] = field(default_factory=dict)
+
+
+def _claim(connection: Connection, scope: Scope, items: Sequence[_Ask]) -> list[_Taken | Exception]:
+    results: list[_Taken | Exception] = []
+    for ask in items:
+        claims = lanes.claim(
+            connection,
+            ask.queue,
+            scope.now,
+            holder=scope.holder,
+            slots=ask.slots,
+            lease_s=ask.lease_s,
+            running=ask.running,
+            per_owner=ask.per_owner,
+            suspect_at=ask.suspect_at,
+            suspects=ask.suspects,
+        )
+        channels: Mapping[str, outbox.ChannelKeys] = {}
+        if claims and ask.queue.items is OUTBOX:
+            channels = outbox.channel_keys(connection, [claim.items[0]["channel_id"] for claim in claims])
+        results.append(_Taken(claims, channels))
+    return results
+
+
+CLAIM: Operation[_Ask, _Taken] = Operation("claim", 90, _claim)
+
+
+def _renew(connection: Connection, scope: Scope, items: Sequence[float]) -> list[int | Exception]:
+    return [lanes.renew(connection, scope.holder, items[0], scope.now)] * len(items)
+
+
+RENEW: Operation[float, int] = Operation("renew", 80, _renew)
+
+
+class Worker:
+    """One queue's loop. ``handle`` sees a claimed lane through and never leaves it held."""
+
+    def __init__(
+        self,
+        core: Core,
+        queue: QueueKind,
+        *,
+        slots: int,
+        per_owner: int,
+        handle: Callable[[Claimed, _Taken], Awaitable[None]],
+        suspect_at: int,
+    ) -> None:
+        self._core, self.queue, self._slots, self._per_owner = core, queue, slots, per_owner
+        self._handle, self._suspect_at = handle, suspect_at
+        self._bell = asyncio.Event()
+        self._running: Counter[str] = Counter()
+        self._suspects = 0
+        self._count = 0
+        self._stopping = False
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    def wake(self) -> None:
+        """There may be something to do."""
+        self._bell.set()
+
+    def stop(self) -> None:
+        """Claim nothing more; what is in hand goes on."""
+        self._stopping = True
+        self._bell.set()
+
+    async def run(self) -> None:
+        """Claim and start lanes until stopped."""
+        settings = self._core.settings.queue
+        more = False
+        while not self._stopping:
+            if not more:
+                try:
+                    async with asyncio.timeout(settings.idle_poll_s):
+                        await self._bell.wait()
+                except TimeoutError:
+                    pass
+            if self._stopping:
+                return
+            self._bell.clear()
+            free = self._slots - self._count
+            if free <= 0:
+                more = False
+                continue
+            ask = _Ask(
+                self.queue,
+                free,
+                settings.lease_s,
+                dict(self._running),
+                self._per_owner,
+                self._suspect_at,
+                self._suspects,
+            )
+            try:
+                taken = await self._core.writer.submit(CLAIM, ask)
+            except DatabaseUnavailable:
+                await asyncio.sleep(_RETRY_DATABASE_S)
+                more = False
+                continue
+            for claim in taken.claims:
+                self._begin(claim, taken)
+            # A full helping means that there is probably more.
+            more = bool(taken.claims) and len(taken.claims) >= free
+
+    def _begin(self, claim: Claimed, taken: _Taken) -> None:
+        suspect = claim.items[0]["attempts"] >= self._suspect_at
+        self._count += 1
+        self._suspects += suspect
+        self._running[claim.owner_id] += 1
+        self.idle.clear()
+        metrics.IN_WORK.labels(self.queue.name).set(self._count)
+        self._core.tasks.start(self._see_through(claim, taken, suspect), name=f"{self.queue.name}:{claim.key}")
+
+    async def _see_through(self, claim: Claimed, taken: _Taken, suspect: bool) -> None:
+        structlog.contextvars.bind_contextvars(request_id=claim.items[0].get("request_id") or "")
+        try:
+            await self._handle(claim, taken)
+        except LostLane:
+            log.warning("lane_lost", queue=self.queue.name)
+        finally:
+            self._count -= 1
+            self._suspects -= suspect
+            self._running[claim.owner_id] -= 1
+            if not self._running[claim.owner_id]:
+                del self._running[claim.owner_id]
+            if not self._count:
+                self.idle.set()
+            metrics.IN_WORK.labels(self.queue.name).set(self._count)
+            self.wake()
+
+
+async def persist(core: Core, operation: Operation[Any, Any], item: Any) -> Any:
+    """Submit a result until the database takes it: work that is done must not be lost because the disk was full for a while.
+
+    Ends with :class:`LostLane` when the lease is gone by then.
+    """
+    while True:
+        try:
+            return await core.writer.submit(operation, item)
+        except DatabaseUnavailable:
+            await asyncio.sleep(_RETRY_DATABASE_S)
+
+
+class Conveyor:
+    """All workers of a process."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        settings = core.settings.queue
+        suspect_at = max(1, settings.max_attempts - 1)
+        self.inbox = Worker(
+            core,
+            QueueKind("inbox", INBOX, ("new",), settings.max_answer_batch),
+            slots=settings.conversations,
+            per_owner=settings.conversations_per_owner,
+            handle=self._talk,
+            suspect_at=suspect_at,
+        )
+        self.outbox = Worker(
+            core,
+            QueueKind("outbox", OUTBOX, ("queued", "sending"), 1),
+            slots=settings.sends,
+            per_owner=settings.sends_per_owner,
+            handle=self._send,
+            suspect_at=1_000_000,
+        )
+        self.bulk = Worker(
+            core,
+            QueueKind("bulk", OUTBOX, ("queued", "sending"), 1),
+            slots=max(1, settings.sends // 4),
+            per_owner=max(1, settings.sends_per_owner // 4),
+            handle=self._send,
+            suspect_at=1_000_000,
+        )
+        self.jobs = Worker(
+            core,
+            QueueKind("jobs", JOBS, ("new",), 1),
+            slots=settings.jobs,
+            per_owner=settings.jobs,
+            handle=self._job,
+            suspect_at=suspect_at,
+        )
+        self._sender = outbox.Sender(core)
+        self.workers = (self.inbox, self.outbox, self.bulk, self.jobs)
+        self.handing_back = False
+
+    def start(self) -> None:
+        """Begin to work."""
+        for worker in self.workers:
+            self._core.tasks.start(worker.run(), name=f"worker:{worker.queue.name}", vital=True)
+        self._core.tasks.start(self._keep_leases(), name="leases", vital=True)
+        self._core.tasks.start(self._listen(), name="bell:workers", vital=True)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Stop claiming; let what is in hand end within ``timeout_s``, then cancel it so that it is handed back."""
+        for worker in self.workers:
+            worker.stop()
+        try:
+            async with asyncio.timeout(timeout_s):
+                for worker in self.workers:
+                    await worker.idle.wait()
+        except TimeoutError:
+            log.warning("drain_incomplete")
+        self.handing_back = True
+
+    async def _listen(self) -> None:
+        names = {"inbox": self.inbox, "outbox": self.outbox, "jobs": self.jobs}
+
+        async def follow(topic: str, worker: Worker) -> None:
+            async with self._core.bell.listen(topic, limit=1) as queue:
+                while True:
+                    await queue.get()
+                    worker.wake()
+
+        await asyncio.gather(*(follow(topic, worker) for topic, worker in names.items()))
+
+    async def _keep_leases(self) -> None:
+        """Renew what we hold. If that fails for as long as a lease lasts the process must end: others have taken over."""
+        lease_s = self._core.settings.queue.lease_s
+        renewed = time.monotonic()
+        while True:
+            await asyncio.sleep(lease_s / 3)
+            try:
+                await self._core.writer.submit(RENEW, lease_s)
+                renewed = time.monotonic()
+            except DatabaseUnavailable:
+                log.warning("leases_not_renewed", since_s=round(time.monotonic() - renewed, 1))
+
+    # One conversation
+
+    async def _talk(self, claim: Claimed, _taken: _Taken) -> None:
+        first = claim.items[0]
+        core = self._core
+        settings = core.settings.queue
+        if first["attempts"] >= settings.max_attempts:
+            await self._failed(claim, None, "it stopped the program each time it was handled")
+            return
+        talk: Talk | None = None
+        try:
+            card = await core.cards.get(core, first["channel_id"])
+            if card is not None and card.kind == "factory":
+                await self._factory(claim)
+                return
+            kind = card.kind if card is not None else "telegram"
+            events = tuple((row, _parse(core, kind, row)) for row in claim.items)
+            recipient = events[0][1].recipient
+            talk = await persist(
+                core,
+                RECEIVE,
+                Incoming(claim, first["channel_id"], recipient, events, core.settings.limits.message_chars),
+            )
+            await core.pause("received")
+            outcome = await self._respond(talk, events)
+            await core.pause("answered")
+            await persist(core, SETTLE, outcome)
+        except asyncio.CancelledError:
+            await asyncio.shield(persist(core, HAND_BACK, claim))
+            raise
+        except LostLane:
+            raise
+        except DatabaseUnavailable:
+            # Not the message's fault: it waits without losing an attempt.
+            await asyncio.sleep(_RETRY_DATABASE_S)
+            await persist(core, HAND_BACK, claim)
+            return
+        except Exception as error:
+            log.error("message_not_handled", lane=claim.key, attempt=first["attempts"] + 1, exc_info=error)
+            await self._failed(claim, talk, f"{type(error).__name__}: {error}")
+            return
+        self._settled(talk, outcome)
+
+    async def _respond(self, talk: Talk, events: tuple[tuple[Mapping[str, Any], Inbound], ...]) -> Outcome:
+        core = self._core
+        listener = None
+        if talk.channel_kind == "web":
+            listener = rules.Listener(
+                core.bell.ring, [f"ask:{talk.channel_id}:{row['external_id']}" for row, _ in events]
+            )
+        if talk.channel_kind != "telegram" or not any(event.reply for _, event in events):
+            return await rules.respond(core, talk, listener)
+        sign = core.tasks.start(self._typing(talk), name="typing")
+        try:
+            return await rules.respond(core, talk, listener)
+        finally:
+            sign.cancel()
+
+    async def _typing(self, talk: Talk) -> None:
+        """Show that an answer is being written, if it takes longer than a moment: every 4 s, since the sign lasts 5."""
+        core = self._core
+        await asyncio.sleep(core.settings.telegram.typing_after_ms / 1000)
+        if talk.credentials is None or talk.status == "human":
+            return
+        credentials = core.credentials(talk.credentials)
+        for _ in range(15):
+            await core.channels[talk.channel_kind].typing(credentials, talk.recipient)
+            await asyncio.sleep(4)
+
+    def _settled(self, talk: Talk, outcome: Outcome) -> None:
+        core = self._core
+        if talk.bot is not None:
+            core.backlog.add(talk.bot.owner_id, -len(outcome.closed))
+        if any(reply.outgoing for reply in outcome.replies):
+            self.outbox.wake()
+            core.bell.ring("outbox")
+        if talk.channel_kind == "web":
+            ids = [reply.id for reply in outcome.replies]
+            for _, row, _ in talk.messages:
+                core.bell.ring(f"ask:{talk.channel_id}:{row['external_id']}", {"kind": "done", "messages": ids})
+        if talk.bot is not None and talk.conversation_id:
+            core.bell.ring(f"bot:{talk.bot.id}", {"conversation": talk.conversation_id})
+            core.bell.ring(f"conversation:{talk.conversation_id}", {"conversation": talk.conversation_id})
+
+    async def _failed(self, claim: Claimed, talk: Talk | None, reason: str) -> None:
+        core = self._core
+        first = claim.items[0]
+        settings = core.settings.queue
+        result = await persist(
+            core,
+            FAIL,
+            Failed(claim, reason, settings.max_attempts, backoff_s(first["attempts"] + 1, most=30.0)),
+        )
+        if not result.dead:
+            return
+        metrics.SET_ASIDE.labels("inbox").inc()
+        core.backlog.add(claim.owner_id, -1)
+        core.bell.ring(f"ask:{first['channel_id']}:{first['external_id']}", {"kind": "failed"})
+        await self._apologise(claim, talk)
+
+    async def _apologise(self, claim: Claimed, talk: Talk | None) -> None:
+        """A message was set aside: the owner sees it, the customer is not left in silence."""
+        core = self._core
+        card = await core.cards.get(core, claim.items[0]["channel_id"])
+        if card is None or not card.owner_id:
+            return
+        async with core.db.write() as session:
+            bot = await session.get(models.Bot, card.bot_id)
+            await notices.open_notice(
+                session,
+                card.owner_id,
+                "message_failed",
+                key=f"message:{claim.items[0]['id']}",
+                bot_id=card.bot_id,
+                params={"bot": bot.name if bot is not None else ""},
+            )
+            if talk is not None and talk.bot is not None:
+                language = rules.first_language(talk, talk.bot, talk.messages[0][2])
+                text = translate(
+                    language, "Sorry, I could not handle your message 🙏 A person will look at it. You can write again."
+                )
+                part = Outgoing(text)
+                reply = Reply(text, "system", () if talk.channel_kind == "web" else (part,))
+                session.add(
+                    models.Message(
+                        id=reply.id,
+                        conversation_id=talk.conversation_id,
+                        author="system",
+                        text=text,
+                        status="queued" if reply.outgoing else "sent",
+                    )
+                )
+                await session.flush()
+                rows = outbox_rows(talk.channel_id, talk.recipient, reply, talk.conversation_id, "", utcnow())
+                if rows:
+                    await put_in_outbox(session, rows, card.owner_id)
+        core.bell.ring("notices")
+        self.outbox.wake()
+
+    # The factory bot
+
+    async def _factory(self, claim: Claimed) -> None:
+        """Give stored updates to the factory bot, one after the other; each is done when its handler returned."""
+        core = self._core
+        if core.factory is None:
+            # Another process holds the token now, or it was taken out of the configuration.
+            await persist(core, FAIL, Failed(claim, "no factory bot here", 1_000_000, 30.0))
+            return
+        for row in claim.items:
+            await core.factory.handle(json.loads(row["payload"]))
+        outcome = Outcome(
+            Talk(claim, claim.items[0]["channel_id"], "factory", None, None, ""), [row["id"] for row in claim.items]
+        )
+        await persist(core, SETTLE, outcome)
+
+    # One message to send
+
+    async def _send(self, claim: Claimed, taken: _Taken) -> None:
+        core = self._core
+        channel = taken.channels.get(claim.items[0]["channel_id"])
+        await core.pause("claimed_send")
+        try:
+            result = await self._sender.send(claim, channel)
+        except asyncio.CancelledError:
+            # Whether it left us is not known; the next start tries it once more, marked unsure.
+            raise
+        except Exception as error:
+            log.error("send_failed", lane=claim.key, exc_info=error)
+            result = outbox.Sent(claim, "failed", error=type(error).__name__)
+        await core.pause("sent")
+        await persist(core, outbox.MARK, result)
+        await outbox.report(core, claim, channel, result)
+
+    # One job
+
+    async def _job(self, claim: Claimed, _taken: _Taken) -> None:
+        core = self._core
+        row = claim.items[0]
+        settings = core.settings.queue
+        handler = core.job_handlers.get(row["kind"])
+        done = jobs.JobDone(claim)
+        try:
+            if handler is None:
+                done = jobs.JobDone(claim, "dead", f"unknown kind {row['kind']}")
+            elif row["attempts"] >= settings.max_attempts:
+                done = jobs.JobDone(claim, "dead", "it stopped the program each time it was run")
+            else:
+                await handler(row["payload"])
+        except asyncio.CancelledError:
+            await asyncio.shield(persist(core, jobs.FINISH, jobs.JobDone(claim, "new", counts=False)))
+            raise
+        except jobs.TryLater as later:
+            done = jobs.JobDone(claim, "new", str(later), later.delay_s, counts=False)
+        except Exception as error:
+            log.error("job_failed", kind=row["kind"], attempt=row["attempts"] + 1, exc_info=error)
+            dead = row["attempts"] + 1 >= settings.max_attempts and not isinstance(error, DatabaseUnavailable)
+            delay = backoff_s(row["attempts"] + 1, first=2.0)
+            done = jobs.JobDone(claim, "dead" if dead else "new", f"{type(error).__name__}: {error}", delay)
+        await persist(core, jobs.FINISH, done)
+        if done.status == "dead":
+            metrics.SET_ASIDE.labels("jobs").inc()
+            abandon = core.job_abandoners.get(row["kind"])
+            if abandon is not None:
+                await abandon(row["payload"])
+
+
+def _parse(core: Core, kind: str, row: Mapping[str, Any]) -> Inbound:
+    """Read a stored update; one that cannot be read is kept as unsupported, so that the talk goes on."""
+    update = json.loads(row["payload"])
+    try:
+        return core.channels[kind].parse(update)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
+        log.warning("update_not_understood", kind=kind, error=type(error).__name__)
+        chat, _ = core.channels[kind].identify(update)
+        return Inbound("unsupported", chat, Sender(chat), type="malformed", reply=False)

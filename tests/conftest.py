@@ -1,0 +1,100 @@
+"""Fixtures that every test may use: real databases of its own, Valkey, and the fake Bot API."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import servers
+from tests.fakes.telegram import FakeTelegram
+
+_RUN = pytest.StashKey[servers.Run]()
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+"""The browser of this machine, None where there is none: then the tests marked ``browser`` are skipped, loudly."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the folder of the run in the process that owns it; the others are told where it is."""
+    told: dict[str, Any] | None = getattr(config, "workerinput", None)
+    if told is None:
+        config.stash[_RUN] = servers.Run(servers.new_folder(), os.getpid(), "gw0")
+    else:
+        config.stash[_RUN] = servers.Run(Path(told["run_folder"]), int(told["run_owner"]), str(told["workerid"]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a pytest-xdist process about the run."""
+    run = node.config.stash[_RUN]
+    node.workerinput["run_folder"] = str(run.folder)
+    node.workerinput["run_owner"] = run.owner
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop what the run started."""
+    if not hasattr(config, "workerinput") and _RUN in config.stash:
+        config.stash[_RUN].close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the browser tests where there is no browser."""
+    if CHROMIUM is None:
+        for item in items:
+            if item.get_closest_marker("browser"):
+                item.add_marker(pytest.mark.skip(reason="Chromium is not installed"))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say loudly that browser tests did not run."""
+    skipped = [
+        report for report in terminalreporter.stats.get("skipped", []) if "Chromium is not" in str(report.longrepr)
+    ]
+    if skipped:
+        terminalreporter.section("NOT TESTED IN A BROWSER", sep="!", red=True, bold=True)
+        terminalreporter.line(f"{len(skipped)} tests need Chromium, which is not installed here: apt install chromium")
+
+
+@pytest.fixture(scope="session")
+def servers_run(pytestconfig: pytest.Config) -> servers.Run:
+    """The servers of this run, for tests that need several databases."""
+    return pytestconfig.stash[_RUN]
+
+
+@pytest.fixture
+def sqlite_url(servers_run: servers.Run, tmp_path: Path) -> str:
+    """The address of a migrated SQLite file of the test's own."""
+    return servers_run.new_sqlite(tmp_path)
+
+
+@pytest.fixture
+def postgres_url(servers_run: servers.Run) -> Iterator[str]:
+    """The address of a migrated PostgreSQL database of the test's own."""
+    url = servers_run.new_postgres()
+    yield url
+    servers_run.drop_postgres(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A migrated database of the test's own: the test runs once on each kind."""
+    return str(request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url"))
+
+
+@pytest.fixture
+def redis_url(servers_run: servers.Run) -> str:
+    """The address of an empty Valkey database. Publish and subscribe are shared by the whole run."""
+    return servers_run.new_valkey()
+
+
+@pytest.fixture
+async def telegram() -> AsyncIterator[FakeTelegram]:
+    """A fake Bot API server on a port of its own."""
+    async with FakeTelegram() as fake:
+        yield fake

@@ -1,0 +1,24 @@
+"""The fake providers and a session for the tests of the AI layer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from tests.fakes.models import FakeModels
+
+
+@pytest.fixture
+async def models() -> AsyncIterator[FakeModels]:
+    fake = FakeModels()
+    await fake.start()
+    yield fake
+    await fake.stop()
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as opened:
+        yield opened

@@ -1,0 +1,336 @@
+"""The chain, its deadline, its breakers and its records, over the real adapters and the fake providers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import aiohttp
+import pytest
+
+from services.ai.base import Turn
+from services.ai.prices import Rates
+from services.ai.router import CallRecord, KeyEvent, ModelRow, Prompt, Router, RouterResult, RouterSettings
+from tests.fakes.models import FakeModels
+
+PRICE = Rates(Decimal(1), Decimal(2), Decimal("0.1"))
+GEMINI = ModelRow("gemini", "gem", price=PRICE)
+OPENAI = ModelRow("openai", "gpt", price=PRICE)
+CLAUDE = ModelRow("anthropic", "claude", price=PRICE)
+OWN = ModelRow("openai", "own", price=PRICE)
+PROMPT = Prompt("Siz botsiz", (Turn("user", "Salom"), Turn("assistant", "Salom!"), Turn("user", "Nok necha pul?")))
+KEYS = {"gemini": "g-key-12345", "openai": "o-key-12345", "anthropic": "a-key-12345"}
+
+
+class Clock:
+    """Real time plus what a test adds."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+class World:
+    """A router with small limits, and everything it reported."""
+
+    def __init__(self, models: FakeModels, session: aiohttp.ClientSession, **changes: Any) -> None:
+        self.clock = Clock()
+        self.calls: list[CallRecord] = []
+        self.news: list[tuple[Any, ...]] = []
+        given: dict[str, Any] = {
+            "roles": {"fast": [GEMINI, OPENAI, CLAUDE]},
+            "keys": KEYS,
+            "base_urls": models.base_urls,
+            "own_rows": {"openai": OWN},
+            "embedding": ModelRow("gemini", "embedder", price=PRICE),
+            "deadline_s": 5.0,
+            "first_byte_s": 2.0,
+            "retry_wait_s": 0.005,
+            **changes,
+        }
+        self.router = Router(
+            RouterSettings(**given),
+            session,
+            clock=self.clock,
+            on_call=self.calls.append,
+            on_key_problem=lambda *news: self.news.append(("problem", *news)),
+            on_recovered=lambda *news: self.news.append(("recovered", *news)),
+            on_retired=lambda *news: self.news.append(("retired", *news)),
+        )
+
+    async def ask(self, **more: Any) -> RouterResult:
+        return await self.router.answer(PROMPT, role="fast", **more)
+
+
+@pytest.fixture
+def world(models: FakeModels, session: aiohttp.ClientSession) -> Callable[..., World]:
+    return lambda **changes: World(models, session, **changes)
+
+
+def outcomes(result: RouterResult) -> list[tuple[str, str]]:
+    return [(c.provider, c.outcome) for c in result.calls]
+
+
+async def test_the_first_model_answers_and_is_recorded(world: Callable[..., World], models: FakeModels) -> None:
+    models.cached_tokens = 40
+    here = world()
+    result = await here.ask()
+    assert result.reply is not None
+    assert result.reply.text == models.reply
+    assert (result.provider, result.model, result.owner_key) == ("gemini", "gem", False)
+    (call,) = result.calls
+    assert here.calls == [call]
+    assert (call.outcome, call.http_status, call.kind, call.price_source) == ("ok", 200, "generate", "override")
+    assert call.cost_usd == (60 * Decimal(1) + 40 * Decimal("0.1") + 20 * Decimal(2)) / 1_000_000
+
+
+@pytest.mark.parametrize("fault", ["500", "503", "cut", "cut_midway", "html", "broken_json", "empty", "huge"])
+async def test_passing_trouble_is_tried_once_more(world: Callable[..., World], models: FakeModels, fault: str) -> None:
+    models.fail(fault, times=1)
+    result = await world().ask()
+    assert result.provider == "gemini"
+    assert len(result.calls) == 2
+    assert result.calls[0].cost_usd == (0 if fault != "empty" else result.calls[1].cost_usd)
+
+
+@pytest.mark.parametrize("fault", ["500", "cut", "html", "broken_json", "empty", "huge", "silence", "drip", "endless"])
+async def test_lasting_trouble_goes_to_the_next_model(
+    world: Callable[..., World], models: FakeModels, fault: str
+) -> None:
+    models.fail(fault, provider="gemini")
+    result = await world(deadline_s=3.0, first_byte_s=0.5).ask()
+    assert result.provider == "openai"
+    assert result.calls[-1].outcome == "ok"
+    assert len(models.requests) == len(result.calls)
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        ("429", "busy"),
+        ("529", "busy"),
+        ("insufficient_quota", "key_refused"),
+        ("payment", "key_refused"),
+        ("key_revoked", "key_refused"),
+        ("forbidden", "key_refused"),
+        ("retired", "retired"),
+        ("bad_parameter", "bad_request"),
+    ],
+)
+async def test_no_second_try_where_it_is_useless(
+    world: Callable[..., World], models: FakeModels, fault: str, outcome: str
+) -> None:
+    models.fail(fault, provider="gemini")
+    result = await world().ask()
+    assert outcomes(result) == [("gemini", outcome), ("openai", "ok")]
+
+
+async def test_no_model_at_all(world: Callable[..., World], models: FakeModels) -> None:
+    models.fail("503")
+    result = await world().ask()
+    assert result.reply is None
+    assert len(result.calls) == 6
+    nobody = await world(keys={}).ask()
+    assert nobody.reply is None
+    assert nobody.calls == []
+
+
+async def test_silence_everywhere_ends_at_the_deadline(world: Callable[..., World], models: FakeModels) -> None:
+    models.fail("silence")
+    here = world(deadline_s=0.6, first_byte_s=0.2)
+    assert (await here.ask()).reply is None
+    assert {c.provider for c in here.calls} >= {"gemini", "openai"}
+
+
+async def test_a_short_named_delay_is_waited_out(world: Callable[..., World], models: FakeModels) -> None:
+    models.fail("429", times=1, retry_after=0.05)
+    assert outcomes(await world().ask()) == [("gemini", "busy"), ("gemini", "ok")]
+
+
+async def test_a_long_named_delay_rests_the_model(world: Callable[..., World], models: FakeModels) -> None:
+    models.fail("429", times=1, retry_after=40)
+    here = world()
+    assert outcomes(await here.ask()) == [("gemini", "busy"), ("openai", "ok")]
+    assert outcomes(await here.ask()) == [("openai", "ok")]
+    here.clock.ahead += 41
+    assert outcomes(await here.ask()) == [("gemini", "ok")]
+
+
+async def test_the_breaker_opens_probes_and_closes(world: Callable[..., World], models: FakeModels) -> None:
+    models.fail("500", provider="gemini")
+    here = world(breaker_failures=2, breaker_rest_s=30)
+    assert outcomes(await here.ask()) == [("gemini", "transient"), ("gemini", "transient"), ("openai", "ok")]
+    assert outcomes(await here.ask()) == [("openai", "ok")]
+    here.clock.ahead += 31
+    assert outcomes(await here.ask()) == [("gemini", "transient"), ("openai", "ok")], "one probe, no second try"
+    here.clock.ahead += 31
+    assert outcomes(await here.ask()) == [("openai", "ok")], "twice the rest after a failed probe"
+    models.heal()
+    here.clock.ahead += 30
+    assert outcomes(await here.ask()) == [("gemini", "ok")]
+    assert outcomes(await here.ask()) == [("gemini", "ok")]
+
+
+async def test_a_probe_that_is_cancelled_leaves_the_way_free(world: Callable[..., World], models: FakeModels) -> None:
+    models.fail("500", provider="gemini", times=1)
+    here = world(breaker_failures=1)
+    await here.ask()
+    here.clock.ahead += 31
+    models.fail("silence", provider="gemini", times=1)
+    probe = asyncio.create_task(here.ask())
+    while len(models.requests) < 3:
+        await asyncio.sleep(0)
+    probe.cancel()
+    await asyncio.gather(probe, return_exceptions=True)
+    assert outcomes(await here.ask()) == [("gemini", "ok")]
+
+
+async def test_only_one_call_probes(world: Callable[..., World], models: FakeModels) -> None:
+    models.fail("500", provider="gemini", times=1)
+    here = world(breaker_failures=1)
+    await here.ask()
+    here.clock.ahead += 31
+    models.latency_s = 0.02
+    answered = await asyncio.gather(*(here.ask() for _ in range(5)))
+    assert sorted(str(r.provider) for r in answered) == ["gemini"] + ["openai"] * 4
+
+
+async def test_the_talk_begins_with_the_person(world: Callable[..., World], models: FakeModels) -> None:
+    turns = (Turn("assistant", "Xush kelibsiz"), Turn("user", " "), Turn("user", "Nok bormi?"))
+    await world(roles={"fast": [CLAUDE]}).router.answer(Prompt("s", turns), role="fast")
+    assert models.requests[0].body["messages"] == [{"role": "user", "content": "Nok bormi?"}]
+
+
+async def test_the_breaker_is_of_one_key(world: Callable[..., World], models: FakeModels) -> None:
+    models.fail("500", key="owner-one")
+    here = world(breaker_failures=1, roles={"fast": [CLAUDE]})
+    await here.ask(owner_keys={"openai": "owner-one"})
+    assert outcomes(await here.ask(owner_keys={"openai": "owner-one"})) == [("anthropic", "ok")]
+    assert outcomes(await here.ask(owner_keys={"openai": "owner-two"})) == [("openai", "ok")]
+
+
+async def test_questions_alone_do_not_open_the_breaker(world: Callable[..., World], models: FakeModels) -> None:
+    here = world(breaker_failures=1)
+    for fault in ("empty", "bad_parameter", "too_long", "refused"):
+        models.fail(fault, provider="gemini")
+        await here.ask()
+        models.heal()
+        assert (await here.ask()).provider == "gemini"
+
+
+async def test_the_owners_key_comes_first(world: Callable[..., World], models: FakeModels) -> None:
+    result = await world().ask(owner_keys={"openai": "owner-key-1"})
+    assert (result.provider, result.model, result.owner_key) == ("openai", "own", True)
+    assert models.requests[0].key == "owner-key-1"
+    assert result.calls[0].owner_key
+
+
+async def test_a_refused_key_is_told_once_and_its_recovery_too(world: Callable[..., World], models: FakeModels) -> None:
+    models.fail("insufficient_quota", key="owner-key-1")
+    here = world()
+    owner = {"openai": "owner-key-1"}
+    first = await here.ask(owner_keys=owner)
+    assert outcomes(first) == [("openai", "key_refused"), ("gemini", "ok")]
+    assert first.key_events == [KeyEvent("openai", True, "no_money")]
+    second = await here.ask(owner_keys=owner)
+    assert outcomes(second) == [("gemini", "ok")]
+    here.clock.ahead += 301
+    third = await here.ask(owner_keys=owner)
+    assert outcomes(third) == [("openai", "key_refused"), ("gemini", "ok")]
+    assert third.key_events == []
+    models.heal()
+    here.clock.ahead += 601
+    fourth = await here.ask(owner_keys=owner)
+    assert fourth.owner_key
+    assert fourth.key_events == [KeyEvent("openai", True, None)]
+    assert here.news == [("problem", "openai", True, "no_money"), ("recovered", "openai", True)]
+
+
+async def test_a_retired_model_is_told_once(world: Callable[..., World], models: FakeModels) -> None:
+    models.fail("retired", model="gem")
+    here = world()
+    for _ in range(3):
+        assert (await here.ask()).provider == "openai"
+    assert here.news == [("retired", "gemini", "gem")]
+
+
+async def test_a_refusal_is_not_shopped_around(world: Callable[..., World], models: FakeModels) -> None:
+    models.fail("refused", provider="gemini")
+    result = await world().ask()
+    assert result.refused
+    assert outcomes(result) == [("gemini", "refused")]
+
+
+async def test_a_prompt_too_long_is_shortened_once(world: Callable[..., World], models: FakeModels) -> None:
+    models.fail("too_long", times=1)
+    result = await world().ask()
+    assert outcomes(result) == [("gemini", "too_long"), ("gemini", "ok")]
+    assert "Salom!" not in models.requests[1].text
+    models.fail("too_long", times=1)
+    prompt = Prompt("katta bilim", PROMPT.turns, shorter=lambda: Prompt("kichik bilim", PROMPT.turns))
+    await world().router.answer(prompt, role="fast")
+    assert "kichik bilim" in models.requests[-1].text
+
+
+async def test_a_model_that_is_too_small_is_passed_over(world: Callable[..., World]) -> None:
+    small = ModelRow("gemini", "gem", context_tokens=5, price=PRICE)
+    result = await world(roles={"fast": [small, OPENAI]}).ask()
+    assert outcomes(result) == [("openai", "ok")]
+
+
+async def test_pieces_start_over_with_the_next_model(world: Callable[..., World], models: FakeModels) -> None:
+    models.fail("stream_error", provider="gemini")
+    shown: list[str] = []
+    result = await world().ask(on_delta=shown.append, on_restart=shown.clear)
+    assert result.provider == "openai"
+    assert "".join(shown) == models.reply
+
+
+async def test_without_a_way_to_start_over_pieces_stop(world: Callable[..., World], models: FakeModels) -> None:
+    models.fail("stream_error", provider="gemini")
+    shown: list[str] = []
+    result = await world().ask(on_delta=shown.append)
+    assert result.reply is not None
+    assert result.reply.text == models.reply
+    assert "".join(shown) != models.reply
+    assert not models.requests[-1].stream
+
+
+async def test_embeddings_in_groups(world: Callable[..., World], models: FakeModels) -> None:
+    here = world(embedding_dimensions=64)
+    made = await here.router.embed([f"matn {n}" for n in range(150)], task="document")
+    assert made.vectors is not None
+    assert len(made.vectors) == 150
+    assert [c.kind for c in here.calls] == ["embed", "embed"]
+    assert all(c.cost_usd > 0 for c in here.calls)
+    models.fail("500", times=1)
+    assert (await here.router.embed(["x"], task="query")).vectors is not None
+    models.fail("key_revoked")
+    failed = await here.router.embed(["x"], task="query")
+    assert failed.vectors is None
+    assert failed.key_events == [KeyEvent("gemini", False, "invalid")]
+    assert (await world(embedding=None).router.embed(["x"], task="query")).vectors is None
+
+
+async def test_nothing_shows_a_key(world: Callable[..., World], models: FakeModels) -> None:
+    models.fail("key_revoked", times=1)
+    here = world()
+    result = await here.ask(owner_keys={"openai": "owner-secret-1"})
+    settings = RouterSettings(roles={}, keys=KEYS)
+    written = f"{result!r} {settings!r} {here.router!r} {vars(here.router.prices)!r}"
+    assert not any(key in written for key in (*KEYS.values(), "owner-secret-1"))
+
+
+async def test_prices_of_the_book_and_of_unknown_models(world: Callable[..., World], models: FakeModels) -> None:
+    known, unknown = ModelRow("openai", "gpt-6-luna"), ModelRow("openai", "nobody-knows-1")
+    here = world(roles={"fast": [known], "other": [unknown]}, ceiling=Rates(Decimal(5), Decimal(25)))
+    (call,) = (await here.ask()).calls
+    assert call.price_source == "book"
+    assert 0 < call.cost_usd < Decimal("0.001")
+    (call,) = (await here.router.answer(PROMPT, role="other")).calls
+    assert (call.price_source, call.cost_usd) == ("ceiling", (100 * Decimal(5) + 20 * Decimal(25)) / 1_000_000)

@@ -1,0 +1,102 @@
+"""Reading what browsers send: forms and uploads, within their limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiohttp import web
+from multidict import MultiDict
+
+from services.errors import Invalid, TooLarge
+from services.i18n import T
+from services.text import clean
+from web import keys
+
+_FORM = "form"
+_FIELDS_MAX = 200
+_FORM_OVERHEAD = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that came with a form; ``name`` is what the browser says and proves nothing."""
+
+    name: str
+    data: bytes
+
+
+class Form:
+    """Fields and files of one form."""
+
+    def __init__(self, fields: MultiDict[str], files: MultiDict[Upload]) -> None:
+        self.fields = fields
+        self.files = files
+
+    def text(self, name: str, limit: int = 500) -> str:
+        """Return a field without invisible characters; raises ``Invalid`` for one longer than ``limit`` characters."""
+        value = self.fields.get(name, "")
+        if len(value) > limit:
+            raise Invalid(T("This is too long: at most {n} characters.", n=limit), field=name)
+        return clean(value)
+
+    def secret(self, name: str) -> str:
+        """Return a password or key exactly as typed, at most 4,096 characters."""
+        return self.fields.get(name, "")[:4096]
+
+    def all(self, name: str) -> list[str]:
+        """Return every value of a field, at most twenty."""
+        return [clean(value, 500) for value in self.fields.getall(name, [])[:20]]
+
+    def upload(self, name: str) -> Upload:
+        """Return a file; raises ``Invalid`` where none was chosen."""
+        found = self.files.get(name)
+        if found is None or (not found.name and not found.data):
+            raise Invalid(T("Choose a file first."), field=name)
+        return found
+
+    def uploads(self, name: str) -> list[Upload]:
+        """Return all files of a field, at most twenty."""
+        return self.files.getall(name, [])[:20]
+
+
+def is_upload(request: web.Request) -> bool:
+    """Tell whether the request carries files, and so may be larger than others."""
+    return request.content_type == "multipart/form-data"
+
+
+def body_limit(request: web.Request) -> int:
+    """Return the largest body in bytes that this request may have."""
+    settings = request.app[keys.CORE].settings
+    if is_upload(request):
+        return settings.knowledge.max_file_mib * 1024 * 1024 + _FORM_OVERHEAD
+    return settings.server.body_limit_kib * 1024
+
+
+async def read(request: web.Request) -> Form:
+    """Return the form of a request, read once; raises ``TooLarge`` and, for a broken one, ``Invalid``."""
+    known = request.get(_FORM)
+    if isinstance(known, Form):
+        return known
+    fields: MultiDict[str] = MultiDict()
+    files: MultiDict[Upload] = MultiDict()
+    try:
+        if is_upload(request):
+            posted = await request.clone(client_max_size=body_limit(request)).post()
+        else:
+            posted = await request.post()
+        for name, value in posted.items():
+            if isinstance(value, web.FileField):
+                # At most 10 MB, already received: reading it from the spool is a copy, not a wait.
+                files.add(name, Upload(value.filename, value.file.read()))
+                value.file.close()
+            elif isinstance(value, str):
+                fields.add(name, value)
+    except web.HTTPRequestEntityTooLarge:
+        raise TooLarge from None
+    except (ValueError, LookupError, AssertionError):
+        raise Invalid(T("This form arrived damaged. Please send it again.")) from None
+    if len(fields) + len(files) > _FIELDS_MAX:
+        raise Invalid(T("This form arrived damaged. Please send it again."))
+    form = Form(fields, files)
+    request[_FORM] = form
+    return form

@@ -1,0 +1,117 @@
+"""How the process is, for those who watch it."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import time
+
+import structlog
+from aiohttp import web
+from sqlalchemy import text
+
+from db.engine import DatabaseUnavailable
+from services import metrics
+from services.core import Core
+from services.crypto import same
+from services.errors import NotFound, Temporary
+from services.errors import Permanent as Refused
+from web import keys
+
+log = structlog.get_logger(__name__)
+
+_CHECK_TIMEOUT_S = 5.0
+_TELEGRAM_EVERY_S = 60.0
+_telegram_state: web.AppKey[dict[str, tuple[float, str]]] = web.AppKey("telegram_state", dict)
+_FORWARDED = ("X-Forwarded-For", "Forwarded", "X-Real-IP")
+
+
+async def healthz(_request: web.Request) -> web.Response:
+    """200 as soon as the process serves; touches nothing."""
+    return web.json_response({"status": "ok"})
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """200 when every part answers, else 503; names each part and its state, never an address or a key."""
+    core = request.app[keys.CORE]
+    database, redis, telegram = await asyncio.gather(
+        _database(core), _redis(core), _telegram(core, request.app[_telegram_state])
+    )
+    parts = {"process": "ok" if core.ready else "starting or stopping", "database": database}
+    parts |= {name: state for name, state in (("redis", redis), ("telegram", telegram)) if state is not None}
+    ready = all(state == "ok" for state in parts.values())
+    return web.json_response({"status": "ok" if ready else "unavailable", "parts": parts}, status=200 if ready else 503)
+
+
+async def _database(core: Core) -> str:
+    try:
+        async with asyncio.timeout(_CHECK_TIMEOUT_S), core.db.read() as session:
+            await session.execute(text("SELECT 1"))
+    except (DatabaseUnavailable, TimeoutError):
+        return "unavailable"
+    return "ok"
+
+
+async def _redis(core: Core) -> str | None:
+    redis = core.redis
+    if redis is None:
+        return None
+    try:
+        async with asyncio.timeout(_CHECK_TIMEOUT_S):
+            await redis.ping()
+    except (OSError, TimeoutError, Exception) as error:  # noqa: BLE001 - whatever the client raises means the same here
+        log.info("redis_not_ready", reason=type(error).__name__)
+        return "unavailable"
+    return "ok"
+
+
+async def _telegram(core: Core, remembered: dict[str, tuple[float, str]]) -> str | None:
+    """Ask once a minute at most: a probe must not use up what customers need."""
+    token = core.settings.secrets.telegram_bot_token
+    if token is None:
+        return None
+    at, state = remembered.get("factory", (float("-inf"), ""))
+    if time.monotonic() - at < _TELEGRAM_EVERY_S and state == "ok":
+        return state
+    try:
+        async with asyncio.timeout(_CHECK_TIMEOUT_S):
+            await core.telegram.get_me(token.get_secret_value())
+        state = "ok"
+    except (Temporary, TimeoutError):
+        state = "unavailable"
+    except Refused:
+        state = "token refused"
+    remembered["factory"] = (time.monotonic(), state)
+    return state
+
+
+async def numbers(request: web.Request) -> web.Response:
+    """Prometheus text, for the machine itself or with ``METRICS_TOKEN``; for others there is no such page."""
+    if not _from_this_machine(request) and not _with_token(request):
+        raise NotFound
+    body = await asyncio.to_thread(metrics.render)
+    return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+
+def _from_this_machine(request: web.Request) -> bool:
+    # A proxy on this machine also comes from loopback: whoever it speaks for does not.
+    if any(name in request.headers for name in _FORWARDED):
+        return False
+    try:
+        return ipaddress.ip_address(request.remote or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _with_token(request: web.Request) -> bool:
+    token = request.app[keys.CORE].settings.secrets.metrics_token
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    return token is not None and scheme.lower() == "bearer" and same(token.get_secret_value(), given.strip())
+
+
+def setup(app: web.Application) -> None:
+    """Add the addresses."""
+    app[_telegram_state] = {}
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", numbers)

@@ -1,0 +1,11 @@
+"""Typed keys of what the application carries."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from db.engine import Database
+from services.core import Core
+
+CORE: web.AppKey[Core] = web.AppKey("core", Core)
+DB: web.AppKey[Database] = web.AppKey("db", Database)
