@@ -5,12 +5,9 @@ from __future__ import annotations
 import structlog
 from aiogram.exceptions import TelegramBadRequest, TelegramForbiddenError
 
-from db import models
 from handlers import bots
 from handlers.talk import Talk
-from services.core import Core
 from services.errors import AppError, NotFound, Unavailable
-from services.i18n import Translator
 
 log = structlog.get_logger(__name__)
 
@@ -24,11 +21,11 @@ _HARMLESS = (
 _GONE = ("chat not found", "peer_id_invalid")
 
 
-async def handled(error: Exception, core: Core, talk: Talk, user: models.User, _: Translator) -> bool:
+async def handled(error: Exception, talk: Talk) -> bool:
     """Tell the person what went wrong. Returns False for what must be tried again or looked at."""
     if isinstance(error, AppError) and not isinstance(error, Unavailable):
         try:
-            await _tell(error, core, talk, user, _)
+            await _tell(error, talk)
         except (TelegramBadRequest, TelegramForbiddenError) as second:
             return _unimportant(second)
         return True
@@ -38,29 +35,30 @@ async def handled(error: Exception, core: Core, talk: Talk, user: models.User, _
         # A request of ours is wrong; the same request again would be as wrong.
         log.error("request_refused", method=type(error.method).__name__, reason=error.message[:200])
         try:
-            await talk.say(AppError.default.render(user.language))
+            await talk.say(AppError.default.render(talk.user.language))
         except (TelegramBadRequest, TelegramForbiddenError) as second:
             return _unimportant(second)
         return True
     return False
 
 
-async def _tell(error: AppError, core: Core, talk: Talk, user: models.User, _: Translator) -> None:
+async def _tell(error: AppError, talk: Talk) -> None:
     log.info("refused", code=error.code)
     if isinstance(error, NotFound):
-        await old_menu(core, talk, user, _)
+        await old_menu(talk)
         return
-    text = error.text.render(user.language)
+    text = error.text.render(talk.user.language)
     if not await talk.toast(text, alert=True):
         await talk.say("⚠️ " + text)
 
 
-async def old_menu(core: Core, talk: Talk, user: models.User, _: Translator) -> None:
+async def old_menu(talk: Talk) -> None:
     """Say that a button leads nowhere (any more), in the same words for what is gone and what is another's."""
+    _ = talk.gettext
     text = _("This menu is old, or it does not belong to you. Here is a fresh one.")
     if await talk.toast(text, alert=True):
         await talk.drop_buttons()
-    screen = await bots.list_page(core, user, _)
+    screen = await bots.list_page(talk.core, talk.user, _)
     await talk.bot.send_message(talk.chat_id, screen.text, reply_markup=screen.keyboard)
 
 

@@ -14,7 +14,8 @@ from aiogram.types import User as Account
 
 from db import models
 from handlers import errors
-from handlers.talk import Talk
+from handlers.progress import Progress
+from handlers.talk import Line, Talk
 from services import accounts
 from services.core import Core
 from services.errors import AppError
@@ -34,8 +35,9 @@ class People(BaseMiddleware):
     this bot get a line.
     """
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, progress: Progress) -> None:
         self._core = core
+        self._progress = progress
 
     async def __call__(self, handler: Handler, event: TelegramObject, data: dict[str, Any]) -> Any:
         """See :class:`aiogram.BaseMiddleware`."""
@@ -52,15 +54,23 @@ class People(BaseMiddleware):
             log.info("factory_membership", status=event.my_chat_member.new_chat_member.status)
             return None
         user = await self._user(account)
-        talk = Talk(bot, account.id, event.callback_query)
-        _ = translator(user.language)
+        talk = Talk(
+            bot,
+            account.id,
+            event.callback_query,
+            core=self._core,
+            user=user,
+            state=data["state"],
+            progress=self._progress,
+        )
+        _ = talk.gettext
         if user.banned_at is not None:
             return await self._banned(talk, user)
         data |= {"user": user, "_": _, "talk": talk, "core": self._core, "db": self._core.db}
         try:
             result = await handler(event, data)
         except (AppError, TelegramAPIError) as error:
-            if not await errors.handled(error, self._core, talk, user, _):
+            if not await errors.handled(error, talk):
                 raise
             result = None
         await talk.toast()
@@ -96,7 +106,7 @@ class People(BaseMiddleware):
         me = await bot.me()
         text = _("I work in a private chat: open {address} and press Start.", address=f"https://t.me/{me.username}")
         if update.callback_query is not None:
-            await Talk(bot, chat.id, update.callback_query).toast(text, alert=True)
+            await Line(bot, chat.id, update.callback_query).toast(text, alert=True)
             return
         joined = update.my_chat_member is not None and (
             update.my_chat_member.old_chat_member.status in (ChatMemberStatus.LEFT, ChatMemberStatus.KICKED)
@@ -105,7 +115,7 @@ class People(BaseMiddleware):
         )
         if joined or (update.message is not None and _names(update.message, f"@{me.username}")):
             try:
-                await Talk(bot, chat.id).say(text)
+                await Line(bot, chat.id).say(text)
             except (TelegramBadRequest, TelegramForbiddenError):
                 log.info("group_unreachable")
 
@@ -117,5 +127,3 @@ def _names(message: Message, mention: str) -> bool:
         entity.type == "bot_command" and entity.extract_from(text).lower().endswith(mention.lower())
         for entity in message.entities or ()
     )
-
-

@@ -17,7 +17,7 @@ from aiogram.types import User as Account
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from handlers import keyboards, knowledge
+from handlers import files, keyboards
 from handlers.callbacks import BotMenu, Menu
 from handlers.filters import WRITTEN, has_token
 from handlers.states import NewBot, leave, note_told, was_told
@@ -226,7 +226,7 @@ async def connect(
         keyboard=keyboards.next_steps(_, bot, channel.username),
     )
     await note_told(talk.state, f"connected:{number}")
-    await knowledge.take_waiting(talk, bot)
+    await files.take_waiting(talk, bot)
 
 
 @router.callback_query(BotMenu.filter(F.do == "link"))

@@ -22,7 +22,7 @@ from services.i18n import Translator
 
 router = Router(name="stats")
 DAYS = (1, 7, 30)
-_MOST_BOTS = 20
+_MOST_BOTS = 15
 
 
 def _label(_: Translator, days: int) -> str:
@@ -55,9 +55,7 @@ async def stats_page(talk: Talk, bot_id: str, days: int) -> Page:
         )
         for bot, numbers in rows
     ]
-    choice = [
-        button(("✅ " if each == days else "") + _label(_, each), Period(bot=bot_id, days=each)) for each in DAYS
-    ]
+    choice = [button(("✅ " if each == days else "") + _label(_, each), Period(bot=bot_id, days=each)) for each in DAYS]
     where = BotMenu(do="open", bot=bot_id) if bot_id else Menu(to="bots")
     return page("📊 " + _label(_, days), *parts, keyboard=keyboards.inline(choice, keyboards.back(_, where)))
 

@@ -9,13 +9,14 @@ from typing import Any
 
 from aiogram.fsm.state import State
 from aiogram.fsm.storage.base import BaseStorage, StateType, StorageKey
-from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import utcnow
 from db.engine import Database
 
-_WATCH = "watch:"
+_WATCHES = "watches"
+_MOST_WATCHES = 1000
 
 
 def row_key(key: StorageKey) -> str:
@@ -84,36 +85,37 @@ class Watch:
 
 
 async def keep_watch(db: Database, watch: Watch) -> None:
-    """Store a promise."""
+    """Store a promise; of more than a thousand open ones the oldest is forgotten."""
     async with db.write() as session:
-        await session.merge(
-            models.DialogState(
-                key=_WATCH + watch.document_id, state="watch", data=json.dumps(asdict(watch)), updated_at=utcnow()
-            )
-        )
+        row = await _watches_row(session)
+        watches = {**json.loads(row.data), watch.document_id: asdict(watch)}
+        row.data, row.updated_at = json.dumps(dict(list(watches.items())[-_MOST_WATCHES:])), utcnow()
 
 
 async def get_watch(db: Database, document_id: str) -> Watch | None:
     """Return the promise for a document, None if there is none or it was kept."""
-    async with db.read() as session:
-        row = await session.get(models.DialogState, _WATCH + document_id)
-    return Watch(**json.loads(row.data)) if row else None
+    return next((watch for watch in await all_watches(db) if watch.document_id == document_id), None)
 
 
 async def drop_watch(db: Database, document_id: str) -> None:
     """The promise has been kept."""
     async with db.write() as session:
-        row = await session.get(models.DialogState, _WATCH + document_id)
-        if row is not None:
-            await session.delete(row)
+        row = await _watches_row(session)
+        watches = json.loads(row.data)
+        watches.pop(document_id, None)
+        row.data, row.updated_at = json.dumps(watches), utcnow()
 
 
 async def all_watches(db: Database) -> list[Watch]:
     """Return every promise that is still open, oldest first."""
     async with db.read() as session:
-        rows = await session.scalars(
-            select(models.DialogState.data)
-            .where(models.DialogState.state == "watch", models.DialogState.key.startswith(_WATCH))
-            .order_by(models.DialogState.updated_at)
-        )
-        return [Watch(**json.loads(data)) for data in rows]
+        row = await session.get(models.DialogState, _WATCHES)
+    return [Watch(**fields) for fields in json.loads(row.data).values()] if row else []
+
+
+async def _watches_row(session: AsyncSession) -> models.DialogState:
+    row = await session.get(models.DialogState, _WATCHES, with_for_update=True)
+    if row is None:
+        row = models.DialogState(key=_WATCHES, data="{}")
+        session.add(row)
+    return row

@@ -25,14 +25,14 @@ async def load_bot(session: AsyncSession, user: models.User, bot_id: str) -> mod
 
 
 async def record(
-    session: AsyncSession, actor: models.User | None, action: str, kind: str, object_id: str, **details: str
+    session: AsyncSession, actor: models.User | None, action: str, object_kind: str, object_id: str, **details: str
 ) -> None:
     """Write down in the audit log who did what to what; never put a secret into ``details``."""
     session.add(
         models.AuditLog(
             actor_id=actor.id if actor else None,
             action=action,
-            object_kind=kind,
+            object_kind=object_kind,
             object_id=object_id,
             details=details,
         )

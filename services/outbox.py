@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -124,6 +125,10 @@ def _mark(connection: Connection, scope: Scope, items: Sequence[Sent]) -> list[E
 MARK: Operation[Sent, None] = Operation("sent", 20, _mark)
 
 
+class NotBegun(asyncio.CancelledError):
+    """Cancelled while waiting for its turn: nothing has left us."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChannelKeys:
     """What sending needs of a channel."""
@@ -170,9 +175,11 @@ class Sender:
         self._chat_limited: dict[str, tuple[str, float]] = {}
 
     async def send(self, claim: Claimed, channel: ChannelKeys | None) -> Sent:
-        """Send the lane's first item; returns what to record. Only a programming error raises."""
+        """Send the lane's first item; returns what to record.
+
+        Raises :class:`NotBegun` when it is cancelled before anything left; otherwise only a programming error raises.
+        """
         item = claim.items[0]
-        settings = self._core.settings.telegram
         if channel is None:
             return Sent(claim, "failed", error="the channel is gone")
         if channel.status in ("refused", "unreadable"):
@@ -192,18 +199,33 @@ class Sender:
         if pause > 0:
             return Sent(claim, "queued", delay_s=pause, counts=False, unsure=unsure)
         message = Outgoing.from_payload(json.loads(item["payload"]))
+        try:
+            await self._pace(claim, channel)
+        except asyncio.CancelledError:
+            raise NotBegun from None
+        return await self._transmit(claim, channel, credentials, message, unsure)
+
+    async def _pace(self, claim: Claimed, channel: ChannelKeys) -> None:
+        """Wait until the network's limits allow one more message: to this chat, in bulk, from this bot."""
+        settings = self._core.settings.telegram
         if channel.kind == "telegram":
             rate = settings.messages_per_second
             limits = self._core.limits
             await limits.pace(
-                f"chat:{channel.id}:{item['recipient']}", settings.chat_messages_per_second, settings.chat_burst
+                f"chat:{channel.id}:{claim.items[0]['recipient']}",
+                settings.chat_messages_per_second,
+                settings.chat_burst,
             )
             if claim.key.startswith("bulk:"):
                 await limits.pace(
                     f"bulk:{channel.id}", rate * settings.bulk_share, max(1.0, rate * settings.bulk_share)
                 )
             await limits.pace(f"bot:{channel.id}", rate, max(1.0, rate))
-        structlog.contextvars.bind_contextvars(request_id=item["request_id"])
+
+    async def _transmit(
+        self, claim: Claimed, channel: ChannelKeys, credentials: Mapping[str, str], message: Outgoing, unsure: bool
+    ) -> Sent:
+        item = claim.items[0]
         try:
             external_id = await self._core.channels[channel.kind].send(credentials, item["recipient"], message)
         except Moved as error:

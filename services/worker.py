@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _RETRY_DATABASE_S = 0.5
+_HAND_BACK_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,7 @@ class Worker:
         self._suspects = 0
         self._count = 0
         self._stopping = False
+        self._lanes: set[asyncio.Task[Any]] = set()
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -131,6 +133,14 @@ class Worker:
         """Claim nothing more; what is in hand goes on."""
         self._stopping = True
         self._bell.set()
+
+    async def cancel(self) -> None:
+        """Interrupt what is in hand; each lane is given back where nothing has left us."""
+        lanes_in_hand = list(self._lanes)
+        for task in lanes_in_hand:
+            task.cancel()
+        if lanes_in_hand:
+            await asyncio.wait(lanes_in_hand, timeout=_HAND_BACK_S)
 
     async def run(self) -> None:
         """Claim and start lanes until stopped."""
@@ -177,7 +187,9 @@ class Worker:
         self._running[claim.owner_id] += 1
         self.idle.clear()
         metrics.IN_WORK.labels(self.queue.name).set(self._count)
-        self._core.tasks.start(self._see_through(claim, taken, suspect), name=f"{self.queue.name}:{claim.key}")
+        task = self._core.tasks.start(self._see_through(claim, taken, suspect), name=f"{self.queue.name}:{claim.key}")
+        self._lanes.add(task)
+        task.add_done_callback(self._lanes.discard)
 
     async def _see_through(self, claim: Claimed, taken: _Taken, suspect: bool) -> None:
         structlog.contextvars.bind_contextvars(request_id=claim.items[0].get("request_id") or "")
@@ -250,7 +262,6 @@ class Conveyor:
         )
         self._sender = outbox.Sender(core)
         self.workers = (self.inbox, self.outbox, self.bulk, self.jobs)
-        self.handing_back = False
 
     def start(self) -> None:
         """Begin to work."""
@@ -269,7 +280,7 @@ class Conveyor:
                     await worker.idle.wait()
         except TimeoutError:
             log.warning("drain_incomplete")
-        self.handing_back = True
+        await asyncio.gather(*(worker.cancel() for worker in self.workers))
 
     async def _listen(self) -> None:
         names = {"inbox": self.inbox, "outbox": self.outbox, "jobs": self.jobs}
@@ -457,6 +468,9 @@ class Conveyor:
         await core.pause("claimed_send")
         try:
             result = await self._sender.send(claim, channel)
+        except outbox.NotBegun:
+            await asyncio.shield(persist(core, outbox.GIVE_BACK, claim))
+            raise
         except asyncio.CancelledError:
             # Whether it left us is not known; the next start tries it once more, marked unsure.
             raise

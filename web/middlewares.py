@@ -245,7 +245,7 @@ async def forgery(request: web.Request, handler: Handler) -> web.StreamResponse:
     if not _from_here(request):
         log.warning("foreign_form", origin=request.headers.get("Origin", "")[:100])
         raise Forbidden(T("This form was sent from another site."), code="csrf")
-    token = request.headers.get("X-CSRF-Token") or (await forms.read(request)).fields.get("csrf", "")
+    token = request.headers.get("X-CSRF-Token") or (await forms.read(request)).secret("csrf")
     if not auth.visitor(request).csrf_fits(token):
         raise Forbidden(T("This page is out of date. Go back, refresh it and try again."), code="csrf")
     return await handler(request)

@@ -16,7 +16,9 @@ async def serve(core: Core, app: Application, stack: contextlib.AsyncExitStack) 
     Raises ``StartFailed`` when the address cannot be had.
     """
     settings = core.settings.server
-    runner = AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=min(5.0, settings.shutdown_timeout_s))
+    runner = AppRunner(
+        app, access_log=None, handle_signals=False, shutdown_timeout=min(5.0, settings.shutdown_timeout_s)
+    )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     site = TCPSite(runner, settings.host, settings.port, backlog=1024, reuse_address=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import jinja2
 from aiohttp import web
 
 from db.base import utcnow
-from services.i18n import LANGUAGE_NAMES, LANGUAGES, translate, translate_plural, translator
+from services.i18n import LANGUAGE_NAMES, LANGUAGES, T, Text, translate, translate_plural, translator
 from web import auth
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -171,9 +172,41 @@ def render(request: web.Request, template: str, *, status: int = 200, **context:
         "bots": (),
         "notices": (),
         "here": "",
+        "toast": toast_text(request.query.get("done", ""), language),
         "noindex": True,
     }
     return aiohttp_jinja2.render_template(template, request, {**base, **context}, status=status)
+
+
+DONE: Mapping[str, Text] = {
+    "saved": T("Saved."),
+    "created": T("Your bot is ready. Now give it something to answer from."),
+    "deleted": T("The bot was deleted."),
+    "started": T("The bot answers again."),
+    "stopped": T("The bot rests. Customers get one polite line."),
+    "uploaded": T("Received. The bot is reading it now."),
+    "document_deleted": T("The document was deleted. The bot has forgotten it."),
+    "retry": T("The document is being read once more."),
+    "answered": T("Thank you. The bot knows this from the next message on."),
+    "dismissed": T("Taken off the list."),
+    "connected": T("Connected. Write to the bot in Telegram to try it."),
+    "disconnected": T("Disconnected. The conversations stay readable."),
+    "key_saved": T("Your OpenAI key is stored, encrypted."),
+    "key_removed": T("Your OpenAI key was removed."),
+    "password": T("The new password is set. All other devices were signed out."),
+    "session_ended": T("That device was signed out."),
+    "sessions_ended": T("All other devices were signed out."),
+    "token_revoked": T("The token was revoked. Nothing can use it any more."),
+    "welcome": T("Welcome! You are signed in."),
+    "signed_out": T("You are signed out."),
+}
+"""What a page says after a form, by the short word in its address: the address never carries a text to show."""
+
+
+def toast_text(word: str, language: str) -> str:
+    """Return the line for a word of :data:`DONE`, nothing for any other."""
+    text = DONE.get(word)
+    return text.render(language) if text else ""
 
 
 def redirect(location: str, *, toast: str = "") -> web.Response:

@@ -285,7 +285,7 @@ def is_heading(line: str, following: str | None, page_width: int | None = None) 
         return False
     if not any(character.isalpha() for character in line) or sum(character.isdigit() for character in line) > 4:
         return False
-    if line[0].islower() or ":" in line[:-1] or "|" in line or "\t" in line:
+    if line[0].islower() or ":" in line[:-1] or "|" in line or ". . ." in line or "...." in line:
         return False
     return (
         following is None

@@ -19,6 +19,7 @@ from services.knowledge.letters import Line, is_rubbish, magic, structure
 MAX_PAGES = 2_000
 _PYPDF_CPU_S = 10.0
 _FEW_LETTERS = 20
+_PAGE_NUMBER = re.compile(r"[-–— ]*(?:\d{1,4}|[ivxl]{1,6})[-–— ]*")
 
 
 class _Slow(BaseException):
@@ -61,8 +62,10 @@ class PdfReader:
 def _lines(pages: Sequence[Sequence[str]], repeated: set[str]) -> Iterator[Line]:
     for number, page in enumerate(pages, 1):
         locus = f"page:{number}"
+        filled = [line for line in page if line.strip()]
         for line in page:
-            if _key(line, number) not in repeated:
+            at_edge = bool(filled) and (line is filled[0] or line is filled[-1])
+            if _key(line, number) not in repeated and not (at_edge and _PAGE_NUMBER.fullmatch(line.strip())):
                 yield Line(line, locus, 1.0)
         yield Line("", locus, 1.0)
 

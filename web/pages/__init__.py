@@ -1,0 +1,28 @@
+"""The owner's pages, a module a page. Adding one is a module here, its template, and an entry in :data:`PAGES`."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from web.pages import (
+    account,
+    bots,
+    channels,
+    conversations,
+    dashboard,
+    documents,
+    events,
+    landing,
+    settings,
+    setup_bot,
+    test_chat,
+)
+
+PAGES = (landing, account, dashboard, bots, setup_bot, test_chat, documents, channels, conversations, settings, events)
+
+
+def setup(app: web.Application) -> None:
+    """Add every page's addresses."""
+    for page in PAGES:
+        app.add_routes(page.routes)
+    events.setup(app)

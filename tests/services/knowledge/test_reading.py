@@ -430,12 +430,12 @@ async def test_pdf_in_three_alphabets_with_headings_and_rows() -> None:
 
 async def test_running_heads_are_left_out() -> None:
     pages = [
-        f"Nur salon - page {number}\nThe room number {number} is free on Mondays and costs {number}00 000 sum."
+        f"Nur salon - page {number}\nThe room number {number} is free on Mondays and costs {number}00 000 sum.\n- {number} -"
         for number in range(1, 6)
     ]
     found = await texts("a.pdf", make.pdf(*pages))
     assert len(found) == 5
-    assert not any("Nur salon" in text for text in found)
+    assert not any("Nur salon" in text or text.endswith("-") for text in found)
 
 
 async def test_pdf_with_only_a_password_against_changes_is_read() -> None:
@@ -499,7 +499,7 @@ async def test_a_page_that_unpacks_to_gigabytes_ends_in_a_reason() -> None:
 async def test_a_page_of_endless_operators_ends_in_a_reason() -> None:
     content = zlib.compress(b"q 1 0 0 1 0 0 cm BT /F1 1 Tf () Tj ET Q " * 1_000_000, 9)
     data = make.one_page_pdf(content, _FONT, extra=b"/Filter /FlateDecode")
-    assert await code_of("a.pdf", data) in {"timeout", "empty", "memory", "crashed"}
+    assert await code_of("a.pdf", data, limits=ReadLimits(wall_s=3)) in {"timeout", "empty", "memory", "crashed"}
 
 
 # --- names and upload ------------------------------------------------------------------------------------------------

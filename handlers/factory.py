@@ -1,0 +1,144 @@
+"""The factory bot as the rest of the program knows it: it is given stored updates, and tells owners things."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from aiogram import Dispatcher, Router
+from aiogram.exceptions import TelegramAPIError
+from aiogram.types import Update
+from aiogram.types.update import UpdateTypeLookupError
+from pydantic import ValidationError
+
+from handlers import bots, common, keyboards, knowledge, language, newbot, panel, start, stats
+from handlers.api import make_bot
+from handlers.commands import publish
+from handlers.middlewares import People
+from handlers.progress import Progress
+from handlers.storage import DialogStorage
+from handlers.talk import html
+from services.channels.telegram import backoff_s
+from services.core import Core
+from services.errors import Permanent, Temporary
+
+log = structlog.get_logger(__name__)
+
+ROUTERS: tuple[Router, ...] = (
+    common.router,
+    start.router,
+    language.router,
+    panel.router,
+    newbot.router,
+    bots.router,
+    knowledge.router,
+    stats.router,
+    common.last,
+)
+"""In the order in which they are asked."""
+
+_REMEMBERED = 2000
+_STOP_S = 10
+
+
+def make_dispatcher(core: Core) -> Dispatcher:
+    """Return a dispatcher that keeps nothing but in the database; several may live one after the other in a process."""
+    dispatcher = Dispatcher(storage=DialogStorage(core.db))
+    dispatcher["progress"] = progress = Progress(core)
+    dispatcher.update.outer_middleware(People(core, progress))
+    # Not include_router: a router has one parent, and a process may make several dispatchers one after the other.
+    dispatcher.sub_routers.extend(ROUTERS)
+    return dispatcher
+
+
+class FactoryBot:
+    """The factory bot of this process."""
+
+    def __init__(self, core: Core, token: str) -> None:
+        settings = core.settings.telegram
+        self._core = core
+        self.bot = make_bot(token, settings.api_base, settings.send_timeout_s)
+        self.dispatcher = make_dispatcher(core)
+        self._progress: Progress = self.dispatcher["progress"]
+        self._handled: OrderedDict[int, None] = OrderedDict()
+        self._in_hand = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def start(self) -> None:
+        """Set the command lists and take up what the last run promised. Telegram being away does not stop the start."""
+        if not await self._publish():
+            self._core.tasks.start(self._publish_later(), name="factory:commands")
+        await self._progress.resume(self.bot)
+
+    async def _publish(self) -> bool:
+        try:
+            await publish(self.bot)
+        except (TelegramAPIError, Temporary, Permanent) as error:
+            log.warning("commands_not_set", reason=type(error).__name__)
+            return isinstance(error, Permanent)
+        return True
+
+    async def _publish_later(self) -> None:
+        attempt = 0
+        while True:
+            attempt += 1
+            await asyncio.sleep(backoff_s(attempt, first=5, most=600))
+            if await self._publish():
+                return
+
+    async def handle(self, update: Mapping[str, Any]) -> None:
+        """Handle one stored update.
+
+        Raises what should make the inbox try it again. An update that this process has handled is not handled twice, so
+        that one of a group may be tried again without the others.
+        """
+        number = update.get("update_id")
+        if number in self._handled:
+            return
+        try:
+            parsed = Update.model_validate(update, context={"bot": self.bot})
+            kind = parsed.event_type
+        except (ValidationError, UpdateTypeLookupError) as error:
+            # The content may be private: only what kind of update it is goes to the log.
+            log.warning("update_not_understood", kinds=sorted(map(str, update)), reason=type(error).__name__)
+            return
+        log.debug("factory_update", kind=kind)
+        self._in_hand += 1
+        self._idle.clear()
+        try:
+            await self.dispatcher.feed_update(self.bot, parsed)
+        finally:
+            self._in_hand -= 1
+            if not self._in_hand:
+                self._idle.set()
+        self._handled[parsed.update_id] = None
+        while len(self._handled) > _REMEMBERED:
+            self._handled.popitem(last=False)
+
+    async def notify(self, telegram_id: int, text: str, button: tuple[str, str] | None = None) -> None:
+        """Write plain ``text`` to a person, with a button (label, address) if given.
+
+        Never raises for what happens on the way: whoever calls this has something more important to do.
+        """
+        key = keyboards.link(*button) if button else None
+        if button and key is None:
+            text = f"{text}\n{button[1]}"
+        try:
+            await self.bot.send_message(
+                telegram_id, html(text[:4000]), reply_markup=keyboards.inline([key]) if key else None
+            )
+        except (TelegramAPIError, Temporary, Permanent) as error:
+            log.info("notice_not_delivered", reason=type(error).__name__)
+
+    async def stop(self) -> None:
+        """Let what is in hand end, end what runs in the background and close the connections."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_S):
+                await self._idle.wait()
+        await self._progress.stop()
+        await self.bot.session.close()

@@ -1,0 +1,183 @@
+"""``/knowledge``, and a document sent at any time: which bot, one progress message, questions to try."""
+
+from __future__ import annotations
+
+from aiogram import F, Router
+from aiogram.filters import Command
+from aiogram.types import CallbackQuery, Message
+
+from handlers import bots as bots_menu
+from handlers import keyboards, newbot
+from handlers.callbacks import BotMenu, DocMenu, PutFile
+from handlers.files import take
+from handlers.keyboards import button
+from handlers.progress import state_text
+from handlers.states import forget_file, keep_file, take_file
+from handlers.talk import Page, Talk, bold, lines, page
+from services import bots
+from services.errors import Invalid, TooLarge
+from services.i18n import T, Translator
+from services.knowledge import documents
+from services.knowledge.reading import sniff
+from services.text import one_line
+
+router = Router(name="knowledge")
+_MOST_LISTED = 30
+_MARKS = {"ready": "✅", "failed": "⚠️"}
+
+
+async def knowledge_page(talk: Talk, bot_id: str) -> Page:
+    """Return the documents of a bot; raises ``NotFound`` for another's."""
+    _ = talk.gettext
+    async with talk.core.db.read() as session:
+        bot = await bots.get(session, talk.user, bot_id)
+        known = await documents.list_for(session, bot)
+    rows = [
+        [button(f"{_MARKS.get(each.status, '⏳')} {each.name}", DocMenu(do="open", bot=bot.id, doc=each.id))]
+        for each in known[:_MOST_LISTED]
+    ]
+    return page(
+        bold(_("Documents of “{name}”", name=bot.name)),
+        _("Documents: {n}", n=len(known)) if known else _("There are none yet: the bot knows nothing to answer from."),
+        _("Send me a file to add one: PDF, Word (.docx), CSV or text. The same name replaces the old one."),
+        keyboard=keyboards.inline(*rows, keyboards.back(_, BotMenu(do="open", bot=bot.id))),
+    )
+
+
+@router.message(Command("knowledge"))
+async def command(message: Message, talk: Talk, _: Translator) -> None:
+    """``/knowledge``: straight to the documents where there is one bot."""
+    async with talk.core.db.read() as session:
+        own = await bots.list_for(session, talk.user)
+    if len(own) == 1:
+        await talk.show(await knowledge_page(talk, own[0].id))
+    else:
+        await talk.show(await bots_menu.list_page(talk.core, talk.user, _, do="docs"))
+
+
+@router.callback_query(BotMenu.filter(F.do == "docs"))
+async def show_documents(callback: CallbackQuery, callback_data: BotMenu, talk: Talk) -> None:
+    """The documents of a bot."""
+    await talk.show(await knowledge_page(talk, callback_data.bot))
+
+
+@router.callback_query(BotMenu.filter(F.do == "send"))
+async def how_to_send(callback: CallbackQuery, callback_data: BotMenu, talk: Talk, _: Translator) -> None:
+    """Say how a document is sent."""
+    async with talk.core.db.read() as session:
+        await bots.get(session, talk.user, callback_data.bot)
+    await talk.toast()
+    await talk.say(
+        "📎 " + _("Press the paper clip, choose File and send the document here."),
+        _("PDF, Word (.docx), CSV or text, {n} MB at most.", n=talk.core.settings.knowledge.max_file_mib),
+    )
+
+
+# One document
+
+
+@router.callback_query(DocMenu.filter(F.do.in_({"open", "delete"})))
+async def show_document(callback: CallbackQuery, callback_data: DocMenu, talk: Talk, _: Translator) -> None:
+    """One document and what can be done with it; deleting asks first."""
+    async with talk.core.db.read() as session:
+        bot = await bots.get(session, talk.user, callback_data.bot)
+        document = await documents.get(session, bot, callback_data.doc)
+    ids = {"bot": bot.id, "doc": document.id}
+    if callback_data.do == "delete":
+        screen = page(
+            bold(_("Delete “{name}”?", name=document.name)),
+            _("The bot will no longer answer from it."),
+            keyboard=keyboards.inline(
+                [button("🗑 " + _("Yes, delete"), DocMenu(do="gone", **ids), style="danger")],
+                keyboards.back(_, DocMenu(do="open", **ids)),
+            ),
+        )
+    else:
+        again = button("🔁 " + _("Try again"), DocMenu(do="retry", **ids)) if document.status == "failed" else None
+        screen = page(
+            lines(bold(document.name), state_text(document, talk.user.language)),
+            keyboard=keyboards.inline(
+                [again],
+                [button("🗑 " + _("Delete"), DocMenu(do="delete", **ids), style="danger")],
+                keyboards.back(_, BotMenu(do="docs", bot=bot.id)),
+            ),
+        )
+    await talk.show(screen)
+
+
+@router.callback_query(DocMenu.filter(F.do == "gone"))
+async def delete_document(callback: CallbackQuery, callback_data: DocMenu, talk: Talk, _: Translator) -> None:
+    """Delete a document."""
+    core = talk.core
+    async with core.db.write() as session:
+        bot = await bots.get(session, talk.user, callback_data.bot)
+        document = await documents.get(session, bot, callback_data.doc)
+        await documents.delete(session, bot, document)
+    core.bell.ring("jobs")
+    await talk.toast(_("“{name}” is deleted.", name=document.name))
+    await talk.show(await knowledge_page(talk, bot.id))
+
+
+@router.callback_query(DocMenu.filter(F.do == "retry"))
+async def retry_document(callback: CallbackQuery, callback_data: DocMenu, talk: Talk) -> None:
+    """Read a failed document once more."""
+    core = talk.core
+    async with core.db.write() as session:
+        bot = await bots.get(session, talk.user, callback_data.bot)
+        document = await documents.get(session, bot, callback_data.doc)
+        await documents.retry(session, bot, document)
+    core.bell.ring("jobs")
+    await talk.toast("🔁")
+    await talk.drop_buttons()
+    await talk.progress.follow(talk.bot, talk.chat_id, talk.user.language, bot, document)
+
+
+# A document that is sent
+
+
+@router.message(F.document)
+async def document_sent(message: Message, talk: Talk, _: Translator) -> None:
+    """Check what can be checked before downloading, find the bot, take the document in."""
+    if message.document is None:
+        return
+    name = message.document.file_name or "document"
+    limit_mib = talk.core.settings.knowledge.max_file_mib
+    sniff(name, b"?")
+    if (message.document.file_size or 0) > limit_mib * 1_048_576:
+        raise TooLarge(T("The file is larger than {n} MB. Split it or send a smaller one.", n=limit_mib))
+    if message.document.file_size == 0:
+        raise Invalid(T("The file is empty."), code="empty", field="file")
+    file = {"id": message.document.file_id, "name": name}
+    async with talk.core.db.read() as session:
+        own = await bots.list_for(session, talk.user)
+    if len(own) == 1:
+        await take(talk, own[0], file)
+        return
+    await keep_file(talk.state, message.message_id, file)
+    if not own:
+        await talk.say(
+            "📄 " + _("I keep “{name}” for your bot. First the bot itself:", name=one_line(name, 100)),
+        )
+        await newbot.begin(talk)
+        return
+    await talk.say(
+        bold(_("Which bot is “{name}” for?", name=one_line(name, 100))),
+        keyboard=keyboards.inline(
+            *[[button(f"🤖 {bot.name}", PutFile(bot=bot.id, file=message.message_id))] for bot in own],
+        ),
+    )
+
+
+@router.callback_query(PutFile.filter())
+async def bot_chosen(callback: CallbackQuery, callback_data: PutFile, talk: Talk, _: Translator) -> None:
+    """The bot of a document was chosen."""
+    async with talk.core.db.read() as session:
+        bot = await bots.get(session, talk.user, callback_data.bot)
+    file = await take_file(talk.state, callback_data.file)
+    if file is None:
+        await talk.toast(_("This menu is old. Please send the file again."), alert=True)
+        await talk.drop_buttons()
+        return
+    await talk.show(page("📄 " + _("“{name}” goes to “{bot}”.", name=one_line(file["name"], 100), bot=bot.name)))
+    await take(talk, bot, file)
+    await forget_file(talk.state, callback_data.file)

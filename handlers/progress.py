@@ -1,0 +1,172 @@
+"""One message for each document that is being read, edited as the reading goes on.
+
+Every promise to tell the end is a row (:class:`handlers.storage.Watch`) until it has been told, so a restart takes it up
+again. Edits may be repeated without harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from aiogram import Bot
+from aiogram.exceptions import TelegramBadRequest, TelegramForbiddenError
+
+from db import models
+from db.engine import DatabaseUnavailable
+from handlers import examples, keyboards
+from handlers.callbacks import DocMenu
+from handlers.keyboards import button
+from handlers.storage import Watch, all_watches, drop_watch, get_watch, keep_watch
+from handlers.talk import Page, bold, lines, page
+from services import bots
+from services.core import Core
+from services.errors import Permanent, Temporary
+from services.i18n import translate_plural, translator
+from services.knowledge import documents
+
+log = structlog.get_logger(__name__)
+
+EDIT_EVERY_S = 2.0
+_LOOK_EVERY_S = 15.0
+_FINAL = ("ready", "failed")
+
+
+def state_text(document: models.Document, language: str) -> str:
+    """Return where a document stands, in one line."""
+    _ = translator(language)
+    if document.status == "ready":
+        return "✅ " + ready_text(document.chunk_count, language)
+    if document.status == "failed":
+        reason = documents.error_text(document)
+        return "⚠️ " + (reason.render(language) if reason else _("It could not be read."))
+    if document.status == "processing":
+        return "📖 " + _("Reading {n} %", n=document.progress)
+    return "📥 " + _("Uploaded, reading begins soon")
+
+
+def ready_text(count: int, language: str) -> str:
+    """Return "Ready" with the number of passages."""
+    return translate_plural(language, "Ready: {n} passage", "Ready: {n} passages", count)
+
+
+class Progress:
+    """Follows documents in the background; one watcher a document in this process."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._running: dict[str, asyncio.Task[Any]] = {}
+
+    async def follow(
+        self, bot: Bot, chat_id: int, language: str, tenant: models.Bot, document: models.Document
+    ) -> None:
+        """Send the message about a document and keep it up to date; does nothing if one is there already."""
+        watch = await get_watch(self._core.db, document.id)
+        if watch is None:
+            shown = page(bold(document.name), state_text(document, language))
+            message = await bot.send_message(chat_id, shown.text)
+            watch = Watch(document.id, tenant.id, chat_id, message.message_id, language)
+            await keep_watch(self._core.db, watch)
+        self._start(bot, watch)
+
+    async def resume(self, bot: Bot) -> None:
+        """Take up every promise that was open when the program ended."""
+        for watch in await all_watches(self._core.db):
+            self._start(bot, watch)
+
+    async def stop(self) -> None:
+        """End the watchers of this process; their promises stay."""
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _start(self, bot: Bot, watch: Watch) -> None:
+        if watch.document_id in self._running:
+            return
+        task = self._core.tasks.start(self._watch(bot, watch), name=f"progress:{watch.document_id}")
+        self._running[watch.document_id] = task
+        task.add_done_callback(lambda _done: self._running.pop(watch.document_id, None))
+
+    async def _watch(self, bot: Bot, watch: Watch) -> None:
+        core = self._core
+        shown, edited_at = "", float("-inf")
+        async with core.bell.listen(f"bot:{watch.bot_id}") as rings:
+            while True:
+                await asyncio.sleep(max(0.0, edited_at + EDIT_EVERY_S - time.monotonic()))
+                while not rings.empty():
+                    rings.get_nowait()
+                try:
+                    screen, final = await self._screen(watch)
+                    if screen.text != shown:
+                        await self._edit(bot, watch, screen, final=final)
+                        shown, edited_at = screen.text, time.monotonic()
+                    if final:
+                        await drop_watch(core.db, watch.document_id)
+                        return
+                except (Temporary, DatabaseUnavailable) as error:
+                    log.info("progress_not_shown", reason=type(error).__name__)
+                    edited_at = time.monotonic()
+                except Permanent as error:
+                    # The factory bot itself is refused; the next start takes the promise up again.
+                    log.warning("progress_given_up", reason=type(error).__name__)
+                    return
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_EVERY_S):
+                        await self._ring(rings, watch.document_id)
+
+    @staticmethod
+    async def _ring(rings: asyncio.Queue[Any], document_id: str) -> None:
+        while True:
+            message = await rings.get()
+            if isinstance(message, dict) and message.get("document") == document_id:
+                return
+
+    async def _screen(self, watch: Watch) -> tuple[Page, bool]:
+        core, language = self._core, watch.language
+        _ = translator(language)
+        async with core.db.read() as session:
+            tenant = await session.get(models.Bot, watch.bot_id)
+            document = await session.get(models.Document, watch.document_id)
+            channels = await bots.channels(session, tenant) if tenant is not None else []
+        if tenant is None or tenant.deleted_at is not None or document is None or document.deleted_at is not None:
+            return page(_("This document was replaced or deleted.")), True
+        title, state = bold(document.name), state_text(document, language)
+        if document.status == "failed":
+            again = button("🔁 " + _("Try again"), DocMenu(do="retry", bot=tenant.id, doc=document.id))
+            return page(lines(title, state), keyboard=keyboards.inline([again])), True
+        if document.status != "ready":
+            return page(lines(title, state)), False
+        tries = await examples.questions(core, tenant, document, language)
+        username = next((channel.username for channel in channels if channel.kind == "telegram"), "")
+        if not username:
+            hint = [_("Ask it, for example:"), *(f"• {question}" for question in tries)] if tries else []
+            return page(lines(title, state), lines(*hint)), True
+        rows = [[keyboards.link("❓ " + question, keyboards.telegram_link(username, question))] for question in tries]
+        return (
+            page(
+                lines(title, state),
+                _("Try it: the question is written for you, only press Send.") if tries else "",
+                keyboard=keyboards.inline(
+                    *rows, [keyboards.link("💬 " + _("Open the bot"), keyboards.telegram_link(username))]
+                ),
+            ),
+            True,
+        )
+
+    async def _edit(self, bot: Bot, watch: Watch, screen: Page, *, final: bool) -> None:
+        try:
+            await bot.edit_message_text(
+                screen.text, chat_id=watch.chat_id, message_id=watch.message_id, reply_markup=screen.keyboard
+            )
+        except TelegramForbiddenError:
+            log.info("person_unreachable")
+        except TelegramBadRequest as error:
+            if "not modified" in error.message or not final:
+                return
+            with suppress(TelegramBadRequest, TelegramForbiddenError):
+                await bot.send_message(watch.chat_id, screen.text, reply_markup=screen.keyboard)

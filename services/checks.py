@@ -1,0 +1,215 @@
+"""``python bot.py check``: reads the whole configuration, tries every key and connection, says what is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import select, text
+
+from db import migrate, models
+from db.engine import Database, DatabaseUnavailable
+from services import http, start
+from services.ai.base import Failure, GenerateRequest, Turn
+from services.channels.telegram import TelegramApi
+from services.core import embedding_model, router_settings
+from services.crypto import KeyProblem, Undecryptable
+from services.errors import Permanent, Temporary
+from services.settings import Settings
+
+GOOD, MISSING, BAD = "✓", "–", "✗"
+_TRY_S = 15.0
+
+
+class _Report:
+    def __init__(self) -> None:
+        self.fatal = False
+
+    def line(self, sign: str, what: str, *, fatal: bool = False) -> None:
+        self.fatal = self.fatal or fatal
+        sys.stdout.write(f"{sign} {what}\n")
+        sys.stdout.flush()
+
+
+async def run(settings: Settings) -> int:
+    """Print one line a part; return 1 if the program cannot start with this configuration, else 0."""
+    report = _Report()
+    start.hide_secrets(settings)
+    report.line(GOOD, "config.toml and the environment can be read")
+    _data(settings, report)
+    await _database(settings, report)
+    await _redis(settings, report)
+    _web(settings, report)
+    session = http.make_session()
+    try:
+        await _telegram(settings, report, TelegramApi(session, settings.telegram.api_base))
+        await _models(settings, report, session)
+    finally:
+        await session.close()
+    report.line(BAD if report.fatal else GOOD, "cannot start like this" if report.fatal else "can start")
+    return 1 if report.fatal else 0
+
+
+def _data(settings: Settings, report: _Report) -> None:
+    folder: Path = settings.data_dir
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".check"
+        probe.write_bytes(b"")
+        probe.unlink()
+        report.line(GOOD, f"DATA_DIR: {folder} can be written")
+    except OSError as error:
+        report.line(BAD, f"DATA_DIR: {folder} cannot be written: {error.strerror}", fatal=True)
+        return
+    try:
+        start.keys(settings)
+        where = "from the environment" if settings.secrets.encryption_keys else f"in {folder}"
+        report.line(GOOD, f"ENCRYPTION_KEYS: {where}; without them every bot token is lost, so keep a copy")
+    except KeyProblem as error:
+        report.line(BAD, str(error), fatal=True)
+
+
+async def _database(settings: Settings, report: _Report) -> None:
+    try:
+        db = Database(settings.database_url, pool_size=2)
+    except ValueError as error:
+        report.line(BAD, f"DATABASE_URL: {error}", fatal=True)
+        return
+    try:
+        revision = await asyncio.wait_for(migrate.current(db), _TRY_S)
+        needed = migrate.head()
+        state = (
+            "up to date"
+            if revision == needed
+            else f"at {revision or 'nothing'}, will be brought to {needed} at the start"
+        )
+        report.line(GOOD, f"DATABASE_URL: {db.dialect} answers, schema {state}")
+        if revision == needed:
+            await _stored_secrets(settings, report, db)
+        if db.dialect == "postgresql" and embedding_model(settings):
+            async with db.read() as session:
+                found = await session.scalar(text("SELECT 1 FROM pg_extension WHERE extname = 'vector'"))
+            report.line(
+                GOOD if found else MISSING,
+                "pgvector is installed" if found else "pgvector is not installed: vectors are compared by the program",
+            )
+    except (DatabaseUnavailable, TimeoutError, OSError) as error:
+        report.line(
+            BAD, f"DATABASE_URL: the database does not answer: {str(error) or type(error).__name__}", fatal=True
+        )
+    except Exception as error:  # noqa: BLE001 - drivers raise classes of their own before a connection exists
+        report.line(BAD, f"DATABASE_URL: the database does not answer: {type(error).__name__}", fatal=True)
+    finally:
+        await db.close()
+
+
+async def _stored_secrets(settings: Settings, report: _Report, db: Database) -> None:
+    crypto, _ = start.keys(settings)
+    async with db.read() as session:
+        tokens = list(
+            await session.scalars(select(models.Channel.credentials).where(models.Channel.credentials.is_not(None)))
+        )
+    unreadable = 0
+    for token in tokens:
+        try:
+            crypto.decrypt(str(token))
+        except Undecryptable:
+            unreadable += 1
+    if unreadable:
+        report.line(
+            BAD,
+            f"{unreadable} of {len(tokens)} stored tokens cannot be decrypted: put the old key into ENCRYPTION_KEYS",
+        )
+
+
+async def _redis(settings: Settings, report: _Report) -> None:
+    if settings.secrets.redis_url is None:
+        report.line(MISSING, "REDIS_URL is not set: fine for one process")
+        return
+    redis = Redis.from_url(settings.secrets.redis_url.get_secret_value(), socket_timeout=5, socket_connect_timeout=5)
+    try:
+        await redis.echo("check")
+        report.line(GOOD, "REDIS_URL: answers")
+    except (RedisError, OSError) as error:
+        report.line(BAD, f"REDIS_URL: does not answer ({type(error).__name__}); limits fall back to memory")
+    finally:
+        await redis.aclose()
+
+
+def _web(settings: Settings, report: _Report) -> None:
+    report.line(
+        GOOD, f"PORT: listens on {settings.server.host}:{settings.server.port}, links begin with {settings.public_url}"
+    )
+    if settings.secrets.webhook_base_url is None:
+        report.line(MISSING, "WEBHOOK_BASE_URL is not set: Telegram by long polling")
+    elif not settings.secrets.webhook_base_url.startswith("https://"):
+        report.line(BAD, "WEBHOOK_BASE_URL: Telegram delivers to https:// addresses only")
+    if settings.secrets.admin_email is None:
+        report.line(MISSING, "ADMIN_EMAIL is not set: the administrator signs in by the link printed at the start")
+
+
+async def _telegram(settings: Settings, report: _Report, api: TelegramApi) -> None:
+    token = settings.secrets.telegram_bot_token
+    if token is None:
+        report.line(MISSING, "TELEGRAM_BOT_TOKEN is not set: owners use the panel, not Telegram")
+        return
+    try:
+        me = await api.get_me(token.get_secret_value())
+        managed = "can" if me.get("can_manage_bots") else "cannot"
+        report.line(GOOD, f"TELEGRAM_BOT_TOKEN: @{me.get('username')}, {managed} create bots for owners")
+    except (Temporary, Permanent) as error:
+        report.line(BAD, f"TELEGRAM_BOT_TOKEN: {error}")
+
+
+async def _models(settings: Settings, report: _Report, session: Any) -> None:
+    from services.ai import provider_class
+
+    chains = router_settings(settings)
+    rows = chains.roles.get(settings.ai.role, [])
+    checked = set()
+
+    async def attempt(name: str, call: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await asyncio.wait_for(call(), _TRY_S * 2)
+            report.line(GOOD, f"{name}: answers")
+        except Failure as error:
+            report.line(BAD, f"{name}: {error}")
+        except TimeoutError:
+            report.line(BAD, f"{name}: no answer")
+
+    for row in rows:
+        key = chains.keys.get(row.provider)
+        if key is None:
+            continue
+        checked.add(row.provider)
+        provider = provider_class(row.provider)(session, chains.base_urls.get(row.provider))
+        request = GenerateRequest(
+            model=row.name,
+            system="Answer with OK.",
+            turns=[Turn("user", "OK?")],
+            max_output_tokens=64,
+            effort=row.effort,
+            api=row.api,
+        )
+        await attempt(f"{row.provider.upper()}_API_KEY, {row.name}", partial(provider.generate, request, api_key=key))
+        await provider.close()
+    for kind in ("gemini", "openai", "anthropic"):
+        if settings.model_key(kind) is None:
+            report.line(MISSING, f"{kind.upper()}_API_KEY is not set")
+        elif kind not in checked:
+            report.line(
+                MISSING, f"{kind.upper()}_API_KEY is set, but the chain “{settings.ai.role}” has no {kind} model"
+            )
+    if not checked:
+        report.line(MISSING, "no model can be asked: answers are quoted passages of the documents")
+    if settings.knowledge.embedding != "none" and embedding_model(settings) is None:
+        report.line(
+            BAD,
+            f"[knowledge] embedding = {settings.knowledge.embedding!r}, but its API key is not set: search works by words",
+        )

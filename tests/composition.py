@@ -1,0 +1,131 @@
+"""The whole product, started in this process with the composition of ``bot.py`` and upstream addresses of fakes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bot
+from db import models
+from services import accounts, bots
+from services.core import Core
+from services.knowledge import documents
+from services.settings import ROOT, Settings, read_settings
+
+FAQ = """Do'kon haqida
+
+Savol: Yetkazib berish bormi?
+Javob: Toshkent bo'ylab yetkazib berish bepul, viloyatlarga 2-4 kun ichida 45 000 so'm.
+
+Savol: Qaysi vaqtda ishlaysiz?
+Javob: Har kuni soat 9:00 dan 20:00 gacha ishlaymiz, dam olish kunisiz.
+
+Savol: Kafolat bormi?
+Javob: Barcha muzlatgichlarga 3 yil rasmiy kafolat beriladi.
+"""
+
+
+def make_settings(
+    folder: Path,
+    database_url: str | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Settings:
+    """Return settings for a test: a free port, data in ``folder``, ``overrides`` by section, nothing of this machine's own."""
+    values = {"DATA_DIR": str(folder), "PORT": "0", "HOST": "127.0.0.1"}
+    if database_url:
+        values["DATABASE_URL"] = database_url
+    settings = read_settings(ROOT / "config.toml", environment={**values, **(environment or {})}, env_file=None)
+    if not overrides:
+        return settings
+    tree = settings.model_dump()
+    secrets = settings.secrets
+    for section, changes in overrides.items():
+        tree[section] |= changes
+    return Settings.model_validate({**tree, "secrets": secrets})
+
+
+@contextlib.asynccontextmanager
+async def running(
+    settings: Settings, role: str = "all", *, pause: Callable[[str], Awaitable[None]] | None = None
+) -> AsyncIterator[Core]:
+    """Start the product; stops it in order on leaving."""
+    async with bot.composed(settings, role, pause=pause, announce=False) as core:
+        yield core
+
+
+def address(core: Core) -> str:
+    """Return where the started product listens."""
+    host, port = core.address
+    return f"http://{host}:{port}"
+
+
+@dataclass(frozen=True)
+class Shop:
+    """An owner with a bot that knows a small document."""
+
+    owner: models.User
+    bot: models.Bot
+    channel: models.Channel
+    token: str
+
+
+async def make_shop(
+    core: Core,
+    name: str = "Texno Savdo",
+    *,
+    email: str = "owner@example.uz",
+    document: str | None = FAQ,
+    telegram: str | None = None,
+) -> Shop:
+    """Make an owner, a bot, its document (read and ready) and an API token; ``telegram``: a token of the fake to connect."""
+    async with core.db.write() as session:
+        owner = await accounts.by_email(session, email)
+        if owner is None:
+            owner = await accounts.register_owner(session, email=email, full_name="Owner", phone=None)
+        tenant = await bots.create(session, owner, name, limits=core.settings.limits)
+        _, plain = await accounts.new_api_token(session, owner, "test")
+    if document is not None:
+        await add_document(core, tenant, "savollar.txt", document.encode())
+    channel_id = ""
+    if telegram is not None:
+        identity = await core.telegram.get_me(telegram)
+        async with core.db.write() as session:
+            channel = await bots.connect_telegram(
+                session, tenant, identity=identity, token=telegram, crypto=core.crypto
+            )
+            channel_id = channel.id
+        core.bell.ring("channels")
+    async with core.db.read() as session:
+        tenant = await bots.get(session, owner, tenant.id)
+        web = await bots.connect_web(session, tenant)
+        chosen = await session.get_one(models.Channel, channel_id) if channel_id else web
+    return Shop(owner, tenant, chosen, plain)
+
+
+async def add_document(core: Core, tenant: models.Bot, name: str, data: bytes) -> models.Document:
+    """Upload a document and wait until it was read or failed."""
+    async with core.bell.listen(f"bot:{tenant.id}", limit=1000) as events:
+        async with core.db.write() as session:
+            document = await documents.upload(
+                session, tenant, name, data, limits=core.settings.limits, max_bytes=10 * 1_048_576
+            )
+        core.bell.ring("jobs")
+        async with asyncio.timeout(60):
+            while True:
+                event = await events.get()
+                if event.get("document") == document.id and event["status"] in ("ready", "failed"):
+                    break
+    async with core.db.read() as session:
+        return await session.get_one(models.Document, document.id)
+
+
+def body(value: Any) -> bytes:
+    """Return JSON as the networks send it."""
+    return json.dumps(value, ensure_ascii=False).encode()

@@ -1,0 +1,128 @@
+"""Channels: where a bot talks to customers. Secrets go in and never come out."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from db import models
+from services import bots, logs
+from services.errors import Invalid, Permanent, Temporary, Unavailable
+from services.i18n import T
+from web.api.base import Call, Routes
+from web.api.wire import Answer, Body, Listing, UtcMoment, Word
+
+routes = Routes("Channels")
+
+# The token becomes part of an address: nothing but what BotFather writes may pass.
+_TOKEN = re.compile(r"\d{5,15}:[A-Za-z0-9_-]{20,100}")
+
+
+class NewTelegram(Body):
+    """A Telegram bot to connect."""
+
+    type: Literal["telegram"]
+    token: Annotated[Word, Field(description="from BotFather; kept encrypted, never shown again")]
+
+
+class NewWeb(Body):
+    """The chat page."""
+
+    type: Literal["web"]
+
+
+NewChannel = Annotated[NewTelegram | NewWeb, Field(discriminator="type")]
+
+
+class ChannelAnswer(Answer):
+    """A channel."""
+
+    id: str
+    type: Annotated[str, Field(description="telegram or web")]
+    title: str
+    username: str
+    status: Annotated[
+        str,
+        Field(
+            description="active; stopped; refused: the token was revoked; conflict: another program receives with it; "
+            "unreadable: connect again"
+        ),
+    ]
+    address: Annotated[str | None, Field(description="where customers find it")]
+    last_update_at: UtcMoment | None
+    created_at: UtcMoment
+
+
+def show(channel: models.Channel, bot: models.Bot, public_url: str) -> ChannelAnswer:
+    """Return a channel as the API shows it."""
+    address = f"{public_url}/chat/{bot.public_id}" if channel.kind == "web" else None
+    if channel.kind == "telegram" and channel.username:
+        address = f"https://t.me/{channel.username}"
+    return ChannelAnswer(
+        id=channel.id,
+        type=channel.kind,
+        title=channel.title,
+        username=channel.username,
+        status=channel.status,
+        address=address,
+        last_update_at=channel.last_update_at,
+        created_at=channel.created_at,
+    )
+
+
+@routes.post(
+    "/bots/{bot_id}/channels",
+    201,
+    errors=(409, 503),
+    example={"type": "telegram", "token": "123456789:token-from-BotFather"},
+)
+async def create(call: Call, bot_id: str, body: NewChannel) -> ChannelAnswer:
+    """Connect a channel; a Telegram token is tried first."""
+    core = call.core
+    if isinstance(body, NewWeb):
+        async with core.db.write() as session:
+            bot = await bots.get(session, call.user, bot_id)
+            channel = await bots.connect_web(session, bot)
+    else:
+        async with core.db.read() as session:
+            await bots.get(session, call.user, bot_id)
+        token = body.token.strip()
+        wrong = Invalid(T("Telegram does not know this token. Copy it anew from BotFather."), field="token")
+        if not _TOKEN.fullmatch(token):
+            raise wrong
+        logs.hide(token)
+        try:
+            identity = await core.telegram.get_me(token)
+        except Permanent:
+            raise wrong from None
+        except Temporary:
+            raise Unavailable(
+                T("Telegram does not answer right now, so the token could not be checked. Try again in a minute.")
+            ) from None
+        async with core.db.write() as session:
+            bot = await bots.get(session, call.user, bot_id)
+            channel = await bots.connect_telegram(session, bot, identity=identity, token=token, crypto=core.crypto)
+    core.cards.clear()
+    core.bell.ring("channels")
+    return show(channel, bot, core.settings.public_url)
+
+
+@routes.get("/bots/{bot_id}/channels")
+async def index(call: Call, bot_id: str) -> Listing[ChannelAnswer]:
+    """List a bot's channels, oldest first."""
+    address = call.core.settings.public_url
+    async with call.core.db.read() as session:
+        bot = await bots.get(session, call.user, bot_id)
+        return Listing(items=[show(channel, bot, address) for channel in await bots.channels(session, bot)])
+
+
+@routes.delete("/bots/{bot_id}/channels/{channel_id}")
+async def delete(call: Call, bot_id: str, channel_id: str) -> None:
+    """Disconnect a channel; its conversations stay readable."""
+    async with call.core.db.write() as session:
+        bot = await bots.get(session, call.user, bot_id)
+        await bots.disconnect(session, bot, channel_id)
+    call.core.cards.clear()
+    call.core.bell.ring("channels")

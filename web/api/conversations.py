@@ -1,0 +1,86 @@
+"""Conversations with customers, and a person's part in them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from services import bots, conversations
+from web.api.base import Call, Routes
+from web.api.wire import Answer, Cursor, Limit, Listing, Moment, Query, UtcMoment, Word
+
+routes = Routes("Conversations")
+
+Status = Literal["bot", "waiting", "human", "closed"]
+
+
+class Filter(Query):
+    """Which conversations."""
+
+    channel: Annotated[Word | None, Field(description="a channel's id or type")] = None
+    contact: Annotated[Word | None, Field(description="a customer's id")] = None
+    since: Annotated[Moment | None, Field(alias="from", description="last message at or after")] = None
+    until: Annotated[Moment | None, Field(alias="to", description="last message before")] = None
+    q: Annotated[Word | None, Field(max_length=200, description="words in names or messages")] = None
+    status: Status | None = None
+    cursor: Cursor | None = None
+    limit: Limit = 50
+
+
+class ConversationAnswer(Answer):
+    """A conversation with one customer on one channel."""
+
+    id: str
+    bot_id: str
+    channel_id: str
+    channel: Annotated[str, Field(description="the channel's type")]
+    contact_id: str
+    contact: Annotated[str, Field(description="the customer's id on the channel; for chat calls the one you gave")]
+    contact_name: str
+    language: str | None
+    status: Annotated[
+        str, Field(description="bot: the bot answers; waiting: a person was asked for; human: a person answers; closed")
+    ]
+    last_text: str
+    last_message_at: UtcMoment
+    created_at: UtcMoment
+
+
+def show(row: conversations.ConversationRow) -> ConversationAnswer:
+    """Return a conversation as the API shows it."""
+    return ConversationAnswer(
+        id=row.conversation.id,
+        bot_id=row.bot.id,
+        channel_id=row.channel.id,
+        channel=row.channel.kind,
+        contact_id=row.contact.id,
+        contact=row.contact.external_id,
+        contact_name=row.contact.name,
+        language=row.contact.language,
+        status=row.conversation.status,
+        last_text=row.conversation.last_text,
+        last_message_at=row.conversation.last_message_at,
+        created_at=row.conversation.created_at,
+    )
+
+
+@routes.get("/bots/{bot_id}/conversations")
+async def index(call: Call, bot_id: str, query: Filter) -> Listing[ConversationAnswer]:
+    """List a bot's conversations, the latest first."""
+    async with call.core.db.read() as session:
+        bot = await bots.get(session, call.user, bot_id)
+        page = await conversations.list_for(
+            session,
+            call.user,
+            bot,
+            channel=query.channel,
+            contact=query.contact,
+            since=query.since,
+            until=query.until,
+            q=query.q,
+            status=query.status,
+            cursor=query.cursor,
+            limit=query.limit,
+        )
+    return Listing(items=[show(row) for row in page.items], next=page.next)

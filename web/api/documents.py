@@ -1,0 +1,126 @@
+"""Documents: what a bot answers from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from aiohttp import BodyPartReader, MultipartReader, web
+from pydantic import Field
+
+from db import models
+from services import bots
+from services.errors import Invalid, TooLarge
+from services.i18n import T
+from services.knowledge import documents
+from web.api.base import Call, Routes, UnsupportedType
+from web.api.wire import Answer, Listing, UtcMoment
+
+routes = Routes("Documents")
+
+_SLICE = 65_536
+_PARTS_MAX = 20
+
+
+class DocumentAnswer(Answer):
+    """A document."""
+
+    id: str
+    name: str
+    status: Annotated[str, Field(description="queued, processing, ready or failed")]
+    progress: Annotated[int, Field(ge=0, le=100)]
+    error: Annotated[str | None, Field(description="why it could not be read, for people")]
+    size: Annotated[int, Field(description="bytes")]
+    created_at: UtcMoment
+
+
+def show(document: models.Document, language: str) -> DocumentAnswer:
+    """Return a document as the API shows it."""
+    reason = documents.error_text(document)
+    return DocumentAnswer(
+        id=document.id,
+        name=document.name,
+        status=document.status,
+        progress=document.progress,
+        error=reason.render(language) if reason else None,
+        size=document.size,
+        created_at=document.created_at,
+    )
+
+
+async def receive(request: web.Request, limit: int) -> tuple[str, bytes]:
+    """Return name and bytes of the part ``file``; gives up as soon as more than ``limit`` bytes have come."""
+    if request.content_type != "multipart/form-data":
+        raise UnsupportedType(T("Send the data as {name}.", name="multipart/form-data"))
+    too_large = TooLarge(T("The file is larger than {n} MB. Split it or send a smaller one.", n=limit // 1_048_576))
+    received = 0
+    found: tuple[str, bytes] | None = None
+    try:
+        parts = await request.multipart()
+        for _ in range(_PARTS_MAX):
+            part = await parts.next()
+            if part is None:
+                break
+            if isinstance(part, MultipartReader):
+                raise ValueError("parts within parts")
+            name, content = part.name, bytearray()
+            while chunk := await part.read_chunk(_SLICE):
+                received += len(chunk)
+                if received > limit:
+                    raise too_large
+                if name == "file" and found is None:
+                    content += chunk
+            if name == "file" and found is None:
+                found = (_name(part), bytes(content))
+    except (ValueError, LookupError, AssertionError, web.RequestPayloadError):
+        raise Invalid(T("This form arrived damaged. Please send it again.")) from None
+    if found is None:
+        raise Invalid(T("Choose a file first."), field="file")
+    return found
+
+
+def _name(part: BodyPartReader) -> str:
+    if not part.filename:
+        raise Invalid(T("The file needs a name with its ending: .pdf, .docx, .csv or .txt."), field="file")
+    return part.filename
+
+
+@routes.post("/bots/{bot_id}/documents", 202, upload=True, errors=(409,))
+async def create(call: Call, bot_id: str) -> DocumentAnswer:
+    """Give a bot a document to answer from: .pdf, .docx, .csv or .txt, at most 10 MB. One of the same name is replaced."""
+    core = call.core
+    async with core.db.read() as session:
+        await bots.get(session, call.user, bot_id)
+    limit = core.settings.knowledge.max_file_mib * 1_048_576
+    name, data = await receive(call.request, limit)
+    async with core.db.write() as session:
+        bot = await bots.get(session, call.user, bot_id)
+        document = await documents.upload(session, bot, name, data, limits=core.settings.limits, max_bytes=limit)
+    core.bell.ring("jobs")
+    core.bell.ring(f"bot:{bot_id}", {"document": document.id, "status": document.status, "progress": 0})
+    return show(document, call.language)
+
+
+@routes.get("/bots/{bot_id}/documents")
+async def index(call: Call, bot_id: str) -> Listing[DocumentAnswer]:
+    """List a bot's documents, the latest first."""
+    async with call.core.db.read() as session:
+        bot = await bots.get(session, call.user, bot_id)
+        return Listing(items=[show(row, call.language) for row in await documents.list_for(session, bot)])
+
+
+@routes.get("/bots/{bot_id}/documents/{document_id}")
+async def read(call: Call, bot_id: str, document_id: str) -> DocumentAnswer:
+    """Show a document and how far reading it has come."""
+    async with call.core.db.read() as session:
+        bot = await bots.get(session, call.user, bot_id)
+        return show(await documents.get(session, bot, document_id), call.language)
+
+
+@routes.delete("/bots/{bot_id}/documents/{document_id}")
+async def delete(call: Call, bot_id: str, document_id: str) -> None:
+    """Delete a document; the bot forgets it at once."""
+    async with call.core.db.write() as session:
+        bot = await bots.get(session, call.user, bot_id)
+        await documents.delete(session, bot, await documents.get(session, bot, document_id))
+    call.core.bell.ring("jobs")
+    call.core.bell.ring(f"bot:{bot_id}", {"document": document_id, "status": "deleted", "progress": 0})

@@ -1,0 +1,97 @@
+"""The messages of a conversation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from db import models
+from services import conversations
+from web.api.base import Call, Routes
+from web.api.chat import Source, Tokens
+from web.api.wire import Answer, Body, Cursor, Limit, Listing, Query, UtcMoment, Word
+
+routes = Routes("Conversations")
+
+
+class Part(Query):
+    """Which part of the conversation."""
+
+    order: Annotated[Literal["asc", "desc"], Field(description="asc: oldest first")] = "asc"
+    cursor: Cursor | None = None
+    limit: Limit = 50
+
+
+class NewMessage(Body):
+    """What a person writes to the customer."""
+
+    text: Word
+
+
+class MessageAnswer(Answer):
+    """A message."""
+
+    id: str
+    author: Annotated[str, Field(description="customer, bot, operator or system")]
+    kind: Annotated[str, Field(description="text, or what was sent instead: photo, voice, …")]
+    text: str
+    language: str | None
+    status: Annotated[
+        str,
+        Field(
+            description="of ours: queued, sent, delivered, read, failed, unknown; of a customer's: received, answered, "
+            "failed, skipped"
+        ),
+    ]
+    answered: bool | None
+    provider: str | None
+    model: str | None
+    sources: list[Source]
+    usage: Tokens | None
+    created_at: UtcMoment
+
+
+def show(message: models.Message) -> MessageAnswer:
+    """Return a message as the API shows it."""
+    usage: Any = message.usage
+    return MessageAnswer(
+        id=message.id,
+        author=message.author,
+        kind=message.kind,
+        text=message.text,
+        language=message.language,
+        status=message.status,
+        answered=message.answered,
+        provider=message.provider,
+        model=message.model,
+        sources=[Source.model_validate(source) for source in message.sources or []],
+        usage=Tokens.model_validate(usage) if isinstance(usage, dict) and "cost_usd" in usage else None,
+        created_at=message.created_at,
+    )
+
+
+@routes.get("/conversations/{conversation_id}/messages")
+async def index(call: Call, conversation_id: str, query: Part) -> Listing[MessageAnswer]:
+    """List the messages of a conversation."""
+    async with call.core.db.read() as session:
+        row = await conversations.get(session, call.user, conversation_id)
+        page = await conversations.messages(
+            session, row.conversation, cursor=query.cursor, limit=query.limit, newest_first=query.order == "desc"
+        )
+    return Listing(items=[show(message) for message in page.items], next=page.next)
+
+
+@routes.post(
+    "/conversations/{conversation_id}/messages", 201, example={"text": "Good day! I am Dilnoza, how can I help?"}
+)
+async def create(call: Call, conversation_id: str, body: NewMessage) -> MessageAnswer:
+    """Write to the customer as a person; the bot is silent in this conversation from then on."""
+    core = call.core
+    async with core.db.write() as session:
+        row = await conversations.get(session, call.user, conversation_id)
+        message = await conversations.operator_reply(session, row, call.user, body.text)
+    core.bell.ring("outbox")
+    for topic in (f"bot:{row.bot.id}", f"conversation:{conversation_id}"):
+        core.bell.ring(topic, {"conversation": conversation_id})
+    return show(message)

@@ -1,0 +1,53 @@
+"""Questions that the documents did not answer."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from services import bots, conversations
+from web.api.base import Call, Routes
+from web.api.wire import Answer, Cursor, Limit, Listing, Query, UtcMoment
+
+routes = Routes("Knowledge")
+
+
+class Part(Query):
+    """Which part of the list."""
+
+    cursor: Cursor | None = None
+    limit: Limit = 50
+
+
+class UnansweredAnswer(Answer):
+    """A question that customers asked in vain."""
+
+    id: str
+    question: str
+    language: str | None
+    count: Annotated[int, Field(description="how often it was asked")]
+    conversation_id: str | None
+    created_at: UtcMoment
+    last_asked_at: UtcMoment
+
+
+@routes.get("/bots/{bot_id}/unanswered")
+async def index(call: Call, bot_id: str, query: Part) -> Listing[UnansweredAnswer]:
+    """List the open questions that the documents did not answer, the latest first."""
+    async with call.core.db.read() as session:
+        bot = await bots.get(session, call.user, bot_id)
+        page = await conversations.unanswered(session, bot, cursor=query.cursor, limit=query.limit)
+    items = [
+        UnansweredAnswer(
+            id=row.id,
+            question=row.question,
+            language=row.language,
+            count=row.count,
+            conversation_id=row.conversation_id,
+            created_at=row.created_at,
+            last_asked_at=row.last_asked_at,
+        )
+        for row in page.items
+    ]
+    return Listing(items=items, next=page.next)

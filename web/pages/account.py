@@ -1,0 +1,144 @@
+"""Registration, sign-in by password or one-time link, sign-out."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from services import accounts
+from services.errors import AppError, TooMany
+from web import auth, forms, view
+from web.pages.shell import core_of, fault_of
+
+routes = web.RouteTableDef()
+
+_REGISTRATIONS_AN_HOUR = 10
+_LINKS_IN_15_MIN = 30
+
+
+@routes.get("/login")
+@auth.public
+async def login_page(request: web.Request) -> web.StreamResponse:
+    """Show the form."""
+    following = auth.safe_next(request.query.get("next"))
+    if auth.visitor(request).user is not None:
+        return view.redirect(following)
+    return _login(request, following)
+
+
+def _login(request: web.Request, following: str, login: str = "", error: AppError | None = None) -> web.StreamResponse:
+    return view.render(
+        request,
+        "pages/login.html",
+        status=error.status if error else 200,
+        next=following,
+        login=login,
+        fault=fault_of(error, request) if error else None,
+        factory=core_of(request).factory_username,
+    )
+
+
+@routes.post("/login")
+@auth.public
+async def login(request: web.Request) -> web.StreamResponse:
+    """Sign in with e-mail or phone and password."""
+    core = core_of(request)
+    form = await forms.read(request)
+    following = auth.safe_next(form.text("next"))
+    try:
+        person = await accounts.check_password(
+            core.db,
+            core.limits,
+            login=form.text("login"),
+            password=form.secret("password"),
+            address=auth.client_address(request),
+            per_window=core.settings.limits.login_attempts_per_15_min,
+        )
+    except AppError as error:
+        response = _login(request, following, form.fields.get("login", "")[:254], error)
+        if isinstance(error, TooMany):
+            response.headers["Retry-After"] = str(error.retry_after_s)
+        return response
+    await auth.sign_in(request, person)
+    return view.redirect(following)
+
+
+@routes.get("/register")
+@auth.public
+async def register_page(request: web.Request) -> web.StreamResponse:
+    """Show the form."""
+    if auth.visitor(request).user is not None:
+        return view.redirect("/dashboard")
+    return view.render(request, "pages/register.html", values={}, factory=core_of(request).factory_username)
+
+
+@routes.post("/register")
+@auth.public
+async def register(request: web.Request) -> web.StreamResponse:
+    """Make an owner's account and sign in. Fields: ``full_name``, ``phone``, ``email``, ``password``; no others count."""
+    core = core_of(request)
+    form = await forms.read(request)
+    values = {name: form.fields.get(name, "")[:300] for name in ("full_name", "phone", "email")}
+    try:
+        full_name = accounts.clean_name(form.text("full_name", 10_000))
+        phone = accounts.clean_phone(form.text("phone"))
+        email = accounts.clean_email(form.text("email"))
+        accounts.check_new_password(form.secret("password"), email=email)
+        if not await auth.limit_address(request, "register", _REGISTRATIONS_AN_HOUR, 3600):
+            raise TooMany(retry_after_s=3600)
+        password_hash = await accounts.hash_password(form.secret("password"))
+        async with core.db.write() as session:
+            person = await accounts.register_owner(
+                session,
+                full_name=full_name,
+                phone=phone,
+                email=email,
+                password_hash=password_hash,
+                language=auth.visitor(request).language,
+            )
+            await accounts.set_theme(session, person, auth.visitor(request).theme)
+    except AppError as error:
+        return view.render(
+            request,
+            "pages/register.html",
+            status=error.status,
+            values=values,
+            fault=fault_of(error, request),
+            factory=core.factory_username,
+        )
+    await auth.sign_in(request, person)
+    return view.redirect("/bots/new")
+
+
+@routes.get("/login/link")
+@auth.public
+async def link_page(request: web.Request) -> web.StreamResponse:
+    """Show whom a one-time link signs in; using it takes the button, so a messenger's preview does not use it up."""
+    token = request.query.get("token", "")[:200]
+    await _limit_links(request)
+    async with core_of(request).db.read() as session:
+        person = await accounts.peek_login_link(session, token)
+    return view.render(request, "pages/login_link.html", person=person, token=token)
+
+
+@routes.post("/login/link")
+@auth.public
+async def link(request: web.Request) -> web.StreamResponse:
+    """Use a one-time link up and sign in."""
+    await _limit_links(request)
+    token = (await forms.read(request)).secret("token")[:200]
+    async with core_of(request).db.write() as session:
+        person = await accounts.use_login_link(session, token)
+    await auth.sign_in(request, person)
+    return view.redirect("/dashboard", toast="welcome")
+
+
+async def _limit_links(request: web.Request) -> None:
+    if not await auth.limit_address(request, "link", _LINKS_IN_15_MIN, 900):
+        raise TooMany(retry_after_s=900)
+
+
+@routes.post("/logout")
+async def logout(request: web.Request) -> web.StreamResponse:
+    """End this browser's session."""
+    await auth.sign_out(request)
+    return view.redirect("/login", toast="signed_out")

@@ -1,0 +1,186 @@
+"""The list of bots, and one bot's settings beside its test chat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db import models
+from services import access, bots, stats
+from services.errors import AppError, Invalid
+from services.i18n import T
+from services.knowledge import documents
+from web import auth, forms, view
+from web.pages.dashboard import since_of
+from web.pages.shell import core_of, fault_of, frame, own_bot
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/bots")
+async def bot_list(request: web.Request) -> web.StreamResponse:
+    """Show every own bot with its state at a glance."""
+    core = core_of(request)
+    person = auth.user(request)
+    async with core.db.read() as session:
+        shared = await frame(session, request)
+        if not shared["bots"]:
+            return view.redirect("/bots/new")
+        rows = [await _row(session, bot) for bot in shared["bots"]]
+    limit = None if person.is_admin else core.settings.limits.bots_per_owner
+    return view.render(request, "pages/bots.html", here="bots", rows=rows, limit=limit, **shared)
+
+
+async def _row(session: AsyncSession, bot: models.Bot) -> dict[str, Any]:
+    channels = await bots.channels(session, bot)
+    return {
+        "bot": bot,
+        "channels": channels,
+        "broken": [channel for channel in channels if channel.status in ("refused", "conflict", "unreadable")],
+        "documents": len(await documents.list_for(session, bot)),
+        "numbers": await stats.numbers(session, bot, since_of("7")),
+    }
+
+
+@routes.post("/bots")
+async def create(request: web.Request) -> web.StreamResponse:
+    """Make a bot and go on to give it something to answer from."""
+    core = core_of(request)
+    form = await forms.read(request)
+    try:
+        async with core.db.write() as session:
+            bot = await bots.create(session, auth.user(request), form.text("name", 1000), limits=core.settings.limits)
+    except AppError as error:
+        async with core.db.read() as session:
+            shared = await frame(session, request)
+        return view.render(
+            request,
+            "pages/new_bot.html",
+            status=error.status,
+            here="bots",
+            name=form.fields.get("name", "")[:200],
+            fault=fault_of(error, request),
+            limit=None,
+            **shared,
+        )
+    core.bell.ring("channels")
+    return view.redirect(f"/bots/{bot.id}/setup", toast="created")
+
+
+@routes.get("/bots/{bot}")
+async def bot_page(request: web.Request) -> web.StreamResponse:
+    """Show a bot's settings with the test chat beside them."""
+    return await _settings(request)
+
+
+async def _settings(
+    request: web.Request, *, values: dict[str, Any] | None = None, error: AppError | None = None
+) -> web.StreamResponse:
+    core = core_of(request)
+    async with core.db.read() as session:
+        bot = await own_bot(session, request)
+        shared = await frame(session, request, bot)
+        ready = any(document.status == "ready" for document in await documents.list_for(session, bot))
+    values = values or {"name": bot.name, "system_prompt": bot.system_prompt, "languages": bot.languages}
+    return view.render(
+        request,
+        "pages/bot.html",
+        status=error.status if error else 200,
+        here="settings",
+        values=values,
+        fault=fault_of(error, request) if error else None,
+        limits=core.settings.limits,
+        own_model=core.settings.ai.own_key.model,
+        has_models=core.has_models({}),
+        ready=ready,
+        **shared,
+    )
+
+
+@routes.post("/bots/{bot}")
+async def save(request: web.Request) -> web.StreamResponse:
+    """Change name, instructions and languages; no other field of the form counts."""
+    core = core_of(request)
+    form = await forms.read(request)
+    values = {
+        "name": form.fields.get("name", "")[:200],
+        "system_prompt": form.fields.get("system_prompt", "")[:20_000],
+        "languages": form.all("languages"),
+    }
+    try:
+        async with core.db.write() as session:
+            bot = await own_bot(session, request)
+            await bots.update(
+                session,
+                bot,
+                name=form.text("name", 1000),
+                system_prompt=form.text("system_prompt", 110_000).replace("\r\n", "\n"),
+                languages=form.all("languages"),
+                limits=core.settings.limits,
+            )
+    except AppError as error:
+        if error.status == 404:
+            raise
+        return await _settings(request, values=values, error=error)
+    core.bell.ring("channels")
+    following = auth.safe_next(form.text("next"), f"/bots/{bot.id}")
+    return view.redirect(following, toast="saved")
+
+
+@routes.post("/bots/{bot}/start")
+async def start(request: web.Request) -> web.StreamResponse:
+    """Let the bot answer."""
+    return await _switch(request, on=True)
+
+
+@routes.post("/bots/{bot}/stop")
+async def stop(request: web.Request) -> web.StreamResponse:
+    """Let the bot rest."""
+    return await _switch(request, on=False)
+
+
+async def _switch(request: web.Request, *, on: bool) -> web.StreamResponse:
+    core = core_of(request)
+    async with core.db.write() as session:
+        bot = await own_bot(session, request)
+        await (bots.start if on else bots.stop)(session, bot)
+    core.bell.ring("channels")
+    following = auth.safe_next((await forms.read(request)).text("next"), f"/bots/{bot.id}")
+    return view.redirect(following, toast="started" if on else "stopped")
+
+
+@routes.post("/bots/{bot}/key")
+async def own_key(request: web.Request) -> web.StreamResponse:
+    """Keep or remove the owner's own OpenAI key; it is never shown again."""
+    core = core_of(request)
+    form = await forms.read(request)
+    remove = bool(form.text("remove"))
+    try:
+        async with core.db.write() as session:
+            bot = await own_bot(session, request)
+            await bots.set_openai_key(session, bot, None if remove else form.secret("openai_key"), core.crypto)
+    except Invalid as error:
+        return await _settings(request, error=error)
+    core.bell.ring("channels")
+    return view.redirect(f"/bots/{bot.id}", toast="key_removed" if remove else "key_saved")
+
+
+@routes.post("/bots/{bot}/delete")
+async def delete(request: web.Request) -> web.StreamResponse:
+    """Delete a bot whose name was typed."""
+    core = core_of(request)
+    form = await forms.read(request)
+    try:
+        async with core.db.write() as session:
+            bot = await own_bot(session, request)
+            if " ".join(form.text("confirm").split()) != bot.name:
+                raise Invalid(T("Type the bot’s name exactly as it is written."), field="confirm")
+            await bots.delete(session, bot)
+            await access.record(session, auth.user(request), "bot_deleted", "bot", bot.id)
+    except Invalid as error:
+        return await _settings(request, error=error)
+    core.bell.ring("channels")
+    core.bell.ring("jobs")
+    return view.redirect("/bots", toast="deleted")

@@ -1,0 +1,126 @@
+"""Where a bot is reached: Telegram by its token, and the bot's own address to share."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+
+import segno
+from aiohttp import web
+
+from db import models
+from services import access, bots
+from services.channels.base import TokenRefused
+from services.errors import AppError, Invalid, Permanent, Temporary, TooMany, Unavailable
+from services.i18n import T
+from services.logs import hide
+from web import auth, forms, view
+from web.pages.shell import core_of, fault_of, frame, own_bot
+
+routes = web.RouteTableDef()
+
+_TRIES_IN_15_MIN = 20
+
+
+def share_address(request: web.Request, bot: models.Bot) -> str:
+    """Return the bot's public address, made from the configuration and not from what the browser says."""
+    return f"{core_of(request).settings.public_url}/chat/{bot.public_id}"
+
+
+@routes.get("/bots/{bot}/channels")
+async def channels_page(request: web.Request) -> web.StreamResponse:
+    """Show each connection with its state, and how to make one."""
+    return await _page(request)
+
+
+async def _page(request: web.Request, *, error: AppError | None = None) -> web.StreamResponse:
+    async with core_of(request).db.read() as session:
+        bot = await own_bot(session, request)
+        shared = await frame(session, request, bot)
+        connected = await bots.channels(session, bot)
+    return view.render(
+        request,
+        "pages/channels.html",
+        status=error.status if error else 200,
+        here="channels",
+        telegram=[channel for channel in connected if channel.kind == "telegram"],
+        share=share_address(request, bot),
+        fault=fault_of(error, request) if error else None,
+        **shared,
+    )
+
+
+@routes.post("/bots/{bot}/channels/telegram")
+async def connect_telegram(request: web.Request) -> web.StreamResponse:
+    """Connect a Telegram bot by the token that BotFather gave; the token is checked with Telegram first."""
+    core = core_of(request)
+    person = auth.user(request)
+    async with core.db.read() as session:
+        await own_bot(session, request)
+    token = (await forms.read(request)).secret("token").strip()
+    hide(token)
+    try:
+        if not await core.limits.hit(f"connect:{person.id}", _TRIES_IN_15_MIN, 900):
+            raise TooMany(retry_after_s=900)
+        number, colon, rest = token.partition(":")
+        if not (number.isascii() and number.isdigit() and colon and len(rest) >= 20 and token.isascii()):
+            raise Invalid(T("This is not a token. BotFather’s looks like 123456789:AAH…"), field="token")
+        identity = await _identity(request, token)
+        async with core.db.write() as session:
+            bot = await own_bot(session, request)
+            await bots.connect_telegram(session, bot, identity=identity, token=token, crypto=core.crypto)
+            await access.record(session, person, "channel_connected", "bot", bot.id, kind="telegram")
+    except AppError as error:
+        return await _page(request, error=error)
+    core.bell.ring("channels")
+    return view.redirect(f"/bots/{bot.id}/channels", toast="connected")
+
+
+async def _identity(request: web.Request, token: str) -> dict[str, object]:
+    try:
+        return dict(await core_of(request).telegram.get_me(token))
+    except TokenRefused:
+        raise Invalid(
+            T("Telegram does not know this token. Copy it from BotFather once more."), field="token"
+        ) from None
+    except Permanent:
+        raise Invalid(T("Telegram did not accept this token."), field="token") from None
+    except Temporary:
+        raise Unavailable(T("Telegram does not answer right now. Please try again in a minute.")) from None
+
+
+@routes.post("/bots/{bot}/channels/{channel}/disconnect")
+async def disconnect(request: web.Request) -> web.StreamResponse:
+    """Disconnect a channel; its token is forgotten."""
+    core = core_of(request)
+    async with core.db.write() as session:
+        bot = await own_bot(session, request)
+        await bots.disconnect(session, bot, request.match_info["channel"])
+        await access.record(session, auth.user(request), "channel_disconnected", "bot", bot.id)
+    core.bell.ring("channels")
+    return view.redirect(f"/bots/{bot.id}/channels", toast="disconnected")
+
+
+@routes.get("/bots/{bot}/qr.{kind:svg|png}")
+async def qr_code(request: web.Request) -> web.StreamResponse:
+    """Return the QR code of the bot's address, to show (SVG) or to print (PNG, about 1,000 pixels)."""
+    async with core_of(request).db.read() as session:
+        bot = await own_bot(session, request)
+    address = share_address(request, bot)
+    kind = request.match_info["kind"]
+    body = await asyncio.to_thread(_draw, address, kind)
+    headers = {"Content-Type": "image/svg+xml" if kind == "svg" else "image/png"}
+    if "download" in request.query:
+        headers["Content-Disposition"] = f'attachment; filename="bot-qr.{kind}"'
+    return web.Response(body=body, headers=headers)
+
+
+def _draw(address: str, kind: str) -> bytes:
+    code = segno.make(address, error="m", micro=False)
+    out = io.BytesIO()
+    if kind == "svg":
+        # No inline styles: the page's content security policy refuses them.
+        code.save(out, kind="svg", xmldecl=False, svgns=True, border=2, dark="#10302e", light="#ffffff", omitsize=True)
+    else:
+        code.save(out, kind="png", scale=1000 // (code.symbol_size(border=4)[0]), border=4, dark="#10302e")
+    return out.getvalue()

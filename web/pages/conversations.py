@@ -1,0 +1,91 @@
+"""What customers wrote and what the bot answered, to read: the list and one conversation side by side."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+from urllib.parse import urlencode
+
+from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db import models
+from services import bots, conversations
+from services.errors import NotFound
+from web import auth, view
+from web.pages.shell import core_of, frame, own_bot
+
+routes = web.RouteTableDef()
+
+_FILTERS = ("q", "status", "channel", "since", "after")
+_MESSAGES = 50
+
+
+@routes.get("/bots/{bot}/conversations")
+async def conversations_page(request: web.Request) -> web.StreamResponse:
+    """Show the list; on a wide screen a hint stands where a conversation will be."""
+    return await _page(request, None)
+
+
+@routes.get("/bots/{bot}/conversations/{conversation}")
+async def conversation_page(request: web.Request) -> web.StreamResponse:
+    """Show one conversation beside the list."""
+    return await _page(request, request.match_info["conversation"])
+
+
+async def _page(request: web.Request, conversation_id: str | None) -> web.StreamResponse:
+    async with core_of(request).db.read() as session:
+        bot = await own_bot(session, request)
+        listing = await _listing(session, request, bot)
+        talk = await _talk(session, request, bot, conversation_id) if conversation_id else {"row": None}
+        if "HX-Request" in request.headers:
+            template = "pages/_talk.html" if request.headers.get("HX-Target") == "talk" else "pages/_talks.html"
+            return view.render(request, template, bot=bot, **listing, **talk)
+        shared = await frame(session, request, bot)
+        kinds = sorted({channel.kind for channel in await bots.channels(session, bot)})
+    return view.render(
+        request, "pages/conversations.html", here="conversations", kinds=kinds, **shared, **listing, **talk
+    )
+
+
+async def _listing(session: AsyncSession, request: web.Request, bot: models.Bot) -> dict[str, Any]:
+    given = {name: request.query.get(name, "").strip()[:200] for name in _FILTERS}
+    if given["status"] not in conversations.STATUSES:
+        given["status"] = ""
+    channels = {channel.kind: channel.id for channel in await bots.channels(session, bot)}
+    if given["channel"] not in channels:
+        given["channel"] = ""
+    page = await conversations.list_for(
+        session,
+        auth.user(request),
+        bot,
+        q=given["q"] or None,
+        status=given["status"] or None,
+        channel=given["channel"] or None,
+        since=_day(given["since"]),
+        cursor=given["after"] or None,
+    )
+    kept = {name: value for name, value in given.items() if value and name != "after"}
+    return {
+        "page": page,
+        "given": given,
+        "filtered": bool(kept),
+        "query": f"?{urlencode(kept)}" if kept else "",
+        "more": f"?{urlencode({**kept, 'after': page.next})}" if page.next else "",
+    }
+
+
+def _day(text: str) -> dt.datetime | None:
+    try:
+        return dt.datetime.combine(dt.date.fromisoformat(text), dt.time(), view.TASHKENT).astimezone(dt.UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+async def _talk(session: AsyncSession, request: web.Request, bot: models.Bot, conversation_id: str) -> dict[str, Any]:
+    row = await conversations.get(session, auth.user(request), conversation_id)
+    if row.bot.id != bot.id:
+        raise NotFound
+    before = request.query.get("before") or None
+    page = await conversations.messages(session, row.conversation, cursor=before, limit=_MESSAGES)
+    return {"row": row, "messages": list(reversed(page.items)), "older": page.next}

@@ -1,0 +1,124 @@
+"""The dashboard: first steps, numbers, what waits."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db import models
+from db.base import utcnow
+from services import bots, conversations, notices, stats
+from services.i18n import T, Text
+from services.knowledge import documents
+from web import auth, view
+from web.pages.shell import core_of, frame
+
+routes = web.RouteTableDef()
+
+PERIODS = {"today": 0, "7": 6, "30": 29}
+_STEPS_COOKIE = "first_steps"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of the first steps."""
+
+    title: Text
+    text: Text
+    link: str
+    done: bool
+
+
+def since_of(period: str) -> dt.datetime:
+    """Return the beginning of a period: midnight in Tashkent, so many days ago."""
+    today = utcnow().astimezone(view.TASHKENT).replace(hour=0, minute=0, second=0, microsecond=0)
+    return (today - dt.timedelta(days=PERIODS[period])).astimezone(dt.UTC)
+
+
+async def first_steps(session: AsyncSession, own: Sequence[models.Bot], person: models.User) -> list[Step]:
+    """Return the steps from nothing to a bot that customers use, each with its state."""
+    bot = own[0] if own else None
+    base = f"/bots/{bot.id}" if bot else ""
+    ready = tried = shared = False
+    if bot is not None:
+        ready = any(document.status == "ready" for document in await documents.list_for(session, bot))
+        for item in (await conversations.list_for(session, person, bot, limit=50)).items:
+            own_test = item.contact.external_id == test_contact(person)
+            tried = tried or own_test
+            shared = shared or not own_test
+    channels = await bots.channels(session, bot) if bot else []
+    telegram = any(channel.kind == "telegram" and channel.status == "active" for channel in channels)
+    return [
+        Step(T("Name your bot"), T("Customers see this name."), "/bots/new", bot is not None),
+        Step(
+            T("Give it a document"),
+            T("A price list, questions and answers, a catalogue: PDF, DOCX, CSV or TXT."),
+            f"{base}/documents" if bot else "/bots/new",
+            ready,
+        ),
+        Step(T("Try it"), T("Ask what your customers ask."), base or "/bots/new", tried),
+        Step(
+            T("Connect Telegram"),
+            T("Two minutes with BotFather, step by step."),
+            f"{base}/channels" if bot else "/bots/new",
+            telegram,
+        ),
+        Step(
+            T("Share it"),
+            T("A link and a QR code for your door, your site and your posts."),
+            f"{base}/channels#share" if bot else "/bots/new",
+            shared,
+        ),
+    ]
+
+
+def test_contact(person: models.User) -> str:
+    """Return the contact under which an owner tries the own bot in the panel."""
+    return f"panel:{person.id}"
+
+
+@routes.get("/dashboard")
+async def dashboard(request: web.Request) -> web.StreamResponse:
+    """Show the numbers of all own bots for a period."""
+    person = auth.user(request)
+    period = request.query.get("period", "7")
+    if period not in PERIODS:
+        period = "7"
+    async with core_of(request).db.read() as session:
+        shared = await frame(session, request)
+        since = since_of(period)
+        rows = [(bot, await stats.numbers(session, bot, since)) for bot in shared["bots"]]
+        steps = await first_steps(session, shared["bots"], person)
+    total = stats.Numbers(*(sum(getattr(n, f.name) for _, n in rows) for f in fields(stats.Numbers)))
+    hidden = request.cookies.get(_STEPS_COOKIE) == "hidden" or all(step.done for step in steps)
+    return view.render(
+        request,
+        "pages/dashboard.html",
+        here="dashboard",
+        rows=rows,
+        total=total,
+        period=period,
+        since=since.date().isoformat(),
+        steps=[] if hidden else steps,
+        **shared,
+    )
+
+
+@routes.post("/dashboard/steps")
+async def hide_steps(request: web.Request) -> web.StreamResponse:
+    """Put the first steps away in this browser."""
+    response = view.redirect("/dashboard")
+    response.set_cookie(_STEPS_COOKIE, "hidden", max_age=auth.PREFERENCE_AGE_S, samesite="Lax", httponly=True)
+    return response
+
+
+@routes.post("/notices/{notice}/dismiss")
+async def dismiss_notice(request: web.Request) -> web.StreamResponse:
+    """Put a notice away."""
+    async with core_of(request).db.write() as session:
+        await notices.dismiss(session, auth.user(request), request.match_info["notice"])
+    return view.redirect(auth.safe_next(request.query.get("next")))

@@ -1,0 +1,169 @@
+"""What a bot knows: documents, questions it could not answer, and search as the bot does it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from db import models
+from services import conversations
+from services.errors import AppError, Invalid
+from services.i18n import T
+from services.knowledge import documents
+from services.knowledge.search import Found
+from web import auth, forms, view
+from web.middlewares import wants_json
+from web.pages.shell import core_of, fault_of, frame, own_bot
+
+routes = web.RouteTableDef()
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRow:
+    """A document with why it could not be read, in the person's language."""
+
+    document: models.Document
+    reason: str
+
+
+def document_rows(files: Sequence[models.Document], language: str) -> list[DocumentRow]:
+    """Return documents as the list shows them."""
+    rows = []
+    for file in files:
+        reason = documents.error_text(file)
+        rows.append(DocumentRow(file, reason.render(language) if reason else ""))
+    return rows
+
+
+@routes.get("/bots/{bot}/documents")
+async def documents_page(request: web.Request) -> web.StreamResponse:
+    """Show documents, unanswered questions and, for ``?q=``, the passages the bot would find."""
+    return await _page(request)
+
+
+async def _page(
+    request: web.Request, *, error: AppError | None = None, values: dict[str, str] | None = None
+) -> web.StreamResponse:
+    core = core_of(request)
+    question = request.query.get("q", "").strip()[:500]
+    cursor = request.query.get("after") or None
+    async with core.db.read() as session:
+        bot = await own_bot(session, request)
+        shared = await frame(session, request, bot)
+        files = await documents.list_for(session, bot)
+        open_questions = await conversations.unanswered(session, bot, cursor=cursor, limit=20)
+    found: Found | None = None
+    if question:
+        found = await core.search.search(bot.id, bot.knowledge_version, question)
+    return view.render(
+        request,
+        "pages/documents.html",
+        status=error.status if error else 200,
+        here="documents",
+        documents=document_rows(files, auth.visitor(request).language),
+        unanswered=open_questions,
+        q=question,
+        found=found,
+        values=values or {},
+        fault=fault_of(error, request) if error else None,
+        limit=core.settings.limits.documents_per_bot,
+        max_mib=core.settings.knowledge.max_file_mib,
+        **shared,
+    )
+
+
+@routes.get("/bots/{bot}/documents/list")
+async def documents_list(request: web.Request) -> web.StreamResponse:
+    """Return only the list, for the page to put in place while documents are read."""
+    async with core_of(request).db.read() as session:
+        bot = await own_bot(session, request)
+        files = await documents.list_for(session, bot)
+    rows = document_rows(files, auth.visitor(request).language)
+    return view.render(request, "pages/_documents.html", bot=bot, documents=rows)
+
+
+@routes.post("/bots/{bot}/documents")
+async def upload(request: web.Request) -> web.StreamResponse:
+    """Take documents in: 202 with their ids for our script, back to the page for a plain form."""
+    core = core_of(request)
+    form = await forms.read(request)
+    taken: list[dict[str, Any]] = []
+    try:
+        sent = form.uploads("file")
+        if not any(file.name for file in sent):
+            raise Invalid(T("Choose a file first."), field="file")
+        for file in sent:
+            async with core.db.write() as session:
+                bot = await own_bot(session, request)
+                document = await documents.upload(
+                    session,
+                    bot,
+                    file.name,
+                    file.data,
+                    limits=core.settings.limits,
+                    max_bytes=core.settings.knowledge.max_file_mib * 1024 * 1024,
+                )
+            taken.append({"id": document.id, "name": document.name, "status": document.status})
+    except AppError as error:
+        if taken:
+            core.bell.ring("jobs")
+        if wants_json(request) or error.status == 404:
+            raise
+        return await _page(request, error=error)
+    core.bell.ring("jobs")
+    if wants_json(request):
+        return web.json_response({"items": taken}, status=202)
+    following = auth.safe_next(form.text("next"), f"/bots/{bot.id}/documents")
+    return view.redirect(following, toast="uploaded")
+
+
+@routes.post("/bots/{bot}/documents/{document}/delete")
+async def delete(request: web.Request) -> web.StreamResponse:
+    """Let the bot forget a document."""
+    core = core_of(request)
+    async with core.db.write() as session:
+        bot = await own_bot(session, request)
+        document = await documents.get(session, bot, request.match_info["document"])
+        await documents.delete(session, bot, document)
+    core.bell.ring("jobs")
+    return view.redirect(f"/bots/{bot.id}/documents", toast="document_deleted")
+
+
+@routes.post("/bots/{bot}/documents/{document}/retry")
+async def retry(request: web.Request) -> web.StreamResponse:
+    """Read a failed document once more."""
+    core = core_of(request)
+    async with core.db.write() as session:
+        bot = await own_bot(session, request)
+        document = await documents.get(session, bot, request.match_info["document"])
+        await documents.retry(session, bot, document)
+    core.bell.ring("jobs")
+    return view.redirect(f"/bots/{bot.id}/documents", toast="retry")
+
+
+@routes.post("/bots/{bot}/answers")
+async def answer(request: web.Request) -> web.StreamResponse:
+    """Teach the bot one answer."""
+    form = await forms.read(request)
+    try:
+        async with core_of(request).db.write() as session:
+            bot = await own_bot(session, request)
+            await documents.add_answer(session, bot, form.text("question", 1000), form.text("answer", 4000))
+    except AppError as error:
+        if error.status == 404:
+            raise
+        values = {"question": form.fields.get("question", "")[:1000], "answer": form.fields.get("answer", "")[:4000]}
+        return await _page(request, error=error, values=values)
+    return view.redirect(f"/bots/{bot.id}/documents", toast="answered")
+
+
+@routes.post("/bots/{bot}/unanswered/{question}/dismiss")
+async def dismiss(request: web.Request) -> web.StreamResponse:
+    """Take a question off the list without an answer."""
+    async with core_of(request).db.write() as session:
+        bot = await own_bot(session, request)
+        await conversations.dismiss_unanswered(session, bot, request.match_info["question"])
+    return view.redirect(f"/bots/{bot.id}/documents", toast="dismissed")

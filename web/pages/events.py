@@ -1,0 +1,128 @@
+"""One stream a browser that says what changed; the page then fetches the part that did."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiohttp import ClientConnectionResetError, web
+from aiohttp_sse import sse_response
+
+from db.engine import DatabaseUnavailable
+from services import accounts, bots
+from services.errors import NotSignedIn, TooMany
+from services.i18n import T
+from web import auth
+from web.pages.shell import core_of
+
+routes = web.RouteTableDef()
+
+_STREAMS_A_USER = 6
+_PING_S = 20
+_open: web.AppKey[Counter[str]] = web.AppKey("open_streams", Counter)
+
+
+@contextlib.asynccontextmanager
+async def _counted(request: web.Request, user_id: str) -> AsyncIterator[None]:
+    streams = request.app[_open]
+    if streams[user_id] >= _STREAMS_A_USER:
+        raise TooMany(T("Too many pages are open. Close some of them."), retry_after_s=30)
+    streams[user_id] += 1
+    try:
+        yield
+    finally:
+        streams[user_id] -= 1
+        if not streams[user_id]:
+            del streams[user_id]
+
+
+@routes.get("/events")
+async def events(request: web.Request) -> web.StreamResponse:
+    """Send what happens to this person's bots until the page closes or the session ends.
+
+    Event names: ``document-BOT``, ``conversation-BOT``, ``talk-CONVERSATION``, ``notice``; the data is a small JSON object.
+    """
+    core = core_of(request)
+    signed_in = auth.visitor(request).signed_in
+    if signed_in is None:
+        raise NotSignedIn
+    async with core.db.read() as session:
+        own = await bots.list_for(session, signed_in.user)
+    inbox: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue(100)
+    async with _counted(request, signed_in.user.id), contextlib.AsyncExitStack() as stack:
+        listeners = [
+            core.tasks.start(
+                _forward(await stack.enter_async_context(core.bell.listen(topic)), name, inbox), name="events"
+            )
+            for topic, name in (
+                *((f"bot:{bot.id}", f"bot-{bot.id}") for bot in own),
+                ("notices", "notice"),
+                (auth.session_topic(signed_in.session.id), "end"),
+            )
+        ]
+        stack.callback(lambda: [task.cancel() for task in listeners])
+        async with sse_response(request, headers={"X-Accel-Buffering": "no"}, ping_interval=3600) as stream:
+            await _send(request, signed_in, stream, inbox)
+        return stream
+
+
+async def _forward(topic: asyncio.Queue[Any], name: str, inbox: asyncio.Queue[tuple[str, dict[str, Any]]]) -> None:
+    while True:
+        message = await topic.get()
+        if inbox.full():
+            inbox.get_nowait()
+        inbox.put_nowait((name, message if isinstance(message, dict) else {}))
+
+
+async def _send(
+    request: web.Request,
+    signed_in: accounts.SignedIn,
+    stream: Any,
+    inbox: asyncio.Queue[tuple[str, dict[str, Any]]],
+) -> None:
+    number = 0
+    with contextlib.suppress(ClientConnectionResetError, ConnectionResetError):
+        while stream.is_connected():
+            try:
+                name, message = await asyncio.wait_for(inbox.get(), _PING_S)
+            except TimeoutError:
+                if not core_of(request).ready or not await _still_in(request, signed_in):
+                    return
+                await stream.write(b": still here\n\n")
+                continue
+            if name == "end":
+                return
+            number += 1
+            for event in _names(name, message):
+                await stream.send(json.dumps(message), id=str(number), event=event)
+
+
+def _names(name: str, message: dict[str, Any]) -> list[str]:
+    """Return the events for one ring of the bell."""
+    bot_id = name.removeprefix("bot-")
+    if name == "notice":
+        return ["notice"]
+    if "document" in message:
+        return [f"document-{bot_id}"]
+    if "conversation" in message:
+        return [f"conversation-{bot_id}", f"talk-{message['conversation']}"]
+    return []
+
+
+async def _still_in(request: web.Request, signed_in: accounts.SignedIn) -> bool:
+    cookie = auth.visitor(request).session
+    value = cookie.get("id") if cookie is not None else None
+    try:
+        async with core_of(request).db.read() as session:
+            return isinstance(value, str) and await accounts.session_user(session, value) is not None
+    except DatabaseUnavailable:
+        return False
+
+
+def setup(app: web.Application) -> None:
+    """Start counting the open streams of this application."""
+    app[_open] = Counter()

@@ -1,0 +1,95 @@
+"""The owner's own chat with the bot, beside its settings: the same way through the conveyor as a customer's message."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import Any
+
+from aiohttp import ClientConnectionResetError, web
+
+from db import models
+from services import bots, chat
+from services.core import Core
+from services.errors import AppError, TooMany
+from services.i18n import translator
+from web import auth, forms
+from web.pages.dashboard import test_contact
+from web.pages.shell import core_of, own_bot
+
+routes = web.RouteTableDef()
+
+_TESTS_A_MINUTE = 20
+
+
+@routes.post("/bots/{bot}/try")
+async def try_bot(request: web.Request) -> web.StreamResponse:
+    """Ask the bot and stream its answer: events ``delta``, ``restart``, ``done`` (with what it was made of), ``error``."""
+    core = core_of(request)
+    who = auth.visitor(request)
+    person = auth.user(request)
+    text = (await forms.read(request)).text("text", core.settings.limits.message_chars)
+    if not await core.limits.hit(f"try:{person.id}", _TESTS_A_MINUTE, 60):
+        raise TooMany
+    async with core.db.write() as session:
+        bot = await own_bot(session, request)
+        channel = await bots.connect_web(session, bot)
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+    await response.prepare(request)
+    pieces: asyncio.Queue[tuple[str, Any]] = asyncio.Queue(2000)
+    asking = core.tasks.start(_ask(core, bot, channel, person, who.language, text, pieces), name="try")
+    with contextlib.suppress(ClientConnectionResetError, ConnectionResetError):
+        while True:
+            kind, data = await pieces.get()
+            await response.write(f"event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode())
+            if kind in ("done", "error"):
+                break
+        await response.write_eof()
+    # A closed tab changes nothing for the question: it is stored and will be answered.
+    asking.add_done_callback(lambda task: task.cancelled() or task.exception())
+    return response
+
+
+async def _ask(
+    core: Core,
+    bot: models.Bot,
+    channel: models.Channel,
+    person: models.User,
+    language: str,
+    text: str,
+    pieces: asyncio.Queue[tuple[str, Any]],
+) -> None:
+    def on_event(kind: str, data: Any) -> None:
+        if not pieces.full():
+            pieces.put_nowait((kind, {"text": data.get("text", "")} if isinstance(data, dict) else {}))
+
+    try:
+        reply = await chat.ask(
+            core,
+            channel,
+            bot,
+            contact=test_contact(person),
+            text=text,
+            name=translator(language)("You, testing"),
+            language_code=language,
+            on_event=on_event,
+        )
+    except AppError as error:
+        await pieces.put(("error", {"code": error.code, "message": error.text.render(language)}))
+        return
+    await pieces.put(("done", _shown(reply)))
+
+
+def _shown(reply: chat.ChatReply | None) -> dict[str, Any]:
+    if reply is None:
+        return {"messages": []}
+    return {
+        "messages": [{"author": message.author, "text": message.text} for message in reply.messages],
+        "language": reply.language,
+        "answered": reply.answered,
+        "provider": reply.provider,
+        "model": reply.model,
+        "sources": reply.sources,
+        "usage": reply.usage,
+    }
