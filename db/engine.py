@@ -14,6 +14,7 @@ to aiosqlite's thread for each statement costs more than the statement.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ from sqlalchemy.pool import QueuePool
 R = TypeVar("R")
 
 BUSY_TIMEOUT_MS = 30_000
+_CONTENTION_TRIES = 4
 
 
 class DatabaseUnavailable(Exception):
@@ -60,6 +62,15 @@ def parse_url(text: str) -> URL:
     raise ValueError(f"unknown kind of database: {backend}")
 
 
+class _Contention(DatabaseUnavailable):
+    """Two units stood in each other's way; the loser may simply run again."""
+
+
+def _driver_error(error: DBAPIError) -> str:
+    """Return the name of the driver's own exception class."""
+    return type(error.orig.__cause__ or error.orig).__name__ if error.orig is not None else ""
+
+
 def is_unavailable(error: BaseException) -> bool:
     """Tell whether an exception means that the database cannot be used now, rather than that the unit is wrong."""
     if isinstance(error, DatabaseUnavailable | PoolTimeout | ConnectionError | OSError):
@@ -67,11 +78,7 @@ def is_unavailable(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
             return True
-        name = type(error.orig.__cause__ or error.orig).__name__ if error.orig is not None else ""
-        return any(
-            part in name
-            for part in ("Connection", "CannotConnect", "Shutdown", "DiskFull", "Deadlock", "Serialization")
-        )
+        return any(part in _driver_error(error) for part in ("Connection", "CannotConnect", "Shutdown", "DiskFull"))
     return False
 
 
@@ -182,8 +189,19 @@ class Database:
     async def transact(self, function: Callable[..., R], *args: Any) -> R:
         """Run ``function(connection, *args)``, plain synchronous Core code, as one write transaction.
 
-        Raises :class:`DatabaseUnavailable` when the database cannot take it; other exceptions of the function pass.
+        A deadlock or serialisation failure is tried again: the unit ran as a whole or not at all. Raises
+        :class:`DatabaseUnavailable` when the database cannot take it; other exceptions of the function pass.
         """
+        for attempt in range(_CONTENTION_TRIES):
+            try:
+                return await self._transact_once(function, *args)
+            except _Contention as error:
+                if attempt + 1 == _CONTENTION_TRIES:
+                    raise DatabaseUnavailable(str(error)) from error
+                await asyncio.sleep(random.uniform(0, 0.02) * 2**attempt)  # noqa: S311 - jitter
+        raise AssertionError("unreachable")
+
+    async def _transact_once(self, function: Callable[..., R], *args: Any) -> R:
         async with self._writing:
             try:
                 if self._thread is not None:
@@ -207,6 +225,10 @@ class Database:
 
     @staticmethod
     def _translated(error: BaseException) -> BaseException:
+        if isinstance(error, DBAPIError) and any(
+            part in _driver_error(error) for part in ("Deadlock", "Serialization")
+        ):
+            return _Contention("two units waited for each other")
         if is_unavailable(error) and not isinstance(error, DatabaseUnavailable):
             # The driver's text names hosts and files, never values; it goes to the log, not to people.
             return DatabaseUnavailable(str(getattr(error, "orig", None) or error).split("\n")[0][:300])

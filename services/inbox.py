@@ -94,7 +94,6 @@ def lane_of(channel_id: str, chat: str) -> str:
 
 
 def _accept(connection: Connection, scope: Scope, items: Sequence[Accept]) -> list[bool | Exception]:
-    lanes.lock(connection, {item.lane: ("inbox", item.owner_id) for item in items})
     insert = sqlite.insert(lanes.INBOX) if connection.dialect.name == "sqlite" else postgresql.insert(lanes.INBOX)
     moment = utcnow()
     stored = set(
@@ -130,7 +129,7 @@ def _accept(connection: Connection, scope: Scope, items: Sequence[Accept]) -> li
     return results
 
 
-ACCEPT: Operation[Accept, bool] = Operation("accept", 10, _accept)
+ACCEPT: Operation[Accept, bool] = Operation("accept", 10, _accept, lambda item: {item.lane: ("inbox", item.owner_id)})
 
 
 async def accept_update(core: Core, card: ChannelCard, update: Mapping[str, Any], raw: str) -> bool:

@@ -96,4 +96,4 @@ def _finish(connection: Connection, scope: Scope, items: Sequence[JobDone]) -> l
     return results
 
 
-FINISH: Operation[JobDone, None] = Operation("job_done", 50, _finish)
+FINISH: Operation[JobDone, None] = Operation("job_done", 50, _finish, lambda item: lanes.touched(item.claim))

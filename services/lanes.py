@@ -64,6 +64,12 @@ class Claimed:
     items: list[Mapping[str, Any]] = field(compare=False)
 
 
+def touched(claim: Claimed) -> dict[str, tuple[str, str]]:
+    """Return a claimed lane as :func:`lock` takes it."""
+    kind = {"in": "inbox", "out": "outbox", "bulk": "bulk"}.get(claim.key.partition(":")[0], "jobs")
+    return {claim.key: (kind, claim.owner_id)}
+
+
 def lock(connection: Connection, rows: Mapping[str, tuple[str, str]]) -> None:
     """Make and lock the lanes (key → kind, owner), in key order so that two processes cannot wait for each other.
 

@@ -122,7 +122,7 @@ def _mark(connection: Connection, scope: Scope, items: Sequence[Sent]) -> list[E
     return results
 
 
-MARK: Operation[Sent, None] = Operation("sent", 20, _mark)
+MARK: Operation[Sent, None] = Operation("sent", 20, _mark, lambda item: lanes.touched(item.claim))
 
 
 class NotBegun(asyncio.CancelledError):
@@ -315,4 +315,4 @@ def _give_back(connection: Connection, scope: Scope, items: Sequence[Claimed]) -
     return [None] * len(items)
 
 
-GIVE_BACK: Operation[Claimed, None] = Operation("give_back", 21, _give_back)
+GIVE_BACK: Operation[Claimed, None] = Operation("give_back", 21, _give_back, lanes.touched)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy import ColumnElement, Connection
 
 from db.engine import Database, DatabaseUnavailable
-from services import metrics
+from services import lanes, metrics
 
 log = structlog.get_logger(__name__)
 
@@ -41,12 +41,14 @@ class Operation(Generic[Item, Result]):
 
     ``apply(connection, scope, items)`` returns one result per item, in order; a result that is an exception is raised to
     that item's caller alone. Operations of one transaction run by ``order``: what is accepted first may be claimed in the
-    same transaction.
+    same transaction. ``touches(item)``: the lanes (key → kind, owner) that it will change; the group locks all of them in key
+    order before anything else, so two processes never wait for each other in a circle.
     """
 
     name: str
     order: int
     apply: Callable[[Connection, Scope, Sequence[Item]], Sequence[Result | Exception]]
+    touches: Callable[[Item], Mapping[str, tuple[str, str]]] | None = None
 
 
 class Writer:
@@ -124,6 +126,12 @@ class Writer:
         for position, (operation, _) in enumerate(group):
             kinds[operation].append(position)
         results: list[Any] = [None] * len(group)
+        if connection.dialect.name != "sqlite":
+            touched: dict[str, tuple[str, str]] = {}
+            for operation, item in group:
+                if operation.touches is not None:
+                    touched |= operation.touches(item)
+            lanes.lock(connection, touched)
         for operation in sorted(kinds, key=lambda kind: kind.order):
             positions = kinds[operation]
             produced = operation.apply(connection, scope, [group[position][1] for position in positions])

@@ -283,7 +283,7 @@ def _stored_before(
     return {(conversation, external): id_ for id_, conversation, external in rows}
 
 
-RECEIVE: Operation[Incoming, Talk] = Operation("receive", 30, _receive)
+RECEIVE: Operation[Incoming, Talk] = Operation("receive", 30, _receive, lambda item: lanes.touched(item.claim))
 
 
 @dataclass(slots=True)
@@ -421,13 +421,18 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
     return results
 
 
+def out_lane(channel_id: str, recipient: str) -> str:
+    """Return the lane of what is sent to one chat."""
+    return f"out:{channel_id}:{recipient}"[:200]
+
+
 def outbox_rows(
     channel_id: str, recipient: str, reply: Reply, conversation_id: str | None, request_id: str, moment: dt.datetime
 ) -> list[dict[str, Any]]:
     """Return the outbox rows of a reply, one a part."""
     return [
         {
-            "lane": f"out:{channel_id}:{recipient}"[:200],
+            "lane": out_lane(channel_id, recipient),
             "channel_id": channel_id,
             "conversation_id": conversation_id,
             "message_id": reply.id,
@@ -486,7 +491,15 @@ def _keep_unanswered(connection: Connection, items: Sequence[Outcome], moment: d
     )
 
 
-SETTLE: Operation[Outcome, None] = Operation("settle", 40, _settle)
+def _touched(item: Outcome) -> dict[str, tuple[str, str]]:
+    keys = lanes.touched(item.talk.claim)
+    if any(reply.outgoing for reply in item.replies):
+        lane = out_lane(item.talk.channel_id, item.talk.recipient)
+        keys[lane] = ("outbox", item.talk.claim.owner_id)
+    return keys
+
+
+SETTLE: Operation[Outcome, None] = Operation("settle", 40, _settle, _touched)
 
 
 @dataclass(frozen=True, slots=True)
@@ -546,7 +559,7 @@ def _fail(connection: Connection, scope: Scope, items: Sequence[Failed]) -> list
     return results
 
 
-FAIL: Operation[Failed, SetAside] = Operation("fail", 45, _fail)
+FAIL: Operation[Failed, SetAside] = Operation("fail", 45, _fail, lambda item: lanes.touched(item.claim))
 
 
 def _hand_back(connection: Connection, scope: Scope, items: Sequence[Claimed]) -> list[Exception | None]:
@@ -561,4 +574,4 @@ def _hand_back(connection: Connection, scope: Scope, items: Sequence[Claimed]) -
     return [None] * len(items)
 
 
-HAND_BACK: Operation[Claimed, None] = Operation("hand_back", 46, _hand_back)
+HAND_BACK: Operation[Claimed, None] = Operation("hand_back", 46, _hand_back, lanes.touched)
