@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 _CHANNEL = "botfactory:bell"
 _QUEUE_LIMIT = 1000
+_SILENCE_S = 30.0
 
 
 class Bell:
@@ -82,8 +83,10 @@ class Bell:
             try:
                 async with redis.pubsub() as subscription:
                     await subscription.subscribe(_CHANNEL)
-                    async for message in subscription.listen():
-                        if message["type"] == "message":
+                    while True:
+                        # Not listen(): it takes a silence longer than the socket's time limit for an error.
+                        message = await subscription.get_message(ignore_subscribe_messages=True, timeout=_SILENCE_S)
+                        if message is not None:
                             sender, topic, content = json.loads(message["data"])
                             if sender != self._name:
                                 self._deliver(topic, content)

@@ -8,6 +8,7 @@ not stored: Telegram delivers again what was not confirmed, and the inbox knows 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import random
 import time
@@ -26,6 +27,7 @@ from services.channels.base import AnotherConsumer, TokenRefused
 from services.channels.telegram import ALLOWED_UPDATES, TelegramApi, backoff_s, get_updates
 from services.crypto import Undecryptable
 from services.errors import Permanent, Temporary, TooMany
+from services.i18n import translate
 from services.inbox import ChannelCard
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ _PARKED_S = 60.0
 _WEBHOOK_CHECK_S = 300.0
 _START_SPREAD_S = 2.0
 _STARTS_AT_ONCE = 20
+# Telegram's language code (empty: everybody else) to the language of the menu.
+_MENU_LANGUAGES = {"": "uz", "uz": "uz", "ru": "ru", "en": "en"}
 
 
 @dataclass(slots=True)
@@ -50,6 +54,16 @@ class _Receiver:
     version: str
     task: asyncio.Task[None] | None = None
     last_answer: float = 0.0
+
+
+def commands(language: str) -> list[dict[str, str]]:
+    """Return the command menu of a tenant bot."""
+    return [
+        {"command": "start", "description": translate(language, "Begin anew")},
+        {"command": "language", "description": translate(language, "Choose the language")},
+        {"command": "operator", "description": translate(language, "Talk to a person")},
+        {"command": "help", "description": translate(language, "What this bot can do")},
+    ]
 
 
 class Receivers:
@@ -169,6 +183,26 @@ class Receivers:
                 await self._core.channel_trouble(channel_id, "silent")
             self._changed.set()
 
+    async def _publish(self, receiver: _Receiver) -> None:
+        """Set a tenant bot's command menu in every language, once per wording; the factory bot sets its own."""
+        card = receiver.card
+        if card.kind == inbox.FACTORY:
+            return
+        menus = {code: commands(language) for code, language in _MENU_LANGUAGES.items()}
+        version = hashlib.sha256(json.dumps(menus, sort_keys=True).encode()).hexdigest()[:16]
+        async with self._core.db.read() as session:
+            settings = await session.scalar(select(models.Channel.settings).where(models.Channel.id == card.id))
+        if (settings or {}).get("commands") == version:
+            return
+        for code, menu in menus.items():
+            await self._api.call(receiver.token, "setMyCommands", commands=menu, language_code=code)
+        async with self._core.db.write() as session:
+            await session.execute(
+                update(models.Channel)
+                .where(models.Channel.id == card.id)
+                .values(settings={**(settings or {}), "commands": version})
+            )
+
     # Long polling
 
     async def _by_polling(self, receiver: _Receiver) -> None:
@@ -185,6 +219,7 @@ class Receivers:
                     async with self._starting:
                         await self._api.call(receiver.token, "deleteWebhook")
                     needs_delete = False
+                    await self._publish(receiver)
                 updates = await get_updates(self._api, receiver.token, offset, timeout_s)
                 receiver.last_answer = time.monotonic()
                 failures = 0
@@ -264,6 +299,7 @@ class Receivers:
                             max_connections=core.settings.telegram.webhook_max_connections,
                         )
                         is_set = True
+                        await self._publish(receiver)
                 receiver.last_answer = time.monotonic()
                 failures = 0
                 await self._report(card, info)

@@ -61,7 +61,7 @@ class Person:
 
     async def settled(self) -> None:
         """Wait until the factory bot has taken all updates and answered a last command."""
-        await self.says("/cancel")
+        await self.says("/cancel", self.text("There is nothing to cancel."))
 
 
 @dataclass

@@ -1,0 +1,271 @@
+"""Menus: edited in place, checked against the owner at every press, alive after a restart."""
+
+from __future__ import annotations
+
+import pytest
+
+from handlers.callbacks import BotMenu, DocMenu, Menu, Period
+from services import accounts, bots
+from services.i18n import LANGUAGES, translate
+from services.knowledge import documents
+from tests.composition import FAQ, add_document
+from tests.fakes.telegram import Sent
+from tests.handlers.conftest import TENANT, Person, Product, Start, language_name
+
+OLD_MENU = "This menu is old, or it does not belong to you. Here is a fresh one."
+
+
+async def open_menu(owner: Person, name: str) -> Sent:
+    """Return the menu of the bot ``name``."""
+    menu = await owner.says("/bots")
+    return await owner.presses(menu, name, owner.text("Knowledge") and name)
+
+
+def labels(message: Sent) -> list[str]:
+    return [button["text"] for button in message.buttons]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+async def test_a_bot_is_stopped_and_started_in_place(product: Product, language: str) -> None:
+    product.fake.add_bot(TENANT, "chinor_bot")
+    owner = await product.owner(900000201, language)
+    await product.make_bot(owner, token=TENANT)
+    menu = await open_menu(owner, "Chinor Stom")
+    assert menu.button(owner.text("Try it"))["url"] == "https://t.me/chinor_bot"
+    assert owner.text("Back") in menu.buttons[-2]["text"]
+    await owner.presses(menu, owner.text("Stop"), owner.text("Stopped"))
+    assert (await product.bots_of(owner))[0].status == "stopped"
+    await owner.presses(menu, owner.text("Start"), owner.text("Works"))
+    assert (await product.bots_of(owner))[0].status == "active"
+    assert len(product.fake.messages(owner.user.id)) == 1
+
+
+async def test_every_button_is_answered_and_fits(product: Product) -> None:
+    owner = await product.owner(900000202)
+    await product.make_bot(owner)
+    menu = await open_menu(owner, "Chinor Stom")
+    for wanted in ("Knowledge", "Numbers", "Instructions", "Languages", "Delete"):
+        await owner.presses(menu, owner.text(wanted))
+        assert all(len(button.get("callback_data", "").encode()) <= 64 for button in menu.buttons)
+        await owner.presses(menu, owner.text("Back"))
+        if owner.text("Your bots") in menu.text:
+            await owner.presses(menu, "Chinor Stom")
+    owner.user.press(menu, owner.text("Close"))
+    await owner.fake.wait_until(lambda: not menu.buttons)
+    assert all(press.answered for press in product.factory.presses.values())
+    assert "Chinor Stom" in menu.text
+
+
+async def test_the_longest_callback_data_fits() -> None:
+    identifier = "0" * 26
+    for data in (
+        BotMenu(do="delete", bot=identifier, arg="+ru"),
+        DocMenu(do="delete", bot=identifier, doc=identifier),
+        Period(bot=identifier, days=30),
+    ):
+        assert len(data.pack().encode()) <= 64
+
+
+async def test_instructions_are_shown_changed_and_removed(product: Product) -> None:
+    owner = await product.owner(900000203)
+    await product.make_bot(owner)
+    menu = await open_menu(owner, "Chinor Stom")
+    await owner.presses(menu, owner.text("Instructions"), owner.text("There are none yet."))
+    await owner.says(
+        "Har doim <b>muloyim</b> bo‘l", owner.text("The instructions are saved and hold from the next question on.")
+    )
+    assert (await product.bots_of(owner))[0].system_prompt == "Har doim <b>muloyim</b> bo‘l"
+    menu = await owner.hears("Chinor Stom")
+    await owner.presses(menu, owner.text("Instructions"), "<b>muloyim</b>")
+    await owner.presses(menu, owner.text("Remove the instructions"), owner.text("Works"))
+    assert (await product.bots_of(owner))[0].system_prompt == ""
+
+
+async def test_instructions_that_are_too_long_are_asked_for_again(start: Start) -> None:
+    async with start() as product:
+        limits = product.core.settings.limits
+        owner = await product.owner(900000204)
+        tenant = await product.make_bot(owner)
+        assert limits.prompt_chars > 4096, "Telegram's messages are shorter than the limit, so nothing is refused here"
+        menu = await open_menu(owner, tenant.name)
+        await owner.presses(menu, owner.text("Instructions"))
+        await owner.says("/cancel", owner.text("The instructions were left as they are."))
+
+
+async def test_languages_are_switched_and_one_stays(product: Product) -> None:
+    owner = await product.owner(900000205)
+    await product.make_bot(owner)
+    menu = await open_menu(owner, "Chinor Stom")
+    await owner.presses(menu, owner.text("Languages"))
+    await owner.presses(menu, language_name("ru"))
+    await owner.presses(menu, language_name("uz"))
+    assert (await product.bots_of(owner))[0].languages == ["en"]
+    press = owner.user.press(menu, language_name("en"))
+    await owner.fake.wait_until(lambda: press.answered)
+    assert press.alert and press.text == owner.text("At least one language must stay.")
+    await owner.presses(menu, language_name("uz"))
+    assert (await product.bots_of(owner))[0].languages == ["en", "uz"]
+
+
+async def test_a_bot_is_deleted_after_a_question(product: Product) -> None:
+    owner = await product.owner(900000206)
+    await product.make_bot(owner)
+    menu = await open_menu(owner, "Chinor Stom")
+    await owner.presses(menu, owner.text("Delete"), "Chinor Stom")
+    assert menu.button(owner.text("Yes, delete"))["style"] == "danger"
+    await owner.presses(menu, owner.text("Yes, delete"), owner.text("You have no bot yet."))
+    assert not await product.bots_of(owner)
+    # The same press once more: the menu is old.
+    press = owner.user.press(menu, BotMenu(do="gone", bot="x" * 26).pack(), stale=True)
+    await owner.fake.wait_until(lambda: press.answered)
+    assert press.text == owner.text(OLD_MENU)
+
+
+@pytest.mark.parametrize(
+    "do", ["open", "start", "stop", "docs", "prompt", "clear", "langs", "lang", "link", "delete", "gone", "send"]
+)
+async def test_another_owners_bot_is_refused_like_one_that_is_gone(product: Product, do: str) -> None:
+    first, second = await product.owner(900000207), await product.owner(900000208, "ru")
+    tenant = await product.make_bot(first)
+    menu = await second.says("/bots")
+    said = []
+    for bot_id in (tenant.id, "0" * 26):
+        press = second.user.press(menu, BotMenu(do=do, bot=bot_id, arg="+ru").pack(), stale=True)
+        fresh = await second.hears(second.text("You have no bot yet."))
+        said.append((press.answered, press.text, press.alert, fresh.text))
+    assert said[0] == said[1] == (True, second.text(OLD_MENU), True, said[0][3])
+    (kept,) = await product.bots_of(first)
+    assert (kept.status, kept.languages, kept.name) == (tenant.status, tenant.languages, tenant.name)
+
+
+@pytest.mark.parametrize("do", ["open", "delete", "gone", "retry"])
+async def test_another_owners_document_is_refused(product: Product, do: str) -> None:
+    first, second = await product.owner(900000209), await product.owner(900000210)
+    tenant, own = await product.make_bot(first), await product.make_bot(second, "Nur")
+    document = await add_document(product.core, tenant, "savollar.txt", FAQ.encode())
+    menu = await second.says("/bots")
+    for bot_id in (tenant.id, own.id):
+        press = second.user.press(menu, DocMenu(do=do, bot=bot_id, doc=document.id).pack(), stale=True)
+        await second.hears(lambda fresh: "Nur" in str(fresh.buttons))
+        assert press.text == second.text(OLD_MENU)
+    async with product.core.db.read() as session:
+        assert [each.id for each in await documents.list_for(session, tenant)] == [document.id]
+
+
+async def test_another_owners_numbers_are_refused(product: Product) -> None:
+    first, second = await product.owner(900000211), await product.owner(900000212)
+    tenant = await product.make_bot(first)
+    menu = await second.says("/bots")
+    press = second.user.press(menu, Period(bot=tenant.id, days=7).pack(), stale=True)
+    await second.hears(second.text("You have no bot yet."))
+    assert press.alert
+
+
+@pytest.mark.parametrize("data", ["b0:open:x", "b1:open", "zzz", "s1::x", "m1:nowhere", "f1:x:y", "\u2067:::"])
+async def test_a_button_of_another_version_brings_a_fresh_menu(product: Product, data: str) -> None:
+    owner = await product.owner(900000213)
+    await product.make_bot(owner)
+    menu = await owner.says("/bots")
+    press = owner.user.press(menu, data, stale=True)
+    fresh = await owner.hears()
+    assert press.text == owner.text(OLD_MENU)
+    assert "Chinor Stom" in str(labels(fresh))
+    await owner.fake.wait_until(lambda: not menu.buttons)
+
+
+async def test_a_button_works_after_a_restart_and_on_a_message_that_is_gone(start: Start) -> None:
+    async with start() as product:
+        owner = await product.owner(900000214)
+        await product.make_bot(owner)
+        menu = await open_menu(owner, "Chinor Stom")
+    async with start() as product:
+        await owner.presses(menu, owner.text("Stop"), owner.text("Stopped"))
+        assert (await product.bots_of(owner))[0].status == "stopped"
+        data = menu.button(owner.text("Start"))["callback_data"]
+        menu.deleted = True
+        owner.user.press(menu, data, stale=True)
+        await owner.hears(owner.text("Works"))
+        assert (await product.bots_of(owner))[0].status == "active"
+
+
+async def test_a_dialog_goes_on_after_a_restart(start: Start) -> None:
+    async with start() as product:
+        product.fake.add_bot(TENANT, "chinor_bot")
+        owner = await product.owner(900000215)
+        await owner.says("/newbot", owner.text("Let us create your bot."))
+        await owner.says("Chinor Stom", owner.text("1. Open @BotFather and send it /newbot."))
+    async with start() as product:
+        await owner.says(TENANT, "@chinor_bot")
+        assert [bot.name for bot in await product.bots_of(owner)] == ["Chinor Stom"]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+async def test_the_language_changes_the_talk(product: Product, language: str) -> None:
+    owner = await product.owner(900000216, "en")
+    message = await owner.says("/language")
+    await owner.presses(message, language_name(language))
+    owner.language = language
+    await owner.says("/help", owner.text("Send a document at any time: I read it for your bot."))
+    assert (await product.account(owner)).language == language
+
+
+async def test_the_panels_link_signs_in_once(product: Product) -> None:
+    owner = await product.owner(900000217)
+    message = await owner.says("/panel", owner.text("Your panel"))
+    # An address without a dot in its host is no button for Telegram: it stands in the text.
+    token = message.text.rpartition("/login/link?token=")[2].strip()
+    async with product.core.db.write() as session:
+        assert (await accounts.use_login_link(session, token)).telegram_id == owner.user.id
+    with pytest.raises(Exception, match="link"):
+        async with product.core.db.write() as session:
+            await accounts.use_login_link(session, token)
+
+
+async def test_the_panels_link_is_a_button_where_it_can_be(start: Start) -> None:
+    # Updates still come by polling in this test: only the address for people is set.
+    async with start() as product:
+        owner = await product.owner(900000218)
+        section = product.core.settings.server.model_copy(update={"public_url": "https://bot.example.uz"})
+        product.core.settings = product.core.settings.model_copy(update={"server": section})
+        message = await owner.says("/panel")
+        url = message.button(owner.text("Open the panel"))["url"]
+        assert url.startswith("https://bot.example.uz/login/link?token=")
+        assert url.rpartition("=")[2] not in message.text
+
+
+async def test_numbers_are_shown_for_all_bots_and_for_one(product: Product) -> None:
+    owner = await product.owner(900000219)
+    await product.make_bot(owner, "Chinor")
+    await product.make_bot(owner, "Nur")
+    message = await owner.says("/stats", "Chinor")
+    assert "Nur" in message.text
+    await owner.presses(message, owner.text("A month"), "✅" and owner.text("A month"))
+    menu = await open_menu(owner, "Nur")
+    await owner.presses(menu, owner.text("Numbers"), owner.text("Questions: {n}", n=0))
+    assert "Chinor" not in menu.text
+
+
+async def test_the_command_lists_are_set_by_language_and_only_when_they_differ(start: Start) -> None:
+    async with start() as product:
+        await product.fake.wait_call("setMyCommands", times=3)
+        lists = product.factory.commands
+        assert {language for _, language in lists} == {"", "ru", "en"}
+        for code, language in (("", "uz"), ("ru", "ru"), ("en", "en")):
+            (commands,) = [each for (_, spoken), each in lists.items() if spoken == code]
+            described = {each["command"]: each["description"] for each in commands}
+            assert described["help"] == translate(language, "What this bot can do")
+            assert not {"admin", "channels", "plan", "broadcast"} & described.keys()
+    async with start() as product:
+        await product.fake.wait_call("getMyCommands", times=6)
+        assert len(product.fake.called("setMyCommands")) == 3
+
+
+async def test_a_menu_button_leads_on(product: Product) -> None:
+    owner = await product.owner(900000220)
+    message = await owner.says("salom", owner.text("Send a document, or choose what to do."))
+    owner.user.press(message, Menu(to="new").pack())
+    await owner.hears(owner.text("Let us create your bot."))
+    assert not await product.bots_of(owner)
+    user = await product.account(owner)
+    async with product.core.db.read() as session:
+        assert not await bots.list_for(session, user)

@@ -1,0 +1,360 @@
+"""The chat page of a bot: the web channel for customers.
+
+A visitor is known by a random secret in a cookie of this page alone. With script an answer arrives piece by piece as
+server-sent events in the response to the message; without script the same address takes a plain form and shows the page again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+from aiohttp import ClientConnectionResetError, web
+
+from db import models
+from db.engine import DatabaseUnavailable
+from services import bots, chat, conversations, visitors
+from services.conversations import Page
+from services.core import Core
+from services.crypto import new_token
+from services.errors import AppError, Forbidden, Invalid, NotFound, TooMany, Unavailable
+from services.i18n import LANGUAGES, T
+from web import auth, forms, keys, middlewares, view
+
+log = structlog.get_logger(__name__)
+
+HEARTBEAT_S = 15
+FORM_TIMEOUT_S = 40
+SHOWN = 50
+COOKIE = "chat"
+LANGUAGE_COOKIE = "chat_language"
+COOKIE_AGE_S = 365 * 24 * 3600
+HUES = 6
+# Behind one address of a mobile operator there are many people.
+_PEOPLE_PER_ADDRESS = 6
+_READS_PER_MINUTE = 900
+_PUBLIC_ID = re.compile(r"[A-Za-z0-9_-]{16,32}")
+_SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
+_MESSAGE_ID = re.compile(r"[0-9a-z]{26}")
+_COMMANDS = ("operator", "help", "start", "language")
+_TYPED_COMMAND = re.compile(rf"/({'|'.join(_COMMANDS)})(?:\s+(\S{{1,40}}))?\s*", re.IGNORECASE)
+_FIRST_EVENT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """One visitor at one bot's page. ``secret`` is what the cookie holds; ``fresh``: it has to be given out."""
+
+    core: Core
+    bot: models.Bot
+    channel: models.Channel
+    languages: tuple[str, ...]
+    language: str
+    secret: str
+    fresh: bool
+
+    @property
+    def contact(self) -> str:
+        """The visitor's contact id."""
+        return visitors.contact_of(self.bot.public_id, self.secret)
+
+    @property
+    def path(self) -> str:
+        """The page's address."""
+        return f"/chat/{self.bot.public_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a visitor sent: words, or a command."""
+
+    text: str
+    command: str = ""
+    args: str = ""
+
+
+async def _enter(request: web.Request) -> Room:
+    """Return the bot and the visitor; raises ``NotFound``."""
+    core = request.app[keys.CORE]
+    public_id = request.match_info["public_id"]
+    if not _PUBLIC_ID.fullmatch(public_id):
+        raise NotFound
+    async with core.db.read() as session:
+        bot, channel = await bots.by_public_id(session, public_id)
+    languages = tuple(code for code in LANGUAGES if code.split("-")[0] in bot.languages)
+    wanted = (
+        request.query.get("lang"),
+        request.cookies.get(LANGUAGE_COOKIE),
+        auth.accepted_language(request.headers.get("Accept-Language", "")),
+        bot.languages[0],
+    )
+    language = next(code for code in wanted if code in languages)
+    auth.visitor(request).language = str(language)
+    secret = request.cookies.get(COOKIE, "")
+    fresh = not _SECRET.fullmatch(secret)
+    return Room(core, bot, channel, languages, str(language), new_token() if fresh else secret, fresh)
+
+
+def _remember(request: web.Request, response: web.StreamResponse, room: Room) -> None:
+    """Give the visitor what makes the talk theirs, and keep the language of the switch."""
+
+    def keep(name: str, value: str) -> None:
+        response.set_cookie(
+            name,
+            value,
+            max_age=COOKIE_AGE_S,
+            path=room.path,
+            httponly=True,
+            samesite="Lax",
+            secure=middlewares.behind_tls(request),
+        )
+
+    if room.fresh:
+        keep(COOKIE, room.secret)
+    if request.query.get("lang") == room.language:
+        keep(LANGUAGE_COOKIE, room.language)
+
+
+def _show(message: models.Message) -> dict[str, Any]:
+    """Return a message as the page needs it: never more than the visitor may know."""
+    item: dict[str, Any] = {
+        "id": message.id,
+        "author": message.author,
+        "text": message.text,
+        "at": message.created_at.isoformat(),
+        "time": view.clock(message.created_at),
+        "exact": view.exact(message.created_at),
+    }
+    if isinstance(message.usage, dict) and message.usage.get("buttons"):
+        item["buttons"] = [
+            {"text": text, "data": data}
+            for row in message.usage["buttons"]
+            for text, data in row
+            if str(data).startswith("lang:")
+        ]
+    return item
+
+
+async def _history(
+    room: Room, *, before: str | None = None, after: str | None = None
+) -> tuple[Page[dict[str, Any]], str]:
+    """Return part of the visitor's talk, oldest first, and who answers in it."""
+    async with room.core.db.read() as session:
+        talk = await visitors.talk(session, room.channel, room.contact)
+        if talk is None:
+            return Page([], None), "bot"
+        page = await conversations.messages(
+            session, talk, cursor=after or before, limit=SHOWN, newest_first=after is None
+        )
+    rows = page.items if after is not None else list(reversed(page.items))
+    return Page([_show(row) for row in rows], page.next), talk.status
+
+
+def _id(request: web.Request, name: str) -> str | None:
+    value = request.query.get(name, "")
+    return value if _MESSAGE_ID.fullmatch(value) else None
+
+
+async def page(request: web.Request) -> web.StreamResponse:
+    """The page itself."""
+    try:
+        room = await _enter(request)
+    except NotFound:
+        return view.render(request, "chat/gone.html", status=404)
+    return await _page(request, room)
+
+
+async def _page(
+    request: web.Request, room: Room, *, error: AppError | None = None, draft: str = ""
+) -> web.StreamResponse:
+    history, status = await _history(room, before=_id(request, "before"))
+    response = view.render(
+        request,
+        "chat/page.html",
+        status=error.status if error else 200,
+        bot=room.bot,
+        messages=history.items,
+        earlier=history.next,
+        talk_status=status,
+        # Somebody still has to answer: without script the page looks again by itself.
+        pending=bool(history.items) and history.items[-1]["author"] == "customer" and status not in ("human", "closed"),
+        languages=room.languages,
+        hue=sum(room.bot.public_id.encode()) % HUES,
+        limit=room.core.settings.limits.message_chars,
+        fault=error.text.render(room.language) if error else None,
+        draft=draft,
+    )
+    if isinstance(error, TooMany):
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    _remember(request, response, room)
+    return response
+
+
+async def messages(request: web.Request) -> web.StreamResponse:
+    """What was said after a message, as JSON."""
+    if not await auth.limit_address(request, "chat-read", _READS_PER_MINUTE, 60):
+        raise TooMany
+    room = await _enter(request)
+    history, status = await _history(room, after=_id(request, "after") or "0")
+    return web.json_response({"items": history.items, "status": status})
+
+
+def _refuse_other_sites(request: web.Request) -> None:
+    """Refuse what another site makes a browser send here (the cookie would not come along, but the bot would work)."""
+    site = request.headers.get("Sec-Fetch-Site")
+    origin = request.headers.get("Origin")
+    public = urlsplit(request.app[keys.CORE].settings.public_url)
+    if site is not None:
+        fits = site in ("same-origin", "none")
+    else:
+        fits = (
+            origin is None or origin == f"{public.scheme}://{public.netloc}" or urlsplit(origin).netloc == request.host
+        )
+    if not fits:
+        raise Forbidden(T("This form was sent from another site."), code="csrf")
+
+
+def _read(form: forms.Form, limit: int) -> Said:
+    """Return what was sent; raises ``Invalid`` for nothing, too much, or a button that is not ours."""
+    data = form.fields.get("data", "")
+    if data:
+        if not data.startswith("lang:") or data.removeprefix("lang:") not in LANGUAGES:
+            raise Invalid
+        return Said("", "language", data.removeprefix("lang:"))
+    command = form.fields.get("command", "")
+    if command:
+        if command != "operator":
+            raise Invalid
+        return Said("", command)
+    # Browsers send a new line as two characters; the person saw one.
+    text = form.fields.get("text", "").replace("\r\n", "\n").strip()
+    if typed := _TYPED_COMMAND.fullmatch(text):
+        return Said("", typed[1].lower(), typed[2] or "")
+    if len(text) > limit:
+        raise Invalid(T("A message may have at most {n} characters.", n=limit), field="text")
+    return Said(text)
+
+
+async def send(request: web.Request) -> web.StreamResponse:
+    """Take a visitor's message: as a stream of events for the script, else as a form that leads back to the page."""
+    _refuse_other_sites(request)
+    streamed = request.headers.get("Accept", "").startswith("text/event-stream")
+    room = await _enter(request)
+    form = await forms.read(request)
+    try:
+        limits = room.core.settings.limits
+        per_address = limits.contact_messages_per_minute * _PEOPLE_PER_ADDRESS
+        if not await auth.limit_address(request, f"chat:{room.bot.id}", per_address, 60):
+            raise TooMany(T("Too many messages. Please wait a minute and write again."), retry_after_s=60)
+        said = _read(form, limits.message_chars)
+        if streamed:
+            return await _stream(request, room, said, form.fields.get("after", ""))
+        await _ask(room, said, timeout_s=FORM_TIMEOUT_S)
+    except Unavailable:
+        # Stored, but not answered yet: the page says so by itself.
+        if streamed:
+            raise
+    except AppError as error:
+        if streamed:
+            raise
+        return await _page(request, room, error=error, draft=form.fields.get("text", "")[:20_000])
+    response = web.Response(status=303, headers={"Location": f"{room.path}#last"})
+    _remember(request, response, room)
+    return response
+
+
+async def _ask(
+    room: Room, said: Said, *, timeout_s: float = 60, on_event: Callable[[str, Any], None] | None = None
+) -> chat.ChatReply | None:
+    return await chat.ask(
+        room.core,
+        room.channel,
+        room.bot,
+        contact=room.contact,
+        text=said.text,
+        command=said.command,
+        args=said.args,
+        language_code=room.language,
+        on_event=on_event,
+        timeout_s=timeout_s,
+    )
+
+
+async def _stream(request: web.Request, room: Room, said: Said, after: str) -> web.StreamResponse:
+    """Answer with events: ``delta`` (a piece), ``restart`` (the pieces are void), ``message`` (a whole one), ``error``, ``done``.
+
+    The asking goes on when the visitor leaves: the message is stored, the answer waits in the talk.
+    """
+    events: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+    known = after if _MESSAGE_ID.fullmatch(after) else "0"
+    room.core.tasks.start(_converse(room, said, known, events), name="chat")
+    waiting: list[tuple[str, Any]] = []
+    try:
+        # What is refused is refused at once: with a status of its own, before a stream begins.
+        async with asyncio.timeout(_FIRST_EVENT_S):
+            waiting.append(await events.get())
+    except TimeoutError:
+        pass
+    if waiting and isinstance(waiting[0][1], AppError):
+        raise waiting[0][1]
+    response = web.StreamResponse(
+        headers={"Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no"}
+    )
+    _remember(request, response, room)
+    await response.prepare(request)
+    try:
+        while True:
+            if waiting:
+                kind, data = waiting.pop()
+            else:
+                try:
+                    async with asyncio.timeout(HEARTBEAT_S):
+                        kind, data = await events.get()
+                except TimeoutError:
+                    await response.write(b": still here\n\n")
+                    continue
+            if isinstance(data, AppError):
+                data = {"code": data.code, "message": data.text.render(room.language)}
+            await response.write(f"event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode())
+            if kind in ("done", "error"):
+                break
+        await response.write_eof()
+    except (ClientConnectionResetError, ConnectionResetError):
+        log.debug("visitor_left")
+    return response
+
+
+async def _converse(room: Room, said: Said, after: str, events: asyncio.Queue[tuple[str, Any]]) -> None:
+    """Ask, and put all that happens into ``events``; the last one is ``done`` or ``error``."""
+
+    def on_event(kind: str, data: Any) -> None:
+        if kind in ("delta", "restart"):
+            events.put_nowait((kind, {"text": data.get("text", "")} if kind == "delta" else {}))
+
+    try:
+        reply = await _ask(room, said, on_event=on_event)
+        for message in reply.messages if reply is not None else ():
+            events.put_nowait(("message", _show(message)))
+        history, status = await _history(room, after=after)
+        # Everything that the page does not know yet, the visitor's own message with its id included.
+        events.put_nowait(("done", {"items": history.items, "status": status}))
+    except AppError as error:
+        events.put_nowait(("error", error))
+    except DatabaseUnavailable:
+        events.put_nowait(("error", Unavailable()))
+    except Exception:
+        log.exception("chat_failed")
+        events.put_nowait(("error", AppError()))
+
+
+def setup(app: web.Application) -> None:
+    """Add the page and what its script calls."""
+    app.router.add_get("/chat/{public_id}", page)
+    app.router.add_get("/chat/{public_id}/messages", messages)
+    app.router.add_post("/chat/{public_id}/messages", send)
