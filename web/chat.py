@@ -130,6 +130,7 @@ def _show(message: models.Message) -> dict[str, Any]:
         "at": message.created_at.isoformat(),
         "time": view.clock(message.created_at),
         "exact": view.exact(message.created_at),
+        "buttons": [],
     }
     if isinstance(message.usage, dict) and message.usage.get("buttons"):
         item["buttons"] = [

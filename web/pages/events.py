@@ -16,13 +16,14 @@ from db.engine import DatabaseUnavailable
 from services import accounts, bots
 from services.errors import NotSignedIn, TooMany
 from services.i18n import T
-from web import auth
+from web import auth, keys
 from web.pages.shell import core_of
 
 routes = web.RouteTableDef()
 
 _STREAMS_A_USER = 6
 _PING_S = 20
+_CLOSING = "streams:end"
 _open: web.AppKey[Counter[str]] = web.AppKey("open_streams", Counter)
 
 
@@ -62,6 +63,7 @@ async def events(request: web.Request) -> web.StreamResponse:
                 *((f"bot:{bot.id}", f"bot-{bot.id}") for bot in own),
                 ("notices", "notice"),
                 (auth.session_topic(signed_in.session.id), "end"),
+                (_CLOSING, "end"),
             )
         ]
         stack.callback(lambda: [task.cancel() for task in listeners])
@@ -124,5 +126,10 @@ async def _still_in(request: web.Request, signed_in: accounts.SignedIn) -> bool:
 
 
 def setup(app: web.Application) -> None:
-    """Start counting the open streams of this application."""
+    """Count the open streams of this application, and end them when it stops."""
     app[_open] = Counter()
+
+    async def close(stopping: web.Application) -> None:
+        stopping[keys.CORE].bell.ring(_CLOSING)
+
+    app.on_shutdown.append(close)

@@ -30,6 +30,7 @@ async def _page(
     form_name: str = "",
     values: dict[str, str] | None = None,
     new_token: str = "",
+    telegram_link: str = "",
 ) -> web.StreamResponse:
     core = core_of(request)
     person = auth.user(request)
@@ -49,6 +50,7 @@ async def _page(
         current=signed_in.session.id if signed_in else "",
         tokens=tokens,
         new_token=new_token,
+        telegram_link=telegram_link,
         form_name=form_name,
         fault=fault_of(error, request) if error else None,
         factory=core.factory_username,
@@ -198,11 +200,11 @@ async def revoke_token(request: web.Request) -> web.StreamResponse:
 
 @routes.post("/settings/telegram")
 async def link_telegram(request: web.Request) -> web.StreamResponse:
-    """Open the factory bot with a one-time word that joins the Telegram account to this one."""
+    """Show a link to the factory bot with a one-time word that joins the Telegram account to this one."""
     core = core_of(request)
     person: models.User = auth.user(request)
     if not core.factory_username or person.telegram_id is not None:
         raise NotFound
     async with core.db.write() as session:
         token = await accounts.login_link(session, person)
-    return web.Response(status=303, headers={"Location": f"https://t.me/{core.factory_username}?start=in_{token}"})
+    return await _page(request, telegram_link=f"https://t.me/{core.factory_username}?start=in_{token}")

@@ -1,0 +1,145 @@
+// The owner's test chat: the answer as it is written, then what it was made of.
+import { messageOf } from "./toast.js";
+
+const NAMES = { uz: "O‘zbekcha", "uz-Cyrl": "Ўзбекча", ru: "Русский", en: "English" };
+
+export function setUpChat(chat) {
+  const lines = chat.querySelector(".chat-lines");
+  const form = chat.querySelector(".chat-form");
+  const field = form.querySelector("textarea");
+  const button = form.querySelector("button");
+  const words = chat.dataset;
+
+  const add = (tag, className, text = "") => {
+    const node = document.createElement(tag);
+    node.className = className;
+    node.textContent = text;
+    lines.append(node);
+    lines.scrollTop = lines.scrollHeight;
+    return node;
+  };
+  const waiting = (bubble) => {
+    bubble.innerHTML = '<span class="typing"><i></i><i></i><i></i></span>';
+  };
+
+  function show(bubble, data) {
+    const said = data.messages.length ? data.messages : [{ text: words.noAnswer }];
+    bubble.textContent = said[0].text;
+    for (const more of said.slice(1)) add("div", "bubble bubble-out", more.text);
+    if (!data.messages.length) return;
+    const facts = add("div", "made-of");
+    const fact = (name, value) => {
+      const item = document.createElement("span");
+      const strong = document.createElement("b");
+      strong.textContent = value;
+      item.append(`${name}: `, strong);
+      facts.append(item);
+    };
+    fact(words.language, NAMES[data.language] ?? data.language);
+    fact(words.model, data.model ?? words.quoted);
+    if (data.usage) fact(words.cost, `$${data.usage.cost_usd}`);
+    if (!data.answered) {
+      const mark = document.createElement("span");
+      mark.className = "not-known";
+      mark.textContent = words.unanswered;
+      facts.append(mark);
+    }
+    if (data.sources?.length) {
+      const sources = add("details", "sources");
+      const summary = document.createElement("summary");
+      summary.textContent = `${words.sources}: ${data.sources.length}`;
+      const list = document.createElement("ol");
+      for (const source of data.sources) {
+        const item = document.createElement("li");
+        const name = document.createElement("b");
+        name.textContent = source.document_name;
+        const text = document.createElement("p");
+        text.textContent = source.snippet;
+        item.append(name, ` ${Number(source.score).toFixed(2)}`, text);
+        list.append(item);
+      }
+      sources.append(summary, list);
+    }
+    lines.scrollTop = lines.scrollHeight;
+  }
+
+  async function ask(text) {
+    chat.querySelector(".chat-empty")?.remove();
+    add("div", "bubble bubble-in", text);
+    const bubble = add("div", "bubble bubble-out");
+    waiting(bubble);
+    chat.dataset.busy = "1";
+    button.disabled = true;
+    const fail = (message) => {
+      bubble.classList.add("bubble-bad");
+      bubble.textContent = message;
+    };
+    try {
+      const response = await fetch(chat.dataset.chat, {
+        method: "POST",
+        headers: { "X-CSRF-Token": document.body.dataset.csrf, Accept: "text/event-stream" },
+        body: new URLSearchParams({ text }),
+      });
+      if (!response.ok) {
+        fail(await messageOf(response));
+        return;
+      }
+      let ended = false;
+      let sofar = "";
+      for await (const [kind, data] of eventsOf(response)) {
+        if (kind === "delta") {
+          sofar += data.text;
+          bubble.textContent = sofar;
+          lines.scrollTop = lines.scrollHeight;
+        } else if (kind === "restart") {
+          sofar = "";
+          waiting(bubble);
+        } else if (kind === "done") {
+          show(bubble, data);
+          ended = true;
+        } else if (kind === "error") {
+          fail(data.message);
+          ended = true;
+        }
+      }
+      if (!ended) fail(words.error);
+    } catch {
+      fail(words.error);
+    } finally {
+      button.disabled = false;
+      delete chat.dataset.busy;
+      field.focus();
+    }
+  }
+
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const text = field.value.trim();
+    if (!text || chat.dataset.busy) return;
+    field.value = "";
+    ask(text);
+  });
+  field.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      event.preventDefault();
+      form.requestSubmit();
+    }
+  });
+}
+
+async function* eventsOf(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    rest += value;
+    for (let end = rest.indexOf("\n\n"); end >= 0; end = rest.indexOf("\n\n")) {
+      const block = rest.slice(0, end);
+      rest = rest.slice(end + 2);
+      const kind = /^event: (.*)$/m.exec(block)?.[1];
+      const data = /^data: (.*)$/m.exec(block)?.[1];
+      if (kind && data) yield [kind, JSON.parse(data)];
+    }
+  }
+}
