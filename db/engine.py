@@ -33,6 +33,8 @@ R = TypeVar("R")
 
 BUSY_TIMEOUT_MS = 30_000
 _CONTENTION_TRIES = 4
+# Parts of the names of asyncpg's exceptions that mean: not now, rather than: not like this.
+_GONE = ("Connection", "CannotConnect", "Shutdown", "DiskFull", "InvalidCatalogName", "OutOfMemory")
 
 
 class DatabaseUnavailable(Exception):
@@ -78,7 +80,7 @@ def is_unavailable(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
             return True
-        return any(part in _driver_error(error) for part in ("Connection", "CannotConnect", "Shutdown", "DiskFull"))
+        return any(part in _driver_error(error) for part in _GONE)
     return False
 
 

@@ -74,7 +74,7 @@ async def _scan(session: AsyncSession, bot_id: str, model: str, wanted: bytes, l
         .limit(_PAGE)
     )
     after = 0
-    while page := (await session.execute(query, {"after": after})).tuples().all():
+    while page := (await session.execute(query, {"after": after})).all():
         for chunk_id, packed in page:
             other = array("f", packed)
             if len(other) == len(question):

@@ -6,7 +6,13 @@ object is gets checked at every press by the service that loads it.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from aiogram.filters.callback_data import CallbackData
+from pydantic import Field
+
+Id = Annotated[str, Field(pattern=r"^[0-9a-z]{26}$")]
+"""An identifier of ours; what a changed client sends instead is an old menu and never reaches the database."""
 
 
 class Lang(CallbackData, prefix="l1"):
@@ -17,7 +23,7 @@ class Lang(CallbackData, prefix="l1"):
 
 
 class Menu(CallbackData, prefix="m1"):
-    """Go ``to`` a place that belongs to no bot: ``bots``, ``new``, ``stats``, ``panel``, ``send``, ``close``."""
+    """Go ``to`` a place that belongs to no bot: ``bots``, ``new``, ``stats``, ``panel``, ``close``."""
 
     to: str
 
@@ -27,27 +33,27 @@ class BotMenu(CallbackData, prefix="b1"):
     ``link``, ``delete``, ``gone``, ``send``."""
 
     do: str
-    bot: str
-    arg: str = ""
+    bot: Id
+    arg: Annotated[str, Field(pattern=r"^([+-][a-z]{2})?$")] = ""
 
 
 class DocMenu(CallbackData, prefix="d1"):
     """``do`` something with a document: ``open``, ``delete``, ``gone``, ``retry``."""
 
     do: str
-    bot: str
-    doc: str
+    bot: Id
+    doc: Id
 
 
 class PutFile(CallbackData, prefix="f1"):
     """Put the document of message ``file`` into a bot's knowledge."""
 
-    bot: str
+    bot: Id
     file: int
 
 
 class Period(CallbackData, prefix="s1"):
     """Numbers of a bot (empty: of all) for the last ``days``."""
 
-    bot: str
+    bot: Annotated[str, Field(pattern=r"^([0-9a-z]{26})?$")]
     days: int

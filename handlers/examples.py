@@ -19,7 +19,7 @@ _COMMON: tuple[Text, ...] = (
     T("What is your phone number?"),
     T("Is there a guarantee?"),
 )
-_QUESTION = re.compile(r"[^\n.?!;|\t]{8,55}\?")
+_QUESTION = re.compile(r"[^\n.?!:;|\t]{8,55}\?")
 _MOST = 3
 
 

@@ -163,7 +163,7 @@ async def document_sent(message: Message, talk: Talk, _: Translator) -> None:
     await talk.say(
         bold(_("Which bot is “{name}” for?", name=one_line(name, 100))),
         keyboard=keyboards.inline(
-            *[[button(f"🤖 {bot.name}", PutFile(bot=bot.id, file=message.message_id))] for bot in own],
+            *[[button(f"🤖 {bot.name}", PutFile(bot=bot.id, file=message.message_id))] for bot in own[-_MOST_LISTED:]],
         ),
     )
 

@@ -64,13 +64,13 @@ class Progress:
         self, bot: Bot, chat_id: int, language: str, tenant: models.Bot, document: models.Document
     ) -> None:
         """Send the message about a document and keep it up to date; does nothing if one is there already."""
-        watch = await get_watch(self._core.db, document.id)
+        watch, shown = await get_watch(self._core.db, document.id), ""
         if watch is None:
-            shown = page(bold(document.name), state_text(document, language))
-            message = await bot.send_message(chat_id, shown.text)
+            shown = page(lines(bold(document.name), state_text(document, language))).text
+            message = await bot.send_message(chat_id, shown)
             watch = Watch(document.id, tenant.id, chat_id, message.message_id, language)
             await keep_watch(self._core.db, watch)
-        self._start(bot, watch)
+        self._start(bot, watch, shown)
 
     async def resume(self, bot: Bot) -> None:
         """Take up every promise that was open when the program ended."""
@@ -85,16 +85,16 @@ class Progress:
         if tasks:
             await asyncio.wait(tasks)
 
-    def _start(self, bot: Bot, watch: Watch) -> None:
+    def _start(self, bot: Bot, watch: Watch, shown: str = "") -> None:
         if watch.document_id in self._running:
             return
-        task = self._core.tasks.start(self._watch(bot, watch), name=f"progress:{watch.document_id}")
+        task = self._core.tasks.start(self._watch(bot, watch, shown), name=f"progress:{watch.document_id}")
         self._running[watch.document_id] = task
         task.add_done_callback(lambda _done: self._running.pop(watch.document_id, None))
 
-    async def _watch(self, bot: Bot, watch: Watch) -> None:
+    async def _watch(self, bot: Bot, watch: Watch, shown: str) -> None:
         core = self._core
-        shown, edited_at = "", float("-inf")
+        edited_at = float("-inf")
         async with core.bell.listen(f"bot:{watch.bot_id}") as rings:
             while True:
                 await asyncio.sleep(max(0.0, edited_at + EDIT_EVERY_S - time.monotonic()))

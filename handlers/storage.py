@@ -60,7 +60,7 @@ class DialogStorage(BaseStorage):
                     return
                 row = models.DialogState(key=row_key(key), state=None)
                 session.add(row)
-            row.data, row.updated_at = json.dumps(dict(data), ensure_ascii=False), utcnow()
+            row.data, row.updated_at = json.dumps(dict(data)), utcnow()
 
     async def get_data(self, key: StorageKey) -> dict[str, Any]:
         """See :class:`aiogram.fsm.storage.base.BaseStorage`."""

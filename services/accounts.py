@@ -95,7 +95,7 @@ def clean_phone(text: str, *, foreign: bool = False) -> str:
 def clean_name(text: str) -> str:
     """Return a person's name as one line of at most 100 characters; raises ``Invalid`` (field ``full_name``)."""
     name = one_line(text, 101)
-    if not name:
+    if not any(character.isalnum() for character in name):
         raise Invalid(T("Please enter your name."), field="full_name")
     if len(name) > 100:
         raise Invalid(T("The name is too long: 100 characters at most."), field="full_name")

@@ -114,7 +114,7 @@ def _accept(connection: Connection, scope: Scope, items: Sequence[Accept]) -> li
                 }
                 for item in items
             ],
-        ).tuples()
+        )
     )
     results: list[bool | Exception] = []
     counts: dict[str, int] = {}
@@ -148,6 +148,7 @@ async def accept_update(core: Core, card: ChannelCard, update: Mapping[str, Any]
     future = core.writer.submit(ACCEPT, item)
     core.wake_inbox()
     is_new = await future
+    await core.pause("accepted")
     (metrics.ACCEPTED if is_new else metrics.REPEATED).labels(card.kind).inc()
     if is_new:
         core.backlog.add(card.owner_id)

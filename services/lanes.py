@@ -232,7 +232,7 @@ def claim(
     numbers = (
         {key: n + 1 for key, _, n in wanted}
         if connection.dialect.name == "sqlite"
-        else dict(connection.execute(select(LANES.c.key, LANES.c.claim_no).where(LANES.c.key.in_(keys))).tuples().all())
+        else dict(connection.execute(select(LANES.c.key, LANES.c.claim_no).where(LANES.c.key.in_(keys))).all())
     )
     items = queue.items
     place = func.row_number().over(partition_by=items.c.lane, order_by=items.c.id).label("place")

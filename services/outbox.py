@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, or_, select, update
 
 from db import models
 from db.base import utcnow
@@ -111,10 +111,11 @@ def _mark(connection: Connection, scope: Scope, items: Sequence[Sent]) -> list[E
             rows,
         )
     if delivered:
-        # A later part of a long answer must not turn a failure of an earlier one into "sent".
+        # A later part of a long answer must not turn a failure of an earlier one into "sent". Not IN: many rows at once
+        # cannot have it.
         connection.execute(
             update(MESSAGE)
-            .where(MESSAGE.c.id == bindparam("p_id"), MESSAGE.c.status.in_(("queued", "sent")))
+            .where(MESSAGE.c.id == bindparam("p_id"), or_(MESSAGE.c.status == "queued", MESSAGE.c.status == "sent"))
             .values(status=bindparam("p_status"), external_id=bindparam("p_external"), error=bindparam("p_error")),
             delivered,
         )

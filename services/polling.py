@@ -108,18 +108,16 @@ class Receivers:
     async def _wanted(self) -> dict[str, _Receiver]:
         core = self._core
         async with core.db.read() as session:
-            rows = (
-                await session.execute(
-                    select(models.Channel, models.Bot)
-                    .outerjoin(models.Bot, models.Bot.id == models.Channel.bot_id)
-                    .where(
-                        models.Channel.kind.in_(("telegram", inbox.FACTORY)),
-                        models.Channel.status.in_(("active", "conflict")),
-                        models.Channel.external_id.is_not(None),
-                        or_(models.Bot.id.is_(None), models.Bot.deleted_at.is_(None)),
-                    )
+            rows = await session.execute(
+                select(models.Channel, models.Bot)
+                .outerjoin(models.Bot, models.Bot.id == models.Channel.bot_id)
+                .where(
+                    models.Channel.kind.in_(("telegram", inbox.FACTORY)),
+                    models.Channel.status.in_(("active", "conflict")),
+                    models.Channel.external_id.is_not(None),
+                    or_(models.Bot.id.is_(None), models.Bot.deleted_at.is_(None)),
                 )
-            ).tuples()
+            )
             channels = [(channel, bot) for channel, bot in rows]
         wanted: dict[str, _Receiver] = {}
         for channel, bot in channels:

@@ -121,16 +121,12 @@ async def _check_keys(core: Core) -> None:
     """Say once at the start when stored secrets cannot be read with the keys that are there; the rest runs on."""
     async with core.db.read() as session:
         rows = (
-            (
-                await session.execute(
-                    select(models.Channel.id, models.Channel.credentials).where(
-                        models.Channel.credentials.is_not(None), models.Channel.status.in_(("active", "conflict"))
-                    )
+            await session.execute(
+                select(models.Channel.id, models.Channel.credentials).where(
+                    models.Channel.credentials.is_not(None), models.Channel.status.in_(("active", "conflict"))
                 )
             )
-            .tuples()
-            .all()
-        )
+        ).all()
     for channel_id, credentials in rows:
         try:
             core.crypto.decrypt(str(credentials))

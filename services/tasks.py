@@ -10,6 +10,8 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
+CANCEL_S = 5.0
+
 
 class TaskGroup:
     """Tasks that live as long as a part of the program.
@@ -50,9 +52,11 @@ class TaskGroup:
         return not pending
 
     async def cancel(self) -> None:
-        """Cancel all tasks and wait until they are gone."""
+        """Cancel all tasks and wait until they are gone, but not for ever."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks)
+            _, stuck = await asyncio.wait(tasks, timeout=CANCEL_S)
+            for task in stuck:
+                log.error("task_does_not_end", task=task.get_name())

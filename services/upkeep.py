@@ -143,7 +143,7 @@ async def rotate_secrets(core: Core) -> None:
     """Encrypt anew with the first key what an older key encrypted, so that the old key can be taken away."""
     for model, column in ((models.Channel, models.Channel.credentials), (models.Bot, models.Bot.openai_key)):
         async with core.db.read() as session:
-            rows = (await session.execute(select(model.id, column).where(column.is_not(None)))).tuples().all()
+            rows = (await session.execute(select(model.id, column).where(column.is_not(None)))).all()
         for id_, token in rows:
             try:
                 if core.crypto.is_current(str(token)):

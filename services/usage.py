@@ -60,7 +60,7 @@ async def summary(session: AsyncSession, user: models.User, since: dt.datetime, 
             int(cached or 0),
             total or Decimal(0),
         )
-        for provider, name, bot_id, feature, calls, given, made, cached, total in rows.tuples()
+        for provider, name, bot_id, feature, calls, given, made, cached, total in rows
     ]
 
 

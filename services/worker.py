@@ -122,6 +122,7 @@ class Worker:
         self._count = 0
         self._stopping = False
         self._lanes: set[asyncio.Task[Any]] = set()
+        self.ended = asyncio.Event()
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -144,6 +145,12 @@ class Worker:
 
     async def run(self) -> None:
         """Claim and start lanes until stopped."""
+        try:
+            await self._claim_on()
+        finally:
+            self.ended.set()
+
+    async def _claim_on(self) -> None:
         settings = self._core.settings.queue
         more = False
         while not self._stopping:
@@ -218,6 +225,8 @@ async def persist(core: Core, operation: Operation[Any, Any], item: Any) -> Any:
         try:
             return await core.writer.submit(operation, item)
         except DatabaseUnavailable:
+            if core.writer.closed:
+                raise LostLane("the process ends") from None
             await asyncio.sleep(_RETRY_DATABASE_S)
 
 
@@ -277,6 +286,8 @@ class Conveyor:
         try:
             async with asyncio.timeout(timeout_s):
                 for worker in self.workers:
+                    # A claim may still be on its way: only when the loop has ended nothing more can begin.
+                    await worker.ended.wait()
                     await worker.idle.wait()
         except TimeoutError:
             log.warning("drain_incomplete")

@@ -61,6 +61,7 @@ class Writer:
         self._waiting: list[tuple[Operation[Any, Any], Any, asyncio.Future[Any]]] = []
         self._bell = asyncio.Event()
         self._closing = False
+        self.closed = False
 
     @property
     def depth(self) -> int:
@@ -73,6 +74,9 @@ class Writer:
         Raises :class:`DatabaseUnavailable` through the future when the database cannot take it: nothing was kept then.
         """
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        if self.closed:
+            future.set_exception(DatabaseUnavailable("the process ends"))
+            return future
         self._waiting.append((operation, item, future))
         self._bell.set()
         return future
@@ -82,6 +86,7 @@ class Writer:
         while True:
             if not self._waiting:
                 if self._closing:
+                    self.closed = True
                     return
                 self._bell.clear()
                 await self._bell.wait()

@@ -23,7 +23,6 @@ from services.i18n import DEFAULT_LANGUAGE, LANGUAGES, normalize_language
 from services.limits import Limits
 from web import keys
 
-VISITOR = "visitor"
 LANGUAGE_COOKIE = "language"
 THEME_COOKIE = "theme"
 PREFERENCE_AGE_S = 365 * 24 * 3600
@@ -59,6 +58,9 @@ class Visitor:
         return isinstance(known, str) and same(_csrf(self.secret, known), token)
 
 
+VISITOR: web.RequestKey[Visitor] = web.RequestKey("visitor", Visitor)
+
+
 def _csrf(secret: str, session_value: str) -> str:
     return hmac.new(derive(secret, "csrf"), session_value.encode(), "sha256").hexdigest()
 
@@ -72,7 +74,7 @@ def public(handler: Any) -> Any:
 def visitor(request: web.Request) -> Visitor:
     """Return who is at the other end; a stranger where nothing was found out yet."""
     known = request.get(VISITOR)
-    return known if isinstance(known, Visitor) else Visitor(language=preferred_language(request))
+    return known if known is not None else Visitor(language=preferred_language(request))
 
 
 def user(request: web.Request) -> models.User:

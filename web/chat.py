@@ -24,7 +24,7 @@ from services.conversations import Page
 from services.core import Core
 from services.crypto import new_token
 from services.errors import AppError, Forbidden, Invalid, NotFound, TooMany, Unavailable
-from services.i18n import LANGUAGES, T
+from services.i18n import LANGUAGE_NAMES, LANGUAGES, T, translate
 from web import auth, forms, keys, middlewares, view
 
 log = structlog.get_logger(__name__)
@@ -121,12 +121,21 @@ def _remember(request: web.Request, response: web.StreamResponse, room: Room) ->
         keep(LANGUAGE_COOKIE, room.language)
 
 
-def _show(message: models.Message) -> dict[str, Any]:
+def _label(text: str, language: str) -> str:
+    """Return what a command of the page's buttons is called on the button."""
+    if text == "/operator":
+        return translate(language, "Ask for a person")
+    if text.startswith("/language "):
+        return LANGUAGE_NAMES.get(text.removeprefix("/language "), text)
+    return text
+
+
+def _show(message: models.Message, language: str) -> dict[str, Any]:
     """Return a message as the page needs it: never more than the visitor may know."""
     item: dict[str, Any] = {
         "id": message.id,
         "author": message.author,
-        "text": message.text,
+        "text": _label(message.text, language) if message.author == "customer" else message.text,
         "at": message.created_at.isoformat(),
         "time": view.clock(message.created_at),
         "exact": view.exact(message.created_at),
@@ -154,7 +163,7 @@ async def _history(
             session, talk, cursor=after or before, limit=SHOWN, newest_first=after is None
         )
     rows = page.items if after is not None else list(reversed(page.items))
-    return Page([_show(row) for row in rows], page.next), talk.status
+    return Page([_show(row, room.language) for row in rows], page.next), talk.status
 
 
 def _id(request: web.Request, name: str) -> str | None:
@@ -228,11 +237,8 @@ def _read(form: forms.Form, limit: int) -> Said:
         if not data.startswith("lang:") or data.removeprefix("lang:") not in LANGUAGES:
             raise Invalid
         return Said("", "language", data.removeprefix("lang:"))
-    command = form.fields.get("command", "")
-    if command:
-        if command != "operator":
-            raise Invalid
-        return Said("", command)
+    if form.fields.get("operator"):
+        return Said("", "operator")
     # Browsers send a new line as two characters; the person saw one.
     text = form.fields.get("text", "").replace("\r\n", "\n").strip()
     if typed := _TYPED_COMMAND.fullmatch(text):
@@ -341,7 +347,7 @@ async def _converse(room: Room, said: Said, after: str, events: asyncio.Queue[tu
     try:
         reply = await _ask(room, said, on_event=on_event)
         for message in reply.messages if reply is not None else ():
-            events.put_nowait(("message", _show(message)))
+            events.put_nowait(("message", _show(message, room.language)))
         history, status = await _history(room, after=after)
         # Everything that the page does not know yet, the visitor's own message with its id included.
         events.put_nowait(("done", {"items": history.items, "status": status}))

@@ -12,7 +12,6 @@ from services.i18n import T
 from services.text import clean
 from web import keys
 
-_FORM = "form"
 _FIELDS_MAX = 200
 _FORM_OVERHEAD = 256 * 1024
 
@@ -59,6 +58,9 @@ class Form:
         return self.files.getall(name, [])[:20]
 
 
+_FORM: web.RequestKey[Form] = web.RequestKey("form", Form)
+
+
 def is_upload(request: web.Request) -> bool:
     """Tell whether the request carries files, and so may be larger than others."""
     return request.content_type == "multipart/form-data"
@@ -74,8 +76,8 @@ def body_limit(request: web.Request) -> int:
 
 async def read(request: web.Request) -> Form:
     """Return the form of a request, read once; raises ``TooLarge`` and, for a broken one, ``Invalid``."""
-    known = request.get(_FORM)
-    if isinstance(known, Form):
+    known: Form | None = request.get(_FORM)
+    if known is not None:
         return known
     fields: MultiDict[str] = MultiDict()
     files: MultiDict[Upload] = MultiDict()

@@ -32,7 +32,8 @@ WEBHOOKS = "/telegram/webhook/"
 # These carry no cookie of the panel: the API has its tokens, the chat its contacts' secrets, the rest nothing to protect.
 WITHOUT_SESSION = ("/api/", "/chat/", "/widget.js", "/static/", "/healthz", "/readyz", "/metrics", "/favicon.ico")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+_GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; "
@@ -73,12 +74,13 @@ def behind_tls(request: web.Request) -> bool:
 async def set_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Put the security headers on every answer; a handler's own header of the same name stays."""
     headers = response.headers
+    headers["Server"] = "BotFactory"
     for name, value in HEADERS.items():
         if name not in headers:
             headers[name] = value
     if behind_tls(request):
         headers["Strict-Transport-Security"] = HSTS
-    request_id = request.get("request_id")
+    request_id = request.get(REQUEST_ID)
     if request_id:
         headers["X-Request-ID"] = request_id
 
@@ -89,8 +91,8 @@ async def entrance(request: web.Request, handler: Handler) -> web.StreamResponse
     if request.path.startswith(WEBHOOKS):
         return await request.match_info.handler(request)
     given = request.headers.get("X-Request-ID", "")
-    request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-    request["request_id"] = request_id
+    request_id = given if _GIVEN_ID.fullmatch(given) else secrets.token_hex(8)
+    request[REQUEST_ID] = request_id
     started = time.perf_counter()
     route = request.match_info.route.resource
     name = route.canonical if route is not None else "none"
@@ -169,7 +171,7 @@ def render_error(request: web.Request, error: AppError) -> web.StreamResponse:
     The page shows a short code that also stands in the log.
     """
     language = auth.visitor(request).language
-    reference = str(request.get("request_id", ""))[:8]
+    reference = str(request.get(REQUEST_ID, ""))[:8]
     if error.status >= 500 or error.status == 403:
         log.warning("request_refused", code=error.code, status=error.status, reference=reference)
     response: web.StreamResponse

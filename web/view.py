@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -34,8 +36,27 @@ _TYPES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _File:
+    plain: bytes
+    gzipped: bytes | None
+    kind: str
+
+
+def _read(path: Path) -> _File:
+    plain = path.read_bytes()
+    kind = _TYPES[path.suffix]
+    if path.suffix in (".png", ".ico", ".woff2"):
+        return _File(plain, None, kind)
+    made = path.with_name(f"{path.name}.gz")
+    # Set-up makes the neighbour; one that is older than its file is of an earlier version.
+    if made.exists() and made.stat().st_mtime_ns >= path.stat().st_mtime_ns:
+        return _File(plain, made.read_bytes(), kind)
+    return _File(plain, gzip.compress(plain, 6, mtime=0), kind)
+
+
 class StaticFiles:
-    """The files under ``web/static``, known by name at the start: no path from outside ever reaches the disk.
+    """The files under ``web/static``, read at the start (under 1 MB): no path from outside ever reaches the disk.
 
     One hash of all contents stands in the path, so that modules can import each other by relative names and everything
     may be kept by browsers for a year.
@@ -43,13 +64,13 @@ class StaticFiles:
 
     def __init__(self, folder: Path = STATIC_DIR) -> None:
         self._files = {
-            path.relative_to(folder).as_posix(): path
+            path.relative_to(folder).as_posix(): _read(path)
             for path in sorted(folder.rglob("*"))
             if path.is_file() and path.suffix in _TYPES
         }
         total = hashlib.sha256()
-        for name, path in self._files.items():
-            total.update(name.encode() + hashlib.sha256(path.read_bytes()).digest())
+        for name, file in self._files.items():
+            total.update(name.encode() + hashlib.sha256(file.plain).digest())
         self.version = total.hexdigest()[:12]
 
     def url(self, name: str) -> str:
@@ -59,15 +80,19 @@ class StaticFiles:
         return f"/static/{self.version}/{name}"
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        """Send a file, its ``.gz`` neighbour where there is one; an old version's page gets the present file, unkept."""
-        path = self._files.get(request.match_info["name"])
-        if path is None:
+        """Send a file, compressed where the browser takes it; an old version's page gets the present file, unkept."""
+        file = self._files.get(request.match_info["name"])
+        if file is None:
             raise web.HTTPNotFound
         current = request.match_info["version"] == self.version
-        response = web.FileResponse(path, headers={"Cache-Control": _YEAR if current else "no-cache"})
-        response.headers["Content-Type"] = _TYPES[path.suffix]
-        response.headers["Vary"] = "Accept-Encoding"
-        return response
+        headers = {
+            "Content-Type": file.kind,
+            "Cache-Control": _YEAR if current else "no-cache",
+            "Vary": "Accept-Encoding",
+        }
+        if file.gzipped is not None and "gzip" in request.headers.get("Accept-Encoding", ""):
+            return web.Response(body=file.gzipped, headers={**headers, "Content-Encoding": "gzip"})
+        return web.Response(body=file.plain, headers=headers)
 
 
 STATIC: web.AppKey[StaticFiles] = web.AppKey("static", StaticFiles)

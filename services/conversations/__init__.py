@@ -105,7 +105,7 @@ async def list_for(
         query = query.where(or_(models.Contact.name.ilike(pattern, escape="\\"), said))
     if cursor:
         moment, _, last = cursor.partition("-")
-        if not moment.isdigit() or not last or len(moment) > 18:
+        if not moment.isdigit() or not last or len(moment) > 16:
             raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
         at = dt.datetime.fromtimestamp(int(moment) / 1_000_000, dt.UTC)
         query = query.where(
@@ -114,9 +114,7 @@ async def list_for(
                 (conversation.last_message_at == at) & (conversation.id < last),
             )
         )
-    rows = [
-        ConversationRow(talk, person, place, bot) for talk, person, place in (await session.execute(query)).tuples()
-    ]
+    rows = [ConversationRow(talk, person, place, bot) for talk, person, place in (await session.execute(query))]
     cursors = [
         f"{round(row.conversation.last_message_at.timestamp() * 1_000_000)}-{row.conversation.id}"
         for row in rows[:limit]

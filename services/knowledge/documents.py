@@ -255,6 +255,7 @@ async def index_document(core: Core, payload: Mapping[str, Any]) -> None:
             await session.execute(insert(models.Chunk), rows)
     if core.embedder is not None:
         await core.embedder.embed_document(core, bot, document.id)
+    await core.pause("ingest")
     await _serve(core, bot, document, len(passages))
     metrics.DOCUMENTS.labels("ready").inc()
     log.info("document_ready", document=document.id, passages=len(passages))

@@ -52,17 +52,13 @@ class Embedder:
         while True:
             async with core.db.read() as session:
                 rows = (
-                    (
-                        await session.execute(
-                            select(chunk.id, chunk.heading, chunk.text)
-                            .where(chunk.document_id == document_id, chunk.id > after)
-                            .order_by(chunk.id)
-                            .limit(_BATCH)
-                        )
+                    await session.execute(
+                        select(chunk.id, chunk.heading, chunk.text)
+                        .where(chunk.document_id == document_id, chunk.id > after)
+                        .order_by(chunk.id)
+                        .limit(_BATCH)
                     )
-                    .tuples()
-                    .all()
-                )
+                ).all()
             if not rows:
                 return True
             after = rows[-1][0]

@@ -137,37 +137,29 @@ class KnowledgeSearch:
                 select(func.count()).select_from(chunk).join(document, document.id == chunk.document_id).where(*serving)
             )
             if int(count or 0) > self._settings.max_passages_in_memory:
-                terms = (
-                    await session.execute(
-                        select(chunk.stems, chunk.grams)
-                        .join(document, document.id == chunk.document_id)
-                        .where(*serving)
-                    )
-                ).tuples()
+                terms = await session.execute(
+                    select(chunk.stems, chunk.grams).join(document, document.id == chunk.document_id).where(*serving)
+                )
                 statistics = await asyncio.to_thread(_statistics, list(terms))
                 size = 120 * (len(statistics.stems) + len(statistics.grams))
                 return _Base(version, size, statistics=statistics)
             rows = (
-                (
-                    await session.execute(
-                        select(
-                            chunk.id,
-                            chunk.document_id,
-                            document.name,
-                            chunk.heading,
-                            chunk.locus,
-                            chunk.text,
-                            chunk.stems,
-                            chunk.grams,
-                        )
-                        .join(document, document.id == chunk.document_id)
-                        .where(*serving)
-                        .order_by(chunk.id)
+                await session.execute(
+                    select(
+                        chunk.id,
+                        chunk.document_id,
+                        document.name,
+                        chunk.heading,
+                        chunk.locus,
+                        chunk.text,
+                        chunk.stems,
+                        chunk.grams,
                     )
+                    .join(document, document.id == chunk.document_id)
+                    .where(*serving)
+                    .order_by(chunk.id)
                 )
-                .tuples()
-                .all()
-            )
+            ).all()
         index = await asyncio.to_thread(LexicalIndex, [(row[0], row[6], row[7]) for row in rows])
         passages = {row[0]: Passage(*row[:6]) for row in rows}
         size = sum(3 * len(row[6]) + 3 * len(row[7]) + 2 * sys.getsizeof(row[5]) + 400 for row in rows) + 2000
@@ -184,30 +176,26 @@ class KnowledgeSearch:
             grams = _rarest(query.grams, statistics.grams if statistics else {}, 24)
             ids = await fulltext.candidates(session, bot_id, stems, grams, CANDIDATES)
             rows = (
-                (
-                    await session.execute(
-                        select(
-                            chunk.id,
-                            chunk.document_id,
-                            document.name,
-                            chunk.heading,
-                            chunk.locus,
-                            chunk.text,
-                            chunk.stems,
-                            chunk.grams,
-                        )
-                        .join(document, document.id == chunk.document_id)
-                        .where(
-                            chunk.id.in_([*ids, *cosines]),
-                            chunk.bot_id == bot_id,
-                            document.serving.is_(True),
-                            document.deleted_at.is_(None),
-                        )
+                await session.execute(
+                    select(
+                        chunk.id,
+                        chunk.document_id,
+                        document.name,
+                        chunk.heading,
+                        chunk.locus,
+                        chunk.text,
+                        chunk.stems,
+                        chunk.grams,
+                    )
+                    .join(document, document.id == chunk.document_id)
+                    .where(
+                        chunk.id.in_([*ids, *cosines]),
+                        chunk.bot_id == bot_id,
+                        document.serving.is_(True),
+                        document.deleted_at.is_(None),
                     )
                 )
-                .tuples()
-                .all()
-            )
+            ).all()
         index = LexicalIndex(((row[0], row[6], row[7]) for row in rows), statistics)
         return index, {row[0]: Passage(*row[:6]) for row in rows}
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,15 +121,21 @@ def start(telegram: FakeTelegram, sqlite_url: str, tmp_path: Path) -> Start:
     """Return what starts the product; it may be called again after the first one has ended."""
 
     @contextlib.asynccontextmanager
-    async def started(*, manages: bool = False, **environment: str) -> AsyncIterator[Product]:
+    async def started(
+        *, manages: bool = False, overrides: Mapping[str, Mapping[str, Any]] | None = None, **environment: str
+    ) -> AsyncIterator[Product]:
         factory = telegram.bots.get(FACTORY) or telegram.add_bot(FACTORY, "factory_bot", name="Factory")
         factory.abilities["can_manage_bots"] = manages
         settings = make_settings(
             tmp_path,
             sqlite_url,
             environment={"TELEGRAM_BOT_TOKEN": FACTORY, "TELEGRAM_API_BASE": telegram.base_url, **environment},
+            overrides=overrides,
         )
         async with running(settings, "worker") as core:
+            async with core.bell.listen("channels") as bell, asyncio.timeout(60):
+                while core.factory is None:
+                    await bell.get()
             yield Product(core, telegram, factory)
 
     return started

@@ -82,11 +82,14 @@ async def test_instructions_are_shown_changed_and_removed(product: Product) -> N
 
 
 async def test_instructions_that_are_too_long_are_asked_for_again(start: Start) -> None:
-    async with start() as product:
-        limits = product.core.settings.limits
+    async with start(overrides={"limits": {"prompt_chars": 100}}) as product:
         owner = await product.owner(900000204)
         tenant = await product.make_bot(owner)
-        assert limits.prompt_chars > 4096, "Telegram's messages are shorter than the limit, so nothing is refused here"
+        menu = await open_menu(owner, tenant.name)
+        await owner.presses(menu, owner.text("Instructions"))
+        await owner.says("a" * 101, owner.text("The instructions may have at most {n} characters.", n=100))
+        await owner.says("a" * 100, owner.text("The instructions are saved and hold from the next question on."))
+        assert (await product.bots_of(owner))[0].system_prompt == "a" * 100
         menu = await open_menu(owner, tenant.name)
         await owner.presses(menu, owner.text("Instructions"))
         await owner.says("/cancel", owner.text("The instructions were left as they are."))
@@ -161,7 +164,9 @@ async def test_another_owners_numbers_are_refused(product: Product) -> None:
     assert press.alert
 
 
-@pytest.mark.parametrize("data", ["b0:open:x", "b1:open", "zzz", "s1::x", "m1:nowhere", "f1:x:y", "\u2067:::"])
+@pytest.mark.parametrize(
+    "data", ["b0:open:x", "b1:open", "zzz", "s1::x", "m1:nowhere", "f1:x:y", "\u2067:::", "b1:open:\0:"]
+)
 async def test_a_button_of_another_version_brings_a_fresh_menu(product: Product, data: str) -> None:
     owner = await product.owner(900000213)
     await product.make_bot(owner)

@@ -55,7 +55,7 @@ class ChatAnswer(Answer):
 
 
 @routes.post(
-    "/bots/{bot_id}/chat", errors=(409, 503), example={"contact": "customer-42", "text": "Сколько стоит чистка зубов?"}
+    "/bots/{bot_id}/chat", errors=(409, 503), example={"contact": "customer-42", "text": "How much is a check-up?"}
 )
 async def ask(call: Call, bot_id: str, body: Question) -> ChatAnswer:
     """Ask a bot and wait for its answer. The message is stored first: it is answered even if the connection breaks."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import Field
 
 from db import models
@@ -71,7 +72,7 @@ async def receive(request: web.Request, limit: int) -> tuple[str, bytes]:
                     content += chunk
             if name == "file" and found is None:
                 found = (_name(part), bytes(content))
-    except (ValueError, LookupError, AssertionError, web.RequestPayloadError):
+    except (ValueError, LookupError, AssertionError, HttpProcessingError, web.RequestPayloadError):
         raise Invalid(T("This form arrived damaged. Please send it again.")) from None
     if found is None:
         raise Invalid(T("Choose a file first."), field="file")

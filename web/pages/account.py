@@ -5,14 +5,15 @@ from __future__ import annotations
 from aiohttp import web
 
 from services import accounts
-from services.errors import AppError, TooMany
+from services.errors import AppError, Invalid, TooMany
 from web import auth, forms, view
 from web.pages.shell import core_of, fault_of
 
 routes = web.RouteTableDef()
 
 _REGISTRATIONS_AN_HOUR = 10
-_LINKS_IN_15_MIN = 30
+_BAD_LINKS_IN_15_MIN = 30
+_REGISTRATION = ("full_name", "phone", "email")
 
 
 @routes.get("/login")
@@ -68,7 +69,8 @@ async def register_page(request: web.Request) -> web.StreamResponse:
     """Show the form."""
     if auth.visitor(request).user is not None:
         return view.redirect("/dashboard")
-    return view.render(request, "pages/register.html", values={}, factory=core_of(request).factory_username)
+    empty = dict.fromkeys(_REGISTRATION, "")
+    return view.render(request, "pages/register.html", values=empty, factory=core_of(request).factory_username)
 
 
 @routes.post("/register")
@@ -77,7 +79,7 @@ async def register(request: web.Request) -> web.StreamResponse:
     """Make an owner's account and sign in. Fields: ``full_name``, ``phone``, ``email``, ``password``; no others count."""
     core = core_of(request)
     form = await forms.read(request)
-    values = {name: form.fields.get(name, "")[:300] for name in ("full_name", "phone", "email")}
+    values = {name: form.fields.get(name, "")[:300] for name in _REGISTRATION}
     try:
         full_name = accounts.clean_name(form.text("full_name", 10_000))
         phone = accounts.clean_phone(form.text("phone"))
@@ -114,9 +116,12 @@ async def register(request: web.Request) -> web.StreamResponse:
 async def link_page(request: web.Request) -> web.StreamResponse:
     """Show whom a one-time link signs in; using it takes the button, so a messenger's preview does not use it up."""
     token = request.query.get("token", "")[:200]
-    await _limit_links(request)
-    async with core_of(request).db.read() as session:
-        person = await accounts.peek_login_link(session, token)
+    try:
+        async with core_of(request).db.read() as session:
+            person = await accounts.peek_login_link(session, token)
+    except Invalid:
+        await _count_bad_link(request)
+        raise
     return view.render(request, "pages/login_link.html", person=person, token=token)
 
 
@@ -124,16 +129,20 @@ async def link_page(request: web.Request) -> web.StreamResponse:
 @auth.public
 async def link(request: web.Request) -> web.StreamResponse:
     """Use a one-time link up and sign in."""
-    await _limit_links(request)
     token = (await forms.read(request)).secret("token")[:200]
-    async with core_of(request).db.write() as session:
-        person = await accounts.use_login_link(session, token)
+    try:
+        async with core_of(request).db.write() as session:
+            person = await accounts.use_login_link(session, token)
+    except Invalid:
+        await _count_bad_link(request)
+        raise
     await auth.sign_in(request, person)
     return view.redirect("/dashboard", toast="welcome")
 
 
-async def _limit_links(request: web.Request) -> None:
-    if not await auth.limit_address(request, "link", _LINKS_IN_15_MIN, 900):
+async def _count_bad_link(request: web.Request) -> None:
+    """Slow guessing down; a good link always works, also for an office behind one address."""
+    if not await auth.limit_address(request, "link", _BAD_LINKS_IN_15_MIN, 900):
         raise TooMany(retry_after_s=900)
 
 

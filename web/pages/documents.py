@@ -67,7 +67,7 @@ async def _page(
         unanswered=open_questions,
         q=question,
         found=found,
-        values=values or {},
+        values=values or {"question": "", "answer": ""},
         fault=fault_of(error, request) if error else None,
         limit=core.settings.limits.documents_per_bot,
         max_mib=core.settings.knowledge.max_file_mib,

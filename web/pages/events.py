@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections import Counter
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -22,23 +22,28 @@ from web.pages.shell import core_of
 routes = web.RouteTableDef()
 
 _STREAMS_A_USER = 6
-_PING_S = 20
+_PING_S = 20.0
+_LOOK_S = 2.0
 _CLOSING = "streams:end"
-_open: web.AppKey[Counter[str]] = web.AppKey("open_streams", Counter)
+_open: web.AppKey[dict[str, list[web.Request]]] = web.AppKey("open_streams", dict)
 
 
 @contextlib.asynccontextmanager
 async def _counted(request: web.Request, user_id: str) -> AsyncIterator[None]:
+    # A browser that went on to the next page is noticed here before its stream is.
     streams = request.app[_open]
-    if streams[user_id] >= _STREAMS_A_USER:
+    living = [stream for stream in streams.get(user_id, []) if stream.transport and not stream.transport.is_closing()]
+    if len(living) >= _STREAMS_A_USER:
         raise TooMany(T("Too many pages are open. Close some of them."), retry_after_s=30)
-    streams[user_id] += 1
+    streams[user_id] = [*living, request]
     try:
         yield
     finally:
-        streams[user_id] -= 1
-        if not streams[user_id]:
-            del streams[user_id]
+        rest = [stream for stream in streams.get(user_id, []) if stream is not request]
+        if rest:
+            streams[user_id] = rest
+        else:
+            streams.pop(user_id, None)
 
 
 @routes.get("/events")
@@ -87,11 +92,15 @@ async def _send(
     inbox: asyncio.Queue[tuple[str, dict[str, Any]]],
 ) -> None:
     number = 0
+    next_ping = time.monotonic() + _PING_S
     with contextlib.suppress(ClientConnectionResetError, ConnectionResetError):
-        while stream.is_connected():
+        while request.transport is not None and not request.transport.is_closing():
             try:
-                name, message = await asyncio.wait_for(inbox.get(), _PING_S)
+                name, message = await asyncio.wait_for(inbox.get(), _LOOK_S)
             except TimeoutError:
+                if time.monotonic() < next_ping:
+                    continue
+                next_ping = time.monotonic() + _PING_S
                 if not core_of(request).ready or not await _still_in(request, signed_in):
                     return
                 await stream.write(b": still here\n\n")
@@ -127,7 +136,7 @@ async def _still_in(request: web.Request, signed_in: accounts.SignedIn) -> bool:
 
 def setup(app: web.Application) -> None:
     """Count the open streams of this application, and end them when it stops."""
-    app[_open] = Counter()
+    app[_open] = {}
 
     async def close(stopping: web.Application) -> None:
         stopping[keys.CORE].bell.ring(_CLOSING)

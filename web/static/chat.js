@@ -26,6 +26,7 @@ let dots = null;
 let checkTimer = 0;
 let waitingSince = 0;
 const queue = [];
+const fieldsOf = new WeakMap();
 const known = new Set();
 let last = "";
 
@@ -51,7 +52,7 @@ function toEnd() {
 
 function bubble(author, text) {
   const own = author === "customer";
-  const row = element("li", `message ${own ? "own" : "theirs"}`);
+  const row = element("div", `message ${own ? "own" : "theirs"}`);
   row.append(element("span", "unseen", `${own ? words.you : words.name}:`));
   if (author === "operator") row.append(element("span", "who", words.operator));
   const body = element("p", "bubble", text);
@@ -105,7 +106,7 @@ function show(item) {
 function showDots() {
   const on = streams > written;
   if (on && !dots) {
-    dots = element("li", "message theirs");
+    dots = element("div", "message theirs");
     const inside = element("p", "bubble dots");
     inside.setAttribute("role", "img");
     inside.setAttribute("aria-label", words.writing);
@@ -136,12 +137,13 @@ function mark(row) {
 }
 
 async function* eventsOf(response) {
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  const reader = response.body.getReader();
+  const decoder = new TextDecoder();
   let rest = "";
   for (;;) {
     const { value, done } = await reader.read();
     if (done) return;
-    rest += value;
+    rest += decoder.decode(value, { stream: true });
     const parts = rest.split("\n\n");
     rest = parts.pop();
     for (const part of parts) {
@@ -244,7 +246,7 @@ async function deliver(row) {
   expect(1);
   let response = null;
   try {
-    response = await post({ text: row.dataset.text });
+    response = await post(fieldsOf.get(row));
   } catch {
     // The connection broke: only the server knows whether the message arrived.
   }
@@ -296,31 +298,20 @@ function next() {
   else plan();
 }
 
-function write(text) {
+function write(text, fields = { text }) {
   const row = bubble("customer", text);
   row.dataset.text = text;
+  fieldsOf.set(row, fields);
   log.insertBefore(row, dots);
   toEnd();
   queue.push(row);
   next();
 }
 
-async function command(fields) {
+// A button says what it says on it, in a bubble of its own.
+function command(fields, label) {
   if (sending) return;
-  sending = true;
-  tell("");
-  expect(1);
-  let response = null;
-  try {
-    response = await post(fields);
-  } catch {
-    tell(words.lost);
-  }
-  sending = false;
-  next();
-  const taken = response ? await follow(response) : true;
-  expect(-1);
-  if (taken === null) check();
+  write(label, fields);
 }
 
 // A person may answer at any time: look often while one is expected, seldom otherwise, never in a hidden tab.
@@ -366,8 +357,8 @@ function size() {
 composer.noValidate = true;
 composer.addEventListener("submit", (event) => {
   event.preventDefault();
-  if (event.submitter?.name === "command") {
-    command({ command: event.submitter.value });
+  if (event.submitter?.name === "operator") {
+    command({ operator: event.submitter.value }, event.submitter.textContent.trim());
     return;
   }
   const text = field.value.trim();
@@ -403,7 +394,7 @@ log.addEventListener("click", (event) => {
   const button = event.target.closest(".choices button");
   if (!button) return;
   event.preventDefault();
-  command({ data: button.value });
+  command({ data: button.value }, button.textContent);
 });
 
 document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(checkTimer) : check()));

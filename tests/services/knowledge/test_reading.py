@@ -17,7 +17,7 @@ from pathlib import Path
 
 import chardet
 import docx
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 
 from services.errors import Invalid, Unavailable

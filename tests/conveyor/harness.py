@@ -1,0 +1,237 @@
+"""What the tests of the conveyor share: a product with fakes around it, people who ask, and counting what they got."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from db import models
+from services.core import Core
+from services.settings import Settings
+from tests.composition import Shop, make_settings, make_shop, running
+from tests.fakes.models import FakeModels, Seen
+from tests.fakes.telegram import FakeBot, FakeTelegram, FakeUser, Sent
+
+GEMINI_KEY = "AIzaCANARY_gemini_key_not_real_0123456789"
+_numbers = count(1)
+_people = count(910_000_000)
+_NUMBER = re.compile(r"№(\d+)")
+
+QUICK: Mapping[str, Mapping[str, Any]] = {
+    "queue": {"idle_poll_s": 0.05},
+    "server": {"shutdown_timeout_s": 10},
+    "telegram": {"chat_messages_per_second": 1000, "chat_burst": 1000, "messages_per_second": 10_000},
+    "limits": {"contact_messages_per_minute": 100_000, "bot_messages_per_minute": 1_000_000},
+}
+"""No waiting for the network's limits: the tests of those limits set their own."""
+
+
+def overrides(**sections: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return :data:`QUICK` with changes by section."""
+    merged = {name: dict(values) for name, values in QUICK.items()}
+    for name, values in sections.items():
+        merged[name] = {**merged.get(name, {}), **values}
+    return merged
+
+
+def question_of(seen: Seen) -> str:
+    """Return the customer's question in a request that a model received (Gemini's format)."""
+    text = str(seen.body["contents"][-1]["parts"][0]["text"])
+    return text.rsplit("<question>\n", 1)[1].rsplit("\n</question>", 1)[0]
+
+
+def echo(seen: Seen) -> str:
+    """A model that answers with the numbers of the questions."""
+    return "Ha, bor " + " ".join(f"№{number}" for number in _NUMBER.findall(question_of(seen)))
+
+
+def new_token() -> str:
+    """Return a token for a new bot of the fake."""
+    return f"{7_700_100_000 + next(_numbers)}:CANARY_token_not_real_{'A' * 20}"
+
+
+@dataclass
+class Tenant:
+    """An owner's bot on the fake Bot API and what people asked it."""
+
+    fake: FakeTelegram
+    bot: FakeBot
+    shop: Shop
+    asked: dict[int, FakeUser] = field(default_factory=dict)
+
+    def person(self, language: str | None = "uz") -> FakeUser:
+        """Return somebody new."""
+        return self.fake.user(next(_people), language)
+
+    def ask(self, person: FakeUser, words: str = "Yetkazib berish bormi") -> int:
+        """Let a person ask; the number in the question comes back in the answer."""
+        number = next(_numbers)
+        self.asked[number] = person
+        person.send(self.bot, f"{words} №{number}")
+        return number
+
+    async def answered(self, numbers: Iterable[int] | None = None, timeout: float = 30) -> Counter[int]:
+        """Wait until every question (all by default) has an answer; return how often each was answered."""
+        wanted = set(self.asked if numbers is None else numbers)
+        await self.fake.wait_until(lambda: wanted <= set(self.times()), timeout)
+        return self.times()
+
+    def times(self) -> Counter[int]:
+        """Return how often each number was answered."""
+        return Counter(
+            int(number) for sent in self.fake.sent if sent.bot is self.bot for number in _NUMBER.findall(sent.text)
+        )
+
+    def in_order(self) -> bool:
+        """Whether every person got answers in the order of their questions; repeats do not count."""
+        for person in set(self.asked.values()):
+            got = [int(n) for sent in self.fake.messages(person.id, self.bot) for n in _NUMBER.findall(sent.text)]
+            first = list(dict.fromkeys(got))
+            if first != sorted(first):
+                return False
+        return True
+
+
+@dataclass
+class Floor:
+    """A running product and its surroundings."""
+
+    core: Core
+    fake: FakeTelegram
+    models: FakeModels
+    settings: Settings
+
+    async def tenant(self, name: str = "Texno Savdo", **more: Any) -> Tenant:
+        """Make an owner with a connected bot that knows a small document; returns when the bot is received from."""
+        bot = self.fake.add_bot(new_token())
+        email = more.pop("email", f"owner{bot.id}@example.uz")
+        shop = await make_shop(self.core, name, email=email, telegram=bot.token, **more)
+        await self.fake.wait_call("getUpdates", bot=bot)
+        return Tenant(self.fake, bot, shop)
+
+    async def rows(self, query: Any) -> list[Any]:
+        """Return what a query finds."""
+        async with self.core.db.read() as session:
+            return list((await session.execute(query)).all())
+
+    async def one(self, query: Any) -> Any:
+        """Return the only value that a query finds, None where there is none."""
+        async with self.core.db.read() as session:
+            return await session.scalar(query)
+
+    async def notices(self, tenant: Tenant) -> list[models.Notice]:
+        """Return what a tenant's owner was told or is about to be told, oldest first."""
+        async with self.core.db.read() as session:
+            return list(
+                await session.scalars(
+                    select(models.Notice)
+                    .where(models.Notice.user_id == tenant.shop.owner.id)
+                    .order_by(models.Notice.id)
+                )
+            )
+
+    async def noticed(self, tenant: Tenant, kind: str, timeout: float = 20) -> models.Notice:
+        """Wait until a tenant's owner has a notice of this kind."""
+        return await self.until(lambda: self._notice(tenant, kind), timeout)
+
+    async def _notice(self, tenant: Tenant, kind: str) -> models.Notice | None:
+        return next((notice for notice in await self.notices(tenant) if notice.kind == kind), None)
+
+    async def until(self, look: Callable[[], Awaitable[Any]], timeout: float = 20) -> Any:
+        """Return the first true result of ``look``, asked again after each grouped commit and bell."""
+        return await until(look, timeout)
+
+
+async def until(look: Callable[[], Awaitable[Any]], timeout: float = 20) -> Any:
+    """Return the first true result of ``look``, asked every few milliseconds: what is waited for is a row in a database."""
+    import asyncio
+
+    async with asyncio.timeout(timeout):
+        while True:
+            result = await look()
+            if result:
+                return result
+            await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def floor(
+    folder: Path,
+    database_url: str | None,
+    fake: FakeTelegram,
+    fake_models: FakeModels,
+    *,
+    role: str = "worker",
+    pause: Callable[[str], Awaitable[None]] | None = None,
+    environment: Mapping[str, str] | None = None,
+    **sections: Mapping[str, Any],
+) -> AsyncIterator[Floor]:
+    """Start the product in this process."""
+    settings = settings_for(folder, database_url, fake, fake_models, environment=environment, **sections)
+    async with running(settings, role, pause=pause) as core:
+        yield Floor(core, fake, fake_models, settings)
+
+
+def environment_for(fake: FakeTelegram, fake_models: FakeModels) -> dict[str, str]:
+    """Return the variables that lead the product to the fakes."""
+    return {
+        "TELEGRAM_API_BASE": fake.base_url,
+        "GEMINI_API_KEY": GEMINI_KEY,
+        "GEMINI_BASE_URL": fake_models.url,
+    }
+
+
+def settings_for(
+    folder: Path,
+    database_url: str | None,
+    fake: FakeTelegram,
+    fake_models: FakeModels,
+    *,
+    environment: Mapping[str, str] | None = None,
+    **sections: Mapping[str, Any],
+) -> Settings:
+    """Return quick settings with the fakes as upstream."""
+    return make_settings(
+        folder,
+        database_url,
+        environment={**environment_for(fake, fake_models), **(environment or {})},
+        overrides=overrides(**sections),
+    )
+
+
+@contextlib.asynccontextmanager
+async def surroundings() -> AsyncIterator[tuple[FakeTelegram, FakeModels]]:
+    """Start the fakes: a Bot API, and models that echo the numbers of questions."""
+    fake_models = FakeModels(reply=echo)
+    await fake_models.start()
+    try:
+        async with FakeTelegram() as fake:
+            yield fake, fake_models
+    finally:
+        await fake_models.stop()
+
+
+def texts(sent: Iterable[Sent]) -> list[str]:
+    """Return the texts of sent messages."""
+    return [message.text for message in sent]
+
+
+def toml(sections: Mapping[str, Mapping[str, Any]], original: str) -> str:
+    """Return the text of a configuration file with changed values."""
+    result, section = [], ""
+    for line in original.splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+        key = line.partition("=")[0].strip()
+        changes = sections.get(section, {})
+        result.append(f"{key} = {json.dumps(changes[key])}" if key in changes else line)
+    return "\n".join(result)

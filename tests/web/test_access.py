@@ -1,0 +1,228 @@
+"""Every route by every kind of person, against the written table; and that refused requests change nothing."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from db import models
+from db.base import new_id, utcnow
+from services import accounts, bots
+from tests import servers
+from tests.web.access_table import BODIES, TABLE
+from tests.web.panel import Browser, Site, open_site
+from web.app import make_app
+
+IDENTITIES = ("nobody", "owner A", "owner B", "banned A", "administrator")
+# Who may act comes last: what the others are refused must still be there for them.
+ORDER = ("nobody", "banned A", "owner B", "administrator", "owner A")
+
+
+@dataclass
+class People:
+    """Everybody of the walk, with their API tokens."""
+
+    site: Site
+    users: dict[str, models.User]
+    tokens: dict[str, str]
+
+    browsers: dict[str, Browser] = field(default_factory=dict)
+
+    async def browser(self, identity: str, *, fresh: bool = False) -> Browser:
+        """Return this person's browser, signed in as far as that is possible; ``fresh``: a new one."""
+        if fresh or identity not in self.browsers:
+            self.browsers[identity] = await self._open(identity)
+        return self.browsers[identity]
+
+    async def _open(self, identity: str) -> Browser:
+        if identity == "nobody":
+            return self.site.browser()
+        user = self.users[identity]
+        if identity != "banned A":
+            return await self.site.signed_in(user)
+        # Banned while signed in: the cookie stays in the browser.
+        async with self.site.core.db.write() as session:
+            (await session.get_one(models.User, user.id)).banned_at = None
+        browser = await self.site.signed_in(user)
+        async with self.site.core.db.write() as session:
+            await accounts.ban(session, await session.get_one(models.User, user.id))
+        return browser
+
+
+@pytest.fixture(scope="module")
+async def people(tmp_path_factory: pytest.TempPathFactory, servers_run: servers.Run) -> AsyncIterator[People]:
+    """The product with the five identities."""
+    folder = tmp_path_factory.mktemp("access")
+    generous = {"limits": {"api_requests_per_minute": 9999, "bots_per_owner": 500, "login_attempts_per_15_min": 500}}
+    async with open_site(folder, servers_run.new_sqlite(folder), overrides=generous) as site:
+        users = {name: await site.person(name.replace(" ", "")) for name in IDENTITIES[1:]}
+        tokens = {"nobody": "bf_wrong"}
+        async with site.core.db.write() as session:
+            admin = await session.get_one(models.User, users["administrator"].id)
+            admin.role = "admin"
+            for name, user in users.items():
+                _, tokens[name] = await accounts.new_api_token(session, user, "walk")
+        everybody = People(site, users, tokens)
+        await everybody.browser("banned A")
+        yield everybody
+
+
+async def _objects(people: People, route: str = "") -> dict[str, str]:
+    """Make fresh objects of owner A and return what fills the places of an address."""
+    owner = people.users["owner A"]
+    core = people.site.core
+    async with core.db.write() as session:
+        bot = await bots.create(session, owner, "Walk", limits=core.settings.limits)
+        web = await bots.connect_web(session, bot)
+        document = models.Document(bot_id=bot.id, name="a.txt", kind="txt", status="failed", error_code="damaged")
+        contact = models.Contact(bot_id=bot.id, channel_id=web.id, external_id="c1", name="Customer")
+        question = models.UnansweredQuestion(bot_id=bot.id, question="Nima?", folded="nima")
+        notice = models.Notice(user_id=owner.id, kind="over_limit", key="walk:" + bot.id, params={"bot": "Walk"})
+        session.add_all([document, contact, question, notice])
+        await session.flush()
+        session.add(models.DocumentContent(document_id=document.id, content=b"text"))
+        talk = models.Conversation(bot_id=bot.id, channel_id=web.id, contact_id=contact.id)
+        session.add(talk)
+        token = models.ApiToken(
+            user_id=owner.id,
+            name="object",
+            token_hash=new_id(),
+            last4="0000",
+            revoked_at=None if "{token}" in route else utcnow(),
+        )
+        end = utcnow() + dt.timedelta(days=1)
+        device = models.PanelSession(id=new_id(), user_id=owner.id, user_agent="another device", expires_at=end)
+        session.add_all([token, device])
+        await session.flush()
+    return {
+        "bot": bot.id,
+        "bot_id": bot.id,
+        "public_id": bot.public_id,
+        "channel": web.id,
+        "channel_id": web.id,
+        "document": document.id,
+        "document_id": document.id,
+        "conversation": talk.id,
+        "conversation_id": talk.id,
+        "question": question.id,
+        "notice": notice.id,
+        "token": token.id,
+        "session": device.id,
+        "kind": "svg",
+        "version": "old",
+        "name": "css/app.css",
+        "path": "v1/nothing",
+    }
+
+
+async def _status(people: People, identity: str, method: str, route: str, path: str) -> int:
+    body = BODIES.get((method, route))
+    sent = "GET" if method == "*" else method
+    if route.startswith("/api/"):
+        browser = people.site.browser()
+        token = people.tokens[identity]
+        page = await browser.request(
+            sent, path, json=body if body is not None else None, headers={"Authorization": f"Bearer {token}"}
+        )
+        return page.status
+    browser = await people.browser(identity)
+    if route == "/events":
+        async with browser.http.get(people.site.base + path, allow_redirects=False) as answer:
+            return answer.status
+    if sent == "GET":
+        return (await browser.get(path)).status
+    page = await browser.post(path, **{name: str(value) for name, value in (body or {}).items()})
+    if route == "/logout":
+        await people.browser(identity, fresh=True)
+    return page.status
+
+
+async def test_every_route_has_a_line(people: People) -> None:
+    """A new route must be thought about before it passes."""
+    app = make_app(people.site.core)
+    routes = {(r.method, r.resource.canonical) for r in app.router.routes() if r.method != "HEAD" and r.resource}
+    assert sorted(routes ^ set(TABLE)) == []
+
+
+@pytest.mark.parametrize(("method", "route"), sorted(TABLE))
+async def test_walk(people: People, method: str, route: str) -> None:
+    """Each identity gets the status that the table says, and the body of a refusal names nothing of the owner's."""
+    objects = await _objects(people, route)
+    path = re.sub(r"\{(\w+)\}", lambda match: objects[match[1]], route)
+    happened = {}
+    for identity in ORDER:
+        happened[identity] = await _status(people, identity, method, route, path)
+    assert tuple(happened[name] for name in IDENTITIES) == TABLE[method, route]
+
+
+async def test_foreign_is_missing(people: People) -> None:
+    """A foreign object and one that never was give the same page, but for the code that names the request."""
+    objects = await _objects(people)
+    browser = await people.browser("owner B")
+    foreign = await browser.get(f"/bots/{objects['bot']}")
+    missing = await browser.get("/bots/01aaaaaaaaaaaaaaaaaaaaaaaa")
+    assert foreign.status == missing.status == 404
+
+    def without_code(text: str) -> str:
+        return re.sub(r"[0-9a-f]{8,}|/bots/\w+", "", text)
+
+    assert without_code(foreign.text) == without_code(missing.text)
+
+
+async def test_foreign_id_inside_own_bot(people: People) -> None:
+    """An own bot in the address opens no foreign object behind it."""
+    theirs = await _objects(people)
+    stranger = people.users["owner B"]
+    own = await people.site.bot_of(stranger)
+    browser = await people.browser("owner B")
+    for path in (
+        f"/bots/{own.id}/documents/{theirs['document']}/delete",
+        f"/bots/{own.id}/documents/{theirs['document']}/retry",
+        f"/bots/{own.id}/unanswered/{theirs['question']}/dismiss",
+        f"/bots/{own.id}/channels/{theirs['channel']}/disconnect",
+    ):
+        assert (await browser.post(path)).status == 404
+    assert (await browser.get(f"/bots/{own.id}/conversations/{theirs['conversation']}")).status == 404
+    assert (await browser.post(f"/notices/{theirs['notice']}/dismiss")).status == 303
+    async with people.site.core.db.read() as session:
+        assert (await session.get_one(models.Notice, theirs["notice"])).seen_at is None
+        assert (await session.get_one(models.Document, theirs["document"])).deleted_at is None
+        assert (await session.get_one(models.UnansweredQuestion, theirs["question"])).answered_at is None
+        assert (await session.get_one(models.Channel, theirs["channel"])).external_id is not None
+        await session.rollback()
+    async with people.site.core.db.write() as session:
+        await bots.delete(session, await bots.get(session, stranger, own.id))
+
+
+@pytest.mark.parametrize("path", ["/settings/profile", "/register", "bot"])
+async def test_mass_assignment(people: People, path: str) -> None:
+    """Fields that a form does not have change nothing."""
+    browser = await people.browser("owner B" if path != "/register" else "nobody")
+    extra = {"role": "admin", "is_admin": "1", "owner_id": people.users["owner A"].id, "id": "x", "status": "stopped"}
+    extra |= {"banned_at": "", "telegram_id": "1", "password_hash": "x", "knowledge_version": "99", "public_id": "mine"}
+    user = people.users["owner B"]
+    if path == "bot":
+        bot = await people.site.bot_of(user)
+        page = await browser.post(f"/bots/{bot.id}", name="New", system_prompt="", languages="uz", **extra)
+        assert page.status == 303
+        async with people.site.core.db.write() as session:
+            after = await bots.get(session, user, bot.id)
+            assert (after.owner_id, after.status, after.public_id) == (user.id, "active", bot.public_id)
+            assert (after.name, after.knowledge_version) == ("New", bot.knowledge_version)
+            await bots.delete(session, after)
+        return
+    fields = {"full_name": "Mallory", "email": "mallory@example.uz", "phone": "+998 90 765 43 21"}
+    page = await browser.post(path, password="a-long-password", **fields, **extra)
+    assert page.status == 303, page.visible()
+    async with people.site.core.db.read() as session:
+        found = await accounts.by_email(session, "mallory@example.uz")
+        assert found is not None
+        assert (found.role, found.telegram_id, found.banned_at) == ("owner", None, None)
+    if path == "/settings/profile":
+        async with people.site.core.db.write() as session:
+            row = await session.get_one(models.User, user.id)
+            row.email, row.phone = "ownerb@example.uz", None

@@ -1,0 +1,195 @@
+"""Documents, unanswered questions and answers over the API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests import servers
+from tests.web.site import Program, Site, started
+
+MISSING = "0" * 26
+PRICES = b"nomi,narxi\nNok,12 000 so'm\nOlma,9 000 so'm\n"
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+async def site(
+    request: pytest.FixtureRequest, servers_run: servers.Run, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Site]:
+    folder = tmp_path_factory.mktemp("api")
+    url = servers_run.new_sqlite(folder) if request.param == "sqlite" else servers_run.new_postgres()
+    async with started(folder, url) as running:
+        yield running
+    if request.param == "postgresql":
+        servers_run.drop_postgres(url)
+
+
+async def read_through(site: Site, program: Program, path: str) -> Any:
+    """Wait until a document was read or failed; return it."""
+    bot_id = path.split("/")[2]
+    async with site.core.bell.listen(f"bot:{bot_id}", limit=1000) as events, asyncio.timeout(60):
+        while True:
+            document = (await program.get(path)).body
+            if document["status"] in ("ready", "failed"):
+                return document
+            await events.get()
+
+
+async def test_a_document_from_upload_to_deletion(site: Site) -> None:
+    documents = f"{site.owner.bot}/documents"
+    taken = await site.owner.upload(documents, "narxlar.csv", PRICES)
+    assert taken.status == 202
+    assert (taken.body["name"], taken.body["status"], taken.body["progress"]) == ("narxlar.csv", "queued", 0)
+    path = f"{documents}/{taken.body['id']}"
+    ready = await read_through(site, site.owner, path)
+    assert (ready["status"], ready["progress"], ready["error"]) == ("ready", 100, None)
+    listed = (await site.owner.get(documents)).body["items"]
+    assert [item["name"] for item in listed] == ["narxlar.csv", "savollar.txt"]
+    answer = await site.owner.post(f"{site.owner.bot}/chat", {"contact": "buyer", "text": "Nok narxi qancha?"})
+    assert answer.body["sources"][0]["document_name"] == "narxlar.csv"
+
+    for other in (site.stranger, site.nobody):
+        refused = (await other.get(path), await other.call("DELETE", path))
+        assert {answer.status for answer in refused} == {404 if other is site.stranger else 401}
+    own_path = f"{site.stranger.bot}/documents/{taken.body['id']}"
+    assert (await site.stranger.get(own_path)).status == 404
+
+    assert (await site.owner.call("DELETE", path)).status == 204
+    assert (await site.owner.get(path)).status == 404
+    assert (await site.owner.call("DELETE", path)).status == 404
+
+
+async def test_why_a_document_could_not_be_read_is_said(site: Site) -> None:
+    documents = f"{site.owner.bot}/documents"
+    taken = await site.owner.upload(documents, "buzuq.pdf", b"%PDF-1.7\n" + b"rubbish " * 200)
+    assert taken.status == 202
+    failed = await read_through(site, site.owner, f"{documents}/{taken.body['id']}")
+    assert failed["status"] == "failed" and len(failed["error"]) > 10
+    await site.owner.call("DELETE", f"{documents}/{taken.body['id']}")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../etc/passwd.txt", "x" * 300 + ".txt", "C:\\narx\\CON.txt", "\u202etxt.exe.txt", "{{7*7}}.txt"],
+)
+async def test_a_file_name_is_a_title_only(site: Site, name: str) -> None:
+    documents = f"{site.owner.bot}/documents"
+    taken = await site.owner.upload(documents, name, b"Salom, bu hujjat matni.")
+    assert taken.status in (202, 400)
+    if taken.status == 202:
+        title = taken.body["name"]
+        assert not set(title) & {"/", "\\", "\x00", "\n"} and len(title) <= 255
+        assert (await site.owner.call("DELETE", f"{documents}/{taken.body['id']}")).status == 204
+
+
+@pytest.mark.parametrize("name", [b"a\x00b.txt", b"a\rb.txt", b"\xff\xfe.txt", b"a%00%0d%0ab.txt"])
+async def test_a_file_name_of_raw_bytes_is_a_title_or_refused(site: Site, name: bytes) -> None:
+    documents = f"{site.owner.bot}/documents"
+    part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="' + name + b'"\r\n\r\nSalom\r\n--x--\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    taken = await site.owner.call("POST", documents, data=part, headers=headers)
+    assert taken.status in (202, 400)
+    if taken.status == 202:
+        assert taken.body["name"].isprintable()
+        assert (await site.owner.call("DELETE", f"{documents}/{taken.body['id']}")).status == 204
+
+
+async def test_what_is_no_document_is_refused(site: Site) -> None:
+    documents = f"{site.owner.bot}/documents"
+    before = (await site.owner.get(documents)).body
+    assert (await site.owner.upload(documents, "a.txt", b"")).status == 400
+    assert (await site.owner.upload(documents, "virus.exe", b"MZ" + b"\x00" * 100)).status == 400
+    assert (await site.owner.upload(documents, None, b"text")).body["error"]["field"] == "file"
+    assert (await site.owner.upload(documents, "a.txt", b"text", field="other")).body["error"]["field"] == "file"
+    assert (await site.owner.raw(documents, b"{}")).status == 415
+    broken = {"Content-Type": "multipart/form-data; boundary=x"}
+    assert (await site.owner.call("POST", documents, data=b"no parts", headers=broken)).status == 400
+    without = {"Content-Type": "multipart/form-data"}
+    assert (await site.owner.call("POST", documents, data=b"no parts", headers=without)).status == 400
+    assert (await site.owner.get(documents)).body == before
+
+
+async def test_ten_megabytes_are_enough(site: Site) -> None:
+    documents = f"{site.owner.bot}/documents"
+    before = (await site.owner.get(documents)).body
+    boundary = b"--x\r\nContent-Disposition: form-data; name=file; filename=a.txt\r\n\r\n"
+
+    async def large() -> AsyncIterator[bytes]:
+        yield boundary
+        for _ in range(400):
+            yield b"so'm " * 13_107
+        yield b"\r\n--x--\r\n"
+
+    # Without a length it is only known while it arrives.
+    try:
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        streamed = await site.owner.call("POST", documents, data=large(), headers=headers)
+        assert (streamed.status, streamed.code) == (413, "too_large")
+    except (aiohttp.ClientError, OSError):
+        pass  # the server closed the connection while we were still sending
+    whole = await site.owner.upload(documents, "b.txt", b"x" * (10 * 1_048_576 + 1))
+    assert (whole.status, whole.code) == (413, "too_large")
+    assert (await site.owner.get(documents)).body == before
+
+
+async def test_an_answer_is_known_from_the_next_message_on(site: Site) -> None:
+    bot = site.owner.bot
+    question = "Sovg'a qadoqlash xizmati bormi?"
+    asked = await site.owner.post(f"{bot}/chat", {"contact": "guest", "text": question})
+    assert (asked.status, asked.body["answered"], asked.body["provider"]) == (200, False, "extractive")
+    items = (await site.owner.get(f"{bot}/unanswered")).body["items"]
+    mine = next(item for item in items if item["question"] == question)
+    assert mine["count"] == 1 and mine["created_at"].endswith("Z")
+    assert question not in str((await site.stranger.get(f"{site.stranger.bot}/unanswered")).body)
+
+    taught = {"question": question, "answer": "Ha, sovg'a qadoqlash 20 000 so'm."}
+    made = await site.owner.post(f"{bot}/answers", taught)
+    assert (made.status, made.body) == (201, taught)
+    assert question not in str((await site.owner.get(f"{bot}/unanswered")).body)
+    again = await site.owner.post(f"{bot}/chat", {"contact": "guest", "text": question})
+    assert again.body["answered"] is True
+    assert "20 000" in again.body["sources"][0]["snippet"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"question": "a"}, "answer"),
+        ({"answer": "a"}, "question"),
+        ({"question": " ", "answer": "a"}, "question"),
+        ({"question": "a", "answer": "\u0007"}, "answer"),
+        ({"question": "a", "answer": "b", "bot_id": "x"}, "bot_id"),
+    ],
+)
+async def test_half_an_answer_is_refused(site: Site, body: Any, field: str) -> None:
+    refused = await site.owner.post(f"{site.owner.bot}/answers", body)
+    assert (refused.status, refused.body["error"]["field"]) == (400, field)
+
+
+async def test_long_lists_come_in_parts(site: Site) -> None:
+    bot = site.owner.bot
+    words = ["avtobus", "kitob", "televizor", "soat", "gilam"]
+    for word in words:
+        await site.owner.post(f"{bot}/chat", {"contact": "many", "text": f"Sizda {word} sotiladimi?"})
+    everything = (await site.owner.get(f"{bot}/unanswered")).body["items"]
+    found: list[Any] = []
+    query = {"limit": "2"}
+    while True:
+        part = (await site.owner.get(f"{bot}/unanswered", **query)).body
+        found += part["items"]
+        if part["next"] is None:
+            break
+        query["cursor"] = part["next"]
+    assert found == everything and len(everything) >= 2
+    for bad in (
+        {"limit": "0"},
+        {"limit": "101"},
+        {"limit": "x"},
+        {"cursor": "'"},
+        {"cursor": "9" * 18 + "-" + "0" * 26},
+    ):
+        assert (await site.owner.get(f"{bot}/unanswered", **bad)).status == 400

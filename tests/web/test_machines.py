@@ -1,0 +1,193 @@
+"""Health, readiness, metrics, and the receiver of webhooks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from sqlalchemy import func, select
+
+from db import models
+from tests import servers
+from tests.web.panel import Site, open_site
+
+SECRET = "X-Telegram-Bot-Api-Secret-Token"
+UPDATE: dict[str, Any] = {
+    "update_id": 1,
+    "message": {
+        "message_id": 1,
+        "date": 1_790_000_000,
+        "chat": {"id": 5, "type": "private", "first_name": "Ali"},
+        "from": {"id": 5, "is_bot": False, "first_name": "Ali", "language_code": "uz"},
+        "text": "Salom",
+    },
+}
+
+
+@pytest.fixture(scope="module")
+async def site(tmp_path_factory: pytest.TempPathFactory, servers_run: servers.Run) -> AsyncIterator[Site]:
+    """The product with a metrics token."""
+    folder = tmp_path_factory.mktemp("machines")
+    environment = {"METRICS_TOKEN": "metrics-token-0123456789"}
+    async with open_site(folder, servers_run.new_sqlite(folder), environment=environment) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+async def channel(site: Site) -> models.Channel:
+    """A Telegram channel that is stopped, so that nothing polls for it."""
+    bot = await site.bot_of(await site.person("Hooked"))
+    async with site.core.db.write() as session:
+        row = models.Channel(bot_id=bot.id, kind="telegram", external_id="4242", status="stopped")
+        session.add(row)
+    return row
+
+
+async def _post(site: Site, channel_id: str, body: Any, secret: str | None) -> int:
+    headers = {SECRET: secret} if secret is not None else {}
+    page = await site.browser().request("POST", f"/telegram/webhook/{channel_id}", data=body, headers=headers)
+    return page.status
+
+
+async def _stored(site: Site) -> int:
+    async with site.core.db.read() as session:
+        return int(await session.scalar(select(func.count()).select_from(models.InboxItem)) or 0)
+
+
+async def test_update_is_stored_before_200(site: Site, channel: models.Channel) -> None:
+    """The row is there when the answer is; a second delivery changes nothing."""
+    before = await _stored(site)
+    body = json.dumps(UPDATE).encode()
+    assert await _post(site, channel.id, body, channel.secret) == 200
+    assert await _stored(site) == before + 1
+    answers = await asyncio.gather(*(_post(site, channel.id, body, channel.secret) for _ in range(10)))
+    assert answers == [200] * 10
+    assert await _stored(site) == before + 1
+
+
+async def test_wrong_secret(site: Site, channel: models.Channel) -> None:
+    """Missing, empty, wrong, another case, another channel: 401 and nothing stored, as for a channel that is not there."""
+    before = await _stored(site)
+    body = json.dumps({**UPDATE, "update_id": 2}).encode()
+    for secret in (None, "", "wrong", channel.secret.swapcase(), channel.secret + " x", channel.secret[:-1]):
+        assert await _post(site, channel.id, body, secret) == 401
+    assert await _post(site, "01aaaaaaaaaaaaaaaaaaaaaaaa", body, channel.secret) == 401
+    assert await _post(site, "-", body, "-" * 32) == 401
+    async with site.core.db.read() as session:
+        web = await session.scalar(select(models.Channel).where(models.Channel.kind == "web"))
+    assert web is not None
+    assert await _post(site, web.id, body, web.secret) == 401
+    assert await _stored(site) == before
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b"null", 400),
+        (b"[]", 400),
+        (b"{}", 400),
+        (b'{"update_id": NaN}', 400),
+        (b"[" * 100_000, 400),
+        (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, 400),
+        (b"\xff\xfe", 400),
+        (b'{"update_id": "x", "message": 5}', (200, 400)),
+        (b'{"update_id": 77, "message": {"text": "\\ud800"}}', (200, 400)),
+        (b'{"update_id": 78, "update_id": 79}', (200, 400)),
+        (b'{"update_id": 80, "message": {"text": "\\u0000", "chat": {"id": 5}, "message_id": 1}}', 200),
+        (b'{"x": "' + b"a" * (4096 * 1024) + b'"}', 413),
+    ],
+)
+async def test_bodies(site: Site, channel: models.Channel, body: bytes, status: int | tuple[int, ...]) -> None:
+    """What is no update is refused; what is odd but valid is taken."""
+    expected = status if isinstance(status, tuple) else (status,)
+    assert await _post(site, channel.id, body, channel.secret) in expected
+
+
+async def test_slow_delivery(tmp_path: Path, servers_run: servers.Run) -> None:
+    """One byte and then silence: 408."""
+    slow = {"server": {"request_body_timeout_s": 0.3}}
+    async with open_site(tmp_path, servers_run.new_sqlite(tmp_path), overrides=slow) as site:
+        bot = await site.bot_of(await site.person("Slow"))
+        async with site.core.db.write() as session:
+            row = models.Channel(bot_id=bot.id, kind="telegram", external_id="77", status="stopped")
+            session.add(row)
+        host, port = site.core.address
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(
+            f"POST /telegram/webhook/{row.id} HTTP/1.1\r\nHost: x\r\n{SECRET}: {row.secret}\r\nContent-Length: 50\r\n\r\n{{".encode()
+        )
+        async with asyncio.timeout(20):
+            assert (await reader.readline()).split()[1] == b"408"
+        writer.close()
+
+
+async def test_health_and_readiness(site: Site) -> None:
+    """Alive without the database; ready with every part named."""
+    browser = site.browser()
+    assert json.loads((await browser.get("/healthz")).text) == {"status": "ok"}
+    page = await browser.get("/readyz")
+    assert page.status == 200
+    assert json.loads(page.text)["parts"] == {"process": "ok", "database": "ok"}
+    site.core.ready = False
+    try:
+        page = await browser.get("/readyz")
+        assert page.status == 503
+        assert (await browser.get("/healthz")).status == 200
+    finally:
+        site.core.ready = True
+
+
+async def test_metrics_are_not_public(site: Site) -> None:
+    """Loopback or the token; a proxy on this machine is not loopback for those behind it."""
+    browser = site.browser()
+    page = await browser.get("/metrics")
+    assert "botfactory_http_requests_total" in page.text
+    forwarded = {"X-Forwarded-For": "203.0.113.9"}
+    assert (await browser.get("/metrics", **forwarded)).status == 404
+    assert (await browser.get("/metrics", **forwarded, Authorization="Bearer wrong")).status == 404
+    allowed = await browser.get("/metrics", **forwarded, Authorization="Bearer metrics-token-0123456789")
+    assert allowed.status == 200
+    assert "metrics-token" not in allowed.text
+
+
+async def test_database_gone(tmp_path: Path, servers_run: servers.Run) -> None:
+    """Pages say 503 in words, readiness 503, health stays 200, and all is well when it is back."""
+    async with open_site(tmp_path, servers_run.new_sqlite(tmp_path)) as site:
+        user = await site.person("Unlucky")
+        browser = await site.signed_in(user)
+        await site.core.db.engine.dispose()
+        place = tmp_path / "botfactory.db"
+        hidden = tmp_path / "hidden.db"
+        place.rename(hidden)
+        place.mkdir()
+        try:
+            assert (await browser.get("/healthz")).status == 200
+            assert (await browser.get("/readyz")).status == 503
+            page = await browser.get("/dashboard")
+            assert page.status == 503
+            assert page.headers["Retry-After"]
+            assert "botfactory.db" not in page.text
+        finally:
+            place.rmdir()
+            hidden.rename(place)
+        assert (await browser.get("/dashboard")).status == 200
+
+
+async def test_kept_connection(site: Site, channel: models.Channel) -> None:
+    """A page and a delivery over one connection do not mix."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as http:
+        for number in range(3):
+            async with http.get(f"{site.base}/login") as answer:
+                assert answer.status == 200
+            body = json.dumps({**UPDATE, "update_id": 900 + number})
+            address = f"{site.base}/telegram/webhook/{channel.id}"
+            async with http.post(address, data=body, headers={SECRET: channel.secret}) as answer:
+                assert answer.status == 200
+                assert answer.headers["X-Content-Type-Options"] == "nosniff"

@@ -1,0 +1,515 @@
+"""What pages say and do: first run, documents, hostile names and bodies, headers, live events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import json
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from sqlalchemy import select
+from yarl import URL
+
+from db import models
+from services import accounts, bots, conversations
+from services.knowledge import documents
+from tests import servers
+from tests.composition import FAQ, add_document
+from tests.web.panel import Page, Site, open_site
+from web.view import STATIC_DIR
+
+CANARY = '"><img src=x onerror=alert(1)><script>alert(2)</script>{{7*7}}{0.__class__}%s$x'
+PUBLIC = ("/", "/login", "/register", "/nothing-here", "/healthz", "/robots.txt")
+
+
+@pytest.fixture(scope="module")
+async def site(tmp_path_factory: pytest.TempPathFactory, servers_run: servers.Run) -> AsyncIterator[Site]:
+    """The product, shared by this module; every test makes its own people."""
+    folder = tmp_path_factory.mktemp("pages")
+    async with open_site(folder, servers_run.new_sqlite(folder)) as made:
+        yield made
+
+
+def _paths(bot: models.Bot) -> list[str]:
+    base = f"/bots/{bot.id}"
+    return [
+        "/dashboard",
+        "/bots",
+        "/bots/new",
+        base,
+        f"{base}/setup",
+        f"{base}/documents",
+        f"{base}/documents/list",
+        f"{base}/documents?q=yetkazib+berish",
+        f"{base}/channels",
+        f"{base}/conversations",
+        "/settings",
+    ]
+
+
+async def test_first_run_to_first_answer_without_script(site: Site) -> None:
+    """Plain forms lead from the name to a document and an answer, each step saying what comes next."""
+    browser = await site.signed_in(await site.person("Firstrun"))
+    assert (await browser.get("/bots")).location == "/bots/new"
+    created = await browser.post("/bots", name="Texno Savdo")
+    assert created.status == 303
+    setup = created.location.split("?")[0]
+    base = setup.removesuffix("/setup")
+    await browser.get(created.location)
+    async with site.core.bell.listen(f"bot:{base.removeprefix('/bots/')}") as events:
+        sent = await browser.upload(f"{base}/documents", "savollar.txt", FAQ.encode())
+        assert (sent.status, sent.location) == (303, f"{base}/documents?done=uploaded")
+        async with asyncio.timeout(60):
+            while (await events.get())["status"] != "ready":
+                pass
+    page = await browser.get(f"{base}/documents?q=Yetkazib+berish+bormi")
+    assert "45 000" in page.text
+    answer = await browser.post(f"{base}/try", text="Yetkazib berish bormi?")
+    done = json.loads(re.findall(r"event: done\ndata: (.*)\n", answer.text)[0])
+    assert done["answered"] is True
+    assert done["language"] == "uz"
+    assert done["sources"][0]["document_name"] == "savollar.txt"
+    assert "45 000" in done["messages"][-1]["text"]
+    talks = await browser.get(f"{base}/conversations")
+    link = re.findall(rf"{base}/conversations/\w+", talks.text)[0]
+    assert "Yetkazib berish bormi?" in (await browser.get(link)).text
+
+
+async def test_upload_for_scripts(site: Site) -> None:
+    """202 with an id; refusals in words."""
+    user = await site.person("Scripted")
+    browser, bot = await site.signed_in(user), await site.bot_of(user)
+    path = f"/bots/{bot.id}/documents"
+    page = await browser.upload(path, "narx.csv", b"nomi,narxi\nOlma,12000\n", Accept="application/json")
+    assert page.status == 202
+    assert json.loads(page.text)["items"][0]["status"] == "queued"
+    wrong = await browser.upload(path, "x.exe", b"MZ\x90\x00binary", Accept="application/json")
+    assert wrong.status == 400
+    assert json.loads(wrong.text)["error"]["message"]
+    large = await browser.upload(path, "big.txt", b"a" * (10 * 1024 * 1024 + 1), Accept="application/json")
+    assert large.status == 413
+    huge = await browser.upload(path, "big.txt", b"a" * (12 * 1024 * 1024), Accept="application/json")
+    assert huge.status == 413
+    plain = await browser.upload(path, "x.exe", b"MZ\x90\x00binary")
+    assert plain.status == 400
+    assert 'role="alert"' in plain.text
+
+
+async def test_unanswered_question_is_taught(site: Site) -> None:
+    """The field below a question makes the bot know it at once."""
+    user = await site.person("Teacher")
+    browser, bot = await site.signed_in(user), await site.bot_of(user)
+    await add_document(site.core, bot, "faq.txt", FAQ.encode())
+    await browser.post(f"/bots/{bot.id}/try", text="Avtoturargoh haqida nima deysiz?")
+    page = await browser.get(f"/bots/{bot.id}/documents")
+    assert "Avtoturargoh haqida nima deysiz?" in page.text
+    taught = await browser.post(
+        f"/bots/{bot.id}/answers", question="Avtoturargoh haqida nima deysiz?", answer="Avtoturargoh bepul, 30 joy."
+    )
+    assert taught.status == 303
+    answer = await browser.post(f"/bots/{bot.id}/try", text="Avtoturargoh haqida nima deysiz?")
+    assert "30 joy" in answer.text
+    async with site.core.db.read() as session:
+        assert (await conversations.unanswered(session, bot)).items == []
+
+
+async def test_delete_asks_for_the_name(site: Site) -> None:
+    """A bot goes only when its name was typed."""
+    user = await site.person("Deleter")
+    browser, bot = await site.signed_in(user), await site.bot_of(user, "Ikki so‘z")
+    assert (await browser.post(f"/bots/{bot.id}/delete", confirm="Ikki")).status == 400
+    assert (await browser.get(f"/bots/{bot.id}")).status == 200
+    assert (await browser.post(f"/bots/{bot.id}/delete", confirm="Ikki so‘z")).status == 303
+    assert (await browser.get(f"/bots/{bot.id}")).status == 404
+
+
+async def test_own_key_is_encrypted_and_never_shown(site: Site) -> None:
+    """The key leaves the form into the database's cipher and nowhere else."""
+    user = await site.person("Keyowner")
+    browser, bot = await site.signed_in(user), await site.bot_of(user)
+    key = "sk-test-canary-0123456789abcdef"
+    assert (await browser.post(f"/bots/{bot.id}/key", openai_key="hello")).status == 400
+    assert (await browser.post(f"/bots/{bot.id}/key", openai_key=key)).status == 303
+    async with site.core.db.read() as session:
+        stored = (await bots.get(session, user, bot.id)).openai_key
+    assert stored is not None
+    assert key not in stored
+    for path in _paths(bot):
+        assert key not in (await browser.get(path)).text
+
+
+async def test_hostile_texts_are_only_text(site: Site) -> None:
+    """Names, prompts, messages, titles and searches appear escaped, unevaluated and unformatted on every page."""
+    user = await site.person("Hostile")
+    browser, bot = await site.signed_in(user), await site.bot_of(user, CANARY[:64])
+    async with site.core.db.write() as session:
+        row = await bots.get(session, user, bot.id)
+        row.system_prompt = CANARY
+        await accounts.update_profile(session, user, full_name=CANARY, email=user.email or "", phone="")
+        web = await bots.connect_web(session, row)
+        contact = models.Contact(bot_id=bot.id, channel_id=web.id, external_id="x", name=CANARY, username=CANARY[:60])
+        session.add_all(
+            [
+                contact,
+                models.Document(bot_id=bot.id, name=CANARY, kind="txt", status="failed", error_code="damaged"),
+                models.UnansweredQuestion(bot_id=bot.id, question=CANARY, folded="x"),
+                models.Notice(
+                    user_id=user.id,
+                    bot_id=bot.id,
+                    kind="operator_wanted",
+                    key="x",
+                    params={"bot": CANARY, "name": CANARY},
+                ),
+            ]
+        )
+        await session.flush()
+        talk = models.Conversation(
+            bot_id=bot.id, channel_id=web.id, contact_id=contact.id, last_text=CANARY, status="waiting"
+        )
+        session.add(talk)
+        await session.flush()
+        for author in ("customer", "bot", "operator", "system"):
+            source = {"document_id": "x", "document_name": CANARY, "snippet": CANARY, "score": 0.5}
+            session.add(
+                models.Message(
+                    conversation_id=talk.id,
+                    author=author,
+                    text=CANARY,
+                    model=CANARY[:90],
+                    sources=[source],
+                    error=CANARY,
+                    status="failed",
+                )
+            )
+    paths = [*_paths(bot), f"/bots/{bot.id}/conversations/{talk.id}"]
+    for path in (*paths, f"/bots/{bot.id}/conversations?q={CANARY}", f"/bots/{bot.id}/documents?q={CANARY}"):
+        page = (
+            await browser.request("GET", path)
+            if "?" not in path
+            else await browser.request("GET", path.split("?")[0], params={"q": CANARY})
+        )
+        assert page.status == 200, path
+        assert "<img src=x" not in page.text, path
+        assert "<script>alert" not in page.text, path
+        assert "49{0" not in page.text, path
+        assert "<class" not in page.text, path
+
+
+@pytest.mark.parametrize(
+    "query", ['"', "*", "NEAR(a b)", "%", "_", "'; DROP TABLE bots;--", "a" * 5000, "\u0000", "🙂", "AND OR NOT"]
+)
+async def test_odd_searches(site: Site, query: str) -> None:
+    """Results or none, never a failure."""
+    async with site.core.db.read() as session:
+        found = await accounts.by_email(session, "searcher@example.uz")
+    user = found or await site.person("Searcher")
+    browser = await site.signed_in(user)
+    async with site.core.db.read() as session:
+        own = await bots.list_for(session, user)
+    bot = own[0] if own else await site.bot_of(user)
+    for part in ("documents", "conversations"):
+        page = await browser.request("GET", f"/bots/{bot.id}/{part}", params={"q": query})
+        assert page.status == 200
+    odd = await browser.request(
+        "GET", f"/bots/{bot.id}/conversations", params={"since": query, "status": query, "after": "1-x"}
+    )
+    assert odd.status in (200, 400)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "accepted"),
+    [
+        ("phone", "+998 90 123 45 67", True),
+        ("phone", "998901234567", True),
+        ("phone", "90-123-45-67", True),
+        ("phone", "（９０）１２３ ４５ ６７", True),
+        ("phone", "+7 912 345 67 89", False),
+        ("phone", "12345", False),
+        ("phone", "+998 90 123 45 6", False),
+        ("phone", "9" * 10_000, False),
+        ("phone", "=cmd|' /C calc'!A0", False),
+        ("email", "a@xn--e1afmkfd.uz", True),
+        ("email", "a@пример.uz", True),
+        ("email", "a@b", False),
+        ("email", "a b@example.uz", False),
+        ("email", "a@example.uz\r\nBcc: x@y.z", False),
+        ("email", "a" * 65 + "@example.uz", False),
+        ("email", "a@" + "b" * 10_000 + ".uz", False),
+        ("email", "<script>@example.uz", False),
+        ("full_name", "Ўткир Ғафуров", True),
+        ("full_name", "<b>O‘g‘il</b>", True),
+        ("full_name", "", False),
+        ("full_name", " \u200b\u0000 ", False),
+        ("full_name", "x" * 10_000, False),
+        ("password", "short", False),
+        ("password", "password1", False),
+        ("password", "x" * 300, False),
+    ],
+)
+async def test_what_people_type(site: Site, field: str, value: str, accepted: bool) -> None:
+    """Registration takes every plausible spelling and names the field that is wrong."""
+    good = {"full_name": "A", "phone": "+998 90 000 00 00", "email": "typed@example.uz", "password": "a-long-password"}
+    site.core.limits._windows.clear()
+    page = await site.browser().post("/register", **{**good, field: value})
+    if accepted:
+        assert page.status == 303, page.visible()
+        async with site.core.db.write() as session:
+            made = await session.scalar(select(models.User).order_by(models.User.id.desc()).limit(1))
+            await session.delete(made)
+    else:
+        assert page.status == 400
+        assert 'aria-invalid="true"' in page.text
+        assert re.search(rf'id="{field}"[^>]*aria-invalid="true"', page.text)
+
+
+async def _raw(site: Site, head: str, *parts: bytes, pause: bool = False) -> int:
+    """Send bytes as they are and return the status of the answer."""
+    host, port = site.core.address
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        writer.write(f"{head}\r\nHost: {host}\r\n".encode())
+        for part in parts:
+            writer.write(part)
+        await writer.drain()
+        async with asyncio.timeout(30):
+            line = await reader.readline()
+        return int(line.split()[1])
+    finally:
+        writer.close()
+
+
+async def test_bodies(site: Site) -> None:
+    """Empty, too large, bombs, wrong types and broken forms are refused within the limits."""
+    browser = await site.signed_in(await site.person("Bodies"))
+    csrf = {"X-CSRF-Token": browser.csrf}
+    limit = 4096 * 1024
+
+    async def post(data: Any, **headers: str) -> Page:
+        return await browser.request("POST", "/bots", data=data, headers={**csrf, **headers})
+
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert (await post(b"", **form)).status == 400
+    assert (await post(b"name=" + b"a" * limit, **form)).status == 413
+    assert (
+        await post(gzip.compress(b"name=" + b"a" * (limit * 8)), **{**form, "Content-Encoding": "gzip"})
+    ).status == 413
+    assert (await post(b"%ff%fe=%00&name=\xff\xfe", **form)).status == 400
+    assert (await post(b"--x\r\nbroken", **{"Content-Type": "multipart/form-data; boundary=x"})).status == 400
+    assert (await post(b"x", **{"Content-Type": "multipart/form-data"})).status == 400
+    assert (await post("&".join(f"f{n}=1" for n in range(3000)).encode(), **form)).status in (400, 413)
+
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b"a" * 512 * 1024
+
+    # The server may close the connection while we are still sending.
+    with contextlib.suppress(aiohttp.ClientError):
+        assert (await post(endless(), **form)).status == 413
+    assert (await browser.get("/dashboard")).status == 200
+
+
+async def test_slow_body(tmp_path_factory: pytest.TempPathFactory, servers_run: servers.Run) -> None:
+    """A body that does not come is given up with 408."""
+    folder = tmp_path_factory.mktemp("slow")
+    async with open_site(
+        folder, servers_run.new_sqlite(folder), overrides={"server": {"request_body_timeout_s": 0.3}}
+    ) as site:
+        head = "POST /login HTTP/1.1"
+        body = b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\nlogin=a"
+        assert await _raw(site, head, body) == 408
+
+
+async def test_headers_on_every_answer(site: Site) -> None:
+    """Pages, errors, redirects, files, API and machines alike."""
+    user = await site.person("Headers")
+    browser, bot = await site.signed_in(user), await site.bot_of(user)
+    static = re.findall(
+        r'/static/[^"]+\.css', (await browser.get("/login")).text or (await browser.get("/dashboard")).text
+    )
+    paths = [
+        *PUBLIC,
+        *_paths(bot),
+        "/api/v1/bots",
+        "/readyz",
+        "/metrics",
+        "/static/old/css/app.css",
+        *static[:1],
+        "/api/x",
+    ]
+    for path in paths:
+        page = await browser.get(path)
+        policy = page.headers["Content-Security-Policy"]
+        assert "unsafe" not in policy, path
+        assert "frame-ancestors" in policy, path
+        assert page.headers["X-Content-Type-Options"] == "nosniff", path
+        assert page.headers["Referrer-Policy"], path
+        assert "3.14" not in page.headers.get("Server", ""), path
+        assert page.headers["X-Request-ID"], path
+        if not path.startswith("/static"):
+            assert page.headers["Cache-Control"] == "no-store", path
+        assert "Access-Control-Allow-Origin" not in page.headers, path
+    assert (await browser.get("/healthz", **{"X-Request-ID": "given-id-0001"})).headers[
+        "X-Request-ID"
+    ] == "given-id-0001"
+    assert (await browser.get("/healthz", **{"X-Request-ID": "bad id!"})).headers["X-Request-ID"] != "bad id!"
+
+
+async def test_static_files(site: Site) -> None:
+    """Kept for a year under the present hash, not under another; compressed; nothing outside the folder."""
+    browser = site.browser()
+    page = await browser.get("/login")
+    address = re.findall(r"/static/\w+/css/app\.css", page.text)[0]
+    css = await browser.get(address)
+    assert "immutable" in css.headers["Cache-Control"]
+    assert css.headers["Content-Encoding"] == "gzip"
+    assert (await browser.get("/static/other/css/app.css")).headers["Cache-Control"] == "no-cache"
+    for path in (
+        "/static/x/../../config.toml",
+        "/static/x/%2e%2e/%2e%2e/config.toml",
+        "/static/x//etc/passwd",
+        "/static/x/..%2fapp.py",
+    ):
+        async with browser.http.get(URL(site.base + path, encoded=True)) as answer:
+            assert answer.status == 404, path
+    for found in re.findall(r'(?:src|href)="(/static/[^"#]+)', page.text):
+        assert (await browser.get(found)).status == 200
+
+
+async def test_pages_are_light(site: Site) -> None:
+    """At most 120 KB on the wire with everything a first visit loads, fonts of both scripts included."""
+    user = await site.person("Light")
+    browser, bot = await site.signed_in(user), await site.bot_of(user)
+    for path in _paths(bot):
+        if path.endswith("/list"):
+            continue
+        page = await browser.get(path)
+        total = len(gzip.compress(page.text.encode(), 6))
+        names = set(re.findall(r'/static/\w+/([^"#]+)', page.text))
+        names |= {f"js/{name}.js" for name in ("toast", "forms", "live", "try", "upload")}
+        names |= {f"vendor/onest/onest-{name}.woff2" for name in ("latin", "cyrillic", "cyrillic-uz")}
+        for name in names:
+            data = (STATIC_DIR / name).read_bytes()
+            total += len(data if name.endswith(("woff2", "png")) else gzip.compress(data, 6)) + 400
+        assert total <= 120 * 1024, (path, total)
+
+
+async def test_no_page_needs_inline_code(site: Site) -> None:
+    """What the content security policy would refuse is not there."""
+    user = await site.person("Inline")
+    browser, bot = await site.signed_in(user), await site.bot_of(user)
+    for path in ("/", "/login", "/register", *_paths(bot)):
+        text = (await browser.get(path)).text
+        assert not re.search(r"<script(?![^>]* src=)", text), path
+        assert not re.search(r"\sstyle=|<style|\son[a-z]+=|javascript:", text), path
+        assert not re.search(r'(?:src|action)="https?://', text), path
+
+
+async def test_every_language_shows_words(site: Site) -> None:
+    """No key, None or half-translated place reaches a person."""
+    user = await site.person("Words")
+    browser, bot = await site.signed_in(user), await site.bot_of(user)
+    for language in ("uz", "uz-Cyrl", "ru", "en"):
+        await browser.post("/preferences", language=language, next="/dashboard")
+        for path in _paths(bot):
+            words = (await browser.get(path)).visible()
+            assert "None" not in words, (language, path)
+            assert not re.search(r"\{[a-z_]+\}", words), (language, path)
+
+
+async def test_error_page_names_a_code_of_the_log(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
+    """A person can quote the code, and it is found."""
+    browser = site.browser()
+    page = await browser.request("POST", "/login", data={"csrf": "wrong"})
+    assert page.status == 403
+    code = page.headers["X-Request-ID"][:8]
+    assert code in page.visible()
+    out, err = capfd.readouterr()
+    assert code in out + err
+
+
+async def test_language_of_errors_for_programs(site: Site) -> None:
+    """The API speaks English unless asked otherwise, and always JSON."""
+    browser = site.browser()
+    page = await browser.get("/api/v1/bots")
+    assert page.status == 401
+    assert json.loads(page.text)["error"]["code"] == "unauthorized"
+
+
+async def test_events_tell_of_own_bots_only(site: Site) -> None:
+    """The stream says what changed, and ends with the session."""
+    user, other = await site.person("Events"), await site.person("Eventless")
+    browser, bot = await site.signed_in(user), await site.bot_of(user)
+    foreign = await site.bot_of(other)
+    async with asyncio.timeout(20), browser.http.get(f"{site.base}/events") as stream:
+        assert stream.headers["Content-Type"].startswith("text/event-stream")
+        site.core.bell.ring(f"bot:{foreign.id}", {"document": "foreign", "status": "ready"})
+        site.core.bell.ring(f"bot:{bot.id}", {"document": "mine", "status": "ready"})
+        lines: list[bytes] = []
+        while not any(line.startswith(b"data:") for line in lines):
+            lines.append(await stream.content.readline())
+        told = b"".join(lines).decode()
+        assert f"event: document-{bot.id}" in told
+        assert "foreign" not in told
+        assert (await browser.post("/logout")).status == 303
+        while await stream.content.readline():
+            pass
+
+
+async def test_at_most_six_streams(site: Site) -> None:
+    """The seventh open page of a person asks instead of listening."""
+    browser = await site.signed_in(await site.person("Streams"))
+    streams = [await browser.http.get(f"{site.base}/events") for _ in range(7)]
+    assert [stream.status for stream in streams] == [200] * 6 + [429]
+    for stream in streams:
+        stream.close()
+
+
+async def test_conversation_filters(site: Site) -> None:
+    """Status, channel and words narrow the list; each stands in the address."""
+    user = await site.person("Filters")
+    browser, bot = await site.signed_in(user), await site.bot_of(user)
+    async with site.core.db.write() as session:
+        web = await bots.connect_web(session, bot)
+        for name, status in (("Aziza", "waiting"), ("Botir", "bot")):
+            contact = models.Contact(bot_id=bot.id, channel_id=web.id, external_id=name, name=name)
+            session.add(contact)
+            await session.flush()
+            session.add(models.Conversation(bot_id=bot.id, channel_id=web.id, contact_id=contact.id, status=status))
+    for query, names in (
+        ({}, {"Aziza", "Botir"}),
+        ({"status": "waiting"}, {"Aziza"}),
+        ({"q": "boti"}, {"Botir"}),
+        ({"channel": "web"}, {"Aziza", "Botir"}),
+        ({"q": "nobody"}, set()),
+    ):
+        page = await browser.request("GET", f"/bots/{bot.id}/conversations", params=query)
+        assert {name for name in ("Aziza", "Botir") if name in page.visible()} == names
+
+
+async def test_document_of_another_bot_is_not_listed(site: Site) -> None:
+    """Lists hold the bot's own rows only."""
+    user = await site.person("Twobots")
+    browser, first, second = await site.signed_in(user), await site.bot_of(user), await site.bot_of(user, "Ikkinchi")
+    await add_document(site.core, first, "yashirin.txt", FAQ.encode())
+    assert "yashirin.txt" in (await browser.get(f"/bots/{first.id}/documents")).text
+    assert "yashirin.txt" not in (await browser.get(f"/bots/{second.id}/documents")).text
+    async with site.core.db.read() as session:
+        assert await documents.list_for(session, second) == []
+
+
+async def test_qr_code(site: Site) -> None:
+    """The code leads to the bot's own page, as a drawing and as a picture."""
+    user = await site.person("Qrcode")
+    browser, bot = await site.signed_in(user), await site.bot_of(user)
+    drawing = await browser.get(f"/bots/{bot.id}/qr.svg")
+    assert drawing.text.startswith("<svg")
+    assert "style=" not in drawing.text
+    async with browser.http.get(f"{site.base}/bots/{bot.id}/qr.png?download=1") as picture:
+        assert (await picture.read()).startswith(b"\x89PNG")
+        assert "attachment" in picture.headers["Content-Disposition"]
+    assert f"/chat/{bot.public_id}" in (await browser.get(f"/bots/{bot.id}/channels")).text
