@@ -265,6 +265,8 @@ def claim(
         values: dict[str, Any] = {"attempts": items.c.attempts + 1}
         if queue.items is OUTBOX:
             values["status"] = "sending"
+            # Taken while it was being sent: a process died with it. Noted now, or a second death would not know of the first.
+            values["unsure"] = or_(items.c.unsure, items.c.status == "sending")
         connection.execute(update(items).where(items.c.id.in_(raised)).values(**values))
     empty = [key for key in keys if key not in lines and key not in later]
     if empty:

@@ -98,3 +98,8 @@ async def telegram() -> AsyncIterator[FakeTelegram]:
     """A fake Bot API server on a port of its own."""
     async with FakeTelegram() as fake:
         yield fake
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a parameter of bytes by its argument: files made by a test differ from one process to the next."""
+    return argname if isinstance(val, bytes) else None

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 
 import structlog
 from aiohttp import ClientConnectionResetError, web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp_session import get_session
 
 from db.engine import DatabaseUnavailable
@@ -145,7 +146,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         failure = _from_http(error)
     except (ClientConnectionResetError, ConnectionResetError):
         raise
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, HttpProcessingError, web.RequestPayloadError):
         failure = Invalid()
     except Exception:
         log.exception("request_failed")

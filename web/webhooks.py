@@ -55,6 +55,8 @@ async def telegram(request: web.Request) -> web.Response:
         return _refuse(413)
     except TooSlow:
         return _refuse(408)
+    except web.RequestPayloadError:
+        return _refuse(400)
     finally:
         if watch is not None:
             watch.cancel()

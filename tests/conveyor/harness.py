@@ -29,10 +29,11 @@ _NUMBER = re.compile(r"№(\d+)")
 QUICK: Mapping[str, Mapping[str, Any]] = {
     "queue": {"idle_poll_s": 0.05},
     "server": {"shutdown_timeout_s": 10},
+    "knowledge": {"not_found_below": 0.0},
     "telegram": {"chat_messages_per_second": 1000, "chat_burst": 1000, "messages_per_second": 10_000},
     "limits": {"contact_messages_per_minute": 100_000, "bot_messages_per_minute": 1_000_000},
 }
-"""No waiting for the network's limits: the tests of those limits set their own."""
+"""No waiting for the network's limits, and the model is asked whatever was found: what tests that sets its own."""
 
 
 def overrides(**sections: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -72,7 +73,7 @@ class Tenant:
         """Return somebody new."""
         return self.fake.user(next(_people), language)
 
-    def ask(self, person: FakeUser, words: str = "Yetkazib berish bormi") -> int:
+    def ask(self, person: FakeUser, words: str = "Muzlatgichlarga kafolat bormi") -> int:
         """Let a person ask; the number in the question comes back in the answer."""
         number = next(_numbers)
         self.asked[number] = person
@@ -82,7 +83,11 @@ class Tenant:
     async def answered(self, numbers: Iterable[int] | None = None, timeout: float = 30) -> Counter[int]:
         """Wait until every question (all by default) has an answer; return how often each was answered."""
         wanted = set(self.asked if numbers is None else numbers)
-        await self.fake.wait_until(lambda: wanted <= set(self.times()), timeout)
+        try:
+            await self.fake.wait_until(lambda: wanted <= set(self.times()), timeout)
+        except TimeoutError:
+            missing = {number: self.asked[number].id for number in sorted(wanted - set(self.times()))}
+            raise AssertionError(f"not answered (number: person): {missing}") from None
         return self.times()
 
     def times(self) -> Counter[int]:

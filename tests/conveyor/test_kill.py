@@ -47,7 +47,14 @@ async def test_kill_at_every_point_loses_nothing(
         paused = [event for event in child.events if event["event"] == "paused"]
         in_flight += len(paused) if point == "sent" else 0
     async with floor(tmp_path, database_url, fake, fake_models, queue=patient) as place:
-        times = await shop.answered()
+        try:
+            times = await shop.answered()
+        except AssertionError:
+            for r in await place.rows(select(models.InboxItem.status, models.InboxItem.attempts,models.InboxItem.error,models.InboxItem.payload)):
+                print(r.status,r.attempts,r.error,r.payload[-60:])
+            for r in await place.rows(select(models.OutboxItem)): print(r[0].status,r[0].attempts,r[0].error,r[0].payload,r[0].recipient)
+            for r in await place.rows(select(models.Lane).where(models.Lane.pending>0)): print(vars(r[0]))
+            raise
         await _settled(place)
         assert shop.in_order()
         repeated = {number for number, n in times.items() if n > 1}

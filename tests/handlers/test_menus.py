@@ -17,8 +17,8 @@ OLD_MENU = "This menu is old, or it does not belong to you. Here is a fresh one.
 
 async def open_menu(owner: Person, name: str) -> Sent:
     """Return the menu of the bot ``name``."""
-    menu = await owner.says("/bots")
-    return await owner.presses(menu, name, owner.text("Knowledge") and name)
+    menu = await owner.says("/bots", owner.text("Your bots"))
+    return await owner.presses(menu, name, name)
 
 
 def labels(message: Sent) -> list[str]:
@@ -244,7 +244,7 @@ async def test_numbers_are_shown_for_all_bots_and_for_one(product: Product) -> N
     await product.make_bot(owner, "Nur")
     message = await owner.says("/stats", "Chinor")
     assert "Nur" in message.text
-    await owner.presses(message, owner.text("A month"), "✅" and owner.text("A month"))
+    await owner.presses(message, owner.text("A month"), "📊 " + owner.text("A month"))
     menu = await open_menu(owner, "Nur")
     await owner.presses(menu, owner.text("Numbers"), owner.text("Questions: {n}", n=0))
     assert "Chinor" not in menu.text

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from aiohttp import ClientConnectionResetError, web
-from aiohttp_sse import sse_response
 
 from db.engine import DatabaseUnavailable
 from services import accounts, bots
@@ -72,8 +71,11 @@ async def events(request: web.Request) -> web.StreamResponse:
             )
         ]
         stack.callback(lambda: [task.cancel() for task in listeners])
-        async with sse_response(request, headers={"X-Accel-Buffering": "no"}, ping_interval=3600) as stream:
+        stream = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+        with contextlib.suppress(ClientConnectionResetError, ConnectionResetError):
+            await stream.prepare(request)
             await _send(request, signed_in, stream, inbox)
+            await stream.write_eof()
         return stream
 
 
@@ -88,28 +90,27 @@ async def _forward(topic: asyncio.Queue[Any], name: str, inbox: asyncio.Queue[tu
 async def _send(
     request: web.Request,
     signed_in: accounts.SignedIn,
-    stream: Any,
+    stream: web.StreamResponse,
     inbox: asyncio.Queue[tuple[str, dict[str, Any]]],
 ) -> None:
     number = 0
     next_ping = time.monotonic() + _PING_S
-    with contextlib.suppress(ClientConnectionResetError, ConnectionResetError):
-        while request.transport is not None and not request.transport.is_closing():
-            try:
-                name, message = await asyncio.wait_for(inbox.get(), _LOOK_S)
-            except TimeoutError:
-                if time.monotonic() < next_ping:
-                    continue
-                next_ping = time.monotonic() + _PING_S
-                if not core_of(request).ready or not await _still_in(request, signed_in):
-                    return
-                await stream.write(b": still here\n\n")
+    while request.transport is not None and not request.transport.is_closing():
+        try:
+            name, message = await asyncio.wait_for(inbox.get(), _LOOK_S)
+        except TimeoutError:
+            if time.monotonic() < next_ping:
                 continue
-            if name == "end":
+            next_ping = time.monotonic() + _PING_S
+            if not core_of(request).ready or not await _still_in(request, signed_in):
                 return
-            number += 1
-            for event in _names(name, message):
-                await stream.send(json.dumps(message), id=str(number), event=event)
+            await stream.write(b": still here\n\n")
+            continue
+        if name == "end":
+            return
+        number += 1
+        for event in _names(name, message):
+            await stream.write(f"id: {number}\nevent: {event}\ndata: {json.dumps(message)}\n\n".encode())
 
 
 def _names(name: str, message: dict[str, Any]) -> list[str]:

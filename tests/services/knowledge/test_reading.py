@@ -395,7 +395,6 @@ _ENCRYPTED_WORD = (
         (_word("<w:sdt><w:sdtContent>" * 300 + "</w:sdtContent></w:sdt>" * 300), "damaged"),
         (_word("<w:p>" * 200_000 + "</w:p>" * 200_000), "damaged"),
     ],
-    ids=str,
 )
 async def test_word_that_is_refused(data: bytes, code: str) -> None:
     assert await code_of("a.docx", data) == code

@@ -1,0 +1,112 @@
+"""One Chromium for the whole run, a context a test, and watchers for what must not happen on any page."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, BrowserContext, Page, ViewportSize, async_playwright
+
+from services import accounts
+from tests import servers
+from tests.conftest import CHROMIUM
+from tests.web.panel import PASSWORD, Site, open_site
+
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+SIZES: dict[str, ViewportSize] = {"desktop": {"width": 1366, "height": 850}, "phone": {"width": 390, "height": 844}}
+
+
+@dataclass
+class Watched:
+    """A page and everything about it that a test must hear of."""
+
+    page: Page
+    base: str
+    troubles: list[str] = field(default_factory=list)
+
+    async def open(self, path: str) -> None:
+        """Go to a path."""
+        answer = await self.page.goto(self.base + path)
+        if answer is None or answer.status >= 400:
+            self.troubles.append(f"{path}: status {answer.status if answer else 'none'}")
+
+    async def check(self, *, axe: bool = True) -> None:
+        """Look for what is wrong with the page as it stands: overflow, and grave findings of axe."""
+        wide = await self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        if wide > 0:
+            self.troubles.append(f"{self.page.url}: {wide} px too wide")
+        if axe:
+            found = await Axe().run(self.page)
+            self.troubles += [
+                f"{self.page.url}: {finding['id']}: {finding['nodes'][0]['html'][:200]} {finding['nodes'][0]['failureSummary']}"
+                for finding in found.response["violations"]
+                if finding["impact"] in ("critical", "serious")
+            ]
+
+    async def sign_in(self, email: str) -> None:
+        """Sign in by the form."""
+        await self.open("/login")
+        await self.page.fill("#login", email)
+        await self.page.fill("#password", PASSWORD)
+        await self.page.click("main form[action='/login'] button")
+        await self.page.wait_for_url("**/dashboard*")
+
+
+@pytest.fixture(scope="session")
+async def chromium() -> AsyncIterator[Browser]:
+    """The browser of the run."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture(scope="session")
+async def browser_site(tmp_path_factory: pytest.TempPathFactory, servers_run: servers.Run) -> AsyncIterator[Site]:
+    """The product for the browser tests."""
+    folder = tmp_path_factory.mktemp("browser")
+    generous = {"limits": {"login_attempts_per_15_min": 500}}
+    async with open_site(folder, servers_run.new_sqlite(folder), overrides=generous) as site:
+        yield site
+
+
+@contextlib.asynccontextmanager
+async def watched(chromium: Browser, site: Site, size: str, scheme: str, locale: str) -> AsyncIterator[Watched]:
+    """Open a page in a context of its own and note console errors and requests to other hosts."""
+    options: dict[str, Any] = {"color_scheme": scheme, "locale": locale, "viewport": SIZES[size]}
+    if size == "phone":
+        options |= {"is_mobile": True, "has_touch": True}
+    context: BrowserContext = await chromium.new_context(**options)
+    try:
+        made = Watched(await context.new_page(), site.base)
+        own = urlsplit(site.base).netloc
+
+        def hear(message: Any) -> None:
+            if message.type in ("error", "warning"):
+                made.troubles.append(f"{made.page.url}: console: {message.text}")
+
+        def requested(request: Any) -> None:
+            parts = urlsplit(request.url)
+            if parts.scheme not in ("data", "blob") and parts.netloc != own:
+                made.troubles.append(f"{made.page.url}: asks {request.url}")
+
+        made.page.on("console", hear)
+        made.page.on("pageerror", lambda error: made.troubles.append(f"{made.page.url}: {error}"))
+        made.page.on("request", requested)
+        yield made
+    finally:
+        await context.close()
+
+
+async def person(site: Site, name: str, language: str) -> str:
+    """Make an account with a password; return its e-mail."""
+    user = await site.person(name, password_hash=await accounts.hash_password(PASSWORD), language=language)
+    return str(user.email)

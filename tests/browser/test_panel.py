@@ -1,0 +1,181 @@
+"""The panel in Chromium: from nothing to the first answer, and every page in every look."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from playwright.async_api import Browser, expect
+
+from db import models
+from services import accounts, bots
+from tests.browser.conftest import person, watched
+from tests.composition import FAQ, add_document
+from tests.web.panel import Site
+
+pytestmark = pytest.mark.browser
+
+LOOKS = [(size, scheme) for size in ("desktop", "phone") for scheme in ("light", "dark")]
+
+
+@pytest.mark.parametrize(
+    ("size", "language", "question", "known"),
+    [
+        ("desktop", "uz", "Yetkazib berish bormi?", "45 000"),
+        ("phone", "ru", "Есть ли доставка?", "45 000"),
+        ("phone", "en", "Yetkazib berish bormi?", "45 000"),
+    ],
+)
+async def test_first_run_to_first_answer(
+    chromium: Browser, browser_site: Site, size: str, language: str, question: str, known: str
+) -> None:
+    """Register, name a bot, give it a file, ask: all on the way that the page shows."""
+    async with watched(chromium, browser_site, size, "light", language) as seen:
+        page = seen.page
+        await seen.open("/")
+        await page.click("a.btn-lg[href='/register']")
+        await page.fill("#full_name", "Dilnoza Karimova")
+        number = {"uz": "1", "ru": "2", "en": "3"}[language]
+        await page.fill("#phone", f"+998 97 000 00 0{number}")
+        await page.fill("#email", f"first-{language}@example.uz")
+        await page.fill("#password", "chinor-2026-parol")
+        await page.click("form[action='/register'] button")
+        await page.wait_for_url("**/bots/new")
+        await seen.check()
+        await page.fill("#name", "Texno Savdo")
+        await page.click("form[action='/bots'] button")
+        await page.wait_for_url("**/setup*")
+        await page.set_input_files("#file", {"name": "savollar.txt", "mimeType": "text/plain", "buffer": FAQ.encode()})
+        await expect(page.locator("#documents .state-good")).to_be_visible(timeout=60_000)
+        await expect(page.locator("[data-flow=try]")).to_have_attribute("aria-current", "step")
+        await page.fill("#chat-text", question)
+        await page.press("#chat-text", "Enter")
+        await expect(page.locator(".chat .bubble-out").last).to_contain_text(known, timeout=60_000)
+        await expect(page.locator(".chat .made-of")).to_be_visible()
+        await expect(page.locator(".chat .sources")).to_contain_text("savollar.txt")
+        await seen.check()
+        assert seen.troubles == []
+
+
+async def test_every_page_in_every_look(chromium: Browser, browser_site: Site) -> None:
+    """Both sizes, light and dark, three languages: nothing overflows, nothing grave for axe, no error, no other host."""
+    email = await person(browser_site, "Everywhere", "uz")
+    async with browser_site.core.db.read() as session:
+        user = await accounts.by_email(session, email)
+    assert user is not None
+    bot = await browser_site.bot_of(user, "Chinor Stomatologiya va implantologiya markazi")
+    await add_document(browser_site.core, bot, "savollar.txt", FAQ.encode())
+    await add_document(
+        browser_site.core, bot, "juda-uzun-nomli-eski-narxlar-royxati-2026-yil-noyabr.pdf", b"%PDF-1.4 broken"
+    )
+    async with browser_site.core.db.write() as session:
+        web = await bots.connect_web(session, bot)
+        contact = models.Contact(bot_id=bot.id, channel_id=web.id, external_id="x", name="Азиза Рахимова")
+        session.add(contact)
+        await session.flush()
+        talk = models.Conversation(
+            bot_id=bot.id, channel_id=web.id, contact_id=contact.id, status="waiting", last_text="Narxi?"
+        )
+        session.add(talk)
+        session.add(models.UnansweredQuestion(bot_id=bot.id, question="Avtoturargoh bormi?", folded="a"))
+        session.add(
+            models.Channel(
+                bot_id=bot.id,
+                kind="telegram",
+                external_id="99",
+                title="Chinor",
+                username="chinor_bot",
+                status="stopped",
+            )
+        )
+        await session.flush()
+        source = {"document_id": "x", "document_name": "savollar.txt", "snippet": "Har kuni", "score": 0.8}
+        for author, text in (
+            ("customer", "Narxi?"),
+            ("bot", "x" * 300),
+            ("operator", "Ha"),
+            ("system", "Operator keldi"),
+        ):
+            session.add(
+                models.Message(conversation_id=talk.id, author=author, text=text, sources=[source], status="failed")
+            )
+    base = f"/bots/{bot.id}"
+    paths = [
+        "/dashboard",
+        "/bots",
+        "/bots/new",
+        base,
+        f"{base}/setup",
+        f"{base}/documents?q=yetkazib",
+        f"{base}/channels",
+    ]
+    paths += [f"{base}/conversations", f"{base}/conversations/{talk.id}", "/settings"]
+    troubles: list[str] = []
+    for (size, scheme), language in itertools.product(LOOKS, ("uz", "ru", "en")):
+        async with watched(chromium, browser_site, size, scheme, language) as seen:
+            # Colours do not depend on the language: axe looks once a look, the rest everywhere.
+            for path in ("/", "/login", "/register"):
+                await seen.open(path)
+                await seen.check(axe=language == "uz")
+            await seen.sign_in(email)
+            await seen.page.locator(f"button[name=language][value={language}]").first.dispatch_event("click")
+            await expect(seen.page.locator("html")).to_have_attribute("lang", language)
+            for path in paths:
+                await seen.open(path)
+                await seen.check(axe=language == "uz")
+            troubles += [f"{size} {scheme} {language} {trouble}" for trouble in seen.troubles]
+    assert troubles == []
+
+
+async def test_menu_and_theme_on_a_phone(chromium: Browser, browser_site: Site) -> None:
+    """The menu opens, and a theme chosen there holds after the next page."""
+    email = await person(browser_site, "Phone", "uz")
+    async with watched(chromium, browser_site, "phone", "light", "uz") as seen:
+        await seen.sign_in(email)
+        await seen.page.click("header.top button")
+        await expect(seen.page.locator("#drawer")).to_be_visible()
+        await seen.check()
+        await seen.page.click("#drawer button[value=dark]")
+        await expect(seen.page.locator("html")).to_have_attribute("data-bs-theme", "dark")
+        await seen.open("/settings")
+        await expect(seen.page.locator("html")).to_have_attribute("data-bs-theme", "dark")
+        assert seen.troubles == []
+
+
+async def test_errors_take_the_focus_and_keep_the_text(chromium: Browser, browser_site: Site) -> None:
+    """A refused form shows why at the field and in a summary, with what was typed still there."""
+    async with watched(chromium, browser_site, "desktop", "light", "en") as seen:
+        await seen.open("/register")
+        page = seen.page
+        await page.fill("#full_name", "Ali")
+        await page.fill("#phone", "12345")
+        await page.fill("#email", "ali@example.uz")
+        await page.fill("#password", "a-long-password")
+        await page.click("form[action='/register'] button")
+        await expect(page.locator("[role=alert]")).to_be_focused()
+        await expect(page.locator("#phone")).to_have_attribute("aria-invalid", "true")
+        await expect(page.locator("#full_name")).to_have_value("Ali")
+        await expect(page.locator("#password")).to_have_value("")
+        await seen.check()
+
+
+async def test_canary_does_not_run(chromium: Browser, browser_site: Site) -> None:
+    """Script in names, messages and the bot's own words stays text, in the streamed chat too."""
+    email = await person(browser_site, "Canary", "uz")
+    async with browser_site.core.db.read() as session:
+        user = await accounts.by_email(session, email)
+    assert user is not None
+    canary = "<img src=x onerror=\"document.title='caught'\">"
+    bot = await browser_site.bot_of(user, canary[:60])
+    await add_document(browser_site.core, bot, "x.txt", f"Savol: Kafolat bormi?\nJavob: {canary} uch yil.\n".encode())
+    async with watched(chromium, browser_site, "desktop", "light", "uz") as seen:
+        await seen.sign_in(email)
+        await seen.open(f"/bots/{bot.id}")
+        await seen.page.fill("#chat-text", f"Kafolat bormi? {canary}")
+        await seen.page.click(".btn-send")
+        await expect(seen.page.locator(".chat .made-of")).to_be_visible(timeout=60_000)
+        assert await seen.page.locator(".chat img").count() == 0
+        for path in ("documents", "conversations"):
+            await seen.open(f"/bots/{bot.id}/{path}")
+            assert await seen.page.title() != "caught"
+        assert seen.troubles == []
