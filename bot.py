@@ -130,9 +130,9 @@ async def composed(
 
             await serve(core, make_app(core), stack)
         if role in ("all", "worker"):
-            await start.workers(core, stack)
             if settings.secrets.telegram_bot_token is not None:
                 await start.factory(core, _factory_bot, stack)
+            await start.workers(core, stack)
             await start.receivers(core, stack)
         core.ready = True
         if announce and role in ("all", "web"):

@@ -61,7 +61,7 @@ async def take(talk: Talk, bot: models.Bot, file: dict[str, Any]) -> None:
         )
         if document is None:
             document = await documents.upload(
-                session, bot, str(file["name"]), data, limits=core.settings.limits, max_bytes=limit
+                session, bot, str(file["name"]), data, limits=core.settings.limits, max_bytes=limit, watched=True
             )
     core.bell.ring("jobs")
     await talk.progress.follow(talk.bot, talk.chat_id, talk.user.language, bot, document)

@@ -90,9 +90,18 @@ def _mark(connection: Connection, scope: Scope, items: Sequence[Sent]) -> list[E
                 .values(unreachable_since=utcnow())
             )
         if item.moved_to:
+            # The new chat may have written first; then it has a contact of its own and the old one stays as it was.
+            other = CONTACT.alias("other")
+            taken = select(other.c.id).where(
+                other.c.channel_id == row["channel_id"], other.c.external_id == item.moved_to
+            )
             connection.execute(
                 update(CONTACT)
-                .where(CONTACT.c.channel_id == row["channel_id"], CONTACT.c.external_id == row["recipient"])
+                .where(
+                    CONTACT.c.channel_id == row["channel_id"],
+                    CONTACT.c.external_id == row["recipient"],
+                    ~taken.exists(),
+                )
                 .values(external_id=item.moved_to)
             )
         releases.append(Release(item.claim.key, 0 if again else 1, item.delay_s))
@@ -181,7 +190,7 @@ class Sender:
         Raises :class:`NotBegun` when it is cancelled before anything left; otherwise only a programming error raises.
         """
         item = claim.items[0]
-        if channel is None:
+        if channel is None or channel.credentials is None:
             return Sent(claim, "failed", error="the channel is gone")
         if channel.status in ("refused", "unreadable"):
             return Sent(claim, "failed", error=f"the channel is {channel.status}")

@@ -182,13 +182,23 @@ async def factory(core: Core, import_it: Callable[[], type[FactoryKind]], stack:
     if token is None:
         return
 
+    made: list[FactoryKind] = []
+
+    async def stop() -> None:
+        for bot in made:
+            await bot.stop()
+
+    # Before the workers are started: updates in hand are seen through before its connections close.
+    stack.push_async_callback(stop)
+
     async def bring_up() -> None:
         kind = await asyncio.to_thread(import_it)
         while True:
             try:
                 identity = await core.telegram.get_me(token.get_secret_value())
-                bot = kind(core, token.get_secret_value())
-                await bot.start()
+                if not made:
+                    made.append(kind(core, token.get_secret_value()))
+                await made[0].start()
                 break
             except Temporary as error:
                 log.warning("factory_not_started", reason=str(error))
@@ -196,8 +206,7 @@ async def factory(core: Core, import_it: Callable[[], type[FactoryKind]], stack:
             except Permanent as error:
                 log.error("factory_token_refused", reason=str(error), help="check TELEGRAM_BOT_TOKEN")
                 return
-        stack.push_async_callback(bot.stop)
-        core.factory, core.factory_username = bot, str(identity.get("username") or "")
+        core.factory, core.factory_username = made[0], str(identity.get("username") or "")
         await factory_channel(core, identity)
         core.bell.ring("channels")
         log.info("factory_started", username=core.factory_username)

@@ -101,6 +101,16 @@ def _renew(connection: Connection, scope: Scope, items: Sequence[float]) -> list
 RENEW: Operation[float, int] = Operation("renew", 80, _renew)
 
 
+def _let_go(connection: Connection, scope: Scope, items: Sequence[tuple[Claimed, float]]) -> list[None | Exception]:
+    held = lanes.ours(connection, scope.holder, [claim for claim, _ in items])
+    releases = [lanes.Release(claim.key, 0, delay_s) for claim, delay_s in items if claim.key in held]
+    lanes.release(connection, releases, scope.now)
+    return [None] * len(items)
+
+
+LET_GO: Operation[tuple[Claimed, float], None] = Operation("let_go", 47, _let_go, lambda item: lanes.touched(item[0]))
+
+
 class Worker:
     """One queue's loop. ``handle`` sees a claimed lane through and never leaves it held."""
 
@@ -152,7 +162,7 @@ class Worker:
 
     async def _claim_on(self) -> None:
         settings = self._core.settings.queue
-        more = False
+        more = away = False
         while not self._stopping:
             if not more:
                 try:
@@ -177,10 +187,17 @@ class Worker:
                 self._suspects,
             )
             try:
+                if away:
+                    # Our leases may have run out meanwhile: renewed first, or what is in hand would be taken a second time.
+                    await self._core.writer.submit(RENEW, settings.lease_s)
+                    away = False
                 taken = await self._core.writer.submit(CLAIM, ask)
             except DatabaseUnavailable:
+                away = True
                 await asyncio.sleep(_RETRY_DATABASE_S)
                 more = False
+                # Look again at once: what rang the bell is still there.
+                self._bell.set()
                 continue
             for claim in taken.claims:
                 self._begin(claim, taken)
@@ -204,6 +221,10 @@ class Worker:
             await self._handle(claim, taken)
         except LostLane:
             log.warning("lane_lost", queue=self.queue.name)
+        except Exception as error:
+            # Even noting what became of it failed. The lease is renewed as long as the process lives, so the lane must be let go.
+            log.error("lane_failed", queue=self.queue.name, exc_info=error)
+            await persist(self._core, LET_GO, (claim, self._core.settings.queue.lease_s))
         finally:
             self._count -= 1
             self._suspects -= suspect
@@ -458,16 +479,21 @@ class Conveyor:
     # The factory bot
 
     async def _factory(self, claim: Claimed) -> None:
-        """Give stored updates to the factory bot, one after the other; each is done when its handler returned."""
+        """Give the oldest stored update to the factory bot; it is done when its handler has returned.
+
+        The others go back at once, so that one that fails is tried again alone.
+        """
         core = self._core
         if core.factory is None:
             # Another process holds the token now, or it was taken out of the configuration.
             await persist(core, FAIL, Failed(claim, "no factory bot here", 1_000_000, 30.0))
             return
-        for row in claim.items:
-            await core.factory.handle(json.loads(row["payload"]))
+        first, *others = claim.items
+        await core.factory.handle(json.loads(first["payload"]))
         outcome = Outcome(
-            Talk(claim, claim.items[0]["channel_id"], "factory", None, None, ""), [row["id"] for row in claim.items]
+            Talk(claim, first["channel_id"], "factory", None, None, ""),
+            [first["id"]],
+            returned=[row["id"] for row in others],
         )
         await persist(core, SETTLE, outcome)
 

@@ -299,10 +299,15 @@ class Reply:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a claimed lane. ``closed``: items that are finished; ``incoming``: new status by message id."""
+    """What became of a claimed lane.
+
+    ``closed``: items that are finished; ``returned``: items that were not touched, whose attempt does not count; ``incoming``:
+    new status by message id.
+    """
 
     talk: Talk
     closed: list[int]
+    returned: list[int] = field(default_factory=list)
     replies: list[Reply] = field(default_factory=list)
     incoming: dict[str, str] = field(default_factory=dict)
     recent: list[list[str]] | None = None
@@ -416,6 +421,11 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
     if closed:
         connection.execute(
             update(lanes.INBOX).where(lanes.INBOX.c.id.in_(closed)).values(status="done", payload="", error=None)
+        )
+    returned = [id_ for item in valid for id_ in item.returned]
+    if returned:
+        connection.execute(
+            update(lanes.INBOX).where(lanes.INBOX.c.id.in_(returned)).values(attempts=lanes.INBOX.c.attempts - 1)
         )
     lanes.release(connection, [Release(item.talk.claim.key, len(item.closed)) for item in valid], scope.now)
     return results
@@ -533,10 +543,11 @@ def _fail(connection: Connection, scope: Scope, items: Sequence[Failed]) -> list
         # The claim raised the count; rows were read before that.
         dead = first["attempts"] + 1 >= item.max_attempts
         if dead:
+            # What owners write to the factory bot may hold a token: it is not kept.
             connection.execute(
                 update(lanes.INBOX)
                 .where(lanes.INBOX.c.id == first["id"])
-                .values(status="dead", error=clean(item.error, 300))
+                .values(status="dead", error=clean(item.error, 300), **({} if item.claim.owner_id else {"payload": ""}))
             )
             connection.execute(
                 update(MESSAGE)

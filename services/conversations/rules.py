@@ -162,7 +162,7 @@ class _Turn:
         elif event.kind == "command":
             await self.command(event, language, message_id)
             self.read(message_id)
-        elif event.kind == "message" and event.text.strip():
+        elif event.kind == "message" and clean(event.text).strip():
             await self.person(event, language)
             self.read(message_id)
         elif event.kind == "contact":

@@ -41,9 +41,16 @@ _SLICE = 200
 
 
 async def upload(
-    session: AsyncSession, bot: models.Bot, name: str, data: bytes, *, limits: Limits, max_bytes: int
+    session: AsyncSession,
+    bot: models.Bot,
+    name: str,
+    data: bytes,
+    *,
+    limits: Limits,
+    max_bytes: int,
+    watched: bool = False,
 ) -> models.Document:
-    """Take a document in; reading follows in the background.
+    """Take a document in; reading follows in the background. ``watched``: somebody shows its progress, so no notice is due.
 
     Raises ``TooLarge``, ``Invalid`` (empty, not a kind we read) or ``Conflict`` (too many documents).
     """
@@ -79,14 +86,18 @@ async def upload(
     session.add(document)
     await session.flush()
     session.add(models.DocumentContent(document_id=document.id, content=data))
-    await _queue(session, bot, document)
+    await _queue(session, bot, document, watched)
     return document
 
 
-async def _queue(session: AsyncSession, bot: models.Bot, document: models.Document) -> None:
+async def _queue(session: AsyncSession, bot: models.Bot, document: models.Document, watched: bool = False) -> None:
     # One lane an owner: a person with a hundred files does not take every reader.
     await jobs.add(
-        session, INDEX_JOB, {"document": document.id}, lane=f"documents:{bot.owner_id}", owner_id=bot.owner_id
+        session,
+        INDEX_JOB,
+        {"document": document.id, "watched": watched},
+        lane=f"documents:{bot.owner_id}",
+        owner_id=bot.owner_id,
     )
 
 
@@ -235,7 +246,16 @@ async def index_document(core: Core, payload: Mapping[str, Any]) -> None:
     except ReadError as error:
         metrics.DOCUMENTS.labels(error.code).inc()
         log.info("document_not_read", document=document.id, reason=error.code)
-        await _mark(core, document, bot, status="failed", progress=0, error_code=error.code, finished=True)
+        await _mark(
+            core,
+            document,
+            bot,
+            status="failed",
+            progress=0,
+            error_code=error.code,
+            finished=True,
+            tell=not payload.get("watched"),
+        )
         return
     for start in range(0, len(passages), _SLICE):
         rows = [
@@ -296,6 +316,7 @@ async def _mark(
     progress: int,
     error_code: str | None = None,
     finished: bool = False,
+    tell: bool = True,
 ) -> None:
     async with core.db.write() as session:
         await session.execute(
@@ -303,7 +324,7 @@ async def _mark(
             .where(models.Document.id == document.id, models.Document.deleted_at.is_(None))
             .values(status=status, progress=progress, error_code=error_code, finished_at=utcnow() if finished else None)
         )
-        if error_code:
+        if error_code and tell:
             await notices.open_notice(
                 session,
                 bot.owner_id,
@@ -359,4 +380,13 @@ async def abandon(core: Core, payload: Mapping[str, Any]) -> None:
             )
         ).one_or_none()
     if row is not None:
-        await _mark(core, row[0], row[1], status="failed", progress=0, error_code="crashed", finished=True)
+        await _mark(
+            core,
+            row[0],
+            row[1],
+            status="failed",
+            progress=0,
+            error_code="crashed",
+            finished=True,
+            tell=not payload.get("watched"),
+        )

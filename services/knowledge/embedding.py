@@ -6,8 +6,8 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy import insert, select
 from sqlalchemy import delete as sql_delete
+from sqlalchemy import insert, select
 
 from db import models, vectors
 from services import answers

@@ -92,14 +92,12 @@ class Tenant:
 
     def times(self) -> Counter[int]:
         """Return how often each number was answered."""
-        return Counter(
-            int(number) for sent in self.fake.sent if sent.bot is self.bot for number in _NUMBER.findall(sent.text)
-        )
+        return Counter(numbers_in(sent.text for sent in self.fake.sent if sent.bot is self.bot))
 
     def in_order(self) -> bool:
         """Whether every person got answers in the order of their questions; repeats do not count."""
         for person in set(self.asked.values()):
-            got = [int(n) for sent in self.fake.messages(person.id, self.bot) for n in _NUMBER.findall(sent.text)]
+            got = numbers_in(texts(self.fake.messages(person.id, self.bot)))
             first = list(dict.fromkeys(got))
             if first != sorted(first):
                 return False
@@ -223,6 +221,11 @@ async def surroundings() -> AsyncIterator[tuple[FakeTelegram, FakeModels]]:
             yield fake, fake_models
     finally:
         await fake_models.stop()
+
+
+def numbers_in(said: Iterable[str]) -> list[int]:
+    """Return the numbers of questions in texts, in order."""
+    return [int(number) for text in said for number in _NUMBER.findall(text)]
 
 
 def texts(sent: Iterable[Sent]) -> list[str]:

@@ -101,6 +101,7 @@ export function setUpChat(chat) {
           fail(data.message);
           ended = true;
         }
+        if (ended) break;
       }
       if (!ended) fail(words.error);
     } catch {
@@ -130,16 +131,20 @@ export function setUpChat(chat) {
 async function* eventsOf(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    rest += value;
-    for (let end = rest.indexOf("\n\n"); end >= 0; end = rest.indexOf("\n\n")) {
-      const block = rest.slice(0, end);
-      rest = rest.slice(end + 2);
-      const kind = /^event: (.*)$/m.exec(block)?.[1];
-      const data = /^data: (.*)$/m.exec(block)?.[1];
-      if (kind && data) yield [kind, JSON.parse(data)];
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      rest += value;
+      for (let end = rest.indexOf("\n\n"); end >= 0; end = rest.indexOf("\n\n")) {
+        const block = rest.slice(0, end);
+        rest = rest.slice(end + 2);
+        const kind = /^event: (.*)$/m.exec(block)?.[1];
+        const data = /^data: (.*)$/m.exec(block)?.[1];
+        if (kind && data) yield [kind, JSON.parse(data)];
+      }
     }
+  } finally {
+    reader.cancel();
   }
 }

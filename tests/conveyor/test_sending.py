@@ -1,0 +1,227 @@
+"""What Telegram answers to our sends, and what follows: the errors of ``tests/payloads/outgoing_errors.json`` and worse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from db import models
+from services import bots
+from tests.conveyor.harness import Floor, Tenant, floor, surroundings
+from tests.servers import ROOT
+
+CASES = [
+    case
+    for case in json.loads((ROOT / "tests/payloads/outgoing_errors.json").read_text())["cases"]
+    if case["channel"] == "telegram"
+]
+
+
+@pytest.fixture(scope="module")
+async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Floor]:
+    """One product for all cases; each case has an owner and a bot of its own."""
+    folder = tmp_path_factory.mktemp("sending")
+    async with surroundings() as (fake, fake_models), floor(folder, None, fake, fake_models) as opened:
+        yield opened
+
+
+async def _end(place: Floor, tenant: Tenant, number: int) -> models.OutboxItem:
+    """Wait until what answers ``number`` is no longer open; return it."""
+
+    async def ended() -> models.OutboxItem | None:
+        rows = await place.rows(
+            select(models.OutboxItem).where(
+                models.OutboxItem.channel_id == tenant.shop.channel.id,
+                models.OutboxItem.status.not_in(("queued", "sending")),
+            )
+        )
+        return next((row[0] for row in rows if f"№{number}" in json.loads(row[0].payload)["text"]), None)
+
+    item: models.OutboxItem = await place.until(ended)
+    return item
+
+
+async def _contact(place: Floor, tenant: Tenant, external_id: object) -> models.Contact:
+    contact: models.Contact = await place.one(
+        select(models.Contact).where(
+            models.Contact.channel_id == tenant.shop.channel.id, models.Contact.external_id == str(external_id)
+        )
+    )
+    return contact
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
+async def test_known_errors(place: Floor, case: dict[str, Any]) -> None:
+    tenant = await place.tenant()
+    body = case["body"]
+    if "parameters" in body:
+        # The same answer with a wait that a test can sit out.
+        body = {**body, "parameters": {"retry_after": 1}}
+    place.fake.answer_with(case["http"], body, bot=tenant.bot, method="sendMessage", times=1)
+    person = tenant.person()
+    number = tenant.ask(person)
+    item = await _end(place, tenant, number)
+    sends = len(place.fake.called("sendMessage", tenant.bot))
+    status = await place.one(select(models.Channel.status).where(models.Channel.id == tenant.shop.channel.id))
+    contact = await _contact(place, tenant, person.id)
+    if case["action"] in ("wait", "backoff"):
+        assert (item.status, sends, tenant.times()[number]) == ("sent", 2, 1)
+    elif case["action"] == "harmless":
+        assert (item.status, sends) == ("sent", 1)
+    else:
+        assert (item.status, sends) == ("failed", 1)
+    assert (contact.unreachable_since is not None) == (case["action"] == "recipient_gone")
+    if case["action"] == "token_invalid":
+        assert (await place.noticed(tenant, "token_refused")).params["bot"] == tenant.shop.bot.name
+        assert await place.one(
+            select(models.Channel.status).where(models.Channel.id == tenant.shop.channel.id)
+        ) == "refused"
+    else:
+        assert status == "active"
+
+
+async def test_being_asked_to_wait_does_not_count_as_a_try(place: Floor) -> None:
+    tenant = await place.tenant()
+    place.fake.fail(429, bot=tenant.bot, method="sendMessage", times=1, retry_after=1)
+    item = await _end(place, tenant, tenant.ask(tenant.person()))
+    assert (item.status, item.attempts, item.unsure) == ("sent", 1, False)
+
+
+async def test_a_limited_chat_rests_alone_then_the_bot(place: Floor) -> None:
+    tenant, other = await place.tenant(), await place.tenant()
+    first, second, third, stranger = tenant.person(), tenant.person(), tenant.person(), other.person()
+    flood = place.fake.fail(429, bot=tenant.bot, chat_id=first.id, method="sendMessage", times=1, retry_after=3)
+    waiting = tenant.ask(first)
+    await flood.reached.wait()
+    # One limited chat: others of the same bot are served meanwhile.
+    assert (await tenant.answered([tenant.ask(second)]))[waiting] == 0
+    second_flood = place.fake.fail(429, bot=tenant.bot, chat_id=second.id, method="sendMessage", times=1, retry_after=2)
+    tenant.ask(second)
+    await second_flood.reached.wait()
+    before = len(place.fake.called("sendMessage", tenant.bot))
+    # Two at a time: the whole bot was told to wait; another bot is not touched.
+    late = tenant.ask(third)
+    await other.answered([other.ask(stranger)])
+    assert tenant.times()[late] == 0
+    assert len(place.fake.called("sendMessage", tenant.bot)) == before
+    assert set((await tenant.answered()).values()) == {1}
+
+
+async def test_blocked_is_marked_until_the_person_returns(place: Floor) -> None:
+    tenant = await place.tenant()
+    person = tenant.person()
+    await tenant.answered([tenant.ask(person)])
+    hold = place.fake.hold(bot=tenant.bot)
+    tenant.ask(person)
+    await hold.reached.wait()
+    person.block(tenant.bot)
+    place.fake.clear_faults()
+
+    async def marked() -> bool:
+        return (await _contact(place, tenant, person.id)).unreachable_since is not None
+
+    async def clear() -> bool:
+        return not await marked()
+
+    await place.until(marked)
+    person.unblock(tenant.bot)
+    await place.until(clear)
+    await tenant.answered([tenant.ask(person)])
+    assert not await place.notices(tenant)
+
+
+async def test_an_answer_that_never_came_is_not_repeated(place: Floor) -> None:
+    tenant = await place.tenant()
+    place.fake.cut("after", bot=tenant.bot)
+    person = tenant.person()
+    number = tenant.ask(person)
+    item = await _end(place, tenant, number)
+    assert (item.status, item.unsure, tenant.times()[number]) == ("unknown", True, 1)
+    assert len(place.fake.called("sendMessage", tenant.bot)) == 1
+    status = await place.one(select(models.Message.status).where(models.Message.id == item.message_id))
+    assert status == "unknown"
+    assert await place.noticed(tenant, "send_failed")
+    # The talk goes on.
+    await tenant.answered([tenant.ask(person)])
+
+
+async def test_a_revoked_token_stops_its_bot_alone_and_a_new_one_starts_it(place: Floor) -> None:
+    tenant, other = await place.tenant(), await place.tenant()
+    await tenant.answered([tenant.ask(tenant.person())])
+    tenant.bot.revoke()
+    await place.noticed(tenant, "token_refused")
+    await other.answered([other.ask(other.person())])
+    assert not await place.notices(other)
+    asked = len(place.fake.called("getUpdates", tenant.bot))
+    tenant.bot.revoked = False
+    async with place.core.db.write() as session:
+        bot = await bots.get(session, tenant.shop.owner, tenant.shop.bot.id)
+        identity = await place.core.telegram.get_me(tenant.bot.token)
+        await bots.connect_telegram(
+            session, bot, identity=identity, token=tenant.bot.token, crypto=place.core.crypto
+        )
+    place.core.bell.ring("channels")
+    await place.fake.wait_call("getUpdates", bot=tenant.bot, times=asked + 1)
+    await tenant.answered([tenant.ask(tenant.person())])
+
+
+async def test_another_reader_of_the_same_bot_parks_it_alone(place: Floor) -> None:
+    tenant, other = await place.tenant(), await place.tenant()
+    rival = place.fake.fail(409, bot=tenant.bot, method="getUpdates", times=3)
+    tenant.bot.interfere()
+    await other.answered([other.ask(other.person())])
+    await place.noticed(tenant, "conflict")
+    assert rival.hits >= 2
+    status = await place.one(select(models.Channel.status).where(models.Channel.id == tenant.shop.channel.id))
+    assert status == "conflict"
+    assert not await place.notices(other)
+
+
+async def test_a_group_that_became_a_supergroup(place: Floor) -> None:
+    tenant = await place.tenant()
+    group = place.fake.group(-500_000 - tenant.bot.id % 1000, "Mijozlar")
+    person = tenant.person()
+    hold = place.fake.hold(bot=tenant.bot)
+    person.send(tenant.bot, "/help", group=group)
+    await hold.reached.wait()
+    grown = group.migrate(tenant.bot, -100_500_000_000 - tenant.bot.id % 1000)
+    await place.fake.wait_delivered(tenant.bot)
+
+    async def known() -> bool:
+        return await _contact(place, tenant, grown.id) is not None
+
+    await place.until(known)
+    place.fake.clear_faults()
+    await place.fake.wait_message(grown.id, bot=tenant.bot)
+    person.send(tenant.bot, "/help", group=grown)
+    await place.fake.wait_message(grown.id, bot=tenant.bot)
+
+
+async def test_refused_connections_are_tried_again(place: Floor) -> None:
+    tenant = await place.tenant()
+    person = tenant.person()
+    hold = place.fake.hold(bot=tenant.bot, method="sendChatAction")
+    place.models.latency_s = 0.6
+    try:
+        number = tenant.ask(person)
+        await hold.reached.wait()
+        place.fake.clear_faults()
+        # The server goes away before the answer is sent, and returns on the same address.
+        port = place.fake.port
+        await place.fake.stop()
+        queued = select(models.OutboxItem.attempts).where(
+            models.OutboxItem.channel_id == tenant.shop.channel.id, models.OutboxItem.status == "queued"
+        )
+
+        async def tried() -> bool:
+            return bool([row for row in await place.rows(queued) if row.attempts >= 1])
+
+        await place.until(tried)
+        await place.fake.start(port=port)
+    finally:
+        place.models.latency_s = 0.0
+    assert (await tenant.answered([number]))[number] == 1
