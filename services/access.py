@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
@@ -38,3 +38,8 @@ async def record(
         )
     )
     await session.flush()
+
+
+async def ask(session: AsyncSession) -> None:
+    """Ask the database the smallest question there is: whether anything can be loaded now."""
+    await session.execute(text("SELECT 1"))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Executable, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from db import models
@@ -93,14 +94,19 @@ def lane_of(channel_id: str, chat: str) -> str:
     return f"in:{channel_id}:{chat}"[:200]
 
 
+@cache
+def _storing(dialect: str) -> Executable:
+    insert = sqlite.insert(lanes.INBOX) if dialect == "sqlite" else postgresql.insert(lanes.INBOX)
+    return insert.on_conflict_do_nothing(index_elements=["channel_id", "external_id"]).returning(
+        lanes.INBOX.c.channel_id, lanes.INBOX.c.external_id
+    )
+
+
 def _accept(connection: Connection, scope: Scope, items: Sequence[Accept]) -> list[bool | Exception]:
-    insert = sqlite.insert(lanes.INBOX) if connection.dialect.name == "sqlite" else postgresql.insert(lanes.INBOX)
     moment = utcnow()
     stored = set(
         connection.execute(
-            insert.on_conflict_do_nothing(index_elements=["channel_id", "external_id"]).returning(
-                lanes.INBOX.c.channel_id, lanes.INBOX.c.external_id
-            ),
+            _storing(connection.dialect.name),
             [
                 {
                     "lane": item.lane,

@@ -10,6 +10,8 @@ Rules that keep it right:
 * whether a lane is ready follows from ``pending`` in the lane row itself, never from looking for open items;
 * attempts are raised and committed by the claim, before anything is handled;
 * a result counts only while the lane is still held with the same ``claim_no``.
+
+Statements are built once and kept: putting one together costs several times what SQLite needs to run it.
 """
 
 from __future__ import annotations
@@ -17,11 +19,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Connection,
+    Double,
+    Executable,
     Table,
     and_,
     bindparam,
@@ -35,6 +41,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from db import models
+from db.engine import clock
 
 LANES: Table = models.Lane.__table__  # type: ignore[assignment]
 INBOX: Table = models.InboxItem.__table__  # type: ignore[assignment]
@@ -98,8 +105,19 @@ def add(
 def _add(connection: Connection, rows: Sequence[tuple[str, str, str, int, float]], now: ColumnElement[float]) -> None:
     if not rows:
         return
-    insert = sqlite.insert(LANES) if connection.dialect.name == "sqlite" else postgresql.insert(LANES)
-    clock = float(connection.scalar(select(now)) or 0.0) if any(row[3] for row in rows) else 0.0
+    clock = _seconds(connection, now) if any(row[3] for row in rows) else 0.0
+    connection.execute(
+        _counting_in(connection.dialect.name),
+        [
+            {"p_key": k, "p_kind": kind, "p_owner": o, "p_n": n, "p_clock": clock, "p_run_at": clock + r if r else 0.0}
+            for k, kind, o, n, r in rows
+        ],
+    )
+
+
+@cache
+def _counting_in(dialect: str) -> Executable:
+    insert = sqlite.insert(LANES) if dialect == "sqlite" else postgresql.insert(LANES)
     statement = insert.values(
         key=bindparam("p_key"),
         kind=bindparam("p_kind"),
@@ -111,7 +129,7 @@ def _add(connection: Connection, rows: Sequence[tuple[str, str, str, int, float]
         lease_until=0.0,
         claim_no=0,
     )
-    statement = statement.on_conflict_do_update(
+    return statement.on_conflict_do_update(
         index_elements=[LANES.c.key],
         set_={
             "pending": LANES.c.pending + statement.excluded.pending,
@@ -121,17 +139,34 @@ def _add(connection: Connection, rows: Sequence[tuple[str, str, str, int, float]
             ),
         },
     )
-    connection.execute(
-        statement,
-        [
-            {"p_key": k, "p_kind": kind, "p_owner": o, "p_n": n, "p_clock": clock, "p_run_at": clock + r if r else 0.0}
-            for k, kind, o, n, r in rows
-        ],
+
+
+def _seconds(connection: Connection, now: ColumnElement[float]) -> float:
+    """Return the clock's time as a number; on SQLite it is one already."""
+    if isinstance(now, BindParameter):
+        return float(now.value or 0.0)
+    return float(connection.scalar(select(now)) or 0.0)
+
+
+def _now(dialect: str) -> ColumnElement[float]:
+    """Return the clock for a statement that is kept: on SQLite a parameter that :func:`_at` fills."""
+    return bindparam("p_now", type_=Double()) if dialect == "sqlite" else clock(dialect)
+
+
+def _at(now: ColumnElement[float]) -> dict[str, Any]:
+    return {"p_now": now.value} if isinstance(now, BindParameter) else {}
+
+
+@cache
+def _looking(dialect: str, *, of_one_owner: bool) -> Executable:
+    """Ready lanes of a queue: any, or one owner's in the order of their waiting."""
+    now = _now(dialect)
+    statement = select(LANES.c.key, LANES.c.owner_id, LANES.c.claim_no, LANES.c.waiting_since).where(
+        LANES.c.kind == bindparam("p_kind"), LANES.c.pending > 0, LANES.c.lease_until < now, LANES.c.run_at <= now
     )
-
-
-def _ready(kind: str, now: ColumnElement[float], lanes: Any = LANES) -> ColumnElement[bool]:
-    return and_(lanes.c.kind == kind, lanes.c.pending > 0, lanes.c.lease_until < now, lanes.c.run_at <= now)
+    if of_one_owner:
+        statement = statement.where(LANES.c.owner_id == bindparam("p_owner")).order_by(LANES.c.waiting_since)
+    return statement.limit(bindparam("p_most"))
 
 
 def _waiting(
@@ -142,9 +177,9 @@ def _waiting(
     Few ready lanes are ranked here. Of many, the owners are found by hopping through the index (one seek an owner, not
     one step a lane) and each gives its first lanes, so one owner's backlog of 100,000 costs the same as one of ten.
     """
-    columns = (LANES.c.key, LANES.c.owner_id, LANES.c.claim_no)
+    dialect, wanted = connection.dialect.name, {"p_kind": kind, **_at(now)}
     few = slots * 2 + 16
-    rows = connection.execute(select(*columns, LANES.c.waiting_since).where(_ready(kind, now)).limit(few + 1)).all()
+    rows = connection.execute(_looking(dialect, of_one_owner=False), {**wanted, "p_most": few + 1}).all()
     if len(rows) <= few:
         candidates = sorted(rows, key=lambda row: row.waiting_since)
     else:
@@ -153,14 +188,9 @@ def _waiting(
         chosen = open_owners[: max(slots, 1)]
         each = max(1, -(-slots // max(1, len(chosen))))
         candidates = []
-        first = (
-            select(*columns, LANES.c.waiting_since)
-            .where(_ready(kind, now), LANES.c.owner_id == bindparam("p_owner"))
-            .order_by(LANES.c.waiting_since)
-            .limit(bindparam("p_each"))
-        )
+        first = _looking(dialect, of_one_owner=True)
         for owner in chosen:
-            candidates += connection.execute(first, {"p_owner": owner, "p_each": each}).all()
+            candidates += connection.execute(first, {**wanted, "p_owner": owner, "p_most": each}).all()
     by_owner: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
     for row in candidates:
         by_owner[row.owner_id].append((row.key, row.owner_id, row.claim_no))
@@ -190,6 +220,42 @@ def _owners(connection: Connection, kind: str) -> list[str]:
     )
     hop = hop.union_all(select(following).where(hop.c.owner_id.is_not(None)))
     return list(connection.scalars(select(hop.c.owner_id).where(hop.c.owner_id.is_not(None))))
+
+
+@cache
+def _taking(dialect: str) -> Executable:
+    return (
+        update(LANES)
+        .where(LANES.c.key.in_(bindparam("p_keys", expanding=True)))
+        .values(
+            holder=bindparam("p_holder"),
+            lease_until=_now(dialect) + bindparam("p_lease", type_=Double()),
+            claim_no=LANES.c.claim_no + 1,
+        )
+    )
+
+
+@cache
+def _first_items(queue: QueueKind) -> Executable:
+    """The first open items of lanes."""
+    items = queue.items
+    place = func.row_number().over(partition_by=items.c.lane, order_by=items.c.id).label("place")
+    inner = (
+        select(items.c.id, place)
+        .where(items.c.lane.in_(bindparam("p_keys", expanding=True)), items.c.status.in_(queue.open_states))
+        .subquery()
+    )
+    return select(items).join(inner, inner.c.id == items.c.id).where(inner.c.place <= queue.take).order_by(items.c.id)
+
+
+@cache
+def _raising(items: Table) -> Executable:
+    values: dict[str, Any] = {"attempts": items.c.attempts + 1}
+    if items is OUTBOX:
+        values["status"] = "sending"
+        # Taken while it was being sent: a process died with it. Noted now, or a second death would not know of the first.
+        values["unsure"] = or_(items.c.unsure, items.c.status == "sending")
+    return update(items).where(items.c.id.in_(bindparam("p_ids", expanding=True))).values(**values)
 
 
 def claim(
@@ -224,9 +290,7 @@ def claim(
         return []
     keys = [key for key, _, _ in wanted]
     connection.execute(
-        update(LANES)
-        .where(LANES.c.key.in_(keys))
-        .values(holder=holder, lease_until=now + lease_s, claim_no=LANES.c.claim_no + 1)
+        _taking(connection.dialect.name), {"p_keys": keys, "p_holder": holder, "p_lease": lease_s, **_at(now)}
     )
     # The number may have moved between looking and locking on PostgreSQL, so it is read back.
     numbers = (
@@ -234,12 +298,7 @@ def claim(
         if connection.dialect.name == "sqlite"
         else dict(connection.execute(select(LANES.c.key, LANES.c.claim_no).where(LANES.c.key.in_(keys))).all())
     )
-    items = queue.items
-    place = func.row_number().over(partition_by=items.c.lane, order_by=items.c.id).label("place")
-    inner = select(items.c.id, place).where(items.c.lane.in_(keys), items.c.status.in_(queue.open_states)).subquery()
-    rows = connection.execute(
-        select(items).join(inner, inner.c.id == items.c.id).where(inner.c.place <= queue.take).order_by(items.c.id)
-    ).mappings()
+    rows = connection.execute(_first_items(queue), {"p_keys": keys}).mappings()
     lines: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         line = lines[row["lane"]]
@@ -262,12 +321,7 @@ def claim(
         )
     raised = [row["id"] for line in lines.values() for row in line]
     if raised:
-        values: dict[str, Any] = {"attempts": items.c.attempts + 1}
-        if queue.items is OUTBOX:
-            values["status"] = "sending"
-            # Taken while it was being sent: a process died with it. Noted now, or a second death would not know of the first.
-            values["unsure"] = or_(items.c.unsure, items.c.status == "sending")
-        connection.execute(update(items).where(items.c.id.in_(raised)).values(**values))
+        connection.execute(_raising(queue.items), {"p_ids": raised})
     empty = [key for key in keys if key not in lines and key not in later]
     if empty:
         # Nothing open although counted: rows were removed by hand. The count is set right, the lane rests.
@@ -275,17 +329,21 @@ def claim(
     return [Claimed(key, owner, numbers[key], lines[key]) for key, owner, _ in wanted if key in lines]
 
 
+@cache
+def _held(dialect: str) -> Executable:
+    statement = (
+        select(LANES.c.key, LANES.c.claim_no)
+        .where(LANES.c.key.in_(bindparam("p_keys", expanding=True)), LANES.c.holder == bindparam("p_holder"))
+        .order_by(LANES.c.key)
+    )
+    return statement if dialect == "sqlite" else statement.with_for_update()
+
+
 def ours(connection: Connection, holder: str, claims: Iterable[Claimed]) -> set[str]:
     """Return the keys of those lanes that are still held with the same claim number, and lock them."""
     numbers = {claim.key: claim.claim_no for claim in claims}
-    statement = (
-        select(LANES.c.key, LANES.c.claim_no)
-        .where(LANES.c.key.in_(sorted(numbers)), LANES.c.holder == holder)
-        .order_by(LANES.c.key)
-    )
-    if connection.dialect.name != "sqlite":
-        statement = statement.with_for_update()
-    return {key for key, number in connection.execute(statement) if numbers[key] == number}
+    rows = connection.execute(_held(connection.dialect.name), {"p_keys": sorted(numbers), "p_holder": holder})
+    return {key for key, number in rows if numbers[key] == number}
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,21 +355,26 @@ class Release:
     delay_s: float = 0.0
 
 
+_RELEASING = (
+    update(LANES)
+    .where(LANES.c.key == bindparam("p_key"))
+    .values(
+        pending=case((LANES.c.pending > bindparam("p_n"), LANES.c.pending - bindparam("p_n")), else_=0),
+        holder=None,
+        lease_until=0.0,
+        run_at=bindparam("p_run_at"),
+        waiting_since=bindparam("p_clock"),
+    )
+)
+
+
 def release(connection: Connection, releases: Sequence[Release], now: ColumnElement[float]) -> None:
     """Give lanes back that :func:`ours` has just confirmed."""
     if not releases:
         return
-    clock = float(connection.scalar(select(now)) or 0.0)
+    clock = _seconds(connection, now)
     connection.execute(
-        update(LANES)
-        .where(LANES.c.key == bindparam("p_key"))
-        .values(
-            pending=case((LANES.c.pending > bindparam("p_n"), LANES.c.pending - bindparam("p_n")), else_=0),
-            holder=None,
-            lease_until=0.0,
-            run_at=bindparam("p_run_at"),
-            waiting_since=bindparam("p_clock"),
-        ),
+        _RELEASING,
         [
             {
                 "p_key": item.key,

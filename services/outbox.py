@@ -17,7 +17,7 @@ from db import models
 from db.base import utcnow
 from services import lanes, metrics, notices
 from services.channels.base import AnotherConsumer, Moved, Outgoing, TokenRefused, Unreachable
-from services.conversations.records import CHANNEL, CONTACT, MESSAGE, LostLane
+from services.conversations.records import BOT, CHANNEL, CONTACT, MESSAGE, LostLane
 from services.crypto import Undecryptable
 from services.errors import Permanent, Temporary
 from services.lanes import Claimed, Release
@@ -48,6 +48,26 @@ class Sent:
     unsure: bool = False
     gone: bool = False
     moved_to: str | None = None
+
+
+_MARKING = (
+    update(lanes.OUTBOX)
+    .where(lanes.OUTBOX.c.id == bindparam("p_id"))
+    .values(
+        status=bindparam("p_status"),
+        external_id=bindparam("p_external"),
+        error=bindparam("p_error"),
+        attempts=bindparam("p_attempts"),
+        unsure=bindparam("p_unsure"),
+        recipient=bindparam("p_recipient"),
+    )
+)
+# A later part of a long answer must not turn a failure of an earlier one into "sent". Not IN: many rows at once cannot have it.
+_DELIVERED = (
+    update(MESSAGE)
+    .where(MESSAGE.c.id == bindparam("p_id"), or_(MESSAGE.c.status == "queued", MESSAGE.c.status == "sent"))
+    .values(status=bindparam("p_status"), external_id=bindparam("p_external"), error=bindparam("p_error"))
+)
 
 
 def _mark(connection: Connection, scope: Scope, items: Sequence[Sent]) -> list[Exception | None]:
@@ -106,28 +126,9 @@ def _mark(connection: Connection, scope: Scope, items: Sequence[Sent]) -> list[E
             )
         releases.append(Release(item.claim.key, 0 if again else 1, item.delay_s))
     if rows:
-        connection.execute(
-            update(lanes.OUTBOX)
-            .where(lanes.OUTBOX.c.id == bindparam("p_id"))
-            .values(
-                status=bindparam("p_status"),
-                external_id=bindparam("p_external"),
-                error=bindparam("p_error"),
-                attempts=bindparam("p_attempts"),
-                unsure=bindparam("p_unsure"),
-                recipient=bindparam("p_recipient"),
-            ),
-            rows,
-        )
+        connection.execute(_MARKING, rows)
     if delivered:
-        # A later part of a long answer must not turn a failure of an earlier one into "sent". Not IN: many rows at once
-        # cannot have it.
-        connection.execute(
-            update(MESSAGE)
-            .where(MESSAGE.c.id == bindparam("p_id"), or_(MESSAGE.c.status == "queued", MESSAGE.c.status == "sent"))
-            .values(status=bindparam("p_status"), external_id=bindparam("p_external"), error=bindparam("p_error")),
-            delivered,
-        )
+        connection.execute(_DELIVERED, delivered)
     lanes.release(connection, releases, scope.now)
     return results
 
@@ -152,22 +153,24 @@ class ChannelKeys:
     bot_name: str
 
 
+_CHANNELS = (
+    select(
+        CHANNEL.c.id,
+        CHANNEL.c.kind,
+        CHANNEL.c.bot_id,
+        CHANNEL.c.credentials,
+        CHANNEL.c.status,
+        BOT.c.owner_id,
+        BOT.c.name,
+    )
+    .outerjoin(BOT, BOT.c.id == CHANNEL.c.bot_id)
+    .where(CHANNEL.c.id.in_(bindparam("p_ids", expanding=True)))
+)
+
+
 def channel_keys(connection: Connection, ids: Sequence[str]) -> dict[str, ChannelKeys]:
     """Read the channels that claimed items go through."""
-    bot = models.Bot.__table__
-    rows = connection.execute(
-        select(
-            CHANNEL.c.id,
-            CHANNEL.c.kind,
-            CHANNEL.c.bot_id,
-            CHANNEL.c.credentials,
-            CHANNEL.c.status,
-            bot.c.owner_id,
-            bot.c.name,
-        )
-        .outerjoin(bot, bot.c.id == CHANNEL.c.bot_id)
-        .where(CHANNEL.c.id.in_(sorted(set(ids))))
-    )
+    rows = connection.execute(_CHANNELS, {"p_ids": sorted(set(ids))})
     return {
         row.id: ChannelKeys(
             row.id, row.kind, row.bot_id, row.credentials, row.status, row.owner_id or "", row.name or ""

@@ -8,6 +8,7 @@ not stored: Telegram delivers again what was not confirmed, and the inbox knows 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import random
@@ -84,6 +85,8 @@ class Receivers:
 
     async def run(self) -> None:
         """Keep the set of receivers in step with the database until cancelled."""
+        # It may have been stopped before: leadership comes and goes.
+        self._stopping = False
         while not self._stopping:
             try:
                 await self._sync()
@@ -93,7 +96,8 @@ class Receivers:
                 async with asyncio.timeout(30):
                     await self._changed.wait()
             except TimeoutError:
-                await self._watch()
+                with contextlib.suppress(DatabaseUnavailable):
+                    await self._watch()
             self._changed.clear()
 
     async def stop(self) -> None:
@@ -104,6 +108,7 @@ class Receivers:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=5)
+        self._running.clear()
 
     async def _wanted(self) -> dict[str, _Receiver]:
         core = self._core

@@ -221,7 +221,7 @@ async def receivers(core: Core, stack: contextlib.AsyncExitStack) -> None:
     async def receive() -> None:
         while True:
             await upkeep.lead(core, "telegram")
-            running = core.tasks.start(group.run(), name="receivers")
+            running = core.tasks.start(group.run(), name="receivers", vital=True)
             try:
                 await upkeep.keep_leading(core, "telegram")
             finally:

@@ -35,7 +35,6 @@ TASHKENT = ZoneInfo("Asia/Tashkent")
 CLEAN_UP_JOB = "clean_up"
 NOTICES_EVERY_S = 30.0
 _SLICE = 500
-_LEADER_LEASE_S = 30.0
 
 
 class InstanceTaken(Exception):
@@ -173,7 +172,7 @@ async def tell_owners(core: Core) -> None:
 # One of many
 
 
-def _lead(connection: Connection, key: str, holder: str) -> bool:
+def _lead(connection: Connection, key: str, holder: str, lease_s: float) -> bool:
     now = clock(connection.dialect.name)
     insert = sqlite.insert(LANES) if connection.dialect.name == "sqlite" else postgresql.insert(LANES)
     connection.execute(
@@ -184,30 +183,32 @@ def _lead(connection: Connection, key: str, holder: str) -> bool:
     result = connection.execute(
         update(LANES)
         .where(LANES.c.key == key, (LANES.c.lease_until < now) | (LANES.c.holder == holder))
-        .values(holder=holder, lease_until=now + _LEADER_LEASE_S)
+        .values(holder=holder, lease_until=now + lease_s)
     )
     return bool(result.rowcount)
 
 
 async def lead(core: Core, what: str) -> None:
     """Return when this process has become the one that does ``what``; then :func:`keep_leading` must run."""
+    lease_s = core.settings.queue.lease_s
     while True:
         try:
-            if await core.db.transact(_lead, f"leader:{what}", core.writer.holder):
+            if await core.db.transact(_lead, f"leader:{what}", core.writer.holder, lease_s):
                 return
         except DatabaseUnavailable:
             log.warning("leadership_not_asked", what=what)
-        await asyncio.sleep(_LEADER_LEASE_S / 3)
+        await asyncio.sleep(lease_s / 3)
 
 
 async def keep_leading(core: Core, what: str) -> None:
     """Hold the leadership; returns when it is lost."""
-    lost_after = asyncio.get_running_loop().time() + _LEADER_LEASE_S
+    lease_s = core.settings.queue.lease_s
+    lost_after = asyncio.get_running_loop().time() + lease_s
     while asyncio.get_running_loop().time() < lost_after:
-        await asyncio.sleep(_LEADER_LEASE_S / 3)
+        await asyncio.sleep(lease_s / 3)
         try:
-            if not await core.db.transact(_lead, f"leader:{what}", core.writer.holder):
+            if not await core.db.transact(_lead, f"leader:{what}", core.writer.holder, lease_s):
                 return
-            lost_after = asyncio.get_running_loop().time() + _LEADER_LEASE_S
+            lost_after = asyncio.get_running_loop().time() + lease_s
         except DatabaseUnavailable:
             log.warning("leadership_not_renewed", what=what)

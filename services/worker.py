@@ -101,7 +101,7 @@ def _renew(connection: Connection, scope: Scope, items: Sequence[float]) -> list
 RENEW: Operation[float, int] = Operation("renew", 80, _renew)
 
 
-def _let_go(connection: Connection, scope: Scope, items: Sequence[tuple[Claimed, float]]) -> list[None | Exception]:
+def _let_go(connection: Connection, scope: Scope, items: Sequence[tuple[Claimed, float]]) -> list[Exception | None]:
     held = lanes.ours(connection, scope.holder, [claim for claim, _ in items])
     releases = [lanes.Release(claim.key, 0, delay_s) for claim, delay_s in items if claim.key in held]
     lanes.release(connection, releases, scope.now)

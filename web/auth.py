@@ -7,6 +7,7 @@ session ends on the server; for a stranger it only carries the token that protec
 from __future__ import annotations
 
 import hmac
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,7 @@ from aiohttp_session import Session, new_session
 
 from db import models
 from services import accounts
-from services.crypto import derive, new_token, same
+from services.crypto import derive, new_token
 from services.errors import NotSignedIn
 from services.i18n import DEFAULT_LANGUAGE, LANGUAGES, normalize_language
 from services.limits import Limits
@@ -38,6 +39,7 @@ class Visitor:
     signed_in: accounts.SignedIn | None = None
     session: Session | None = None
     secret: str = field(default="", repr=False)
+    _token: str = field(default="", repr=False)
 
     @property
     def user(self) -> models.User | None:
@@ -45,24 +47,40 @@ class Visitor:
         return self.signed_in.user if self.signed_in else None
 
     def csrf_token(self) -> str:
-        """Return the token that forms of this browser carry; makes the cookie at first use."""
+        """Return the token that forms of this page carry; makes the cookie at first use.
+
+        It is masked anew on each page: pages are compressed, and a constant secret in them could be guessed by size (BREACH).
+        """
         if self.session is None:
             return ""
-        if not isinstance(self.session.get("id"), str):
-            self.session["id"] = new_token()
-        return _csrf(self.secret, self.session["id"])
+        if not self._token:
+            if not isinstance(self.session.get("id"), str):
+                self.session["id"] = new_token()
+            mask = secrets.token_bytes(32)
+            self._token = (mask + _xor(mask, _csrf(self.secret, self.session["id"]))).hex()
+        return self._token
 
     def csrf_fits(self, token: str) -> bool:
         """Tell whether ``token`` was made for this browser's present session."""
         known = self.session.get("id") if self.session is not None else None
-        return isinstance(known, str) and same(_csrf(self.secret, known), token)
+        try:
+            given = bytes.fromhex(token)
+        except ValueError:
+            return False
+        if not isinstance(known, str) or len(given) != 64:
+            return False
+        return hmac.compare_digest(_xor(given[:32], given[32:]), _csrf(self.secret, known))
+
+
+def _csrf(secret: str, session_value: str) -> bytes:
+    return hmac.new(derive(secret, "csrf"), session_value.encode(), "sha256").digest()
+
+
+def _xor(left: bytes, right: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(left, right, strict=True))
 
 
 VISITOR: web.RequestKey[Visitor] = web.RequestKey("visitor", Visitor)
-
-
-def _csrf(secret: str, session_value: str) -> str:
-    return hmac.new(derive(secret, "csrf"), session_value.encode(), "sha256").hexdigest()
 
 
 def public(handler: Any) -> Any:

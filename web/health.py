@@ -9,10 +9,9 @@ import time
 import structlog
 from aiohttp import web
 from redis.exceptions import RedisError
-from sqlalchemy import text
 
 from db.engine import DatabaseUnavailable
-from services import metrics
+from services import access, metrics
 from services.core import Core
 from services.crypto import same
 from services.errors import NotFound, Temporary
@@ -47,7 +46,7 @@ async def readyz(request: web.Request) -> web.Response:
 async def _database(core: Core) -> str:
     try:
         async with asyncio.timeout(_CHECK_TIMEOUT_S), core.db.read() as session:
-            await session.execute(text("SELECT 1"))
+            await access.ask(session)
     except (DatabaseUnavailable, TimeoutError):
         return "unavailable"
     return "ok"

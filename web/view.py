@@ -168,7 +168,13 @@ def make_environment(app: web.Application) -> None:
     )
     static = app[STATIC]
     environment.globals.update(
-        static=static.url, LANGUAGES=LANGUAGES, LANGUAGE_NAMES=LANGUAGE_NAMES, exact=exact, clock=clock, zip=zip
+        static=static.url,
+        BRAND="BotFactory",
+        LANGUAGES=LANGUAGES,
+        LANGUAGE_NAMES=LANGUAGE_NAMES,
+        exact=exact,
+        clock=clock,
+        zip=zip,
     )
     environment.filters.update(number=number, phone=phone, size=size, usd=usd)
 
@@ -200,7 +206,9 @@ def render(request: web.Request, template: str, *, status: int = 200, **context:
         "toast": toast_text(request.query.get("done", ""), language),
         "noindex": True,
     }
-    return aiohttp_jinja2.render_template(template, request, {**base, **context}, status=status)
+    response = aiohttp_jinja2.render_template(template, request, {**base, **context}, status=status)
+    response.enable_compression()
+    return response
 
 
 DONE: Mapping[str, Text] = {

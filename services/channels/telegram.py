@@ -195,7 +195,9 @@ class TelegramChannel:
     def identify(self, update: Mapping[str, Any]) -> tuple[str, str]:
         """See :class:`services.channels.base.Channel`."""
         kind, content = _content(update)
-        message = content.get("message", content) if kind == "callback_query" else content
+        message = content.get("message") if kind == "callback_query" else content
+        if not isinstance(message, Mapping):
+            message = content
         chat = message.get("chat") or content.get("user_chat_id") or content.get("from") or content.get("user") or {}
         chat_id = chat.get("id") if isinstance(chat, Mapping) else chat
         connection = message.get("business_connection_id")

@@ -469,22 +469,26 @@ def put_out(connection: Connection, scope: Scope, rows: list[dict[str, Any]], ow
 
 
 def _keep_unanswered(connection: Connection, items: Sequence[Outcome], moment: dt.datetime) -> None:
-    rows = {
-        (item.talk.bot.id, folded[:300]): {
-            "id": new_id(),
-            "bot_id": item.talk.bot.id,
-            "conversation_id": item.talk.conversation_id,
-            "question": question,
-            "folded": folded[:300],
-            "language": language,
-            "count": 1,
-            "created_at": moment,
-            "last_asked_at": moment,
-        }
-        for item in items
-        if item.talk.bot is not None
-        for question, folded, language in item.unanswered
-    }
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for item in items:
+        if item.talk.bot is None:
+            continue
+        for question, folded, language in item.unanswered:
+            row = rows.setdefault(
+                (item.talk.bot.id, folded[:300]),
+                {
+                    "id": new_id(),
+                    "bot_id": item.talk.bot.id,
+                    "conversation_id": item.talk.conversation_id,
+                    "question": question,
+                    "folded": folded[:300],
+                    "language": language,
+                    "count": 0,
+                    "created_at": moment,
+                    "last_asked_at": moment,
+                },
+            )
+            row["count"] += 1
     if not rows:
         return
     insert = sqlite.insert(UNANSWERED) if connection.dialect.name == "sqlite" else postgresql.insert(UNANSWERED)
@@ -492,7 +496,7 @@ def _keep_unanswered(connection: Connection, items: Sequence[Outcome], moment: d
         insert.on_conflict_do_update(
             index_elements=["bot_id", "folded"],
             set_={
-                "count": UNANSWERED.c.count + 1,
+                "count": UNANSWERED.c.count + insert.excluded.count,
                 "last_asked_at": insert.excluded.last_asked_at,
                 "answered_at": None,
             },

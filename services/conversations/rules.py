@@ -256,7 +256,13 @@ class _Turn:
 
     async def flush(self) -> None:
         """Answer the questions gathered so far, together."""
-        questions, self.questions = self.questions, []
+        waiting, self.questions = self.questions, []
+        questions = []
+        for question in waiting:
+            if self.talk.status != "human" and self.too_old(question[1]):
+                self.read(question[0], "skipped")
+            else:
+                questions.append(question)
         if not questions:
             return
         message_id, event, _ = questions[-1]
@@ -270,8 +276,6 @@ class _Turn:
             # A person has taken over; the bot keeps what is said in mind and stays silent.
             self.remember("user", text)
             status = "received"
-        elif self.too_old(event):
-            status = "skipped"
         elif (refusal := await self.over_limit(language)) is not None:
             status = "skipped"
             if refusal:

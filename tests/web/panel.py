@@ -19,7 +19,7 @@ from services.core import Core
 from tests.composition import address, make_settings, running
 
 PASSWORD = "chinor-2026-parol"
-_TOKEN = re.compile(r'data-csrf="([0-9a-f]{64})"')
+_TOKEN = re.compile(r'data-csrf="([0-9a-f]{128})"')
 
 
 @dataclass(frozen=True)

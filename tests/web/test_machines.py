@@ -120,9 +120,8 @@ async def test_slow_delivery(tmp_path: Path, servers_run: servers.Run) -> None:
             session.add(row)
         host, port = site.core.address
         reader, writer = await asyncio.open_connection(host, port)
-        writer.write(
-            f"POST /telegram/webhook/{row.id} HTTP/1.1\r\nHost: x\r\n{SECRET}: {row.secret}\r\nContent-Length: 50\r\n\r\n{{".encode()
-        )
+        head = [f"POST /telegram/webhook/{row.id} HTTP/1.1", "Host: x", f"{SECRET}: {row.secret}", "Content-Length: 50"]
+        writer.write("\r\n".join([*head, "", "{"]).encode())
         async with asyncio.timeout(20):
             assert (await reader.readline()).split()[1] == b"408"
         writer.close()
