@@ -22,6 +22,12 @@ class Lang(CallbackData, prefix="l1"):
     first: bool = False
 
 
+class Join(CallbackData, prefix="j1"):
+    """Connect this Telegram account to the panel account behind a one-time ``token``."""
+
+    token: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{20,50}$")]
+
+
 class Menu(CallbackData, prefix="m1"):
     """Go ``to`` a place that belongs to no bot: ``bots``, ``new``, ``stats``, ``panel``, ``close``."""
 

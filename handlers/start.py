@@ -3,17 +3,49 @@
 from __future__ import annotations
 
 from aiogram import F, Router
-from aiogram.filters import CommandStart
-from aiogram.types import Message
+from aiogram.filters import CommandObject, CommandStart
+from aiogram.types import CallbackQuery, Message
 
 from handlers import keyboards, newbot
+from handlers.callbacks import Join, Menu
 from handlers.filters import WRITTEN
 from handlers.states import Onboarding, leave
-from handlers.talk import Talk, bold
+from handlers.talk import Talk, bold, page
 from services import accounts, bots
-from services.i18n import LANGUAGES, Translator, translate
+from services.i18n import LANGUAGES, Translator, translate, translator
 
 router = Router(name="start")
+
+
+@router.message(CommandStart(deep_link=True, magic=F.args.regexp(r"^in_[A-Za-z0-9_-]{20,50}$")))
+async def join(message: Message, command: CommandObject, talk: Talk, _: Translator) -> None:
+    """Ask before this Telegram account is connected: a link may come from a stranger who wants to be followed."""
+    token = (command.args or "").removeprefix("in_")
+    async with talk.core.db.read() as session:
+        account = await accounts.peek_login_link(session, token)
+    await talk.say(
+        bold(
+            _(
+                "Connect this Telegram account to the panel account “{name}”?",
+                name=account.full_name or account.email or "—",
+            )
+        ),
+        _("Do this only if you pressed “Connect Telegram” in the panel yourself."),
+        keyboard=keyboards.inline(
+            [keyboards.button("✅ " + _("Connect"), Join(token=token), style="success")],
+            [keyboards.button("✖️ " + _("Close"), Menu(to="close"))],
+        ),
+    )
+
+
+@router.callback_query(Join.filter())
+async def joined(callback: CallbackQuery, callback_data: Join, talk: Talk, _: Translator) -> None:
+    """Connect the two accounts; the link works once."""
+    async with talk.core.db.write() as session:
+        account = await accounts.link_telegram(session, callback_data.token, callback.from_user.id)
+    _ = translator(account.language)
+    await talk.toast()
+    await talk.show(page("✅ " + _("This Telegram account is connected to the panel now.")))
 
 
 @router.message(CommandStart())

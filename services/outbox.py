@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from sqlalchemy import Connection, bindparam, or_, select, update
 
-from db import models
 from db.base import utcnow
 from services import lanes, metrics, notices
 from services.channels.base import AnotherConsumer, Moved, Outgoing, TokenRefused, Unreachable

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from db import models
 from db.base import utcnow
@@ -440,37 +440,49 @@ class Conveyor:
     async def _apologise(self, claim: Claimed, talk: Talk | None) -> None:
         """A message was set aside: the owner sees it, the customer is not left in silence."""
         core = self._core
-        card = await core.cards.get(core, claim.items[0]["channel_id"])
+        first = claim.items[0]
+        card = await core.cards.get(core, first["channel_id"])
         if card is None or not card.owner_id:
             return
+        # The chat is the end of the lane's key: what stopped the program is not looked into again.
+        recipient = claim.key.removeprefix(f"in:{card.id}:")
         async with core.db.write() as session:
             bot = await session.get(models.Bot, card.bot_id)
             await notices.open_notice(
                 session,
                 card.owner_id,
                 "message_failed",
-                key=f"message:{claim.items[0]['id']}",
+                key=f"message:{first['id']}",
                 bot_id=card.bot_id,
                 params={"bot": bot.name if bot is not None else ""},
             )
-            if talk is not None and talk.bot is not None:
-                language = rules.first_language(talk, talk.bot, talk.messages[0][2])
+            known = (
+                await session.execute(
+                    select(models.Conversation.id, models.Contact.language)
+                    .join(models.Contact, models.Contact.id == models.Conversation.contact_id)
+                    .where(models.Contact.channel_id == card.id, models.Contact.external_id == recipient)
+                )
+            ).one_or_none()
+            if bot is not None and known is not None:
+                language = known.language or bot.languages[0]
+                if talk is not None and talk.bot is not None:
+                    language = rules.first_language(talk, talk.bot, talk.messages[0][2])
                 text = translate(
                     language, "Sorry, I could not handle your message 🙏 A person will look at it. You can write again."
                 )
                 part = Outgoing(text)
-                reply = Reply(text, "system", () if talk.channel_kind == "web" else (part,))
+                reply = Reply(text, "system", () if card.kind == "web" else (part,))
                 session.add(
                     models.Message(
                         id=reply.id,
-                        conversation_id=talk.conversation_id,
+                        conversation_id=known.id,
                         author="system",
                         text=text,
                         status="queued" if reply.outgoing else "sent",
                     )
                 )
                 await session.flush()
-                rows = outbox_rows(talk.channel_id, talk.recipient, reply, talk.conversation_id, "", utcnow())
+                rows = outbox_rows(card.id, recipient, reply, known.id, "", utcnow())
                 if rows:
                     await put_in_outbox(session, rows, card.owner_id)
         core.bell.ring("notices")

@@ -171,6 +171,11 @@ class TelegramApi:
             raise Temporary(f"download failed: {type(error).__name__}") from None
 
 
+def _plain(number: str) -> str:
+    """Return an identifier that any database takes, whatever it was made of."""
+    return "".join(filter(str.isprintable, number))[:120]
+
+
 def _sender(user: Mapping[str, Any]) -> Sender:
     name = f"{user.get('first_name', '')} {user.get('last_name', '')}".strip()
     return Sender(str(user.get("id", "")), name[:200], str(user.get("username", ""))[:64], user.get("language_code"))
@@ -201,7 +206,8 @@ class TelegramChannel:
         chat = message.get("chat") or content.get("user_chat_id") or content.get("from") or content.get("user") or {}
         chat_id = chat.get("id") if isinstance(chat, Mapping) else chat
         connection = message.get("business_connection_id")
-        return (f"{connection}/{chat_id}" if connection else str(chat_id or "none")), str(update["update_id"])
+        place = f"{connection}/{chat_id}" if connection else str(chat_id or "none")
+        return _plain(place), _plain(str(update["update_id"]))
 
     def parse(self, update: Mapping[str, Any]) -> Inbound:
         """See :class:`services.channels.base.Channel`."""

@@ -97,28 +97,53 @@ def _text(event: Inbound, limit: int) -> str:
     return clean(event.text, limit)
 
 
+# Kept, as in services.lanes: putting a statement together costs several times what SQLite needs to run it.
+_CHANNELS = (
+    select(
+        CHANNEL.c.id.label("channel_id"),
+        CHANNEL.c.kind,
+        CHANNEL.c.credentials,
+        BOT.c.id,
+        BOT.c.owner_id,
+        BOT.c.name,
+        BOT.c.system_prompt,
+        BOT.c.languages,
+        BOT.c.status,
+        BOT.c.knowledge_version,
+        BOT.c.openai_key,
+        BOT.c.deleted_at,
+    )
+    .outerjoin(BOT, BOT.c.id == CHANNEL.c.bot_id)
+    .where(CHANNEL.c.id.in_(bindparam("p_ids", expanding=True)))
+)
+_CONTACTS = (
+    select(
+        CONTACT.c.id.label("contact_id"),
+        CONTACT.c.channel_id,
+        CONTACT.c.external_id,
+        CONTACT.c.language,
+        CONTACT.c.language_chosen,
+        CONTACT.c.unreachable_since,
+        CONVERSATION.c.id.label("conversation_id"),
+        CONVERSATION.c.status,
+        CONVERSATION.c.recent,
+    )
+    .join(CONVERSATION, CONVERSATION.c.contact_id == CONTACT.c.id)
+    .where(tuple_(CONTACT.c.channel_id, CONTACT.c.external_id).in_(bindparam("p_pairs", expanding=True)))
+)
+_TOUCHING = (
+    update(CONVERSATION)
+    .where(CONVERSATION.c.id == bindparam("p_id"))
+    .values(last_message_at=bindparam("p_at"), last_text=bindparam("p_text"))
+)
+_NEW_CONTACT, _NEW_CONVERSATION, _NEW_MESSAGE = CONTACT.insert(), CONVERSATION.insert(), MESSAGE.insert()
+
+
 def _receive(connection: Connection, scope: Scope, items: Sequence[Incoming]) -> list[Talk | Exception]:
     held = lanes.ours(connection, scope.holder, [item.claim for item in items])
     channels = {
         row["channel_id"]: row
-        for row in connection.execute(
-            select(
-                CHANNEL.c.id.label("channel_id"),
-                CHANNEL.c.kind,
-                CHANNEL.c.credentials,
-                BOT.c.id,
-                BOT.c.owner_id,
-                BOT.c.name,
-                BOT.c.system_prompt,
-                BOT.c.languages,
-                BOT.c.status,
-                BOT.c.knowledge_version,
-                BOT.c.openai_key,
-                BOT.c.deleted_at,
-            )
-            .outerjoin(BOT, BOT.c.id == CHANNEL.c.bot_id)
-            .where(CHANNEL.c.id.in_(sorted({item.channel_id for item in items})))
-        ).mappings()
+        for row in connection.execute(_CHANNELS, {"p_ids": sorted({item.channel_id for item in items})}).mappings()
     }
     contacts = _contacts(connection, items)
     results: list[Talk | Exception] = []
@@ -219,17 +244,12 @@ def _receive(connection: Connection, scope: Scope, items: Sequence[Incoming]) ->
         if last:
             touched.append({"p_id": talk.conversation_id, "p_at": moment, "p_text": one_line(last, 200)})
     if new_contacts:
-        connection.execute(CONTACT.insert(), new_contacts)
-        connection.execute(CONVERSATION.insert(), new_conversations)
+        connection.execute(_NEW_CONTACT, new_contacts)
+        connection.execute(_NEW_CONVERSATION, new_conversations)
     if new_messages:
-        connection.execute(MESSAGE.insert(), new_messages)
+        connection.execute(_NEW_MESSAGE, new_messages)
     if touched:
-        connection.execute(
-            update(CONVERSATION)
-            .where(CONVERSATION.c.id == bindparam("p_id"))
-            .values(last_message_at=bindparam("p_at"), last_text=bindparam("p_text")),
-            touched,
-        )
+        connection.execute(_TOUCHING, touched)
     if reached:
         connection.execute(
             update(CONTACT).where(CONTACT.c.id == bindparam("p_id")).values(unreachable_since=None), reached
@@ -238,25 +258,8 @@ def _receive(connection: Connection, scope: Scope, items: Sequence[Incoming]) ->
 
 
 def _contacts(connection: Connection, items: Sequence[Incoming]) -> dict[tuple[str, str], Any]:
-    rows = connection.execute(
-        select(
-            CONTACT.c.id.label("contact_id"),
-            CONTACT.c.channel_id,
-            CONTACT.c.external_id,
-            CONTACT.c.language,
-            CONTACT.c.language_chosen,
-            CONTACT.c.unreachable_since,
-            CONVERSATION.c.id.label("conversation_id"),
-            CONVERSATION.c.status,
-            CONVERSATION.c.recent,
-        )
-        .join(CONVERSATION, CONVERSATION.c.contact_id == CONTACT.c.id)
-        .where(
-            tuple_(CONTACT.c.channel_id, CONTACT.c.external_id).in_(
-                sorted({(item.channel_id, item.recipient) for item in items})
-            )
-        )
-    ).mappings()
+    pairs = sorted({(item.channel_id, item.recipient) for item in items})
+    rows = connection.execute(_CONTACTS, {"p_pairs": pairs}).mappings()
     return {(row["channel_id"], row["external_id"]): row for row in rows}
 
 
@@ -318,6 +321,35 @@ class Outcome:
     unreachable: bool | None = None
     unanswered: list[tuple[str, str, str]] = field(default_factory=list)
     usage: list[Mapping[str, Any]] = field(default_factory=list)
+
+
+_ANSWERED = (
+    update(CONVERSATION)
+    .where(CONVERSATION.c.id == bindparam("p_id"))
+    .values(
+        recent=bindparam("p_recent"),
+        status=bindparam("p_status"),
+        last_message_at=bindparam("p_at"),
+        last_text=func.coalesce(bindparam("p_text", type_=CONVERSATION.c.last_text.type), CONVERSATION.c.last_text),
+    )
+)
+_CONTACT_CHANGED = (
+    update(CONTACT)
+    .where(CONTACT.c.id == bindparam("p_id"))
+    .values(
+        language=bindparam("p_language"),
+        language_chosen=bindparam("p_chosen"),
+        phone=func.coalesce(bindparam("p_phone", type_=CONTACT.c.phone.type), CONTACT.c.phone),
+        unreachable_since=bindparam("p_unreachable"),
+    )
+)
+_SEEN_TO = update(MESSAGE).where(MESSAGE.c.id == bindparam("p_id")).values(status=bindparam("p_status"))
+_CLOSING = (
+    update(lanes.INBOX)
+    .where(lanes.INBOX.c.id.in_(bindparam("p_ids", expanding=True)))
+    .values(status="done", payload="", error=None)
+)
+_NEW_USAGE, _NEW_OUTGOING = USAGE.insert(), lanes.OUTBOX.insert()
 
 
 def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> list[Exception | None]:
@@ -382,46 +414,20 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
                 }
             )
     if messages:
-        connection.execute(MESSAGE.insert(), messages)
+        connection.execute(_NEW_MESSAGE, messages)
     if conversations:
-        connection.execute(
-            update(CONVERSATION)
-            .where(CONVERSATION.c.id == bindparam("p_id"))
-            .values(
-                recent=bindparam("p_recent"),
-                status=bindparam("p_status"),
-                last_message_at=bindparam("p_at"),
-                last_text=func.coalesce(
-                    bindparam("p_text", type_=CONVERSATION.c.last_text.type), CONVERSATION.c.last_text
-                ),
-            ),
-            conversations,
-        )
+        connection.execute(_ANSWERED, conversations)
     if contacts:
-        connection.execute(
-            update(CONTACT)
-            .where(CONTACT.c.id == bindparam("p_id"))
-            .values(
-                language=bindparam("p_language"),
-                language_chosen=bindparam("p_chosen"),
-                phone=func.coalesce(bindparam("p_phone", type_=CONTACT.c.phone.type), CONTACT.c.phone),
-                unreachable_since=bindparam("p_unreachable"),
-            ),
-            contacts,
-        )
+        connection.execute(_CONTACT_CHANGED, contacts)
     if incoming:
-        connection.execute(
-            update(MESSAGE).where(MESSAGE.c.id == bindparam("p_id")).values(status=bindparam("p_status")), incoming
-        )
+        connection.execute(_SEEN_TO, incoming)
     if usage:
-        connection.execute(USAGE.insert(), [dict(row) for row in usage])
+        connection.execute(_NEW_USAGE, [dict(row) for row in usage])
     _keep_unanswered(connection, valid, moment)
     if outbox:
         put_out(connection, scope, outbox, {item.talk.channel_id: item.talk.claim.owner_id for item in valid})
     if closed:
-        connection.execute(
-            update(lanes.INBOX).where(lanes.INBOX.c.id.in_(closed)).values(status="done", payload="", error=None)
-        )
+        connection.execute(_CLOSING, {"p_ids": closed})
     returned = [id_ for item in valid for id_ in item.returned]
     if returned:
         connection.execute(
@@ -459,9 +465,7 @@ def put_out(connection: Connection, scope: Scope, rows: list[dict[str, Any]], ow
     """Insert outbox rows and count them into their lanes. ``owners``: channel id → owner id."""
     kinds = {row["lane"]: ("outbox", owners.get(row["channel_id"], "")) for row in rows}
     lanes.lock(connection, kinds)
-    connection.execute(
-        lanes.OUTBOX.insert(), [{"status": "queued", "attempts": 0, "unsure": False, **row} for row in rows]
-    )
+    connection.execute(_NEW_OUTGOING, [{"status": "queued", "attempts": 0, "unsure": False, **row} for row in rows])
     counts: dict[str, int] = {}
     for row in rows:
         counts[row["lane"]] = counts.get(row["lane"], 0) + 1

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from db import models
 from services import accounts
 from services.i18n import LANGUAGES
 from tests.fakes.telegram import FakeTelegram
@@ -191,3 +192,21 @@ async def test_the_administrator_of_the_settings_is_one(start: Start) -> None:
         owner = await product.owner(900000416)
         await owner.says("/help")
         assert (await product.account(owner)).is_admin
+
+
+async def test_an_account_of_the_panel_is_joined_once_and_only_after_asking(product: Product) -> None:
+    owner = await product.owner(900000431)
+    async with product.core.db.write() as session:
+        account = await accounts.register_owner(session, email="panel@example.uz", full_name="Nodira")
+        token = await accounts.login_link(session, account)
+    owner.user.start(product.factory, f"in_{token}")
+    question = await owner.hears(owner.text("Do this only if you pressed “Connect Telegram” in the panel yourself."))
+    assert "Nodira" in question.text
+    async with product.core.db.read() as session:
+        assert (await session.get_one(models.User, account.id)).telegram_id is None
+    await owner.presses(question, "Connect", shown=owner.text("This Telegram account is connected to the panel now."))
+    async with product.core.db.read() as session:
+        assert (await session.get_one(models.User, account.id)).telegram_id == 900000431
+    other = await product.owner(900000432)
+    other.user.start(product.factory, f"in_{token}")
+    await other.hears(other.text("This link was used already or is too old. Ask the bot for a new one with /panel."))
