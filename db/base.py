@@ -6,11 +6,13 @@ import datetime as dt
 import json
 import secrets
 import time
+from array import array
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import BigInteger, Dialect, Integer, MetaData, String, Text, TypeDecorator
-from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy import BigInteger, Dialect, Integer, LargeBinary, MetaData, String, Text, TypeDecorator
+from sqlalchemy.dialects.postgresql import ARRAY, REAL, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeEngine
 
@@ -105,6 +107,25 @@ class Usd(TypeDecorator[Decimal]):
 
     def process_result_value(self, value: int | Decimal | None, dialect: Dialect) -> Decimal | None:
         return None if value is None else Decimal(value) / 1_000_000_000
+
+
+class Vector(TypeDecorator[Sequence[float]]):
+    """An embedding of length 1: ``real[]`` on PostgreSQL (pgvector casts it), little-endian 32-bit floats on SQLite
+    (sqlite-vec reads them)."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(ARRAY(REAL) if dialect.name == "postgresql" else LargeBinary())
+
+    def process_bind_param(self, value: Sequence[float] | None, dialect: Dialect) -> Any:
+        if value is None or dialect.name == "postgresql":
+            return None if value is None else list(value)
+        return array("f", value).tobytes()
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Sequence[float] | None:
+        return array("f", value) if isinstance(value, bytes) else value
 
 
 Id = String(ID_LENGTH)

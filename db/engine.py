@@ -29,6 +29,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import QueuePool
 
+from db import vectors
+
 R = TypeVar("R")
 
 BUSY_TIMEOUT_MS = 30_000
@@ -100,6 +102,10 @@ def _sqlite_connect(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
+def _load_vectors(connection: Any, _record: Any) -> None:
+    connection.run_async(vectors.load_extension)
+
+
 def _sqlite_begin(connection: Connection) -> None:
     write = connection.get_execution_options().get("botfactory_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
@@ -116,10 +122,12 @@ class Database:
     """One engine and one session factory for the whole process.
 
     ``pool_size`` counts connections (each is a thread on SQLite). ``statement_timeout_ms`` bounds a statement on
-    PostgreSQL.
+    PostgreSQL. ``with_vectors``: load sqlite-vec into SQLite's connections where this Python can.
     """
 
-    def __init__(self, url: str | URL, *, pool_size: int = 5, statement_timeout_ms: int = 30_000) -> None:
+    def __init__(
+        self, url: str | URL, *, pool_size: int = 5, statement_timeout_ms: int = 30_000, with_vectors: bool = False
+    ) -> None:
         self.url = parse_url(url) if isinstance(url, str) else url
         self.dialect = self.url.get_backend_name()
         self.is_sqlite = self.dialect == "sqlite"
@@ -129,6 +137,8 @@ class Database:
             Path(self.url.database or "").parent.mkdir(parents=True, exist_ok=True)
             self.engine = create_async_engine(self.url, pool_size=pool_size, max_overflow=0, pool_timeout=40)
             self._listen(self.engine.sync_engine)
+            if with_vectors and vectors.loads_extensions():
+                event.listen(self.engine.sync_engine, "connect", _load_vectors)
             self._sync_engine = create_engine(
                 self.url.set(drivername="sqlite"),
                 poolclass=QueuePool,

@@ -1,13 +1,15 @@
 """Vectors of passages behind one function: the nearest of one bot, by cosine.
 
-PostgreSQL compares with pgvector where the extension is installed, SQLite with sqlite-vec where extensions can be loaded; where
-neither can be had the rows are compared here. Vectors have length 1, so the scalar product is the cosine.
+PostgreSQL compares with pgvector where the extension is installed, SQLite with sqlite-vec where this Python loads extensions;
+where neither can be had the rows are compared here. Vectors have length 1, so the scalar product is the cosine.
 """
 
 from __future__ import annotations
 
 import heapq
-from array import array
+import math
+import operator
+import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,56 +17,63 @@ from sqlalchemy import bindparam, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
+from db.base import Vector
 
 _PAGE = 500
-_PGVECTOR = text("SELECT 1 FROM pg_extension WHERE extname = 'vector'")
-_NEAREST_SQLITE = text(
-    "SELECT chunk_id, 1 - vec_distance_cosine(vector, :wanted) AS cosine FROM chunk_vectors "
-    "WHERE bot_id = :bot_id AND model = :model ORDER BY cosine DESC LIMIT :limit"
-)
+_HAS = {
+    "sqlite": text("SELECT count(*) FROM pragma_function_list WHERE name = 'vec_distance_cosine'"),
+    "postgresql": text("SELECT count(*) FROM pg_extension WHERE extname = 'vector'"),
+}
+_NEAREST = {
+    "sqlite": text(
+        "SELECT chunk_id, 1 - vec_distance_cosine(vector, :wanted) AS cosine FROM chunk_vectors "
+        "WHERE bot_id = :bot_id AND model = :model AND length(vector) = :size ORDER BY cosine DESC LIMIT :limit"
+    ).bindparams(bindparam("wanted", type_=Vector())),
+    "postgresql": text(
+        "SELECT chunk_id, 1 - (vector::vector <=> (:wanted)::vector) AS cosine FROM chunk_vectors "
+        "WHERE bot_id = :bot_id AND model = :model AND cardinality(vector) * 4 = :size ORDER BY cosine DESC LIMIT :limit"
+    ).bindparams(bindparam("wanted", type_=Vector())),
+}
 
 
-def pack(vector: Sequence[float]) -> bytes:
-    """Return a vector as little-endian 32-bit floats, scaled to length 1."""
-    length = sum(value * value for value in vector) ** 0.5 or 1.0
-    packed = array("f", [value / length for value in vector])
-    return packed.tobytes()
+def unit(vector: Sequence[float]) -> list[float]:
+    """Return a vector scaled to length 1."""
+    length = math.sqrt(math.fsum(value * value for value in vector)) or 1.0
+    return [value / length for value in vector]
 
 
-def load_extension(connection: Any) -> bool:
-    """Load sqlite-vec into a raw SQLite connection if this Python allows extensions; return whether it is there."""
-    if not hasattr(connection, "enable_load_extension"):
-        return False
+def loads_extensions() -> bool:
+    """Tell whether this Python's SQLite can load sqlite-vec."""
+    return hasattr(sqlite3.Connection, "enable_load_extension")
+
+
+async def load_extension(connection: Any) -> None:
+    """Load sqlite-vec into a new aiosqlite connection."""
     import sqlite_vec
 
-    connection.enable_load_extension(True)
-    sqlite_vec.load(connection)
-    connection.enable_load_extension(False)
-    return True
+    await connection.enable_load_extension(True)
+    await connection.load_extension(sqlite_vec.loadable_path())
+    await connection.enable_load_extension(False)
 
 
 async def nearest(
     session: AsyncSession, bot_id: str, model: str, vector: Sequence[float], limit: int
 ) -> dict[int, float]:
     """Return chunk id → cosine of the ``limit`` nearest passages of one bot, made by the same ``model``."""
-    wanted = pack(vector)
-    if session.get_bind().dialect.name == "sqlite" and await _has_sqlite_vec(session):
+    wanted = unit(vector)
+    dialect = session.get_bind().dialect.name
+    if await session.scalar(_HAS[dialect]):
         rows = await session.execute(
-            _NEAREST_SQLITE, {"wanted": wanted, "bot_id": bot_id, "model": model, "limit": limit}
+            _NEAREST[dialect],
+            {"wanted": wanted, "bot_id": bot_id, "model": model, "size": 4 * len(wanted), "limit": limit},
         )
         return {chunk_id: float(cosine) for chunk_id, cosine in rows}
     return await _scan(session, bot_id, model, wanted, limit)
 
 
-async def _has_sqlite_vec(session: AsyncSession) -> bool:
-    found = await session.scalar(
-        text("SELECT count(*) FROM pragma_function_list WHERE name = :name"), {"name": "vec_distance_cosine"}
-    )
-    return bool(found)
-
-
-async def _scan(session: AsyncSession, bot_id: str, model: str, wanted: bytes, limit: int) -> dict[int, float]:
-    question = array("f", wanted)
+async def _scan(
+    session: AsyncSession, bot_id: str, model: str, wanted: Sequence[float], limit: int
+) -> dict[int, float]:
     best: list[tuple[float, int]] = []
     row = models.ChunkVector
     query = (
@@ -75,11 +84,9 @@ async def _scan(session: AsyncSession, bot_id: str, model: str, wanted: bytes, l
     )
     after = 0
     while page := (await session.execute(query, {"after": after})).all():
-        for chunk_id, packed in page:
-            other = array("f", packed)
-            if len(other) == len(question):
-                cosine = sum(map(float.__mul__, other, question))
-                heapq.heappush(best, (cosine, chunk_id))
+        for chunk_id, other in page:
+            if len(other) == len(wanted):
+                heapq.heappush(best, (sum(map(operator.mul, other, wanted)), chunk_id))
                 if len(best) > limit:
                     heapq.heappop(best)
         after = page[-1][0]

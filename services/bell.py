@@ -40,6 +40,10 @@ class Bell:
     def ring(self, topic: str, message: Any = None) -> None:
         """Tell everybody who listens to ``topic``, here and in other processes."""
         self._deliver(topic, message)
+        self.ring_elsewhere(topic, message)
+
+    def ring_elsewhere(self, topic: str, message: Any = None) -> None:
+        """Tell the other processes only: whoever listens here knows already."""
         if self._redis is not None:
             if self._outgoing.full():
                 self._outgoing.get_nowait()

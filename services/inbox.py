@@ -158,5 +158,5 @@ async def accept_update(core: Core, card: ChannelCard, update: Mapping[str, Any]
     (metrics.ACCEPTED if is_new else metrics.REPEATED).labels(card.kind).inc()
     if is_new:
         core.backlog.add(card.owner_id)
-        core.bell.ring("inbox")
+        core.bell.ring_elsewhere("inbox")
     return is_new

@@ -402,6 +402,10 @@ def free_all(connection: Connection, holder: str | None) -> int:
 
 def forget(connection: Connection, key_prefixes: Sequence[str]) -> None:
     """Remove lanes and open items whose keys begin with one of the prefixes (a deleted bot's)."""
+    if connection.dialect.name != "sqlite":
+        # The lanes first and in key order, as everybody locks them: else a worker and this wait for each other.
+        mine = or_(*[LANES.c.key.startswith(prefix, autoescape=True) for prefix in key_prefixes])
+        connection.execute(select(LANES.c.key).where(mine).order_by(LANES.c.key).with_for_update())
     for table, column in ((INBOX, INBOX.c.lane), (OUTBOX, OUTBOX.c.lane), (JOBS, JOBS.c.lane), (LANES, LANES.c.key)):
         connection.execute(
             table.delete().where(or_(*[column.startswith(prefix, autoescape=True) for prefix in key_prefixes]))

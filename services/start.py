@@ -75,6 +75,7 @@ async def foundation(
             settings.database_url,
             pool_size=settings.database.pool_size,
             statement_timeout_ms=settings.database.statement_timeout_ms,
+            with_vectors=settings.knowledge.embedding != "none",
         )
     except ValueError as error:
         raise StartFailed(f"DATABASE_URL: {error}") from None

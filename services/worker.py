@@ -112,7 +112,11 @@ LET_GO: Operation[tuple[Claimed, float], None] = Operation("let_go", 47, _let_go
 
 
 class Worker:
-    """One queue's loop. ``handle`` sees a claimed lane through and never leaves it held."""
+    """One queue's loop. ``handle`` sees a claimed lane through and never leaves it held.
+
+    It returns whether the next claim was asked for already, together with the lane's release: then another one would find
+    nothing, unless a place became free for what had to wait.
+    """
 
     def __init__(
         self,
@@ -121,7 +125,7 @@ class Worker:
         *,
         slots: int,
         per_owner: int,
-        handle: Callable[[Claimed, _Taken], Awaitable[None]],
+        handle: Callable[[Claimed, _Taken], Awaitable[bool]],
         suspect_at: int,
     ) -> None:
         self._core, self.queue, self._slots, self._per_owner = core, queue, slots, per_owner
@@ -217,8 +221,9 @@ class Worker:
 
     async def _see_through(self, claim: Claimed, taken: _Taken, suspect: bool) -> None:
         structlog.contextvars.bind_contextvars(request_id=claim.items[0].get("request_id") or "")
+        asked = False
         try:
-            await self._handle(claim, taken)
+            asked = await self._handle(claim, taken)
         except LostLane:
             log.warning("lane_lost", queue=self.queue.name)
         except Exception as error:
@@ -226,6 +231,7 @@ class Worker:
             log.error("lane_failed", queue=self.queue.name, exc_info=error)
             await persist(self._core, LET_GO, (claim, self._core.settings.queue.lease_s))
         finally:
+            was_full = self._count >= self._slots or self._running[claim.owner_id] >= self._per_owner
             self._count -= 1
             self._suspects -= suspect
             self._running[claim.owner_id] -= 1
@@ -234,17 +240,23 @@ class Worker:
             if not self._count:
                 self.idle.set()
             metrics.IN_WORK.labels(self.queue.name).set(self._count)
-            self.wake()
+            if was_full or suspect or not asked:
+                self.wake()
 
 
-async def persist(core: Core, operation: Operation[Any, Any], item: Any) -> Any:
+async def persist(
+    core: Core, operation: Operation[Any, Any], item: Any, *, submitted: Callable[[], None] = lambda: None
+) -> Any:
     """Submit a result until the database takes it: work that is done must not be lost because the disk was full for a while.
 
-    Ends with :class:`LostLane` when the lease is gone by then.
+    ``submitted`` is called when it is handed over: claims made then see its effect, by the same commit. Ends with
+    :class:`LostLane` when the lease is gone by then.
     """
     while True:
         try:
-            return await core.writer.submit(operation, item)
+            future = core.writer.submit(operation, item)
+            submitted()
+            return await future
         except DatabaseUnavailable:
             if core.writer.closed:
                 raise LostLane("the process ends") from None

@@ -91,6 +91,8 @@ class Writer:
                 self._bell.clear()
                 await self._bell.wait()
                 continue
+            # One turn of the loop, so that what follows at once (an update's claim) is made durable by the same commit.
+            await asyncio.sleep(0)
             group, self._waiting = self._waiting[: self._max_group], self._waiting[self._max_group :]
             await self._write(group)
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.base import Base, BigId, Id, JsonText, UtcTime, new_id, utcnow
+from db.base import Base, BigId, Id, JsonText, UtcTime, Vector, new_id, utcnow
 
 
 class Document(Base):
@@ -68,7 +68,7 @@ class Chunk(Base):
 
 
 class ChunkVector(Base):
-    """A passage's embedding by one model: little-endian 32-bit floats of length 1."""
+    """A passage's embedding by one model."""
 
     __tablename__ = "chunk_vectors"
     __table_args__ = (Index("ix_chunk_vectors_bot_id_model", "bot_id", "model"),)
@@ -76,4 +76,4 @@ class ChunkVector(Base):
     chunk_id: Mapped[int] = mapped_column(ForeignKey("chunks.id", ondelete="CASCADE"), primary_key=True)
     bot_id: Mapped[str] = mapped_column(Id)
     model: Mapped[str] = mapped_column(String(100), primary_key=True)
-    vector: Mapped[bytes] = mapped_column(LargeBinary)
+    vector: Mapped[Any] = mapped_column(Vector)

@@ -73,7 +73,7 @@ class Embedder:
                     await session.execute(
                         insert(models.ChunkVector),
                         [
-                            {"chunk_id": id_, "bot_id": bot.id, "model": self.model, "vector": vectors.pack(vector)}
+                            {"chunk_id": id_, "bot_id": bot.id, "model": self.model, "vector": vectors.unit(vector)}
                             for id_, vector in zip(ids, result.vectors, strict=True)
                         ],
                     )

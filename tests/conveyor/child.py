@@ -74,11 +74,6 @@ def main() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         wire = socket.create_connection(("127.0.0.1", order["port"]))
         wire.sendall(json.dumps({"event": "born", "pid": os.getpid()}).encode() + b"\n")
-        if order.get("file_limit"):
-            import resource
-
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_limit"], resource.RLIM_INFINITY))
         asyncio.run(run(order, wire))
         os._exit(0)
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from sqlalchemy import func, select
 
 from db import models
@@ -147,3 +146,48 @@ class _uploading:
 
     async def __aexit__(self, *_: object) -> None:
         return None
+
+
+def _program(tmp_path: Path, database_url: str, fakes: Fakes, **sections: object) -> subprocess.Popen[bytes]:
+    """Start ``bot.py`` itself, as a service manager does."""
+    config = tmp_path / "config.toml"
+    config.write_text(toml(overrides(**sections), (ROOT / "config.toml").read_text()))  # type: ignore[arg-type]
+    environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path), "DATABASE_URL": database_url, "PORT": "0"}
+    with (tmp_path / "bot.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "bot.py", "--config", str(config), "run", "--role", "worker"],
+            cwd=ROOT,
+            env=environment | environment_for(*fakes),
+            stderr=log,
+        )
+
+
+async def test_sigterm_under_load_loses_and_repeats_nothing(tmp_path: Path, database_url: str, fakes: Fakes) -> None:
+    fake, fake_models = fakes
+    async with floor(tmp_path, database_url, fake, fake_models) as place:
+        shop = await place.tenant()
+    polls = len(fake.called("getUpdates", shop.bot))
+    fake_models.latency_s = 0.3
+    program = _program(tmp_path, database_url, fakes, server={"shutdown_timeout_s": 20})
+    await fake.wait_call("getUpdates", bot=shop.bot, times=polls + 1, timeout=60)
+    for _ in range(200):
+        shop.ask(shop.person())
+    await fake.wait_until(lambda: len(shop.times()) >= 5, 60)
+    program.terminate()
+    assert await asyncio.to_thread(program.wait, 60) == 0
+    # Again, while models are silent: the second signal ends it at once, although hours are allowed for the first.
+    fake_models.latency_s = 3600
+    late = shop.ask(shop.person())
+    polls = len(fake.called("getUpdates", shop.bot))
+    program = _program(tmp_path, database_url, fakes, server={"shutdown_timeout_s": 600}, ai={"deadline_s": 3600})
+    await fake.wait_call("getUpdates", bot=shop.bot, times=polls + 1, timeout=60)
+    await fake.wait_delivered(shop.bot)
+    while program.poll() is None:
+        program.terminate()
+        await asyncio.sleep(0.05)
+    assert program.returncode == 0
+    fake_models.latency_s = 0.0
+    async with floor(tmp_path, database_url, fake, fake_models):
+        times = await shop.answered(timeout=60)
+        assert times[late] == 1
+        assert set(times.values()) == {1}

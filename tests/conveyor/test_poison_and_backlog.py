@@ -174,7 +174,7 @@ async def test_one_owners_backlog_does_not_keep_others_waiting(tmp_path: Path, d
 
 
 async def test_an_overflow_is_told_to_the_customer_and_the_owner(tmp_path: Path, fakes: Fakes) -> None:
-    limits = {"contact_messages_per_minute": 2, "bot_messages_per_minute": 5}
+    limits = {"contact_messages_per_minute": 2, "bot_messages_per_minute": 4}
     async with floor(tmp_path, None, *fakes, limits=limits) as place:
         shop = await place.tenant()
         person = shop.person("uz")
