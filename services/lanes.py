@@ -332,18 +332,18 @@ def claim(
 @cache
 def _held(dialect: str) -> Executable:
     statement = (
-        select(LANES.c.key, LANES.c.claim_no)
+        select(LANES.c.key, LANES.c.claim_no, LANES.c.pending)
         .where(LANES.c.key.in_(bindparam("p_keys", expanding=True)), LANES.c.holder == bindparam("p_holder"))
         .order_by(LANES.c.key)
     )
     return statement if dialect == "sqlite" else statement.with_for_update()
 
 
-def ours(connection: Connection, holder: str, claims: Iterable[Claimed]) -> set[str]:
-    """Return the keys of those lanes that are still held with the same claim number, and lock them."""
+def ours(connection: Connection, holder: str, claims: Iterable[Claimed]) -> dict[str, int]:
+    """Return those lanes that are still held with the same claim number, with their open items, and lock them."""
     numbers = {claim.key: claim.claim_no for claim in claims}
     rows = connection.execute(_held(connection.dialect.name), {"p_keys": sorted(numbers), "p_holder": holder})
-    return {key for key, number in rows if numbers[key] == number}
+    return {key: pending for key, number, pending in rows if numbers[key] == number}
 
 
 @dataclass(frozen=True, slots=True)

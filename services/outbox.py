@@ -69,9 +69,9 @@ _DELIVERED = (
 )
 
 
-def _mark(connection: Connection, scope: Scope, items: Sequence[Sent]) -> list[Exception | None]:
+def _mark(connection: Connection, scope: Scope, items: Sequence[Sent]) -> list[bool | Exception]:
     held = lanes.ours(connection, scope.holder, [item.claim for item in items])
-    results: list[Exception | None] = []
+    results: list[bool | Exception] = []
     rows: list[dict[str, Any]] = []
     delivered: list[dict[str, Any]] = []
     releases: list[Release] = []
@@ -79,9 +79,10 @@ def _mark(connection: Connection, scope: Scope, items: Sequence[Sent]) -> list[E
         if item.claim.key not in held:
             results.append(LostLane(item.claim.key))
             continue
-        results.append(None)
         row = item.claim.items[0]
         again = item.status == "queued"
+        # Whether there is more to send at once.
+        results.append(not again and held[item.claim.key] > 1)
         rows.append(
             {
                 "p_id": row["id"],
@@ -132,7 +133,7 @@ def _mark(connection: Connection, scope: Scope, items: Sequence[Sent]) -> list[E
     return results
 
 
-MARK: Operation[Sent, None] = Operation("sent", 20, _mark, lambda item: lanes.touched(item.claim))
+MARK: Operation[Sent, bool] = Operation("sent", 20, _mark, lambda item: lanes.touched(item.claim))
 
 
 class NotBegun(asyncio.CancelledError):

@@ -114,8 +114,8 @@ LET_GO: Operation[tuple[Claimed, float], None] = Operation("let_go", 47, _let_go
 class Worker:
     """One queue's loop. ``handle`` sees a claimed lane through and never leaves it held.
 
-    It returns whether the next claim was asked for already, together with the lane's release: then another one would find
-    nothing, unless a place became free for what had to wait.
+    It returns whether more waits in the lane: only then, or where a place became free for what had to wait, would another
+    claim find something.
     """
 
     def __init__(
@@ -221,9 +221,9 @@ class Worker:
 
     async def _see_through(self, claim: Claimed, taken: _Taken, suspect: bool) -> None:
         structlog.contextvars.bind_contextvars(request_id=claim.items[0].get("request_id") or "")
-        asked = False
+        more = True
         try:
-            asked = await self._handle(claim, taken)
+            more = await self._handle(claim, taken)
         except LostLane:
             log.warning("lane_lost", queue=self.queue.name)
         except Exception as error:
@@ -240,7 +240,7 @@ class Worker:
             if not self._count:
                 self.idle.set()
             metrics.IN_WORK.labels(self.queue.name).set(self._count)
-            if was_full or suspect or not asked:
+            if was_full or suspect or more:
                 self.wake()
 
 
@@ -351,19 +351,19 @@ class Conveyor:
 
     # One conversation
 
-    async def _talk(self, claim: Claimed, _taken: _Taken) -> None:
+    async def _talk(self, claim: Claimed, _taken: _Taken) -> bool:
         first = claim.items[0]
         core = self._core
         settings = core.settings.queue
         if first["attempts"] >= settings.max_attempts:
             await self._failed(claim, None, "it stopped the program each time it was handled")
-            return
+            return True
         talk: Talk | None = None
         try:
             card = await core.cards.get(core, first["channel_id"])
             if card is not None and card.kind == "factory":
                 await self._factory(claim)
-                return
+                return True
             kind = card.kind if card is not None else "telegram"
             events = tuple((row, _parse(core, kind, row)) for row in claim.items)
             recipient = events[0][1].recipient
@@ -375,7 +375,8 @@ class Conveyor:
             await core.pause("received")
             outcome = await self._respond(talk, events)
             await core.pause("answered")
-            await persist(core, SETTLE, outcome)
+            # The commit that stores an answer may also claim it for sending.
+            more: bool = await persist(core, SETTLE, outcome, submitted=self.outbox.wake)
         except asyncio.CancelledError:
             await asyncio.shield(persist(core, HAND_BACK, claim))
             raise
@@ -385,12 +386,13 @@ class Conveyor:
             # Not the message's fault: it waits without losing an attempt.
             await asyncio.sleep(_RETRY_DATABASE_S)
             await persist(core, HAND_BACK, claim)
-            return
+            return True
         except Exception as error:
             log.error("message_not_handled", lane=claim.key, attempt=first["attempts"] + 1, exc_info=error)
             await self._failed(claim, talk, f"{type(error).__name__}: {error}")
-            return
+            return True
         self._settled(talk, outcome)
+        return more
 
     async def _respond(self, talk: Talk, events: tuple[tuple[Mapping[str, Any], Inbound], ...]) -> Outcome:
         core = self._core
@@ -423,8 +425,7 @@ class Conveyor:
         if talk.bot is not None:
             core.backlog.add(talk.bot.owner_id, -len(outcome.closed))
         if any(reply.outgoing for reply in outcome.replies):
-            self.outbox.wake()
-            core.bell.ring("outbox")
+            core.bell.ring_elsewhere("outbox")
         if talk.channel_kind == "web":
             ids = [reply.id for reply in outcome.replies]
             for _, row, _ in talk.messages:
@@ -523,7 +524,7 @@ class Conveyor:
 
     # One message to send
 
-    async def _send(self, claim: Claimed, taken: _Taken) -> None:
+    async def _send(self, claim: Claimed, taken: _Taken) -> bool:
         core = self._core
         channel = taken.channels.get(claim.items[0]["channel_id"])
         await core.pause("claimed_send")
@@ -539,12 +540,13 @@ class Conveyor:
             log.error("send_failed", lane=claim.key, exc_info=error)
             result = outbox.Sent(claim, "failed", error=type(error).__name__)
         await core.pause("sent")
-        await persist(core, outbox.MARK, result)
+        more: bool = await persist(core, outbox.MARK, result)
         await outbox.report(core, claim, channel, result)
+        return more
 
     # One job
 
-    async def _job(self, claim: Claimed, _taken: _Taken) -> None:
+    async def _job(self, claim: Claimed, _taken: _Taken) -> bool:
         core = self._core
         row = claim.items[0]
         settings = core.settings.queue
@@ -573,6 +575,7 @@ class Conveyor:
             abandon = core.job_abandoners.get(row["kind"])
             if abandon is not None:
                 await abandon(row["payload"])
+        return True
 
 
 def _parse(core: Core, kind: str, row: Mapping[str, Any]) -> Inbound:

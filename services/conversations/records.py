@@ -352,10 +352,11 @@ _CLOSING = (
 _NEW_USAGE, _NEW_OUTGOING = USAGE.insert(), lanes.OUTBOX.insert()
 
 
-def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> list[Exception | None]:
+def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> list[bool | Exception]:
     held = lanes.ours(connection, scope.holder, [item.talk.claim for item in items])
-    results: list[Exception | None] = [
-        None if item.talk.claim.key in held else LostLane(item.talk.claim.key) for item in items
+    # Whether more waits in the lane.
+    results: list[bool | Exception] = [
+        held[key] > len(item.closed) if (key := item.talk.claim.key) in held else LostLane(key) for item in items
     ]
     valid = [item for item in items if item.talk.claim.key in held]
     moment = utcnow()
@@ -517,7 +518,7 @@ def _touched(item: Outcome) -> dict[str, tuple[str, str]]:
     return keys
 
 
-SETTLE: Operation[Outcome, None] = Operation("settle", 40, _settle, _touched)
+SETTLE: Operation[Outcome, bool] = Operation("settle", 40, _settle, _touched)
 
 
 @dataclass(frozen=True, slots=True)

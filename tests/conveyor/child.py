@@ -3,7 +3,8 @@
 Importing the program takes seconds and forking none, so the imports are done once. Each line on standard input is a JSON
 object: the settings' ``environment`` and ``overrides``, ``role``, ``point`` (the named point of the conveyor where every task
 is to stop for ever), ``passing`` (how many may pass it first), ``deadly`` (request ids whose handling kills the process),
-``raising`` (request ids whose handling raises), and ``port``, where the child tells what happens, one JSON object a line.
+``raising`` (request ids whose handling raises), ``telling`` (points that are told when they are passed), and ``port``, where
+the child tells what happens, one JSON object a line.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ async def run(order: dict[str, Any], wire: socket.socket) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         if point == "received" and request in order.get("raising", ()):
             raise Spoiled(request)
+        if point in order.get("telling", ()):
+            tell(event="passed", point=point, request=request)
         if point == order.get("point"):
             passed += 1
             if passed > order.get("passing", 0):

@@ -101,7 +101,11 @@ async def test_postgresql_stops_under_load_and_returns(tmp_path: Path, fakes: Fa
             await shop.answered([shop.ask(person) for person in people])
             hold = fake.hold(bot=shop.bot)
             sending = [shop.ask(person) for person in people]
-            await fake.wait_until(lambda: hold.hits == len(people))
+
+            async def all_held() -> bool:
+                return hold.hits == len(people)
+
+            await place.until(all_held)
             fake_models.latency_s = 0.5
             asking = [shop.ask(shop.person()) for _ in range(10)]
             await fake.wait_delivered(shop.bot)
@@ -113,7 +117,12 @@ async def test_postgresql_stops_under_load_and_returns(tmp_path: Path, fakes: Fa
             assert not place.core.tasks.failed.done()
             fake_models.latency_s = 0.0
             server.start()
-            await shop.answered([shop.ask(shop.person())])
+            await fake.wait_delivered(shop.bot, 30)
+
+            async def all_answered() -> bool:
+                return not await place.one(select(models.InboxItem.id).where(models.InboxItem.status == "new").limit(1))
+
+            await place.until(all_answered)
             fake.clear_faults()
             times = await shop.answered()
             assert set(times.values()) == {1}, {n: times[n] for n in (*sending, *asking, *refused) if times[n] != 1}

@@ -1,0 +1,177 @@
+"""Several processes on one PostgreSQL, with and without Redis; and leadership that comes and goes."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import time
+from collections import Counter
+from pathlib import Path
+
+import aiohttp
+from sqlalchemy import func, select, text, update
+
+from db import models
+from services import upkeep
+from tests.conveyor.harness import floor, settings_for
+from tests.conveyor.nursery import Child, Nursery
+from tests.fakes.models import FakeModels
+from tests.fakes.telegram import FakeTelegram
+from tests.servers import Valkey, valkey_command
+
+Fakes = tuple[FakeTelegram, FakeModels]
+
+
+async def test_two_processes_share_the_work_and_one_survives_the_other(
+    tmp_path: Path, postgres_url: str, fakes: Fakes, children: Nursery
+) -> None:
+    fake, fake_models = fakes
+    queue = {"lease_s": 1.5, "idle_poll_s": 0.05, "conversations_per_owner": 4, "max_attempts": 20}
+    settings = settings_for(tmp_path, postgres_url, fake, fake_models, queue=queue)
+    async with floor(tmp_path, postgres_url, fake, fake_models) as place:
+        shop = await place.tenant()
+    pair = await asyncio.gather(*(children.start(settings, role="all", telling=["answered"]) for _ in range(2)))
+    fake_models.latency_s = 0.05
+    people = [shop.person() for _ in range(20)]
+    for _ in range(3):
+        for person in people:
+            shop.ask(person)
+    times = await shop.answered()
+    assert set(times.values()) == {1}
+    assert shop.in_order()
+
+    # The same update by two receivers at once, a hundred times.
+    person = shop.person()
+    number = 960_001
+    shop.asked[number] = person
+    message = {"message_id": 1, "from": person.user(), "chat": person.chat(), "date": int(time.time())}
+    body = {"update_id": 7, "message": {**message, "text": f"Muzlatgichlarga kafolat bormi №{number}"}}
+    shop.bot.chats.add(person.id)
+    headers = {"X-Telegram-Bot-Api-Secret-Token": shop.shop.channel.secret}
+
+    async def post(session: aiohttp.ClientSession, child: Child) -> int:
+        host, port = next(event["address"] for event in child.events if event["event"] == "ready")
+        url = f"http://{host}:{port}/telegram/webhook/{shop.shop.channel.id}"
+        async with session.post(url, headers=headers, json=body) as got:
+            return got.status
+
+    async with aiohttp.ClientSession() as session:
+        statuses = await asyncio.gather(*(post(session, child) for _ in range(50) for child in pair))
+    assert set(statuses) == {200}
+    assert (await shop.answered([number]))[number] == 1
+
+    # The one that receives from Telegram dies under load; the other takes its place and its work.
+    for person in people:
+        shop.ask(person)
+    await fake.wait_until(lambda: len(shop.times()) > 65)
+    async with floor(tmp_path, postgres_url, fake, fake_models, role="web") as place:
+        leader = await place.one(select(models.Lane.holder).where(models.Lane.key == "leader:telegram"))
+        pids = sorted(pair, key=lambda child: child.pid)
+        first, second = (pids[0], pids[1]) if str(leader).endswith("-1") else (pids[1], pids[0])
+        await first.kill()
+        last = [shop.ask(person) for person in people]
+        times = await shop.answered()
+        assert shop.in_order()
+        assert {times[n] for n in last} == {1}
+        unsure = await place.one(
+            select(func.count()).select_from(models.OutboxItem).where(models.OutboxItem.unsure)
+        )
+        assert sum(n - 1 for n in times.values()) <= int(unsure)
+        jobs = await place.rows(select(models.Job.unique_key, models.Job.status, models.Job.attempts).where(
+            models.Job.kind == upkeep.CLEAN_UP_JOB
+        ))
+        assert all((job.status, job.attempts) == ("done", 1) for job in jobs)
+        assert max(Counter(job.unique_key for job in jobs).values()) == 1
+    await second.stop()
+    handled = [sum(event["event"] == "passed" for event in child.events) for child in pair]
+    assert min(handled) > 0
+
+
+async def test_redis_emptied_and_gone_costs_no_message(
+    tmp_path: Path, postgres_url: str, fakes: Fakes, children: Nursery
+) -> None:
+    fake, fake_models = fakes
+    valkey = Valkey(tmp_path / "valkey")
+    valkey.start()
+    try:
+        environment = {"REDIS_URL": valkey.url()}
+        settings = settings_for(tmp_path, postgres_url, fake, fake_models, environment=environment)
+        async with floor(tmp_path, postgres_url, fake, fake_models) as place:
+            shop = await place.tenant()
+        pair = await asyncio.gather(*(children.start(settings) for _ in range(2)))
+        people = [shop.person() for _ in range(10)]
+        for trouble in ("none", "flush", "stop", "start"):
+            for person in people:
+                shop.ask(person)
+            if trouble == "flush":
+                valkey_command(valkey.port, "FLUSHALL")
+            elif trouble == "stop":
+                valkey.stop()
+            elif trouble == "start":
+                valkey.start()
+            for person in people:
+                shop.ask(person)
+            times = await shop.answered()
+        assert set(times.values()) == {1}
+        assert shop.in_order()
+        for child in pair:
+            await child.stop()
+    finally:
+        valkey.stop()
+
+
+async def test_leadership_that_was_lost_is_taken_up_again(tmp_path: Path, database_url: str, fakes: Fakes) -> None:
+    fake, _ = fakes
+    async with floor(tmp_path, database_url, *fakes, queue={"lease_s": 0.6, "idle_poll_s": 0.05}) as place:
+        shop = await place.tenant()
+        await shop.answered([shop.ask(shop.person())])
+        await fake.wait_until(lambda: shop.bot.polled)
+        polls = len(fake.called("getUpdates", shop.bot))
+        lane = models.Lane
+        async with place.core.db.write() as session:
+            await session.execute(
+                update(lane)
+                .where(lane.key == "leader:telegram")
+                .values(holder="another", lease_until=place.core.db.now() + 1.0)
+            )
+        # The poll of before was given up; a new one begins once the leadership is ours again.
+        await fake.wait_call("getUpdates", bot=shop.bot, times=polls + 1)
+        number = shop.ask(shop.person())
+        assert (await shop.answered([number]))[number] == 1
+        holder = select(lane.holder).where(lane.key == "leader:telegram")
+        assert await place.one(holder) == place.core.writer.holder
+
+
+async def test_each_due_time_once_and_a_missed_one_once_late(tmp_path: Path, database_url: str, fakes: Fakes) -> None:
+    async with floor(tmp_path, database_url, *fakes) as place:
+        missed = dt.datetime(2026, 1, 1, 3, 17, tzinfo=dt.UTC)
+        added = await asyncio.gather(*(upkeep.enqueue_due(place.core, upkeep.CLEAN_UP_JOB, missed) for _ in range(5)))
+        assert sorted(added) == [False] * 4 + [True]
+
+        async def done() -> bool:
+            rows = await place.rows(select(models.Job.status, models.Job.attempts))
+            return all((row.status, row.attempts) == ("done", 1) for row in rows)
+
+        await place.until(done)
+    async with floor(tmp_path, database_url, *fakes) as place:
+        assert not await upkeep.enqueue_due(place.core, upkeep.CLEAN_UP_JOB, missed)
+
+
+async def test_a_second_process_on_sqlite_is_refused_and_a_third_on_postgresql_is_not(
+    tmp_path: Path, sqlite_url: str, postgres_url: str, fakes: Fakes
+) -> None:
+    from services.upkeep import InstanceTaken
+
+    first, second = tmp_path / "one", tmp_path / "two"
+    async with floor(first, sqlite_url, *fakes, role="web"):
+        try:
+            async with floor(first, sqlite_url, *fakes, role="web"):
+                raise AssertionError("two processes on one SQLite file")
+        except InstanceTaken as error:
+            assert "PostgreSQL" in str(error)
+    async with floor(second, postgres_url, *fakes, role="web") as one, floor(
+        second, postgres_url, *fakes, role="web"
+    ) as two:
+        assert one.core.writer.holder != two.core.writer.holder
+        async with one.core.db.read() as session:
+            assert await session.scalar(text("SELECT 1")) == 1
