@@ -13,6 +13,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -141,6 +142,7 @@ async def composed(
             yield core
         finally:
             core.ready = False
+            core.stop_by = time.monotonic() + settings.server.shutdown_timeout_s
 
 
 def _factory_bot() -> type[FactoryBot]:

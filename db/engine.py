@@ -86,8 +86,14 @@ def is_unavailable(error: BaseException) -> bool:
     return False
 
 
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
 def _sqlite_connect(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
+    # SQLite's own folds ASCII only; ``ilike`` must find Cyrillic words as PostgreSQL does.
+    connection.create_function("lower", 1, _lower, deterministic=True)
     cursor = connection.cursor()
     for pragma in (
         f"busy_timeout={BUSY_TIMEOUT_MS}",
@@ -135,12 +141,15 @@ class Database:
         self._sync_engine: Engine | None = None
         if self.is_sqlite:
             Path(self.url.database or "").parent.mkdir(parents=True, exist_ok=True)
-            self.engine = create_async_engine(self.url, pool_size=pool_size, max_overflow=0, pool_timeout=40)
+            self.engine = create_async_engine(
+                self.url, pool_size=pool_size, max_overflow=0, pool_timeout=40, hide_parameters=True
+            )
             self._listen(self.engine.sync_engine)
             if with_vectors and vectors.loads_extensions():
                 event.listen(self.engine.sync_engine, "connect", _load_vectors)
             self._sync_engine = create_engine(
                 self.url.set(drivername="sqlite"),
+                hide_parameters=True,
                 poolclass=QueuePool,
                 pool_size=1,
                 max_overflow=0,
@@ -155,6 +164,7 @@ class Database:
                 self.url,
                 pool_size=pool_size,
                 max_overflow=pool_size,
+                hide_parameters=True,
                 pool_pre_ping=True,
                 pool_timeout=30,
                 connect_args={

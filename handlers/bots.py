@@ -13,7 +13,7 @@ from handlers.filters import WRITTEN
 from handlers.keyboards import button
 from handlers.states import Editing, leave
 from handlers.talk import Page, Talk, bold, lines, page
-from services import bots
+from services import access, bots
 from services.core import Core
 from services.i18n import CATALOGS, LANGUAGE_NAMES, Translator
 from services.knowledge import documents
@@ -42,6 +42,15 @@ async def list_page(core: Core, user: models.User, _: Translator, *, do: str = "
     return page(bold(title), keyboard=keyboards.inline(*rows, [new], [button("✖️ " + _("Close"), Menu(to="close"))]))
 
 
+def trouble_of(channel: models.Channel | None, _: Translator) -> str:
+    """Return in words what is wrong with a Telegram connection and what to do; empty where all is well."""
+    return {
+        "refused": _("Telegram no longer accepts its token: send me a new one from BotFather."),
+        "unreadable": _("Its token cannot be read any more: send it to me again."),
+        "conflict": _("Another program reads its messages: stop that program, then start the bot here."),
+    }.get(channel.status if channel else "", "")
+
+
 async def menu_page(talk: Talk, bot_id: str) -> Page:
     """Return the menu of one bot; raises ``NotFound`` for another's."""
     _ = talk.gettext
@@ -52,11 +61,7 @@ async def menu_page(talk: Talk, bot_id: str) -> Page:
         count = len(await documents.list_for(session, bot))
     telegram = next((channel for channel in channels if channel.kind == "telegram"), None)
     running = bot.status == "active"
-    trouble = {
-        "refused": _("Telegram no longer accepts its token: send me a new one from BotFather."),
-        "unreadable": _("Its token cannot be read any more: send it to me again."),
-        "conflict": _("Another program reads its messages: stop that program, then start the bot here."),
-    }.get(telegram.status if telegram else "", "")
+    trouble = trouble_of(telegram, _)
     toggle = button("⏹ " + _("Stop"), BotMenu(do="stop", bot=bot.id))
     if not running:
         toggle = button("▶️ " + _("Start"), BotMenu(do="start", bot=bot.id))
@@ -82,7 +87,7 @@ async def menu_page(talk: Talk, bot_id: str) -> Page:
                 button("✍️ " + _("Instructions"), BotMenu(do="prompt", bot=bot.id)),
                 button("🌐 " + _("Languages"), BotMenu(do="langs", bot=bot.id)),
             ],
-            [None if telegram else button("🔗 " + _("Connect to Telegram"), BotMenu(do="link", bot=bot.id))],
+            [button("🔗 " + _("Channels"), BotMenu(do="channels", bot=bot.id))],
             [button("🗑 " + _("Delete"), BotMenu(do="delete", bot=bot.id), style="danger")],
             keyboards.back(_, Menu(to="bots")),
         ),
@@ -231,6 +236,93 @@ async def switch_language(callback: CallbackQuery, callback_data: BotMenu, talk:
         return
     await talk.toast("✅")
     await talk.show(_languages_page(_, bot))
+
+
+# Channels
+
+
+async def channels_page(talk: Talk, bot_id: str) -> Page:
+    """Return where a bot is reached and how these places are; raises ``NotFound`` for another's."""
+    _ = talk.gettext
+    async with talk.core.db.read() as session:
+        bot = await bots.get(session, talk.user, bot_id)
+        connected = await bots.channels(session, bot)
+    telegram = next((channel for channel in connected if channel.kind == "telegram"), None)
+    web = any(channel.kind == "web" for channel in connected)
+    address = f"{talk.core.settings.public_url}/chat/{bot.public_id}"
+    trouble = trouble_of(telegram, _)
+    if telegram is None:
+        state = _("Not connected to Telegram")
+        keys = [button("🔗 " + _("Connect to Telegram"), BotMenu(do="link", bot=bot.id))]
+    else:
+        running = bot.status == "active" and telegram.status != "stopped"
+        state = "⚠️ " + trouble if trouble else ("🟢 " + _("Works")) if running else ("⏸ " + _("Stopped"))
+        keys = [
+            button("🔑 " + _("New token"), BotMenu(do="token", bot=bot.id)),
+            button("✂️ " + _("Disconnect"), BotMenu(do="cut", bot=bot.id), style="danger"),
+        ]
+    again = button("▶️ " + _("Start"), BotMenu(do="start", bot=bot.id))
+    page_key = keyboards.link("🌐 " + _("Open the page"), address)
+    if not web:
+        page_key = button("🌐 " + _("Connect the page"), BotMenu(do="page", bot=bot.id))
+    return page(
+        bold(_("Channels of “{name}”", name=bot.name)),
+        lines(f"Telegram: @{telegram.username}" if telegram else "", state),
+        lines(_("Web page:"), address if web else _("Disconnected: its link leads nowhere.")),
+        keyboard=keyboards.inline(
+            keys,
+            [again if telegram is not None and telegram.status == "conflict" else None, page_key],
+            keyboards.back(_, BotMenu(do="open", bot=bot.id)),
+        ),
+    )
+
+
+@router.callback_query(BotMenu.filter(F.do == "channels"))
+async def show_channels(callback: CallbackQuery, callback_data: BotMenu, talk: Talk) -> None:
+    """The channels of a bot."""
+    await talk.show(await channels_page(talk, callback_data.bot))
+
+
+@router.callback_query(BotMenu.filter(F.do == "page"))
+async def open_web_page(callback: CallbackQuery, callback_data: BotMenu, talk: Talk, _: Translator) -> None:
+    """Connect the bot's own page again."""
+    async with talk.core.db.write() as session:
+        bot = await bots.get(session, talk.user, callback_data.bot)
+        await bots.connect_web(session, bot)
+        await access.record(session, talk.user, "channel_connected", "bot", bot.id, kind="web")
+    talk.core.bell.ring("channels")
+    await talk.toast(_("The bot’s page is open again."))
+    await talk.show(await channels_page(talk, callback_data.bot))
+
+
+@router.callback_query(BotMenu.filter(F.do.in_({"cut", "off"})))
+async def disconnect(callback: CallbackQuery, callback_data: BotMenu, talk: Talk, _: Translator) -> None:
+    """Disconnect Telegram (``off``) after a question (``cut``); one that is gone already is only shown so."""
+    core = talk.core
+    async with core.db.read() as session:
+        bot = await bots.get(session, talk.user, callback_data.bot)
+        connected = await bots.channels(session, bot)
+    telegram = next((channel for channel in connected if channel.kind == "telegram"), None)
+    if telegram is not None and callback_data.do == "cut":
+        await talk.show(
+            page(
+                bold(_("Disconnect @{username}?", username=telegram.username)),
+                _("Customers there get no more answers. The conversations stay readable."),
+                keyboard=keyboards.inline(
+                    [button("✂️ " + _("Yes, disconnect"), BotMenu(do="off", bot=bot.id), style="danger")],
+                    keyboards.back(_, BotMenu(do="channels", bot=bot.id)),
+                ),
+            )
+        )
+        return
+    if telegram is not None:
+        async with core.db.write() as session:
+            await bots.disconnect(session, bot, telegram.id)
+            await access.record(session, talk.user, "channel_disconnected", "bot", bot.id)
+        core.bell.ring("channels")
+        core.bell.ring("jobs")
+        await talk.toast(_("@{username} is disconnected.", username=telegram.username))
+    await talk.show(await channels_page(talk, bot.id))
 
 
 # Deleting

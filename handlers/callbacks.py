@@ -36,7 +36,7 @@ class Menu(CallbackData, prefix="m1"):
 
 class BotMenu(CallbackData, prefix="b1"):
     """``do`` something with a bot: ``open``, ``start``, ``stop``, ``docs``, ``prompt``, ``clear``, ``langs``, ``lang``,
-    ``link``, ``delete``, ``gone``, ``send``."""
+    ``channels``, ``link``, ``token``, ``cut``, ``off``, ``page``, ``delete``, ``gone``, ``send``."""
 
     do: str
     bot: Id

@@ -115,19 +115,25 @@ async def name_sent(message: Message, talk: Talk, _: Translator) -> None:
     await ask_token(talk, name=name)
 
 
-async def ask_token(talk: Talk, *, name: str = "", bot: models.Bot | None = None) -> None:
-    """Ask for the token of a new bot called ``name``, or of the Telegram account for ``bot``."""
+async def ask_token(talk: Talk, *, name: str = "", bot: models.Bot | None = None, username: str = "") -> None:
+    """Ask for the token of a new bot called ``name``, or of the Telegram account for ``bot``.
+
+    ``username``: the account is connected already, only its token is renewed.
+    """
     _ = talk.gettext
     await leave(talk.state)
     await talk.state.set_state(NewBot.token)
     await talk.state.update_data({"name": name, "bot": bot.id if bot else None})
+    title = _("“{name}”: now the connection to Telegram", name=bot.name if bot else name)
+    first = _("1. Open @BotFather and send it /newbot.")
+    second = _("2. Give it a name and a user name that ends in “bot”.")
+    if username:
+        title = _("A new token for @{username}", username=username)
+        first = _("1. Open @BotFather and send it /token; /revoke if the old one got into wrong hands.")
+        second = _("2. Choose @{username}.", username=username)
     await talk.say(
-        bold(_("“{name}”: now the connection to Telegram", name=bot.name if bot else name)),
-        lines(
-            _("1. Open @BotFather and send it /newbot."),
-            _("2. Give it a name and a user name that ends in “bot”."),
-            _("3. Forward its answer, the message with the token, to me."),
-        ),
+        bold(title),
+        lines(first, second, _("3. Forward its answer, the message with the token, to me.")),
         _("The token looks like this: 123456789:AAE… I delete your message at once."),
         keyboard=keyboards.inline([keyboards.link(_("Open BotFather"), "https://t.me/BotFather")]),
     )
@@ -229,10 +235,12 @@ async def connect(
     await files.take_waiting(talk, bot)
 
 
-@router.callback_query(BotMenu.filter(F.do == "link"))
+@router.callback_query(BotMenu.filter(F.do.in_({"link", "token"})))
 async def link(callback: CallbackQuery, callback_data: BotMenu, talk: Talk) -> None:
-    """Connect a bot that has no Telegram account yet."""
+    """Connect a bot that has no Telegram account yet, or renew the token of the one it has."""
     async with talk.core.db.read() as session:
         bot = await bots.get(session, talk.user, callback_data.bot)
+        connected = await bots.channels(session, bot)
+    telegram = next((channel for channel in connected if channel.kind == "telegram"), None)
     await talk.toast()
-    await ask_token(talk, bot=bot)
+    await ask_token(talk, bot=bot, username=telegram.username if telegram else "")

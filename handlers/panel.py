@@ -17,17 +17,18 @@ router = Router(name="panel")
 @router.message(Command("panel"))
 async def command(message: Message, talk: Talk) -> None:
     """``/panel``."""
-    await _send_link(talk)
+    await send_link(talk)
 
 
 @router.callback_query(Menu.filter(F.to == "panel"))
 async def pressed(callback: CallbackQuery, talk: Talk) -> None:
     """The button of the menu."""
     await talk.toast()
-    await _send_link(talk)
+    await send_link(talk)
 
 
-async def _send_link(talk: Talk) -> None:
+async def send_link(talk: Talk) -> None:
+    """Send a link that signs this person in once."""
     _ = talk.gettext
     async with talk.core.db.write() as session:
         token = await accounts.login_link(session, talk.user)

@@ -6,7 +6,7 @@ from aiogram import F, Router
 from aiogram.filters import CommandObject, CommandStart
 from aiogram.types import CallbackQuery, Message
 
-from handlers import keyboards, newbot
+from handlers import keyboards, newbot, panel
 from handlers.callbacks import Join, Menu
 from handlers.filters import WRITTEN
 from handlers.states import Onboarding, leave
@@ -46,6 +46,12 @@ async def joined(callback: CallbackQuery, callback_data: Join, talk: Talk, _: Tr
     _ = translator(account.language)
     await talk.toast()
     await talk.show(page("✅ " + _("This Telegram account is connected to the panel now.")))
+
+
+@router.message(CommandStart(deep_link=True, magic=F.args == "panel"))
+async def to_panel(message: Message, talk: Talk) -> None:
+    """The link on the panel's sign-in page: the same as ``/panel``, for new people too."""
+    await panel.send_link(talk)
 
 
 @router.message(CommandStart())

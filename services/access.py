@@ -1,27 +1,11 @@
-"""Who may load what. A foreign object and a missing one are the same answer: not found."""
+"""What was done by whom, and whether anything can be loaded now."""
 
 from __future__ import annotations
 
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services.errors import NotFound
-
-
-async def load_bot(session: AsyncSession, user: models.User, bot_id: str) -> models.Bot:
-    """Return a bot of this person that is not deleted; raises ``NotFound``.
-
-    The administrator's own role opens nothing here: looking into an owner's bot takes that owner's consent.
-    """
-    bot = await session.scalar(
-        select(models.Bot).where(
-            models.Bot.id == bot_id, models.Bot.owner_id == user.id, models.Bot.deleted_at.is_(None)
-        )
-    )
-    if bot is None:
-        raise NotFound
-    return bot
 
 
 async def record(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
@@ -13,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import utcnow
 from services import jobs, lanes, notices
-from services.crypto import Crypto
-from services.errors import Conflict, Invalid, NotFound
+from services.crypto import Crypto, Undecryptable
+from services.errors import Conflict, Invalid, NotFound, Permanent, Temporary
 from services.i18n import CATALOGS, T
 from services.settings import Limits
 from services.text import clean, one_line
@@ -22,7 +23,11 @@ from services.text import clean, one_line
 if TYPE_CHECKING:
     from services.core import Core
 
+log = structlog.get_logger(__name__)
+
 PURGE_JOB = "purge_bot"
+RELEASE_JOB = "release_channel"
+_RELEASE_TRIES_S = 60.0
 
 
 def _name(name: str, limits: Limits) -> str:
@@ -139,6 +144,7 @@ async def set_openai_key(session: AsyncSession, bot: models.Bot, key: str | None
             raise Invalid(T("This is not an OpenAI key: it begins with “sk-”."), field="openai_key")
     bot.openai_key = crypto.encrypt(key) if key else None
     session.add(bot)
+    await notices.solve(session, f"key:openai:{bot.id}")
 
 
 async def start(session: AsyncSession, bot: models.Bot) -> None:
@@ -146,8 +152,9 @@ async def start(session: AsyncSession, bot: models.Bot) -> None:
     bot.status = "active"
     session.add(bot)
     for channel in await channels(session, bot):
-        if channel.kind != "web" and channel.status in ("conflict", "stopped", "refused"):
+        if channel.kind != "web" and channel.status in ("conflict", "refused", "unreadable"):
             channel.status, channel.last_error = "active", ""
+            await _solve(session, channel)
 
 
 async def stop(session: AsyncSession, bot: models.Bot) -> None:
@@ -169,7 +176,10 @@ async def delete(session: AsyncSession, bot: models.Bot) -> None:
 
 
 async def _free(session: AsyncSession, channel: models.Channel) -> None:
-    """Take a channel's secrets and its claim on the account away; a job then forgets its queue and rows."""
+    """Take a channel's secrets and its claim on the account away; a job tells the network not to deliver here any more."""
+    if channel.kind == "telegram" and channel.credentials:
+        payload = {"credentials": channel.credentials, "account": channel.external_id}
+        await jobs.add(session, RELEASE_JOB, payload, lane="release", owner_id="")
     channel.status = "stopped"
     channel.credentials = None
     channel.external_id = None
@@ -247,9 +257,14 @@ async def connect_telegram(
             ),
             code="channel_taken",
         ) from None
-    for kind in ("refused", "conflict", "unreadable"):
-        await notices.solve(session, f"channel:{known.id}:{kind}")
+    await _solve(session, known)
     return known
+
+
+async def _solve(session: AsyncSession, channel: models.Channel) -> None:
+    """What was wrong with a channel is being mended: if it is still wrong, its owner will hear of it anew."""
+    for trouble in notices.CHANNEL_TROUBLES:
+        await notices.solve(session, f"channel:{channel.id}:{trouble}")
 
 
 async def connect_web(session: AsyncSession, bot: models.Bot) -> models.Channel:
@@ -291,6 +306,24 @@ async def by_public_id(session: AsyncSession, public_id: str) -> tuple[models.Bo
     if row is None:
         raise NotFound()
     return row[0], row[1]
+
+
+async def release_channel(core: Core, payload: Mapping[str, Any]) -> None:
+    """Take the webhook of a disconnected Telegram bot away, unless it was connected again meanwhile. Runs as a job."""
+    async with core.db.read() as session:
+        again = await session.scalar(
+            select(models.Channel.id).where(
+                models.Channel.kind == "telegram", models.Channel.external_id == str(payload["account"])
+            )
+        )
+    if again is not None:
+        return
+    try:
+        await core.telegram.call(core.credentials(str(payload["credentials"]))["token"], "deleteWebhook")
+    except Temporary as error:
+        raise jobs.TryLater(error.retry_after_s or _RELEASE_TRIES_S) from None
+    except (Permanent, Undecryptable):
+        log.info("webhook_not_removed", account=payload["account"])
 
 
 async def purge_bot(core: Core, payload: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -37,6 +37,7 @@ from services.writer import Writer
 log = structlog.get_logger(__name__)
 
 BACKLOG_REFRESH_S = 2.0
+PROVIDER_NAMES = {"gemini": "Gemini", "openai": "OpenAI", "anthropic": "Anthropic"}
 
 
 class FactoryBot(Protocol):
@@ -122,6 +123,8 @@ class Core:
     address: tuple[str, int] = ("127.0.0.1", 0)
     started_at: float = field(default_factory=time.monotonic)
     ready: bool = False
+    stop_by: float | None = None
+    _proved: set[str] = field(default_factory=set)
     _opened: OrderedDict[str, Mapping[str, str]] = field(default_factory=OrderedDict)
 
     async def notify(self, telegram_id: int, text: str) -> None:
@@ -151,7 +154,22 @@ class Core:
         except Undecryptable:
             log.warning("credentials_unreadable", channel=talk.channel_id)
 
+    def time_left(self, at_most: float) -> float:
+        """Return how many seconds a step of stopping may take: ``at_most``, or what is left until all must be over."""
+        if self.stop_by is None:
+            return at_most
+        return max(0.1, min(at_most, self.stop_by - time.monotonic()))
+
     # What breaks, and who is told
+
+    async def prove_keys(self, usage: Iterable[Mapping[str, Any]]) -> None:
+        """A model answered: what was noted against its key before this process knew it is solved."""
+        for row in usage:
+            key = f"key:{row['provider']}:{row['bot_id']}" if row["own_key"] else f"key:{row['provider']}"
+            if row["outcome"] == "ok" and key not in self._proved and len(self._proved) < 100_000:
+                self._proved.add(key)
+                async with self.db.write() as session:
+                    await notices.solve(session, key)
 
     async def channel_failed(self, channel_id: str, status: str, reason: str) -> None:
         """Stop a channel whose credential or place is lost and tell its owner once."""
@@ -195,8 +213,8 @@ class Core:
             await session.execute(
                 update(models.Channel).where(models.Channel.id == channel_id).values(status="active", last_error="")
             )
-            for status in ("refused", "conflict", "unreadable", "silent"):
-                await notices.solve(session, f"channel:{channel_id}:{status}")
+            for trouble in notices.CHANNEL_TROUBLES:
+                await notices.solve(session, f"channel:{channel_id}:{trouble}")
         self.cards.clear()
         self.bell.ring("notices")
 
@@ -209,6 +227,7 @@ class Core:
 
     async def key_event(self, event: KeyEvent, bot: BotCard) -> None:
         """A model key stopped working or works again: its owner, or the administrators, hear of it once."""
+        self._proved.discard(f"key:{event.provider}:{bot.id}" if event.owner_key else f"key:{event.provider}")
         async with self.db.write() as session:
             if event.owner_key:
                 people = [bot.owner_id]
@@ -226,7 +245,7 @@ class Core:
                         "key_refused",
                         key=key,
                         bot_id=bot.id if event.owner_key else None,
-                        params={"provider": event.provider.capitalize(), "reason": event.reason},
+                        params={"provider": PROVIDER_NAMES.get(event.provider, event.provider), "reason": event.reason},
                     )
         self.bell.ring("notices")
 

@@ -75,7 +75,7 @@ class Cards:
                 )
             ).one_or_none()
         card = None
-        if row is not None:
+        if row is not None and row[0].external_id is not None:
             channel, owner_id = row
             card = ChannelCard(channel.id, channel.kind, channel.bot_id, owner_id or "", channel.secret, channel.status)
         if len(self._cards) > 20_000:
@@ -85,7 +85,7 @@ class Cards:
 
 
 async def channel_card(core: Core, channel_id: str) -> ChannelCard | None:
-    """Return what receiving needs to know of a channel; None if there is none with this id."""
+    """Return what receiving needs to know of a channel; None if there is none with this id, or it was disconnected."""
     return await core.cards.get(core, channel_id)
 
 

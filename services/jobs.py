@@ -86,7 +86,7 @@ def _finish(connection: Connection, scope: Scope, items: Sequence[JobDone]) -> l
         row = item.claim.items[0]
         values: dict[str, Any] = {"status": item.status, "error": clean(item.error or "", 300) or None}
         if item.status != "new":
-            values["finished_at"] = utcnow()
+            values |= {"finished_at": utcnow(), "payload": {}}
         elif not item.counts:
             values["attempts"] = row["attempts"]
         connection.execute(update(lanes.JOBS).where(lanes.JOBS.c.id == row["id"]).values(**values))

@@ -16,7 +16,7 @@ Statements are built once and kept: putting one together costs several times wha
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -172,9 +172,9 @@ def _looking(dialect: str, *, of_one_owner: bool) -> Executable:
 def _waiting(
     connection: Connection, kind: str, now: ColumnElement[float], slots: int, running: Mapping[str, int], per_owner: int
 ) -> list[tuple[str, str, int]]:
-    """Return up to ``slots`` lanes to take, least-served owners first, each owner's longest-waiting lanes first.
+    """Return up to ``slots`` lanes to take: of the least-served owner the longest-waiting one, again and again.
 
-    Few ready lanes are ranked here. Of many, the owners are found by hopping through the index (one seek an owner, not
+    Few ready lanes are ranked here. Of many, the owners are found by hopping through the index (two seeks an owner, not
     one step a lane) and each gives its first lanes, so one owner's backlog of 100,000 costs the same as one of ten.
     """
     dialect, wanted = connection.dialect.name, {"p_kind": kind, **_at(now)}
@@ -183,43 +183,65 @@ def _waiting(
     if len(rows) <= few:
         candidates = sorted(rows, key=lambda row: row.waiting_since)
     else:
-        owners = _owners(connection, kind)
-        open_owners = sorted((o for o in owners if running.get(o, 0) < per_owner), key=lambda o: running.get(o, 0))
-        chosen = open_owners[: max(slots, 1)]
+        owners = [
+            (running.get(owner, 0), since, owner)
+            for owner, since in connection.execute(_owners(dialect), wanted)
+            if since is not None and running.get(owner, 0) < per_owner
+        ]
+        chosen = [owner for _, _, owner in sorted(owners)[: max(slots, 1)]]
         each = max(1, -(-slots // max(1, len(chosen))))
         candidates = []
         first = _looking(dialect, of_one_owner=True)
         for owner in chosen:
             candidates += connection.execute(first, {**wanted, "p_owner": owner, "p_most": each}).all()
-    by_owner: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
+    lines: dict[str, deque[Any]] = defaultdict(deque)
     for row in candidates:
-        by_owner[row.owner_id].append((row.key, row.owner_id, row.claim_no))
+        lines[row.owner_id].append(row)
     taken: list[tuple[str, str, int]] = []
     load = Counter(running)
-    lines = {owner: iter(line) for owner, line in by_owner.items()}
     while lines and len(taken) < slots:
-        owner = min(lines, key=lambda o: load[o])
-        lane = next(lines[owner], None)
-        if lane is None or load[owner] >= per_owner:
+        owner = min(lines, key=lambda o: (load[o], lines[o][0].waiting_since))
+        if load[owner] >= per_owner:
             del lines[owner]
             continue
+        row = lines[owner].popleft()
+        if not lines[owner]:
+            del lines[owner]
         load[owner] += 1
-        taken.append(lane)
+        taken.append((row.key, row.owner_id, row.claim_no))
     return taken
 
 
-def _owners(connection: Connection, kind: str) -> list[str]:
-    """Every owner with open items in this queue: a loose index scan."""
-    step = LANES.alias("step")
-    first = select(func.min(LANES.c.owner_id).label("owner_id")).where(LANES.c.kind == kind, LANES.c.pending > 0)
-    hop = first.cte("hop", recursive=True)
+@cache
+def _owners(dialect: str) -> Executable:
+    """Every owner with open items in a queue, with the time since when its first ready lane waits (NULL: none is ready)."""
+    now, kind = _now(dialect), bindparam("p_kind", type_=LANES.c.kind.type)
+    step, ready = LANES.alias("step"), LANES.alias("ready")
+    hop = (
+        select(func.min(LANES.c.owner_id).label("owner_id"))
+        .where(LANES.c.kind == kind, LANES.c.pending > 0)
+        .cte("hop", recursive=True)
+    )
     following = (
         select(func.min(step.c.owner_id))
         .where(step.c.kind == kind, step.c.pending > 0, step.c.owner_id > hop.c.owner_id)
         .scalar_subquery()
     )
     hop = hop.union_all(select(following).where(hop.c.owner_id.is_not(None)))
-    return list(connection.scalars(select(hop.c.owner_id).where(hop.c.owner_id.is_not(None))))
+    since = (
+        select(ready.c.waiting_since)
+        .where(
+            ready.c.kind == kind,
+            ready.c.owner_id == hop.c.owner_id,
+            ready.c.pending > 0,
+            ready.c.lease_until < now,
+            ready.c.run_at <= now,
+        )
+        .order_by(ready.c.waiting_since)
+        .limit(1)
+        .scalar_subquery()
+    )
+    return select(hop.c.owner_id, since).where(hop.c.owner_id.is_not(None))
 
 
 @cache
@@ -410,21 +432,3 @@ def forget(connection: Connection, key_prefixes: Sequence[str]) -> None:
         connection.execute(
             table.delete().where(or_(*[column.startswith(prefix, autoescape=True) for prefix in key_prefixes]))
         )
-
-
-def backlog(connection: Connection) -> dict[str, int]:
-    """Return the number of open items of each queue."""
-    rows = connection.execute(
-        select(LANES.c.kind, func.sum(LANES.c.pending)).where(LANES.c.pending > 0).group_by(LANES.c.kind)
-    )
-    return {kind: int(count) for kind, count in rows}
-
-
-def owner_backlog(connection: Connection, kind: str, owner_ids: Iterable[str]) -> dict[str, int]:
-    """Return how many items of each owner wait in a queue."""
-    rows = connection.execute(
-        select(LANES.c.owner_id, func.sum(LANES.c.pending))
-        .where(LANES.c.kind == kind, LANES.c.pending > 0, LANES.c.owner_id.in_(sorted(set(owner_ids))))
-        .group_by(LANES.c.owner_id)
-    )
-    return {owner: int(count) for owner, count in rows}

@@ -23,7 +23,7 @@ _RETRY_REDIS_S = 5.0
 _TAKE = """
 local now = redis.call('TIME'); now = now[1] + now[2] / 1e6
 local rate, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
-local due = tonumber(redis.call('GET', KEYS[1]) or now)
+local due = tonumber(redis.call('GET', KEYS[1]) or 0)
 local start = math.max(due, now - burst / rate) + 1 / rate
 redis.call('SET', KEYS[1], tostring(start), 'EX', math.ceil(burst / rate) + 60)
 return tostring(math.max(0, start - now))

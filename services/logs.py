@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-_TOKEN = re.compile(r"\b\d{6,12}:[A-Za-z0-9_-]{30,}|(?<=[?&]key=)[^&\s'\"]+|\bBearer\s+[A-Za-z0-9._~+/-]+=*")
+_TOKEN = re.compile(r"(?<!\d)\d{6,12}:[A-Za-z0-9_-]{30,}|(?<=[?&]key=)[^&\s'\"]+|\bBearer\s+[A-Za-z0-9._~+/-]+=*")
 _hidden: set[str] = set()
 _pattern: re.Pattern[str] = _TOKEN
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import case, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -45,8 +45,12 @@ TEXTS: Mapping[str, Text] = {
     "key_refused": T(
         "{provider} does not accept the API key any more. Answers come from other models until it is renewed."
     ),
-    "recovered": T("Solved: {what}"),
+    "channel_recovered": T("“{bot}” works again."),
+    "key_recovered": T("{provider} answers again."),
 }
+CHANNEL_TROUBLES = ("refused", "conflict", "unreadable", "silent", "webhook_failed")
+_RECOVERED = {"key_refused": "key_recovered"}
+REMIND_AFTER = dt.timedelta(hours=1)
 
 # Things that end by themselves when the next message goes well; the others are dismissed by a person or time.
 _EPHEMERAL = frozenset(
@@ -87,7 +91,14 @@ async def open_notice(
         .on_conflict_do_update(
             index_elements=["user_id", "key"],
             index_where=models.Notice.resolved_at.is_(None),
-            set_={"count": models.Notice.count + 1},
+            set_={
+                "count": models.Notice.count + 1,
+                # A trouble is told once; an event that comes again is told again, but not within the hour.
+                "told_at": case((models.Notice.told_at < utcnow() - REMIND_AFTER, None), else_=models.Notice.told_at)
+                if kind in _EPHEMERAL
+                else models.Notice.told_at,
+                "seen_at": None if kind in _EPHEMERAL else models.Notice.seen_at,
+            },
         )
         .returning(models.Notice.count)
     )
@@ -108,9 +119,9 @@ async def solve(session: AsyncSession, key: str) -> None:
                 models.Notice(
                     user_id=notice.user_id,
                     bot_id=notice.bot_id,
-                    kind="recovered",
+                    kind=_RECOVERED.get(notice.kind, "channel_recovered"),
                     key=f"recovered:{notice.id}",
-                    params={"what": notice.kind, **notice.params},
+                    params=notice.params,
                 )
             )
 
@@ -141,12 +152,8 @@ async def dismiss(session: AsyncSession, user: models.User, notice_id: str) -> N
 def _compose(notices: list[models.Notice], language: str) -> str:
     lines = []
     for notice in notices:
-        if notice.kind == "recovered":
-            cause = TEXTS.get(str(notice.params.get("what")))
-            what = translate(language, cause.msgid, **notice.params) if cause else ""
-            lines.append("✅ " + translate(language, TEXTS["recovered"].msgid, what=what))
-        else:
-            lines.append("⚠️ " + text(notice, language))
+        sign = "✅" if notice.kind.endswith("recovered") else "⚠️"
+        lines.append(f"{sign} {text(notice, language)}")
     return "\n\n".join(lines)
 
 
@@ -165,7 +172,7 @@ async def deliver(core: Core) -> int:
                 .join(models.User, models.User.id == models.Notice.user_id)
                 .where(
                     models.Notice.told_at.is_(None),
-                    or_(models.Notice.resolved_at.is_(None), models.Notice.kind == "recovered"),
+                    or_(models.Notice.resolved_at.is_(None), models.Notice.kind.like("%recovered")),
                 )
                 .order_by(models.Notice.id)
                 .limit(500)
@@ -186,11 +193,19 @@ async def deliver(core: Core) -> int:
     for pairs in due.values():
         user = pairs[0][1]
         notices = [notice for notice, _ in pairs]
-        # Marked first: being told twice is worse than the rare notice that only the panel shows.
+        # Marked first: being told twice, or by two processes, is worse than the rare notice that only the panel shows.
         async with core.db.write() as session:
-            await session.execute(
-                update(models.Notice).where(models.Notice.id.in_([notice.id for notice in notices])).values(told_at=now)
+            mine = set(
+                await session.scalars(
+                    update(models.Notice)
+                    .where(models.Notice.id.in_([notice.id for notice in notices]), models.Notice.told_at.is_(None))
+                    .values(told_at=now)
+                    .returning(models.Notice.id)
+                )
             )
+        notices = [notice for notice in notices if notice.id in mine]
+        if not notices:
+            continue
         if user.telegram_id is not None and user.banned_at is None:
             await core.notify(user.telegram_id, _compose(notices, user.language))
     return len(due)

@@ -82,7 +82,7 @@ def _mark(connection: Connection, scope: Scope, items: Sequence[Sent]) -> list[b
         row = item.claim.items[0]
         again = item.status == "queued"
         # Whether there is more to send at once.
-        results.append(not again and held[item.claim.key] > 1)
+        results.append(not item.delay_s if again else held[item.claim.key] > 1)
         rows.append(
             {
                 "p_id": row["id"],

@@ -48,11 +48,16 @@ _MENU_LANGUAGES = {"": "uz", "uz": "uz", "ru": "ru", "en": "en"}
 
 @dataclass(slots=True)
 class _Receiver:
-    """One bot that is received from. ``version`` tells when its token or secret changed."""
+    """One bot that is received from.
+
+    ``version`` tells when its token or secret changed. ``troubled``: its owner was told of a trouble that is not solved yet.
+    """
 
     card: ChannelCard
     token: str
     version: str
+    troubled: bool = False
+    published: bool = False
     task: asyncio.Task[None] | None = None
     last_answer: float = 0.0
 
@@ -124,6 +129,12 @@ class Receivers:
                 )
             )
             channels = [(channel, bot) for channel, bot in rows]
+            open_keys = await session.scalars(
+                select(models.Notice.key).where(
+                    models.Notice.key.like("channel:%"), models.Notice.resolved_at.is_(None)
+                )
+            )
+            troubled = {key.split(":")[1] for key in open_keys}
         wanted: dict[str, _Receiver] = {}
         for channel, bot in channels:
             if channel.kind == inbox.FACTORY:
@@ -145,7 +156,9 @@ class Receivers:
                 channel.secret,
                 channel.status,
             )
-            wanted[channel.id] = _Receiver(card, secret, f"{secret}|{channel.secret}")
+            wanted[channel.id] = _Receiver(
+                card, secret, f"{secret}|{channel.secret}", channel.status == "conflict" or channel.id in troubled
+            )
         return wanted
 
     async def _sync(self) -> None:
@@ -190,12 +203,14 @@ class Receivers:
         """Set a tenant bot's command menu in every language, once per wording; the factory bot sets its own."""
         card = receiver.card
         if card.kind == inbox.FACTORY:
+            receiver.published = True
             return
         menus = {code: commands(language) for code, language in _MENU_LANGUAGES.items()}
         version = hashlib.sha256(json.dumps(menus, sort_keys=True).encode()).hexdigest()[:16]
         async with self._core.db.read() as session:
             settings = await session.scalar(select(models.Channel.settings).where(models.Channel.id == card.id))
         if (settings or {}).get("commands") == version:
+            receiver.published = True
             return
         for code, menu in menus.items():
             await self._api.call(receiver.token, "setMyCommands", commands=menu, language_code=code)
@@ -205,6 +220,7 @@ class Receivers:
                 .where(models.Channel.id == card.id)
                 .values(settings={**(settings or {}), "commands": version})
             )
+        receiver.published = True
 
     # Long polling
 
@@ -222,12 +238,13 @@ class Receivers:
                     async with self._starting:
                         await self._api.call(receiver.token, "deleteWebhook")
                     needs_delete = False
+                if not receiver.published:
                     await self._publish(receiver)
                 updates = await get_updates(self._api, receiver.token, offset, timeout_s)
                 receiver.last_answer = time.monotonic()
                 failures = 0
-                if conflicts or card.status == "conflict":
-                    conflicts = 0
+                conflicts = 0
+                if receiver.troubled:
                     card = await self._works_again(receiver)
                 if updates:
                     offset = await self._accept(card, updates)
@@ -241,6 +258,7 @@ class Receivers:
                 needs_delete = "webhook" in str(error).lower()
                 receiver.last_answer = time.monotonic()
                 if conflicts == _CONFLICTS_BEFORE_PARKING:
+                    receiver.troubled = True
                     await core.channel_failed(card.id, "conflict", str(error))
                 parked = conflicts >= _CONFLICTS_BEFORE_PARKING
                 await asyncio.sleep(_PARKED_S if parked else _CONFLICT_PAUSE_S * random.uniform(0.5, 1))  # noqa: S311
@@ -277,6 +295,7 @@ class Receivers:
     async def _works_again(self, receiver: _Receiver) -> ChannelCard:
         card = receiver.card
         await self._core.channel_recovered(card.id)
+        receiver.troubled = False
         receiver.card = ChannelCard(card.id, card.kind, card.bot_id, card.owner_id, card.secret, "active")
         return receiver.card
 
@@ -302,11 +321,13 @@ class Receivers:
                             max_connections=core.settings.telegram.webhook_max_connections,
                         )
                         is_set = True
-                        await self._publish(receiver)
+                if not receiver.published:
+                    await self._publish(receiver)
                 receiver.last_answer = time.monotonic()
                 failures = 0
-                await self._report(card, info)
-                if card.status == "conflict":
+                if await self._report(card, info):
+                    receiver.troubled = True
+                elif receiver.troubled:
                     card = await self._works_again(receiver)
                 await asyncio.sleep(_WEBHOOK_CHECK_S * random.uniform(0.8, 1.2))  # noqa: S311
             except TokenRefused as error:
@@ -322,12 +343,15 @@ class Receivers:
                 await core.channel_note(card.id, f"setWebhook: {error}")
                 await asyncio.sleep(backoff_s(failures, first=10.0, most=300.0))
 
-    async def _report(self, card: ChannelCard, info: Mapping[str, Any]) -> None:
+    async def _report(self, card: ChannelCard, info: Mapping[str, Any]) -> bool:
+        """Note what Telegram says of its deliveries; return whether they fail."""
         error_at = int(info.get("last_error_date") or 0)
         if error_at and time.time() - error_at < _WEBHOOK_CHECK_S and int(info.get("pending_update_count") or 0) > 0:
             await self._core.channel_note(card.id, str(info.get("last_error_message") or "")[:200])
             if card.bot_id is not None:
                 await self._core.channel_trouble(card.id, "webhook_failed")
+            return True
+        return False
 
 
 async def factory_channel(core: Core, identity: Mapping[str, Any]) -> str:

@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,6 +37,16 @@ class SettingsError(Exception):
     def __init__(self, lines: list[str]) -> None:
         super().__init__("; ".join(lines))
         self.lines = lines
+
+
+def _http_address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an address like https://example.uz")
+    return value.rstrip("/")
+
+
+HttpAddress = Annotated[str, AfterValidator(_http_address)]
 
 
 class _Section(BaseModel):
@@ -75,7 +95,6 @@ class Limits(_Section):
     owner_pending_messages: int = Field(5000, ge=1)
     bots_per_owner: int = Field(20, ge=1)
     documents_per_bot: int = Field(200, ge=1)
-    channels_per_bot: int = Field(10, ge=1)
     api_requests_per_minute: int = Field(300, ge=1)
     login_attempts_per_15_min: int = Field(5, ge=1)
     message_chars: int = Field(4000, ge=100, le=100_000)
@@ -84,7 +103,7 @@ class Limits(_Section):
 
 
 class Telegram(_Section):
-    api_base: str = "https://api.telegram.org"
+    api_base: HttpAddress = "https://api.telegram.org"
     poll_timeout_s: int = Field(50, ge=0, le=50)
     messages_per_second: float = Field(30, gt=0)
     bulk_share: float = Field(0.7, gt=0, le=1)
@@ -207,12 +226,21 @@ class Secrets(_Section):
     @field_validator("webhook_base_url", "gemini_base_url", "openai_base_url", "anthropic_base_url")
     @classmethod
     def _address(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("must be an address like https://example.uz")
-        return value.rstrip("/")
+        return None if value is None else _http_address(value)
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and urlsplit(value.get_secret_value()).scheme not in ("redis", "rediss", "unix"):
+            raise ValueError("must be an address like redis://localhost:6379/0")
+        return value
+
+    @field_validator("admin_email")
+    @classmethod
+    def _email(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", value):
+            raise ValueError("must be an e-mail address")
+        return value
 
     @field_validator("telegram_bot_token")
     @classmethod
@@ -331,7 +359,7 @@ def read_settings(
                 own[name] = value
     process = os.environ if environment is None else environment
     own |= {name: process[name] for name in (*_ENVIRONMENT, "RENDER_EXTERNAL_URL") if process.get(name)}
-    if "PORT" in process and "HOST" not in own:
+    if process.get("PORT") and "HOST" not in own:
         own["HOST"] = "0.0.0.0"  # noqa: S104 - a platform that sets PORT routes to it from outside the container
     own.setdefault("WEBHOOK_BASE_URL", own.pop("RENDER_EXTERNAL_URL", ""))
     secrets: dict[str, Any] = {}

@@ -77,7 +77,7 @@ async def foundation(
             statement_timeout_ms=settings.database.statement_timeout_ms,
             with_vectors=settings.knowledge.embedding != "none",
         )
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise StartFailed(f"DATABASE_URL: {error}") from None
     try:
         instance = upkeep.Instance(settings.data_dir, single=db.is_sqlite)
@@ -98,7 +98,11 @@ async def foundation(
     stack.push_async_callback(core.router.close)
     if core.redis is not None:
         stack.push_async_callback(core.redis.aclose)
-    stack.push_async_callback(core.tasks.cancel)
+
+    async def end_tasks() -> None:
+        await core.tasks.cancel(core.time_left(5))
+
+    stack.push_async_callback(end_tasks)
     await _check_keys(core)
     freed = await free_lanes(core)
     if freed:
@@ -107,7 +111,7 @@ async def foundation(
 
     async def finish_writing() -> None:
         core.writer.close()
-        await asyncio.wait([writing], timeout=10)
+        await asyncio.wait([writing], timeout=core.time_left(10))
 
     stack.push_async_callback(finish_writing)
     core.tasks.start(core.bell.run(), name="bell")
@@ -119,19 +123,24 @@ async def foundation(
 
 
 async def _check_keys(core: Core) -> None:
-    """Say once at the start when stored secrets cannot be read with the keys that are there; the rest runs on."""
+    """Say at the start when stored secrets cannot be read with the keys that are there, or can be again; the rest runs on."""
     async with core.db.read() as session:
         rows = (
             await session.execute(
-                select(models.Channel.id, models.Channel.credentials).where(
-                    models.Channel.credentials.is_not(None), models.Channel.status.in_(("active", "conflict"))
+                select(models.Channel.id, models.Channel.credentials, models.Channel.status).where(
+                    models.Channel.credentials.is_not(None),
+                    models.Channel.status.in_(("active", "conflict", "unreadable")),
                 )
             )
         ).all()
-    for channel_id, credentials in rows:
+    for channel_id, credentials, status in rows:
         try:
             core.crypto.decrypt(str(credentials))
+            if status == "unreadable":
+                await core.channel_recovered(channel_id)
         except Undecryptable:
+            if status == "unreadable":
+                continue
             log.error("credentials_unreadable", channel=channel_id, help="put the old key back into ENCRYPTION_KEYS")
             await core.channel_failed(channel_id, "unreadable", "the token cannot be decrypted")
 
@@ -149,6 +158,7 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
         documents.INDEX_JOB: partial(documents.index_document, core),
         documents.PURGE_JOB: partial(documents.purge_documents, core),
         bots.PURGE_JOB: partial(bots.purge_bot, core),
+        bots.RELEASE_JOB: partial(bots.release_channel, core),
         upkeep.CLEAN_UP_JOB: partial(upkeep.clean_up, core),
     }
     core.job_abandoners |= {documents.INDEX_JOB: partial(documents.abandon, core)}
@@ -158,7 +168,7 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
     conveyor.start()
 
     async def drain() -> None:
-        await conveyor.drain(core.settings.server.shutdown_timeout_s * 0.8)
+        await conveyor.drain(core.time_left(core.settings.server.shutdown_timeout_s * 0.6))
 
     stack.push_async_callback(drain)
     scheduler = upkeep.make_scheduler(core)
@@ -187,7 +197,11 @@ async def factory(core: Core, import_it: Callable[[], type[FactoryKind]], stack:
 
     async def stop() -> None:
         for bot in made:
-            await bot.stop()
+            try:
+                async with asyncio.timeout(core.time_left(5)):
+                    await bot.stop()
+            except TimeoutError:
+                log.warning("factory_not_stopped_in_time")
 
     # Before the workers are started: updates in hand are seen through before its connections close.
     stack.push_async_callback(stop)
@@ -301,9 +315,9 @@ async def create_admin(settings: Settings, email: str, password: str) -> str:
     async def work(session: Any) -> str:
         user = await accounts.by_email(session, email)
         if user is None:
-            user = await accounts.register_owner(session, email=email, password=hashed)
+            user = await accounts.register_owner(session, email=email, password_hash=hashed)
         else:
-            await accounts.set_password(session, user, hashed)
+            await accounts.set_password(session, user, password_hash=hashed)
         user.role = "admin"
         return f"{user.email} is an administrator"
 

@@ -10,8 +10,6 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-CANCEL_S = 5.0
-
 
 class TaskGroup:
     """Tasks that live as long as a part of the program.
@@ -44,19 +42,12 @@ class TaskGroup:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    async def finish(self, timeout_s: float) -> bool:
-        """Wait for all tasks; return whether they ended in time."""
-        if not self._tasks:
-            return True
-        _, pending = await asyncio.wait(list(self._tasks), timeout=timeout_s)
-        return not pending
-
-    async def cancel(self) -> None:
+    async def cancel(self, timeout_s: float = 5.0) -> None:
         """Cancel all tasks and wait until they are gone, but not for ever."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         if tasks:
-            _, stuck = await asyncio.wait(tasks, timeout=CANCEL_S)
+            _, stuck = await asyncio.wait(tasks, timeout=timeout_s)
             for task in stuck:
                 log.error("task_does_not_end", task=task.get_name())

@@ -117,6 +117,12 @@ async def clean_up(core: Core, _payload: Mapping[str, Any]) -> None:
             models.OutboxItem.id,
             models.OutboxItem.status.in_(("sent", "failed", "unknown")) & (models.OutboxItem.created_at < kept),
         ),
+        (
+            models.InboxItem,
+            models.InboxItem.id,
+            (models.InboxItem.status == "dead") & (models.InboxItem.received_at < month),
+        ),
+        (models.Notice, models.Notice.id, models.Notice.told_at < now - dt.timedelta(days=90)),
         (models.Job, models.Job.id, models.Job.status.in_(("done", "dead")) & (models.Job.created_at < month)),
         (models.PanelSession, models.PanelSession.id, models.PanelSession.expires_at < now),
         (models.LoginLink, models.LoginLink.token_hash, models.LoginLink.expires_at < now - dt.timedelta(days=1)),

@@ -30,6 +30,7 @@ from services.conversations.records import (
     RECEIVE,
     SETTLE,
     Failed,
+    HandBack,
     Incoming,
     LostLane,
     Outcome,
@@ -37,6 +38,7 @@ from services.conversations.records import (
     Talk,
     outbox_rows,
 )
+from services.errors import Temporary
 from services.i18n import translate
 from services.lanes import INBOX, JOBS, OUTBOX, Claimed, QueueKind
 from services.writer import Operation, Scope
@@ -47,7 +49,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _RETRY_DATABASE_S = 0.5
-_HAND_BACK_S = 4.0
+_HAND_BACK_S = 3.0
+_NETWORK_PAUSE_S = 5.0
+_FACTORY_PAUSE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +331,7 @@ class Conveyor:
         await asyncio.gather(*(worker.cancel() for worker in self.workers))
 
     async def _listen(self) -> None:
-        names = {"inbox": self.inbox, "outbox": self.outbox, "jobs": self.jobs}
+        names = {worker.queue.name: worker for worker in self.workers}
 
         async def follow(topic: str, worker: Worker) -> None:
             async with self._core.bell.listen(topic, limit=1) as queue:
@@ -338,7 +342,7 @@ class Conveyor:
         await asyncio.gather(*(follow(topic, worker) for topic, worker in names.items()))
 
     async def _keep_leases(self) -> None:
-        """Renew what we hold. If that fails for as long as a lease lasts the process must end: others have taken over."""
+        """Renew what we hold. Where that fails for too long others take over, and our late results count for nothing."""
         lease_s = self._core.settings.queue.lease_s
         renewed = time.monotonic()
         while True:
@@ -378,20 +382,25 @@ class Conveyor:
             # The commit that stores an answer may also claim it for sending.
             more: bool = await persist(core, SETTLE, outcome, submitted=self.outbox.wake)
         except asyncio.CancelledError:
-            await asyncio.shield(persist(core, HAND_BACK, claim))
+            await asyncio.shield(persist(core, HAND_BACK, HandBack(claim)))
             raise
         except LostLane:
             raise
         except DatabaseUnavailable:
             # Not the message's fault: it waits without losing an attempt.
-            await asyncio.sleep(_RETRY_DATABASE_S)
-            await persist(core, HAND_BACK, claim)
+            await persist(core, HAND_BACK, HandBack(claim, _RETRY_DATABASE_S))
+            return True
+        except Temporary as error:
+            # The network is away, which is nobody's fault here: later, without losing an attempt.
+            log.warning("handling_postponed", lane=claim.key, reason=str(error))
+            await persist(core, HAND_BACK, HandBack(claim, error.retry_after_s or _NETWORK_PAUSE_S))
             return True
         except Exception as error:
             log.error("message_not_handled", lane=claim.key, attempt=first["attempts"] + 1, exc_info=error)
             await self._failed(claim, talk, f"{type(error).__name__}: {error}")
             return True
         self._settled(talk, outcome)
+        await core.prove_keys(outcome.usage)
         return more
 
     async def _respond(self, talk: Talk, events: tuple[tuple[Mapping[str, Any], Inbound], ...]) -> Outcome:
@@ -447,8 +456,10 @@ class Conveyor:
             return
         metrics.SET_ASIDE.labels("inbox").inc()
         core.backlog.add(claim.owner_id, -1)
-        core.bell.ring(f"ask:{first['channel_id']}:{first['external_id']}", {"kind": "failed"})
-        await self._apologise(claim, talk)
+        try:
+            await self._apologise(claim, talk)
+        finally:
+            core.bell.ring(f"ask:{first['channel_id']}:{first['external_id']}", {"kind": "failed"})
 
     async def _apologise(self, claim: Claimed, talk: Talk | None) -> None:
         """A message was set aside: the owner sees it, the customer is not left in silence."""
@@ -499,6 +510,8 @@ class Conveyor:
                 if rows:
                     await put_in_outbox(session, rows, card.owner_id)
         core.bell.ring("notices")
+        if known is not None:
+            core.bell.ring(f"conversation:{known.id}", {"conversation": known.id})
         self.outbox.wake()
 
     # The factory bot
@@ -510,8 +523,8 @@ class Conveyor:
         """
         core = self._core
         if core.factory is None:
-            # Another process holds the token now, or it was taken out of the configuration.
-            await persist(core, FAIL, Failed(claim, "no factory bot here", 1_000_000, 30.0))
+            # It is still starting, or Telegram is away, or another process has it: the update waits.
+            await persist(core, HAND_BACK, HandBack(claim, _FACTORY_PAUSE_S))
             return
         first, *others = claim.items
         await core.factory.handle(json.loads(first["payload"]))
@@ -566,9 +579,12 @@ class Conveyor:
             done = jobs.JobDone(claim, "new", str(later), later.delay_s, counts=False)
         except Exception as error:
             log.error("job_failed", kind=row["kind"], attempt=row["attempts"] + 1, exc_info=error)
-            dead = row["attempts"] + 1 >= settings.max_attempts and not isinstance(error, DatabaseUnavailable)
+            away = isinstance(error, DatabaseUnavailable)
+            dead = row["attempts"] + 1 >= settings.max_attempts and not away
             delay = backoff_s(row["attempts"] + 1, first=2.0)
-            done = jobs.JobDone(claim, "dead" if dead else "new", f"{type(error).__name__}: {error}", delay)
+            done = jobs.JobDone(
+                claim, "dead" if dead else "new", f"{type(error).__name__}: {error}", delay, counts=not away
+            )
         await persist(core, jobs.FINISH, done)
         if done.status == "dead":
             metrics.SET_ASIDE.labels("jobs").inc()

@@ -17,7 +17,7 @@ from aiohttp import web
 from aiohttp_session import Session, new_session
 
 from db import models
-from services import accounts
+from services import access, accounts
 from services.crypto import derive, new_token
 from services.errors import NotSignedIn
 from services.i18n import DEFAULT_LANGUAGE, LANGUAGES, normalize_language
@@ -156,6 +156,7 @@ async def sign_in(request: web.Request, person: models.User) -> None:
         if before is not None:
             await accounts.close_all(session, before.user, only=before.session.id)
         value = await accounts.open_session(session, person, request.headers.get("User-Agent", ""))
+        await access.record(session, person, "signed_in", "user", person.id)
     if before is not None:
         core.bell.ring(session_topic(before.session.id))
     who.session = await new_session(request)

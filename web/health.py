@@ -22,8 +22,29 @@ log = structlog.get_logger(__name__)
 
 _CHECK_TIMEOUT_S = 5.0
 _TELEGRAM_EVERY_S = 60.0
-_telegram_state: web.AppKey[dict[str, tuple[float, str]]] = web.AppKey("telegram_state", dict)
+_TELEGRAM_AGAIN_S = 10.0
+_GOOD = ("ok", "configured", "not configured")
 _FORWARDED = ("X-Forwarded-For", "Forwarded", "X-Real-IP")
+
+
+class _TelegramState:
+    """What Telegram said last, for all who ask: one question at a time, and none as long as the answer is fresh."""
+
+    def __init__(self) -> None:
+        self._asking = asyncio.Lock()
+        self._state = ""
+        self._until = float("-inf")
+
+    async def get(self, core: Core, token: str) -> str:
+        """Return the state, at most a minute old; a bad one at most ten seconds."""
+        async with self._asking:
+            if time.monotonic() >= self._until:
+                self._state = await _ask_telegram(core, token)
+                self._until = time.monotonic() + (_TELEGRAM_EVERY_S if self._state == "ok" else _TELEGRAM_AGAIN_S)
+            return self._state
+
+
+_telegram_state: web.AppKey[_TelegramState] = web.AppKey("telegram_state", _TelegramState)
 
 
 async def healthz(_request: web.Request) -> web.Response:
@@ -32,14 +53,19 @@ async def healthz(_request: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """200 when every part answers, else 503; names each part and its state, never an address or a key."""
+    """200 when every part that is configured answers, else 503; names each part and its state, never an address or a key.
+
+    Models are not asked: each question costs money, and without them the bots quote.
+    """
     core = request.app[keys.CORE]
     database, redis, telegram = await asyncio.gather(
         _database(core), _redis(core), _telegram(core, request.app[_telegram_state])
     )
     parts = {"process": "ok" if core.ready else "starting or stopping", "database": database}
-    parts |= {name: state for name, state in (("redis", redis), ("telegram", telegram)) if state is not None}
-    ready = all(state == "ok" for state in parts.values())
+    parts |= {"redis": redis, "telegram": telegram}
+    for provider in ("gemini", "openai", "anthropic"):
+        parts[provider] = "configured" if core.settings.model_key(provider) else "not configured"
+    ready = all(state in _GOOD for state in parts.values())
     return web.json_response({"status": "ok" if ready else "unavailable", "parts": parts}, status=200 if ready else 503)
 
 
@@ -52,10 +78,10 @@ async def _database(core: Core) -> str:
     return "ok"
 
 
-async def _redis(core: Core) -> str | None:
+async def _redis(core: Core) -> str:
     redis = core.redis
     if redis is None:
-        return None
+        return "not configured"
     try:
         async with asyncio.timeout(_CHECK_TIMEOUT_S):
             await redis.ping()  # type: ignore[misc]  # the stubs say "or bool"
@@ -65,24 +91,20 @@ async def _redis(core: Core) -> str | None:
     return "ok"
 
 
-async def _telegram(core: Core, remembered: dict[str, tuple[float, str]]) -> str | None:
-    """Ask once a minute at most: a probe must not use up what customers need."""
+async def _telegram(core: Core, remembered: _TelegramState) -> str:
     token = core.settings.secrets.telegram_bot_token
-    if token is None:
-        return None
-    at, state = remembered.get("factory", (float("-inf"), ""))
-    if time.monotonic() - at < _TELEGRAM_EVERY_S and state == "ok":
-        return state
+    return "not configured" if token is None else await remembered.get(core, token.get_secret_value())
+
+
+async def _ask_telegram(core: Core, token: str) -> str:
     try:
         async with asyncio.timeout(_CHECK_TIMEOUT_S):
-            await core.telegram.get_me(token.get_secret_value())
-        state = "ok"
+            await core.telegram.get_me(token)
     except (Temporary, TimeoutError):
-        state = "unavailable"
+        return "unavailable"
     except Refused:
-        state = "token refused"
-    remembered["factory"] = (time.monotonic(), state)
-    return state
+        return "token refused"
+    return "ok"
 
 
 async def numbers(request: web.Request) -> web.Response:
@@ -111,7 +133,7 @@ def _with_token(request: web.Request) -> bool:
 
 def setup(app: web.Application) -> None:
     """Add the addresses."""
-    app[_telegram_state] = {}
+    app[_telegram_state] = _TelegramState()
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", numbers)

@@ -17,7 +17,7 @@ async def serve(core: Core, app: Application, stack: contextlib.AsyncExitStack) 
     """
     settings = core.settings.server
     runner = AppRunner(
-        app, access_log=None, handle_signals=False, shutdown_timeout=min(5.0, settings.shutdown_timeout_s)
+        app, access_log=None, handle_signals=False, shutdown_timeout=min(2.0, settings.shutdown_timeout_s / 10)
     )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)

@@ -6,7 +6,6 @@ instead of a tree of models, and starting does not wait seconds for an import. E
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import datetime as dt
 import json
@@ -325,8 +324,3 @@ async def get_updates(api: TelegramApi, token: str, offset: int | None, timeout_
 def backoff_s(attempt: int, *, first: float = 1.0, most: float = 60.0) -> float:
     """Return a growing pause with jitter: half to all of ``first`` × 2^(attempt−1), at most ``most``."""
     return min(most, first * 2.0 ** max(0, attempt - 1)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
-
-
-async def rest(attempt: int) -> None:
-    """Sleep for :func:`backoff_s`."""
-    await asyncio.sleep(backoff_s(attempt))

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import new_id, utcnow
 from db.engine import clock
+from services import notices
 from services.channels.base import Outgoing
 from services.conversations.records import Reply, outbox_rows, put_out
 from services.errors import Invalid, NotFound
@@ -23,6 +24,8 @@ from services.writer import Scope
 Row = TypeVar("Row")
 
 STATUSES = ("bot", "waiting", "human", "closed")
+CHOICES = ("bot", "human", "closed")
+"""What a person may set; ``waiting`` comes of a customer's wish."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +191,7 @@ async def operator_reply(session: AsyncSession, row: ConversationRow, user: mode
     talk.last_text = one_line(text, 200)
     talk.recent = [*(talk.recent or []), ["assistant", text]][-20:]
     session.add(talk)
+    await notices.solve(session, f"operator:{talk.id}")
     await session.flush()
     if outgoing:
         rows = outbox_rows(row.channel.id, row.contact.external_id, reply, talk.id, "", moment)
@@ -203,11 +207,16 @@ async def put_in_outbox(session: AsyncSession, rows: list[dict[str, Any]], owner
 
 
 async def set_status(session: AsyncSession, row: ConversationRow, status: str) -> None:
-    """Hand the talk to a person (``human``), back to the bot (``bot``), or close it."""
-    if status not in STATUSES:
-        raise Invalid(T("Unknown status: use one of {names}.", names=", ".join(STATUSES)), field="status")
+    """Hand the talk to a person (``human``), back to the bot (``bot``), or close it; whoever was called for it came.
+
+    A closed talk is only put away: when the customer writes again, the bot answers. Raises ``Invalid`` for other states.
+    """
+    if status not in CHOICES:
+        raise Invalid(T("Unknown status: use one of {names}.", names=", ".join(CHOICES)), field="status")
     row.conversation.status = status
     session.add(row.conversation)
+    await notices.solve(session, f"operator:{row.conversation.id}")
+    await session.flush()
 
 
 async def unanswered(

@@ -26,12 +26,15 @@ from services.writer import Operation, Scope
 
 CHANNEL: Table = models.Channel.__table__  # type: ignore[assignment]
 BOT: Table = models.Bot.__table__  # type: ignore[assignment]
+USER: Table = models.User.__table__  # type: ignore[assignment]
 CONTACT: Table = models.Contact.__table__  # type: ignore[assignment]
 CONVERSATION: Table = models.Conversation.__table__  # type: ignore[assignment]
 MESSAGE: Table = models.Message.__table__  # type: ignore[assignment]
 USAGE: Table = models.AIUsage.__table__  # type: ignore[assignment]
 UNANSWERED: Table = models.UnansweredQuestion.__table__  # type: ignore[assignment]
 
+RECENT_TURNS = 20
+HEARD_EVERY_S = 60.0
 STORED_CHARS = 8000
 """So much of a message's text is kept; Telegram's own limit is 4,096."""
 
@@ -112,8 +115,11 @@ _CHANNELS = (
         BOT.c.knowledge_version,
         BOT.c.openai_key,
         BOT.c.deleted_at,
+        CHANNEL.c.last_update_at,
+        USER.c.banned_at,
     )
     .outerjoin(BOT, BOT.c.id == CHANNEL.c.bot_id)
+    .outerjoin(USER, USER.c.id == BOT.c.owner_id)
     .where(CHANNEL.c.id.in_(bindparam("p_ids", expanding=True)))
 )
 _CONTACTS = (
@@ -131,6 +137,7 @@ _CONTACTS = (
     .join(CONVERSATION, CONVERSATION.c.contact_id == CONTACT.c.id)
     .where(tuple_(CONTACT.c.channel_id, CONTACT.c.external_id).in_(bindparam("p_pairs", expanding=True)))
 )
+_HEARD = update(CHANNEL).where(CHANNEL.c.id == bindparam("p_id")).values(last_update_at=bindparam("p_at"))
 _TOUCHING = (
     update(CONVERSATION)
     .where(CONVERSATION.c.id == bindparam("p_id"))
@@ -167,7 +174,7 @@ def _receive(connection: Connection, scope: Scope, items: Sequence[Incoming]) ->
                 channel["name"],
                 channel["system_prompt"],
                 tuple(channel["languages"]),
-                channel["status"],
+                "stopped" if channel["banned_at"] is not None else channel["status"],
                 channel["knowledge_version"],
                 channel["openai_key"],
                 channel["deleted_at"] is not None,
@@ -243,6 +250,13 @@ def _receive(connection: Connection, scope: Scope, items: Sequence[Incoming]) ->
             talk.messages.append((message_id, row, event))
         if last:
             touched.append({"p_id": talk.conversation_id, "p_at": moment, "p_text": one_line(last, 200)})
+    heard = [
+        {"p_id": id_, "p_at": moment}
+        for id_, row in channels.items()
+        if row["last_update_at"] is None or (moment - row["last_update_at"]).total_seconds() > HEARD_EVERY_S
+    ]
+    if heard:
+        connection.execute(_HEARD, heard)
     if new_contacts:
         connection.execute(_NEW_CONTACT, new_contacts)
         connection.execute(_NEW_CONVERSATION, new_conversations)
@@ -305,7 +319,8 @@ class Outcome:
     """What became of a claimed lane.
 
     ``closed``: items that are finished; ``returned``: items that were not touched, whose attempt does not count; ``incoming``:
-    new status by message id.
+    new status by message id; ``turns``: what was said, added to what the talk holds by then (a person may have written
+    meanwhile); ``status``: None leaves what it is by then.
     """
 
     talk: Talk
@@ -313,7 +328,7 @@ class Outcome:
     returned: list[int] = field(default_factory=list)
     replies: list[Reply] = field(default_factory=list)
     incoming: dict[str, str] = field(default_factory=dict)
-    recent: list[list[str]] | None = None
+    turns: list[list[str]] = field(default_factory=list)
     status: str | None = None
     language: str | None = None
     language_chosen: bool | None = None
@@ -323,12 +338,16 @@ class Outcome:
     usage: list[Mapping[str, Any]] = field(default_factory=list)
 
 
+_READ_RECENT = select(CONVERSATION.c.id, CONVERSATION.c.recent).where(
+    CONVERSATION.c.id.in_(bindparam("p_ids", expanding=True))
+)
+_RECENT = {"sqlite": _READ_RECENT, "postgresql": _READ_RECENT.with_for_update()}
 _ANSWERED = (
     update(CONVERSATION)
     .where(CONVERSATION.c.id == bindparam("p_id"))
     .values(
         recent=bindparam("p_recent"),
-        status=bindparam("p_status"),
+        status=func.coalesce(bindparam("p_status", type_=CONVERSATION.c.status.type), CONVERSATION.c.status),
         last_message_at=bindparam("p_at"),
         last_text=func.coalesce(bindparam("p_text", type_=CONVERSATION.c.last_text.type), CONVERSATION.c.last_text),
     )
@@ -367,6 +386,12 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
     outbox: list[dict[str, Any]] = []
     usage: list[Mapping[str, Any]] = []
     closed: list[int] = []
+    spoke = sorted({item.talk.conversation_id for item in valid if item.turns})
+    recent: dict[str, list[list[str]]] = (
+        {id_: turns or [] for id_, turns in connection.execute(_RECENT[connection.dialect.name], {"p_ids": spoke})}
+        if spoke
+        else {}
+    )
     for item in valid:
         talk = item.talk
         closed += item.closed
@@ -394,12 +419,12 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
             )
             outbox += outbox_rows(talk.channel_id, talk.recipient, reply, talk.conversation_id, request_id, moment)
         incoming += [{"p_id": id_, "p_status": status} for id_, status in item.incoming.items()]
-        if talk.conversation_id and (item.replies or item.recent is not None or item.status is not None):
+        if talk.conversation_id and (item.replies or item.turns or item.status is not None):
             conversations.append(
                 {
                     "p_id": talk.conversation_id,
-                    "p_recent": item.recent if item.recent is not None else talk.recent,
-                    "p_status": item.status or talk.status,
+                    "p_recent": [*recent.get(talk.conversation_id, talk.recent), *item.turns][-RECENT_TURNS:],
+                    "p_status": item.status,
                     "p_at": moment,
                     "p_text": one_line(item.replies[-1].text, 200) if item.replies else None,
                 }
@@ -582,16 +607,25 @@ def _fail(connection: Connection, scope: Scope, items: Sequence[Failed]) -> list
 FAIL: Operation[Failed, SetAside] = Operation("fail", 45, _fail, lambda item: lanes.touched(item.claim))
 
 
-def _hand_back(connection: Connection, scope: Scope, items: Sequence[Claimed]) -> list[Exception | None]:
+@dataclass(frozen=True, slots=True)
+class HandBack:
+    """A lane to give back untouched, not to be taken again before ``delay_s`` have passed."""
+
+    claim: Claimed
+    delay_s: float = 0.0
+
+
+def _hand_back(connection: Connection, scope: Scope, items: Sequence[HandBack]) -> list[Exception | None]:
     """Give inbox lanes back untouched (the process stops): the claim's attempt does not count."""
-    held = lanes.ours(connection, scope.holder, items)
-    ids = [row["id"] for item in items if item.key in held for row in item.items]
+    held = lanes.ours(connection, scope.holder, [item.claim for item in items])
+    kept = [item for item in items if item.claim.key in held]
+    ids = [row["id"] for item in kept for row in item.claim.items]
     if ids:
         connection.execute(
             update(lanes.INBOX).where(lanes.INBOX.c.id.in_(ids)).values(attempts=lanes.INBOX.c.attempts - 1)
         )
-    lanes.release(connection, [Release(item.key, 0) for item in items if item.key in held], scope.now)
+    lanes.release(connection, [Release(item.claim.key, 0, item.delay_s) for item in kept], scope.now)
     return [None] * len(items)
 
 
-HAND_BACK: Operation[Claimed, None] = Operation("hand_back", 46, _hand_back, lanes.touched)
+HAND_BACK: Operation[HandBack, None] = Operation("hand_back", 46, _hand_back, lambda item: lanes.touched(item.claim))

@@ -15,9 +15,9 @@ import structlog
 from db.base import utcnow
 from services import answers, languages, metrics, notices
 from services.channels.base import Button, Inbound, Outgoing
-from services.conversations.records import BotCard, Outcome, Reply, Talk
+from services.conversations.records import RECENT_TURNS, BotCard, Outcome, Reply, Talk
 from services.i18n import LANGUAGE_NAMES, translate
-from services.knowledge.analysis import fold
+from services.knowledge.analysis import question_key
 from services.text import clean, split_text
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-RECENT_TURNS = 20
 RECENT_CHARS = 1500
 LANGUAGE_DATA = "lang:"
 _ASKS_FOR_PERSON = re.compile(
@@ -125,8 +124,9 @@ class _Turn:
 
     def remember(self, role: str, text: str) -> None:
         """Add a turn to what the model will see of this talk, within bounds."""
-        self.recent = [*self.recent, [role, text[:RECENT_CHARS]]][-RECENT_TURNS:]
-        self.outcome.recent = self.recent
+        turn = [role, text[:RECENT_CHARS]]
+        self.recent = [*self.recent, turn][-RECENT_TURNS:]
+        self.outcome.turns.append(turn)
 
     def read(self, message_id: str | None, status: str = "answered") -> None:
         """Note what became of a customer's message."""
@@ -313,8 +313,9 @@ class _Turn:
         if not self.talk.language_chosen and language != self.talk.language:
             self.outcome.language = language
         if result.unanswered:
-            words = " ".join(fold(word) for word in result.unanswered.split())
-            self.outcome.unanswered.append((clean(result.unanswered, 1000), words[:300] or "?", language))
+            self.outcome.unanswered.append(
+                (clean(result.unanswered, 1000), question_key(result.unanswered), language)
+            )
         request_id = self.talk.claim.items[-1]["request_id"]
         self.outcome.usage += [
             answers.usage_values(call, self.bot.owner_id, self.bot.id, request_id) for call in result.calls

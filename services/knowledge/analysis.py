@@ -110,6 +110,7 @@ _LETTERS = {
 _LETTER_TABLE = str.maketrans(_LETTERS)
 _KEEP_MARKED = frozenset("йёўғқҳїöõóğǵşçäüéèáñ")
 _NOT_KEY = re.compile(r"[^a-z0-9]+")
+_NOT_WORD = re.compile(r"[\W_]+")
 
 # The last step, after the stem is cut, where spellings differ between languages and habits.
 _CLASHES = (
@@ -151,6 +152,16 @@ def _key(latin: str) -> str:
 def fold(word: str) -> str:
     """The key of one word: the same for every script, apostrophe and habit of typing."""
     return _key(_latin(clean(word)))
+
+
+def question_key(text: str) -> str:
+    """The key under which a question is kept once: spelling, letter case and punctuation make no difference.
+
+    At most 300 characters, never empty; what has no letter or digit that :func:`fold` knows stands for itself.
+    """
+    plain = clean(text)
+    words = (_key(_latin(word)) for word in _NOT_WORD.split(plain))
+    return (" ".join(filter(None, words)) or plain.strip() or "?")[:300]
 
 
 # --- stems -----------------------------------------------------------------------------------------------------------

@@ -28,8 +28,9 @@ async def test_a_locked_database_delays_and_loses_nothing(tmp_path: Path, sqlite
         shop = await place.tenant()
         people = [shop.person() for _ in range(10)]
         await shop.answered([shop.ask(person) for person in people])
-        lock = sqlite3.connect(tmp_path / "botfactory.db", isolation_level=None)
-        lock.execute("BEGIN IMMEDIATE")
+        lock = sqlite3.connect(tmp_path / "botfactory.db", isolation_level=None, check_same_thread=False)
+        # In a thread: a unit of the product may be open in this loop and must be able to end first.
+        await asyncio.to_thread(lock.execute, "BEGIN IMMEDIATE")
         polls = len(fake.called("getUpdates", shop.bot))
         numbers = [shop.ask(person) for person in people]
         # The poll has its answer, yet the next one, which would confirm it, is not asked while nothing can be stored.

@@ -56,7 +56,7 @@ async def test_trouble_ends_in_a_quoted_passage(place: Floor, fault: str) -> Non
     usage = await _usage(place, tenant)
     assert usage and all(row.outcome != "ok" and row.own_key for row in usage)
     if fault == "key_revoked":
-        assert (await place.noticed(tenant, "key_refused")).params["provider"] == "Openai"
+        assert (await place.noticed(tenant, "key_refused")).params["provider"] == "OpenAI"
 
 
 async def test_a_passing_trouble_is_tried_again_and_every_call_is_noted(place: Floor) -> None:

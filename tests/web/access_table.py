@@ -79,13 +79,17 @@ TABLE: dict[tuple[str, str], Statuses] = {
     ("POST", "/bots/{bot}/documents/{document}/delete"): OWN_FORM,
     ("POST", "/bots/{bot}/documents/{document}/retry"): OWN_FORM,
     ("POST", "/bots/{bot}/answers"): (401, 400, 404, 401, 404),
+    ("POST", "/bots/{bot}/answers/{answer}"): (401, 400, 404, 401, 404),
+    ("POST", "/bots/{bot}/answers/{answer}/delete"): OWN_FORM,
     ("POST", "/bots/{bot}/unanswered/{question}/dismiss"): OWN_FORM,
     ("GET", "/bots/{bot}/channels"): OWN_PAGE,
     ("POST", "/bots/{bot}/channels/telegram"): (401, 400, 404, 401, 404),
+    ("POST", "/bots/{bot}/channels/web"): OWN_FORM,
     ("POST", "/bots/{bot}/channels/{channel}/disconnect"): OWN_FORM,
     ("GET", "/bots/{bot}/qr.{kind}"): OWN_PAGE,
     ("GET", "/bots/{bot}/conversations"): OWN_PAGE,
     ("GET", "/bots/{bot}/conversations/{conversation}"): OWN_PAGE,
+    ("POST", "/bots/{bot}/conversations/{conversation}/status"): OWN_FORM,
     # The API
     ("GET", "/api/v1/openapi.json"): OPEN,
     ("*", "/api/{path}"): everybody(404),
@@ -105,10 +109,13 @@ TABLE: dict[tuple[str, str], Statuses] = {
     ("DELETE", "/api/v1/bots/{bot_id}/channels/{channel_id}"): OWN_API_GONE,
     ("POST", "/api/v1/bots/{bot_id}/chat"): OWN_API,
     ("GET", "/api/v1/bots/{bot_id}/conversations"): OWN_API,
+    ("PATCH", "/api/v1/conversations/{conversation_id}"): OWN_API,
     ("GET", "/api/v1/conversations/{conversation_id}/messages"): OWN_API,
     ("POST", "/api/v1/conversations/{conversation_id}/messages"): OWN_API_MADE,
     ("GET", "/api/v1/bots/{bot_id}/unanswered"): OWN_API,
     ("POST", "/api/v1/bots/{bot_id}/answers"): OWN_API_MADE,
+    ("GET", "/api/v1/bots/{bot_id}/answers"): OWN_API,
+    ("DELETE", "/api/v1/bots/{bot_id}/answers/{answer_id}"): OWN_API_GONE,
     ("GET", "/api/v1/usage"): API,
 }
 
@@ -118,7 +125,9 @@ BODIES: dict[tuple[str, str], dict[str, object]] = {
     ("POST", "/api/v1/bots/{bot_id}/channels"): {"type": "web"},
     ("POST", "/api/v1/bots/{bot_id}/chat"): {"contact": "walk", "text": "Salom"},
     ("POST", "/api/v1/bots/{bot_id}/answers"): {"question": "Savol?", "answer": "Javob."},
+    ("PATCH", "/api/v1/conversations/{conversation_id}"): {"status": "bot"},
     ("POST", "/api/v1/conversations/{conversation_id}/messages"): {"text": "Salom"},
     ("POST", "/bots/{bot}/try"): {"text": "Salom"},
+    ("POST", "/bots/{bot}/conversations/{conversation}/status"): {"status": "human"},
 }
 """What the walk sends where an empty body would be refused before the question of who may is answered."""

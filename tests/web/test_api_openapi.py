@@ -95,9 +95,11 @@ def test_the_promised_calls_are_there(document: Any) -> None:
         "/bots/{bot_id}/channels/{channel_id}": "delete",
         "/bots/{bot_id}/chat": "post",
         "/bots/{bot_id}/conversations": "get",
+        "/conversations/{conversation_id}": "patch",
         "/conversations/{conversation_id}/messages": "get post",
         "/bots/{bot_id}/unanswered": "get",
-        "/bots/{bot_id}/answers": "post",
+        "/bots/{bot_id}/answers": "get post",
+        "/bots/{bot_id}/answers/{answer_id}": "delete",
         "/usage": "get",
     }
     assert {path: set(operations) for path, operations in document["paths"].items()} == {
@@ -121,6 +123,7 @@ def test_examples_are_what_the_calls_take(document: Any) -> None:
 async def test_answers_are_what_the_document_says(site: Site, document: Any) -> None:
     chat = await site.owner.post(f"{site.owner.bot}/chat", {"contact": "c", "text": "Yetkazib berish bormi?"})
     talks = (await site.owner.get(f"{site.owner.bot}/conversations")).body
+    await site.owner.post(f"{site.owner.bot}/answers", {"question": "Kredit bormi?", "answer": "Ha, 12 oyga."})
     answers = {
         ("get", "/bots"): (await site.owner.get("/bots")).body,
         ("get", "/bots/{bot_id}"): (await site.owner.get(site.owner.bot)).body,
@@ -131,6 +134,7 @@ async def test_answers_are_what_the_document_says(site: Site, document: Any) -> 
         ("get", "/conversations/{conversation_id}/messages"): (
             await site.owner.get(f"/conversations/{talks['items'][0]['id']}/messages")
         ).body,
+        ("get", "/bots/{bot_id}/answers"): (await site.owner.get(f"{site.owner.bot}/answers")).body,
         ("get", "/usage"): (await site.owner.get("/usage")).body,
     }
     for (method, path), body in answers.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from services import bots
 from services.knowledge import documents
 from web.api.base import Call, Routes
-from web.api.wire import Answer, Body, Word
+from web.api.wire import Answer, Body, Listing, Word
 
 routes = Routes("Knowledge")
 
@@ -24,6 +24,12 @@ class AnswerAnswer(Answer):
     answer: str
 
 
+class KnownAnswer(AnswerAnswer):
+    """What the bot was taught before."""
+
+    id: str
+
+
 @routes.post(
     "/bots/{bot_id}/answers",
     201,
@@ -36,3 +42,20 @@ async def create(call: Call, bot_id: str, body: NewAnswer) -> AnswerAnswer:
         await documents.add_answer(session, bot, body.question, body.answer)
     call.core.bell.ring(f"bot:{bot_id}", {"unanswered": True})
     return AnswerAnswer(question=body.question, answer=body.answer)
+
+
+@routes.get("/bots/{bot_id}/answers")
+async def index(call: Call, bot_id: str) -> Listing[KnownAnswer]:
+    """List what the bot was taught."""
+    async with call.core.db.read() as session:
+        bot = await bots.get(session, call.user, bot_id)
+        known = await documents.answers(session, bot)
+    return Listing(items=[KnownAnswer(id=row.id, question=row.question, answer=row.text) for row in known])
+
+
+@routes.delete("/bots/{bot_id}/answers/{answer_id}")
+async def delete(call: Call, bot_id: str, answer_id: str) -> None:
+    """Let the bot forget an answer."""
+    async with call.core.db.write() as session:
+        bot = await bots.get(session, call.user, bot_id)
+        await documents.delete_answer(session, bot, answer_id)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from db import models
-from services import bots, logs
+from services import bots
 from services.errors import Invalid, Permanent, Temporary, Unavailable
 from services.i18n import T
 from web.api.base import Call, Routes
@@ -92,7 +92,6 @@ async def create(call: Call, bot_id: str, body: NewChannel) -> ChannelAnswer:
         wrong = Invalid(T("Telegram does not know this token. Copy it anew from BotFather."), field="token")
         if not _TOKEN.fullmatch(token):
             raise wrong
-        logs.hide(token)
         try:
             identity = await core.telegram.get_me(token)
         except Permanent:
@@ -126,3 +125,4 @@ async def delete(call: Call, bot_id: str, channel_id: str) -> None:
         await bots.disconnect(session, bot, channel_id)
     call.core.cards.clear()
     call.core.bell.ring("channels")
+    call.core.bell.ring("jobs")

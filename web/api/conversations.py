@@ -8,7 +8,7 @@ from pydantic import Field
 
 from services import bots, conversations
 from web.api.base import Call, Routes
-from web.api.wire import Answer, Cursor, Limit, Listing, Moment, Query, UtcMoment, Word
+from web.api.wire import Answer, Body, Cursor, Limit, Listing, Moment, Query, UtcMoment, Word
 
 routes = Routes("Conversations")
 
@@ -26,6 +26,17 @@ class Filter(Query):
     status: Status | None = None
     cursor: Cursor | None = None
     limit: Limit = 50
+
+
+class Change(Body):
+    """Who answers the customer from now on."""
+
+    status: Annotated[
+        Literal["bot", "human", "closed"],
+        Field(
+            description="bot: the bot answers again; human: a person answers; closed: put away until the customer writes"
+        ),
+    ]
 
 
 class ConversationAnswer(Answer):
@@ -84,3 +95,16 @@ async def index(call: Call, bot_id: str, query: Filter) -> Listing[ConversationA
             limit=query.limit,
         )
     return Listing(items=[show(row) for row in page.items], next=page.next)
+
+
+@routes.patch("/conversations/{conversation_id}", example={"status": "bot"})
+async def update(call: Call, conversation_id: str, body: Change) -> ConversationAnswer:
+    """Take a conversation over from the bot, give it back, or close it."""
+    core = call.core
+    async with core.db.write() as session:
+        row = await conversations.get(session, call.user, conversation_id)
+        await conversations.set_status(session, row, body.status)
+    core.bell.ring("notices")
+    for topic in (f"bot:{row.bot.id}", f"conversation:{conversation_id}"):
+        core.bell.ring(topic, {"conversation": conversation_id})
+    return show(row)

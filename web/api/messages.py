@@ -92,6 +92,7 @@ async def create(call: Call, conversation_id: str, body: NewMessage) -> MessageA
         row = await conversations.get(session, call.user, conversation_id)
         message = await conversations.operator_reply(session, row, call.user, body.text)
     core.bell.ring("outbox")
+    core.bell.ring("notices")
     for topic in (f"bot:{row.bot.id}", f"conversation:{conversation_id}"):
         core.bell.ring(topic, {"conversation": conversation_id})
     return show(message)

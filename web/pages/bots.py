@@ -83,6 +83,7 @@ async def _settings(
         bot = await own_bot(session, request)
         shared = await frame(session, request, bot)
         ready = any(document.status == "ready" for document in await documents.list_for(session, bot))
+        connected = await bots.channels(session, bot)
     values = values or {"name": bot.name, "system_prompt": bot.system_prompt, "languages": bot.languages}
     return view.render(
         request,
@@ -95,6 +96,7 @@ async def _settings(
         own_model=core.settings.ai.own_key.model,
         has_models=core.has_models({}),
         ready=ready,
+        web_chat=any(channel.kind == "web" for channel in connected),
         **shared,
     )
 

@@ -13,7 +13,6 @@ from services import access, bots
 from services.channels.base import TokenRefused
 from services.errors import AppError, Invalid, Permanent, Temporary, TooMany, Unavailable
 from services.i18n import T
-from services.logs import hide
 from web import auth, forms, view
 from web.pages.shell import core_of, fault_of, frame, own_bot
 
@@ -44,6 +43,7 @@ async def _page(request: web.Request, *, error: AppError | None = None) -> web.S
         status=error.status if error else 200,
         here="channels",
         telegram=[channel for channel in connected if channel.kind == "telegram"],
+        page_open=any(channel.kind == "web" for channel in connected),
         share=share_address(request, bot),
         fault=fault_of(error, request) if error else None,
         **shared,
@@ -58,7 +58,6 @@ async def connect_telegram(request: web.Request) -> web.StreamResponse:
     async with core.db.read() as session:
         await own_bot(session, request)
     token = (await forms.read(request)).secret("token").strip()
-    hide(token)
     try:
         if not await core.limits.hit(f"connect:{person.id}", _TRIES_IN_15_MIN, 900):
             raise TooMany(retry_after_s=900)
@@ -89,6 +88,19 @@ async def _identity(request: web.Request, token: str) -> dict[str, object]:
         raise Unavailable(T("Telegram does not answer right now. Please try again in a minute.")) from None
 
 
+@routes.post("/bots/{bot}/channels/web")
+async def connect_web(request: web.Request) -> web.StreamResponse:
+    """Open the bot's own page again after it was disconnected."""
+    core = core_of(request)
+    async with core.db.write() as session:
+        bot = await own_bot(session, request)
+        await bots.connect_web(session, bot)
+        await access.record(session, auth.user(request), "channel_connected", "bot", bot.id, kind="web")
+    core.bell.ring("channels")
+    following = auth.safe_next((await forms.read(request)).text("next"), f"/bots/{bot.id}/channels")
+    return view.redirect(following, toast="web_connected")
+
+
 @routes.post("/bots/{bot}/channels/{channel}/disconnect")
 async def disconnect(request: web.Request) -> web.StreamResponse:
     """Disconnect a channel; its token is forgotten."""
@@ -98,6 +110,7 @@ async def disconnect(request: web.Request) -> web.StreamResponse:
         await bots.disconnect(session, bot, request.match_info["channel"])
         await access.record(session, auth.user(request), "channel_disconnected", "bot", bot.id)
     core.bell.ring("channels")
+    core.bell.ring("jobs")
     return view.redirect(f"/bots/{bot.id}/channels", toast="disconnected")
 
 

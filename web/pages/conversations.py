@@ -12,13 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from services import bots, conversations
 from services.errors import NotFound
-from web import auth, view
+from web import auth, forms, view
 from web.pages.shell import core_of, frame, own_bot
 
 routes = web.RouteTableDef()
 
 _FILTERS = ("q", "status", "channel", "since", "after")
 _MESSAGES = 50
+_TOASTS = {"bot": "talk_bot", "human": "talk_human", "closed": "talk_closed"}
 
 
 @routes.get("/bots/{bot}/conversations")
@@ -31,6 +32,24 @@ async def conversations_page(request: web.Request) -> web.StreamResponse:
 async def conversation_page(request: web.Request) -> web.StreamResponse:
     """Show one conversation beside the list."""
     return await _page(request, request.match_info["conversation"])
+
+
+@routes.post("/bots/{bot}/conversations/{conversation}/status")
+async def set_status(request: web.Request) -> web.StreamResponse:
+    """Take a conversation over, give it back to the bot, or close it."""
+    core = core_of(request)
+    form = await forms.read(request)
+    status, conversation_id = form.text("status", 20), request.match_info["conversation"]
+    async with core.db.write() as session:
+        bot = await own_bot(session, request)
+        row = await conversations.get(session, auth.user(request), conversation_id)
+        if row.bot.id != bot.id:
+            raise NotFound
+        await conversations.set_status(session, row, status)
+    core.bell.ring("notices")
+    for topic in (f"bot:{bot.id}", f"conversation:{conversation_id}"):
+        core.bell.ring(topic, {"conversation": conversation_id})
+    return view.redirect(f"/bots/{bot.id}/conversations/{conversation_id}", toast=_TOASTS[status])
 
 
 async def _page(request: web.Request, conversation_id: str | None) -> web.StreamResponse:

@@ -45,7 +45,11 @@ async def documents_page(request: web.Request) -> web.StreamResponse:
 
 
 async def _page(
-    request: web.Request, *, error: AppError | None = None, values: dict[str, str] | None = None
+    request: web.Request,
+    *,
+    error: AppError | None = None,
+    values: dict[str, str] | None = None,
+    changing: str = "",
 ) -> web.StreamResponse:
     core = core_of(request)
     question = request.query.get("q", "").strip()[:500]
@@ -55,6 +59,7 @@ async def _page(
         shared = await frame(session, request, bot)
         files = await documents.list_for(session, bot)
         open_questions = await conversations.unanswered(session, bot, cursor=cursor, limit=20)
+        taught = await documents.answers(session, bot)
     found: Found | None = None
     if question:
         found = await core.search.search(bot.id, bot.knowledge_version, question)
@@ -65,6 +70,8 @@ async def _page(
         here="documents",
         documents=document_rows(files, auth.visitor(request).language),
         unanswered=open_questions,
+        taught=taught,
+        changing=changing,
         q=question,
         found=found,
         values=values or {"question": "", "answer": ""},
@@ -158,6 +165,33 @@ async def answer(request: web.Request) -> web.StreamResponse:
         values = {"question": form.fields.get("question", "")[:1000], "answer": form.fields.get("answer", "")[:4000]}
         return await _page(request, error=error, values=values)
     return view.redirect(f"/bots/{bot.id}/documents", toast="answered")
+
+
+@routes.post("/bots/{bot}/answers/{answer}")
+async def change_answer(request: web.Request) -> web.StreamResponse:
+    """Correct an answer that the bot was taught."""
+    form = await forms.read(request)
+    answer_id = request.match_info["answer"]
+    try:
+        async with core_of(request).db.write() as session:
+            bot = await own_bot(session, request)
+            question, text = form.text("question", 1000), form.text("answer", 4000)
+            await documents.update_answer(session, bot, answer_id, question, text)
+    except AppError as error:
+        if error.status == 404:
+            raise
+        values = {"question": form.fields.get("question", "")[:1000], "answer": form.fields.get("answer", "")[:4000]}
+        return await _page(request, error=error, values=values, changing=answer_id)
+    return view.redirect(f"/bots/{bot.id}/documents", toast="answer_saved")
+
+
+@routes.post("/bots/{bot}/answers/{answer}/delete")
+async def delete_answer(request: web.Request) -> web.StreamResponse:
+    """Let the bot forget an answer that it was taught."""
+    async with core_of(request).db.write() as session:
+        bot = await own_bot(session, request)
+        await documents.delete_answer(session, bot, request.match_info["answer"])
+    return view.redirect(f"/bots/{bot.id}/documents", toast="answer_deleted")
 
 
 @routes.post("/bots/{bot}/unanswered/{question}/dismiss")

@@ -39,6 +39,7 @@ async def setup_page(request: web.Request) -> web.StreamResponse:
         documents=document_rows(files, auth.visitor(request).language),
         ready=any(file.status == "ready" for file in files),
         telegram=any(channel.kind == "telegram" for channel in channels),
+        web_chat=any(channel.kind == "web" for channel in channels),
         max_mib=core.settings.knowledge.max_file_mib,
         **shared,
     )

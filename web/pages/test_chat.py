@@ -12,8 +12,8 @@ from aiohttp import ClientConnectionResetError, web
 from db import models
 from services import bots, chat
 from services.core import Core
-from services.errors import AppError, TooMany
-from services.i18n import translator
+from services.errors import AppError, Conflict, TooMany
+from services.i18n import T, translator
 from web import auth, forms
 from web.pages.dashboard import test_contact
 from web.pages.shell import core_of, own_bot
@@ -32,9 +32,11 @@ async def try_bot(request: web.Request) -> web.StreamResponse:
     text = (await forms.read(request)).text("text", core.settings.limits.message_chars)
     if not await core.limits.hit(f"try:{person.id}", _TESTS_A_MINUTE, 60):
         raise TooMany
-    async with core.db.write() as session:
+    async with core.db.read() as session:
         bot = await own_bot(session, request)
-        channel = await bots.connect_web(session, bot)
+        channel = next((row for row in await bots.channels(session, bot) if row.kind == "web"), None)
+    if channel is None:
+        raise Conflict(T("The web channel of this bot is disconnected. Connect it first."), code="channel_missing")
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
     await response.prepare(request)
     pieces: asyncio.Queue[tuple[str, Any]] = asyncio.Queue(2000)
