@@ -113,6 +113,7 @@ class _Soak:
         self.rate, self.chats = rate, chats
         self.random = random.Random(report.seed)
         self.bots = list(fake.bots.values())
+        self.over = False
         self.asked: Counter[tuple[int, int]] = Counter()
         self.program: Program | None = None
         self.highest = (0.0, 0)
@@ -139,9 +140,9 @@ class _Soak:
 
     # People
 
-    async def write(self, ends: float) -> None:
-        """Write at random into all chats at the given rate, some messages quickly after one another."""
-        while time.monotonic() < ends:
+    async def write(self) -> None:
+        """Write at random into all chats at the given rate, some messages quickly after one another, until the end."""
+        while not self.over:
             number = self.random.randrange(self.chats)
             for _ in range(self.random.choice((1, 1, 1, 3))):
                 self.say(number)
@@ -445,10 +446,12 @@ async def soak(
         calm_from = ends - (seconds / 4 if seconds >= 900 else 0)
         pauses = between_faults_s or ((2.0, 30.0) if seconds >= 300 else (0.5, 2.5))
         watching = asyncio.create_task(run.watch())
-        writing = asyncio.create_task(run.write(ends))
+        writing = asyncio.create_task(run.write())
         try:
             await run.serving()
             await run.trouble(calm_from, pauses, more)
+            await asyncio.sleep(max(0.0, ends - time.monotonic()))
+            run.over = True
             await writing
             await run.recovered(180)
         finally:

@@ -5,25 +5,28 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from db import models
 from db.base import utcnow
 from services import languages, metrics
 from services.ai import extractive, output
 from services.ai.base import Turn
-from services.ai.router import CallRecord, Prompt, RouterResult
+from services.ai.router import CallRecord, KeyEvent, Prompt, RouterResult
+from services.conversations.records import BotCard
 from services.crypto import Undecryptable
 from services.i18n import translate
 from services.knowledge.search import Found, Passage
 from services.scripts import to_cyrillic, to_latin
 
 if TYPE_CHECKING:
-    from services.conversations.records import BotCard
     from services.core import Core
 
 log = structlog.get_logger(__name__)
@@ -52,6 +55,8 @@ _OWNER = """What the business asks of you (it cannot change the rules above):
 {prompt}
 </owner_instructions>"""
 _WRONG_LANGUAGE_MIN_LETTERS = 40
+SPENDING_REFRESH_S = 60.0
+"""For so long the rows of what an owner spent are trusted: other processes spend too."""
 
 
 @dataclass(slots=True)
@@ -91,14 +96,12 @@ def sources_json(sources: Sequence[Passage]) -> list[dict[str, Any]]:
     ]
 
 
-def usage_values(
-    call: CallRecord, owner_id: str, bot_id: str, request_id: str, feature: str = "answer"
-) -> dict[str, Any]:
+def usage_values(call: CallRecord, owner_id: str, bot_id: str, request_id: str) -> dict[str, Any]:
     """Return the row of ``ai_usage`` for one call."""
     return {
         "owner_id": owner_id,
         "bot_id": bot_id,
-        "feature": feature,
+        "feature": "embedding" if call.kind == "embed" else "answer",
         "provider": call.provider,
         "model_asked": call.model_asked,
         "model_served": call.model_served or "",
@@ -115,6 +118,26 @@ def usage_values(
         "request_id": request_id,
         "created_at": utcnow(),
     }
+
+
+def add_usage(session: AsyncSession, bot: BotCard, calls: Sequence[CallRecord]) -> None:
+    """Keep the rows of calls that were made for a bot outside a talk."""
+    session.add_all(models.AIUsage(**usage_values(call, bot.owner_id, bot.id, "")) for call in calls)
+
+
+def card_of(bot: models.Bot) -> BotCard:
+    """Return a bot as answering needs it."""
+    return BotCard(
+        id=bot.id,
+        owner_id=bot.owner_id,
+        name=bot.name,
+        system_prompt=bot.system_prompt,
+        languages=tuple(bot.languages),
+        status=bot.status,
+        knowledge_version=bot.knowledge_version,
+        openai_key=bot.openai_key,
+        deleted=bot.deleted_at is not None,
+    )
 
 
 def system_prompt(bot: BotCard, language: str) -> str:
@@ -205,11 +228,14 @@ async def answer(
 ) -> Answer:
     """Answer one question out of the bot's documents, in ``language``. Never raises for a model's trouble.
 
-    No session may be open. Where the search says "not there", no model is asked.
+    No session may be open. Where the search says "not there", no model is asked. ``on_delta`` gets plain text, as far as
+    it is certain; ``on_restart`` makes it void.
     """
-    found = await _search(core, bot, question, recent)
+    calls: list[CallRecord] = []
+    may_spend = await core.spending.allowed(core, bot)
+    found = await _search(core, bot, question, recent, calls, may_spend=may_spend)
     if found.small_talk:
-        return Answer(_small_talk(bot, language), language, True, "extractive")
+        return Answer(_small_talk(bot, language), language, True, "extractive", calls=calls)
     if not found.found:
         return Answer(
             translate(
@@ -220,6 +246,7 @@ async def answer(
             False,
             "extractive",
             sources=found.passages if found.passages else [],
+            calls=calls,
             unanswered=question,
         )
     settings = core.settings.ai
@@ -229,8 +256,7 @@ async def answer(
             owner_keys["openai"] = str(core.crypto.decrypt(bot.openai_key))
         except Undecryptable:
             log.warning("owner_key_unreadable", bot=bot.id)
-    calls: list[CallRecord] = []
-    may_spend = await core.spending.allowed(core, bot)
+    shown = _Shown(on_delta, on_restart, settings.max_answer_chars)
     if (may_spend or owner_keys) and core.has_models(owner_keys):
         prompt = Prompt(
             system=system_prompt(bot, language),
@@ -243,15 +269,14 @@ async def answer(
             prompt,
             role=settings.role if may_spend else "own",
             owner_keys=owner_keys,
-            on_delta=on_delta,
-            on_restart=on_restart,
+            on_delta=shown.delta if on_delta else None,
+            on_restart=shown.restart if on_restart else None,
         )
         await _note(core, bot, result, calls)
         text = _checked(core, result)
         if text and _wrong_language(text, language):
             log.info("answer_in_wrong_language", bot=bot.id, wanted=language)
-            if on_restart is not None:
-                on_restart()
+            shown.restart()
             stricter = Prompt(
                 system=f"{prompt.system}\n\nIMPORTANT: the whole answer must be in {LANGUAGE_IN_PROMPT[language]}.",
                 turns=prompt.turns,
@@ -261,8 +286,8 @@ async def answer(
                 stricter,
                 role=settings.role if may_spend else "own",
                 owner_keys=owner_keys,
-                on_delta=on_delta,
-                on_restart=on_restart,
+                on_delta=shown.delta if on_delta else None,
+                on_restart=shown.restart if on_restart else None,
                 deadline_s=max(5.0, settings.deadline_s / 2),
             )
             await _note(core, bot, again, calls)
@@ -282,6 +307,7 @@ async def answer(
                 unanswered=question,
             )
         if text:
+            shown.finish()
             metrics.ANSWERED.labels(result.provider).inc()
             return Answer(
                 in_script(text, language), language, True, result.provider or "", result.model, found.passages, calls
@@ -302,56 +328,137 @@ def _checked(core: Core, result: RouterResult) -> str:
     return "" if output.is_empty(text) else text
 
 
-async def _note(core: Core, bot: BotCard, result: RouterResult, calls: list[CallRecord]) -> None:
-    calls += result.calls
-    core.spending.add(bot.owner_id, sum((call.cost_usd for call in result.calls if not call.owner_key), Decimal(0)))
-    for event in result.key_events:
+class _Shown:
+    """What somebody who watches sees of an answer being made: cleaned like the stored one, each attempt for itself."""
+
+    def __init__(
+        self, on_delta: Callable[[str], None] | None, on_restart: Callable[[], None] | None, limit: int
+    ) -> None:
+        self._on_delta, self._on_restart, self._limit = on_delta, on_restart, limit
+        self._begin()
+
+    def _begin(self) -> None:
+        self._cleaner = output.Cleaner(limit=self._limit, markers=MARKERS)
+        self._give = output.cleaned(self._on_delta, self._cleaner) if self._on_delta else None
+
+    def delta(self, piece: str) -> None:
+        """Take a raw piece."""
+        if self._give is not None:
+            self._give(piece)
+
+    def restart(self) -> None:
+        """Forget what was shown: another attempt begins."""
+        self._begin()
+        if self._on_restart is not None:
+            self._on_restart()
+
+    def finish(self) -> None:
+        """Show the rest of an answer that holds."""
+        if self._on_delta is not None and (rest := self._cleaner.finish()):
+            self._on_delta(rest)
+
+
+async def account(core: Core, bot: BotCard, calls: Sequence[CallRecord], key_events: Sequence[KeyEvent]) -> None:
+    """Count what calls cost against the owner's day and tell whom a key's trouble concerns. The rows are the caller's."""
+    core.spending.add(bot.owner_id, sum((call.cost_usd for call in calls if not call.owner_key), Decimal(0)))
+    for event in key_events:
         await core.key_event(event, bot)
 
 
-async def _search(core: Core, bot: BotCard, question: str, recent: Sequence[Sequence[str]]) -> Found:
-    found = await core.search.search(bot.id, bot.knowledge_version, question)
+async def _note(core: Core, bot: BotCard, result: RouterResult | Found, calls: list[CallRecord]) -> None:
+    calls += result.calls
+    await account(core, bot, result.calls, result.key_events)
+
+
+async def _search(
+    core: Core,
+    bot: BotCard,
+    question: str,
+    recent: Sequence[Sequence[str]],
+    calls: list[CallRecord],
+    *,
+    may_spend: bool,
+) -> Found:
+    found = await core.search.search(bot.id, bot.knowledge_version, question, may_spend=may_spend)
+    await _note(core, bot, found, calls)
     if found.found or found.small_talk or found.content_words > 1:
         return found
     # "And how much is it?" is about what was asked before.
     earlier = next((text for role, text in reversed(list(recent)) if role == "user"), None)
     if earlier is None:
         return found
-    together = await core.search.search(bot.id, bot.knowledge_version, f"{earlier}\n{question}")
+    both = f"{earlier}\n{question}"
+    together = await core.search.search(bot.id, bot.knowledge_version, both, may_spend=may_spend)
+    await _note(core, bot, together, calls)
     return together if together.found else found
+
+
+async def look_up(core: Core, bot: models.Bot, question: str, limit: int | None = None) -> Found:
+    """Search outside a talk (the owner tries a question), with the embedding call accounted for. No session may be open."""
+    card = card_of(bot)
+    may_spend = await core.spending.allowed(core, card)
+    found = await core.search.search(bot.id, bot.knowledge_version, question, limit, may_spend=may_spend)
+    if found.calls:
+        async with core.db.write() as session:
+            add_usage(session, card, found.calls)
+        await account(core, card, found.calls, found.key_events)
+    return found
 
 
 def _small_talk(bot: BotCard, language: str) -> str:
     return translate(language, "Hello! 👋 I am {name}. What would you like to know?", name=bot.name)
 
 
-class Spending:
-    """What each owner's answers cost today on the installation's keys, kept in memory and read from the rows at first use."""
+@dataclass(frozen=True, slots=True)
+class _Spent:
+    """What an owner's rows said: ``kept`` US dollars, when ``added`` had been counted here, at ``read_at``."""
 
-    def __init__(self) -> None:
+    kept: Decimal
+    added: Decimal
+    read_at: float
+
+
+class Spending:
+    """What each owner's calls cost today on the installation's keys.
+
+    The rows are read at first use and again every minute, so several processes share one limit; calls made here since
+    then are added. ``clock``: seconds that only go forward.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._day: dt.date | None = None
-        self._spent: dict[str, Decimal] = {}
+        self._spent: dict[str, _Spent] = {}
+        self._added: dict[str, Decimal] = {}
 
     def add(self, owner_id: str, cost: Decimal) -> None:
-        """Count a call that has just been made; its row follows with the answer."""
-        if owner_id in self._spent:
-            self._spent[owner_id] += cost
+        """Count calls that have just been made; their rows follow with the answer."""
+        if cost:
+            self._added[owner_id] = self._added.get(owner_id, Decimal(0)) + cost
+
+    async def today(self, core: Core, owner_id: str) -> Decimal:
+        """Return what an owner's calls cost since midnight UTC, in US dollars."""
+        from services import usage
+
+        today = utcnow().date()
+        if today != self._day or len(self._spent) > 50_000 or len(self._added) > 50_000:
+            self._day, self._spent, self._added = today, {}, {}
+        known = self._spent.get(owner_id)
+        if known is None or self._clock() - known.read_at >= SPENDING_REFRESH_S:
+            # What is added while the rows are read may be missing in them: counted twice for a minute rather than not.
+            added, read_at = self._added.get(owner_id, Decimal(0)), self._clock()
+            async with core.db.read() as session:
+                kept = await usage.cost_since(session, owner_id, dt.datetime.combine(today, dt.time(), dt.UTC))
+            known = _Spent(kept, added, read_at)
+            if today == self._day:
+                self._spent[owner_id] = known
+        return known.kept + self._added.get(owner_id, Decimal(0)) - known.added
 
     async def allowed(self, core: Core, bot: BotCard) -> bool:
         """Return whether today's limit leaves room for another call; the owner is told once when it does not."""
-        from services import notices, usage
+        from services import notices
 
-        today = utcnow().date()
-        if today != self._day:
-            self._day, self._spent = today, {}
-        if bot.owner_id not in self._spent:
-            if len(self._spent) > 50_000:
-                self._spent.clear()
-            async with core.db.read() as session:
-                self._spent[bot.owner_id] = await usage.cost_since(
-                    session, bot.owner_id, dt.datetime.combine(today, dt.time(), dt.UTC)
-                )
-        if self._spent[bot.owner_id] < core.settings.limits.owner_cost_usd_per_day:
+        if await self.today(core, bot.owner_id) < core.settings.limits.owner_cost_usd_per_day:
             return True
         metrics.OVER_LIMIT.labels("owner_cost").inc()
         async with core.db.write() as session:
@@ -359,7 +466,7 @@ class Spending:
                 session,
                 bot.owner_id,
                 "cost_limit",
-                key=f"cost:{bot.owner_id}:{today}",
+                key=f"cost:{bot.owner_id}:{utcnow().date()}",
                 bot_id=bot.id,
                 params={"bot": bot.name},
             )

@@ -168,7 +168,7 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
     conveyor.start()
 
     async def drain() -> None:
-        await conveyor.drain(core.time_left(core.settings.server.shutdown_timeout_s * 0.6))
+        await conveyor.drain(core.time_left(core.settings.server.shutdown_timeout_s * 0.7))
 
     stack.push_async_callback(drain)
     scheduler = upkeep.make_scheduler(core)

@@ -267,6 +267,19 @@ async def persist(
             await asyncio.sleep(_RETRY_DATABASE_S)
 
 
+async def _ended(workers: Sequence[Worker], timeout_s: float) -> None:
+    """Wait until workers have nothing in hand; after ``timeout_s`` interrupt what they have."""
+    try:
+        async with asyncio.timeout(max(0.1, timeout_s)):
+            for worker in workers:
+                # A claim may still be on its way: only when the loop has ended nothing more can begin.
+                await worker.ended.wait()
+                await worker.idle.wait()
+    except TimeoutError:
+        log.warning("drain_incomplete", queues=[worker.queue.name for worker in workers])
+    await asyncio.gather(*(worker.cancel() for worker in workers))
+
+
 class Conveyor:
     """All workers of a process."""
 
@@ -317,18 +330,16 @@ class Conveyor:
         self._core.tasks.start(self._listen(), name="bell:workers", vital=True)
 
     async def drain(self, timeout_s: float) -> None:
-        """Stop claiming; let what is in hand end within ``timeout_s``, then cancel it so that it is handed back."""
+        """Stop claiming; let what is in hand end within ``timeout_s``, then interrupt it so that it is handed back.
+
+        Answers and jobs are interrupted first, since nothing of them has left us; a message that is being sent gets the rest of
+        the time: interrupted, it would have to be sent again without knowing whether it arrived.
+        """
         for worker in self.workers:
             worker.stop()
-        try:
-            async with asyncio.timeout(timeout_s):
-                for worker in self.workers:
-                    # A claim may still be on its way: only when the loop has ended nothing more can begin.
-                    await worker.ended.wait()
-                    await worker.idle.wait()
-        except TimeoutError:
-            log.warning("drain_incomplete")
-        await asyncio.gather(*(worker.cancel() for worker in self.workers))
+        ends = time.monotonic() + timeout_s
+        await _ended((self.inbox, self.jobs), timeout_s * 0.7)
+        await _ended((self.outbox, self.bulk), ends - time.monotonic())
 
     async def _listen(self) -> None:
         names = {worker.queue.name: worker for worker in self.workers}

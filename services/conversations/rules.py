@@ -313,9 +313,7 @@ class _Turn:
         if not self.talk.language_chosen and language != self.talk.language:
             self.outcome.language = language
         if result.unanswered:
-            self.outcome.unanswered.append(
-                (clean(result.unanswered, 1000), question_key(result.unanswered), language)
-            )
+            self.outcome.unanswered.append((clean(result.unanswered, 1000), question_key(result.unanswered), language))
         request_id = self.talk.claim.items[-1]["request_id"]
         self.outcome.usage += [
             answers.usage_values(call, self.bot.owner_id, self.bot.id, request_id) for call in result.calls

@@ -7,21 +7,24 @@ same name stop. Whatever dies in between, the old knowledge stays and the job st
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from sqlalchemy import ColumnElement, func, insert, or_, select, update
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import utcnow
 from services import jobs, metrics, notices
-from services.errors import Conflict, Invalid, NotFound, TooLarge
+from services.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
 from services.i18n import T, Text
-from services.knowledge.analysis import analyze_passage
+from services.knowledge import embedding
+from services.knowledge.analysis import analyze_passage, question_key
 from services.knowledge.base import CODES, ReadError
 from services.knowledge.reading import ReadLimits, read_document, sniff
 from services.settings import Limits
@@ -38,6 +41,7 @@ ANSWERS = "answers"
 INDEX_JOB = "index_document"
 PURGE_JOB = "purge_documents"
 _SLICE = 200
+_READER_RESTS_S = 30.0
 
 
 async def upload(
@@ -115,15 +119,20 @@ async def list_for(session: AsyncSession, bot: models.Bot) -> list[models.Docume
 
 
 async def get(session: AsyncSession, bot: models.Bot, document_id: str) -> models.Document:
-    """Return one document of this bot; raises ``NotFound``."""
+    """Return one document of this bot; raises ``NotFound``, also for what keeps the owner's answers: see :func:`answers`."""
     document = await session.get(models.Document, document_id)
-    if document is None or document.bot_id != bot.id or document.deleted_at is not None:
+    if document is None or document.bot_id != bot.id or document.deleted_at is not None or document.kind == ANSWERS:
         raise NotFound()
     return document
 
 
 async def delete(session: AsyncSession, bot: models.Bot, document: models.Document) -> None:
-    """Remove a document: it serves no question from this transaction on; its passages go in the background."""
+    """Remove a document: it serves no question from this transaction on; its passages go in the background.
+
+    Raises ``NotFound`` for what keeps the owner's answers: they are deleted one by one.
+    """
+    if document.kind == ANSWERS:
+        raise NotFound()
     document.deleted_at = utcnow()
     document.serving = False
     session.add(document)
@@ -147,15 +156,42 @@ def error_text(document: models.Document) -> Text | None:
     return ReadError(code).text if code else None
 
 
-async def add_answer(session: AsyncSession, bot: models.Bot, question: str, answer: str) -> None:
-    """Teach the bot one answer: it knows it from the next message on, and the question leaves the unanswered list."""
-    question, answer = clean(question, 1000).strip(), clean(answer, 4000).strip()
-    if not question:
-        raise Invalid(T("Write the question."), field="question")
-    if not answer:
-        raise Invalid(T("Write the answer."), field="answer")
+# What the owner teaches
+
+
+@dataclass(frozen=True, slots=True)
+class TaughtAnswer:
+    """An answer that the owner taught. ``id`` is opaque; ``created``: when it was taught first."""
+
+    id: str
+    question: str
+    text: str
+    created: dt.datetime
+
+
+async def answers(session: AsyncSession, bot: models.Bot) -> list[TaughtAnswer]:
+    """Return what the owner taught a bot, the latest first."""
+    chunk, document = models.Chunk, models.Document
+    rows = await session.execute(
+        select(chunk, document.created_at)
+        .join(document, document.id == chunk.document_id)
+        .where(*_taught(bot))
+        .order_by(chunk.id.desc())
+    )
+    return [_shown(row, since) for row, since in rows]
+
+
+async def add_answer(session: AsyncSession, bot: models.Bot, question: str, answer: str) -> TaughtAnswer:
+    """Teach the bot one answer: it knows it from the next message on, and the question leaves the unanswered list.
+
+    Raises ``Invalid`` when either is empty.
+    """
+    question, answer = _written(question, answer)
     document = await session.scalar(
-        select(models.Document).where(models.Document.bot_id == bot.id, models.Document.kind == ANSWERS)
+        select(models.Document)
+        .where(models.Document.bot_id == bot.id, models.Document.kind == ANSWERS, models.Document.deleted_at.is_(None))
+        .order_by(models.Document.id)
+        .limit(1)
     )
     if document is None:
         document = models.Document(
@@ -172,30 +208,108 @@ async def add_answer(session: AsyncSession, bot: models.Bot, question: str, answ
         )
         session.add(document)
         await session.flush()
-    terms = analyze_passage(f"{question}\n{answer}", "")
-    session.add(
-        models.Chunk(
-            bot_id=bot.id,
-            document_id=document.id,
-            position=document.chunk_count,
-            heading=one_line(question, 500),
-            locus="",
-            text=f"{question}\n{answer}",
-            stems=" ".join(terms.stems),
-            grams=" ".join(terms.grams),
+    last = await session.scalar(select(func.max(models.Chunk.position)).where(models.Chunk.document_id == document.id))
+    chunk = models.Chunk(bot_id=bot.id, document_id=document.id, position=0 if last is None else last + 1, locus="")
+    now = utcnow()
+    _write(chunk, question, answer, now)
+    session.add(chunk)
+    await session.flush()
+    await _count(session, document.id, 1)
+    await _taught_now(session, bot, question)
+    return _shown(chunk, now)
+
+
+async def update_answer(
+    session: AsyncSession, bot: models.Bot, answer_id: str, question: str, text: str
+) -> TaughtAnswer:
+    """Correct a taught answer; the next message gets the new one. Raises ``NotFound`` or ``Invalid``."""
+    chunk, since = await _find_taught(session, bot, answer_id)
+    question, text = _written(question, text)
+    _write(chunk, question, text, _shown(chunk, since).created)
+    # The row first: who is storing a vector of the old text then waits for it, and finds that the text has changed.
+    await session.flush()
+    await session.execute(sql_delete(models.ChunkVector).where(models.ChunkVector.chunk_id == chunk.id))
+    await _taught_now(session, bot, question)
+    return _shown(chunk, since)
+
+
+async def delete_answer(session: AsyncSession, bot: models.Bot, answer_id: str) -> None:
+    """Let a bot forget a taught answer from the next message on; raises ``NotFound``."""
+    chunk, _ = await _find_taught(session, bot, answer_id)
+    await session.delete(chunk)
+    await session.flush()
+    await _count(session, chunk.document_id, -1)
+    await _bump(session, bot.id)
+
+
+def _taught(bot: models.Bot) -> tuple[ColumnElement[bool], ...]:
+    document = models.Document
+    return (document.bot_id == bot.id, document.kind == ANSWERS, document.deleted_at.is_(None))
+
+
+async def _find_taught(session: AsyncSession, bot: models.Bot, answer_id: str) -> tuple[models.Chunk, dt.datetime]:
+    chunk, document = models.Chunk, models.Document
+    # What cannot be an id of ours must not reach the database, which would refuse a larger number.
+    if not (answer_id.isascii() and answer_id.isdigit() and len(answer_id) <= 18):
+        raise NotFound()
+    row = (
+        await session.execute(
+            select(chunk, document.created_at)
+            .join(document, document.id == chunk.document_id)
+            .where(chunk.id == int(answer_id), *_taught(bot))
         )
-    )
-    document.chunk_count += 1
+    ).one_or_none()
+    if row is None:
+        raise NotFound()
+    return row[0], row[1]
+
+
+def _written(question: str, answer: str) -> tuple[str, str]:
+    question, answer = clean(question, 1000).strip(), clean(answer, 4000).strip()
+    if not question:
+        raise Invalid(T("Write the question."), field="question")
+    if not answer:
+        raise Invalid(T("Write the answer."), field="answer")
+    return question, answer
+
+
+def _write(chunk: models.Chunk, question: str, answer: str, created: dt.datetime) -> None:
+    text = f"{question}\n{answer}"
+    terms = analyze_passage(text, "")
+    chunk.heading, chunk.text = one_line(question, 500), text
+    chunk.stems, chunk.grams = terms.stems_text, terms.grams_text
+    chunk.meta = {"question": question, "answer": answer, "created": created.isoformat()}
+
+
+def _shown(chunk: models.Chunk, since: dt.datetime) -> TaughtAnswer:
+    meta = chunk.meta
+    if not meta:  # taught before the two were kept apart
+        question, _, answer = chunk.text.partition("\n")
+        return TaughtAnswer(str(chunk.id), question, answer, since)
+    return TaughtAnswer(str(chunk.id), meta["question"], meta["answer"], dt.datetime.fromisoformat(meta["created"]))
+
+
+async def _count(session: AsyncSession, document_id: str, more: int) -> None:
+    document = models.Document
     await session.execute(
-        update(models.UnansweredQuestion)
+        update(document).where(document.id == document_id).values(chunk_count=document.chunk_count + more)
+    )
+
+
+async def _taught_now(session: AsyncSession, bot: models.Bot, question: str) -> None:
+    """A bot knows more: the question, however it is spelt, leaves the list, and the passage gets its vector."""
+    asked = models.UnansweredQuestion
+    await session.execute(
+        update(asked)
         .where(
-            models.UnansweredQuestion.bot_id == bot.id,
-            models.UnansweredQuestion.question == question,
-            models.UnansweredQuestion.answered_at.is_(None),
+            asked.bot_id == bot.id,
+            or_(asked.folded == question_key(question), asked.question == question),
+            asked.answered_at.is_(None),
         )
         .values(answered_at=utcnow())
     )
     await _bump(session, bot.id)
+    await embedding.enqueue(session, bot.id, bot.owner_id)
 
 
 async def _bump(session: AsyncSession, bot_id: str) -> None:
@@ -243,6 +357,9 @@ async def index_document(core: Core, payload: Mapping[str, Any]) -> None:
 
     try:
         passages = await read_document(document.name, content, limits=limits, on_progress=on_progress)
+    except Unavailable as error:
+        # This machine is at fault, not the document: the attempt does not count.
+        raise jobs.TryLater(_READER_RESTS_S) from error
     except ReadError as error:
         metrics.DOCUMENTS.labels(error.code).inc()
         log.info("document_not_read", document=document.id, reason=error.code)
@@ -273,15 +390,14 @@ async def index_document(core: Core, payload: Mapping[str, Any]) -> None:
         ]
         async with core.db.write() as session:
             await session.execute(insert(models.Chunk), rows)
-    if core.embedder is not None:
-        await core.embedder.embed_document(core, bot, document.id)
+    embedded = core.embedder is None or await core.embedder.embed_document(core, bot, document.id)
     await core.pause("ingest")
-    await _serve(core, bot, document, len(passages))
+    await _serve(core, bot, document, len(passages), embedded=embedded)
     metrics.DOCUMENTS.labels("ready").inc()
     log.info("document_ready", document=document.id, passages=len(passages))
 
 
-async def _serve(core: Core, bot: models.Bot, document: models.Document, count: int) -> None:
+async def _serve(core: Core, bot: models.Bot, document: models.Document, count: int, *, embedded: bool) -> None:
     """Let the new document serve and every older one of its name stop, in one transaction."""
     async with core.db.write() as session:
         current = await session.get(models.Document, document.id, with_for_update=True)
@@ -303,6 +419,8 @@ async def _serve(core: Core, bot: models.Bot, document: models.Document, count: 
         current.chunk_count, current.error_code, current.finished_at = count, None, utcnow()
         await _bump(session, bot.id)
         await jobs.add(session, PURGE_JOB, {"bot": bot.id}, lane=f"documents:{bot.owner_id}", owner_id=bot.owner_id)
+        if not embedded:
+            await embedding.enqueue(session, bot.id, bot.owner_id)
     core.bell.ring(f"bot:{bot.id}", {"document": document.id, "status": "ready", "progress": 100})
     core.bell.ring("jobs")
 

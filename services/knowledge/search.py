@@ -24,6 +24,7 @@ from services.knowledge.ranking import LexicalIndex, Statistics
 from services.settings import Knowledge
 
 if TYPE_CHECKING:
+    from services.ai.router import CallRecord, KeyEvent
     from services.knowledge.embedding import Embedder
 
 CANDIDATES = 200
@@ -47,7 +48,8 @@ class Found:
     """The result of a search.
 
     ``found``: the passages are about what was asked. ``small_talk``: there is nothing to look for in the question.
-    ``content_words``: how many words of the question name its subject.
+    ``content_words``: how many words of the question name its subject. ``calls`` and ``key_events``: of the embedding
+    model, for the caller to account for (``services.answers``).
     """
 
     passages: list[Passage]
@@ -55,6 +57,8 @@ class Found:
     confidence: float = 0.0
     small_talk: bool = False
     content_words: int = 0
+    calls: Sequence[CallRecord] = ()
+    key_events: Sequence[KeyEvent] = ()
 
 
 @dataclass(slots=True)
@@ -77,10 +81,13 @@ class KnowledgeSearch:
         self._size = 0
         self._loading: dict[str, asyncio.Lock] = {}
 
-    async def search(self, bot_id: str, version: int, question: str, limit: int | None = None) -> Found:
+    async def search(
+        self, bot_id: str, version: int, question: str, limit: int | None = None, *, may_spend: bool = True
+    ) -> Found:
         """Return the best passages of one bot's serving documents for a question.
 
-        ``version`` is the bot's ``knowledge_version``: a newer one than what is in memory is loaded first.
+        ``version`` is the bot's ``knowledge_version``: a newer one than what is in memory is loaded first. Without
+        ``may_spend`` no embedding model is asked: words alone decide.
         """
         limit = limit or self._settings.passages
         query = analyze_question(question)
@@ -89,11 +96,14 @@ class KnowledgeSearch:
             return Found([], False, small_talk=_greets(question))
         base = await self._base(bot_id, version)
         cosines: Mapping[int, float] | None = None
-        if self._embedder is not None and content:
-            vector = await self._embedder.question(question)
-            if vector is not None:
+        calls: Sequence[CallRecord] = ()
+        key_events: Sequence[KeyEvent] = ()
+        if self._embedder is not None and content and may_spend:
+            asked = await self._embedder.question(question)
+            calls, key_events = asked.calls, asked.key_events
+            if asked.vectors:
                 async with self._db.read() as session:
-                    cosines = await vectors.nearest(session, bot_id, self._embedder.model, vector, limit * 4)
+                    cosines = await vectors.nearest(session, bot_id, self._embedder.model, asked.vectors[0], limit * 4)
         index, passages = base.index, base.passages
         if index is None:
             index, passages = await self._candidates(bot_id, query, base, cosines or {})
@@ -104,7 +114,8 @@ class KnowledgeSearch:
             if (p := passages.get(hit.chunk_id)) is not None
         ]
         greets = content == 0 and _greets(question)
-        return Found(hits, ranking.found and bool(hits) and not greets, ranking.confidence, greets, content)
+        found = ranking.found and bool(hits) and not greets
+        return Found(hits, found, ranking.confidence, greets, content, calls, key_events)
 
     async def _base(self, bot_id: str, version: int) -> _Base:
         base = self._bases.get(bot_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import re
@@ -14,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from db import models
+from db.models import Notice
 from services.core import Core
 from services.settings import Settings
 from tests.composition import Shop, make_settings, make_shop, running
@@ -131,22 +132,18 @@ class Floor:
         async with self.core.db.read() as session:
             return await session.scalar(query)
 
-    async def notices(self, tenant: Tenant) -> list[models.Notice]:
+    async def notices(self, tenant: Tenant) -> list[Notice]:
         """Return what a tenant's owner was told or is about to be told, oldest first."""
         async with self.core.db.read() as session:
             return list(
-                await session.scalars(
-                    select(models.Notice)
-                    .where(models.Notice.user_id == tenant.shop.owner.id)
-                    .order_by(models.Notice.id)
-                )
+                await session.scalars(select(Notice).where(Notice.user_id == tenant.shop.owner.id).order_by(Notice.id))
             )
 
-    async def noticed(self, tenant: Tenant, kind: str, timeout: float = 20) -> models.Notice:
+    async def noticed(self, tenant: Tenant, kind: str, timeout: float = 20) -> Notice:
         """Wait until a tenant's owner has a notice of this kind."""
         return await self.until(lambda: self._notice(tenant, kind), timeout)
 
-    async def _notice(self, tenant: Tenant, kind: str) -> models.Notice | None:
+    async def _notice(self, tenant: Tenant, kind: str) -> Notice | None:
         return next((notice for notice in await self.notices(tenant) if notice.kind == kind), None)
 
     async def until(self, look: Callable[[], Awaitable[Any]], timeout: float = 20) -> Any:
@@ -156,8 +153,6 @@ class Floor:
 
 async def until(look: Callable[[], Awaitable[Any]], timeout: float = 20) -> Any:
     """Return the first true result of ``look``, asked every few milliseconds: what is waited for is a row in a database."""
-    import asyncio
-
     async with asyncio.timeout(timeout):
         while True:
             result = await look()

@@ -48,7 +48,9 @@ async def test_keys_rotate_and_a_lost_key_stops_only_what_it_locks(
         async with place.core.db.write() as session:
             bot = await bots.get(session, other.shop.owner, other.shop.bot.id)
             identity = await place.core.telegram.get_me(other.bot.token)
-            await bots.connect_telegram(session, bot, identity=identity, token=other.bot.token, crypto=place.core.crypto)
+            await bots.connect_telegram(
+                session, bot, identity=identity, token=other.bot.token, crypto=place.core.crypto
+            )
         place.core.bell.ring("channels")
         await fake.wait_call("getUpdates", bot=other.bot, times=polls + 1)
         await other.answered([other.ask(other.person())])
@@ -77,7 +79,9 @@ async def test_a_bot_that_is_stopped_while_it_answers(tmp_path: Path, database_u
         # What was begun is finished, then one polite line.
         await shop.answered([number])
         person.send(shop.bot, "Yana bir savol?")
-        assert (await fake.wait_message(person.id, translate("uz", "This bot is resting now 😴 Please write again later.")))
+        assert await fake.wait_message(
+            person.id, translate("uz", "This bot is resting now 😴 Please write again later.")
+        )
         for _ in range(2):
             async with place.core.db.write() as session:
                 await bots.start(session, await bots.get(session, shop.shop.owner, shop.shop.bot.id))

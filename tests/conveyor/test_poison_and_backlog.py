@@ -166,7 +166,7 @@ async def test_one_owners_backlog_does_not_keep_others_waiting(tmp_path: Path, d
             .where(models.InboxItem.status == "done")
             .group_by(models.InboxItem.channel_id)
         )
-        counts = {channel: count for channel, count in done}
+        counts = dict(map(tuple, done))
         assert all(counts[places[name][0].id] == 10 for name in names[1:])
         # What is left is forgotten with its bot, so that the stop need not wait.
         async with place.core.db.write() as session:
@@ -200,4 +200,4 @@ async def test_an_overflow_is_told_to_the_customer_and_the_owner(tmp_path: Path,
             .where(models.Message.author == "customer")
             .group_by(models.Message.status)
         )
-        assert {status: count for status, count in statuses} == {"answered": 4, "skipped": 3}
+        assert dict(map(tuple, statuses)) == {"answered": 4, "skipped": 3}

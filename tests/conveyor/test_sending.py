@@ -77,9 +77,10 @@ async def test_known_errors(place: Floor, case: dict[str, Any]) -> None:
     assert (contact.unreachable_since is not None) == (case["action"] == "recipient_gone")
     if case["action"] == "token_invalid":
         assert (await place.noticed(tenant, "token_refused")).params["bot"] == tenant.shop.bot.name
-        assert await place.one(
-            select(models.Channel.status).where(models.Channel.id == tenant.shop.channel.id)
-        ) == "refused"
+        assert (
+            await place.one(select(models.Channel.status).where(models.Channel.id == tenant.shop.channel.id))
+            == "refused"
+        )
     else:
         assert status == "active"
 
@@ -161,9 +162,7 @@ async def test_a_revoked_token_stops_its_bot_alone_and_a_new_one_starts_it(place
     async with place.core.db.write() as session:
         bot = await bots.get(session, tenant.shop.owner, tenant.shop.bot.id)
         identity = await place.core.telegram.get_me(tenant.bot.token)
-        await bots.connect_telegram(
-            session, bot, identity=identity, token=tenant.bot.token, crypto=place.core.crypto
-        )
+        await bots.connect_telegram(session, bot, identity=identity, token=tenant.bot.token, crypto=place.core.crypto)
     place.core.bell.ring("channels")
     await place.fake.wait_call("getUpdates", bot=tenant.bot, times=asked + 1)
     await tenant.answered([tenant.ask(tenant.person())])

@@ -73,13 +73,13 @@ async def test_two_processes_share_the_work_and_one_survives_the_other(
         times = await shop.answered()
         assert shop.in_order()
         assert {times[n] for n in last} == {1}
-        unsure = await place.one(
-            select(func.count()).select_from(models.OutboxItem).where(models.OutboxItem.unsure)
-        )
+        unsure = await place.one(select(func.count()).select_from(models.OutboxItem).where(models.OutboxItem.unsure))
         assert sum(n - 1 for n in times.values()) <= int(unsure)
-        jobs = await place.rows(select(models.Job.unique_key, models.Job.status, models.Job.attempts).where(
-            models.Job.kind == upkeep.CLEAN_UP_JOB
-        ))
+        jobs = await place.rows(
+            select(models.Job.unique_key, models.Job.status, models.Job.attempts).where(
+                models.Job.kind == upkeep.CLEAN_UP_JOB
+            )
+        )
         assert all((job.status, job.attempts) == ("done", 1) for job in jobs)
         assert max(Counter(job.unique_key for job in jobs).values()) == 1
     await second.stop()
@@ -169,9 +169,10 @@ async def test_a_second_process_on_sqlite_is_refused_and_a_third_on_postgresql_i
                 raise AssertionError("two processes on one SQLite file")
         except InstanceTaken as error:
             assert "PostgreSQL" in str(error)
-    async with floor(second, postgres_url, *fakes, role="web") as one, floor(
-        second, postgres_url, *fakes, role="web"
-    ) as two:
+    async with (
+        floor(second, postgres_url, *fakes, role="web") as one,
+        floor(second, postgres_url, *fakes, role="web") as two,
+    ):
         assert one.core.writer.holder != two.core.writer.holder
         async with one.core.db.read() as session:
             assert await session.scalar(text("SELECT 1")) == 1

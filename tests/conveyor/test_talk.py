@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
+import operator
 import random
 import time
 from collections.abc import AsyncIterator
@@ -23,9 +25,7 @@ from tests.servers import ROOT, Run
 
 UPDATES = json.loads((ROOT / "tests/payloads/telegram_updates.json").read_text())["cases"]
 ONLY_TEXT = "I can read text messages only 🙂 Please write your question in words. Write /operator to talk to a person."
-NOT_KNOWN = (
-    "Sorry, I have no information about that 🙏 I passed your question on. Write /operator to talk to a person."
-)
+NOT_KNOWN = "Sorry, I have no information about that 🙏 I passed your question on. Write /operator to talk to a person."
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -121,9 +121,12 @@ async def test_two_first_messages_make_one_contact_and_one_talk(place: Floor, sh
     person = shop.person()
     numbers = [shop.ask(person), shop.ask(person)]
     await shop.answered(numbers)
-    assert await place.one(
-        select(func.count()).select_from(models.Contact).where(models.Contact.external_id == str(person.id))
-    ) == 1
+    assert (
+        await place.one(
+            select(func.count()).select_from(models.Contact).where(models.Contact.external_id == str(person.id))
+        )
+        == 1
+    )
     assert [m.text for m in await _messages(place, shop, person) if m.author == "customer"] == [
         f"Muzlatgichlarga kafolat bormi №{number}" for number in numbers
     ]
@@ -187,9 +190,10 @@ async def test_greeting_language_operator_and_help(place: Floor, shop: Tenant, l
     person = shop.person(language)
     person.start(shop.bot)
     greeting = await place.fake.wait_message(person.id, bot=shop.bot)
-    assert translate(
-        language, "Hello! 👋 I am {name}. Ask me anything, I answer at any hour.", name=shop.shop.bot.name
-    ) in greeting.text
+    assert (
+        translate(language, "Hello! 👋 I am {name}. Ask me anything, I answer at any hour.", name=shop.shop.bot.name)
+        in greeting.text
+    )
     assert [button["text"] for button in greeting.buttons] == list(LANGUAGE_NAMES.values())
     press = person.press(greeting, "lang:ru")
     chosen = await place.fake.wait_message(person.id, bot=shop.bot)
@@ -218,7 +222,7 @@ async def test_stale_and_foreign_buttons_are_answered_politely(place: Floor, sho
         press = person.press(greeting, data, stale=True)
         reply = await place.fake.wait_message(person.id, bot=shop.bot)
         assert reply.text == translate("en", "This button is old. Write /language to choose the language.")
-        await place.fake.wait_until(lambda press=press: press.answered)
+        await place.fake.wait_until(functools.partial(operator.attrgetter("answered"), press))
 
 
 async def test_what_cannot_be_read_gets_a_friendly_line(place: Floor, shop: Tenant) -> None:
@@ -372,9 +376,7 @@ async def test_updates_as_telegram_sends_them(place: Floor, case: dict[str, Any]
         for event in case["expect"]["events"]
     )
     replies = await place.one(
-        select(func.count()).select_from(models.OutboxItem).where(
-            models.OutboxItem.channel_id == shop.shop.channel.id
-        )
+        select(func.count()).select_from(models.OutboxItem).where(models.OutboxItem.channel_id == shop.shop.channel.id)
     )
     assert bool(replies) == due
 
@@ -396,8 +398,13 @@ async def test_odd_updates_do_not_stop_a_bot(place: Floor, shop: Tenant) -> None
         {"some_kind_of_next_year": {"id": "y"}},
         {"inline_query": {"id": "1", "from": {"id": 5, "is_bot": False, "first_name": "N"}, "query": "x"}},
         {"message": {"chat": {"id": "6\x00", "type": "private"}, "from": {"id": 6}, "text": "salom"}},
-        {"message": {"chat": {"id": 7, "type": "private"}, "from": {"id": 7, "first_name": "\ud83d" * 300},
-                     "text": "salom \ud800"}},
+        {
+            "message": {
+                "chat": {"id": 7, "type": "private"},
+                "from": {"id": 7, "first_name": "\ud83d" * 300},
+                "text": "salom \ud800",
+            }
+        },
     ]
     random.Random(7).shuffle(odd)
     for offset, content in enumerate(odd):
@@ -429,9 +436,7 @@ async def test_questions_during_indexing_use_the_old_version(place: Floor) -> No
     shop = await place.tenant()
     person = shop.person("uz")
     await _said(place, shop, person, "Muzlatgichlarga kafolat bormi?")
-    await add_document(
-        place.core, shop.shop.bot, "savollar.txt", "Savol: Kafolat bormi?\nJavob: 7 yil kafolat.".encode()
-    )
+    await add_document(place.core, shop.shop.bot, "savollar.txt", b"Savol: Kafolat bormi?\nJavob: 7 yil kafolat.")
     await _said(place, shop, person, "Muzlatgichlarga kafolat bormi?")
     assert "3 yil" in place.models.requests[0].text
     assert "7 yil" in place.models.requests[-1].text.rsplit("<passages>", 1)[1]

@@ -154,6 +154,7 @@ async def test_an_existing_bot_is_connected_from_its_menu(product: Product) -> N
     tenant = await product.make_bot(owner)
     menu = await owner.says("/bots")
     await owner.presses(menu, tenant.name)
+    await owner.presses(menu, owner.text("Channels"), owner.text("Not connected to Telegram"))
     owner.user.press(menu, owner.text("Connect to Telegram"))
     await owner.hears(owner.text("1. Open @BotFather and send it /newbot."))
     await owner.says(TENANT, "@chinor_bot")

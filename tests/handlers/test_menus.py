@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from db import models
 from handlers.callbacks import BotMenu, DocMenu, Menu, Period
 from services import accounts, bots
 from services.i18n import LANGUAGES, translate
@@ -44,7 +45,7 @@ async def test_every_button_is_answered_and_fits(product: Product) -> None:
     owner = await product.owner(900000202)
     await product.make_bot(owner)
     menu = await open_menu(owner, "Chinor Stom")
-    for wanted in ("Knowledge", "Numbers", "Instructions", "Languages", "Delete"):
+    for wanted in ("Knowledge", "Numbers", "Instructions", "Languages", "Channels", "Delete"):
         await owner.presses(menu, owner.text(wanted))
         assert all(len(button.get("callback_data", "").encode()) <= 64 for button in menu.buttons)
         await owner.presses(menu, owner.text("Back"))
@@ -125,7 +126,8 @@ async def test_a_bot_is_deleted_after_a_question(product: Product) -> None:
 
 
 @pytest.mark.parametrize(
-    "do", ["open", "start", "stop", "docs", "prompt", "clear", "langs", "lang", "link", "delete", "gone", "send"]
+    "do",
+    "open start stop docs prompt clear langs lang channels link token cut off page delete gone send".split(),
 )
 async def test_another_owners_bot_is_refused_like_one_that_is_gone(product: Product, do: str) -> None:
     first, second = await product.owner(900000207), await product.owner(900000208, "ru")
@@ -224,6 +226,87 @@ async def test_the_panels_link_signs_in_once(product: Product) -> None:
     with pytest.raises(Exception, match="link"):
         async with product.core.db.write() as session:
             await accounts.use_login_link(session, token)
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_the_sign_in_pages_link_is_the_panels_command(product: Product, known: bool) -> None:
+    person = await product.owner(900000221) if known else product.person(900000222)
+    message = await person.says("/start panel", person.text("Your panel"))
+    token = message.text.rpartition("/login/link?token=")[2].strip()
+    async with product.core.db.write() as session:
+        assert (await accounts.use_login_link(session, token)).telegram_id == person.user.id
+
+
+async def _telegram_of(product: Product, tenant: models.Bot) -> models.Channel | None:
+    async with product.core.db.read() as session:
+        connected = await bots.channels(session, tenant)
+    return next((channel for channel in connected if channel.kind == "telegram"), None)
+
+
+async def test_telegram_is_disconnected_after_a_question_and_connected_again(product: Product) -> None:
+    product.fake.add_bot(TENANT, "chinor_bot")
+    owner = await product.owner(900000223)
+    tenant = await product.make_bot(owner, token=TENANT)
+    menu = await open_menu(owner, "Chinor Stom")
+    await owner.presses(menu, owner.text("Channels"), owner.text("Channels of “{name}”", name="Chinor Stom"))
+    assert "@chinor_bot" in menu.text and owner.text("Works") in menu.text
+    assert f"/chat/{tenant.public_id}" in menu.text
+    await owner.presses(menu, owner.text("Disconnect"), owner.text("Disconnect @{username}?", username="chinor_bot"))
+    assert menu.button(owner.text("Yes, disconnect"))["style"] == "danger"
+    await owner.presses(menu, owner.text("Back"), "@chinor_bot")
+    assert await _telegram_of(product, tenant) is not None
+    await owner.presses(menu, owner.text("Disconnect"))
+    async with product.core.bell.listen("channels") as bell:
+        await owner.presses(menu, owner.text("Yes, disconnect"), owner.text("Not connected to Telegram"))
+        await bell.get()
+    assert await _telegram_of(product, tenant) is None
+    # The same press once more changes nothing.
+    await owner.presses(menu, owner.text("Back"))
+    owner.user.press(menu, BotMenu(do="off", bot=tenant.id).pack(), stale=True)
+    title = owner.text("Channels of “{name}”", name="Chinor Stom")
+    await owner.fake.wait_until(lambda: title in menu.text)
+    owner.user.press(menu, owner.text("Connect to Telegram"))
+    await owner.hears(owner.text("1. Open @BotFather and send it /newbot."))
+    await owner.says(TENANT, "@chinor_bot")
+    assert await _telegram_of(product, tenant) is not None
+    assert len(await product.bots_of(owner)) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("refused", "Telegram no longer accepts its token: send me a new one from BotFather."),
+        ("conflict", "Another program reads its messages: stop that program, then start the bot here."),
+        ("unreadable", "Its token cannot be read any more: send it to me again."),
+    ],
+)
+async def test_what_is_wrong_with_telegram_is_said_in_words(product: Product, status: str, words: str) -> None:
+    product.fake.add_bot(TENANT, "chinor_bot")
+    owner = await product.owner(900000224)
+    tenant = await product.make_bot(owner, token=TENANT)
+    channel = await _telegram_of(product, tenant)
+    assert channel is not None
+    await product.core.channel_failed(channel.id, status, "a line for the log")
+    menu = await open_menu(owner, "Chinor Stom")
+    await owner.presses(menu, owner.text("Channels"), owner.text(words))
+    assert "a line for the log" not in menu.text
+    owner.user.press(menu, owner.text("New token"))
+    await owner.hears(owner.text("A new token for @{username}", username="chinor_bot"))
+    await owner.says(TENANT, "@chinor_bot")
+    renewed = await _telegram_of(product, tenant)
+    assert renewed is not None and (renewed.id, renewed.status) == (channel.id, "active")
+
+
+async def test_the_bots_page_is_connected_again(product: Product) -> None:
+    owner = await product.owner(900000225)
+    tenant = await product.make_bot(owner)
+    async with product.core.db.write() as session:
+        await bots.disconnect(session, tenant, (await bots.connect_web(session, tenant)).id)
+    menu = await open_menu(owner, "Chinor Stom")
+    await owner.presses(menu, owner.text("Channels"), owner.text("Disconnected: its link leads nowhere."))
+    await owner.presses(menu, owner.text("Connect the page"), f"/chat/{tenant.public_id}")
+    async with product.core.db.read() as session:
+        assert [channel.kind for channel in await bots.channels(session, tenant)] == ["web"]
 
 
 async def test_the_panels_link_is_a_button_where_it_can_be(start: Start) -> None:

@@ -12,6 +12,7 @@ import pytest
 from db import models
 from db.base import new_id, utcnow
 from services import accounts, bots
+from services.knowledge import documents
 from tests import servers
 from tests.web.access_table import BODIES, TABLE
 from tests.web.panel import Browser, Site, open_site
@@ -97,7 +98,9 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         end = utcnow() + dt.timedelta(days=1)
         device = models.PanelSession(id=new_id(), user_id=owner.id, user_agent="another device", expires_at=end)
         session.add_all([token, device])
+        await documents.add_answer(session, bot, "Savol?", "Javob.")
         await session.flush()
+        taught = (await documents.answers(session, bot))[0].id
     return {
         "bot": bot.id,
         "bot_id": bot.id,
@@ -109,6 +112,8 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         "conversation": talk.id,
         "conversation_id": talk.id,
         "question": question.id,
+        "answer": taught,
+        "answer_id": taught,
         "notice": notice.id,
         "token": token.id,
         "session": device.id,
@@ -184,8 +189,13 @@ async def test_foreign_id_inside_own_bot(people: People) -> None:
         f"/bots/{own.id}/documents/{theirs['document']}/retry",
         f"/bots/{own.id}/unanswered/{theirs['question']}/dismiss",
         f"/bots/{own.id}/channels/{theirs['channel']}/disconnect",
+        f"/bots/{own.id}/answers/{theirs['answer']}/delete",
     ):
         assert (await browser.post(path)).status == 404
+    change = {"question": "Mening savolim?", "answer": "Mening javobim."}
+    assert (await browser.post(f"/bots/{own.id}/answers/{theirs['answer']}", **change)).status == 404
+    status = f"/bots/{own.id}/conversations/{theirs['conversation']}/status"
+    assert (await browser.post(status, status="human")).status == 404
     assert (await browser.get(f"/bots/{own.id}/conversations/{theirs['conversation']}")).status == 404
     assert (await browser.post(f"/notices/{theirs['notice']}/dismiss")).status == 303
     async with people.site.core.db.read() as session:
@@ -193,6 +203,9 @@ async def test_foreign_id_inside_own_bot(people: People) -> None:
         assert (await session.get_one(models.Document, theirs["document"])).deleted_at is None
         assert (await session.get_one(models.UnansweredQuestion, theirs["question"])).answered_at is None
         assert (await session.get_one(models.Channel, theirs["channel"])).external_id is not None
+        assert (await session.get_one(models.Conversation, theirs["conversation"])).status == "bot"
+        known = await documents.answers(session, await session.get_one(models.Bot, theirs["bot"]))
+        assert [(row.question, row.text) for row in known] == [("Savol?", "Javob.")]
         await session.rollback()
     async with people.site.core.db.write() as session:
         await bots.delete(session, await bots.get(session, stranger, own.id))

@@ -155,6 +155,25 @@ async def test_an_answer_is_known_from_the_next_message_on(site: Site) -> None:
     assert "20 000" in again.body["sources"][0]["snippet"]
 
 
+async def test_what_was_taught_is_listed_and_forgotten(site: Site) -> None:
+    bot, question = site.owner.bot, "Karta bilan to'lasa bo'ladimi?"
+    taught = {"question": question, "answer": "Ha, Uzcard va Humo bilan."}
+    assert (await site.owner.post(f"{bot}/answers", taught)).status == 201
+    items = (await site.owner.get(f"{bot}/answers")).body["items"]
+    mine = next(item for item in items if item["question"] == question)
+    assert mine == {"id": mine["id"], **taught}
+    assert (await site.stranger.get(f"{bot}/answers")).status == 404
+    path = f"/answers/{mine['id']}"
+    assert (await site.stranger.call("DELETE", f"{bot}{path}")).status == 404
+    assert (await site.stranger.call("DELETE", f"{site.stranger.bot}{path}")).status == 404
+    assert (await site.owner.post(f"{bot}/chat", {"contact": "payer", "text": question})).body["answered"] is True
+    assert (await site.owner.call("DELETE", f"{bot}{path}")).status == 204
+    assert (await site.owner.call("DELETE", f"{bot}{path}")).status == 404
+    assert question not in str((await site.owner.get(f"{bot}/answers")).body)
+    forgotten = await site.owner.post(f"{bot}/chat", {"contact": "payer-2", "text": question})
+    assert "Humo" not in str(forgotten.body)
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [

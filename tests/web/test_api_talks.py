@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from db import models
+from services.logs import redact
 from tests import servers
 from tests.web.site import Site, started
 
@@ -115,6 +119,49 @@ async def test_a_talk_can_be_found_read_and_taken_over(site: Site) -> None:
     assert set(quiet.body) == CHAT_FIELDS
 
 
+async def test_a_talk_is_given_back_to_the_bot(site: Site) -> None:
+    bot, ask = site.owner.bot, {"contact": "given-back", "text": QUESTION}
+    await site.owner.post(f"{bot}/chat", {"contact": "given-back", "text": "operator"})
+    talk = (await site.owner.get(f"{bot}/conversations", contact="given-back")).body["items"][0]
+    assert talk["status"] == "waiting"
+    told = await _calls_for_a_person(site, talk["id"])
+    assert [notice.resolved_at for notice in told] == [None]
+    await site.owner.post(f"/conversations/{talk['id']}/messages", {"text": "Men keldim"})
+    assert (await _calls_for_a_person(site, talk["id"]))[0].resolved_at is not None
+    assert (await site.owner.post(f"{bot}/chat", ask)).body["text"] == ""
+
+    path = f"/conversations/{talk['id']}"
+    back = await site.owner.call("PATCH", path, json={"status": "bot"})
+    assert (back.status, back.body["status"], back.body["id"]) == (200, "bot", talk["id"])
+    assert (await site.owner.post(f"{bot}/chat", ask)).body["text"] != ""
+    taken = await site.owner.call("PATCH", path, json={"status": "human"})
+    assert (taken.status, taken.body["status"]) == (200, "human")
+    assert (await site.owner.post(f"{bot}/chat", ask)).body["text"] == ""
+    closed = await site.owner.call("PATCH", path, json={"status": "closed"})
+    assert (closed.status, closed.body["status"]) == (200, "closed")
+    # A customer who writes again is not left alone.
+    assert (await site.owner.post(f"{bot}/chat", ask)).body["text"] != ""
+
+
+async def _calls_for_a_person(site: Site, conversation_id: str) -> list[models.Notice]:
+    async with site.core.db.read() as session:
+        wanted = select(models.Notice).where(models.Notice.key == f"operator:{conversation_id}")
+        return list(await session.scalars(wanted))
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"status": "waiting"}, {"status": None}, {"status": "bot", "x": 1}, {"status": 1}]
+)
+async def test_a_state_that_cannot_be_set(site: Site, body: Any) -> None:
+    await site.owner.post(f"{site.owner.bot}/chat", {"contact": "unset", "text": QUESTION})
+    talk = (await site.owner.get(f"{site.owner.bot}/conversations", contact="unset")).body["items"][0]
+    path = f"/conversations/{talk['id']}"
+    assert (await site.owner.call("PATCH", path, json=body)).status == 400
+    assert (await site.stranger.call("PATCH", path, json={"status": "human"})).status == 404
+    again = (await site.owner.get(f"{site.owner.bot}/conversations", contact="unset")).body["items"][0]
+    assert again["status"] == "bot"
+
+
 @pytest.mark.parametrize(
     ("query", "found"),
     [
@@ -201,6 +248,13 @@ async def test_channels(site: Site) -> None:
     listed = await site.owner.get(path)
     assert [item["type"] for item in listed.body["items"]] == ["web", "telegram"]
     assert "AAtestToken" not in str(made.body) + str(listed.body)
+    assert listed.body["items"][1]["last_update_at"] is None
+    await site.owner.post(f"{site.owner.bot}/chat", {"contact": "heard", "text": QUESTION})
+    assert (await site.owner.get(path)).body["items"][0]["last_update_at"].endswith("Z")
+    async with site.core.db.write() as session:
+        row = await session.get_one(models.Channel, made.body["id"])
+        row.last_update_at = dt.datetime(2026, 11, 21, 9, 30, tzinfo=dt.UTC)
+    assert (await site.owner.get(path)).body["items"][1]["last_update_at"] == "2026-11-21T09:30:00Z"
 
     taken = await site.stranger.post(f"{site.stranger.bot}/channels", {"type": "telegram", "token": TOKEN})
     assert (taken.status, taken.code) == (409, "channel_taken")
@@ -237,6 +291,14 @@ async def test_a_channel_that_cannot_be_connected(site: Site, body: Any, field: 
     refused = await site.owner.post(f"{site.owner.bot}/channels", body)
     assert (refused.status, refused.body["error"]["field"]) == (400, field)
     assert TOKEN not in str(refused.body)
+
+
+async def test_what_is_typed_as_a_token_does_not_vanish_from_the_log(site: Site) -> None:
+    # Else anybody could make the log useless, a word at a time.
+    for word in ("conversation", "7700000009:" + "word" * 6):
+        await site.owner.post(f"{site.owner.bot}/channels", {"type": "telegram", "token": word})
+        assert redact(f"event {word}") == f"event {word}"
+    assert TOKEN not in redact(f"https://api.telegram.org/bot{TOKEN}/getMe")
 
 
 async def test_telegram_that_does_not_answer_is_not_a_wrong_token(site: Site) -> None:

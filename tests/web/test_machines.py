@@ -14,8 +14,11 @@ from sqlalchemy import func, select
 
 from db import models
 from tests import servers
+from tests.composition import address, make_settings, running
+from tests.fakes.telegram import FakeTelegram
 from tests.web.panel import Site, open_site
 
+FACTORY = "7700000001:FACTORY_token_not_real_AAAAAAAAAAAAA"
 SECRET = "X-Telegram-Bot-Api-Secret-Token"
 UPDATE: dict[str, Any] = {
     "update_id": 1,
@@ -133,7 +136,8 @@ async def test_health_and_readiness(site: Site) -> None:
     assert json.loads((await browser.get("/healthz")).text) == {"status": "ok"}
     page = await browser.get("/readyz")
     assert page.status == 200
-    assert json.loads(page.text)["parts"] == {"process": "ok", "database": "ok"}
+    nothing = dict.fromkeys(("redis", "telegram", "gemini", "openai", "anthropic"), "not configured")
+    assert json.loads(page.text)["parts"] == {"process": "ok", "database": "ok", **nothing}
     site.core.ready = False
     try:
         page = await browser.get("/readyz")
@@ -141,6 +145,33 @@ async def test_health_and_readiness(site: Site) -> None:
         assert (await browser.get("/healthz")).status == 200
     finally:
         site.core.ready = True
+
+
+@pytest.mark.parametrize(("code", "state"), [(0, "ok"), (401, "token refused"), (502, "unavailable")])
+async def test_probes_do_not_hammer_telegram(
+    tmp_path: Path, servers_run: servers.Run, telegram: FakeTelegram, code: int, state: str
+) -> None:
+    """However Telegram is, many probes at once ask it once; keys are named as there or not, never shown."""
+    telegram.add_bot(FACTORY, "factory_bot")
+    secrets = {"TELEGRAM_API_BASE": telegram.base_url, "GEMINI_API_KEY": "gemini-key-0123456789"}
+    url = servers_run.new_sqlite(tmp_path)
+    settings = make_settings(tmp_path, url, environment={"TELEGRAM_BOT_TOKEN": FACTORY, **secrets})
+    # Only the web's own question is counted: this role starts no factory bot.
+    async with running(settings, "web") as core, aiohttp.ClientSession() as http:
+        if code:
+            telegram.fail(code, method="getMe", times=None)
+        before = len(telegram.called("getMe"))
+
+        async def probe() -> tuple[int, dict[str, str]]:
+            async with http.get(f"{address(core)}/readyz") as answer:
+                return answer.status, (await answer.json())["parts"]
+
+        answers = await asyncio.gather(*(probe() for _ in range(10)))
+        answers.append(await probe())
+        assert len(telegram.called("getMe")) == before + 1
+    for status, parts in answers:
+        assert (status, parts["telegram"]) == (200 if state == "ok" else 503, state)
+        assert (parts["gemini"], parts["openai"]) == ("configured", "not configured")
 
 
 async def test_metrics_are_not_public(site: Site) -> None:

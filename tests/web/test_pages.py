@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import gzip
 import json
 import re
@@ -16,6 +17,7 @@ from sqlalchemy import select
 from yarl import URL
 
 from db import models
+from db.base import utcnow
 from services import accounts, bots, conversations
 from services.knowledge import documents
 from tests import servers
@@ -116,6 +118,103 @@ async def test_unanswered_question_is_taught(site: Site) -> None:
     assert "30 joy" in answer.text
     async with site.core.db.read() as session:
         assert (await conversations.unanswered(session, bot)).items == []
+
+
+async def test_taught_answer_is_corrected_and_deleted(site: Site) -> None:
+    """What an owner taught is shown with its form, changes the bot's answer, and can be taken back."""
+    user = await site.person("Corrector")
+    browser, bot = await site.signed_in(user), await site.bot_of(user)
+    path, question = f"/bots/{bot.id}/documents", "Avtoturargoh bormi?"
+    await browser.post(f"/bots/{bot.id}/answers", question=question, answer="Avtoturargohda 30 joy bor.")
+    page = await browser.get(path)
+    assert "Avtoturargohda 30 joy bor." in page.visible()
+    address = re.findall(rf"/bots/{bot.id}/answers/\w+", page.text)[0]
+    wrong = await browser.post(address, question=question, answer=" ")
+    assert (wrong.status, 'role="alert"' in wrong.text) == (400, True)
+    changed = await browser.post(address, question=question, answer="Avtoturargohda 45 joy bor.")
+    assert (changed.status, changed.location) == (303, f"{path}?done=answer_saved")
+    page = await browser.get(path)
+    assert "45 joy" in page.visible() and "30 joy" not in page.visible()
+    answer = await browser.post(f"/bots/{bot.id}/try", text=question)
+    assert "45 joy" in answer.text and "30 joy" not in answer.text
+    address = re.findall(rf"(/bots/{bot.id}/answers/\w+)/delete", page.text)[0]
+    assert (await browser.post(f"{address}/delete")).location == f"{path}?done=answer_deleted"
+    assert "45 joy" not in (await browser.get(path)).text
+    assert (await browser.post(f"{address}/delete")).status == 404
+
+
+async def test_conversation_is_taken_over_given_back_and_closed(site: Site) -> None:
+    """The buttons change who answers, and the page says who that is."""
+    user = await site.person("Operator")
+    browser, bot = await site.signed_in(user), await site.bot_of(user)
+    await browser.post("/preferences", language="en", next="/dashboard")
+    await add_document(site.core, bot, "faq.txt", FAQ.encode())
+    question = "Yetkazib berish bormi?"
+    await browser.post(f"/bots/{bot.id}/try", text=question)
+    path = re.findall(rf"/bots/{bot.id}/conversations/\w+", (await browser.get(f"/bots/{bot.id}/conversations")).text)[
+        0
+    ]
+
+    async def done() -> Any:
+        answer = await browser.post(f"/bots/{bot.id}/try", text=question)
+        return json.loads(re.findall(r"event: done\ndata: (.*)\n", answer.text)[0])
+
+    words = {"human": "Give back to the bot", "bot": "Take over", "closed": "Give back to the bot"}
+    for status, silent in (("human", True), ("bot", False), ("closed", False)):
+        assert (await browser.post(f"{path}/status", status=status)).location == f"{path}?done=talk_{status}"
+        page = (await browser.get(path)).visible()
+        assert words[status] in page, status
+        assert ((await done())["messages"] == []) is silent, status
+    for wrong in ("", "waiting", "x"):
+        assert (await browser.post(f"{path}/status", status=wrong)).status == 400
+
+
+async def test_test_chat_does_not_open_the_page_by_itself(site: Site) -> None:
+    """Where the bot's page was disconnected, its owner is told and decides."""
+    user = await site.person("Unplugged")
+    browser, bot = await site.signed_in(user), await site.bot_of(user)
+    async with site.core.db.write() as session:
+        web = await bots.connect_web(session, bot)
+    assert (await browser.post(f"/bots/{bot.id}/channels/{web.id}/disconnect")).status == 303
+    refused = await browser.request(
+        "POST",
+        f"/bots/{bot.id}/try",
+        data={"csrf": browser.csrf, "text": "Salom"},
+        headers={"Accept": "text/event-stream"},
+    )
+    assert refused.status == 409
+    assert (await site.browser().get(f"/chat/{bot.public_id}")).status == 404
+    connect = f'action="/bots/{bot.id}/channels/web"'
+    for place in ("", "/setup", "/channels"):
+        page = await browser.get(f"/bots/{bot.id}{place}")
+        assert connect in page.text, place
+        assert "data-chat=" not in page.text
+    connected = await browser.post(f"/bots/{bot.id}/channels/web", next=f"/bots/{bot.id}")
+    assert connected.location == f"/bots/{bot.id}?done=web_connected"
+    assert connect not in (await browser.get(f"/bots/{bot.id}")).text
+    assert (await site.browser().get(f"/chat/{bot.public_id}")).status == 200
+    assert "event: done" in (await browser.post(f"/bots/{bot.id}/try", text="Salom")).text
+
+
+async def test_channels_say_when_the_last_message_came(site: Site) -> None:
+    """None yet, then the moment."""
+    user = await site.person("Heard")
+    browser, bot = await site.signed_in(user), await site.bot_of(user)
+    await browser.post("/preferences", language="en", next="/dashboard")
+    async with site.core.db.write() as session:
+        channel = models.Channel(
+            bot_id=bot.id, kind="telegram", external_id="4243", username="heard_bot", status="conflict"
+        )
+        session.add(channel)
+    page = await browser.get(f"/bots/{bot.id}/channels")
+    assert re.search(r"Last message received\s+none yet", page.visible())
+    assert f'action="/bots/{bot.id}/start"' in page.text
+    moment = utcnow() - dt.timedelta(minutes=5)
+    async with site.core.db.write() as session:
+        (await session.get_one(models.Channel, channel.id)).last_update_at = moment
+    page = await browser.get(f"/bots/{bot.id}/channels")
+    assert f'datetime="{moment.isoformat()}"' in page.text
+    assert not re.search(r"Last message received\s+none yet", page.visible())
 
 
 async def test_delete_asks_for_the_name(site: Site) -> None:

@@ -158,6 +158,19 @@ async def test_new_password_signs_the_others_out(site: Site) -> None:
     assert signed.status == 303
 
 
+async def test_signing_in_is_written_down(site: Site) -> None:
+    """Whoever has signed in once needs no printed link any more."""
+    user = await site.person("Audited")
+    async with site.core.db.read() as session:
+        assert await accounts.never_signed_in(session, user)
+    await site.signed_in(user)
+    async with site.core.db.read() as session:
+        assert not await accounts.never_signed_in(session, user)
+        wanted = select(models.AuditLog).where(models.AuditLog.actor_id == user.id)
+        (row,) = await session.scalars(wanted)
+    assert (row.action, row.object_kind, row.object_id, row.details) == ("signed_in", "user", user.id, {})
+
+
 async def test_link_works_once_and_only_by_the_button(site: Site) -> None:
     """Messengers that look at the link do not use it up; whoever comes second is refused."""
     user = await site.person("Linked")

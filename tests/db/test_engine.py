@@ -1,0 +1,123 @@
+"""Units of work: one at a time on SQLite, all or nothing, and honest about a database that is not there."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, func, insert, select, text
+
+from db import models
+from db.engine import Database, DatabaseUnavailable, parse_url
+
+
+@pytest.mark.parametrize(
+    ("written", "driver"),
+    [
+        ("sqlite:///data/x.db", "sqlite+aiosqlite"),
+        ("postgres://u:p@h/d", "postgresql+asyncpg"),
+        ("postgresql://u:p@h/d?sslmode=require", "postgresql+asyncpg"),
+        ("postgresql+psycopg2://u:p@h/d", "postgresql+asyncpg"),
+    ],
+)
+def test_addresses_as_people_and_platforms_write_them(written: str, driver: str) -> None:
+    url = parse_url(written)
+    assert url.drivername == driver
+    assert "sslmode" not in url.query
+
+
+@pytest.mark.parametrize("written", ["", "x", "mysql://h/d", "sqlite://", "sqlite:///:memory:"])
+def test_addresses_that_cannot_be_used(written: str) -> None:
+    with pytest.raises(ValueError, match=r"database|file"):
+        parse_url(written)
+
+
+async def test_sqlite_is_durable_and_strict(sqlite_url: str) -> None:
+    db = Database(sqlite_url)
+    try:
+        async with db.read() as session:
+            pragmas = {
+                name: await session.scalar(text(f"PRAGMA {name}"))
+                for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+            }
+        assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
+    finally:
+        await db.close()
+
+
+async def test_a_unit_that_fails_leaves_nothing(database_url: str) -> None:
+    db = Database(database_url)
+
+    def half(connection: Connection) -> None:
+        connection.execute(insert(models.Lane).values(key="a", kind="inbox"))
+        raise LookupError("half-way")
+
+    try:
+        with pytest.raises(LookupError):
+            await db.transact(half)
+        with pytest.raises(LookupError):
+            async with db.write() as session:
+                session.add(models.Lane(key="b", kind="inbox"))
+                await session.flush()
+                raise LookupError("half-way")
+        async with db.read() as session:
+            assert await session.scalar(select(func.count()).select_from(models.Lane)) == 0
+    finally:
+        await db.close()
+
+
+async def test_many_writers_at_once_lose_no_update(database_url: str) -> None:
+    db = Database(database_url)
+
+    def add_one(connection: Connection) -> None:
+        pending = models.Lane.__table__.c.pending
+        connection.execute(models.Lane.__table__.update().values(pending=pending + 1))  # type: ignore[attr-defined]
+
+    async def add_in_session() -> None:
+        async with db.write() as session:
+            await session.run_sync(lambda sync: add_one(sync.connection()))
+
+    try:
+        async with db.write() as session:
+            session.add(models.Lane(key="a", kind="inbox"))
+        await asyncio.gather(*(db.transact(add_one) for _ in range(30)), *(add_in_session() for _ in range(30)))
+        async with db.read() as session:
+            assert await session.scalar(select(models.Lane.pending)) == 60
+    finally:
+        await db.close()
+
+
+async def test_a_cancelled_writer_does_not_leave_its_transaction_open(database_url: str) -> None:
+    db = Database(database_url)
+
+    def add(connection: Connection, key: str) -> None:
+        connection.execute(insert(models.Lane).values(key=key, kind="inbox"))
+
+    try:
+        tasks = [asyncio.create_task(db.transact(add, f"k{number}")) for number in range(20)]
+        await asyncio.sleep(0)
+        for task in tasks[::2]:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await db.transact(add, "after")
+        async with db.read() as session:
+            keys = set(await session.scalars(select(models.Lane.key)))
+        assert {f"k{number}" for number in range(1, 20, 2)} | {"after"} <= keys
+    finally:
+        await db.close()
+
+
+async def test_a_server_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
+    db = Database(f"postgresql://postgres@/x?host={tmp_path}")
+    try:
+        with pytest.raises(DatabaseUnavailable):
+            await db.transact(lambda connection: None)
+        with pytest.raises(DatabaseUnavailable):
+            async with db.write() as session:
+                await session.scalar(select(1))
+        with pytest.raises(DatabaseUnavailable):
+            async with db.read() as session:
+                await session.scalar(select(1))
+    finally:
+        await db.close()

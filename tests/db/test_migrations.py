@@ -1,0 +1,170 @@
+"""Migrations on both databases, empty and with data, up and down."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, func, select
+
+from db import migrate, models
+from db.base import Base
+from db.engine import Database
+from tests.servers import ROOT, Run
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(ROOT / "db" / "migrations"))
+    if connection is not None:
+        config.attributes["connection"] = connection
+    return config
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, servers_run: Run, tmp_path: Path) -> Any:
+    """The address of a database without tables."""
+    if request.param == "sqlite":
+        yield servers_run.new_sqlite(tmp_path, migrated=False)
+        return
+    url = servers_run.new_postgres(migrated=False)
+    yield url
+    servers_run.drop_postgres(url)
+
+
+async def _fill(db: Database) -> None:
+    """Put a row or more into every table that people's data lives in."""
+    async with db.write() as session:
+        owner = models.User(email="egasi@example.uz", full_name="Ega 😀 Эга")
+        session.add(owner)
+        await session.flush()
+        bot = models.Bot(owner_id=owner.id, name="Do‘kon")
+        session.add(bot)
+        await session.flush()
+        channel = models.Channel(
+            bot_id=bot.id, kind="telegram", external_id="77", credentials="gAAAA", settings={"a": 1}
+        )
+        document = models.Document(bot_id=bot.id, name="narx.pdf", kind="pdf", status="ready", serving=True)
+        session.add_all([channel, document])
+        await session.flush()
+        contact = models.Contact(bot_id=bot.id, channel_id=channel.id, external_id="900", name="Aziza")
+        session.add_all(
+            [
+                contact,
+                models.DocumentContent(document_id=document.id, content=b"\x00\xff"),
+                models.Chunk(
+                    bot_id=bot.id,
+                    document_id=document.id,
+                    position=0,
+                    text="Kafolat 3 yil",
+                    stems="kafolat 3 yil",
+                    grams="kaf",
+                ),
+            ]
+        )
+        await session.flush()
+        talk = models.Conversation(
+            bot_id=bot.id, channel_id=channel.id, contact_id=contact.id, recent=[["user", "salom"]]
+        )
+        session.add(talk)
+        await session.flush()
+        session.add_all(
+            [
+                models.Message(
+                    conversation_id=talk.id, author="customer", text="Kafolat bormi? 🙂", sources=[{"score": 0.5}]
+                ),
+                models.UnansweredQuestion(bot_id=bot.id, question="?", folded="?"),
+                models.InboxItem(lane="in:x:1", channel_id=channel.id, external_id="1", payload="{}"),
+                models.OutboxItem(lane="out:x:1", channel_id=channel.id, recipient="900", payload="{}"),
+                models.Job(lane="job:x", kind="clean_up", payload={"n": 1}),
+                models.Lane(key="in:x:1", kind="inbox", pending=1, waiting_since=1.5),
+                models.Notice(user_id=owner.id, kind="conflict", key="k"),
+                models.AIUsage(owner_id=owner.id, provider="gemini", model_asked="m"),
+            ]
+        )
+
+
+async def _content(db: Database) -> dict[str, list[tuple[Any, ...]]]:
+    async with db.read() as session:
+        return {
+            table.name: sorted(
+                (tuple(row) for row in await session.execute(select(table))), key=lambda row: str(row[0])
+            )
+            for table in Base.metadata.sorted_tables
+        }
+
+
+async def test_the_schema_is_what_the_models_say(database_url: str) -> None:
+    db = Database(database_url, pool_size=2)
+
+    def differences(connection: Connection) -> list[Any]:
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "compare_type": True,
+                "include_name": lambda name, kind, _: not (kind == "table" and str(name).startswith("chunk_index")),
+            },
+        )
+        # Made by hand for the full text search of PostgreSQL.
+        return [
+            found
+            for found in compare_metadata(context, Base.metadata)
+            if "terms" not in str(found) or "chunks" not in str(found)
+        ]
+
+    try:
+        async with db.engine.connect() as connection:
+            assert await connection.run_sync(differences) == []
+        assert await migrate.current(db) == migrate.head()
+    finally:
+        await db.close()
+
+
+async def test_every_migration_goes_up_and_down_with_data(empty_url: str) -> None:
+    before, after = await migrate.upgrade(empty_url)
+    assert (before, after) == (None, migrate.head())
+    db = Database(empty_url, pool_size=2)
+    try:
+        await _fill(db)
+        content = await _content(db)
+        assert sum(map(len, content.values())) >= 16
+        # A second time changes nothing.
+        assert await migrate.upgrade(empty_url) == (migrate.head(), migrate.head())
+        revisions = [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]
+
+        def go(connection: Connection, revision: str) -> None:
+            config = _config(connection)
+            command.downgrade(config, revision)
+
+        # Down to the first tables step by step, and up again: what people wrote is still there.
+        for revision in revisions[1:]:
+            async with db.engine.execution_options(botfactory_write=True).begin() as connection:
+                await connection.run_sync(go, revision)
+        assert await migrate.current(db) == revisions[-1]
+        await migrate.upgrade(empty_url)
+        assert await _content(db) == content
+        async with db.engine.execution_options(botfactory_write=True).begin() as connection:
+            await connection.run_sync(go, "base")
+        assert await migrate.current(db) is None
+        await migrate.upgrade(empty_url)
+        async with db.read() as session:
+            assert await session.scalar(select(func.count()).select_from(models.Bot)) == 0
+    finally:
+        await db.close()
+
+
+async def test_two_processes_that_migrate_at_once(servers_run: Run) -> None:
+    url = servers_run.new_postgres(migrated=False)
+    try:
+        results = await asyncio.gather(*(migrate.upgrade(url) for _ in range(3)))
+        assert sorted(results, key=str)[-1] == (None, migrate.head())
+        assert {after for _, after in results} == {migrate.head()}
+    finally:
+        servers_run.drop_postgres(url)
