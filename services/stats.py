@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
-from sqlalchemy import case, func, select
+from sqlalchemy import and_, case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
@@ -13,7 +13,10 @@ from db import models
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """Counts since a moment; ``waiting`` is the number of talks that wait for a person now."""
+    """Counts since a moment; ``waiting`` is the number of talks that wait for a person now.
+
+    ``questions``: what customers wrote in words, commands left out. Questions that were answered together count one answer.
+    """
 
     questions: int
     answered: int
@@ -26,10 +29,11 @@ class Numbers:
 async def numbers(session: AsyncSession, bot: models.Bot, since: dt.datetime) -> Numbers:
     """Return a bot's numbers since a moment."""
     message, talk = models.Message, models.Conversation
+    asked = and_(message.author == "customer", message.text != "", ~message.text.startswith("/"))
     row = (
         await session.execute(
             select(
-                func.sum(case((message.author == "customer", 1), else_=0)),
+                func.sum(case((asked, 1), else_=0)),
                 func.sum(case((message.answered.is_(True), 1), else_=0)),
                 func.sum(case((message.answered.is_(False), 1), else_=0)),
                 func.count(func.distinct(message.conversation_id)),

@@ -9,6 +9,7 @@ from playwright.async_api import Browser, expect
 
 from db import models
 from services import accounts, bots
+from services.knowledge import documents
 from tests.browser.conftest import person, watched
 from tests.composition import FAQ, add_document
 from tests.web.panel import Site
@@ -78,6 +79,7 @@ async def test_every_page_in_every_look(chromium: Browser, browser_site: Site) -
         )
         session.add(talk)
         session.add(models.UnansweredQuestion(bot_id=bot.id, question="Avtoturargoh bormi?", folded="a"))
+        await documents.add_answer(session, bot, "Karta bilan to‘lasa bo‘ladimi?", "Ha, " + "Uzcard, Humo, " * 20)
         session.add(
             models.Channel(
                 bot_id=bot.id,

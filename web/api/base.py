@@ -31,7 +31,8 @@ from web.api import wire
 log = structlog.get_logger(__name__)
 
 PREFIX = "/api/v1"
-_ID = re.compile(rf"[0-9a-z]{{{ID_LENGTH}}}")
+# Rows have texts for ids; what is numbered (an answer) has at most the digits that every database takes.
+_ID = re.compile(rf"[0-9a-z]{{{ID_LENGTH}}}|[0-9]{{1,18}}")
 _PLACE = re.compile(r"\{(\w+)\}")
 _SEEN_EVERY_S = 300
 _JSON_TYPES = ("application/octet-stream", "application/json")
