@@ -32,7 +32,7 @@ async def questions(core: Core, bot: models.Bot, document: models.Document, lang
     common: list[str] = []
     for text in _COMMON:
         question = translate(language, text.msgid)
-        found = await core.search.search(bot.id, bot.knowledge_version, question, 3)
+        found = await answers.look_up(core, bot, question, 3)
         passages = [passage for passage in found.passages if passage.document_id == document.id]
         if not found.found or not passages:
             continue

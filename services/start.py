@@ -19,7 +19,7 @@ from services import accounts, bots, http, languages, logs, upkeep
 from services.core import Core, FactoryBot, free_lanes, make_core
 from services.crypto import Crypto, Undecryptable, new_fernet_key, new_token, stored_secret
 from services.errors import Permanent, Temporary
-from services.knowledge import analysis, documents
+from services.knowledge import analysis, documents, embedding
 from services.polling import Receivers, factory_channel
 from services.settings import Settings
 from services.worker import Conveyor
@@ -159,6 +159,7 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
         documents.PURGE_JOB: partial(documents.purge_documents, core),
         bots.PURGE_JOB: partial(bots.purge_bot, core),
         bots.RELEASE_JOB: partial(bots.release_channel, core),
+        embedding.EMBED_JOB: partial(embedding.embed_missing, core),
         upkeep.CLEAN_UP_JOB: partial(upkeep.clean_up, core),
     }
     core.job_abandoners |= {documents.INDEX_JOB: partial(documents.abandon, core)}
@@ -175,6 +176,7 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
     scheduler.start()
     stack.callback(scheduler.shutdown, wait=False)
     await upkeep.enqueue_due(core, upkeep.CLEAN_UP_JOB)
+    await embedding.enqueue_missing(core)
     core.tasks.start(upkeep.tell_owners(core), name="notices", vital=True)
     # What is alive now stays alive: the collector need not walk through it again and again.
     gc.collect()

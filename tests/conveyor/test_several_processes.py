@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -13,7 +14,7 @@ from sqlalchemy import func, select, text, update
 
 from db import models
 from services import upkeep
-from tests.conveyor.harness import floor, settings_for
+from tests.conveyor.harness import floor, settings_for, until
 from tests.conveyor.nursery import Child, Nursery
 from tests.fakes.models import FakeModels
 from tests.fakes.telegram import FakeTelegram
@@ -85,6 +86,39 @@ async def test_two_processes_share_the_work_and_one_survives_the_other(
     await second.stop()
     handled = [sum(event["event"] == "passed" for event in child.events) for child in pair]
     assert min(handled) > 0
+
+
+async def test_a_worker_that_sleeps_through_its_lease_changes_nothing(
+    tmp_path: Path, postgres_url: str, fakes: Fakes, children: Nursery
+) -> None:
+    fake, fake_models = fakes
+    settings = settings_for(tmp_path, postgres_url, fake, fake_models, queue={"lease_s": 1, "idle_poll_s": 0.05})
+    async with floor(tmp_path, postgres_url, fake, fake_models) as place:
+        shop = await place.tenant()
+    sleeper = await children.start(settings, telling=["answered"])
+    fake_models.latency_s = 1.0
+    numbers = [shop.ask(shop.person()) for _ in range(5)]
+    await fake.wait_delivered(shop.bot)
+    await until(lambda: _true(len(fake_models.requests) == len(numbers)))
+    sleeper.signal(signal.SIGSTOP)
+    fake_models.latency_s = 0.0
+    other = await children.start(settings)
+    await shop.answered(numbers)
+    sleeper.signal(signal.SIGCONT)
+    for _ in numbers:
+        await sleeper.hears("passed")
+    # Its answers came too late; what it does from now on counts again.
+    await shop.answered([shop.ask(shop.person())])
+    await sleeper.stop()
+    await other.stop()
+    async with floor(tmp_path, postgres_url, fake, fake_models) as place:
+        assert set((await shop.answered()).values()) == {1}
+        said = select(func.count()).select_from(models.Message).where(models.Message.author == "bot")
+        assert await place.one(said) == len(shop.asked)
+
+
+async def _true(value: bool) -> bool:
+    return value
 
 
 async def test_redis_emptied_and_gone_costs_no_message(

@@ -160,9 +160,11 @@ async def test_an_edit_is_stored_but_not_answered(place: Floor, shop: Tenant) ->
     person = shop.person()
     number = shop.ask(person)
     await shop.answered([number])
-    person.edit(shop.bot, {"message_id": 1, "from": person.user(), "chat": person.chat(), "date": 1}, "boshqa narsa")
+    original = {"message_id": 1, "from": person.user(), "chat": person.chat(), "date": int(time.time())}
+    person.edit(shop.bot, original, "Tahrirlangan savol: kafolat bormi?")
     await shop.answered([shop.ask(person)])
     assert len(place.fake.messages(person.id, shop.bot)) == 2
+    assert not any("Tahrirlangan" in question_of(seen) for seen in place.models.requests)
 
 
 async def test_the_typing_sign_appears_only_when_it_takes_long(place: Floor, shop: Tenant) -> None:

@@ -204,7 +204,9 @@ async def test_an_account_of_the_panel_is_joined_once_and_only_after_asking(prod
     assert "Nodira" in question.text
     async with product.core.db.read() as session:
         assert (await session.get_one(models.User, account.id)).telegram_id is None
-    await owner.presses(question, owner.text("Connect"), shown=owner.text("This Telegram account is connected to the panel now."))
+    await owner.presses(
+        question, owner.text("Connect"), shown=owner.text("This Telegram account is connected to the panel now.")
+    )
     async with product.core.db.read() as session:
         assert (await session.get_one(models.User, account.id)).telegram_id == 900000431
     other = await product.owner(900000432)

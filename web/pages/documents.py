@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from db import models
-from services import conversations
+from services import answers, conversations
 from services.errors import AppError, Invalid
 from services.i18n import T
 from services.knowledge import documents
@@ -62,7 +62,7 @@ async def _page(
         taught = await documents.answers(session, bot)
     found: Found | None = None
     if question:
-        found = await core.search.search(bot.id, bot.knowledge_version, question)
+        found = await answers.look_up(core, bot, question)
     return view.render(
         request,
         "pages/documents.html",
