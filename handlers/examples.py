@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from db import models
+from services import answers
 from services.core import Core
 from services.i18n import T, Text, translate
 

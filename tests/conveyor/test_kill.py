@@ -178,17 +178,21 @@ async def test_sigterm_under_load_loses_and_repeats_nothing(tmp_path: Path, data
     async with floor(tmp_path, database_url, fake, fake_models) as place:
         assert set((await shop.answered(timeout=60)).values()) == {1}
         await _settled(place)
-    # Again, while models are silent: the second signal ends it at once, although hours are allowed for the first.
+
+
+async def test_a_second_sigterm_ends_it_at_once(tmp_path: Path, sqlite_url: str, fakes: Fakes) -> None:
+    fake, fake_models = fakes
+    async with floor(tmp_path, sqlite_url, fake, fake_models) as place:
+        shop = await place.tenant()
+    # The model is silent, and hours are allowed for the first signal.
     fake_models.latency_s = 3600
-    late = shop.ask(shop.person())
-    polls = len(fake.called("getUpdates", shop.bot))
-    program = _program(tmp_path, database_url, fakes, server={"shutdown_timeout_s": 600}, ai={"deadline_s": 3600})
-    await fake.wait_call("getUpdates", bot=shop.bot, times=polls + 1, timeout=60)
-    await fake.wait_delivered(shop.bot)
+    number = shop.ask(shop.person())
+    program = _program(tmp_path, sqlite_url, fakes, server={"shutdown_timeout_s": 600}, ai={"deadline_s": 3600})
+    await fake.wait_delivered(shop.bot, 60)
     while program.poll() is None:
         program.terminate()
         await asyncio.sleep(0.05)
     assert program.returncode == 0
     fake_models.latency_s = 0.0
-    async with floor(tmp_path, database_url, fake, fake_models):
-        assert (await shop.answered())[late] == 1
+    async with floor(tmp_path, sqlite_url, fake, fake_models):
+        assert (await shop.answered([number]))[number] == 1
