@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -117,6 +118,14 @@ def _sqlite_begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
+def _writer_begin(connection: Connection) -> None:
+    # Past SQLAlchemy's execution, which would cost as much as all of a small unit.
+    try:
+        connection.connection.cursor().execute("BEGIN IMMEDIATE")
+    except sqlite3.Error as error:
+        raise DBAPIError.instance("BEGIN IMMEDIATE", None, error, sqlite3.Error, dialect=connection.dialect) from error
+
+
 def clock(dialect: str) -> ColumnElement[float]:
     """Return now in seconds since 1970: the server's clock on PostgreSQL, this machine's on SQLite."""
     if dialect == "sqlite":
@@ -139,6 +148,7 @@ class Database:
         self.is_sqlite = self.dialect == "sqlite"
         self._thread: ThreadPoolExecutor | None = None
         self._sync_engine: Engine | None = None
+        self._kept: Connection | None = None
         if self.is_sqlite:
             Path(self.url.database or "").parent.mkdir(parents=True, exist_ok=True)
             self.engine = create_async_engine(
@@ -154,9 +164,9 @@ class Database:
                 pool_size=1,
                 max_overflow=0,
                 connect_args={"check_same_thread": False},
-                execution_options={"botfactory_write": True},
             )
-            self._listen(self._sync_engine)
+            event.listen(self._sync_engine, "connect", _sqlite_connect)
+            event.listen(self._sync_engine, "begin", _writer_begin)
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
             self._writing: AbstractAsyncContextManager[Any] | asyncio.Lock = asyncio.Lock()
         else:
@@ -242,8 +252,16 @@ class Database:
     def _run_sync(self, function: Callable[..., R], args: tuple[Any, ...]) -> R:
         if self._sync_engine is None:
             raise RuntimeError("no synchronous engine")
-        with self._sync_engine.begin() as connection:
-            return function(connection, *args)
+        if self._kept is None:
+            self._kept = self._sync_engine.connect()
+        try:
+            with self._kept.begin():
+                return function(self._kept, *args)
+        except BaseException:
+            # A connection that saw an error is not trusted with the next unit.
+            kept, self._kept = self._kept, None
+            kept.close()
+            raise
 
     @staticmethod
     def _translated(error: BaseException) -> BaseException:
@@ -267,8 +285,9 @@ class Database:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._checkpoint, self._sync_engine)
             self._thread.shutdown(wait=True)
 
-    @staticmethod
-    def _checkpoint(engine: Engine) -> None:
+    def _checkpoint(self, engine: Engine) -> None:
+        if self._kept is not None:
+            self._kept.close()
         connection = engine.raw_connection()
         try:
             connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import Connection, Executable, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from db import models
+from db import direct, models
 from db.base import utcnow
 from services import lanes, metrics
 from services.errors import TooMany
@@ -105,7 +105,8 @@ def _storing(dialect: str) -> Executable:
 def _accept(connection: Connection, scope: Scope, items: Sequence[Accept]) -> list[bool | Exception]:
     moment = utcnow()
     stored = set(
-        connection.execute(
+        direct.change_returning(
+            connection,
             _storing(connection.dialect.name),
             [
                 {

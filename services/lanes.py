@@ -40,7 +40,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from db import models
+from db import direct, models
 from db.engine import clock
 
 LANES: Table = models.Lane.__table__  # type: ignore[assignment]
@@ -106,7 +106,8 @@ def _add(connection: Connection, rows: Sequence[tuple[str, str, str, int, float]
     if not rows:
         return
     clock = _seconds(connection, now) if any(row[3] for row in rows) else 0.0
-    connection.execute(
+    direct.change(
+        connection,
         _counting_in(connection.dialect.name),
         [
             {"p_key": k, "p_kind": kind, "p_owner": o, "p_n": n, "p_clock": clock, "p_run_at": clock + r if r else 0.0}
@@ -179,7 +180,7 @@ def _waiting(
     """
     dialect, wanted = connection.dialect.name, {"p_kind": kind, **_at(now)}
     few = slots * 2 + 16
-    rows = connection.execute(_looking(dialect, of_one_owner=False), {**wanted, "p_most": few + 1}).all()
+    rows = direct.rows(connection, _looking(dialect, of_one_owner=False), {**wanted, "p_most": few + 1})
     if len(rows) <= few:
         candidates = sorted(rows, key=lambda row: row.waiting_since)
     else:
@@ -311,23 +312,22 @@ def claim(
     if not wanted:
         return []
     keys = [key for key, _, _ in wanted]
-    connection.execute(
-        _taking(connection.dialect.name), {"p_keys": keys, "p_holder": holder, "p_lease": lease_s, **_at(now)}
-    )
+    taken = {"p_keys": keys, "p_holder": holder, "p_lease": lease_s, **_at(now)}
+    direct.change(connection, _taking(connection.dialect.name), [taken])
     # The number may have moved between looking and locking on PostgreSQL, so it is read back.
     numbers = (
         {key: n + 1 for key, _, n in wanted}
         if connection.dialect.name == "sqlite"
         else dict(connection.execute(select(LANES.c.key, LANES.c.claim_no).where(LANES.c.key.in_(keys))).all())
     )
-    rows = connection.execute(_first_items(queue), {"p_keys": keys}).mappings()
     lines: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in rows:
+    for found in direct.rows(connection, _first_items(queue), {"p_keys": keys}):
+        row = found._asdict()
         line = lines[row["lane"]]
         # What failed before is tried alone: together with others nobody could tell which one is the poison.
         if line and (row["attempts"] or line[0]["attempts"]):
             continue
-        line.append(dict(row))
+        line.append(row)
     later = []
     for key, line in list(lines.items()):
         if line[0]["attempts"] >= suspect_at:
@@ -343,7 +343,7 @@ def claim(
         )
     raised = [row["id"] for line in lines.values() for row in line]
     if raised:
-        connection.execute(_raising(queue.items), {"p_ids": raised})
+        direct.change(connection, _raising(queue.items), [{"p_ids": raised}])
     empty = [key for key in keys if key not in lines and key not in later]
     if empty:
         # Nothing open although counted: rows were removed by hand. The count is set right, the lane rests.
@@ -364,7 +364,7 @@ def _held(dialect: str) -> Executable:
 def ours(connection: Connection, holder: str, claims: Iterable[Claimed]) -> dict[str, int]:
     """Return those lanes that are still held with the same claim number, with their open items, and lock them."""
     numbers = {claim.key: claim.claim_no for claim in claims}
-    rows = connection.execute(_held(connection.dialect.name), {"p_keys": sorted(numbers), "p_holder": holder})
+    rows = direct.rows(connection, _held(connection.dialect.name), {"p_keys": sorted(numbers), "p_holder": holder})
     return {key: pending for key, number, pending in rows if numbers[key] == number}
 
 
@@ -395,7 +395,8 @@ def release(connection: Connection, releases: Sequence[Release], now: ColumnElem
     if not releases:
         return
     clock = _seconds(connection, now)
-    connection.execute(
+    direct.change(
+        connection,
         _RELEASING,
         [
             {

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from sqlalchemy import Connection, bindparam, or_, select, update
 
+from db import direct
 from db.base import utcnow
 from services import lanes, metrics, notices
 from services.channels.base import AnotherConsumer, Moved, Outgoing, TokenRefused, Unreachable
@@ -126,9 +127,9 @@ def _mark(connection: Connection, scope: Scope, items: Sequence[Sent]) -> list[b
             )
         releases.append(Release(item.claim.key, 0 if again else 1, item.delay_s))
     if rows:
-        connection.execute(_MARKING, rows)
+        direct.change(connection, _MARKING, rows)
     if delivered:
-        connection.execute(_DELIVERED, delivered)
+        direct.change(connection, _DELIVERED, delivered)
     lanes.release(connection, releases, scope.now)
     return results
 
@@ -170,7 +171,7 @@ _CHANNELS = (
 
 def channel_keys(connection: Connection, ids: Sequence[str]) -> dict[str, ChannelKeys]:
     """Read the channels that claimed items go through."""
-    rows = connection.execute(_CHANNELS, {"p_ids": sorted(set(ids))})
+    rows = direct.rows(connection, _CHANNELS, {"p_ids": sorted(set(ids))})
     return {
         row.id: ChannelKeys(
             row.id, row.kind, row.bot_id, row.credentials, row.status, row.owner_id or "", row.name or ""

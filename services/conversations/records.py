@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, bindparam, func, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from db import models
+from db import direct, models
 from db.base import new_id, utcnow
 from services import lanes
 from services.channels.base import Inbound, Outgoing
@@ -150,7 +150,8 @@ def _receive(connection: Connection, scope: Scope, items: Sequence[Incoming]) ->
     held = lanes.ours(connection, scope.holder, [item.claim for item in items])
     channels = {
         row["channel_id"]: row
-        for row in connection.execute(_CHANNELS, {"p_ids": sorted({item.channel_id for item in items})}).mappings()
+        for found in direct.rows(connection, _CHANNELS, {"p_ids": sorted({item.channel_id for item in items})})
+        for row in (found._asdict(),)
     }
     contacts = _contacts(connection, items)
     results: list[Talk | Exception] = []
@@ -256,14 +257,14 @@ def _receive(connection: Connection, scope: Scope, items: Sequence[Incoming]) ->
         if row["last_update_at"] is None or (moment - row["last_update_at"]).total_seconds() > HEARD_EVERY_S
     ]
     if heard:
-        connection.execute(_HEARD, heard)
+        direct.change(connection, _HEARD, heard)
     if new_contacts:
-        connection.execute(_NEW_CONTACT, new_contacts)
-        connection.execute(_NEW_CONVERSATION, new_conversations)
+        direct.change(connection, _NEW_CONTACT, new_contacts)
+        direct.change(connection, _NEW_CONVERSATION, new_conversations)
     if new_messages:
-        connection.execute(_NEW_MESSAGE, new_messages)
+        direct.change(connection, _NEW_MESSAGE, new_messages)
     if touched:
-        connection.execute(_TOUCHING, touched)
+        direct.change(connection, _TOUCHING, touched)
     if reached:
         connection.execute(
             update(CONTACT).where(CONTACT.c.id == bindparam("p_id")).values(unreachable_since=None), reached
@@ -273,8 +274,8 @@ def _receive(connection: Connection, scope: Scope, items: Sequence[Incoming]) ->
 
 def _contacts(connection: Connection, items: Sequence[Incoming]) -> dict[tuple[str, str], Any]:
     pairs = sorted({(item.channel_id, item.recipient) for item in items})
-    rows = connection.execute(_CONTACTS, {"p_pairs": pairs}).mappings()
-    return {(row["channel_id"], row["external_id"]): row for row in rows}
+    rows = direct.rows(connection, _CONTACTS, {"p_pairs": pairs})
+    return {(row.channel_id, row.external_id): row._asdict() for row in rows}
 
 
 def _stored_before(
@@ -388,7 +389,7 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
     closed: list[int] = []
     spoke = sorted({item.talk.conversation_id for item in valid if item.turns})
     recent: dict[str, list[list[str]]] = (
-        {id_: turns or [] for id_, turns in connection.execute(_RECENT[connection.dialect.name], {"p_ids": spoke})}
+        {id_: turns or [] for id_, turns in direct.rows(connection, _RECENT[connection.dialect.name], {"p_ids": spoke})}
         if spoke
         else {}
     )
@@ -440,20 +441,20 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
                 }
             )
     if messages:
-        connection.execute(_NEW_MESSAGE, messages)
+        direct.change(connection, _NEW_MESSAGE, messages)
     if conversations:
-        connection.execute(_ANSWERED, conversations)
+        direct.change(connection, _ANSWERED, conversations)
     if contacts:
-        connection.execute(_CONTACT_CHANGED, contacts)
+        direct.change(connection, _CONTACT_CHANGED, contacts)
     if incoming:
-        connection.execute(_SEEN_TO, incoming)
+        direct.change(connection, _SEEN_TO, incoming)
     if usage:
-        connection.execute(_NEW_USAGE, [dict(row) for row in usage])
+        direct.change(connection, _NEW_USAGE, usage)
     _keep_unanswered(connection, valid, moment)
     if outbox:
         put_out(connection, scope, outbox, {item.talk.channel_id: item.talk.claim.owner_id for item in valid})
     if closed:
-        connection.execute(_CLOSING, {"p_ids": closed})
+        direct.change(connection, _CLOSING, [{"p_ids": closed}])
     returned = [id_ for item in valid for id_ in item.returned]
     if returned:
         connection.execute(
@@ -491,7 +492,9 @@ def put_out(connection: Connection, scope: Scope, rows: list[dict[str, Any]], ow
     """Insert outbox rows and count them into their lanes. ``owners``: channel id → owner id."""
     kinds = {row["lane"]: ("outbox", owners.get(row["channel_id"], "")) for row in rows}
     lanes.lock(connection, kinds)
-    connection.execute(_NEW_OUTGOING, [{"status": "queued", "attempts": 0, "unsure": False, **row} for row in rows])
+    direct.change(
+        connection, _NEW_OUTGOING, [{"status": "queued", "attempts": 0, "unsure": False, **row} for row in rows]
+    )
     counts: dict[str, int] = {}
     for row in rows:
         counts[row["lane"]] = counts.get(row["lane"], 0) + 1
