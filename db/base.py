@@ -25,6 +25,8 @@ NAMING = {
 }
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
+_SHIFTS = range(120, -1, -10)
 ID_LENGTH = 26
 
 
@@ -42,7 +44,7 @@ def new_id() -> str:
     if number <= _last_number:
         number = _last_number + 1 + secrets.randbits(40)
     _last_number = number
-    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
+    return "".join([_PAIRS[(number >> shift) & 1023] for shift in _SHIFTS])
 
 
 def new_secret(octets: int = 16) -> str:

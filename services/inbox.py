@@ -61,6 +61,11 @@ class Cards:
         """Forget everything: channels changed."""
         self._cards.clear()
 
+    def known(self, channel_id: str) -> ChannelCard | None:
+        """Return the card of a channel that was asked for lately, else None."""
+        found = self._cards.get(channel_id)
+        return found[1] if found is not None else None
+
     async def get(self, core: Core, channel_id: str) -> ChannelCard | None:
         """Return the card of a channel, None if there is no such channel."""
         known = self._cards.get(channel_id)

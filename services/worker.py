@@ -1,7 +1,8 @@
 """The workers: take lanes from inbox, outbox and jobs and see them through.
 
 One loop a queue claims what fits into the free places; each lane is then a task of its own. A claim is handed to the writer
-together with whatever is being stored at that moment, so an update is often accepted and claimed by the same commit.
+together with whatever is being stored at that moment, so an update is often accepted and claimed by the same commit. That
+commit also stores what a customer wrote and reads the talk, unless something of it was tried before.
 """
 
 from __future__ import annotations
@@ -54,6 +55,10 @@ _NETWORK_PAUSE_S = 5.0
 _FACTORY_PAUSE_S = 2.0
 
 
+Receive = Callable[[Connection, Scope, Sequence[Claimed]], Mapping[str, Talk]]
+"""Stores what claimed lanes brought, in the claim's own transaction; returns the talks by lane."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Ask:
     """A request for lanes of one queue."""
@@ -65,12 +70,14 @@ class _Ask:
     per_owner: int
     suspect_at: int
     suspects: int
+    receive: Receive | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
     claims: list[Claimed]
     channels: Mapping[str, outbox.ChannelKeys] = field(default_factory=dict)
+    talks: Mapping[str, Talk] = field(default_factory=dict)
 
 
 def _claim(connection: Connection, scope: Scope, items: Sequence[_Ask]) -> list[_Taken | Exception]:
@@ -91,7 +98,8 @@ def _claim(connection: Connection, scope: Scope, items: Sequence[_Ask]) -> list[
         channels: Mapping[str, outbox.ChannelKeys] = {}
         if claims and ask.queue.items is OUTBOX:
             channels = outbox.channel_keys(connection, [claim.items[0]["channel_id"] for claim in claims])
-        results.append(_Taken(claims, channels))
+        talks: Mapping[str, Talk] = ask.receive(connection, scope, claims) if claims and ask.receive else {}
+        results.append(_Taken(claims, channels, talks))
     return results
 
 
@@ -131,9 +139,10 @@ class Worker:
         per_owner: int,
         handle: Callable[[Claimed, _Taken], Awaitable[bool]],
         suspect_at: int,
+        receive: Receive | None = None,
     ) -> None:
         self._core, self.queue, self._slots, self._per_owner = core, queue, slots, per_owner
-        self._handle, self._suspect_at = handle, suspect_at
+        self._handle, self._suspect_at, self._receive = handle, suspect_at, receive
         self._bell = asyncio.Event()
         self._running: Counter[str] = Counter()
         self._suspects = 0
@@ -170,7 +179,7 @@ class Worker:
 
     async def _claim_on(self) -> None:
         settings = self._core.settings.queue
-        more = away = False
+        more = away = alone = False
         while not self._stopping:
             if not more:
                 try:
@@ -193,6 +202,7 @@ class Worker:
                 self._per_owner,
                 self._suspect_at,
                 self._suspects,
+                None if alone else self._receive,
             )
             try:
                 if away:
@@ -207,6 +217,14 @@ class Worker:
                 # Look again at once: what rang the bell is still there.
                 self._bell.set()
                 continue
+            except Exception as error:
+                if ask.receive is None:
+                    raise
+                # One of them cannot be stored: claimed only, each is received alone and the bad one is set aside.
+                log.error("claim_failed", queue=self.queue.name, exc_info=error)
+                alone = more = True
+                continue
+            alone = False
             for claim in taken.claims:
                 self._begin(claim, taken)
             # A full helping means that there is probably more.
@@ -294,6 +312,7 @@ class Conveyor:
             per_owner=settings.conversations_per_owner,
             handle=self._talk,
             suspect_at=suspect_at,
+            receive=self._receive,
         )
         self.outbox = Worker(
             core,
@@ -366,29 +385,43 @@ class Conveyor:
 
     # One conversation
 
-    async def _talk(self, claim: Claimed, _taken: _Taken) -> bool:
+    def _receive(self, connection: Connection, scope: Scope, claims: Sequence[Claimed]) -> Mapping[str, Talk]:
+        """Receive what is being claimed for the first time, in the same transaction.
+
+        An attempt must be counted before anything is handled that may end the process. Reading an update is not: its JSON was
+        parsed before it was accepted.
+        """
+        incoming = []
+        for claim in claims:
+            card = self._core.cards.known(claim.items[0]["channel_id"])
+            if card is not None and card.kind != "factory" and not any(row["attempts"] for row in claim.items):
+                incoming.append(self._incoming(claim, card.kind))
+        talks = RECEIVE.apply(connection, scope, incoming) if incoming else ()
+        return {talk.claim.key: talk for talk in talks if isinstance(talk, Talk)}
+
+    def _incoming(self, claim: Claimed, kind: str) -> Incoming:
+        events = tuple((row, _parse(self._core, kind, row)) for row in claim.items)
+        limit = self._core.settings.limits.message_chars
+        return Incoming(claim, claim.items[0]["channel_id"], events[0][1].recipient, events, limit)
+
+    async def _talk(self, claim: Claimed, taken: _Taken) -> bool:
         first = claim.items[0]
         core = self._core
         settings = core.settings.queue
         if first["attempts"] >= settings.max_attempts:
             await self._failed(claim, None, "it stopped the program each time it was handled")
             return True
-        talk: Talk | None = None
+        talk = taken.talks.get(claim.key)
         try:
-            card = await core.cards.get(core, first["channel_id"])
-            if card is not None and card.kind == "factory":
-                await self._factory(claim)
-                return True
-            kind = card.kind if card is not None else "telegram"
-            events = tuple((row, _parse(core, kind, row)) for row in claim.items)
-            recipient = events[0][1].recipient
-            talk = await persist(
-                core,
-                RECEIVE,
-                Incoming(claim, first["channel_id"], recipient, events, core.settings.limits.message_chars),
-            )
+            if talk is None:
+                card = await core.cards.get(core, first["channel_id"])
+                if card is not None and card.kind == "factory":
+                    await self._factory(claim)
+                    return True
+                kind = card.kind if card is not None else "telegram"
+                talk = await persist(core, RECEIVE, self._incoming(claim, kind))
             await core.pause("received")
-            outcome = await self._respond(talk, events)
+            outcome = await self._respond(talk)
             await core.pause("answered")
             # The commit that stores an answer may also claim it for sending.
             more: bool = await persist(core, SETTLE, outcome, submitted=self.outbox.wake)
@@ -414,14 +447,14 @@ class Conveyor:
         await core.prove_keys(outcome.usage)
         return more
 
-    async def _respond(self, talk: Talk, events: tuple[tuple[Mapping[str, Any], Inbound], ...]) -> Outcome:
+    async def _respond(self, talk: Talk) -> Outcome:
         core = self._core
         listener = None
         if talk.channel_kind == "web":
             listener = rules.Listener(
-                core.bell.ring, [f"ask:{talk.channel_id}:{row['external_id']}" for row, _ in events]
+                core.bell.ring, [f"ask:{talk.channel_id}:{row['external_id']}" for _, row, _ in talk.messages]
             )
-        if talk.channel_kind != "telegram" or not any(event.reply for _, event in events):
+        if talk.channel_kind != "telegram" or not any(event.reply for _, _, event in talk.messages):
             return await rules.respond(core, talk, listener)
         sign = core.tasks.start(self._typing(talk), name="typing")
         try:

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from db import models
 from services import accounts, bots, inbox
@@ -72,6 +72,43 @@ async def test_a_poison_message_is_set_aside_and_the_talk_goes_on(
         spoiler.left[_request(shop.shop.channel.id, shop.bot.next_update_id)] = 1
         healed = shop.ask(person)
         assert (await shop.answered([healed]))[healed] == 1
+
+
+REFUSES = {
+    "sqlite": (
+        "CREATE TRIGGER refuse BEFORE INSERT ON messages WHEN NEW.text LIKE '%{text}' BEGIN SELECT RAISE(ABORT, 'no'); END",
+    ),
+    "postgresql": (
+        "CREATE FUNCTION refuse() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = 'check_violation'; END $$"
+        " LANGUAGE plpgsql",
+        "CREATE TRIGGER refuse BEFORE INSERT ON messages FOR EACH ROW WHEN (NEW.text LIKE '%{text}')"
+        " EXECUTE FUNCTION refuse()",
+    ),
+}
+
+
+async def test_a_message_that_the_database_refuses_spoils_nobody_elses(
+    tmp_path: Path, database_url: str, fakes: Fakes
+) -> None:
+    quick = {"max_attempts": 2, "idle_poll_s": 0.05}
+    async with floor(tmp_path, database_url, *fakes, queue=quick) as place:
+        shop, other = await place.tenant(), await place.tenant()
+        person = shop.person("uz")
+        before = shop.ask(person)
+        await shop.answered([before])
+        bad = before + 1
+        async with place.core.db.write() as session:
+            for statement in REFUSES[place.core.db.dialect]:
+                await session.execute(text(statement.format(text=f"№{bad}")))
+        assert shop.ask(person) == bad
+        aside = [shop.ask(shop.person()) for _ in range(3)]
+        elsewhere = other.ask(other.person())
+        after = shop.ask(person)
+        await shop.answered([*aside, after])
+        await other.answered([elsewhere])
+        assert shop.times()[bad] == 0
+        await place.noticed(shop, "message_failed")
+        assert translate("uz", SORRY) in texts(place.fake.messages(person.id, shop.bot))
 
 
 async def test_a_message_that_kills_the_process_is_set_aside(
