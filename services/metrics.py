@@ -26,6 +26,9 @@ IN_WORK = Gauge("botfactory_in_work", "Lanes in work in this process", ["queue"]
 PENDING = Gauge("botfactory_pending", "Open items", ["queue"], registry=REGISTRY)
 COMMITS = Counter("botfactory_commits_total", "Grouped commits of the queues", registry=REGISTRY)
 COMMITTED = Counter("botfactory_committed_total", "Operations in these commits", ["operation"], registry=REGISTRY)
+GROUPS_SPLIT = Counter(
+    "botfactory_groups_split_total", "Groups that failed as a whole and were tried one by one", registry=REGISTRY
+)
 CHANNELS = Gauge("botfactory_channels", "Telegram channels received from", ["state"], registry=REGISTRY)
 POLL_ERRORS = Counter("botfactory_poll_errors_total", "Failed long polls", ["reason"], registry=REGISTRY)
 DOCUMENTS = Counter("botfactory_documents_total", "Documents read", ["outcome"], registry=REGISTRY)

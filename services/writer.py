@@ -111,6 +111,7 @@ class Writer:
                     future.set_exception(DatabaseUnavailable(str(error)))
         except Exception as error:  # noqa: BLE001 - whatever one operation raised must reach its own caller only
             if len(group) > 1:
+                metrics.GROUPS_SPLIT.inc()
                 log.warning("group_split", operations=len(group), error=type(error).__name__)
                 for one in group:
                     await self._write([one])

@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import select
 
 from db.models import Notice
+from services import metrics
 from services.core import Core
 from services.settings import Settings
 from tests.composition import Shop, make_settings, make_shop, running
@@ -25,6 +26,7 @@ from tests.fakes.telegram import FakeBot, FakeTelegram, FakeUser, Sent
 GEMINI_KEY = "AIzaCANARY_gemini_key_not_real_0123456789"
 _numbers = count(1)
 _people = count(910_000_000)
+_SPLIT = "botfactory_groups_split_total"
 _NUMBER = re.compile(r"№(\d+)")
 
 QUICK: Mapping[str, Mapping[str, Any]] = {
@@ -172,12 +174,16 @@ async def floor(
     role: str = "worker",
     pause: Callable[[str], Awaitable[None]] | None = None,
     environment: Mapping[str, str] | None = None,
+    refused: bool = False,
     **sections: Mapping[str, Any],
 ) -> AsyncIterator[Floor]:
-    """Start the product in this process."""
+    """Start the product in this process. ``refused``: the database will refuse a row, so that groups are split."""
     settings = settings_for(folder, database_url, fake, fake_models, environment=environment, **sections)
+    split = metrics.REGISTRY.get_sample_value(_SPLIT)
     async with running(settings, role, pause=pause) as core:
         yield Floor(core, fake, fake_models, settings)
+    # One operation that spoils its group is a defect that splitting would hide.
+    assert refused or metrics.REGISTRY.get_sample_value(_SPLIT) == split
 
 
 def environment_for(fake: FakeTelegram, fake_models: FakeModels) -> dict[str, str]:

@@ -121,7 +121,7 @@ async def _true(value: bool) -> bool:
     return value
 
 
-async def test_redis_emptied_and_gone_costs_no_message(
+async def test_redis_emptied_hanging_and_gone_costs_no_message(
     tmp_path: Path, postgres_url: str, fakes: Fakes, children: Nursery
 ) -> None:
     fake, fake_models = fakes
@@ -134,11 +134,13 @@ async def test_redis_emptied_and_gone_costs_no_message(
             shop = await place.tenant()
         pair = await asyncio.gather(*(children.start(settings) for _ in range(2)))
         people = [shop.person() for _ in range(10)]
-        for trouble in ("none", "flush", "stop", "start"):
+        for trouble in ("none", "flush", "hang", "stop", "start"):
             for person in people:
                 shop.ask(person)
             if trouble == "flush":
                 valkey_command(valkey.port, "FLUSHALL")
+            elif trouble == "hang":
+                valkey_command(valkey.port, "CLIENT", "PAUSE", "3000", "ALL")
             elif trouble == "stop":
                 valkey.stop()
             elif trouble == "start":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +158,61 @@ async def test_every_migration_goes_up_and_down_with_data(empty_url: str) -> Non
         await migrate.upgrade(empty_url)
         async with db.read() as session:
             assert await session.scalar(select(func.count()).select_from(models.Bot)) == 0
+    finally:
+        await db.close()
+
+
+_MIGRATE_AND_DIE = """
+import asyncio, os, signal, sys
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from db import migrate
+left = int(sys.argv[2])
+
+@event.listens_for(Engine, "after_cursor_execute")
+def count(*_):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(migrate.upgrade(sys.argv[1]))
+print(1_000_000 - left)
+"""
+
+
+async def _migrate_and_die(url: str, at: int) -> tuple[int | None, str]:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _MIGRATE_AND_DIE, url, str(at), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await child.communicate()
+    return child.returncode, said.decode()
+
+
+async def test_killed_during_a_migration(empty_url: str, servers_run: Run, tmp_path: Path) -> None:
+    await migrate.upgrade(empty_url, "0001")
+    db = Database(empty_url, pool_size=2)
+    try:
+        await _fill(db)
+        content = await _content(db)
+        # How many statements it takes is counted on an empty database of the same kind.
+        if db.is_sqlite:
+            other = servers_run.new_sqlite(tmp_path / "other", migrated=False)
+        else:
+            other = servers_run.new_postgres(migrated=False)
+        await migrate.upgrade(other, "0001")
+        status, said = await _migrate_and_die(other, 1_000_000)
+        assert status == 0
+        statements = int(said)
+        assert statements > 3
+        for at in sorted({3, statements // 2, statements - 1}):
+            assert (await _migrate_and_die(empty_url, at))[0] == -signal.SIGKILL
+            assert await migrate.current(db) == "0001"
+            assert await _content(db) == content
+        assert await migrate.upgrade(empty_url) == ("0001", migrate.head())
+        assert await _content(db) == content
+        if not db.is_sqlite:
+            servers_run.drop_postgres(other)
     finally:
         await db.close()
 
