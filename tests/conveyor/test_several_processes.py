@@ -7,6 +7,7 @@ import datetime as dt
 import signal
 import time
 from collections import Counter
+from itertools import count
 from pathlib import Path
 
 import aiohttp
@@ -14,7 +15,7 @@ from sqlalchemy import func, select, text, update
 
 from db import models
 from services import upkeep
-from tests.conveyor.harness import floor, settings_for, until
+from tests.conveyor.harness import echo, floor, settings_for, texts, until
 from tests.conveyor.nursery import Child, Nursery
 from tests.fakes.models import FakeModels
 from tests.fakes.telegram import FakeTelegram
@@ -115,6 +116,38 @@ async def test_a_worker_that_sleeps_through_its_lease_changes_nothing(
         assert set((await shop.answered()).values()) == {1}
         said = select(func.count()).select_from(models.Message).where(models.Message.author == "bot")
         assert await place.one(said) == len(shop.asked)
+
+
+async def test_the_same_process_takes_a_lane_twice_and_only_the_last_counts(
+    tmp_path: Path, database_url: str, fakes: Fakes
+) -> None:
+    """A lease that ran out while the database was away: the process finds its own lane free and answers again."""
+    _, fake_models = fakes
+    said = count(1)
+    fake_models.reply = lambda seen: f"{echo(seen)}, {next(said)}-javob"
+    fake_models.latency_s = 0.2
+    taken_again = asyncio.Event()
+    points: Counter[str] = Counter()
+
+    async def pause(point: str) -> None:
+        points[point] += 1
+        if point == "received" and points[point] == 2:
+            taken_again.set()
+        if point == "answered" and points[point] == 1:
+            lane = models.Lane
+            async with place.core.db.write() as session:
+                await session.execute(update(lane).where(lane.kind == "inbox").values(lease_until=0.0))
+            place.core.wake_inbox()
+            await taken_again.wait()
+
+    async with floor(tmp_path, database_url, *fakes, pause=pause, queue={"idle_poll_s": 0.05}) as place:
+        shop = await place.tenant()
+        person = shop.person("uz")
+        number = shop.ask(person)
+        assert (await shop.answered([number]))[number] == 1
+        assert "2-javob" in texts(place.fake.messages(person.id, shop.bot))[-1]
+        kept = select(models.Message.text).where(models.Message.author == "bot")
+        assert [row.text for row in await place.rows(kept)] == texts(place.fake.messages(person.id, shop.bot))
 
 
 async def _true(value: bool) -> bool:
