@@ -30,6 +30,8 @@ Script = Literal["latin", "cyrillic", "none"]
 _SEEN_CHARACTERS = 2000
 _SEEN_WORDS = 60
 _SEEN_LETTERS = 40  # of one word
+#: Of so many words it is kept what they say: the words of a chat are few, and they come again.
+_WORDS_KEPT = 8192
 # Steps of one unit of natural logarithm in the table, and the value that stands for zero.
 SCALE: Final = 16
 ZERO: Final = 128
@@ -76,10 +78,8 @@ def _model() -> _Model:
     )
 
 
-_APOSTROPHE_TABLE = {ord(c): "'" for c in APOSTROPHES}
-_REFORM_TABLE = str.maketrans(
-    {"ö": "o'", "õ": "o'", "ó": "o'", "ğ": "g'", "ǵ": "g'", "ş": "sh", "ç": "ch", "ı": "i", "ѐ": "е"}
-)
+_APOSTROPHE = re.compile(f"[{re.escape(APOSTROPHES)}]")
+_REFORM = {"ö": "o'", "õ": "o'", "ó": "o'", "ğ": "g'", "ǵ": "g'", "ş": "sh", "ç": "ch", "ı": "i", "ѐ": "е"}
 # Addresses, names of accounts, commands, message places and anything with a digit in it say nothing about a language.
 _NOISE = re.compile(
     r"https?://\S+|www\.\S+|(?<!\S)\S+@\S+|[@#/]\w+|(?<!\w)\w*\d[\w.,:'/-]*|\b\w+\.(?:com|uz|ru|org|net|me|io)\b"
@@ -129,26 +129,46 @@ _BORROWED_CYRILLIC = re.compile(
 _BORROWED_SHARE = 0.4
 
 
+_DROPPED = frozenset(("Mn", "Me", "Mc", "Cf", "Cs", "Co", "Cn"))
+
+
+class _Folding(dict[int, str | int | None]):
+    """A table for ``str.translate`` that learns a character when it first meets it."""
+
+    def __missing__(self, code: int) -> str | int | None:
+        char = chr(code)
+        folded = None if unicodedata.category(char) in _DROPPED else _REFORM.get(char, code)
+        if len(self) < _CHARACTERS_KEPT:
+            self[code] = folded
+        return folded
+
+
+_CHARACTERS_KEPT = 4096
+_FOLDING = _Folding()
+
+
 def _clean(text: str) -> str:
     """Lower case, one form of every letter, without marks piled upon letters and invisible characters."""
-    composed = unicodedata.normalize("NFKC", text[:_SEEN_CHARACTERS].translate(_APOSTROPHE_TABLE)).lower()
-    if not composed.isascii():
-        composed = "".join(c for c in composed if unicodedata.category(c) not in _DROPPED)
-    return composed.translate(_REFORM_TABLE)
-
-
-_DROPPED = frozenset(("Mn", "Me", "Mc", "Cf", "Cs", "Co", "Cn"))
+    composed = unicodedata.normalize("NFKC", _APOSTROPHE.sub("'", text[:_SEEN_CHARACTERS])).lower()
+    return composed if composed.isascii() else composed.translate(_FOLDING)
 
 
 def words_of(text: str) -> list[str]:
     """The words that speak for a language, folded: what the classifier reads and is trained on."""
     found = _WORDS.findall(_NOISE.sub(" ", _clean(text)))
-    words = [_LONG_RUN.sub(r"\1", w) if _LONG_RUN.search(w) else w for w in found[: 2 * _SEEN_WORDS]]
-    words = [w[:_SEEN_LETTERS] for w in words]
-    return [w for w in words if w not in _NEUTRAL and not _LAUGHTER.fullmatch(w)][:_SEEN_WORDS]
+    kept = (_kept(w) if len(w) <= _SEEN_LETTERS else _kept.__wrapped__(w) for w in found[: 2 * _SEEN_WORDS])
+    return [w for w in kept if w][:_SEEN_WORDS]
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=_WORDS_KEPT)
+def _kept(word: str) -> str:
+    """The word as it counts; empty where it says nothing."""
+    if _LONG_RUN.search(word):
+        word = _LONG_RUN.sub(r"\1", word)
+    word = word[:_SEEN_LETTERS]
+    return "" if word in _NEUTRAL or _LAUGHTER.fullmatch(word) else word
+
+
 def grams_of(word: str) -> tuple[str, ...]:
     """Letter 1-4-grams of a word with its edges marked."""
     padded = f"_{word}_"
@@ -156,14 +176,15 @@ def grams_of(word: str) -> tuple[str, ...]:
     return tuple(padded[i : i + n] for n in (1, 2, 3, 4) for i in range(size - n + 1) if n > 1 or 0 < i < size - 1)
 
 
+_LATIN_LETTERS = re.compile("[a-zA-ZÀ-ɏ]+")
+_CYRILLIC_LETTERS = re.compile("[Ѐ-ӿ]+")
+
+
 def script_of(text: str) -> Script:
     """The alphabet most letters of ``text`` belong to; ``none`` without Latin and Cyrillic letters."""
-    latin = cyrillic = 0
-    for char in text[:_SEEN_CHARACTERS]:
-        if "a" <= char <= "z" or "A" <= char <= "Z" or "À" <= char <= "ɏ":
-            latin += 1
-        elif "Ѐ" <= char <= "ӿ":
-            cyrillic += 1
+    text = text[:_SEEN_CHARACTERS]
+    latin = sum(map(len, _LATIN_LETTERS.findall(text)))
+    cyrillic = 0 if text.isascii() else sum(map(len, _CYRILLIC_LETTERS.findall(text)))
     if not latin and not cyrillic:
         return "none"
     return "cyrillic" if cyrillic >= latin else "latin"
@@ -183,33 +204,47 @@ def detect(text: str) -> Detection:
     return _latin([w for w in words if w[0] <= "z"])
 
 
-def _cyrillic(words: list[str]) -> Detection:
+@lru_cache(maxsize=_WORDS_KEPT)
+def _cyrillic_word(word: str) -> tuple[int, bool, bool]:
+    """What a word says for Russian, whether Uzbek chat borrows it, whether its letters are Uzbek."""
     table = _model().cyrillic
+    values = [table[g] for g in grams_of(word) if g in table]
+    borrowed = _BORROWED_CYRILLIC.fullmatch(word) is not None
+    return sum(values) - ZERO * len(values), borrowed, not _UZBEK_LETTERS.isdisjoint(word)
+
+
+def _cyrillic(words: list[str]) -> Detection:
     total = 0.0
+    uzbek = 0
     for word in words:
-        values = [table[g] for g in grams_of(word) if g in table]
-        share = _BORROWED_SHARE if len(words) > 1 and _BORROWED_CYRILLIC.fullmatch(word) else 1
-        total += share * (sum(values) - ZERO * len(values))
-    russian = total / SCALE - _UZBEK_LETTER_BONUS * sum(1 for w in words if not _UZBEK_LETTERS.isdisjoint(w))
+        value, borrowed, own = _cyrillic_word(word)
+        total += (_BORROWED_SHARE if borrowed and len(words) > 1 else 1) * value
+        uzbek += own
+    russian = total / SCALE - _UZBEK_LETTER_BONUS * uzbek
     confidence = 1 / (1 + math.exp(-min(abs(russian) / _EVIDENCE_OVERLAP, 50)))
     return Detection(RUSSIAN if russian > 0 else UZBEK_CYRILLIC, confidence)
 
 
-def _latin(words: list[str]) -> Detection:
+@lru_cache(maxsize=_WORDS_KEPT)
+def _latin_word(word: str) -> tuple[int, int, float, float]:
+    """A word's sum over the table and how many grams it has there; what it adds to English and to Russian besides."""
+    if borrowed := _BORROWED.fullmatch(word):
+        return 0, 0, -1.0, -_UZBEK_LATIN_BONUS if borrowed[1] else 0.0
     table = _model().latin
+    values = [table[g] for g in grams_of(word) if g in table]
+    return sum(values), len(values), 0.0, -_UZBEK_LATIN_BONUS if _UZBEK_LATIN.search(word) else 0.0
+
+
+def _latin(words: list[str]) -> Detection:
     total = count = 0
     english = 0.0
     russian = _PRIOR_RUSSIAN_IN_LATIN
     for word in words:
-        if borrowed := _BORROWED.fullmatch(word):
-            english -= 1
-            russian -= _UZBEK_LATIN_BONUS if borrowed[1] else 0
-            continue
-        values = [table[g] for g in grams_of(word) if g in table]
-        total += sum(values)
-        count += len(values)
-        if _UZBEK_LATIN.search(word):
-            russian -= _UZBEK_LATIN_BONUS
+        values, known, for_english, for_russian = _latin_word(word)
+        total += values
+        count += known
+        english += for_english
+        russian += for_russian
     english += ((total >> _SHIFT) - ZERO * count) / SCALE
     russian += ((total & ((1 << _SHIFT) - 1)) - ZERO * count) / SCALE
     scores = {UZBEK: 0.0, ENGLISH: english, RUSSIAN: russian}

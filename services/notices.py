@@ -40,6 +40,7 @@ TEXTS: Mapping[str, Text] = {
     "message_failed": T("“{bot}”: a customer’s message could not be answered. Please look at the conversation."),
     "send_failed": T("“{bot}”: an answer could not be delivered to a customer. Please look at the conversation."),
     "operator_wanted": T("“{bot}”: a customer asks for a person: {name}."),
+    "operator_wanted_nameless": T("“{bot}”: a customer asks for a person."),
     "over_limit": T("“{bot}”: more messages than the limit allows; some customers were asked to wait."),
     "cost_limit": T("“{bot}”: today’s limit for the cost of answers is used up; passages are quoted until tomorrow."),
     "key_refused": T(
@@ -60,7 +61,8 @@ _EPHEMERAL = frozenset(
 
 def text(notice: models.Notice, language: str) -> str:
     """Return what a notice says in ``language``."""
-    pattern = TEXTS.get(notice.kind)
+    nameless = notice.kind == "operator_wanted" and notice.params.get("name") in (None, "", "—")
+    pattern = TEXTS.get("operator_wanted_nameless" if nameless else notice.kind)
     return translate(language, pattern.msgid, **notice.params) if pattern else notice.kind
 
 

@@ -20,8 +20,15 @@ _INVISIBLE = re.compile(
     "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
 _SPECIAL = re.compile(r"[#*_`~|<>\[\]\\]|^[ \t]*[-+=]|&[a-z#]", re.MULTILINE)
+# Of a line that has begun, only these can begin markup; a sign inside a word or beside a space begins none.
+_OPENS = re.compile(r"\*\*|(?<!\w)\*(?!\s)|(?<!\w)_(?!\s)|(?<![\w`])`(?!\s)|~~|<(?=[a-zA-Z/])|[\[\\]|&[a-z#]")
+# Strong words with no other sign inside: what follows cannot change what becomes of them.
+_PLAIN_STRONG = re.compile(r"\*\*(?![\s*])[^*_`~<\[\]\\&\n]{1,200}(?<!\s)\*\*(?![\w*])")
+# What a line of a list, a table, a quotation, a heading or a fence begins with: its end decides.
+_BLOCK = frozenset("#>*+_=~`|:-")
+_ITEM = re.compile(r"(\s*)[-*+]\s+(?=(?:\*\*)?[^\W_])")
 _INLINE = re.compile(r"[*_`~<\[\\]|&[a-z#]")
-_BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
+_BLANK_LINES = re.compile(r"\n{3,}")
 
 _FENCE = re.compile(r"^\s*(?:```|~~~)[\w+-]*\s*$")
 _RULE = re.compile(r"^\s*(?:(?:\*\s*){3,}|(?:-\s*){3,}|(?:_\s*){3,}|={3,})$")
@@ -53,17 +60,17 @@ _SAFE_LINK = ("http://", "https://", "mailto:", "tel:", "tg://")
 def clean(text: str, *, limit: int = MAX_CHARS, markers: Sequence[str] = ()) -> str:
     """Return ``text`` as plain text of at most ``limit`` characters; empty if nothing is left.
 
-    Lines that hold one of ``markers`` (signs of our own prompt) are dropped.
+    What stands on a line from one of ``markers`` (signs of our own prompt, without spaces) on is dropped.
     """
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     plain = not _SPECIAL.search(text) and not _INVISIBLE.search(text) and not any(m in text for m in markers)
     if plain and len(text) <= limit:
-        text = text.strip()
-        return _BLANK_LINES.sub("\n\n", text) if "\n" in text else text
+        if "\n" not in text:
+            return text.strip()
+        return _BLANK_LINES.sub("\n\n", "\n".join(line.rstrip() for line in text.split("\n"))).strip()
     cleaner = Cleaner(limit=limit, markers=markers)
-    text = text[: limit * 4]
-    return (cleaner.feed(text) + cleaner.finish()).strip()
+    return cleaner.feed(text) + cleaner.finish()
 
 
 def is_empty(text: str) -> bool:
@@ -74,30 +81,35 @@ def is_empty(text: str) -> bool:
 class Cleaner:
     """:func:`clean` for an answer that arrives in pieces: feed each, show what comes back, finish.
 
-    A line is given out at once as long as it holds no markup; from the first sign on it waits for its end.
+    However the answer is cut into pieces, what comes back makes the same text. Words are given out as they come; from a
+    sign that may begin markup, or from what may become one of the markers, the line waits until that is certain.
     """
 
     def __init__(self, *, limit: int = MAX_CHARS, markers: Sequence[str] = ()) -> None:
-        self._left, self._markers = limit, tuple(markers)
+        self._limit, self._markers = limit, tuple(markers)
+        self._marker_signs = {marker[0] for marker in markers}
+        self._unread = 4 * limit  # so much is read of what is written
+        self._after_return = False
         self._line = ""  # what is held back of the present line
+        self._taken = 0  # how much of it has been given out
         self._begun = False  # whether the beginning of the present line has been given out
         self._blank = 0
         self._any = False
         self._in_script = False
+        self._given = 0
+        self._held = ""  # clean, but it may lie behind the place where a long answer is cut
         self._closed = False
 
     def feed(self, piece: str) -> str:
         """Return the plain text that is certain by now."""
         if self._closed or not piece:
             return ""
-        self._line += piece.replace("\r", "") if "\r" in piece else piece
         out: list[str] = []
-        if "\n" in piece:
-            *whole, self._line = self._line.split("\n")
-            out.extend(self._end_line(line) for line in whole)
-        if len(self._line) > MAX_LINE:  # nobody writes such a line; searching it again and again would cost
-            out.append(self._end_line(self._line))
-            self._line, self._begun = "", True
+        *whole, last = self._readable(piece).split("\n")
+        for line in whole:
+            self._more(line, out)
+            out.append(self._end_line())
+        self._more(last, out)
         out.append(self._early())
         return self._bounded("".join(out))
 
@@ -105,30 +117,94 @@ class Cleaner:
         """Return the rest."""
         if self._closed:
             return ""
-        line, self._line = self._line, ""
-        return self._bounded(self._end_line(line)).rstrip()
+        shown = self._bounded(self._end_line())
+        rest, self._held, self._closed = self._held, "", True
+        return shown + rest
+
+    def _readable(self, piece: str) -> str:
+        """The piece with one kind of line break and without invisible signs, as far as anything is read."""
+        if self._after_return and piece.startswith("\n"):
+            piece = piece[1:]
+        self._after_return = piece.endswith("\r") if piece else False
+        if "\r" in piece:
+            piece = piece.replace("\r\n", "\n").replace("\r", "\n")
+        piece = _INVISIBLE.sub("", piece)[: self._unread]
+        self._unread -= len(piece)
+        return piece
+
+    def _more(self, piece: str, out: list[str]) -> None:
+        self._line += piece
+        # Nobody writes such a line; searching it again and again would cost.
+        while len(self._line) > (room := MAX_LINE - self._taken):
+            rest, self._line = self._line[room:], self._line[:room]
+            out.append(self._end_line())
+            self._line, self._begun = rest, True
+
+    def _marker(self, text: str, *, begun: bool = False) -> int:
+        """Where the first marker stands in ``text``, -1 where there is none; ``begun``: or what may become one at its end."""
+        if not any(sign in text for sign in self._marker_signs):
+            return -1
+        places = [place for marker in self._markers if (place := text.find(marker)) >= 0]
+        if begun and not places:
+            for marker in self._markers:
+                places += [len(text) - n for n in range(1, len(marker)) if text.endswith(marker[:n])]
+        return min(places, default=-1)
 
     def _early(self) -> str:
-        """The part of an unfinished line that no later sign can change: whole words before the first sign."""
-        line = self._line
-        if self._in_script or self._markers or (not self._begun and not line[:1].isalnum()):
+        """The part of an unfinished line that nothing later can change: whole words, as far as all markup is complete."""
+        if self._in_script or not self._line:
             return ""
-        sign = _SPECIAL.search(line)
-        end = line.rfind(" ", 0, sign.start() if sign else len(line))
-        if end <= 0:
+        if self._begun:
+            ready = self._take(self._line, self._certain(self._line))
+            return self._inline(ready)
+        line, least = self._line, 1
+        if item := _ITEM.match(line):
+            line, least = f"{item[1]}• {line[item.end() :]}", len(item[1]) + 2
+        elif line[0] in _BLOCK or line[0].isspace():
             return ""
-        ready, self._line = line[:end], line[end:]
-        begun, self._begun = self._begun, True
-        ready = _INVISIBLE.sub("", ready)
-        return ready if begun else self._start() + ready
+        end = self._certain(line)
+        if end < least:
+            return ""
+        self._begun = True
+        text = self._inline(self._take(line, end))
+        if not self._any:
+            text = text.lstrip()
+        return self._start() + text
 
-    def _end_line(self, line: str) -> str:
+    def _take(self, line: str, end: int) -> str:
+        self._taken += len(self._line) - len(line) + end
+        self._line = line[end:]
+        return line[:end]
+
+    def _certain(self, line: str) -> int:
+        """How much of a line is certain; what follows begins with a space."""
+        marker = self._marker(line, begun=True)
+        if marker >= 0:
+            line = line[:marker]
+        end = at = 0
+        while True:
+            sign = _OPENS.search(line, at)
+            end = max(end, line.rfind(" ", at, sign.start() if sign else len(line)))
+            strong = _PLAIN_STRONG.match(line, sign.start()) if sign else None
+            if strong is None:
+                return len(line[:end].rstrip())
+            at = strong.end()
+
+    def _end_line(self) -> str:
+        line, self._line, self._taken = self._line, "", 0
         begun, self._begun = self._begun, False
+        marker = self._marker(line)
+        if marker >= 0:
+            line = line[:marker]
+            if not begun and all(c in _BLOCK or c.isspace() for c in line):
+                return ""
         if begun:
             return self._inline(line).rstrip()
         text = self._whole(line)
         if text is None:
             return ""
+        if not self._any:
+            text = text.lstrip()
         if not text:
             self._blank += 1
             return ""
@@ -147,11 +223,8 @@ class Cleaner:
             if closed == line:
                 return None
             self._in_script, line = False, closed
-        if any(marker in line for marker in self._markers):
-            return None
         if not _SPECIAL.search(line):
-            return _INVISIBLE.sub("", line).rstrip()
-        line = _INVISIBLE.sub("", line)
+            return line.rstrip()
         if _FENCE.match(line) or _RULE.match(line) or (_TABLE_RULE.match(line) and "-" in line):
             return None
         line = _QUOTE.sub("", line)
@@ -165,7 +238,6 @@ class Cleaner:
         return self._inline(line).rstrip()
 
     def _inline(self, text: str) -> str:
-        text = _INVISIBLE.sub("", text)
         if not _INLINE.search(text):
             return text
         if "<" in text:
@@ -189,17 +261,28 @@ class Cleaner:
             text = _ESCAPE.sub(r"\1", text)
         if "&" in text:
             text = _ENTITY.sub(lambda m: _ENTITIES[m[0]], text)
-        return text
+        marker = self._marker(text)  # made of pieces, with markup between them
+        return text if marker < 0 else text[:marker]
 
     def _bounded(self, text: str) -> str:
-        if len(text) <= self._left:
-            self._left -= len(text)
-            return text
-        self._closed = True
-        room = max(self._left - 1, 0)
-        head = text[:room]
-        space = max(head.rfind(" "), head.rfind("\n"))
-        return (head[:space] if space > room // 2 else head).rstrip() + "…"
+        """What may be shown of the clean text so far: where it grows too long, it ends with its last whole word.
+
+        From half of the limit on a word waits for the next one, so that nothing shown has to be taken back.
+        """
+        text, self._held = self._held + text, ""
+        total = self._given + len(text)
+        half = self._limit // 2
+        if total > self._limit:
+            self._closed = True
+            head = text[: max(self._limit - 1 - self._given, 0)]
+            space = max(head.rfind(" "), head.rfind("\n"))
+            return (head[:space] if space >= 0 and self._given + space > half else head).rstrip() + "…"
+        if total > half:
+            head = text[: max(self._limit - 1 - self._given, 0)]
+            end = len(head[: max(head.rfind(" "), head.rfind("\n"), half - self._given, 0)].rstrip())
+            text, self._held = text[:end], text[end:]
+        self._given += len(text)
+        return text
 
 
 def _tag_text(match: re.Match[str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
@@ -161,6 +161,25 @@ async def messages(
         query = query.where(message.id < cursor if newest_first else message.id > cursor)
     rows = list(await session.scalars(query))
     return _page(rows, limit, [row.id for row in rows[:limit]])
+
+
+async def customer_messages(session: AsyncSession, owner_id: str, since: dt.datetime) -> int:
+    """Return how many messages of customers an owner's bots have dealt with since a moment; skipped ones do not count."""
+    message, conversation = models.Message, models.Conversation
+    count = await session.scalar(
+        select(func.count())
+        .select_from(message)
+        .join(conversation, conversation.id == message.conversation_id)
+        .join(models.Bot, models.Bot.id == conversation.bot_id)
+        .where(
+            models.Bot.owner_id == owner_id,
+            conversation.last_message_at >= since,
+            message.author == "customer",
+            message.status.in_(("answered", "failed")),
+            message.created_at >= since,
+        )
+    )
+    return int(count or 0)
 
 
 async def operator_reply(session: AsyncSession, row: ConversationRow, user: models.User, text: str) -> models.Message:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, func, select, tuple_, update
+from sqlalchemy import Connection, Table, bindparam, case, func, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from db import direct, models
@@ -348,7 +348,11 @@ _ANSWERED = (
     .where(CONVERSATION.c.id == bindparam("p_id"))
     .values(
         recent=bindparam("p_recent"),
-        status=func.coalesce(bindparam("p_status", type_=CONVERSATION.c.status.type), CONVERSATION.c.status),
+        # Whoever took the talk over while the answer was made keeps it.
+        status=case(
+            (CONVERSATION.c.status == "human", CONVERSATION.c.status),
+            else_=func.coalesce(bindparam("p_status", type_=CONVERSATION.c.status.type), CONVERSATION.c.status),
+        ),
         last_message_at=bindparam("p_at"),
         last_text=func.coalesce(bindparam("p_text", type_=CONVERSATION.c.last_text.type), CONVERSATION.c.last_text),
     )

@@ -18,6 +18,7 @@ from services.channels.base import Button, Inbound, Outgoing
 from services.conversations.records import RECENT_TURNS, BotCard, Outcome, Reply, Talk
 from services.i18n import LANGUAGE_NAMES, translate
 from services.knowledge.analysis import question_key
+from services.languages import Detection
 from services.text import clean, split_text
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 RECENT_CHARS = 1500
 LANGUAGE_DATA = "lang:"
+REOPENING = ("message", "command", "contact")
+"""A customer who writes opens a talk again that was put away."""
 _ASKS_FOR_PERSON = re.compile(
     r"(operator|operatorni? (chaqir\w*|kerak)|operator kerak|jonli odam|odam bilan gaplash\w*|menejer|menejer kerak"
     r"|оператор|оператора|(позовите|соедините с|нужен) (оператор\w*|человек\w*|менеджер\w*)|живой человек|менеджер|оператор керак"
@@ -71,14 +74,13 @@ def first_language(talk: Talk, bot: BotCard, event: Inbound) -> str:
     return allowed[0]
 
 
-def answer_language(talk: Talk, bot: BotCard, event: Inbound, text: str) -> str:
-    """Return the language to answer a question in.
+def answer_language(talk: Talk, bot: BotCard, event: Inbound, detected: Detection) -> str:
+    """Return the language to answer a question in; ``detected``: the question's own.
 
     The customer's choice holds; without one a clear detection decides, then what was spoken before, then the application's
     language. Uzbek follows the script that the customer writes in.
     """
     allowed = spoken(bot)
-    detected = languages.detect(text)
     known = first_language(talk, bot, event)
     if talk.language_chosen and known in allowed:
         if known.startswith("uz") and detected.language in ("uz", "uz-Cyrl"):
@@ -135,6 +137,8 @@ class _Turn:
 
     async def work(self) -> Outcome:
         """Handle every update in order; neighbouring questions are answered together."""
+        if self.talk.status == "closed" and any(event.kind in REOPENING for _, _, event in self.talk.messages):
+            self.talk.status = self.outcome.status = "bot"
         for message_id, _, event in self.talk.messages:
             is_question = event.kind == "message" and bool(clean(event.text).strip())
             if is_question and not _ASKS_FOR_PERSON.fullmatch(event.text.strip(" .!?")):
@@ -200,9 +204,8 @@ class _Turn:
             self.say(
                 translate(
                     language,
-                    "Write your question and I will answer from what {name} told me. /language – choose the language, "
+                    "Write your question and I will answer at once. /language – choose the language, "
                     "/operator – talk to a person.",
-                    name=self.bot.name,
                 )
             )
         else:
@@ -246,7 +249,7 @@ class _Turn:
                 "operator_wanted",
                 key=f"operator:{self.talk.conversation_id}",
                 bot_id=self.bot.id,
-                params={"bot": self.bot.name, "name": clean(event.sender.name, 100) or "—"},
+                params={"bot": self.bot.name, "name": clean(event.sender.name, 100)},
             )
         self.core.bell.ring("notices")
 
@@ -266,34 +269,36 @@ class _Turn:
         if not questions:
             return
         message_id, event, _ = questions[-1]
-        text = "\n".join(text for _, _, text in questions)
-        language = answer_language(self.talk, self.bot, event, text)
+        texts = [text for _, _, text in questions]
+        detected = languages.detect("\n".join(texts))
+        language = answer_language(self.talk, self.bot, event, detected)
         status = "answered"
         if self.bot.status != "active":
             self.resting(first_language(self.talk, self.bot, event))
             status = "skipped"
         elif self.talk.status == "human":
             # A person has taken over; the bot keeps what is said in mind and stays silent.
-            self.remember("user", text)
+            self.remember("user", "\n".join(texts))
             status = "received"
-        elif (refusal := await self.over_limit(language)) is not None:
+        elif (refusal := await self.over_limit(language, len(texts))) is not None:
             status = "skipped"
             if refusal:
                 self.say(refusal)
         else:
-            await self.answer(text, language, message_id)
+            await self.answer(texts, language, message_id, detected.language if len(texts) == 1 else None)
         for id_, _, _ in questions:
             self.read(id_, status)
 
-    async def answer(self, question: str, language: str, message_id: str | None) -> None:
+    async def answer(self, questions: list[str], language: str, message_id: str | None, detected: str | None) -> None:
         """Ask the knowledge and the models; keep the answer, its sources and its cost."""
         listener = self.listener
         result = await answers.answer(
             self.core,
             self.bot,
-            question,
+            questions,
             language,
             self.recent,
+            detected=detected,
             on_delta=listener.delta if listener else None,
             on_restart=listener.restart if listener else None,
         )
@@ -308,12 +313,11 @@ class _Turn:
             sources=answers.sources_json(result.sources),
             usage=result.usage(),
         )
-        self.remember("user", question)
+        self.remember("user", "\n".join(questions))
         self.remember("assistant", result.text)
         if not self.talk.language_chosen and language != self.talk.language:
             self.outcome.language = language
-        if result.unanswered:
-            self.outcome.unanswered.append((clean(result.unanswered, 1000), question_key(result.unanswered), language))
+        self.outcome.unanswered += [(clean(text, 1000), question_key(text), language) for text in result.unanswered]
         request_id = self.talk.claim.items[-1]["request_id"]
         self.outcome.usage += [
             answers.usage_values(call, self.bot.owner_id, self.bot.id, request_id) for call in result.calls
@@ -324,20 +328,24 @@ class _Turn:
         oldest = utcnow() - dt.timedelta(hours=self.core.settings.queue.max_age_h)
         return event.at is not None and event.at < oldest
 
-    async def over_limit(self, language: str) -> str | None:
-        """Return None when all limits hold, else what to say now ("" where the customer has just been told)."""
+    async def over_limit(self, language: str, new: int) -> str | None:
+        """Return None when all limits hold, else what to say now ("" where the customer has just been told).
+
+        ``new``: how many messages are in hand.
+        """
         limits, settings = self.core.limits, self.core.settings.limits
         owner = self.bot.owner_id
         checks: Mapping[str, tuple[str, int, float]] = {
             "contact": (f"contact:{self.talk.contact_id}", settings.contact_messages_per_minute, 60),
             "bot": (f"bot-in:{self.bot.id}", settings.bot_messages_per_minute, 60),
-            "owner_day": (f"owner-day:{owner}:{utcnow().date()}", settings.owner_messages_per_day, 86_400),
         }
         exceeded = "owner_pending" if self.core.backlog.of(owner) > settings.owner_pending_messages else None
         for name, (key, limit, window_s) in checks.items():
             if not await limits.hit(key, limit, window_s):
                 exceeded = name
                 break
+        if exceeded is None and await self.core.spending.heard(self.core, owner, new) > settings.owner_messages_per_day:
+            exceeded = "owner_day"
         if exceeded is None:
             return None
         metrics.OVER_LIMIT.labels(exceeded).inc()

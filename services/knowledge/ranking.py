@@ -6,6 +6,7 @@ One scorer for both databases: they only pick candidates from a large base, and 
 from __future__ import annotations
 
 import math
+import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +31,8 @@ VECTOR_CONFIDENCE = 0.15
 FOUND_THRESHOLD = 0.28
 #: Share of common trigrams from which two words may be one word with a typing error or of two languages.
 ALIKE_THRESHOLD = 0.4
+# "№ 17" after folding.
+_REFERENCE = re.compile(r"no\d+")
 # How far a word of the same concept covers a word of the question.
 _CONCEPT_COVERS = 0.8
 
@@ -115,6 +118,11 @@ def _likeness(stem: str, other: str) -> float:
     """Dice's share of common trigrams, 0 to 1."""
     own, others = _gram_set(stem), _gram_set(other)
     return 2 * len(own & others) / (len(own) + len(others))
+
+
+def is_reference(word: QueryWord) -> bool:
+    """Whether a word of a question is a number that only names something: of an order, of the question itself."""
+    return _REFERENCE.fullmatch(word.stems[0]) is not None
 
 
 @dataclass(slots=True)
@@ -260,7 +268,8 @@ class LexicalIndex:
 
         A question that only asks ("how much?", "where?") is covered by a passage that tells such a thing.
         """
-        counted = [w for w in words if w.query.content] or words
+        # "Where is my order № 1234?" is about orders, unless the base knows that very number.
+        counted = [w for w in words if w.query.content and (w.own or not is_reference(w.query))] or words
         total = covered = 0.0
         for word in counted:
             total += word.rarity

@@ -8,6 +8,7 @@ whole base, so both ways and both databases rank alike. Where an embedding model
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
@@ -19,8 +20,9 @@ from sqlalchemy import func, select
 from db import fulltext, models, vectors
 from db.engine import Database
 from services import metrics
-from services.knowledge.analysis import Query, analyze_question
-from services.knowledge.ranking import LexicalIndex, Statistics
+from services.knowledge.analysis import QUESTION_CHARACTERS, Query, analyze_question
+from services.knowledge.ranking import LexicalIndex, Statistics, is_reference
+from services.scripts import APOSTROPHES
 from services.settings import Knowledge
 
 if TYPE_CHECKING:
@@ -82,18 +84,29 @@ class KnowledgeSearch:
         self._loading: dict[str, asyncio.Lock] = {}
 
     async def search(
-        self, bot_id: str, version: int, question: str, limit: int | None = None, *, may_spend: bool = True
+        self,
+        bot_id: str,
+        version: int,
+        question: str,
+        limit: int | None = None,
+        *,
+        may_spend: bool = True,
+        language: str | None = None,
     ) -> Found:
         """Return the best passages of one bot's serving documents for a question.
 
         ``version`` is the bot's ``knowledge_version``: a newer one than what is in memory is loaded first. Without
-        ``may_spend`` no embedding model is asked: words alone decide.
+        ``may_spend`` no embedding model is asked: words alone decide. ``language``: of the question, where it is known.
         """
         limit = limit or self._settings.passages
-        query = analyze_question(question)
-        content = sum(word.content for word in query.words)
+        whole, question = question, subject(question)
+        if not question:
+            return Found([], False, small_talk=True)
+        query = analyze_question(question, language)
+        content = sum(word.content and not is_reference(word) for word in query.words)
         if not query.words:
-            return Found([], False, small_talk=_greets(question))
+            # "Rahmat, aka": nothing but a courtesy and words without a subject.
+            return Found([], False, small_talk=_words(question) < _words(whole))
         base = await self._base(bot_id, version)
         cosines: Mapping[int, float] | None = None
         calls: Sequence[CallRecord] = ()
@@ -113,9 +126,8 @@ class KnowledgeSearch:
             for hit in ranking.hits
             if (p := passages.get(hit.chunk_id)) is not None
         ]
-        greets = content == 0 and _greets(question)
-        found = ranking.found and bool(hits) and not greets
-        return Found(hits, found, ranking.confidence, greets, content, calls, key_events)
+        found = ranking.found and bool(hits)
+        return Found(hits, found, ranking.confidence, False, content, calls, key_events)
 
     async def _base(self, bot_id: str, version: int) -> _Base:
         base = self._bases.get(bot_id)
@@ -229,16 +241,63 @@ def _statistics(rows: Sequence[tuple[str, str]]) -> Statistics:
     return Statistics(len(rows), stem_total / max(1, len(rows)), gram_total / max(1, len(rows)), stems, grams)
 
 
-_GREETINGS = frozenset(
-    "salom assalomu assalom alaykum alaikum aleykum vaalaykum hayrli xayrli kun tong kech rahmat raxmat katta "
-    "салом ассалому ассалом алайкум алейкум ваалайкум хайрли рахмат раҳмат катта "
-    "привет здравствуйте здравствуй добрый доброе день утро вечер спасибо большое "
-    "hello hi hey good morning afternoon evening day thanks thank you".split()
+# What people say around a question. Such words are no subject, and a passage that lacks them answers as well.
+_HELLO = (
+    r"(?:va\s+)?(?:v?[ao]s+alom[ou]?\s*[- ]?\s*v?al+[ae][yi]k[uo]m|v?al+[ae][yi]k[uo]m\s+as+alom)|salom(?:lar)?"
+    r"|(?:ва\s+)?(?:ас+ал[ао]м[оу]?\s*[- ]?\s*в?ал+[ае]й?к[уо]м|в?ал+[ае]й?к[уо]м\s+ас+ал[ао]м)|салом(?:лар)?|салам"
+    r"|[hx]ayrli\s+(?:kun|tong|kech|oqshom)|[хҳ]айрли\s+(?:кун|тонг|кеч|оқшом)"
+    r"|(?:yaxshimi|qalay|qanday)siz(?:lar)?|(?:яхшими|қалай|қандай|калай|кандай)сиз(?:лар)?|как\s+дела|how\s+are\s+you"
+    r"|привет(?:ствую|ик)?|здрав?ствуй(?:те)?|добр(?:ый|ое|ого|ой)\s+(?:день|вечер|утро|дня|вечера|утра|ночи)"
+    r"|hello(?:\s+there)?|hi|hey|good\s+(?:morning|afternoon|evening|day)"
 )
+_THANKS = (
+    r"(?:katta\s+|kotta\s+)?ra[hx]mat(?:\s+(?:katta|sizga))?|(?:катта\s+)?ра[хҳ]мат(?:\s+(?:катта|сизга))?"
+    r"|(?:большое\s+)?спасибо(?:\s+(?:большое|вам))?|благодарю|thanks(?:\s+a\s+lot)?|thank\s+you(?:\s+(?:so|very)\s+much)?"
+    r"|ok(?:ay|ey)?|ок(?:ей|ай)?|[xh]o'?p|х[оў]п|mayli|майли|tushun(?:arli|dim)|тушун(?:арли|дим)|понятно|ясно|понял[аи]?"
+    r"|understood|got\s+it|i\s+see"
+)
+_ASKS_TO_ASK = (
+    r"(?:menda\s+)?(?:bir\s+|bitta\s+)?savol(?:im)?\s+bor(?:\s*edi)?|(?:менда\s+)?(?:бир\s+|битта\s+)?савол(?:им)?\s+бор(?:\s*эди)?"
+    r"|(?:у\s+меня\s+)?(?:есть\s+)?(?:один\s+)?вопрос(?=\s*[:.,!\n])|i\s+have\s+a\s+question"
+)
+# These also praise a thing, so they are courtesies only where a clause ends after them.
+_PRAISE = r"(?:yaxshi|zo'r|ajoyib|super|яхши|зўр|ажойиб|супер|хорошо|отлично|good|great|fine|nice)(?=\s*(?:[.,!)\n]|$))"
+# Atomic: nobody's "rahmat katta rahmat katta …" may be tried in every way of reading it.
+_COURTESY = rf"(?>(?:{_HELLO}|{_THANKS}|{_ASKS_TO_ASK}|{_PRAISE})(?!['\w-]))"
+_FIRST = re.compile(rf"\A(?:[\W_]*+{_COURTESY})++[^\w№+$€]*")
+_LAST = re.compile(rf"(?:(?<![\w'-]){_COURTESY}[\W_]*+)++\Z")
+_LAST_CHARACTERS = 100
+_GREETING = re.compile(rf"(?<!\w)(?:{_HELLO})(?!\w)")
+# "1) …", "2. …" and the digits on keys count questions; "#5" and "№ 5" name one.
+_COUNTED = re.compile(r"^[ \t]*(?:\(?\d{1,2}[.)][ \t]+(?=\D)|(?:\d\ufe0f?\u20e3[ \t]*)+)", re.MULTILINE)
+_REFERENCE = re.compile(r"(?:№[ \t]*|(?<![\w#])#)(?=\d)")
+_APOSTROPHE = re.compile(f"[{re.escape(APOSTROPHES)}]")
 
 
-def _greets(question: str) -> bool:
-    """Whether a message without a subject is a greeting or thanks, or holds no words at all."""
-    words = [word.strip(".,!?()-:;'‘’ʻ`\"").lower() for word in question.split()]
-    words = [word for word in words if any(map(str.isalpha, word))]
-    return all(word in _GREETINGS for word in words)
+def subject(text: str) -> str:
+    """Return a message without greetings, thanks and numbering around it; empty where nothing else is said."""
+    lines = []
+    for line in _REFERENCE.sub("№", _COUNTED.sub("", text[:QUESTION_CHARACTERS])).split("\n"):
+        line = line.strip()
+        lower = _lower(line)
+        if len(lower) != len(line):
+            line = lower
+        start = found.end() if (found := _FIRST.match(lower)) else 0
+        last = _LAST.search(lower, max(start, len(lower) - _LAST_CHARACTERS))
+        line = line[start : last.start() if last else len(line)].strip()
+        if any(map(str.isalnum, line)):
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def greets(text: str) -> bool:
+    """Whether a message says hello."""
+    return _GREETING.search(_lower(text[:QUESTION_CHARACTERS])) is not None
+
+
+def _lower(text: str) -> str:
+    return _APOSTROPHE.sub("'", text).lower()
+
+
+def _words(text: str) -> int:
+    return len(text.split())

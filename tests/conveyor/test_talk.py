@@ -205,9 +205,7 @@ async def test_greeting_language_operator_and_help(place: Floor, shop: Tenant, l
     await place.fake.wait_until(lambda: press.answered)
     assert await _said(place, shop, person, "/help") == translate(
         "ru",
-        "Write your question and I will answer from what {name} told me. /language – choose the language, "
-        "/operator – talk to a person.",
-        name=shop.shop.bot.name,
+        "Write your question and I will answer at once. /language – choose the language, /operator – talk to a person.",
     )
     assert await _said(place, shop, person, "/operator") == translate(
         "ru", "I have called a person 🙋 They will write to you here. Meanwhile you can go on asking me."
