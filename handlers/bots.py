@@ -8,7 +8,7 @@ from aiogram.types import CallbackQuery, InlineKeyboardMarkup, Message
 
 from db import models
 from handlers import keyboards
-from handlers.callbacks import BotMenu, Menu, Period
+from handlers.callbacks import BotMenu, Menu, Period, Turn
 from handlers.filters import WRITTEN
 from handlers.keyboards import button
 from handlers.states import Editing, leave
@@ -20,34 +20,34 @@ from services.knowledge import documents
 
 router = Router(name="bots")
 _PROMPT_SHOWN = 1500
-_MOST_LISTED = 40
 
 
-async def list_page(core: Core, user: models.User, _: Translator, *, do: str = "open") -> Page:
-    """Return the person's bots to choose from; ``do`` is what choosing one does."""
+async def list_page(core: Core, user: models.User, _: Translator, *, do: str = "open", number: int = 0) -> Page:
+    """Return the person's bots to choose from; ``do`` is what choosing one does, ``number`` the part of a long list."""
     async with core.db.read() as session:
         own = await bots.list_for(session, user)
     new = button("➕ " + _("New bot"), Menu(to="new"))
     if not own:
         return page(
-            bold(_("You have no bot yet.")),
+            bold(_("You have no bots yet.")),
             _("It takes two minutes: press the button."),
             keyboard=keyboards.inline([new], [button("✖️ " + _("Close"), Menu(to="close"))]),
         )
+    shown, turns = keyboards.part(own, Turn(of=do, number=number))
     rows = [
-        [button(f"{'🟢' if bot.status == 'active' else '⏸'} {bot.name}", BotMenu(do=do, bot=bot.id))]
-        for bot in own[-_MOST_LISTED:]
+        [button(f"{'🟢' if bot.status == 'active' else '⏸'} {bot.name}", BotMenu(do=do, bot=bot.id))] for bot in shown
     ]
     title = _("Your bots") if do == "open" else _("Which bot?")
-    return page(bold(title), keyboard=keyboards.inline(*rows, [new], [button("✖️ " + _("Close"), Menu(to="close"))]))
+    close = button("✖️ " + _("Close"), Menu(to="close"))
+    return page(bold(title), keyboard=keyboards.inline(*rows, turns, [new], [close]))
 
 
 def trouble_of(channel: models.Channel | None, _: Translator) -> str:
     """Return in words what is wrong with a Telegram connection and what to do; empty where all is well."""
     return {
         "refused": _("Telegram no longer accepts its token: send me a new one from BotFather."),
-        "unreadable": _("Its token cannot be read any more: send it to me again."),
-        "conflict": _("Another program reads its messages: stop that program, then start the bot here."),
+        "unreadable": _("I can no longer read its token: send it to me again."),
+        "conflict": _("Another program is reading its messages: stop that program, then start the bot here."),
     }.get(channel.status if channel else "", "")
 
 
@@ -71,7 +71,7 @@ async def menu_page(talk: Talk, bot_id: str) -> Page:
     return page(
         bold(bot.name),
         lines(
-            ("🟢 " + _("Works")) if running else ("⏸ " + _("Stopped")),
+            ("🟢 " + _("Working")) if running else ("⏸ " + _("Stopped")),
             f"@{telegram.username}" if telegram else _("Not connected to Telegram"),
             _("Documents: {n}", n=count),
             _("Languages: {languages}", languages=", ".join(LANGUAGE_NAMES[code] for code in bot.languages)),
@@ -81,7 +81,7 @@ async def menu_page(talk: Talk, bot_id: str) -> Page:
             [toggle, keyboards.link("💬 " + _("Try it"), address)],
             [
                 button("📚 " + _("Knowledge"), BotMenu(do="docs", bot=bot.id)),
-                button("📊 " + _("Numbers"), Period(bot=bot.id, days=7)),
+                button("📊 " + _("Statistics"), Period(bot=bot.id, days=7)),
             ],
             [
                 button("✍️ " + _("Instructions"), BotMenu(do="prompt", bot=bot.id)),
@@ -106,6 +106,12 @@ async def show_list(callback: CallbackQuery, talk: Talk, _: Translator) -> None:
     """Back to the list."""
     await leave(talk.state)
     await talk.show(await list_page(talk.core, talk.user, _))
+
+
+@router.callback_query(Turn.filter(F.of.in_({"open", "docs"})))
+async def turn_list(callback: CallbackQuery, callback_data: Turn, talk: Talk, _: Translator) -> None:
+    """Another part of a long list of bots."""
+    await talk.show(await list_page(talk.core, talk.user, _, do=callback_data.of, number=callback_data.number))
 
 
 @router.callback_query(Menu.filter(F.to == "close"))
@@ -135,7 +141,7 @@ async def toggle(callback: CallbackQuery, callback_data: BotMenu, talk: Talk, _:
         else:
             await bots.stop(session, bot)
     core.bell.ring("channels")
-    await talk.toast(_("The bot works.") if callback_data.do == "start" else _("The bot is stopped."))
+    await talk.toast(_("The bot is working.") if callback_data.do == "start" else _("The bot is stopped."))
     await talk.show(await menu_page(talk, callback_data.bot))
 
 
@@ -155,7 +161,7 @@ async def ask_prompt(callback: CallbackQuery, callback_data: BotMenu, talk: Talk
     await talk.show(
         page(
             bold(_("Instructions of “{name}”", name=bot.name)),
-            present or _("There are none yet."),
+            present or _("No instructions yet."),
             _(
                 "Send new ones as a message, {n} characters at most. Example: Address people politely, always offer to "
                 "book a visit.",
@@ -174,7 +180,7 @@ async def prompt_sent(message: Message, talk: Talk, _: Translator) -> None:
     bot_id = str((await talk.state.get_data()).get("bot"))
     await _set_prompt(talk, bot_id, message.text or "")
     await leave(talk.state)
-    await talk.say("✅ " + _("The instructions are saved and hold from the next question on."))
+    await talk.say("✅ " + _("Instructions saved. They apply from the next question on."))
     await talk.show(await menu_page(talk, bot_id))
 
 
@@ -183,7 +189,7 @@ async def clear_prompt(callback: CallbackQuery, callback_data: BotMenu, talk: Ta
     """Remove the instructions."""
     await _set_prompt(talk, callback_data.bot, "")
     await leave(talk.state)
-    await talk.toast(_("The instructions are removed."))
+    await talk.toast(_("Instructions removed."))
     await talk.show(await menu_page(talk, callback_data.bot))
 
 
@@ -208,7 +214,7 @@ def _languages_keyboard(_: Translator, bot: models.Bot) -> InlineKeyboardMarkup:
 def _languages_page(_: Translator, bot: models.Bot) -> Page:
     return page(
         bold(_("Languages of “{name}”", name=bot.name)),
-        _("The bot answers in these. When a customer’s language is not known, it begins in the first one."),
+        _("The bot answers in these languages. If a customer’s language is not known, it starts with the first one."),
         ", ".join(LANGUAGE_NAMES[code] for code in bot.languages),
         keyboard=_languages_keyboard(_, bot),
     )
@@ -232,7 +238,7 @@ async def switch_language(callback: CallbackQuery, callback_data: BotMenu, talk:
         if chosen:
             await bots.update(session, bot, languages=chosen, limits=talk.core.settings.limits)
     if not chosen:
-        await talk.toast(_("At least one language must stay."), alert=True)
+        await talk.toast(_("Keep at least one language."), alert=True)
         return
     await talk.toast("✅")
     await talk.show(_languages_page(_, bot))
@@ -256,7 +262,7 @@ async def channels_page(talk: Talk, bot_id: str) -> Page:
         keys = [button("🔗 " + _("Connect to Telegram"), BotMenu(do="link", bot=bot.id))]
     else:
         running = bot.status == "active" and telegram.status != "stopped"
-        state = "⚠️ " + trouble if trouble else ("🟢 " + _("Works")) if running else ("⏸ " + _("Stopped"))
+        state = "⚠️ " + trouble if trouble else ("🟢 " + _("Working")) if running else ("⏸ " + _("Stopped"))
         keys = [
             button("🔑 " + _("New token"), BotMenu(do="token", bot=bot.id)),
             button("✂️ " + _("Disconnect"), BotMenu(do="cut", bot=bot.id), style="danger"),
@@ -268,7 +274,7 @@ async def channels_page(talk: Talk, bot_id: str) -> Page:
     return page(
         bold(_("Channels of “{name}”", name=bot.name)),
         lines(f"Telegram: @{telegram.username}" if telegram else "", state),
-        lines(_("Web page:"), address if web else _("Disconnected: its link leads nowhere.")),
+        lines(_("Web page:"), address if web else _("Disconnected: its link does not work.")),
         keyboard=keyboards.inline(
             keys,
             [again if telegram is not None and telegram.status == "conflict" else None, page_key],
@@ -307,7 +313,7 @@ async def disconnect(callback: CallbackQuery, callback_data: BotMenu, talk: Talk
         await talk.show(
             page(
                 bold(_("Disconnect @{username}?", username=telegram.username)),
-                _("Customers there get no more answers. The conversations stay readable."),
+                _("Customers there will get no more answers. You can still read the conversations."),
                 keyboard=keyboards.inline(
                     [button("✂️ " + _("Yes, disconnect"), BotMenu(do="off", bot=bot.id), style="danger")],
                     keyboards.back(_, BotMenu(do="channels", bot=bot.id)),
@@ -336,7 +342,7 @@ async def ask_delete(callback: CallbackQuery, callback_data: BotMenu, talk: Talk
     await talk.show(
         page(
             bold(_("Delete “{name}”?", name=bot.name)),
-            _("Its documents and conversations are deleted too. This cannot be undone."),
+            _("Its documents and conversations will be deleted too. This cannot be undone."),
             keyboard=keyboards.inline(
                 [button("🗑 " + _("Yes, delete"), BotMenu(do="gone", bot=bot.id), style="danger")],
                 keyboards.back(_, BotMenu(do="open", bot=bot.id)),
@@ -354,5 +360,5 @@ async def delete(callback: CallbackQuery, callback_data: BotMenu, talk: Talk, _:
         await bots.delete(session, bot)
     core.bell.ring("channels")
     core.bell.ring("jobs")
-    await talk.toast(_("“{name}” is deleted.", name=bot.name))
+    await talk.toast(_("“{name}” was deleted.", name=bot.name))
     await talk.show(await list_page(core, talk.user, _))

@@ -58,6 +58,17 @@ class PutFile(CallbackData, prefix="f1"):
     file: int
 
 
+class Turn(CallbackData, prefix="t1"):
+    """Turn to a ``number``-th part of a long list ``of``: ``open`` and ``docs`` (bots to choose), ``files`` (a bot's
+    documents), ``put`` (bots for the document of message ``file``), ``stats`` (for the last ``days``)."""
+
+    of: str
+    number: Annotated[int, Field(ge=0, le=1_000_000)]
+    bot: Annotated[str, Field(pattern=r"^([0-9a-z]{26})?$")] = ""
+    days: int = 0
+    file: int = 0
+
+
 class Period(CallbackData, prefix="s1"):
     """Numbers of a bot (empty: of all) for the last ``days``."""
 

@@ -13,11 +13,11 @@ log = structlog.get_logger(__name__)
 COMMANDS: tuple[tuple[str, Text], ...] = (
     ("newbot", T("Create a new bot")),
     ("bots", T("My bots: settings, start, stop")),
-    ("knowledge", T("Documents that the bot answers from")),
-    ("stats", T("Numbers: questions and answers")),
+    ("knowledge", T("Documents your bot answers from")),
+    ("stats", T("Statistics: questions and answers")),
     ("panel", T("Open the web panel")),
     ("language", T("Choose the language")),
-    ("cancel", T("Stop what was begun")),
+    ("cancel", T("Cancel the current step")),
     ("help", T("What this bot can do")),
 )
 MENU_LANGUAGES = {"": "uz", "ru": "ru", "en": "en"}

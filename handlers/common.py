@@ -27,9 +27,9 @@ async def help_command(message: Message, talk: Talk, _: Translator) -> None:
 async def _help(talk: Talk) -> None:
     _ = talk.gettext
     await talk.say(
-        bold(_("I make bots that answer your customers from your documents.")),
+        bold(_("I create bots that answer your customers from your documents.")),
         lines(*help_lines(_)),
-        _("Send a document at any time: I read it for your bot."),
+        _("Send a document at any time and I will read it for your bot."),
         keyboard=keyboards.home(_),
     )
 
@@ -54,7 +54,7 @@ async def unknown_command(message: Message, talk: Talk) -> None:
 async def text(message: Message, talk: Talk, _: Translator) -> None:
     """A text that nothing waits for."""
     await talk.say(
-        _("I make and look after bots; questions of customers go to your own bot."),
+        _("I create and look after bots; your customers’ questions go to your own bot."),
         _("Send a document, or choose what to do."),
         keyboard=keyboards.home(_),
     )
@@ -70,16 +70,16 @@ async def anything(message: Message, talk: Talk, _: Translator) -> None:
     """Photos, voice, stickers, places …"""
     what = _("I cannot read this yet.")
     if message.photo or message.video:
-        what = _("I cannot read pictures yet.")
+        what = _("I cannot look at photos and videos yet.")
     elif message.voice or message.audio or message.video_note:
-        what = _("I cannot listen yet.")
-    await talk.say("🙂 " + what, _("Please write, or send a document: PDF, Word (.docx), CSV or text."))
+        what = _("I cannot listen to voice messages yet.")
+    await talk.say("🙂 " + what, _("Please write to me, or send a document: PDF, Word (.docx), CSV or text."))
 
 
 @last.edited_message()
 async def edited(message: Message, talk: Talk, _: Translator) -> None:
     """A changed message is not handled again."""
-    await talk.say(_("I do not see changes of a message that was sent. Please send it again."))
+    await talk.say(_("I cannot see edits to a message you have already sent. Please send it again."))
 
 
 @last.callback_query()

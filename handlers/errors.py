@@ -55,7 +55,7 @@ async def _tell(error: AppError, talk: Talk) -> None:
 async def old_menu(talk: Talk) -> None:
     """Say that a button leads nowhere (any more), in the same words for what is gone and what is another's."""
     _ = talk.gettext
-    text = _("This menu is old, or it does not belong to you. Here is a fresh one.")
+    text = _("This menu is out of date or is not yours. Here is a fresh one.")
     if await talk.toast(text, alert=True):
         await talk.drop_buttons()
     screen = await bots.list_page(talk.core, talk.user, _)

@@ -47,7 +47,7 @@ async def take(talk: Talk, bot: models.Bot, file: dict[str, Any]) -> None:
         if "too big" in str(error):
             mib = core.settings.knowledge.max_file_mib
             raise TooLarge(T("The file is larger than {n} MB. Split it or send a smaller one.", n=mib)) from None
-        raise Invalid(T("Telegram does not give this file any more. Please send it again."), field="file") from None
+        raise Invalid(T("Telegram no longer has this file. Please send it again."), field="file") from None
     digest = hashlib.sha256(data).hexdigest()
     async with core.db.write() as session:
         known = await documents.list_for(session, bot)

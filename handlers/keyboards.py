@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 from urllib.parse import quote, urlsplit
 
 from aiogram.filters.callback_data import CallbackData
@@ -16,13 +17,15 @@ from aiogram.types import (
 )
 
 from db import models
-from handlers.callbacks import BotMenu, Lang, Menu
+from handlers.callbacks import BotMenu, Lang, Menu, Turn
 from services.i18n import LANGUAGE_NAMES, LANGUAGES, Translator, translate
 
 Row = Sequence[InlineKeyboardButton | None]
 NO_KEYS = ReplyKeyboardRemove()
 MANAGED_REQUEST = 1
 _LABEL_LIMIT = 60
+_A_PART = 10
+Item = TypeVar("Item")
 
 
 def button(text: str, data: CallbackData, *, style: str | None = None) -> InlineKeyboardButton:
@@ -52,6 +55,21 @@ def pairs(buttons: Iterable[InlineKeyboardButton | None]) -> list[list[InlineKey
     return [there[place : place + 2] for place in range(0, len(there), 2)]
 
 
+def part(items: Sequence[Item], to: Turn) -> tuple[Sequence[Item], list[InlineKeyboardButton | None]]:
+    """Return the part of a long list that ``to`` names, and the row that turns to the others (empty: there are none).
+
+    A number past the end, from a menu older than the list, is the last part.
+    """
+    last = max(0, len(items) - 1) // _A_PART
+    number = min(to.number, last)
+
+    def turn(text: str, there: int) -> InlineKeyboardButton | None:
+        return button(text, to.model_copy(update={"number": there})) if 0 <= there <= last else None
+
+    row = [turn("◀️", number - 1), turn(f"{number + 1} / {last + 1}", number), turn("▶️", number + 1)] if last else []
+    return items[number * _A_PART : (number + 1) * _A_PART], row
+
+
 def back(_: Translator, to: CallbackData) -> list[InlineKeyboardButton]:
     """Return the last row of every menu."""
     return [button("‹ " + _("Back"), to), button("✖️ " + _("Close"), Menu(to="close"))]
@@ -71,7 +89,7 @@ def home(_: Translator) -> InlineKeyboardMarkup:
     """Return the ways on for a person who is not in a dialog."""
     return inline(
         [button("🤖 " + _("My bots"), Menu(to="bots")), button("➕ " + _("New bot"), Menu(to="new"))],
-        [button("📊 " + _("Numbers"), Menu(to="stats")), button("🖥 " + _("Panel"), Menu(to="panel"))],
+        [button("📊 " + _("Statistics"), Menu(to="stats")), button("🖥 " + _("Panel"), Menu(to="panel"))],
     )
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aiogram import F, Router
 from aiogram.filters import Command
 from aiogram.types import CallbackQuery, Message
 
+from db import models
 from handlers import bots as bots_menu
 from handlers import keyboards, newbot
-from handlers.callbacks import BotMenu, DocMenu, PutFile
+from handlers.callbacks import BotMenu, DocMenu, PutFile, Turn
 from handlers.files import take
 from handlers.keyboards import button
 from handlers.progress import state_text
@@ -22,25 +25,27 @@ from services.knowledge.reading import sniff
 from services.text import one_line
 
 router = Router(name="knowledge")
-_MOST_LISTED = 30
 _MARKS = {"ready": "✅", "failed": "⚠️"}
 
 
-async def knowledge_page(talk: Talk, bot_id: str) -> Page:
-    """Return the documents of a bot; raises ``NotFound`` for another's."""
+async def knowledge_page(talk: Talk, bot_id: str, number: int = 0) -> Page:
+    """Return part ``number`` of the documents of a bot; raises ``NotFound`` for another's."""
     _ = talk.gettext
     async with talk.core.db.read() as session:
         bot = await bots.get(session, talk.user, bot_id)
         known = await documents.list_for(session, bot)
+    shown, turns = keyboards.part(known, Turn(of="files", number=number, bot=bot.id))
     rows = [
         [button(f"{_MARKS.get(each.status, '⏳')} {each.name}", DocMenu(do="open", bot=bot.id, doc=each.id))]
-        for each in known[:_MOST_LISTED]
+        for each in shown
     ]
     return page(
         bold(_("Documents of “{name}”", name=bot.name)),
-        _("Documents: {n}", n=len(known)) if known else _("There are none yet: the bot knows nothing to answer from."),
-        _("Send me a file to add one: PDF, Word (.docx), CSV or text. The same name replaces the old one."),
-        keyboard=keyboards.inline(*rows, keyboards.back(_, BotMenu(do="open", bot=bot.id))),
+        _("Documents: {n}", n=len(known)) if known else _("No documents yet: the bot has nothing to answer from."),
+        _(
+            "To add a document, send me a file: PDF, Word (.docx), CSV or text. A file with the same name replaces the old one."
+        ),
+        keyboard=keyboards.inline(*rows, turns, keyboards.back(_, BotMenu(do="open", bot=bot.id))),
     )
 
 
@@ -61,6 +66,12 @@ async def show_documents(callback: CallbackQuery, callback_data: BotMenu, talk: 
     await talk.show(await knowledge_page(talk, callback_data.bot))
 
 
+@router.callback_query(Turn.filter(F.of == "files"))
+async def turn_documents(callback: CallbackQuery, callback_data: Turn, talk: Talk) -> None:
+    """Another part of a long list of documents."""
+    await talk.show(await knowledge_page(talk, callback_data.bot, callback_data.number))
+
+
 @router.callback_query(BotMenu.filter(F.do == "send"))
 async def how_to_send(callback: CallbackQuery, callback_data: BotMenu, talk: Talk, _: Translator) -> None:
     """Say how a document is sent."""
@@ -68,8 +79,8 @@ async def how_to_send(callback: CallbackQuery, callback_data: BotMenu, talk: Tal
         await bots.get(session, talk.user, callback_data.bot)
     await talk.toast()
     await talk.say(
-        "📎 " + _("Press the paper clip, choose File and send the document here."),
-        _("PDF, Word (.docx), CSV or text, {n} MB at most.", n=talk.core.settings.knowledge.max_file_mib),
+        "📎 " + _("Tap the paper clip, choose File and send the document here."),
+        _("PDF, Word (.docx), CSV or text, up to {n} MB.", n=talk.core.settings.knowledge.max_file_mib),
     )
 
 
@@ -114,7 +125,7 @@ async def delete_document(callback: CallbackQuery, callback_data: DocMenu, talk:
         document = await documents.get(session, bot, callback_data.doc)
         await documents.delete(session, bot, document)
     core.bell.ring("jobs")
-    await talk.toast(_("“{name}” is deleted.", name=document.name))
+    await talk.toast(_("“{name}” was deleted.", name=document.name))
     await talk.show(await knowledge_page(talk, bot.id))
 
 
@@ -156,16 +167,36 @@ async def document_sent(message: Message, talk: Talk, _: Translator) -> None:
     await keep_file(talk.state, message.message_id, file)
     if not own:
         await talk.say(
-            "📄 " + _("I keep “{name}” for your bot. First the bot itself:", name=one_line(name, 100)),
+            "📄 " + _("“{name}” is saved for your bot. First, the bot itself:", name=one_line(name, 100)),
         )
         await newbot.begin(talk)
         return
-    await talk.say(
-        bold(_("Which bot is “{name}” for?", name=one_line(name, 100))),
-        keyboard=keyboards.inline(
-            *[[button(f"🤖 {bot.name}", PutFile(bot=bot.id, file=message.message_id))] for bot in own[-_MOST_LISTED:]],
-        ),
-    )
+    await talk.show(_which_bot(_, own, name, Turn(of="put", number=0, file=message.message_id)))
+
+
+def _which_bot(_: Translator, own: Sequence[models.Bot], name: str, at: Turn) -> Page:
+    shown, turns = keyboards.part(own, at)
+    rows = [[button(f"🤖 {bot.name}", PutFile(bot=bot.id, file=at.file))] for bot in shown]
+    question = bold(_("Which bot is “{name}” for?", name=one_line(name, 100)))
+    return page(question, keyboard=keyboards.inline(*rows, turns))
+
+
+@router.callback_query(Turn.filter(F.of == "put"))
+async def turn_bots(callback: CallbackQuery, callback_data: Turn, talk: Talk, _: Translator) -> None:
+    """More bots to choose from for a document."""
+    async with talk.core.db.read() as session:
+        own = await bots.list_for(session, talk.user)
+    file = await take_file(talk.state, callback_data.file)
+    if file is None:
+        await _file_is_gone(talk)
+        return
+    await talk.show(_which_bot(_, own, file["name"], callback_data))
+
+
+async def _file_is_gone(talk: Talk) -> None:
+    _ = talk.gettext
+    await talk.toast(_("This menu is out of date. Please send the file again."), alert=True)
+    await talk.drop_buttons()
 
 
 @router.callback_query(PutFile.filter())
@@ -175,9 +206,8 @@ async def bot_chosen(callback: CallbackQuery, callback_data: PutFile, talk: Talk
         bot = await bots.get(session, talk.user, callback_data.bot)
     file = await take_file(talk.state, callback_data.file)
     if file is None:
-        await talk.toast(_("This menu is old. Please send the file again."), alert=True)
-        await talk.drop_buttons()
+        await _file_is_gone(talk)
         return
-    await talk.show(page("📄 " + _("“{name}” goes to “{bot}”.", name=one_line(file["name"], 100), bot=bot.name)))
+    await talk.show(page("📄 " + _("Adding “{name}” to “{bot}”.", name=one_line(file["name"], 100), bot=bot.name)))
     await take(talk, bot, file)
     await forget_file(talk.state, callback_data.file)

@@ -47,21 +47,21 @@ async def begin(talk: Talk) -> None:
         own = await bots.list_for(session, talk.user)
     most = talk.core.settings.limits.bots_per_owner
     if len(own) >= most and not talk.user.is_admin:
-        raise Conflict(T("You have {n} bots, the most you may have.", n=most), code="limit")
+        raise Conflict(T("You already have {n} bots, which is the limit.", n=most), code="limit")
     await leave(talk.state)
     if await can_manage(talk):
         await talk.state.set_state(NewBot.managed)
         await talk.say(
-            bold(_("Let us create your bot.")),
-            _("Press the button below: Telegram asks for a name and creates it."),
-            _("Do you have a bot already? Then send its token from BotFather."),
+            bold(_("Let’s create your bot.")),
+            _("Press the button below: Telegram will ask for a name and create the bot."),
+            _("Already have a bot? Send me its token from BotFather."),
             keyboard=keyboards.managed(_),
         )
         return
     await talk.state.set_state(NewBot.name)
     await talk.say(
-        bold(_("Let us create your bot.")),
-        _("What is your business called? The bot will bear this name. Example: Chinor Stom"),
+        bold(_("Let’s create your bot.")),
+        _("What is your business called? The bot will have this name. Example: Chinor Stom"),
         keyboard=keyboards.NO_KEYS,
     )
 
@@ -91,7 +91,7 @@ async def token_sent(message: Message, token: str, talk: Talk, _: Translator) ->
     except TokenRefused:
         await talk.say(
             "⚠️ " + _("Telegram does not accept this token."),
-            _("Copy it from BotFather once more, whole, and send it again. I have deleted your message for safety."),
+            _("Copy the whole token from BotFather and send it again. I have deleted your message for safety."),
         )
         return
     except (Temporary, Permanent) as error:
@@ -124,17 +124,17 @@ async def ask_token(talk: Talk, *, name: str = "", bot: models.Bot | None = None
     await leave(talk.state)
     await talk.state.set_state(NewBot.token)
     await talk.state.update_data({"name": name, "bot": bot.id if bot else None})
-    title = _("“{name}”: now the connection to Telegram", name=bot.name if bot else name)
+    title = _("“{name}”: now let’s connect Telegram", name=bot.name if bot else name)
     first = _("1. Open @BotFather and send it /newbot.")
-    second = _("2. Give it a name and a user name that ends in “bot”.")
+    second = _("2. Give the bot a name and a username that ends in “bot”.")
     if username:
         title = _("A new token for @{username}", username=username)
-        first = _("1. Open @BotFather and send it /token; /revoke if the old one got into wrong hands.")
+        first = _("1. Open @BotFather and send it /token, or /revoke if someone else may have seen the old token.")
         second = _("2. Choose @{username}.", username=username)
     await talk.say(
         bold(title),
-        lines(first, second, _("3. Forward its answer, the message with the token, to me.")),
-        _("The token looks like this: 123456789:AAE… I delete your message at once."),
+        lines(first, second, _("3. Forward its reply, the message with the token, to me.")),
+        _("The token looks like this: 123456789:AAE… I will delete your message right away."),
         keyboard=keyboards.inline([keyboards.link(_("Open BotFather"), "https://t.me/BotFather")]),
     )
 
@@ -152,7 +152,7 @@ async def no_token(message: Message, talk: Talk, _: Translator) -> None:
 async def no_dialog(message: Message, talk: Talk, _: Translator) -> None:
     """A text where Telegram's dialog is expected."""
     await talk.say(
-        _("Press the button below to create the bot, or send the token of a bot that you have."),
+        _("Press the button below to create the bot, or send the token of a bot you already have."),
         keyboard=keyboards.managed(_),
     )
 
@@ -222,12 +222,14 @@ async def connect(
     await leave(talk.state)
     about = {"name": bot.name, "username": channel.username}
     if renewed:
-        text = _("@{username} was connected to “{name}” already; its token is renewed.", **about)
+        text = _("@{username} was already connected to “{name}”; its token has been updated.", **about)
     else:
-        text = _("@{username} is connected and works: this is “{name}” now.", **about)
+        text = _("@{username} is connected and working: it is now “{name}”.", **about)
     await talk.say("🎉 " + text, keyboard=keyboards.NO_KEYS)
     await talk.say(
-        _("Now send me a price list, answers to frequent questions or any other document: the bot answers from it."),
+        _(
+            "Now send me a price list, answers to frequent questions or any other document: the bot will answer from it."
+        ),
         _("I read PDF, Word (.docx), CSV and text files."),
         keyboard=keyboards.next_steps(_, bot, channel.username),
     )

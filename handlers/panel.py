@@ -36,7 +36,7 @@ async def send_link(talk: Talk) -> None:
     open_it = keyboards.link("🖥 " + _("Open the panel"), url)
     await talk.say(
         bold(_("Your panel")),
-        _("The link signs you in once and works for 10 minutes. Do not pass it on."),
+        _("The link signs you in once and works for 10 minutes. Do not share it with anyone."),
         # Telegram takes no button for an address like http://localhost:8080.
         "" if open_it else url,
         keyboard=keyboards.inline([open_it]) if open_it else None,

@@ -44,8 +44,8 @@ def state_text(document: models.Document, language: str) -> str:
         reason = documents.error_text(document)
         return "⚠️ " + (reason.render(language) if reason else _("It could not be read."))
     if document.status == "processing":
-        return "📖 " + _("Reading {n} %", n=document.progress)
-    return "📥 " + _("Uploaded, reading begins soon")
+        return "📖 " + _("Reading: {n}%", n=document.progress)
+    return "📥 " + _("Uploaded, reading starts soon")
 
 
 def ready_text(count: int, language: str) -> str:
@@ -150,7 +150,7 @@ class Progress:
         return (
             page(
                 lines(title, state),
-                _("Try it: the question is written for you, only press Send.") if tries else "",
+                _("Try it: the question is already written, just press Send.") if tries else "",
                 keyboard=keyboards.inline(
                     *rows, [keyboards.link("💬 " + _("Open the bot"), keyboards.telegram_link(username))]
                 ),

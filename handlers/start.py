@@ -45,7 +45,7 @@ async def joined(callback: CallbackQuery, callback_data: Join, talk: Talk, _: Tr
         account = await accounts.link_telegram(session, callback_data.token, callback.from_user.id)
     _ = translator(account.language)
     await talk.toast()
-    await talk.show(page("✅ " + _("This Telegram account is connected to the panel now.")))
+    await talk.show(page("✅ " + _("This Telegram account is now connected to the panel.")))
 
 
 @router.message(CommandStart(deep_link=True, magic=F.args == "panel"))
@@ -67,7 +67,7 @@ async def start(message: Message, talk: Talk, _: Translator) -> None:
     choose = " · ".join(dict.fromkeys(translate(code, "Choose the language") for code in LANGUAGES))
     await talk.say(
         hello,
-        _("Here you get a bot that answers your customers from your own documents, day and night."),
+        _("Get a bot that answers your customers from your own documents, day and night."),
         f"🌐 {choose}:",
         keyboard=keyboards.languages(first=True),
     )
@@ -85,8 +85,8 @@ async def go_on(talk: Talk) -> None:
         return
     await talk.state.set_state(Onboarding.phone)
     await talk.say(
-        _("Send your phone number with the button below, so that you can also sign in to the web panel."),
-        _("You may skip this."),
+        _("Send your phone number with the button below, so that you can sign in to the web panel too."),
+        _("You can skip this."),
         keyboard=keyboards.phone(_),
     )
 
@@ -99,7 +99,7 @@ async def contact(message: Message, talk: Talk, _: Translator) -> None:
         return
     if shared.user_id != sender.id:
         await talk.say(
-            _("This is somebody else’s number. Please send your own with the button, or write it, or skip."),
+            _("This is someone else’s number. Please send your own with the button, type it, or skip this step."),
             keyboard=keyboards.phone(_),
         )
         return

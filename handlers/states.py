@@ -34,11 +34,11 @@ class Editing(StatesGroup):
 
 
 DROPPED: dict[str, Text] = {
-    str(Onboarding.phone.state): T("Your phone number was not asked for any further."),
+    str(Onboarding.phone.state): T("OK, I will not ask for your phone number again."),
     str(NewBot.managed.state): T("Creating a bot was cancelled."),
     str(NewBot.name.state): T("Creating a bot was cancelled."),
     str(NewBot.token.state): T("Connecting a bot was cancelled."),
-    str(Editing.prompt.state): T("The instructions were left as they are."),
+    str(Editing.prompt.state): T("The instructions were not changed."),
 }
 """What ``/cancel`` says about each."""
 

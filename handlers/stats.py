@@ -13,7 +13,7 @@ from db import models
 from db.base import utcnow
 from handlers import bots as bots_menu
 from handlers import keyboards
-from handlers.callbacks import BotMenu, Menu, Period
+from handlers.callbacks import BotMenu, Menu, Period, Turn
 from handlers.keyboards import button
 from handlers.talk import Page, Talk, bold, lines, page
 from services import bots, stats
@@ -22,15 +22,14 @@ from services.i18n import Translator
 
 router = Router(name="stats")
 DAYS = (1, 7, 30)
-_MOST_BOTS = 15
 
 
 def _label(_: Translator, days: int) -> str:
-    return {1: _("A day"), 7: _("A week"), 30: _("A month")}[days]
+    return {1: _("24 hours"), 7: _("7 days"), 30: _("30 days")}[days]
 
 
-async def stats_page(talk: Talk, bot_id: str, days: int) -> Page:
-    """Return the numbers of a bot (empty: of all the person's bots); raises ``NotFound``."""
+async def stats_page(talk: Talk, bot_id: str, days: int, number: int = 0) -> Page:
+    """Return the numbers of a bot (empty: of part ``number`` of all the person's bots); raises ``NotFound``."""
     if days not in DAYS:
         raise NotFound()
     _ = talk.gettext
@@ -39,8 +38,9 @@ async def stats_page(talk: Talk, bot_id: str, days: int) -> Page:
         if bot_id:
             own: list[models.Bot] = [await bots.get(session, talk.user, bot_id)]
         else:
-            own = (await bots.list_for(session, talk.user))[:_MOST_BOTS]
-        rows = [(bot, await stats.numbers(session, bot, since)) for bot in own]
+            own = list(await bots.list_for(session, talk.user))
+        shown, turns = keyboards.part(own, Turn(of="stats", number=number, days=days))
+        rows = [(bot, await stats.numbers(session, bot, since)) for bot in shown]
     if not rows:
         return await bots_menu.list_page(talk.core, talk.user, _)
     parts: list[Markup] = [
@@ -48,7 +48,7 @@ async def stats_page(talk: Talk, bot_id: str, days: int) -> Page:
             bold(bot.name),
             _("Questions: {n}", n=numbers.questions),
             _("Answered: {n}", n=numbers.answered),
-            _("Not answered: {n}", n=numbers.unanswered),
+            _("Unanswered: {n}", n=numbers.unanswered),
             _("Conversations: {n}", n=numbers.conversations),
             _("New customers: {n}", n=numbers.contacts),
             _("Waiting for a person: {n}", n=numbers.waiting),
@@ -57,7 +57,11 @@ async def stats_page(talk: Talk, bot_id: str, days: int) -> Page:
     ]
     choice = [button(("✅ " if each == days else "") + _label(_, each), Period(bot=bot_id, days=each)) for each in DAYS]
     where = BotMenu(do="open", bot=bot_id) if bot_id else Menu(to="bots")
-    return page("📊 " + _label(_, days), *parts, keyboard=keyboards.inline(choice, keyboards.back(_, where)))
+    return page(
+        f"📊 {_('Statistics')}: {_label(_, days)}",
+        *parts,
+        keyboard=keyboards.inline(turns, choice, keyboards.back(_, where)),
+    )
 
 
 @router.message(Command("stats"))
@@ -70,6 +74,12 @@ async def command(message: Message, talk: Talk) -> None:
 async def pressed(callback: CallbackQuery, talk: Talk) -> None:
     """The button of the first menu."""
     await talk.show(await stats_page(talk, "", 7))
+
+
+@router.callback_query(Turn.filter(F.of == "stats"))
+async def turn(callback: CallbackQuery, callback_data: Turn, talk: Talk) -> None:
+    """The numbers of more bots."""
+    await talk.show(await stats_page(talk, "", callback_data.days, callback_data.number))
 
 
 @router.callback_query(Period.filter())

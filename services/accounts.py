@@ -162,7 +162,7 @@ async def allow_attempt(limits: Limits, account: str, address: str, per_window: 
         for window_s, growth in ((900, 1), (7_200, 2), (86_400, 4)):
             if not await limits.hit(f"{key}:{window_s}", per_window * factor * growth, window_s):
                 raise TooMany(
-                    T("Too many attempts. Wait a quarter of an hour, or ask the bot for a link with /panel."),
+                    T("Too many attempts. Wait 15 minutes, or ask the bot for a link with /panel."),
                     retry_after_s=window_s,
                 )
 
@@ -341,7 +341,9 @@ async def update_profile(session: AsyncSession, user: models.User, *, full_name:
     if new_phone:
         await _free(session, models.User.phone == new_phone, user.id, "phone")
     if user.password_hash and not new_email and not new_phone:
-        raise Invalid(T("Keep an e-mail or a phone: without one nobody can sign in with the password."), field="email")
+        raise Invalid(
+            T("Keep an e-mail or a phone number: without one you cannot sign in with your password."), field="email"
+        )
     user.full_name, user.email, user.phone = name, new_email, new_phone
     await session.execute(
         update(models.User).where(models.User.id == user.id).values(full_name=name, email=new_email, phone=new_phone)
@@ -389,7 +391,7 @@ async def never_signed_in(session: AsyncSession, user: models.User) -> bool:
 # One-time links -------------------------------------------------------------------------------------------------------
 
 
-_LINK_GONE = T("This link was used already or is too old. Ask the bot for a new one with /panel.")
+_LINK_GONE = T("This link has been used or has expired. Ask the bot for a new one with /panel.")
 
 
 async def login_link(session: AsyncSession, user: models.User) -> str:
@@ -449,11 +451,11 @@ async def link_telegram(session: AsyncSession, token: str, telegram_id: int) -> 
     if other is not None and other.id == user.id:
         return user
     if user.telegram_id is not None:
-        raise Conflict(T("Your account is connected to another Telegram account already."))
+        raise Conflict(T("Your account is already connected to another Telegram account."))
     if other is not None:
         bots = await session.scalar(select(func.count()).select_from(models.Bot).where(models.Bot.owner_id == other.id))
         if bots or other.email or other.role == "admin":
-            raise Conflict(T("This Telegram account already has its own account with bots."))
+            raise Conflict(T("This Telegram account already belongs to another account that has bots."))
         phone = other.phone
         await session.execute(delete(models.User).where(models.User.id == other.id))
         if phone and not user.phone:
@@ -590,7 +592,7 @@ async def new_api_token(session: AsyncSession, user: models.User, name: str) -> 
     )
     if (count or 0) >= API_TOKENS_MAX:
         raise Conflict(
-            T("You have {n} tokens, more are not possible. Revoke one first.", n=API_TOKENS_MAX), code="limit"
+            T("You already have {n} API tokens, which is the limit. Revoke one first.", n=API_TOKENS_MAX), code="limit"
         )
     plain = TOKEN_PREFIX + new_token()
     row = models.ApiToken(

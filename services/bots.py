@@ -51,7 +51,7 @@ def _prompt(text: str, limits: Limits) -> str:
 def _languages(languages: Sequence[str]) -> list[str]:
     chosen = list(dict.fromkeys(languages))
     if not chosen or any(language not in CATALOGS for language in chosen):
-        raise Invalid(T("Choose at least one of the languages uz, ru, en."), field="languages")
+        raise Invalid(T("Choose at least one language: Uzbek (uz), Russian (ru) or English (en)."), field="languages")
     return chosen
 
 
@@ -71,7 +71,7 @@ async def create(
             select(func.count()).where(models.Bot.owner_id == owner.id, models.Bot.deleted_at.is_(None))
         )
         if int(count or 0) >= limits.bots_per_owner:
-            raise Conflict(T("You have {n} bots, the most you may have.", n=limits.bots_per_owner), code="limit")
+            raise Conflict(T("You already have {n} bots, which is the limit.", n=limits.bots_per_owner), code="limit")
     bot = models.Bot(
         owner_id=owner.id,
         name=name,
@@ -141,7 +141,7 @@ async def set_openai_key(session: AsyncSession, bot: models.Bot, key: str | None
             or not key.isascii()
             or any(ch.isspace() for ch in key)
         ):
-            raise Invalid(T("This is not an OpenAI key: it begins with “sk-”."), field="openai_key")
+            raise Invalid(T("This is not an OpenAI key: OpenAI keys start with “sk-”."), field="openai_key")
     bot.openai_key = crypto.encrypt(key) if key else None
     session.add(bot)
     await notices.solve(session, f"key:openai:{bot.id}")
@@ -236,7 +236,7 @@ async def connect_telegram(
         if own is not None:
             raise Conflict(
                 T(
-                    "“{name}” is connected to @{username} already. Disconnect it first.",
+                    "“{name}” is already connected to @{username}. Disconnect it first.",
                     name=bot.name,
                     username=own.username,
                 ),

@@ -87,7 +87,7 @@ async def ask(
                 ids = await _wait(core, channel.id, external_id, events, on_event)
         except TimeoutError:
             raise Unavailable(
-                T("The answer takes longer than usual. Your message is stored; the answer will appear here.")
+                T("The answer is taking longer than usual. Your message is saved; the answer will appear here.")
             ) from None
     async with core.db.read() as session:
         messages = list(

@@ -65,7 +65,7 @@ class Conflict(AppError):
 
     code = "conflict"
     status = 409
-    default = T("This is not possible in the present state. Refresh and try again.")
+    default = T("This cannot be done right now. Refresh the page and try again.")
 
 
 class TooLarge(AppError):
@@ -93,7 +93,7 @@ class Unavailable(AppError):
 
     code = "unavailable"
     status = 503
-    default = T("The service is busy right now and accepted nothing. Please try again in a minute.")
+    default = T("We are very busy right now and could not take your request. Please try again in a minute.")
 
 
 class Temporary(Exception):

@@ -65,7 +65,7 @@ class _Receiver:
 def commands(language: str) -> list[dict[str, str]]:
     """Return the command menu of a tenant bot."""
     return [
-        {"command": "start", "description": translate(language, "Begin anew")},
+        {"command": "start", "description": translate(language, "Start over")},
         {"command": "language", "description": translate(language, "Choose the language")},
         {"command": "operator", "description": translate(language, "Talk to a person")},
         {"command": "help", "description": translate(language, "What this bot can do")},

@@ -137,8 +137,8 @@ def _show(message: models.Message, language: str) -> dict[str, Any]:
         "author": message.author,
         "text": _label(message.text, language) if message.author == "customer" else message.text,
         "at": message.created_at.isoformat(),
-        "time": view.clock(message.created_at),
-        "exact": view.exact(message.created_at),
+        "time": view.clock(message.created_at, language),
+        "exact": view.exact(message.created_at, language),
         "buttons": [],
     }
     if isinstance(message.usage, dict) and message.usage.get("buttons"):

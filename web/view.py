@@ -5,9 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,15 +14,20 @@ from zoneinfo import ZoneInfo
 import aiohttp_jinja2
 import jinja2
 from aiohttp import web
+from babel.dates import format_date, format_skeleton
+from babel.numbers import format_decimal, format_percent
+from jinja2.runtime import Context
 
 from db.base import utcnow
-from services.i18n import LANGUAGE_NAMES, LANGUAGES, T, Text, translate, translate_plural, translator
+from services.i18n import DEFAULT_LANGUAGE, LANGUAGE_NAMES, LANGUAGES, T, Text, translate, translate_plural, translator
 from web import auth
 
 ROOT = Path(__file__).resolve().parent.parent
 STATIC_DIR = ROOT / "web" / "static"
 TEMPLATES_DIR = ROOT / "templates"
 TASHKENT = ZoneInfo("Asia/Tashkent")
+# English without a country would write the month before the day.
+_LOCALES: Mapping[str, str] = {"uz": "uz", "uz-Cyrl": "uz_Cyrl", "ru": "ru", "en": "en_GB"}
 _YEAR = "public, max-age=31536000, immutable"
 _TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -111,22 +115,53 @@ def ago(language: str, moment: dt.datetime | None) -> str:
         return translate_plural(language, "{n} hour ago", "{n} hours ago", int(seconds // 3600))
     if seconds < 30 * 86_400:
         return translate_plural(language, "{n} day ago", "{n} days ago", int(seconds // 86_400))
-    return moment.astimezone(TASHKENT).strftime("%d.%m.%Y")
+    return day(moment, language)
 
 
-def exact(moment: dt.datetime | None) -> str:
-    """Return a moment as the clock in Tashkent shows it."""
-    return moment.astimezone(TASHKENT).strftime("%d.%m.%Y %H:%M") if moment else ""
+def _locale(language: str) -> str:
+    return _LOCALES.get(language, _LOCALES[DEFAULT_LANGUAGE])
 
 
-def clock(moment: dt.datetime | None) -> str:
-    """Return the time of day in Tashkent."""
-    return moment.astimezone(TASHKENT).strftime("%H:%M") if moment else ""
+def day(moment: dt.datetime, language: str) -> str:
+    """Return the day in Tashkent, as the language writes it."""
+    return format_date(moment.astimezone(TASHKENT), "medium", locale=_locale(language))
 
 
-def number(value: float) -> str:
-    """Return a whole number with a narrow space between thousands."""
-    return f"{int(value):,}".replace(",", "\u202f")
+def exact(moment: dt.datetime | None, language: str) -> str:
+    """Return a moment as calendar and clock in Tashkent show it."""
+    return f"{day(moment, language)}, {_time(moment)}" if moment else ""
+
+
+def clock(moment: dt.datetime | None, language: str) -> str:
+    """Return the time of day in Tashkent, after the day if that is another one than today."""
+    if moment is None:
+        return ""
+    local, today = moment.astimezone(TASHKENT), utcnow().astimezone(TASHKENT)
+    if local.date() == today.date():
+        return _time(moment)
+    if local.year != today.year:
+        return exact(moment, language)
+    return f"{format_skeleton('MMMd', local, locale=_locale(language))}, {_time(moment)}"
+
+
+def _time(moment: dt.datetime) -> str:
+    # Everybody in Uzbekistan reads 24 hours, whatever the language's own country does.
+    return moment.astimezone(TASHKENT).strftime("%H:%M")
+
+
+def number(value: float, language: str) -> str:
+    """Return a whole number with the language's mark between thousands."""
+    return str(format_decimal(int(value), locale=_locale(language)))
+
+
+def percent(value: float, language: str) -> str:
+    """Return a share of 1 in whole percent."""
+    return str(format_percent(value, locale=_locale(language)))
+
+
+def score(value: float, language: str) -> str:
+    """Return how well a passage fits, with two decimals."""
+    return str(format_decimal(value, "0.00", locale=_locale(language)))
 
 
 def phone(value: str | None) -> str:
@@ -136,22 +171,23 @@ def phone(value: str | None) -> str:
     return value or ""
 
 
-def size(value: int) -> str:
+def size(value: int, language: str) -> str:
     """Return a file size for people."""
     if value < 1024:
-        return f"{value} B"
+        return translate(language, "{n} B", n=value)
     if value < 1024 * 1024:
-        return f"{value / 1024:.0f} KB"
-    return f"{value / 1024 / 1024:.1f} MB"
+        return translate(language, "{n} KB", n=number(round(value / 1024), language))
+    return translate(language, "{n} MB", n=format_decimal(value / 1024 / 1024, "0.#", locale=_locale(language)))
 
 
-def usd(value: Decimal | str | None) -> str:
-    """Return a cost in US dollars with as many places as it needs, at least two."""
-    amount = Decimal(value or 0)
-    if amount == 0:
-        return "$0"
-    places = 2 if amount >= 1 else 4 if amount >= Decimal("0.001") else 6
-    return f"${amount:.{places}f}"
+def _in_language(form: Callable[[Any, str], str]) -> Callable[[Context, Any], str]:
+    """Make a filter of a function that takes a value and a language: the language is the page's."""
+
+    @jinja2.pass_context
+    def filter_(context: Context, value: Any) -> str:
+        return form(value, context["language"])
+
+    return filter_
 
 
 def make_environment(app: web.Application) -> None:
@@ -172,11 +208,10 @@ def make_environment(app: web.Application) -> None:
         BRAND="BotFactory",
         LANGUAGES=LANGUAGES,
         LANGUAGE_NAMES=LANGUAGE_NAMES,
-        exact=exact,
-        clock=clock,
         zip=zip,
     )
-    environment.filters.update(number=number, phone=phone, size=size, usd=usd)
+    localised = {form.__name__: _in_language(form) for form in (day, exact, clock, number, percent, score, size)}
+    environment.filters.update(phone=phone, **localised)
 
 
 def render(request: web.Request, template: str, *, status: int = 200, **context: Any) -> web.Response:
@@ -213,29 +248,29 @@ def render(request: web.Request, template: str, *, status: int = 200, **context:
 
 DONE: Mapping[str, Text] = {
     "saved": T("Saved."),
-    "created": T("Your bot is ready. Now give it something to answer from."),
+    "created": T("Your bot is ready. Now give it a document to answer from."),
     "deleted": T("The bot was deleted."),
     "started": T("The bot answers again."),
-    "stopped": T("The bot rests. Customers get one polite line."),
+    "stopped": T("The bot is paused. Customers get a short, polite message."),
     "uploaded": T("Received. The bot is reading it now."),
     "document_deleted": T("The document was deleted. The bot has forgotten it."),
-    "retry": T("The document is being read once more."),
-    "answered": T("Thank you. The bot knows this from the next message on."),
+    "retry": T("The document is being read again."),
+    "answered": T("Thank you. The bot will know this from the next message on."),
     "dismissed": T("Taken off the list."),
-    "answer_saved": T("Saved. The bot answers so from the next message on."),
+    "answer_saved": T("Saved. The bot will answer this way from the next message on."),
     "answer_deleted": T("Deleted. The bot has forgotten this answer."),
     "talk_bot": T("The bot answers in this conversation again."),
-    "talk_human": T("The conversation is yours. The bot is silent in it."),
+    "talk_human": T("You have taken over this conversation. The bot stays silent in it."),
     "talk_closed": T("The conversation is closed. When the customer writes again, the bot answers."),
     "web_connected": T("The bot’s page is open again."),
     "connected": T("Connected. Write to the bot in Telegram to try it."),
-    "disconnected": T("Disconnected. The conversations stay readable."),
-    "key_saved": T("Your OpenAI key is stored, encrypted."),
+    "disconnected": T("Disconnected. You can still read the conversations."),
+    "key_saved": T("Your OpenAI key is saved and encrypted."),
     "key_removed": T("Your OpenAI key was removed."),
-    "password": T("The new password is set. All other devices were signed out."),
+    "password": T("Your new password is saved. You are signed out on all other devices."),
     "session_ended": T("That device was signed out."),
-    "sessions_ended": T("All other devices were signed out."),
-    "token_revoked": T("The token was revoked. Nothing can use it any more."),
+    "sessions_ended": T("You are signed out on all other devices."),
+    "token_revoked": T("The token was revoked and no longer works."),
     "welcome": T("Welcome! You are signed in."),
     "signed_out": T("You are signed out."),
 }

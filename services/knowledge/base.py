@@ -91,20 +91,20 @@ class ReadError(Exception):
         texts: dict[Code, Text] = {
             "encrypted": T("The file is protected with a password. Remove the password and upload it again."),
             "scanned": T(
-                "The file holds pictures of pages and no text. Upload it as text: export it from the program it was "
+                "The file contains pictures of pages, not text. Upload it as text: export it from the program it was "
                 "written in, or run text recognition on it first."
             ),
-            "damaged": T("The file is damaged. Open it on your computer, save it anew and upload it again."),
+            "damaged": T("The file is damaged. Open it on your computer, save it again and upload it once more."),
             "too_large": T(
-                "The file holds too much: up to 2,000,000 characters, 2,000 pages or 200,000 rows can be read. "
-                "Split it into parts and upload them one by one."
+                "The file is too long: up to 2,000,000 characters, 2,000 pages or 200,000 rows can be read. Split it into "
+                "parts and upload them one by one."
             ),
             "not_this_type": T(
                 "The content of the file does not fit its name. Upload a real PDF, Word (.docx), CSV or text file; "
                 "save other formats as one of these first."
             ),
             "unreadable_letters": T(
-                "The letters of the file cannot be read. Save it with another program, as UTF-8 text or as Word, and "
+                "The characters in the file cannot be read. Save it in another program as UTF-8 text or as Word, and "
                 "upload it again."
             ),
             "empty": T("There is no text in the file. Check that it is the right one."),
@@ -112,6 +112,6 @@ class ReadError(Exception):
             "memory": T(
                 "Reading the file needs too much memory. Split it into smaller parts or save it as plain text."
             ),
-            "crashed": T("The file could not be read. Save it anew with another program and upload it again."),
+            "crashed": T("The file could not be read. Save it again in another program and upload it once more."),
         }
         return texts[self.code]

@@ -72,7 +72,7 @@ async def upload(
     )
     if int(count or 0) >= limits.documents_per_bot:
         raise Conflict(
-            T("This bot has {n} documents, the most it may have. Delete some first.", n=limits.documents_per_bot),
+            T("This bot already has {n} documents, which is the limit. Delete some first.", n=limits.documents_per_bot),
             code="limit",
         )
     document = models.Document(
@@ -144,7 +144,7 @@ async def delete(session: AsyncSession, bot: models.Bot, document: models.Docume
 async def retry(session: AsyncSession, bot: models.Bot, document: models.Document) -> None:
     """Read a failed document once more; raises ``Conflict`` when it did not fail."""
     if document.status != "failed":
-        raise Conflict(T("Only a document that could not be read can be read again."))
+        raise Conflict(T("You can retry only a document that could not be read."))
     document.status, document.progress, document.error_code = "queued", 0, None
     session.add(document)
     await _queue(session, bot, document)

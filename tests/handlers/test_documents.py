@@ -99,7 +99,7 @@ async def test_with_several_bots_the_owner_is_asked(start: Start) -> None:
         # Pressed once more: the file has gone where it belongs.
         press = owner.user.press(question, question_data(owner, product), stale=True)
         await product.fake.wait_until(lambda: press.answered)
-        assert press.text == owner.text("This menu is old. Please send the file again.")
+        assert press.text == owner.text("This menu is out of date. Please send the file again.")
 
 
 def question_data(owner: Person, product: Product) -> str:
@@ -112,7 +112,7 @@ async def test_a_file_sent_before_the_first_bot_waits_for_it(product: Product) -
     owner = await product.owner(900000307)
     owner.user.send_document(product.factory, "savollar.txt", FAQ.encode())
     await owner.hears("savollar.txt")
-    await owner.hears(owner.text("Let us create your bot."))
+    await owner.hears(owner.text("Let’s create your bot."))
     await owner.says(TENANT, "@chinor_bot")
     message = await owner.hears(lambda sent: sent.text.startswith("savollar.txt"))
     await product.fake.wait_edit(message, "✅")

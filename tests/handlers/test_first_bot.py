@@ -40,10 +40,10 @@ async def test_a_managed_bot_answers_after_four_messages_of_its_owner(start: Sta
     async with start(manages=True) as product:
         owner = product.person(900000101, language)
         await choose_language(owner)
-        ask = await owner.hears(owner.text("You may skip this."))
+        ask = await owner.hears(owner.text("You can skip this."))
         owner.sent += 1
         owner.user.press_key(ask, owner.text("Send my phone number"))
-        key = await owner.hears(owner.text("Let us create your bot."))
+        key = await owner.hears(owner.text("Let’s create your bot."))
         assert key.buttons[0]["request_managed_bot"]["request_id"] == 1
         owner.sent += 1
         made = owner.user.create_managed_bot(product.factory, "Chinor Stom", "chinor_bot", request_id=1)
@@ -67,10 +67,10 @@ async def test_a_pasted_token_makes_a_bot_after_five_messages(product: Product, 
     product.fake.add_bot(TENANT, "chinor_bot", name="Chinor")
     owner = product.person(900000102, language)
     await choose_language(owner)
-    ask = await owner.hears(owner.text("You may skip this."))
+    ask = await owner.hears(owner.text("You can skip this."))
     owner.sent += 1
     owner.user.press_key(ask, owner.text("Skip"))
-    await owner.hears(owner.text("Let us create your bot."))
+    await owner.hears(owner.text("Let’s create your bot."))
     await owner.says("Chinor Stom", owner.text("1. Open @BotFather and send it /newbot."))
     await owner.says(BOTFATHER.format(token=TENANT), "@chinor_bot")
     await owner.hears(owner.text("I read PDF, Word (.docx), CSV and text files."))
@@ -101,7 +101,7 @@ async def test_a_token_that_telegram_refuses_is_said_so_and_makes_nothing(produc
 
 async def test_text_without_a_token_is_asked_again(product: Product) -> None:
     owner = await product.owner(900000105)
-    await owner.says("/newbot", owner.text("Let us create your bot."))
+    await owner.says("/newbot", owner.text("Let’s create your bot."))
     await owner.says("Chinor Stom", owner.text("1. Open @BotFather and send it /newbot."))
     await owner.says("12345:short", owner.text("There is no token in this message."))
     await owner.says("/cancel", owner.text("Connecting a bot was cancelled."))
@@ -135,12 +135,12 @@ async def test_sending_the_token_again_renews_it(product: Product) -> None:
     owner = await product.owner(900000109)
     await owner.says(
         TENANT,
-        owner.text("@{username} is connected and works: this is “{name}” now.", username="chinor_bot", name="Chinor"),
+        owner.text("@{username} is connected and working: it is now “{name}”.", username="chinor_bot", name="Chinor"),
     )
     await owner.says(
         TENANT,
         owner.text(
-            "@{username} was connected to “{name}” already; its token is renewed.",
+            "@{username} was already connected to “{name}”; its token has been updated.",
             username="chinor_bot",
             name="Chinor",
         ),
@@ -168,7 +168,7 @@ async def test_the_limit_of_bots_is_said_before_anything_is_asked(product: Produ
     async with product.core.db.write() as session:
         for number in range(most):
             await bots.create(session, user, f"Bot {number}", limits=product.core.settings.limits)
-    await owner.says("/newbot", owner.text("You have {n} bots, the most you may have.", n=most))
+    await owner.says("/newbot", owner.text("You already have {n} bots, which is the limit.", n=most))
 
 
 async def test_the_managed_bots_new_token_is_taken_over_in_silence(start: Start) -> None:
@@ -195,10 +195,10 @@ async def test_the_managed_bots_new_token_is_taken_over_in_silence(start: Start)
 async def test_somebody_elses_contact_is_refused(product: Product) -> None:
     owner = product.person(900000113, "ru")
     await choose_language(owner)
-    await owner.hears(owner.text("You may skip this."))
+    await owner.hears(owner.text("You can skip this."))
     owner.user.share_contact(product.factory, own=False)
     await owner.hears(
-        owner.text("This is somebody else’s number. Please send your own with the button, or write it, or skip.")
+        owner.text("This is someone else’s number. Please send your own with the button, type it, or skip this step.")
     )
     assert (await product.account(owner)).phone is None
 
@@ -206,9 +206,9 @@ async def test_somebody_elses_contact_is_refused(product: Product) -> None:
 async def test_a_typed_phone_is_taken_and_a_wrong_one_asked_again(product: Product) -> None:
     owner = product.person(900000114, "en")
     await choose_language(owner)
-    await owner.hears(owner.text("You may skip this."))
+    await owner.hears(owner.text("You can skip this."))
     await owner.says("my phone", owner.text("This is not a phone number. Example: +998 90 123 45 67"))
-    await owner.says("90 123-45-67", owner.text("Let us create your bot."))
+    await owner.says("90 123-45-67", owner.text("Let’s create your bot."))
     assert (await product.account(owner)).phone == "+998901234567"
 
 

@@ -19,17 +19,17 @@ async def test_what_cannot_be_read_gets_a_kind_line(product: Product, language: 
     owner = await product.owner(900000401, language)
     for send in (owner.user.send_photo, owner.user.send_voice, owner.user.send_sticker, owner.user.send_location):
         send(product.factory)
-        await owner.hears(owner.text("Please write, or send a document: PDF, Word (.docx), CSV or text."))
+        await owner.hears(owner.text("Please write to me, or send a document: PDF, Word (.docx), CSV or text."))
     message = owner.user.send(product.factory, "salom")
     await owner.hears(owner.text("Send a document, or choose what to do."))
     owner.user.edit(product.factory, message, "hayr")
-    await owner.hears(owner.text("I do not see changes of a message that was sent. Please send it again."))
+    await owner.hears(owner.text("I cannot see edits to a message you have already sent. Please send it again."))
 
 
 @pytest.mark.parametrize("command", ["/admin", "/channels", "/plan", "/broadcast", "/nothing", "/start@other_bot"])
 async def test_unknown_commands_get_the_help(product: Product, command: str) -> None:
     owner = await product.owner(900000402)
-    message = await owner.says(command, owner.text("Send a document at any time: I read it for your bot."))
+    message = await owner.says(command, owner.text("Send a document at any time and I will read it for your bot."))
     assert "/newbot" in message.text and "/admin" not in message.text
 
 
@@ -109,21 +109,21 @@ async def test_who_blocked_the_bot_holds_nothing_up(product: Product) -> None:
         lambda: [call for call in product.fake.called("sendMessage", product.factory) if call.status == 403]
     )
     owner.user.unblock(product.factory)
-    await owner.says("/bots", owner.text("You have no bot yet."))
+    await owner.says("/bots", owner.text("You have no bots yet."))
     assert len(product.fake.messages(owner.user.id)) == 1
 
 
 async def test_a_short_wait_that_telegram_asks_for_is_obeyed(product: Product) -> None:
     owner = await product.owner(900000409)
     product.fake.fail(429, method="sendMessage", retry_after=1, times=1)
-    await owner.says("/bots", owner.text("You have no bot yet."))
+    await owner.says("/bots", owner.text("You have no bots yet."))
     assert len(product.fake.messages(owner.user.id)) == 1
 
 
 async def test_a_server_error_is_tried_again_by_the_inbox(product: Product) -> None:
     owner = await product.owner(900000410)
     product.fake.fail(502, method="sendMessage", times=1)
-    await owner.says("/bots", owner.text("You have no bot yet."))
+    await owner.says("/bots", owner.text("You have no bots yet."))
 
 
 async def test_updates_that_cannot_be_understood_are_put_away(product: Product) -> None:
@@ -146,7 +146,7 @@ async def test_the_same_update_is_handled_once(product: Product) -> None:
     await owner.settled()
     assert product.core.factory is not None
     await product.core.factory.handle(update)
-    shown = [m for m in product.fake.messages(owner.user.id) if owner.text("You have no bot yet.") in m.text]
+    shown = [m for m in product.fake.messages(owner.user.id) if owner.text("You have no bots yet.") in m.text]
     assert len(shown) == 1
 
 
@@ -157,7 +157,7 @@ async def test_a_connection_that_was_made_before_a_crash_is_told_after_it(produc
     product.fake.fail(502, method="sendMessage", times=1)
     await owner.says(
         TENANT,
-        owner.text("@{username} is connected and works: this is “{name}” now.", username="chinor_bot", name="Chinor"),
+        owner.text("@{username} is connected and working: it is now “{name}”.", username="chinor_bot", name="Chinor"),
     )
     assert len(await product.bots_of(owner)) == 1
 
@@ -205,10 +205,10 @@ async def test_an_account_of_the_panel_is_joined_once_and_only_after_asking(prod
     async with product.core.db.read() as session:
         assert (await session.get_one(models.User, account.id)).telegram_id is None
     await owner.presses(
-        question, owner.text("Connect"), shown=owner.text("This Telegram account is connected to the panel now.")
+        question, owner.text("Connect"), shown=owner.text("This Telegram account is now connected to the panel.")
     )
     async with product.core.db.read() as session:
         assert (await session.get_one(models.User, account.id)).telegram_id == 900000431
     other = await product.owner(900000432)
     other.user.start(product.factory, f"in_{token}")
-    await other.hears(other.text("This link was used already or is too old. Ask the bot for a new one with /panel."))
+    await other.hears(other.text("This link has been used or has expired. Ask the bot for a new one with /panel."))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from db import models
-from handlers.callbacks import BotMenu, DocMenu, Menu, Period
+from handlers.callbacks import BotMenu, DocMenu, Menu, Period, Turn
 from services import accounts, bots
 from services.i18n import LANGUAGES, translate
 from services.knowledge import documents
@@ -13,7 +13,7 @@ from tests.composition import FAQ, add_document
 from tests.fakes.telegram import Sent
 from tests.handlers.conftest import TENANT, Person, Product, Start, language_name
 
-OLD_MENU = "This menu is old, or it does not belong to you. Here is a fresh one."
+OLD_MENU = "This menu is out of date or is not yours. Here is a fresh one."
 
 
 async def open_menu(owner: Person, name: str) -> Sent:
@@ -36,7 +36,7 @@ async def test_a_bot_is_stopped_and_started_in_place(product: Product, language:
     assert owner.text("Back") in menu.buttons[-2]["text"]
     await owner.presses(menu, owner.text("Stop"), owner.text("Stopped"))
     assert (await product.bots_of(owner))[0].status == "stopped"
-    await owner.presses(menu, owner.text("Start"), owner.text("Works"))
+    await owner.presses(menu, owner.text("Start"), owner.text("Working"))
     assert (await product.bots_of(owner))[0].status == "active"
     assert len(product.fake.messages(owner.user.id)) == 1
 
@@ -45,7 +45,7 @@ async def test_every_button_is_answered_and_fits(product: Product) -> None:
     owner = await product.owner(900000202)
     await product.make_bot(owner)
     menu = await open_menu(owner, "Chinor Stom")
-    for wanted in ("Knowledge", "Numbers", "Instructions", "Languages", "Channels", "Delete"):
+    for wanted in ("Knowledge", "Statistics", "Instructions", "Languages", "Channels", "Delete"):
         await owner.presses(menu, owner.text(wanted))
         assert all(len(button.get("callback_data", "").encode()) <= 64 for button in menu.buttons)
         await owner.presses(menu, owner.text("Back"))
@@ -63,6 +63,8 @@ async def test_the_longest_callback_data_fits() -> None:
         BotMenu(do="delete", bot=identifier, arg="+ru"),
         DocMenu(do="delete", bot=identifier, doc=identifier),
         Period(bot=identifier, days=30),
+        Turn(of="files", number=1_000_000, bot=identifier),
+        Turn(of="put", number=1_000_000, file=2**31),
     ):
         assert len(data.pack().encode()) <= 64
 
@@ -71,14 +73,14 @@ async def test_instructions_are_shown_changed_and_removed(product: Product) -> N
     owner = await product.owner(900000203)
     await product.make_bot(owner)
     menu = await open_menu(owner, "Chinor Stom")
-    await owner.presses(menu, owner.text("Instructions"), owner.text("There are none yet."))
+    await owner.presses(menu, owner.text("Instructions"), owner.text("No instructions yet."))
     await owner.says(
-        "Har doim <b>muloyim</b> bo‘l", owner.text("The instructions are saved and hold from the next question on.")
+        "Har doim <b>muloyim</b> bo‘l", owner.text("Instructions saved. They apply from the next question on.")
     )
     assert (await product.bots_of(owner))[0].system_prompt == "Har doim <b>muloyim</b> bo‘l"
     menu = await owner.hears("Chinor Stom")
     await owner.presses(menu, owner.text("Instructions"), "<b>muloyim</b>")
-    await owner.presses(menu, owner.text("Remove the instructions"), owner.text("Works"))
+    await owner.presses(menu, owner.text("Remove the instructions"), owner.text("Working"))
     assert (await product.bots_of(owner))[0].system_prompt == ""
 
 
@@ -89,11 +91,11 @@ async def test_instructions_that_are_too_long_are_asked_for_again(start: Start) 
         menu = await open_menu(owner, tenant.name)
         await owner.presses(menu, owner.text("Instructions"))
         await owner.says("a" * 101, owner.text("The instructions may have at most {n} characters.", n=100))
-        await owner.says("a" * 100, owner.text("The instructions are saved and hold from the next question on."))
+        await owner.says("a" * 100, owner.text("Instructions saved. They apply from the next question on."))
         assert (await product.bots_of(owner))[0].system_prompt == "a" * 100
         menu = await open_menu(owner, tenant.name)
         await owner.presses(menu, owner.text("Instructions"))
-        await owner.says("/cancel", owner.text("The instructions were left as they are."))
+        await owner.says("/cancel", owner.text("The instructions were not changed."))
 
 
 async def test_languages_are_switched_and_one_stays(product: Product) -> None:
@@ -106,7 +108,7 @@ async def test_languages_are_switched_and_one_stays(product: Product) -> None:
     assert (await product.bots_of(owner))[0].languages == ["en"]
     press = owner.user.press(menu, language_name("en"))
     await owner.fake.wait_until(lambda: press.answered)
-    assert press.alert and press.text == owner.text("At least one language must stay.")
+    assert press.alert and press.text == owner.text("Keep at least one language.")
     await owner.presses(menu, language_name("uz"))
     assert (await product.bots_of(owner))[0].languages == ["en", "uz"]
 
@@ -117,7 +119,7 @@ async def test_a_bot_is_deleted_after_a_question(product: Product) -> None:
     menu = await open_menu(owner, "Chinor Stom")
     await owner.presses(menu, owner.text("Delete"), "Chinor Stom")
     assert menu.button(owner.text("Yes, delete"))["style"] == "danger"
-    await owner.presses(menu, owner.text("Yes, delete"), owner.text("You have no bot yet."))
+    await owner.presses(menu, owner.text("Yes, delete"), owner.text("You have no bots yet."))
     assert not await product.bots_of(owner)
     # The same press once more: the menu is old.
     press = owner.user.press(menu, BotMenu(do="gone", bot="x" * 26).pack(), stale=True)
@@ -136,7 +138,7 @@ async def test_another_owners_bot_is_refused_like_one_that_is_gone(product: Prod
     said = []
     for bot_id in (tenant.id, "0" * 26):
         press = second.user.press(menu, BotMenu(do=do, bot=bot_id, arg="+ru").pack(), stale=True)
-        fresh = await second.hears(second.text("You have no bot yet."))
+        fresh = await second.hears(second.text("You have no bots yet."))
         said.append((press.answered, press.text, press.alert, fresh.text))
     assert said[0] == said[1] == (True, second.text(OLD_MENU), True, said[0][3])
     (kept,) = await product.bots_of(first)
@@ -162,7 +164,7 @@ async def test_another_owners_numbers_are_refused(product: Product) -> None:
     tenant = await product.make_bot(first)
     menu = await second.says("/bots")
     press = second.user.press(menu, Period(bot=tenant.id, days=7).pack(), stale=True)
-    await second.hears(second.text("You have no bot yet."))
+    await second.hears(second.text("You have no bots yet."))
     assert press.alert
 
 
@@ -191,7 +193,7 @@ async def test_a_button_works_after_a_restart_and_on_a_message_that_is_gone(star
         data = menu.button(owner.text("Start"))["callback_data"]
         menu.deleted = True
         owner.user.press(menu, data, stale=True)
-        await owner.hears(owner.text("Works"))
+        await owner.hears(owner.text("Working"))
         assert (await product.bots_of(owner))[0].status == "active"
 
 
@@ -199,7 +201,7 @@ async def test_a_dialog_goes_on_after_a_restart(start: Start) -> None:
     async with start() as product:
         product.fake.add_bot(TENANT, "chinor_bot")
         owner = await product.owner(900000215)
-        await owner.says("/newbot", owner.text("Let us create your bot."))
+        await owner.says("/newbot", owner.text("Let’s create your bot."))
         await owner.says("Chinor Stom", owner.text("1. Open @BotFather and send it /newbot."))
     async with start() as product:
         await owner.says(TENANT, "@chinor_bot")
@@ -212,7 +214,7 @@ async def test_the_language_changes_the_talk(product: Product, language: str) ->
     message = await owner.says("/language")
     await owner.presses(message, language_name(language))
     owner.language = language
-    await owner.says("/help", owner.text("Send a document at any time: I read it for your bot."))
+    await owner.says("/help", owner.text("Send a document at any time and I will read it for your bot."))
     assert (await product.account(owner)).language == language
 
 
@@ -249,7 +251,7 @@ async def test_telegram_is_disconnected_after_a_question_and_connected_again(pro
     tenant = await product.make_bot(owner, token=TENANT)
     menu = await open_menu(owner, "Chinor Stom")
     await owner.presses(menu, owner.text("Channels"), owner.text("Channels of “{name}”", name="Chinor Stom"))
-    assert "@chinor_bot" in menu.text and owner.text("Works") in menu.text
+    assert "@chinor_bot" in menu.text and owner.text("Working") in menu.text
     assert f"/chat/{tenant.public_id}" in menu.text
     await owner.presses(menu, owner.text("Disconnect"), owner.text("Disconnect @{username}?", username="chinor_bot"))
     assert menu.button(owner.text("Yes, disconnect"))["style"] == "danger"
@@ -276,8 +278,8 @@ async def test_telegram_is_disconnected_after_a_question_and_connected_again(pro
     ("status", "words"),
     [
         ("refused", "Telegram no longer accepts its token: send me a new one from BotFather."),
-        ("conflict", "Another program reads its messages: stop that program, then start the bot here."),
-        ("unreadable", "Its token cannot be read any more: send it to me again."),
+        ("conflict", "Another program is reading its messages: stop that program, then start the bot here."),
+        ("unreadable", "I can no longer read its token: send it to me again."),
     ],
 )
 async def test_what_is_wrong_with_telegram_is_said_in_words(product: Product, status: str, words: str) -> None:
@@ -303,7 +305,7 @@ async def test_the_bots_page_is_connected_again(product: Product) -> None:
     async with product.core.db.write() as session:
         await bots.disconnect(session, tenant, (await bots.connect_web(session, tenant)).id)
     menu = await open_menu(owner, "Chinor Stom")
-    await owner.presses(menu, owner.text("Channels"), owner.text("Disconnected: its link leads nowhere."))
+    await owner.presses(menu, owner.text("Channels"), owner.text("Disconnected: its link does not work."))
     await owner.presses(menu, owner.text("Connect the page"), f"/chat/{tenant.public_id}")
     async with product.core.db.read() as session:
         assert [channel.kind for channel in await bots.channels(session, tenant)] == ["web"]
@@ -327,10 +329,57 @@ async def test_numbers_are_shown_for_all_bots_and_for_one(product: Product) -> N
     await product.make_bot(owner, "Nur")
     message = await owner.says("/stats", "Chinor")
     assert "Nur" in message.text
-    await owner.presses(message, owner.text("A month"), "📊 " + owner.text("A month"))
+    await owner.presses(message, owner.text("30 days"), f"📊 {owner.text('Statistics')}: {owner.text('30 days')}")
     menu = await open_menu(owner, "Nur")
-    await owner.presses(menu, owner.text("Numbers"), owner.text("Questions: {n}", n=0))
+    await owner.presses(menu, owner.text("Statistics"), owner.text("Questions: {n}", n=0))
     assert "Chinor" not in menu.text
+
+
+async def many_bots(product: Product, owner: Person, count: int) -> None:
+    user = await product.account(owner)
+    async with product.core.db.write() as session:
+        for number in range(count):
+            await bots.create(session, user, f"Bot {number:02}", limits=product.core.settings.limits)
+
+
+async def test_long_lists_of_bots_are_turned_part_by_part(start: Start) -> None:
+    async with start(overrides={"limits": {"bots_per_owner": 30}}) as product:
+        owner = await product.owner(900000222)
+        await many_bots(product, owner, 21)
+        menu = await owner.says("/bots", owner.text("Your bots"))
+        seen = [label for label in labels(menu) if "Bot " in label]
+        assert "1 / 3" in labels(menu)
+        assert "◀️" not in labels(menu)
+        owner.user.press(menu, "▶️")
+        await owner.fake.wait_until(lambda: "2 / 3" in labels(menu))
+        seen += [label for label in labels(menu) if "Bot " in label]
+        owner.user.press(menu, "▶️")
+        await owner.fake.wait_until(lambda: "3 / 3" in labels(menu))
+        seen += [label for label in labels(menu) if "Bot " in label]
+        assert [label[-2:] for label in seen] == [f"{number:02}" for number in range(21)]
+        assert "▶️" not in labels(menu)
+        await owner.presses(menu, "Bot 20", "Bot 20")
+        # The rest is gone meanwhile: the old button shows what is last now.
+        owner.user.press(menu, Turn(of="open", number=7).pack(), stale=True)
+        await owner.fake.wait_until(lambda: "3 / 3" in labels(menu))
+
+        numbers = await owner.says("/stats", "Bot 09")
+        assert "Bot 10" not in numbers.text
+        await owner.presses(numbers, "▶️", "Bot 10")
+        await owner.presses(numbers, owner.text("30 days"), "Bot 00")
+
+
+async def test_every_bot_can_be_chosen_for_a_document(start: Start) -> None:
+    async with start(overrides={"limits": {"bots_per_owner": 30}}) as product:
+        owner = await product.owner(900000223)
+        await many_bots(product, owner, 12)
+        owner.user.send_document(product.factory, "savollar.txt", FAQ.encode())
+        question = await owner.hears("savollar.txt")
+        await owner.presses(question, "▶️")
+        await owner.fake.wait_until(lambda: "2 / 2" in labels(question))
+        owner.user.press(question, "Bot 11")
+        message = await owner.hears(lambda sent: sent.text.startswith("savollar.txt"))
+        await product.fake.wait_edit(message, "✅")
 
 
 async def test_the_command_lists_are_set_by_language_and_only_when_they_differ(start: Start) -> None:
@@ -352,7 +401,7 @@ async def test_a_menu_button_leads_on(product: Product) -> None:
     owner = await product.owner(900000220)
     message = await owner.says("salom", owner.text("Send a document, or choose what to do."))
     owner.user.press(message, Menu(to="new").pack())
-    await owner.hears(owner.text("Let us create your bot."))
+    await owner.hears(owner.text("Let’s create your bot."))
     assert not await product.bots_of(owner)
     user = await product.account(owner)
     async with product.core.db.read() as session:

@@ -591,6 +591,61 @@ async def test_conversation_filters(site: Site) -> None:
         assert {name for name in ("Aziza", "Botir") if name in page.visible()} == names
 
 
+@pytest.mark.parametrize(
+    ("language", "shown"),
+    [
+        ("uz", ("Ovozli xabar", "yetib bormadi: mijoz botni bloklagan", "javob topilmadi", "14-yan, ", ", 14:05")),
+        (
+            "ru",
+            (
+                "Голосовое сообщение",
+                "не доставлено: клиент заблокировал бота",
+                "ответа не нашлось",
+                "14 янв. ",
+                ", 14:05",
+            ),
+        ),
+        (
+            "en",
+            (
+                "Voice message",
+                "not delivered: the customer has blocked the bot",
+                "no answer found",
+                "14 Jan ",
+                ", 14:05",
+            ),
+        ),
+    ],
+)
+async def test_a_conversation_is_told_in_words(site: Site, language: str, shown: tuple[str, ...]) -> None:
+    """Kinds of messages, reasons and times are in the person's language; what the program notes for itself is not shown."""
+    user = await site.person(f"Words{language}")
+    browser, bot = await site.signed_in(user), await site.bot_of(user)
+    await browser.post("/preferences", language=language, next="/dashboard")
+    at = dt.datetime(utcnow().year - 1, 1, 14, 9, 5, tzinfo=dt.UTC)
+    async with site.core.db.write() as session:
+        web = await bots.connect_web(session, bot)
+        contact = models.Contact(bot_id=bot.id, channel_id=web.id, external_id="aziza", name="Aziza")
+        session.add(contact)
+        await session.flush()
+        talk = models.Conversation(bot_id=bot.id, channel_id=web.id, contact_id=contact.id)
+        session.add(talk)
+        await session.flush()
+        blocked = "Forbidden: bot was blocked by the user"
+        said: tuple[dict[str, Any], ...] = (
+            {"author": "customer", "kind": "voice", "status": "failed", "error": "ValueError: inner workings"},
+            {"author": "bot", "text": "Uzr", "provider": "extractive", "answered": False},
+            {"author": "bot", "text": "Mana", "status": "failed", "error": blocked},
+        )
+        for number, values in enumerate(said):
+            session.add(models.Message(conversation_id=talk.id, external_id=f"m{number}", created_at=at, **values))
+    text = (await browser.get(f"/bots/{bot.id}/conversations/{talk.id}")).visible()
+    for words in shown:
+        assert words in text
+    for inner in ("inner workings", "Forbidden", "[voice]", "hujjatdan parcha", "цитата", "quoted"):
+        assert inner not in text
+
+
 async def test_document_of_another_bot_is_not_listed(site: Site) -> None:
     """Lists hold the bot's own rows only."""
     user = await site.person("Twobots")

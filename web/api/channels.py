@@ -89,7 +89,7 @@ async def create(call: Call, bot_id: str, body: NewChannel) -> ChannelAnswer:
         async with core.db.read() as session:
             await bots.get(session, call.user, bot_id)
         token = body.token.strip()
-        wrong = Invalid(T("Telegram does not know this token. Copy it anew from BotFather."), field="token")
+        wrong = Invalid(T("Telegram does not know this token. Copy it from BotFather again."), field="token")
         if not _TOKEN.fullmatch(token):
             raise wrong
         try:
@@ -98,7 +98,7 @@ async def create(call: Call, bot_id: str, body: NewChannel) -> ChannelAnswer:
             raise wrong from None
         except Temporary:
             raise Unavailable(
-                T("Telegram does not answer right now, so the token could not be checked. Try again in a minute.")
+                T("Telegram is not responding right now, so the token could not be checked. Try again in a minute.")
             ) from None
         async with core.db.write() as session:
             bot = await bots.get(session, call.user, bot_id)

@@ -64,7 +64,7 @@ async def ask(call: Call, bot_id: str, body: Question) -> ChatAnswer:
         bot = await bots.get(session, call.user, bot_id)
         channel = next((row for row in await bots.channels(session, bot) if row.kind == "web"), None)
     if channel is None:
-        raise Conflict(T("The web channel of this bot is disconnected. Connect it first."), code="channel_missing")
+        raise Conflict(T("This bot’s web page is disconnected. Connect it first."), code="channel_missing")
     reply = await chat.ask(core, channel, bot, contact=body.contact, text=body.text, language_code=call.language)
     if reply is None:
         nothing = Tokens(input_tokens=0, output_tokens=0, cached_tokens=0, cost_usd=Decimal(0))

@@ -81,7 +81,7 @@ async def receive(request: web.Request, limit: int) -> tuple[str, bytes]:
 
 def _name(part: BodyPartReader) -> str:
     if not part.filename:
-        raise Invalid(T("The file needs a name with its ending: .pdf, .docx, .csv or .txt."), field="file")
+        raise Invalid(T("The file name needs an extension: .pdf, .docx, .csv or .txt."), field="file")
     return part.filename
 
 

@@ -46,7 +46,7 @@ async def index(call: Call, query: Period) -> Listing[UsageAnswer]:
     until = query.until or utcnow() + dt.timedelta(minutes=1)
     since = query.since or until - _DEFAULT_PERIOD
     if since >= until:
-        raise Invalid(T("The beginning must be before the end."), field="from")
+        raise Invalid(T("The start must be before the end."), field="from")
     async with call.core.db.read() as session:
         rows = await usage.summary(session, call.user, since, until)
     items = [

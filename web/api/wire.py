@@ -77,7 +77,7 @@ class Listing(Answer, Generic[Row]):
 def _readable(value: str) -> str:
     # PostgreSQL refuses NUL, UTF-8 refuses lone surrogates; neither is ever meant.
     if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
-        raise Fault(T("The text holds characters that cannot be stored."))
+        raise Fault(T("The text contains characters that cannot be saved."))
     return value
 
 

@@ -63,7 +63,7 @@ async def connect_telegram(request: web.Request) -> web.StreamResponse:
             raise TooMany(retry_after_s=900)
         number, colon, rest = token.partition(":")
         if not (number.isascii() and number.isdigit() and colon and len(rest) >= 20 and token.isascii()):
-            raise Invalid(T("This is not a token. BotFather’s looks like 123456789:AAH…"), field="token")
+            raise Invalid(T("This is not a token. A token from BotFather looks like 123456789:AAH…"), field="token")
         identity = await _identity(request, token)
         async with core.db.write() as session:
             bot = await own_bot(session, request)
@@ -79,13 +79,11 @@ async def _identity(request: web.Request, token: str) -> dict[str, object]:
     try:
         return dict(await core_of(request).telegram.get_me(token))
     except TokenRefused:
-        raise Invalid(
-            T("Telegram does not know this token. Copy it from BotFather once more."), field="token"
-        ) from None
+        raise Invalid(T("Telegram does not know this token. Copy it from BotFather again."), field="token") from None
     except Permanent:
         raise Invalid(T("Telegram did not accept this token."), field="token") from None
     except Temporary:
-        raise Unavailable(T("Telegram does not answer right now. Please try again in a minute.")) from None
+        raise Unavailable(T("Telegram is not responding right now. Please try again in a minute.")) from None
 
 
 @routes.post("/bots/{bot}/channels/web")

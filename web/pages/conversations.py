@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from services import bots, conversations
 from services.errors import NotFound
+from services.i18n import T, Text
 from web import auth, forms, view
 from web.pages.shell import core_of, frame, own_bot
 
@@ -19,6 +20,22 @@ routes = web.RouteTableDef()
 
 _FILTERS = ("q", "status", "channel", "since", "after")
 _MESSAGES = 50
+# What the network said of a message it refused, in part, and what that means to the owner.
+_REASONS: tuple[tuple[str, Text], ...] = (
+    ("blocked by the user", T("the customer has blocked the bot")),
+    ("deactivated", T("the customer’s account was deleted")),
+    ("kicked", T("the bot was removed from the chat")),
+    ("can't initiate", T("the customer has not started the bot")),
+    ("chat not found", T("the chat no longer exists")),
+    ("peer_id_invalid", T("the chat no longer exists")),
+    ("channel is gone", T("the channel is disconnected")),
+    ("channel is ", T("the channel needs attention")),
+    ("decrypted", T("the saved token can no longer be read")),
+    ("unauthorized", T("Telegram does not accept the token")),
+    ("token", T("Telegram does not accept the token")),
+    ("cannot be reached", T("Telegram could not be reached")),
+    ("telegram answered 5", T("Telegram could not be reached")),
+)
 _TOASTS = {"bot": "talk_bot", "human": "talk_human", "closed": "talk_closed"}
 
 
@@ -74,6 +91,9 @@ async def _listing(session: AsyncSession, request: web.Request, bot: models.Bot)
     channels = {channel.kind: channel.id for channel in await bots.channels(session, bot)}
     if given["channel"] not in channels:
         given["channel"] = ""
+    since = _day(given["since"])
+    if since is None:
+        given["since"] = ""
     page = await conversations.list_for(
         session,
         auth.user(request),
@@ -81,13 +101,14 @@ async def _listing(session: AsyncSession, request: web.Request, bot: models.Bot)
         q=given["q"] or None,
         status=given["status"] or None,
         channel=given["channel"] or None,
-        since=_day(given["since"]),
+        since=since,
         cursor=given["after"] or None,
     )
     kept = {name: value for name, value in given.items() if value and name != "after"}
     return {
         "page": page,
         "given": given,
+        "since": since,
         "filtered": bool(kept),
         "query": f"?{urlencode(kept)}" if kept else "",
         "more": f"?{urlencode({**kept, 'after': page.next})}" if page.next else "",
@@ -107,4 +128,10 @@ async def _talk(session: AsyncSession, request: web.Request, bot: models.Bot, co
         raise NotFound
     before = request.query.get("before") or None
     page = await conversations.messages(session, row.conversation, cursor=before, limit=_MESSAGES)
-    return {"row": row, "messages": list(reversed(page.items)), "older": page.next}
+    return {"row": row, "messages": list(reversed(page.items)), "older": page.next, "reason_of": reason_of}
+
+
+def reason_of(message: models.Message) -> Text | None:
+    """Return why a message was not delivered; None where the network’s own words would help nobody."""
+    error = (message.error or "").lower()
+    return next((text for part, text in _REASONS if part in error), None)

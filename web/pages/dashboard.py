@@ -55,7 +55,7 @@ async def first_steps(session: AsyncSession, own: Sequence[models.Bot], person: 
     return [
         Step(T("Name your bot"), T("Customers see this name."), "/bots/new", bot is not None),
         Step(
-            T("Give it a document"),
+            T("Add a document"),
             T("A price list, questions and answers, a catalogue: PDF, DOCX, CSV or TXT."),
             f"{base}/documents" if bot else "/bots/new",
             ready,
@@ -68,7 +68,7 @@ async def first_steps(session: AsyncSession, own: Sequence[models.Bot], person: 
             telegram,
         ),
         Step(
-            T("Share it"),
+            T("Share the bot"),
             T("A link and a QR code for your door, your site and your posts."),
             f"{base}/channels#share" if bot else "/bots/new",
             shared,
@@ -102,7 +102,7 @@ async def dashboard(request: web.Request) -> web.StreamResponse:
         rows=rows,
         total=total,
         period=period,
-        since=since.date().isoformat(),
+        since=since.astimezone(view.TASHKENT).date().isoformat(),
         steps=[] if hidden else steps,
         **shared,
     )

@@ -129,10 +129,10 @@ async def password(request: web.Request) -> web.StreamResponse:
                 core.settings.limits.login_attempts_per_15_min,
             )
             if not await accounts.verify_password(person, form.secret("current_password")):
-                raise Invalid(T("The present password is wrong."), field="current_password")
+                raise Invalid(T("The current password is wrong."), field="current_password")
         elif not person.email and not person.phone:
             raise Invalid(
-                T("Add an e-mail or a phone first: you will sign in with it and the password."), field="password"
+                T("Add an e-mail or a phone number first: you will sign in with it and the password."), field="password"
             )
         accounts.check_new_password(form.secret("password"), email=person.email)
         hashed = await accounts.hash_password(form.secret("password"))

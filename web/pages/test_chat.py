@@ -13,7 +13,7 @@ from db import models
 from services import bots, chat
 from services.core import Core
 from services.errors import AppError, Conflict, TooMany
-from services.i18n import T, translator
+from services.i18n import T, translate
 from web import auth, forms
 from web.pages.dashboard import test_contact
 from web.pages.shell import core_of, own_bot
@@ -36,7 +36,7 @@ async def try_bot(request: web.Request) -> web.StreamResponse:
         bot = await own_bot(session, request)
         channel = next((row for row in await bots.channels(session, bot) if row.kind == "web"), None)
     if channel is None:
-        raise Conflict(T("The web channel of this bot is disconnected. Connect it first."), code="channel_missing")
+        raise Conflict(T("This bot’s web page is disconnected. Connect it first."), code="channel_missing")
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
     await response.prepare(request)
     pieces: asyncio.Queue[tuple[str, Any]] = asyncio.Queue(2000)
@@ -73,7 +73,7 @@ async def _ask(
             bot,
             contact=test_contact(person),
             text=text,
-            name=translator(language)("You, testing"),
+            name=translate(language, "You (test)"),
             language_code=language,
             on_event=on_event,
         )

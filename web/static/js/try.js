@@ -1,6 +1,7 @@
 // The owner's test chat: the answer as it is written, then what it was made of.
 import { messageOf } from "./toast.js";
 
+const TWO_DECIMALS = { minimumFractionDigits: 2, maximumFractionDigits: 2 };
 const NAMES = { uz: "O‘zbekcha", "uz-Cyrl": "Ўзбекча", ru: "Русский", en: "English" };
 
 export function setUpChat(chat) {
@@ -36,7 +37,7 @@ export function setUpChat(chat) {
       facts.append(item);
     };
     fact(words.language, NAMES[data.language] ?? data.language);
-    fact(words.model, data.model ?? words.quoted);
+    if (data.model || data.answered) fact(words.model, data.model ?? words.quoted);
     if (data.usage) fact(words.cost, `$${data.usage.cost_usd}`);
     if (!data.answered) {
       const mark = document.createElement("span");
@@ -47,7 +48,7 @@ export function setUpChat(chat) {
     if (data.sources?.length) {
       const sources = add("details", "sources");
       const summary = document.createElement("summary");
-      summary.textContent = `${words.sources}: ${data.sources.length}`;
+      summary.textContent = `${data.answered ? words.sources : words.closest}: ${data.sources.length}`;
       const list = document.createElement("ol");
       for (const source of data.sources) {
         const item = document.createElement("li");
@@ -55,7 +56,8 @@ export function setUpChat(chat) {
         name.textContent = source.document_name;
         const text = document.createElement("p");
         text.textContent = source.snippet;
-        item.append(name, ` ${Number(source.score).toFixed(2)}`, text);
+        const fit = Number(source.score).toLocaleString(document.documentElement.lang, TWO_DECIMALS);
+        item.append(name, ` ${fit}`, text);
         list.append(item);
       }
       sources.append(summary, list);
