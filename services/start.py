@@ -257,6 +257,7 @@ async def receivers(core: Core, stack: contextlib.AsyncExitStack) -> None:
     async def stop() -> None:
         receiving.cancel()
         await group.stop()
+        await upkeep.resign(core, "telegram")
 
     stack.push_async_callback(stop)
 

@@ -206,6 +206,20 @@ async def lead(core: Core, what: str) -> None:
         await asyncio.sleep(lease_s / 3)
 
 
+def _resign(connection: Connection, key: str, holder: str) -> None:
+    mine = update(LANES).where(LANES.c.key == key, LANES.c.holder == holder)
+    connection.execute(mine.values(holder=None, lease_until=0.0))
+
+
+async def resign(core: Core, what: str) -> None:
+    """Give the leadership up, so that another process need not wait for the lease to run out."""
+    try:
+        async with asyncio.timeout(core.time_left(2)):
+            await core.db.transact(_resign, f"leader:{what}", core.writer.holder)
+    except (DatabaseUnavailable, TimeoutError):
+        log.warning("leadership_not_given_up", what=what)
+
+
 async def keep_leading(core: Core, what: str) -> None:
     """Hold the leadership; returns when it is lost."""
     lease_s = core.settings.queue.lease_s

@@ -209,6 +209,9 @@ async def test_leadership_that_was_lost_is_taken_up_again(tmp_path: Path, databa
         assert (await shop.answered([number]))[number] == 1
         holder = select(lane.holder).where(lane.key == "leader:telegram")
         assert await place.one(holder) == place.core.writer.holder
+    # Given up at the stop: whoever comes next need not wait for the lease.
+    async with floor(tmp_path, database_url, *fakes, role="web") as place:
+        assert await place.rows(holder) == [(None,)]
 
 
 async def test_each_due_time_once_and_a_missed_one_once_late(tmp_path: Path, database_url: str, fakes: Fakes) -> None:
