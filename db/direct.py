@@ -69,10 +69,10 @@ class _Kept:
         assert isinstance(compiled, SQLCompiler)
         self.text = compiled.string
         self._given: list[tuple[str, _Convert | None]] = []
+        self._defaults = {column.key: column.default for column in compiled.insert_prefetch or ()}
         for name, bind in compiled.binds.items():
             if name == bind.key or name in compiled.bind_names.values():
                 self._bind(name, bind)
-        self._defaults = {column.key: column.default for column in compiled.insert_prefetch or ()}
         assert "POSTCOMPILE" not in self.text
         returned = compiled.effective_returning or ()
         shown = list(returned) or list(getattr(statement, "selected_columns", ()))
@@ -83,7 +83,7 @@ class _Kept:
     def _bind(self, name: str, bind: Any) -> None:
         convert = bind.type.dialect_impl(_DIALECT).bind_processor(_DIALECT)
         marker = f"(__[POSTCOMPILE_{name}])"
-        if not bind.expanding and bind.required:
+        if not bind.expanding and (bind.required or name in self._defaults):
             self._given.append((name, convert))
         elif not bind.expanding:
             # Written out: only what it sees can tell SQLite that a partial index holds all the rows.
