@@ -120,7 +120,8 @@ async def test_a_file_sent_before_the_first_bot_waits_for_it(product: Product) -
 
 
 async def test_the_end_is_told_after_a_restart(start: Start) -> None:
-    async with start() as product:
+    # The edit that is held back below must not hold the stop for long.
+    async with start(overrides={"server": {"shutdown_timeout_s": 2}}) as product:
         owner = await product.owner(900000308)
         await product.make_bot(owner)
         held = product.fake.hold(method="editMessageText", chat_id=owner.user.id)
