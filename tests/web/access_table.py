@@ -65,6 +65,7 @@ TABLE: dict[tuple[str, str], Statuses] = {
     ("GET", "/bots"): (303, 200, 303, 303, 303),  # who has none is sent to make one
     ("POST", "/bots"): (401, 400, 400, 401, 400),
     ("GET", "/bots/new"): PAGE,
+    ("POST", "/bots/example"): FORM,
     ("GET", "/bots/{bot}"): OWN_PAGE,
     ("POST", "/bots/{bot}"): (401, 400, 404, 401, 404),
     ("POST", "/bots/{bot}/start"): OWN_FORM,

@@ -63,6 +63,7 @@ async def create(request: web.Request) -> web.StreamResponse:
             name=form.fields.get("name", "")[:200],
             fault=fault_of(error, request),
             limit=None,
+            example=None,
             **shared,
         )
     core.bell.ring("channels")

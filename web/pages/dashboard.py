@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import utcnow
-from services import bots, conversations, notices, stats
+from services import bots, conversations, notices, samples, stats
 from services.i18n import T, Text
 from services.knowledge import documents
 from web import auth, view
@@ -40,8 +40,9 @@ def since_of(period: str) -> dt.datetime:
 
 
 async def first_steps(session: AsyncSession, own: Sequence[models.Bot], person: models.User) -> list[Step]:
-    """Return the steps from nothing to a bot that customers use, each with its state."""
-    bot = own[0] if own else None
+    """Return the steps from nothing to a bot that customers use, each with its state; the example is no such bot."""
+    examples = await samples.examples(session, person)
+    bot = next((bot for bot in own if bot.id not in examples), None)
     base = f"/bots/{bot.id}" if bot else ""
     ready = tried = shared = False
     if bot is not None:

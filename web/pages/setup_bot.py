@@ -4,39 +4,76 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from services import bots
+from services import bots, samples
+from services.errors import AppError
 from services.knowledge import documents
 from web import auth, view
 from web.pages.documents import document_rows
-from web.pages.shell import core_of, frame, own_bot
+from web.pages.shell import core_of, fault_of, frame, own_bot
 
 routes = web.RouteTableDef()
 
 
 @routes.get("/bots/new")
 async def new_bot(request: web.Request) -> web.StreamResponse:
-    """Ask for the one thing that is needed: a name."""
+    """Ask for the one thing that is needed: a name. Whoever wants to see first what comes of it takes the example."""
+    return await _new_bot(request)
+
+
+async def _new_bot(request: web.Request, error: AppError | None = None) -> web.StreamResponse:
     core = core_of(request)
     async with core.db.read() as session:
         shared = await frame(session, request)
-    limit = None if auth.user(request).is_admin else core.settings.limits.bots_per_owner
-    return view.render(request, "pages/new_bot.html", here="bots", name="", limit=limit, **shared)
+        example = await samples.find(session, auth.user(request), auth.visitor(request).language)
+    return view.render(
+        request,
+        "pages/new_bot.html",
+        status=error.status if error else 200,
+        here="bots",
+        name="",
+        limit=None if auth.user(request).is_admin else core.settings.limits.bots_per_owner,
+        example=example,
+        fault=fault_of(error, request) if error else None,
+        **shared,
+    )
+
+
+@routes.post("/bots/example")
+async def example(request: web.Request) -> web.StreamResponse:
+    """Make the example in the person's language, or find the one made before, and go on to trying it."""
+    core = core_of(request)
+    try:
+        async with core.db.write() as session:
+            bot = await samples.open_example(
+                session,
+                auth.user(request),
+                auth.visitor(request).language,
+                limits=core.settings.limits,
+                max_bytes=core.settings.knowledge.max_file_mib * 1024 * 1024,
+            )
+    except AppError as error:
+        return await _new_bot(request, error)
+    core.bell.ring("channels")
+    core.bell.ring("jobs")
+    return view.redirect(f"/bots/{bot.id}/setup")
 
 
 @routes.get("/bots/{bot}/setup")
 async def setup_page(request: web.Request) -> web.StreamResponse:
-    """Show the remaining steps of a new bot with its chat beside them."""
+    """Show the remaining steps of a new bot with its chat beside them; of the example, what to ask it."""
     core = core_of(request)
     async with core.db.read() as session:
         bot = await own_bot(session, request)
         shared = await frame(session, request, bot)
         files = await documents.list_for(session, bot)
         channels = await bots.channels(session, bot)
+    language = auth.visitor(request).language
     return view.render(
         request,
         "pages/setup.html",
         here="settings",
-        documents=document_rows(files, auth.visitor(request).language),
+        documents=document_rows(files, language),
+        questions=samples.questions(files, language),
         ready=any(file.status == "ready" for file in files),
         telegram=any(channel.kind == "telegram" for channel in channels),
         web_chat=any(channel.kind == "web" for channel in channels),

@@ -16,8 +16,8 @@ document.addEventListener("htmx:sseError", () => {
   if (!timer) timer = setInterval(refresh, EVERY_MS);
 });
 document.addEventListener("htmx:sseOpen", () => {
-  if (timer) {
-    // What happened meanwhile was not heard.
+  // What happened meanwhile was not heard: while the stream was away, or since the page was made.
+  if (timer || document.querySelector("[data-reading='1']")) {
     clearInterval(timer);
     timer = 0;
     refresh();

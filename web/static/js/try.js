@@ -111,8 +111,27 @@ export function setUpChat(chat) {
     } finally {
       button.disabled = false;
       delete chat.dataset.busy;
-      field.focus();
     }
+  }
+
+  // Questions to begin with stand in the chat once the documents that answer them have been read.
+  const tries = document.querySelector("[data-tries]");
+  const offer = (list) => {
+    tries.hidden = list.dataset.reading === "1" || !tries.querySelector("button");
+  };
+  if (tries) {
+    form.before(tries);
+    offer(document.querySelector("[data-reading]"));
+    document.addEventListener("documents", ({ detail }) => offer(detail));
+    tries.addEventListener("click", ({ target }) => {
+      const question = target.closest("button");
+      if (!question || chat.dataset.busy) return;
+      // Not the field: on a phone its keyboard would cover the answer.
+      (question.nextElementSibling ?? lines).focus({ preventScroll: true });
+      question.remove();
+      tries.hidden = !tries.querySelector("button");
+      ask(question.textContent);
+    });
   }
 
   form.addEventListener("submit", (event) => {
@@ -120,7 +139,7 @@ export function setUpChat(chat) {
     const text = field.value.trim();
     if (!text || chat.dataset.busy) return;
     field.value = "";
-    ask(text);
+    ask(text).then(() => field.focus());
   });
   field.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
