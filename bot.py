@@ -65,16 +65,26 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"✗ {line}", file=sys.stderr)
         return 1
     logs.set_up(settings.logging.level, settings.logging.format)
+    from db.engine import DatabaseUnavailable
+
+    try:
+        return asyncio.run(_command(settings, options))
+    except DatabaseUnavailable as error:
+        print(f"✗ DATABASE_URL: {error}", file=sys.stderr)
+        return 1
+
+
+async def _command(settings: Settings, options: argparse.Namespace) -> int:
     command = options.command or "run"
     if command == "run":
-        return asyncio.run(_run(settings, getattr(options, "role", "all")))
+        return await _run(settings, getattr(options, "role", "all"))
     if command == "check":
         from services import checks
 
-        return asyncio.run(checks.run(settings))
+        return await checks.run(settings)
     if command == "migrate":
-        return asyncio.run(_migrate(settings))
-    return asyncio.run(_account(settings, command, options))
+        return await _migrate(settings)
+    return await _account(settings, command, options)
 
 
 async def _run(settings: Settings, role: str) -> int:
@@ -154,11 +164,10 @@ def _factory_bot() -> type[FactoryBot]:
 
 async def _migrate(settings: Settings) -> int:
     from db import migrate
-    from db.engine import DatabaseUnavailable
 
     try:
         before, after = await migrate.upgrade(settings.database_url)
-    except (DatabaseUnavailable, ValueError, OSError) as error:
+    except ValueError as error:
         print(f"✗ DATABASE_URL: {error}", file=sys.stderr)
         return 1
     print(f"schema {before or 'empty'} → {after}" if before != after else f"schema {after}, nothing to do")

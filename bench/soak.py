@@ -362,7 +362,8 @@ def _once(arrived: list[str], sent: list[Any]) -> list[str]:
     spare = sum(bool(row.unsure) for row in sent)
     kept: list[str] = []
     for text in arrived:
-        if spare and text in kept:
+        # Quoted passages bear no number: the same one may well answer two questions.
+        if spare and text in kept and _TAG.search(text):
             spare -= 1
         else:
             kept.append(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import secrets
+import threading
 import time
 from array import array
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ ID_LENGTH = 26
 
 
 _last_number = 0
+_numbering = threading.Lock()
 
 
 def new_id() -> str:
@@ -41,9 +43,10 @@ def new_id() -> str:
     """
     global _last_number
     number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
-    if number <= _last_number:
-        number = _last_number + 1 + secrets.randbits(40)
-    _last_number = number
+    with _numbering:
+        if number <= _last_number:
+            number = _last_number + 1 + secrets.randbits(40)
+        _last_number = number
     return "".join([_PAIRS[(number >> shift) & 1023] for shift in _SHIFTS])
 
 

@@ -37,7 +37,7 @@ R = TypeVar("R")
 BUSY_TIMEOUT_MS = 30_000
 _CONTENTION_TRIES = 4
 # Parts of the names of asyncpg's exceptions that mean: not now, rather than: not like this.
-_GONE = ("Connection", "CannotConnect", "Shutdown", "DiskFull", "InvalidCatalogName", "OutOfMemory")
+_GONE = ("Connection", "CannotConnect", "Shutdown", "DiskFull", "InvalidCatalogName", "OutOfMemory", "ReadOnly")
 
 
 class DatabaseUnavailable(Exception):
@@ -83,7 +83,8 @@ def is_unavailable(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
             return True
-        return any(part in _driver_error(error) for part in _GONE)
+        # Exactly this class, not one below it: SQLite's file is damaged or is none.
+        return _driver_error(error) == "DatabaseError" or any(part in _driver_error(error) for part in _GONE)
     return False
 
 

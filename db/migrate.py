@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import SQLAlchemyError
 
-from db.engine import Database
+from db.engine import Database, DatabaseUnavailable, parse_url
 
 _LOCK = 0x626F7466  # "botf": the number of our advisory lock
 
@@ -30,8 +35,55 @@ def head() -> str:
     return revision
 
 
+def _explained(url: URL, error: BaseException) -> str:
+    """Return in one line what is wrong with the database at ``url`` and what to do about it."""
+    original = getattr(error, "orig", None) or error
+    # asyncpg's own exception stands behind SQLAlchemy's; before there is a connection it comes as it is.
+    original = original.__cause__ or original
+    name = type(original).__name__
+    said = str(original).split("\n")[0][:200] or name
+    if url.get_backend_name() == "sqlite":
+        if "not a database" in said or "malformed" in said:
+            return (
+                f"{url.database} is damaged or no SQLite file ({said}): put a backup in its place or name another file"
+            )
+        if "locked" in said:
+            return f"{url.database} is locked by another program ({said}): end that one, then try again"
+        return f"{url.database} cannot be used ({said}): check the path, the rights of file and folder, and the disk"
+    where = f"PostgreSQL at {url.host or url.query.get('host', 'localhost')}:{url.port or 5432}"
+    if "InvalidPassword" in name or "InvalidAuthorization" in name:
+        return f"{where} refuses the user {url.username} ({said}): correct the user and the password"
+    if "InvalidCatalogName" in name:
+        return f"{where} has no database {url.database} ({said}): create it or name another one"
+    if isinstance(original, OSError):
+        return f"{where} does not answer ({said}): start it or correct the address"
+    return f"{where} does not do what is needed ({said}): check its state, the address and the rights of the user"
+
+
+@contextlib.contextmanager
+def _explaining(url: URL) -> Iterator[None]:
+    """Turn what the database's drivers raise into :class:`DatabaseUnavailable` with a line for the operator."""
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        raise DatabaseUnavailable(_explained(url, error)) from error
+    except Exception as error:
+        # Told by name: whoever uses SQLite need not load asyncpg.
+        if not type(error).__module__.startswith("asyncpg."):
+            raise
+        raise DatabaseUnavailable(_explained(url, error)) from error
+
+
 def _current(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
+    revision = MigrationContext.configure(connection).get_current_revision()
+    if revision is not None:
+        try:
+            ScriptDirectory.from_config(_config()).get_revision(revision)
+        except CommandError as error:
+            raise DatabaseUnavailable(
+                f"its schema {revision} is unknown here, a newer program made it: start that one or put a backup back"
+            ) from error
+    return revision
 
 
 def _upgrade(connection: Connection, revision: str) -> None:
@@ -44,19 +96,29 @@ def _upgrade(connection: Connection, revision: str) -> None:
 
 
 async def upgrade(url: str | URL, revision: str = "head") -> tuple[str | None, str | None]:
-    """Migrate the database at ``url`` in one transaction; return the revision before and after."""
-    database = Database(url, pool_size=1)
-    try:
-        async with database.engine.execution_options(botfactory_write=True).begin() as connection:
-            before = await connection.run_sync(_current)
-            await connection.run_sync(_upgrade, revision)
-            after = await connection.run_sync(_current)
-        return before, after
-    finally:
+    """Migrate the database at ``url`` in one transaction; return the revision before and after.
+
+    Raises :class:`~db.engine.DatabaseUnavailable`, which says what is wrong and what to do, and ``ValueError`` for an
+    address that is none.
+    """
+    address = parse_url(url) if isinstance(url, str) else url
+    with _explaining(address):
+        database = Database(address, pool_size=1)
+        try:
+            async with database.engine.execution_options(botfactory_write=True).begin() as connection:
+                before = await connection.run_sync(_current)
+                await connection.run_sync(_upgrade, revision)
+                after = await connection.run_sync(_current)
+        except BaseException:
+            # Nothing to fold back into a file that could not be used; trying would fail or wait in its turn.
+            await database.engine.dispose()
+            raise
         await database.close()
+    return before, after
 
 
 async def current(database: Database) -> str | None:
-    """Return the revision that the database has, None for an empty one."""
-    async with database.engine.connect() as connection:
-        return await connection.run_sync(_current)
+    """Return the revision that the database has, None for an empty one. Raises as :func:`upgrade` does."""
+    with _explaining(database.url):
+        async with database.engine.connect() as connection:
+            return await connection.run_sync(_current)

@@ -8,10 +8,10 @@ import itertools
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+R = TypeVar("R")
 LANGUAGE_IN_PROMPT: Mapping[str, str] = {
     "uz": "Uzbek in the Latin script (o‘zbek lotin alifbosi)",
     "uz-Cyrl": "Uzbek in the Cyrillic script (ўзбек кирилл алифбоси)",
@@ -530,11 +531,20 @@ class _Spent:
     read_at: float
 
 
+@dataclass(slots=True)
+class _Heard:
+    """How many messages came: ``count`` grows between readings of the rows, the last of them at ``read_at``."""
+
+    count: int
+    read_at: float
+
+
 class Spending:
     """What each owner used today: what calls cost on the installation's keys, and how many messages came.
 
     The rows are read at first use and again every few minutes, so a restart forgets nothing and several processes share
-    one limit; what happened here since then is added. ``clock``: seconds that only go forward.
+    one limit; what happened here since then is added. However many talks wait for an owner's rows, they are read once.
+    ``clock``: seconds that only go forward.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -542,7 +552,8 @@ class Spending:
         self._day: dt.date | None = None
         self._spent: dict[str, _Spent] = {}
         self._added: dict[str, Decimal] = {}
-        self._heard: dict[str, tuple[int, float]] = {}
+        self._heard: dict[str, _Heard] = {}
+        self._reading: dict[tuple[str, str, dt.datetime], asyncio.Future[Any]] = {}
 
     def _midnight(self) -> dt.datetime:
         """When today began, UTC. What was counted before is forgotten."""
@@ -555,15 +566,45 @@ class Spending:
         """Return how many messages an owner's bots have dealt with since midnight UTC, with ``new`` ones in hand."""
         midnight = self._midnight()
         known = self._heard.get(owner_id)
-        if known is not None and self._clock() - known[1] < HEARD_REFRESH_S:
-            count, read_at = known[0] + new, known[1]
-        else:
-            read_at = self._clock()
-            async with core.db.read() as session:
-                count = await conversations.customer_messages(session, owner_id, midnight) + new
+        if known is None or self._clock() - known.read_at >= HEARD_REFRESH_S:
+            known = await self._once(("heard", owner_id, midnight), lambda: self._read_heard(core, owner_id, midnight))
+        # Into what is kept, and only now: others added theirs while the rows were read.
+        known.count += new
+        return known.count
+
+    async def _read_heard(self, core: Core, owner_id: str, midnight: dt.datetime) -> _Heard:
+        read_at = self._clock()
+        async with core.db.read() as session:
+            known = _Heard(await conversations.customer_messages(session, owner_id, midnight), read_at)
         if midnight.date() == self._day:
-            self._heard[owner_id] = (count, read_at)
-        return count
+            self._heard[owner_id] = known
+        return known
+
+    async def _once(self, key: tuple[str, str, dt.datetime], read: Callable[[], Awaitable[R]]) -> R:
+        """Return what ``read`` returns or raise what it raises; who asks for the same meanwhile waits for this reading."""
+        while (pending := self._reading.get(key)) is not None:
+            # Unlike awaiting it: that the one who waits is cancelled is nothing to the others.
+            await asyncio.wait([pending])
+            if not pending.cancelled():
+                result: R = pending.result()
+                return result
+            # The one who read was cancelled: the first to wake reads instead.
+        pending = self._reading[key] = asyncio.get_running_loop().create_future()
+        try:
+            mine = await read()
+        except asyncio.CancelledError:
+            pending.cancel()
+            raise
+        except Exception as error:
+            pending.set_exception(error)
+            # It is raised here; that nobody else waited for it is no trouble of its own.
+            pending.exception()
+            raise
+        else:
+            pending.set_result(mine)
+            return mine
+        finally:
+            del self._reading[key]
 
     def add(self, owner_id: str, cost: Decimal) -> None:
         """Count calls that have just been made; their rows follow with the answer."""
@@ -572,19 +613,22 @@ class Spending:
 
     async def today(self, core: Core, owner_id: str) -> Decimal:
         """Return what an owner's calls cost since midnight UTC, in US dollars."""
-        from services import usage
-
         midnight = self._midnight()
         known = self._spent.get(owner_id)
         if known is None or self._clock() - known.read_at >= SPENDING_REFRESH_S:
-            # What is added while the rows are read may be missing in them: counted twice for a minute rather than not.
-            added, read_at = self._added.get(owner_id, Decimal(0)), self._clock()
-            async with core.db.read() as session:
-                kept = await usage.cost_since(session, owner_id, midnight)
-            known = _Spent(kept, added, read_at)
-            if midnight.date() == self._day:
-                self._spent[owner_id] = known
+            known = await self._once(("spent", owner_id, midnight), lambda: self._read_spent(core, owner_id, midnight))
         return known.kept + self._added.get(owner_id, Decimal(0)) - known.added
+
+    async def _read_spent(self, core: Core, owner_id: str, midnight: dt.datetime) -> _Spent:
+        from services import usage
+
+        # What is added while the rows are read may be missing in them: counted twice for a minute rather than not.
+        added, read_at = self._added.get(owner_id, Decimal(0)), self._clock()
+        async with core.db.read() as session:
+            known = _Spent(await usage.cost_since(session, owner_id, midnight), added, read_at)
+        if midnight.date() == self._day:
+            self._spent[owner_id] = known
+        return known
 
     async def allowed(self, core: Core, bot: BotCard) -> bool:
         """Return whether today's limit leaves room for another call; the owner is told once when it does not."""

@@ -19,7 +19,7 @@ from services import http, start
 from services.ai.base import Failure, GenerateRequest, Turn
 from services.channels.telegram import TelegramApi
 from services.core import embedding_model, router_settings
-from services.crypto import KeyProblem, Undecryptable
+from services.crypto import Crypto, KeyProblem, Undecryptable
 from services.errors import Permanent, Temporary
 from services.settings import Settings
 
@@ -42,8 +42,7 @@ async def run(settings: Settings) -> int:
     report = _Report()
     start.hide_secrets(settings)
     report.line(GOOD, "config.toml and the environment can be read")
-    _data(settings, report)
-    await _database(settings, report)
+    await _database(settings, report, _data(settings, report))
     await _redis(settings, report)
     _web(settings, report)
     session = http.make_session()
@@ -56,7 +55,7 @@ async def run(settings: Settings) -> int:
     return 1 if report.fatal else 0
 
 
-def _data(settings: Settings, report: _Report) -> None:
+def _data(settings: Settings, report: _Report) -> Crypto | None:
     folder: Path = settings.data_dir
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,19 +65,21 @@ def _data(settings: Settings, report: _Report) -> None:
         report.line(GOOD, f"DATA_DIR: {folder} can be written")
     except OSError as error:
         report.line(BAD, f"DATA_DIR: {folder} cannot be written: {error.strerror}", fatal=True)
-        return
+        return None
     try:
-        start.keys(settings)
+        crypto, _ = start.keys(settings)
         where = "from the environment" if settings.secrets.encryption_keys else f"in {folder}"
         report.line(GOOD, f"ENCRYPTION_KEYS: {where}; without them every bot token is lost, so keep a copy")
     except KeyProblem as error:
         report.line(BAD, str(error), fatal=True)
+        return None
+    return crypto
 
 
-async def _database(settings: Settings, report: _Report) -> None:
+async def _database(settings: Settings, report: _Report, crypto: Crypto | None) -> None:
     try:
         db = Database(settings.database_url, pool_size=2)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         report.line(BAD, f"DATABASE_URL: {error}", fatal=True)
         return
     try:
@@ -90,8 +91,8 @@ async def _database(settings: Settings, report: _Report) -> None:
             else f"at {revision or 'nothing'}, will be brought to {needed} at the start"
         )
         report.line(GOOD, f"DATABASE_URL: {db.dialect} answers, schema {state}")
-        if revision == needed:
-            await _stored_secrets(settings, report, db)
+        if revision == needed and crypto is not None:
+            await _stored_secrets(crypto, report, db)
         if db.dialect == "postgresql" and embedding_model(settings):
             async with db.read() as session:
                 found = await session.scalar(text("SELECT 1 FROM pg_extension WHERE extname = 'vector'"))
@@ -99,18 +100,16 @@ async def _database(settings: Settings, report: _Report) -> None:
                 GOOD if found else MISSING,
                 "pgvector is installed" if found else "pgvector is not installed: vectors are compared by the program",
             )
-    except (DatabaseUnavailable, TimeoutError, OSError) as error:
-        report.line(
-            BAD, f"DATABASE_URL: the database does not answer: {str(error) or type(error).__name__}", fatal=True
-        )
-    except Exception as error:  # noqa: BLE001 - drivers raise classes of their own before a connection exists
-        report.line(BAD, f"DATABASE_URL: the database does not answer: {type(error).__name__}", fatal=True)
+    except DatabaseUnavailable as error:
+        report.line(BAD, f"DATABASE_URL: {error}", fatal=True)
+    except TimeoutError:
+        report.line(BAD, f"DATABASE_URL: no answer within {_TRY_S:.0f} seconds: is it busy or locked?", fatal=True)
     finally:
-        await db.close()
+        # Nothing was written, so there is nothing that ``close`` would have to fold back.
+        await db.engine.dispose()
 
 
-async def _stored_secrets(settings: Settings, report: _Report, db: Database) -> None:
-    crypto, _ = start.keys(settings)
+async def _stored_secrets(crypto: Crypto, report: _Report, db: Database) -> None:
     async with db.read() as session:
         tokens = list(
             await session.scalars(select(models.Channel.credentials).where(models.Channel.credentials.is_not(None)))

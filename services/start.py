@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import select
 
 from db import migrate, models
-from db.engine import Database, DatabaseUnavailable
+from db.engine import Database
 from services import accounts, bots, http, languages, logs, upkeep
 from services.core import Core, FactoryBot, free_lanes, make_core
 from services.crypto import Crypto, Undecryptable, new_fernet_key, new_token, stored_secret
@@ -68,7 +68,10 @@ def hide_secrets(settings: Settings) -> None:
 async def foundation(
     settings: Settings, stack: contextlib.AsyncExitStack, *, pause: Callable[[str], Awaitable[None]] | None = None
 ) -> Core:
-    """Lock, keys, schema, database, client session, bell and writer: what everything else stands on."""
+    """Lock, keys, schema, database, client session, bell and writer: what everything else stands on.
+
+    Raises ``StartFailed``, or ``DatabaseUnavailable`` with a line that says what to do.
+    """
     hide_secrets(settings)
     try:
         db = Database(
@@ -84,12 +87,10 @@ async def foundation(
     except OSError as error:
         raise StartFailed(f"DATA_DIR: {settings.data_dir} cannot be written: {error.strerror}") from None
     stack.callback(instance.release)
-    stack.push_async_callback(db.close)
     crypto, secret = keys(settings)
-    try:
-        await migrate.upgrade(settings.database_url)
-    except (DatabaseUnavailable, OSError) as error:
-        raise StartFailed(f"DATABASE_URL: the database does not answer: {error}") from None
+    await migrate.upgrade(settings.database_url)
+    # Only now: closing folds the log back into SQLite's file, and one that cannot be used would fail once more.
+    stack.push_async_callback(db.close)
     session = http.make_session()
     stack.push_async_callback(session.close)
     core = make_core(settings, db, crypto, secret, session, instance.holder)
@@ -263,7 +264,7 @@ async def receivers(core: Core, stack: contextlib.AsyncExitStack) -> None:
 
 
 async def announce(core: Core) -> None:
-    """Print where the panel is; until the administrator has signed in once, also a one-time link and its QR code."""
+    """Print where the panel is; while the administrator needs it to get in, also a one-time link and its QR code."""
     settings = core.settings
     out = sys.stdout
     out.write(f"\nBotFactory: {settings.public_url}\n")
@@ -279,14 +280,19 @@ async def announce(core: Core) -> None:
         out.write("  – without a model key, answers are quoted passages of the documents\n")
     async with core.db.write() as session:
         admin = await accounts.ensure_admin(session, settings)
-        link = None
-        if await accounts.never_signed_in(session, admin):
-            link = f"{settings.public_url}/login/link?token={await accounts.login_link(session, admin)}"
-    if link:
+        until = None
+        if not accounts.has_own_way_in(admin, with_telegram=settings.secrets.telegram_bot_token is not None):
+            until = "you have set a password in the settings"
+        elif await accounts.never_signed_in(session, admin):
+            until = "you have signed in"
+        token = await accounts.login_link(session, admin) if until else ""
+    if token:
         import segno
 
+        link = f"{settings.public_url}/login/link?token={token}"
         out.write(
-            f"\nSign in as administrator (once, within 10 minutes; a new link is printed at the next start):\n{link}\n"
+            "\nSign in as administrator (once, within 10 minutes; "
+            f"every start prints a new link until {until}):\n{link}\n"
         )
         if out.isatty():
             segno.make(link, error="l").terminal(out=out, compact=True)
@@ -300,7 +306,7 @@ async def announce(core: Core) -> None:
 async def _with_database(settings: Settings, work: Callable[[Any], Awaitable[str]]) -> str:
     try:
         await migrate.upgrade(settings.database_url)
-    except (DatabaseUnavailable, ValueError, OSError) as error:
+    except ValueError as error:
         raise StartFailed(f"DATABASE_URL: {error}") from None
     db = Database(settings.database_url, pool_size=2)
     try:

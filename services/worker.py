@@ -70,12 +70,14 @@ class _Ask:
     per_owner: int
     suspect_at: int
     suspects: int
+    in_hand: frozenset[str]
     receive: Receive | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
     claims: list[Claimed]
+    passed: set[str]
     channels: Mapping[str, outbox.ChannelKeys] = field(default_factory=dict)
     talks: Mapping[str, Talk] = field(default_factory=dict)
 
@@ -83,7 +85,7 @@ class _Taken:
 def _claim(connection: Connection, scope: Scope, items: Sequence[_Ask]) -> list[_Taken | Exception]:
     results: list[_Taken | Exception] = []
     for ask in items:
-        claims = lanes.claim(
+        claims, passed = lanes.claim(
             connection,
             ask.queue,
             scope.now,
@@ -94,23 +96,32 @@ def _claim(connection: Connection, scope: Scope, items: Sequence[_Ask]) -> list[
             per_owner=ask.per_owner,
             suspect_at=ask.suspect_at,
             suspects=ask.suspects,
+            in_hand=ask.in_hand,
         )
         channels: Mapping[str, outbox.ChannelKeys] = {}
         if claims and ask.queue.items is OUTBOX:
             channels = outbox.channel_keys(connection, [claim.items[0]["channel_id"] for claim in claims])
         talks: Mapping[str, Talk] = ask.receive(connection, scope, claims) if claims and ask.receive else {}
-        results.append(_Taken(claims, channels, talks))
+        results.append(_Taken(claims, passed, channels, talks))
     return results
 
 
 CLAIM: Operation[_Ask, _Taken] = Operation("claim", 90, _claim)
 
 
-def _renew(connection: Connection, scope: Scope, items: Sequence[float]) -> list[int | Exception]:
-    return [lanes.renew(connection, scope.holder, items[0], scope.now)] * len(items)
+@dataclass(frozen=True, slots=True)
+class _Renewal:
+    claims: list[tuple[str, int]]
+    lease_s: float
 
 
-RENEW: Operation[float, int] = Operation("renew", 80, _renew)
+def _renew(connection: Connection, scope: Scope, items: Sequence[_Renewal]) -> list[Exception | None]:
+    for item in items:
+        lanes.renew(connection, scope.holder, item.claims, item.lease_s, scope.now)
+    return [None] * len(items)
+
+
+RENEW: Operation[_Renewal, None] = Operation("renew", 80, _renew)
 
 
 def _let_go(connection: Connection, scope: Scope, items: Sequence[tuple[Claimed, float]]) -> list[Exception | None]:
@@ -145,10 +156,13 @@ class Worker:
         self._handle, self._suspect_at, self._receive = handle, suspect_at, receive
         self._bell = asyncio.Event()
         self._running: Counter[str] = Counter()
+        self._passed: set[str] = set()
         self._suspects = 0
         self._count = 0
         self._stopping = False
         self._lanes: set[asyncio.Task[Any]] = set()
+        self.in_hand: dict[str, int] = {}
+        """The claim's number by the key of each lane that is being worked on."""
         self.ended = asyncio.Event()
         self.idle = asyncio.Event()
         self.idle.set()
@@ -202,12 +216,13 @@ class Worker:
                 self._per_owner,
                 self._suspect_at,
                 self._suspects,
+                frozenset(self.in_hand),
                 None if alone else self._receive,
             )
             try:
                 if away:
                     # Our leases may have run out meanwhile: renewed first, or what is in hand would be taken a second time.
-                    await self._core.writer.submit(RENEW, settings.lease_s)
+                    await self.renew()
                     away = False
                 taken = await self._core.writer.submit(CLAIM, ask)
             except DatabaseUnavailable:
@@ -227,14 +242,24 @@ class Worker:
             alone = False
             for claim in taken.claims:
                 self._begin(claim, taken)
+            # What was ready while it was still in hand is looked at again when it is not.
+            self._passed |= taken.passed & self.in_hand.keys()
+            if not taken.passed <= self.in_hand.keys():
+                self.wake()
             # A full helping means that there is probably more.
             more = bool(taken.claims) and len(taken.claims) >= free
+
+    async def renew(self) -> None:
+        """Prolong the leases of what is in hand. Raises :class:`DatabaseUnavailable`."""
+        renewal = _Renewal(list(self.in_hand.items()), self._core.settings.queue.lease_s)
+        await self._core.writer.submit(RENEW, renewal)
 
     def _begin(self, claim: Claimed, taken: _Taken) -> None:
         suspect = claim.items[0]["attempts"] >= self._suspect_at
         self._count += 1
         self._suspects += suspect
         self._running[claim.owner_id] += 1
+        self.in_hand[claim.key] = claim.claim_no
         self.idle.clear()
         metrics.IN_WORK.labels(self.queue.name).set(self._count)
         task = self._core.tasks.start(self._see_through(claim, taken, suspect), name=f"{self.queue.name}:{claim.key}")
@@ -257,12 +282,14 @@ class Worker:
             self._count -= 1
             self._suspects -= suspect
             self._running[claim.owner_id] -= 1
+            del self.in_hand[claim.key]
             if not self._running[claim.owner_id]:
                 del self._running[claim.owner_id]
             if not self._count:
                 self.idle.set()
             metrics.IN_WORK.labels(self.queue.name).set(self._count)
-            if was_full or suspect or more:
+            if was_full or suspect or more or claim.key in self._passed:
+                self._passed.discard(claim.key)
                 self.wake()
 
 
@@ -375,13 +402,15 @@ class Conveyor:
         """Renew what we hold. Where that fails for too long others take over, and our late results count for nothing."""
         lease_s = self._core.settings.queue.lease_s
         renewed = time.monotonic()
+        pause_s = lease_s / 3
         while True:
-            await asyncio.sleep(lease_s / 3)
+            await asyncio.sleep(pause_s)
             try:
-                await self._core.writer.submit(RENEW, lease_s)
-                renewed = time.monotonic()
+                await asyncio.gather(*(worker.renew() for worker in self.workers))
+                renewed, pause_s = time.monotonic(), lease_s / 3
             except DatabaseUnavailable:
                 log.warning("leases_not_renewed", since_s=round(time.monotonic() - renewed, 1))
+                pause_s = min(lease_s / 3, 1.0)
 
     # One conversation
 

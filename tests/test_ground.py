@@ -7,8 +7,10 @@ import os
 import select
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -107,3 +109,65 @@ def test_static_files_are_compressed_when_newer_and_cleaned_up(tmp_path: Path) -
     (static / "x.css").write_text("b{}")
     os.utime(static / "x.css", ns=(0, (static / "x.css.gz").stat().st_mtime_ns + 1))
     assert compress() == 1
+
+
+COMMANDS = {
+    "run": ["run"],
+    "check": ["check"],
+    "migrate": ["migrate"],
+    "token": ["token", "--email", "egasi@example.uz"],
+    "create-admin": ["create-admin", "--email", "egasi@example.uz", "--password", "Uzun-parol-2024"],
+}
+
+
+@pytest.fixture(params=["damaged", "locked", "not a file", "not there", "no such database"])
+def bad_database(request: pytest.FixtureRequest, servers_run: servers.Run, tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """The address of a database that cannot be used, and what must be said of it."""
+    path = tmp_path / "x.db"
+    if request.param == "damaged":
+        path.write_bytes(b"\x00\xff anything \x07" * 2000)
+        yield f"sqlite:///{path}", f"{path} is damaged or no SQLite file"
+    elif request.param == "locked":
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("CREATE TABLE mine (n INTEGER)")
+        other.execute("BEGIN IMMEDIATE")
+        yield f"sqlite:///{path}", f"{path} is locked by another program"
+        other.close()
+    elif request.param == "not a file":
+        path.mkdir()
+        yield f"sqlite:///{path}", f"{path} cannot be used"
+    elif request.param == "not there":
+        port = servers.free_port()
+        yield f"postgresql://shop:hidden-word@127.0.0.1:{port}/x", f"PostgreSQL at 127.0.0.1:{port} does not answer"
+    else:
+        url = servers_run.new_postgres(migrated=False)
+        servers_run.drop_postgres(url)
+        yield url, "has no database"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_database_that_cannot_be_used_is_one_line(
+    command: str, bad_database: tuple[str, str], tmp_path: Path
+) -> None:
+    """What is wrong and what to do, and status 1: no traceback of a driver."""
+    url, reason = bad_database
+    data = tmp_path / "data"
+    data.mkdir()
+    environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(data), "DATABASE_URL": url, "PORT": "0"}
+    ended = subprocess.run(
+        [sys.executable, "bot.py", *COMMANDS[command]],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    said = ended.stdout + ended.stderr
+    assert ended.returncode == 1, said
+    assert "Traceback" not in said and "hidden-word" not in said
+    lines = [line for line in said.splitlines() if "DATABASE_URL" in line]
+    assert len(lines) == 1, said
+    assert lines[0].startswith("✗ DATABASE_URL: ") and reason in lines[0]
+    if command != "check":
+        assert said.splitlines() == lines

@@ -281,14 +281,14 @@ def _contacts(connection: Connection, items: Sequence[Incoming]) -> dict[tuple[s
 def _stored_before(
     connection: Connection, items: Sequence[Incoming], contacts: Mapping[tuple[str, str], Any]
 ) -> dict[tuple[str, str], str]:
-    """Messages that an earlier, failed attempt has stored already."""
+    """Messages that an earlier attempt, failed or given back, has stored already."""
     pairs = sorted(
         {
             (contacts[key]["conversation_id"], row["external_id"])
             for item in items
             if (key := (item.channel_id, item.recipient)) in contacts
             for row, _ in item.events
-            if row["attempts"] > 0
+            if row["attempts"] > 0 or row["error"]
         }
     )
     if not pairs:
@@ -623,13 +623,15 @@ class HandBack:
 
 
 def _hand_back(connection: Connection, scope: Scope, items: Sequence[HandBack]) -> list[Exception | None]:
-    """Give inbox lanes back untouched (the process stops): the claim's attempt does not count."""
+    """Give inbox lanes back (the process stops): the claim's attempt does not count. The note says that messages are stored."""
     held = lanes.ours(connection, scope.holder, [item.claim for item in items])
     kept = [item for item in items if item.claim.key in held]
     ids = [row["id"] for item in kept for row in item.claim.items]
     if ids:
         connection.execute(
-            update(lanes.INBOX).where(lanes.INBOX.c.id.in_(ids)).values(attempts=lanes.INBOX.c.attempts - 1)
+            update(lanes.INBOX)
+            .where(lanes.INBOX.c.id.in_(ids))
+            .values(attempts=lanes.INBOX.c.attempts - 1, error="given back")
         )
     lanes.release(connection, [Release(item.claim.key, 0, item.delay_s) for item in kept], scope.now)
     return [None] * len(items)

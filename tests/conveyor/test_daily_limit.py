@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import update
+import pytest
+from sqlalchemy import event, text, update
 
 from db import models
+from db.base import utcnow
+from db.engine import DatabaseUnavailable
+from services.answers import HEARD_REFRESH_S, SPENDING_REFRESH_S, Spending
+from services.core import Core
 from services.i18n import translate
+from tests.composition import make_settings, make_shop, running
 from tests.conveyor.harness import Tenant, floor
 from tests.fakes.models import FakeModels
 from tests.fakes.telegram import FakeTelegram, FakeUser
@@ -40,3 +51,104 @@ async def test_a_restart_does_not_forget_how_many_messages_came_today(
         async with third.core.db.write() as session:
             await session.execute(update(models.Message).values(status="skipped"))
         assert "№5" in await _said(fake, shop, person, f"{WARRANTY} №5")
+
+
+TALKS = 64
+
+
+@contextlib.contextmanager
+def _statements(core: Core) -> Iterator[list[str]]:
+    """Gather the statements that are sent to the database."""
+    seen: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("SELECT"):
+            seen.append(statement)
+
+    engine = core.db.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+async def _came(core: Core, bot_id: str, owner_id: str, messages: int, cost: Decimal) -> None:
+    async with core.db.write() as session:
+        channel = models.Channel(bot_id=bot_id, kind="web", external_id=f"w{bot_id}")
+        session.add(channel)
+        await session.flush()
+        contact = models.Contact(bot_id=bot_id, channel_id=channel.id, external_id="900")
+        session.add(contact)
+        await session.flush()
+        talk = models.Conversation(
+            bot_id=bot_id, channel_id=channel.id, contact_id=contact.id, last_message_at=utcnow(), recent=[]
+        )
+        session.add(talk)
+        await session.flush()
+        session.add_all(
+            models.Message(conversation_id=talk.id, author="customer", text=WARRANTY, status="answered")
+            for _ in range(messages)
+        )
+        session.add(
+            models.AIUsage(owner_id=owner_id, provider="gemini", model_asked="m", cost_usd=cost, created_at=utcnow())
+        )
+
+
+async def test_talks_that_wait_for_the_days_rows_share_one_reading(tmp_path: Path, database_url: str) -> None:
+    async with running(make_settings(tmp_path, database_url), "idle") as core:
+        shop = await make_shop(core, document=None)
+        owner = shop.owner.id
+        await _came(core, shop.bot.id, owner, 7, Decimal(3))
+        now = 1000.0
+        here = Spending(clock=lambda: now)
+        with _statements(core) as seen:
+            counts = await asyncio.gather(*(here.heard(core, owner, 2) for _ in range(TALKS)))
+            costs = await asyncio.gather(*(here.today(core, owner) for _ in range(TALKS)))
+            assert len(seen) == 2
+            # None is lost: the last one in hand knows of all the others.
+            assert sorted(counts) == [7 + 2 * number for number in range(1, TALKS + 1)]
+            assert costs == [Decimal(3)] * TALKS
+            assert await here.heard(core, owner, 1) == 7 + 2 * TALKS + 1
+            assert len(seen) == 2
+            # The rows are read again later, and again once.
+            now += max(HEARD_REFRESH_S, SPENDING_REFRESH_S)
+            counts = await asyncio.gather(*(here.heard(core, owner, 1) for _ in range(TALKS)))
+            await asyncio.gather(*(here.today(core, owner) for _ in range(TALKS)))
+            assert sorted(counts) == [7 + number for number in range(1, TALKS + 1)]
+            assert len(seen) == 4
+            # Other owners' rows are their own.
+            assert await asyncio.gather(*(here.heard(core, f"other {n}", 1) for n in range(3))) == [1, 1, 1]
+            assert len(seen) == 7
+
+
+@pytest.mark.parametrize("cancelled", [0, 1, TALKS - 1], ids=["who reads", "who waits", "who waits last"])
+async def test_a_cancelled_talk_does_not_break_the_others(tmp_path: Path, sqlite_url: str, cancelled: int) -> None:
+    async with running(make_settings(tmp_path, sqlite_url), "idle") as core:
+        shop = await make_shop(core, document=None)
+        await _came(core, shop.bot.id, shop.owner.id, 7, Decimal(3))
+        here = Spending()
+        talks = [core.tasks.start(here.heard(core, shop.owner.id, 1), name=f"talk {number}") for number in range(TALKS)]
+        # All have come as far as to the rows.
+        await asyncio.sleep(0)
+        talks[cancelled].cancel()
+        counts = await asyncio.gather(*talks, return_exceptions=True)
+        assert isinstance(counts.pop(cancelled), asyncio.CancelledError)
+        assert sorted(count for count in counts if isinstance(count, int)) == list(range(8, 8 + TALKS - 1))
+
+
+async def test_a_reading_that_fails_fails_once_for_all_and_is_tried_again(tmp_path: Path, sqlite_url: str) -> None:
+    async with running(make_settings(tmp_path, sqlite_url), "idle") as core:
+        shop = await make_shop(core, document=None)
+        here = Spending()
+        async with core.db.write() as session:
+            await session.execute(text("ALTER TABLE messages RENAME TO away"))
+        with _statements(core) as seen:
+            failed = await asyncio.gather(
+                *(here.heard(core, shop.owner.id, 1) for _ in range(TALKS)), return_exceptions=True
+            )
+            assert {type(error) for error in failed} == {DatabaseUnavailable}
+            assert len(seen) == 1
+        async with core.db.write() as session:
+            await session.execute(text("ALTER TABLE away RENAME TO messages"))
+        assert await here.heard(core, shop.owner.id, 1) == 1

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from db import models
 from services import bots
@@ -198,6 +199,72 @@ async def test_a_group_that_became_a_supergroup(place: Floor) -> None:
     await place.fake.wait_message(grown.id, bot=tenant.bot)
     person.send(tenant.bot, "/help", group=grown)
     await place.fake.wait_message(grown.id, bot=tenant.bot)
+
+
+def _moved(to: int) -> dict[str, Any]:
+    return {"ok": False, "error_code": 400, "description": "upgraded", "parameters": {"migrate_to_chat_id": to}}
+
+
+async def test_a_chat_that_moved_gets_its_answer_at_the_new_place(place: Floor) -> None:
+    tenant = await place.tenant()
+    person = tenant.person()
+    await tenant.answered([tenant.ask(person)])
+    before = len(place.fake.called("sendMessage", tenant.bot))
+    grown = place.fake.user(person.id + 50_000_000)
+    tenant.bot.chats.add(grown.id)
+    place.fake.answer_with(400, _moved(grown.id), bot=tenant.bot, method="sendMessage", times=1)
+    number = tenant.ask(person)
+    item = await _end(place, tenant, number)
+    chats = [str(call.params["chat_id"]) for call in place.fake.called("sendMessage", tenant.bot)[before:]]
+    assert chats == [str(person.id), str(grown.id)]
+    assert (item.status, item.attempts, item.recipient, tenant.times()[number]) == ("sent", 1, str(grown.id), 1)
+    assert await _contact(place, tenant, grown.id) is not None
+
+
+async def test_a_chat_that_moves_for_ever_is_given_up(tmp_path: Path) -> None:
+    async with (
+        surroundings() as (fake, fake_models),
+        floor(tmp_path, None, fake, fake_models, telegram={"max_send_attempts": 2}) as place,
+    ):
+        tenant, other = await place.tenant(), await place.tenant()
+        person = tenant.person()
+        fake.answer_with(400, _moved(person.id), bot=tenant.bot, method="sendMessage", times=None)
+        item = await _end(place, tenant, tenant.ask(person))
+        # Each try is repeated once at the new place.
+        assert (item.status, item.attempts, len(fake.called("sendMessage", tenant.bot))) == ("failed", 2, 4)
+        await place.noticed(tenant, "send_failed")
+        fake.clear_faults()
+        await tenant.answered([tenant.ask(person)])
+        await other.answered([other.ask(other.person())])
+
+
+NOTICES_AWAY = {
+    "sqlite": ["CREATE TRIGGER away BEFORE INSERT ON notices BEGIN INSERT INTO gone VALUES (1); END"],
+    "postgresql": [
+        "CREATE FUNCTION away() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '53100'; END $$"
+        " LANGUAGE plpgsql",
+        "CREATE TRIGGER away BEFORE INSERT ON notices FOR EACH ROW EXECUTE FUNCTION away()",
+    ],
+}
+NOTICES_BACK = {"sqlite": "DROP TRIGGER away", "postgresql": "DROP TRIGGER away ON notices"}
+
+
+async def test_a_lost_answer_is_told_once_the_database_takes_it(tmp_path: Path, database_url: str) -> None:
+    async with surroundings() as (fake, fake_models), floor(tmp_path, database_url, fake, fake_models) as place:
+        tenant = await place.tenant()
+        async with place.core.db.write() as session:
+            for statement in NOTICES_AWAY[place.core.db.dialect]:
+                await session.execute(text(statement))
+        fake.cut("after", bot=tenant.bot)
+        person = tenant.person()
+        item = await _end(place, tenant, tenant.ask(person))
+        assert item.status == "unknown"
+        # The talk does not wait for the notice.
+        await tenant.answered([tenant.ask(tenant.person())])
+        assert not await place.notices(tenant)
+        async with place.core.db.write() as session:
+            await session.execute(text(NOTICES_BACK[place.core.db.dialect]))
+        await place.noticed(tenant, "send_failed")
 
 
 async def test_refused_connections_are_tried_again(place: Floor) -> None:

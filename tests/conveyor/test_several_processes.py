@@ -118,27 +118,20 @@ async def test_a_worker_that_sleeps_through_its_lease_changes_nothing(
         assert await place.one(said) == len(shop.asked)
 
 
-async def test_the_same_process_takes_a_lane_twice_and_only_the_last_counts(
-    tmp_path: Path, database_url: str, fakes: Fakes
-) -> None:
-    """A lease that ran out while the database was away: the process finds its own lane free and answers again."""
+async def test_a_result_under_an_older_claim_does_not_count(tmp_path: Path, database_url: str, fakes: Fakes) -> None:
+    """The lane was taken again meanwhile, under the same name: only the claim's number tells the two apart."""
     _, fake_models = fakes
     said = count(1)
     fake_models.reply = lambda seen: f"{echo(seen)}, {next(said)}-javob"
-    fake_models.latency_s = 0.2
-    taken_again = asyncio.Event()
     points: Counter[str] = Counter()
 
     async def pause(point: str) -> None:
         points[point] += 1
-        if point == "received" and points[point] == 2:
-            taken_again.set()
         if point == "answered" and points[point] == 1:
             lane = models.Lane
             async with place.core.db.write() as session:
-                await session.execute(update(lane).where(lane.kind == "inbox").values(lease_until=0.0))
-            place.core.wake_inbox()
-            await taken_again.wait()
+                again = {"lease_until": 0.0, "claim_no": lane.claim_no + 1}
+                await session.execute(update(lane).where(lane.kind == "inbox").values(again))
 
     async with floor(tmp_path, database_url, *fakes, pause=pause, queue={"idle_poll_s": 0.05}) as place:
         shop = await place.tenant()
@@ -148,6 +141,33 @@ async def test_the_same_process_takes_a_lane_twice_and_only_the_last_counts(
         assert "2-javob" in texts(place.fake.messages(person.id, shop.bot))[-1]
         kept = select(models.Message.text).where(models.Message.author == "bot")
         assert [row.text for row in await place.rows(kept)] == texts(place.fake.messages(person.id, shop.bot))
+
+
+async def test_a_clock_set_forward_repeats_nothing(tmp_path: Path, database_url: str, fakes: Fakes) -> None:
+    """All leases seem to have run out while an answer is being sent and another one made."""
+    fake, fake_models = fakes
+    async with floor(tmp_path, database_url, *fakes, queue={"idle_poll_s": 0.05}) as place:
+        shop = await place.tenant()
+        sending = fake.hold(bot=shop.bot, method="sendMessage")
+        first = shop.ask(shop.person())
+        await sending.reached.wait()
+        fake_models.latency_s = 1.0
+        asked = len(fake_models.requests)
+        second = shop.ask(shop.person())
+        await place.until(lambda: _true(len(fake_models.requests) > asked))
+        async with place.core.db.write() as session:
+            await session.execute(update(models.Lane).values(lease_until=0.0))
+        place.core.wake_inbox()
+        place.core.bell.ring("outbox")
+        # Whoever writes now is answered by claims that saw the leases run out.
+        fake_models.latency_s = 0.0
+        third = shop.ask(shop.person())
+        await place.until(lambda: _true(len(fake_models.requests) == asked + 2))
+        fake.clear_faults()
+        sending.release()
+        assert set((await shop.answered([first, second, third])).values()) == {1}
+        assert len(fake_models.requests) == asked + 2
+        assert not await place.one(select(func.count()).select_from(models.OutboxItem).where(models.OutboxItem.unsure))
 
 
 async def _true(value: bool) -> bool:
@@ -187,6 +207,22 @@ async def test_redis_emptied_hanging_and_gone_costs_no_message(
             await child.stop()
     finally:
         valkey.stop()
+
+
+async def test_a_claim_whose_commit_was_not_heard_of_is_taken_up_again(
+    tmp_path: Path, postgres_url: str, fakes: Fakes
+) -> None:
+    """The answer to COMMIT is lost: nobody here knows of the claim, so its lease must run out."""
+    async with floor(tmp_path, postgres_url, *fakes, queue={"lease_s": 1.0, "idle_poll_s": 0.05}) as place:
+        shop = await place.tenant()
+        person = shop.person()
+        await shop.answered([shop.ask(person)])
+        lane = models.Lane
+        async with place.core.db.write() as session:
+            lost = {"holder": place.core.writer.holder, "lease_until": place.core.db.now() + 1.0, "claim_no": 77}
+            await session.execute(update(lane).where(lane.kind == "inbox").values(lost))
+        number = shop.ask(person)
+        assert (await shop.answered([number]))[number] == 1
 
 
 async def test_leadership_that_was_lost_is_taken_up_again(tmp_path: Path, database_url: str, fakes: Fakes) -> None:

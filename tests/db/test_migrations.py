@@ -14,11 +14,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
 
 from db import migrate, models
 from db.base import Base
-from db.engine import Database
+from db.engine import Database, DatabaseUnavailable
 from tests.servers import ROOT, Run
 
 
@@ -225,3 +225,31 @@ async def test_two_processes_that_migrate_at_once(servers_run: Run) -> None:
         assert {after for _, after in results} == {migrate.head()}
     finally:
         servers_run.drop_postgres(url)
+
+
+async def test_a_schema_of_a_newer_program_is_left_alone(database_url: str) -> None:
+    db = Database(database_url, pool_size=1)
+    try:
+        async with db.write() as session:
+            await session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        for attempt in (migrate.upgrade(database_url), migrate.current(db)):
+            with pytest.raises(DatabaseUnavailable, match="its schema 9999 is unknown here, a newer program made it"):
+                await attempt
+        async with db.read() as session:
+            assert await session.scalar(text("SELECT version_num FROM alembic_version")) == "9999"
+    finally:
+        await db.close()
+
+
+async def test_tables_of_another_program_are_left_alone(empty_url: str) -> None:
+    db = Database(empty_url, pool_size=1)
+    try:
+        async with db.write() as session:
+            await session.execute(text("CREATE TABLE users (mine INTEGER)"))
+        with pytest.raises(DatabaseUnavailable, match="already exists"):
+            await migrate.upgrade(empty_url)
+        assert await migrate.current(db) is None
+        async with db.read() as session:
+            assert (await session.execute(text("SELECT mine FROM users"))).all() == []
+    finally:
+        await db.close()
