@@ -13,6 +13,7 @@ import aiohttp
 import structlog
 from redis.asyncio import Redis
 from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.engine import Database, DatabaseUnavailable
@@ -167,45 +168,43 @@ class Core:
         for row in usage:
             key = f"key:{row['provider']}:{row['bot_id']}" if row["own_key"] else f"key:{row['provider']}"
             if row["outcome"] == "ok" and key not in self._proved and len(self._proved) < 100_000:
-                self._proved.add(key)
                 async with self.db.write() as session:
                     await notices.solve(session, key)
+                self._proved.add(key)
 
     async def channel_failed(self, channel_id: str, status: str, reason: str) -> None:
         """Stop a channel whose credential or place is lost and tell its owner once."""
         log.warning("channel_failed", channel=channel_id, status=status, reason=reason)
+        kind = {"refused": "token_refused"}.get(status, status)
         async with self.db.write() as session:
             await session.execute(
                 update(models.Channel)
                 .where(models.Channel.id == channel_id)
                 .values(status=status, last_error=reason[:300])
             )
-        kind = {"refused": "token_refused"}.get(status, status)
-        await self.channel_trouble(channel_id, kind, key=f"channel:{channel_id}:{status}")
+            await self._tell_of_channel(session, channel_id, kind, f"channel:{channel_id}:{status}")
+        self.bell.ring("notices")
         self.cards.clear()
         self.bell.ring("channels")
 
     async def channel_trouble(self, channel_id: str, kind: str, *, key: str | None = None) -> None:
         """Tell a channel's owner of a trouble, once until it is solved; the factory bot's goes to the administrators."""
         async with self.db.write() as session:
-            channel = await session.get(models.Channel, channel_id)
-            if channel is None:
-                return
-            bot = await session.get(models.Bot, channel.bot_id) if channel.bot_id else None
-            if bot is not None:
-                people = [bot.owner_id]
-            else:
-                people = list(await session.scalars(select(models.User.id).where(models.User.role == "admin")))
-            for user_id in people:
-                await notices.open_notice(
-                    session,
-                    user_id,
-                    kind,
-                    key=key or f"channel:{channel_id}:{kind}",
-                    bot_id=channel.bot_id,
-                    params={"bot": bot.name if bot is not None else f"@{channel.username}"},
-                )
+            await self._tell_of_channel(session, channel_id, kind, key or f"channel:{channel_id}:{kind}")
         self.bell.ring("notices")
+
+    async def _tell_of_channel(self, session: AsyncSession, channel_id: str, kind: str, key: str) -> None:
+        channel = await session.get(models.Channel, channel_id)
+        if channel is None:
+            return
+        bot = await session.get(models.Bot, channel.bot_id) if channel.bot_id else None
+        if bot is not None:
+            people = [bot.owner_id]
+        else:
+            people = list(await session.scalars(select(models.User.id).where(models.User.role == "admin")))
+        name = bot.name if bot is not None else f"@{channel.username}"
+        for user_id in people:
+            await notices.open_notice(session, user_id, kind, key=key, bot_id=channel.bot_id, params={"bot": name})
 
     async def channel_recovered(self, channel_id: str) -> None:
         """A channel works again: its owner is told once."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+import ipaddress
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import structlog
 from sqlalchemy import case, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.sql.dml import ReturningInsert
 
 from db import models
 from db.base import new_id, utcnow
@@ -32,7 +35,7 @@ TEXTS: Mapping[str, Text] = {
         "“{bot}”: another program is reading this bot’s messages. Stop that program, then start the bot here again."
     ),
     "unreadable": T("“{bot}”: its token can no longer be decrypted. Connect the bot to Telegram again."),
-    "silent": T("“{bot}”: Telegram has not answered for a long time. The connection is being set up anew."),
+    "silent": T("“{bot}”: Telegram has not answered for a long time. Reconnecting."),
     "webhook_failed": T(
         "“{bot}”: Telegram reports that messages could not be delivered to us. Check the server’s address."
     ),
@@ -46,7 +49,7 @@ TEXTS: Mapping[str, Text] = {
     "key_refused": T(
         "{provider} does not accept the API key any more. Answers come from other models until it is renewed."
     ),
-    "channel_recovered": T("“{bot}” works again."),
+    "channel_recovered": T("“{bot}” is working again."),
     "key_recovered": T("{provider} answers again."),
 }
 CHANNEL_TROUBLES = ("refused", "conflict", "unreadable", "silent", "webhook_failed")
@@ -66,16 +69,16 @@ def text(notice: models.Notice, language: str) -> str:
     return translate(language, pattern.msgid, **notice.params) if pattern else notice.kind
 
 
-async def open_notice(
-    session: AsyncSession,
+def opening(
+    dialect: str,
     user_id: str,
     kind: str,
     *,
     key: str,
     bot_id: str | None = None,
     params: Mapping[str, Any] | None = None,
-) -> bool:
-    """Note that something broke; return False when the same thing (``key``) is known already and not yet solved."""
+) -> ReturningInsert[int]:
+    """Return the statement of :func:`open_notice`, for units that have no session."""
     values = {
         "id": new_id(),
         "user_id": user_id,
@@ -86,9 +89,8 @@ async def open_notice(
         "count": 1,
         "created_at": utcnow(),
     }
-    dialect = session.get_bind().dialect.name
     insert = sqlite.insert(models.Notice) if dialect == "sqlite" else postgresql.insert(models.Notice)
-    created = await session.scalar(
+    return (
         insert.values(**values)
         .on_conflict_do_update(
             index_elements=["user_id", "key"],
@@ -104,7 +106,21 @@ async def open_notice(
         )
         .returning(models.Notice.count)
     )
-    return int(created or 0) == 1
+
+
+async def open_notice(
+    session: AsyncSession,
+    user_id: str,
+    kind: str,
+    *,
+    key: str,
+    bot_id: str | None = None,
+    params: Mapping[str, Any] | None = None,
+) -> bool:
+    """Note that something broke; return False when the same thing (``key``) is known already and not yet solved."""
+    dialect = session.get_bind().dialect.name
+    count = await session.scalar(opening(dialect, user_id, kind, key=key, bot_id=bot_id, params=params))
+    return int(count or 0) == 1
 
 
 async def solve(session: AsyncSession, key: str) -> None:
@@ -149,6 +165,27 @@ async def dismiss(session: AsyncSession, user: models.User, notice_id: str) -> N
         .where(models.Notice.id == notice_id, models.Notice.user_id == user.id)
         .values(seen_at=utcnow(), resolved_at=utcnow())
     )
+
+
+def opens_only_here(address: str) -> bool:
+    """Tell whether an address leads to the machine that it is opened on, and so is of no use to anybody elsewhere."""
+    host = urlsplit(address).hostname or ""
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return found.is_loopback or found.is_unspecified
+
+
+def _way(notices: list[models.Notice], public_url: str, language: str) -> tuple[str, str] | None:
+    """Return the button that leads to the customers who wait; None where nobody does or the panel opens only here."""
+    waiting = [notice for notice in notices if notice.kind == "operator_wanted"]
+    if not waiting or opens_only_here(public_url):
+        return None
+    talks = f"{public_url}/bots/{waiting[0].bot_id}/conversations"
+    if len(waiting) > 1:
+        return translate(language, "Open the conversations"), f"{talks}?status=waiting"
+    return translate(language, "Open the conversation"), f"{talks}/{waiting[0].key.removeprefix('operator:')}"
 
 
 def _compose(notices: list[models.Notice], language: str) -> str:
@@ -209,5 +246,6 @@ async def deliver(core: Core) -> int:
         if not notices:
             continue
         if user.telegram_id is not None and user.banned_at is None:
-            await core.notify(user.telegram_id, _compose(notices, user.language))
+            way = _way(notices, core.settings.public_url, user.language)
+            await core.factory.notify(user.telegram_id, _compose(notices, user.language), way)
     return len(due)

@@ -19,17 +19,17 @@ import structlog
 from sqlalchemy import Connection, select
 
 from db import models
-from db.base import utcnow
 from db.engine import DatabaseUnavailable
-from services import jobs, lanes, metrics, notices, outbox
+from services import jobs, lanes, metrics, outbox
 from services.channels.base import Inbound, Outgoing, Sender
 from services.channels.telegram import backoff_s
-from services.conversations import put_in_outbox, rules
+from services.conversations import rules
 from services.conversations.records import (
     FAIL,
     HAND_BACK,
     RECEIVE,
     SETTLE,
+    Apology,
     Failed,
     HandBack,
     Incoming,
@@ -37,7 +37,6 @@ from services.conversations.records import (
     Outcome,
     Reply,
     Talk,
-    outbox_rows,
 )
 from services.errors import Temporary
 from services.i18n import translate
@@ -267,7 +266,10 @@ class Worker:
         task.add_done_callback(self._lanes.discard)
 
     async def _see_through(self, claim: Claimed, taken: _Taken, suspect: bool) -> None:
-        structlog.contextvars.bind_contextvars(request_id=claim.items[0].get("request_id") or "")
+        first = claim.items[0]
+        told = first["payload"] if isinstance(first["payload"], dict) else {}
+        request_id = first.get("request_id") or told.get("request_id") or ""
+        structlog.contextvars.bind_contextvars(request_id=request_id)
         more = True
         try:
             more = await self._handle(claim, taken)
@@ -520,39 +522,40 @@ class Conveyor:
         core = self._core
         first = claim.items[0]
         settings = core.settings.queue
-        result = await persist(
-            core,
-            FAIL,
-            Failed(claim, reason, settings.max_attempts, backoff_s(first["attempts"] + 1, most=30.0)),
-        )
+        apology = await self._apology(claim, talk) if first["attempts"] + 1 >= settings.max_attempts else None
+        pause_s = backoff_s(first["attempts"] + 1, most=30.0)
+        failed = Failed(claim, reason, settings.max_attempts, pause_s, apology)
+        result = await persist(core, FAIL, failed, submitted=self.outbox.wake)
         if not result.dead:
             return
         metrics.SET_ASIDE.labels("inbox").inc()
         core.backlog.add(claim.owner_id, -1)
-        try:
-            await self._apologise(claim, talk)
-        finally:
-            core.bell.ring(f"ask:{first['channel_id']}:{first['external_id']}", {"kind": "failed"})
+        core.bell.ring("notices")
+        core.bell.ring_elsewhere("outbox")
+        if apology is not None and apology.conversation_id is not None:
+            core.bell.ring(f"conversation:{apology.conversation_id}", {"conversation": apology.conversation_id})
+        core.bell.ring(f"ask:{first['channel_id']}:{first['external_id']}", {"kind": "failed"})
 
-    async def _apologise(self, claim: Claimed, talk: Talk | None) -> None:
-        """A message was set aside: the owner sees it, the customer is not left in silence."""
+    async def _apology(self, claim: Claimed, talk: Talk | None) -> Apology | None:
+        """What is stored together with setting a message aside: the owner sees it, the customer is not left in silence."""
         core = self._core
-        first = claim.items[0]
-        card = await core.cards.get(core, first["channel_id"])
+        while True:
+            try:
+                return await self._find_apology(claim, talk)
+            except DatabaseUnavailable:
+                if core.writer.closed:
+                    raise LostLane("the process ends") from None
+                await asyncio.sleep(_RETRY_DATABASE_S)
+
+    async def _find_apology(self, claim: Claimed, talk: Talk | None) -> Apology | None:
+        core = self._core
+        card = await core.cards.get(core, claim.items[0]["channel_id"])
         if card is None or not card.owner_id:
-            return
+            return None
         # The chat is the end of the lane's key: what stopped the program is not looked into again.
         recipient = claim.key.removeprefix(f"in:{card.id}:")
-        async with core.db.write() as session:
+        async with core.db.read() as session:
             bot = await session.get(models.Bot, card.bot_id)
-            await notices.open_notice(
-                session,
-                card.owner_id,
-                "message_failed",
-                key=f"message:{first['id']}",
-                bot_id=card.bot_id,
-                params={"bot": bot.name if bot is not None else ""},
-            )
             known = (
                 await session.execute(
                     select(models.Conversation.id, models.Contact.language)
@@ -560,32 +563,20 @@ class Conveyor:
                     .where(models.Contact.channel_id == card.id, models.Contact.external_id == recipient)
                 )
             ).one_or_none()
-            if bot is not None and known is not None:
-                language = known.language or bot.languages[0]
-                if talk is not None and talk.bot is not None:
-                    language = rules.first_language(talk, talk.bot, talk.messages[0][2])
-                text = translate(
-                    language, "Sorry, I could not handle your message 🙏 A person will look at it. You can write again."
-                )
-                part = Outgoing(text)
-                reply = Reply(text, "system", () if card.kind == "web" else (part,))
-                session.add(
-                    models.Message(
-                        id=reply.id,
-                        conversation_id=known.id,
-                        author="system",
-                        text=text,
-                        status="queued" if reply.outgoing else "sent",
-                    )
-                )
-                await session.flush()
-                rows = outbox_rows(card.id, recipient, reply, known.id, "", utcnow())
-                if rows:
-                    await put_in_outbox(session, rows, card.owner_id)
-        core.bell.ring("notices")
+        if bot is None:
+            return None
+        reply = None
         if known is not None:
-            core.bell.ring(f"conversation:{known.id}", {"conversation": known.id})
-        self.outbox.wake()
+            language = known.language or bot.languages[0]
+            if talk is not None and talk.bot is not None:
+                language = rules.first_language(talk, talk.bot, talk.messages[0][2])
+            text = translate(
+                language, "Sorry, I could not handle your message 🙏 A person will look at it. You can write again."
+            )
+            outgoing = () if card.kind == "web" else (Outgoing(text),)
+            reply = Reply(text, "system", outgoing, {"language": language})
+        conversation_id = known.id if known is not None else None
+        return Apology(card.owner_id, bot.id, bot.name, card.id, recipient, conversation_id, reply)
 
     # The factory bot
 
@@ -658,12 +649,12 @@ class Conveyor:
             done = jobs.JobDone(
                 claim, "dead" if dead else "new", f"{type(error).__name__}: {error}", delay, counts=not away
             )
+        if done.status == "dead" and (abandon := core.job_abandoners.get(row["kind"])) is not None:
+            # Before the job is closed: if this fails or is cut off, the job is still there and it is done again.
+            await abandon(row["payload"])
         await persist(core, jobs.FINISH, done)
         if done.status == "dead":
             metrics.SET_ASIDE.labels("jobs").inc()
-            abandon = core.job_abandoners.get(row["kind"])
-            if abandon is not None:
-                await abandon(row["payload"])
         return True
 
 

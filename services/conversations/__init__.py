@@ -13,9 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import new_id, utcnow
 from db.engine import clock
-from services import notices
+from services import lanes, notices
 from services.channels.base import Outgoing
-from services.conversations.records import Reply, outbox_rows, put_out
+from services.conversations.records import Reply, out_lane, outbox_rows, put_out
 from services.errors import Invalid, NotFound
 from services.i18n import T
 from services.text import clean, one_line, split_text
@@ -195,6 +195,11 @@ async def operator_reply(session: AsyncSession, row: ConversationRow, user: mode
     outgoing = () if row.channel.kind == "web" else tuple(Outgoing(part) for part in split_text(text, 4096))
     reply = Reply(text, "operator", outgoing, id=new_id())
     moment = utcnow()
+    if outgoing:
+        # The lane before the talk, as the conveyor locks them: two that wait for each other would both lose time.
+        connection = await session.connection()
+        lane = out_lane(row.channel.id, row.contact.external_id)
+        await connection.run_sync(lanes.lock, {lane: ("outbox", row.bot.owner_id)})
     message = models.Message(
         id=reply.id,
         conversation_id=row.conversation.id,

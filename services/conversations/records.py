@@ -18,7 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from db import direct, models
 from db.base import new_id, utcnow
-from services import lanes
+from services import lanes, notices
 from services.channels.base import Inbound, Outgoing
 from services.lanes import Claimed, Release
 from services.text import clean, one_line
@@ -554,6 +554,19 @@ SETTLE: Operation[Outcome, bool] = Operation("settle", 40, _settle, _touched)
 
 
 @dataclass(frozen=True, slots=True)
+class Apology:
+    """What goes with a message that is set aside: the owner is told, and the customer, if the talk is known."""
+
+    owner_id: str
+    bot_id: str
+    bot_name: str
+    channel_id: str
+    recipient: str
+    conversation_id: str | None
+    reply: Reply | None
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """A lane whose handling raised. The oldest item is tried again later, or set aside after ``max_attempts``."""
 
@@ -561,6 +574,7 @@ class Failed:
     error: str
     max_attempts: int
     delay_s: float
+    apology: Apology | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -601,6 +615,8 @@ def _fail(connection: Connection, scope: Scope, items: Sequence[Failed]) -> list
                 )
                 .values(status="failed", error=clean(item.error, 300))
             )
+            if item.apology is not None:
+                _apologise(connection, scope, item.apology, f"message:{first['id']}")
         else:
             connection.execute(
                 update(lanes.INBOX).where(lanes.INBOX.c.id == first["id"]).values(error=clean(item.error, 300))
@@ -611,7 +627,44 @@ def _fail(connection: Connection, scope: Scope, items: Sequence[Failed]) -> list
     return results
 
 
-FAIL: Operation[Failed, SetAside] = Operation("fail", 45, _fail, lambda item: lanes.touched(item.claim))
+def _apologise(connection: Connection, scope: Scope, apology: Apology, key: str) -> None:
+    connection.execute(
+        notices.opening(
+            connection.dialect.name,
+            apology.owner_id,
+            "message_failed",
+            key=key,
+            bot_id=apology.bot_id,
+            params={"bot": apology.bot_name},
+        )
+    )
+    reply, moment = apology.reply, utcnow()
+    if reply is None:
+        return
+    row = {
+        "id": reply.id,
+        "conversation_id": apology.conversation_id,
+        "author": reply.author,
+        "text": reply.text,
+        "status": "queued" if reply.outgoing else "sent",
+        "created_at": moment,
+        **reply.columns,
+    }
+    direct.change(connection, _NEW_MESSAGE, [row])
+    rows = outbox_rows(apology.channel_id, apology.recipient, reply, apology.conversation_id, "", moment)
+    if rows:
+        put_out(connection, scope, rows, {apology.channel_id: apology.owner_id})
+
+
+def _fails(item: Failed) -> dict[str, tuple[str, str]]:
+    keys = lanes.touched(item.claim)
+    apology = item.apology
+    if apology is not None and apology.reply is not None and apology.reply.outgoing:
+        keys[out_lane(apology.channel_id, apology.recipient)] = ("outbox", apology.owner_id)
+    return keys
+
+
+FAIL: Operation[Failed, SetAside] = Operation("fail", 45, _fail, _fails)
 
 
 @dataclass(frozen=True, slots=True)
