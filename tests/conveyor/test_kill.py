@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 
 from db import models
 from services.settings import ROOT
-from tests.conveyor.harness import Floor, environment_for, floor, numbers_in, overrides, settings_for, toml
+from tests.conveyor.harness import Floor, environment_for, floor, numbers_in, overrides, settings_for, toml, until
 from tests.conveyor.nursery import Nursery
 from tests.fakes.models import FakeModels
 from tests.fakes.telegram import FakeTelegram
@@ -178,6 +178,27 @@ async def test_sigterm_under_load_loses_and_repeats_nothing(tmp_path: Path, data
     async with floor(tmp_path, database_url, fake, fake_models) as place:
         assert set((await shop.answered(timeout=60)).values()) == {1}
         await _settled(place)
+
+
+async def test_what_is_given_back_at_a_stop_is_stored_once(tmp_path: Path, database_url: str, fakes: Fakes) -> None:
+    fake, fake_models = fakes
+    fake_models.latency_s = 3600
+    async with floor(tmp_path, database_url, fake, fake_models, server={"shutdown_timeout_s": 1}) as place:
+        shop = await place.tenant()
+        person = shop.person()
+        number = shop.ask(person)
+        await until(lambda: _asked(fake_models))
+    fake_models.latency_s = 0.0
+    async with floor(tmp_path, database_url, fake, fake_models) as place:
+        assert (await shop.answered([number]))[number] == 1
+        await _settled(place)
+        said = select(models.Message.status).where(models.Message.author == "customer")
+        assert await place.rows(said) == [("answered",)]
+        assert await place.rows(select(models.InboxItem.attempts)) == [(1,)]
+
+
+async def _asked(fake_models: FakeModels) -> bool:
+    return bool(fake_models.requests)
 
 
 async def test_a_second_sigterm_ends_it_at_once(tmp_path: Path, sqlite_url: str, fakes: Fakes) -> None:
