@@ -91,9 +91,16 @@ class Bell:
                         # Not listen(): it takes a silence longer than the socket's time limit for an error.
                         message = await subscription.get_message(ignore_subscribe_messages=True, timeout=_SILENCE_S)
                         if message is not None:
-                            sender, topic, content = json.loads(message["data"])
-                            if sender != self._name:
-                                self._deliver(topic, content)
-            except (RedisError, OSError, ValueError) as error:
+                            self._hear(message["data"])
+            except (RedisError, OSError) as error:
                 log.warning("bell_deaf", reason=type(error).__name__)
                 await asyncio.sleep(1)
+
+    def _hear(self, data: bytes | str) -> None:
+        """Pass on what another process rang; others may use the same Redis and the same name."""
+        try:
+            sender, topic, content = json.loads(data)
+            if sender != self._name:
+                self._deliver(topic, content)
+        except (ValueError, TypeError) as error:
+            log.warning("bell_not_understood", reason=type(error).__name__)

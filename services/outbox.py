@@ -7,7 +7,7 @@ import json
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -15,6 +15,7 @@ from sqlalchemy import Connection, bindparam, or_, select, update
 
 from db import direct
 from db.base import utcnow
+from db.engine import DatabaseUnavailable
 from services import lanes, metrics, notices
 from services.channels.base import AnotherConsumer, Moved, Outgoing, TokenRefused, Unreachable
 from services.conversations.records import BOT, CHANNEL, CONTACT, MESSAGE, LostLane
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from services.core import Core
 
 log = structlog.get_logger(__name__)
+
+_RETRY_DATABASE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +220,17 @@ class Sender:
             await self._pace(claim, channel)
         except asyncio.CancelledError:
             raise NotBegun from None
-        return await self._transmit(claim, channel, credentials, message, unsure)
+        try:
+            return await self._transmit(claim, channel, credentials, message, unsure)
+        except Moved as error:
+            moved_to = error.recipient
+        # Once at the new place; sent on from there too, it waits like everything that fails.
+        try:
+            result = await self._transmit(claim, channel, credentials, message, unsure, moved_to)
+        except Moved as error:
+            moved_to = error.recipient
+            result = self._later(claim, channel, Temporary("the chat moved again"), unsure)
+        return replace(result, moved_to=moved_to)
 
     async def _pace(self, claim: Claimed, channel: ChannelKeys) -> None:
         """Wait until the network's limits allow one more message: to this chat, in bulk, from this bot."""
@@ -237,13 +250,20 @@ class Sender:
             await limits.pace(f"bot:{channel.id}", rate, max(1.0, rate))
 
     async def _transmit(
-        self, claim: Claimed, channel: ChannelKeys, credentials: Mapping[str, str], message: Outgoing, unsure: bool
+        self,
+        claim: Claimed,
+        channel: ChannelKeys,
+        credentials: Mapping[str, str],
+        message: Outgoing,
+        unsure: bool,
+        moved_to: str | None = None,
     ) -> Sent:
-        item = claim.items[0]
+        recipient = moved_to or claim.items[0]["recipient"]
         try:
-            external_id = await self._core.channels[channel.kind].send(credentials, item["recipient"], message)
-        except Moved as error:
-            return Sent(claim, "queued", moved_to=error.recipient, unsure=unsure)
+            external_id = await self._core.channels[channel.kind].send(credentials, recipient, message)
+        except Moved:
+            # Not a failure yet: the caller knows whether it was sent on before.
+            raise
         except Unreachable as error:
             metrics.SENT.labels(channel.kind, "unreachable").inc()
             return Sent(claim, "failed", error=str(error), gone=True, unsure=unsure)
@@ -303,6 +323,17 @@ async def report(core: Core, claim: Claimed, channel: ChannelKeys | None, result
             f"conversation:{item['conversation_id']}", {"message": item["message_id"], "status": result.status}
         )
     if channel is not None and channel.bot_id and result.status in ("failed", "unknown") and not result.gone:
+        while not await _told(core, channel):
+            if core.writer.closed:
+                log.error("send_failure_not_told", channel=channel.id)
+                return
+            await asyncio.sleep(_RETRY_DATABASE_S)
+        core.bell.ring("notices")
+
+
+async def _told(core: Core, channel: ChannelKeys) -> bool:
+    """Open the notice of a lost answer; return whether the database took it."""
+    try:
         async with core.db.write() as session:
             await notices.open_notice(
                 session,
@@ -312,7 +343,9 @@ async def report(core: Core, claim: Claimed, channel: ChannelKeys | None, result
                 bot_id=channel.bot_id,
                 params={"bot": channel.bot_name},
             )
-        core.bell.ring("notices")
+    except DatabaseUnavailable:
+        return False
+    return True
 
 
 def _give_back(connection: Connection, scope: Scope, items: Sequence[Claimed]) -> list[Exception | None]:

@@ -14,16 +14,17 @@ import json
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from sqlalchemy import or_, select, update
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from db import models
 from db.base import utcnow
 from db.engine import DatabaseUnavailable
-from services import inbox, metrics
+from services import inbox, metrics, notices
 from services.channels.base import AnotherConsumer, TokenRefused
 from services.channels.telegram import ALLOWED_UPDATES, TelegramApi, backoff_s, get_updates
 from services.crypto import Undecryptable
@@ -42,6 +43,8 @@ _PARKED_S = 60.0
 _WEBHOOK_CHECK_S = 300.0
 _START_SPREAD_S = 2.0
 _STARTS_AT_ONCE = 20
+_MENUS_AT_ONCE = 5
+_STORING_TRIES = 3
 # Telegram's language code (empty: everybody else) to the language of the menu.
 _MENU_LANGUAGES = {"": "uz", "uz": "uz", "ru": "ru", "en": "en"}
 
@@ -51,15 +54,29 @@ class _Receiver:
     """One bot that is received from.
 
     ``version`` tells when its token or secret changed. ``troubled``: its owner was told of a trouble that is not solved yet.
+    ``refused``: how many times in a row the database refused an update of its own accord, by the update's number.
     """
 
     card: ChannelCard
     token: str
     version: str
     troubled: bool = False
-    published: bool = False
+    refused: dict[int, int] = field(default_factory=dict)
     task: asyncio.Task[None] | None = None
     last_answer: float = 0.0
+
+
+class _NotStored(Exception):
+    """Something of a batch could not be stored: none of it may be confirmed."""
+
+
+def _refused_alone(error: BaseException) -> bool:
+    """Tell whether the database refused this very update: its values or what they must obey."""
+    if isinstance(error, IntegrityError | DataError):
+        return True
+    # Not every driver's data errors have a class of SQLAlchemy's; the standard's codes say the same.
+    state = str(getattr(error.orig, "sqlstate", None) or "") if isinstance(error, DBAPIError) else ""
+    return state.startswith(("22", "23"))
 
 
 def commands(language: str) -> list[dict[str, str]]:
@@ -81,6 +98,7 @@ class Receivers:
         self._running: dict[str, _Receiver] = {}
         self._changed = asyncio.Event()
         self._starting = asyncio.Semaphore(_STARTS_AT_ONCE)
+        self._publishing = asyncio.Semaphore(_MENUS_AT_ONCE)
         self._stopping = False
         self.webhooks = core.settings.secrets.webhook_base_url is not None
 
@@ -177,8 +195,7 @@ class Receivers:
             if channel_id not in self._running:
                 self._running[channel_id] = receiver
                 receiver.last_answer = time.monotonic()
-                work = self._by_webhook(receiver) if self.webhooks else self._by_polling(receiver)
-                receiver.task = self._core.tasks.start(work, name=f"receive:{channel_id}")
+                receiver.task = self._core.tasks.start(self._receive(receiver), name=f"receive:{channel_id}")
         metrics.CHANNELS.labels("receiving").set(len(self._running))
 
     async def _watch(self) -> None:
@@ -199,28 +216,51 @@ class Receivers:
                 await self._core.channel_trouble(channel_id, "silent")
             self._changed.set()
 
+    async def _receive(self, receiver: _Receiver) -> None:
+        """Receive until cancelled or refused. The command menu is set beside it: nobody waits for a menu."""
+        menus = self._core.tasks.start(self._show_menus(receiver), name=f"menus:{receiver.card.id}")
+        try:
+            await (self._by_webhook(receiver) if self.webhooks else self._by_polling(receiver))
+        finally:
+            menus.cancel()
+
+    async def _show_menus(self, receiver: _Receiver) -> None:
+        """Set the command menus, however long it takes; given up until the next start where they are refused."""
+        failures = 0
+        while True:
+            try:
+                async with self._publishing:
+                    await self._publish(receiver)
+                return
+            except TokenRefused:
+                # Receiving meets the same refusal and tells the owner.
+                return
+            except Permanent as error:
+                log.error("menus_refused", channel=receiver.card.id, reason=str(error))
+                return
+            except (Temporary, DatabaseUnavailable) as error:
+                failures += 1
+                wait = error.retry_after_s if isinstance(error, Temporary) else None
+                log.warning("menus_postponed", channel=receiver.card.id, reason=str(error))
+                await asyncio.sleep(wait or backoff_s(failures, most=300.0))
+
     async def _publish(self, receiver: _Receiver) -> None:
         """Set a tenant bot's command menu in every language, once per wording; the factory bot sets its own."""
         card = receiver.card
         if card.kind == inbox.FACTORY:
-            receiver.published = True
             return
         menus = {code: commands(language) for code, language in _MENU_LANGUAGES.items()}
         version = hashlib.sha256(json.dumps(menus, sort_keys=True).encode()).hexdigest()[:16]
         async with self._core.db.read() as session:
             settings = await session.scalar(select(models.Channel.settings).where(models.Channel.id == card.id))
         if (settings or {}).get("commands") == version:
-            receiver.published = True
             return
         for code, menu in menus.items():
             await self._api.call(receiver.token, "setMyCommands", commands=menu, language_code=code)
         async with self._core.db.write() as session:
-            await session.execute(
-                update(models.Channel)
-                .where(models.Channel.id == card.id)
-                .values(settings={**(settings or {}), "commands": version})
-            )
-        receiver.published = True
+            channel = await session.get(models.Channel, card.id)
+            if channel is not None:
+                channel.settings = {**(channel.settings or {}), "commands": version}
 
     # Long polling
 
@@ -238,16 +278,14 @@ class Receivers:
                     async with self._starting:
                         await self._api.call(receiver.token, "deleteWebhook")
                     needs_delete = False
-                if not receiver.published:
-                    await self._publish(receiver)
                 updates = await get_updates(self._api, receiver.token, offset, timeout_s)
                 receiver.last_answer = time.monotonic()
-                failures = 0
                 conflicts = 0
                 if receiver.troubled:
                     card = await self._works_again(receiver)
                 if updates:
-                    offset = await self._accept(card, updates)
+                    offset = await self._accept(receiver, updates)
+                failures = 0
             except TokenRefused as error:
                 metrics.POLL_ERRORS.labels("refused").inc()
                 await core.channel_failed(card.id, "refused", str(error))
@@ -266,7 +304,7 @@ class Receivers:
                 metrics.POLL_ERRORS.labels("temporary").inc()
                 failures += 1
                 await asyncio.sleep(error.retry_after_s or backoff_s(failures, most=30.0))
-            except (DatabaseUnavailable, TooMany):
+            except (DatabaseUnavailable, TooMany, _NotStored):
                 # Nothing was confirmed: the same updates come again.
                 failures += 1
                 await asyncio.sleep(backoff_s(failures, most=10.0))
@@ -276,21 +314,66 @@ class Receivers:
                 log.error("poll_refused", channel=card.id, reason=str(error))
                 await asyncio.sleep(backoff_s(failures))
 
-    async def _accept(self, card: ChannelCard, updates: list[dict[str, Any]]) -> int:
-        """Store a batch in order; return the offset that confirms all of it."""
+    async def _accept(self, receiver: _Receiver, updates: list[Any]) -> int:
+        """Store a batch in order; return the offset that confirms all of it.
+
+        Raises where something of it could not be stored, except what is no update, and what the database has refused of its
+        own accord several times in a row: holding the others back for those would stop the bot for ever.
+        """
+        card, identify = receiver.card, self._core.channels[receiver.card.kind].identify
+        numbers: list[int] = []
+        understood: dict[int, Any] = {}
+        for received in updates:
+            try:
+                number = int(received["update_id"])
+                numbers.append(number)
+                identify(received)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                log.error("update_not_understood", channel=card.id, error=type(error).__name__)
+            else:
+                understood[number] = received
+        if not numbers:
+            raise Temporary("what came from Telegram is no batch of updates")
         results = await asyncio.gather(
-            *(inbox.accept_update(self._core, card, update, json.dumps(update)) for update in updates),
+            *(
+                inbox.accept_update(self._core, card, received, json.dumps(received))
+                for received in understood.values()
+            ),
             return_exceptions=True,
         )
-        for received, result in zip(updates, results, strict=True):
-            if isinstance(result, (DatabaseUnavailable, TooMany)):
-                raise result
-            if isinstance(result, BaseException):
-                # An update that is no update cannot be stored; holding the others back for it would stop the bot.
-                log.error(
-                    "update_not_storable", channel=card.id, update=str(received.get("update_id")), exc_info=result
+        failed = {
+            number: result
+            for number, result in zip(understood, results, strict=True)
+            if isinstance(result, BaseException)
+        }
+        refused = {number: result for number, result in failed.items() if _refused_alone(result)}
+        receiver.refused = {number: receiver.refused.get(number, 0) + 1 for number in refused}
+        for number, problem in failed.items():
+            if isinstance(problem, DatabaseUnavailable | TooMany | asyncio.CancelledError):
+                raise problem
+            if number not in refused or receiver.refused[number] < _STORING_TRIES:
+                log.error("update_not_stored", channel=card.id, update=number, exc_info=problem)
+                raise _NotStored from problem
+        for number, problem in refused.items():
+            await self._pass_over(card, number, problem)
+        return max(numbers) + 1
+
+    async def _pass_over(self, card: ChannelCard, number: int, error: BaseException) -> None:
+        """An update is given up that the database refuses each time: its owner is told that a message was lost."""
+        log.error("update_passed_over", channel=card.id, update=number, exc_info=error)
+        if card.bot_id is not None:
+            async with self._core.db.write() as session:
+                bot = await session.get(models.Bot, card.bot_id)
+                await notices.open_notice(
+                    session,
+                    card.owner_id,
+                    "message_failed",
+                    key=f"update:{card.id}:{number}",
+                    bot_id=card.bot_id,
+                    params={"bot": bot.name if bot is not None else ""},
                 )
-        return max(int(update["update_id"]) for update in updates) + 1
+            self._core.bell.ring("notices")
+        metrics.SET_ASIDE.labels("accept").inc()
 
     async def _works_again(self, receiver: _Receiver) -> ChannelCard:
         card = receiver.card
@@ -321,8 +404,6 @@ class Receivers:
                             max_connections=core.settings.telegram.webhook_max_connections,
                         )
                         is_set = True
-                if not receiver.published:
-                    await self._publish(receiver)
                 receiver.last_answer = time.monotonic()
                 failures = 0
                 if await self._report(card, info):

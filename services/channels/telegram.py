@@ -77,11 +77,22 @@ _HARMLESS = ("message is not modified", "message to delete not found", "query is
 
 
 def failure(status: int, body: Mapping[str, Any]) -> Exception | None:
-    """Return the exception that an error answer of the Bot API stands for; None for one that means "already done"."""
-    code = int(body.get("error_code") or status)
+    """Return the exception that an error answer of the Bot API stands for; None for one that means "already done".
+
+    What is not in Telegram's own words was said by something on the way, a proxy or a gateway: it says nothing about the
+    token or the chat and passes.
+    """
+    code = body.get("error_code")
+    if body.get("ok") is not False or not isinstance(code, int):
+        if status == 429:
+            return Temporary("too many requests", retry_after_s=1.0)
+        # Only with a success it may have been carried out.
+        return Temporary(f"the answer {status} is not Telegram's", sent=status < 300)
     description = str(body.get("description") or "")[:200]
     lowered = description.lower()
-    parameters = body.get("parameters") or {}
+    parameters = body.get("parameters")
+    if not isinstance(parameters, Mapping):
+        parameters = {}
     if code == 429:
         return Temporary("too many requests", retry_after_s=float(parameters.get("retry_after", 1)))
     if "migrate_to_chat_id" in parameters:
@@ -132,13 +143,13 @@ class TelegramApi:
             raise Temporary(f"no answer from Telegram: {type(error).__name__}", sent=True) from None
         try:
             body = json.loads(raw)
-            if body.get("ok"):
-                return body.get("result")
-        except (ValueError, AttributeError):
-            if status == 200:
-                raise Temporary("Telegram's answer cannot be read", sent=True) from None
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
             body = {}
-        problem = failure(status, body if isinstance(body, dict) else {})
+        if body.get("ok"):
+            return body.get("result")
+        problem = failure(status, body)
         if problem is None:
             return True
         raise problem
