@@ -25,7 +25,9 @@ from services.ai.router import CallRecord, KeyEvent, Prompt, RouterResult
 from services.conversations.records import BotCard
 from services.crypto import Undecryptable
 from services.i18n import translate
-from services.knowledge.analysis import question_key
+from services.knowledge.analysis import analyze_passage, analyze_question, question_key
+from services.knowledge.documents import ANSWERS
+from services.knowledge.ranking import LexicalIndex
 from services.knowledge.search import Found, Passage, greets, subject
 from services.languages import Detection
 from services.scripts import to_cyrillic, to_latin
@@ -350,16 +352,26 @@ async def answer(
 def _quoted(sought: _Sought, language: str) -> str:
     """The best passage for each question that one was found for, each passage once; then what nothing was found for."""
     first, *others = sought.found
-    text = extractive.answer(first.question, [passage.text for passage in first.passages], language)
+    text = extractive.answer(first.searched, [_quotable(passage) for passage in first.passages], language)
     for part in others:
-        quote = extractive.quote(part.question, [passage.text for passage in part.passages], language)
+        quote = extractive.quote(part.searched, [_quotable(passage) for passage in part.passages], language)
         if quote not in text:
             text += f"\n\n{quote}"
     missing = [
-        translate(language, "About “{question}” I have no information 🙏 I passed the question on.", question=question)
+        translate(
+            language, "I have no information about “{question}” 🙏 I have passed the question on.", question=question
+        )
         for question in sought.missing
     ]
     return "\n\n".join([text, *missing])
+
+
+def _quotable(passage: Passage) -> str | tuple[str, str]:
+    """The text of a passage; of what the owner taught the question and the answer."""
+    if passage.document_name != ANSWERS:
+        return passage.text
+    question, _, taught = passage.text.partition("\n")
+    return question, taught
 
 
 def _checked(core: Core, result: RouterResult) -> str:
@@ -413,10 +425,11 @@ async def _note(core: Core, bot: BotCard, result: RouterResult | Found, calls: l
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A question and the passages about it."""
+    """A question and the passages about it. ``searched``: the question, perhaps with the one before that it belongs to."""
 
     question: str
     passages: list[Passage]
+    searched: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -447,19 +460,19 @@ async def _seek(
         return _Sought([], [], [], small_talk=True)
     earlier = next((text for role, text in reversed(list(recent)) if role == "user"), None)
     if len(subjects) == 1:
-        found = await _search(core, bot, subjects[0], earlier, calls, may_spend=may_spend, language=language)
+        found, whole = await _search(core, bot, subjects[0], earlier, calls, may_spend=may_spend, language=language)
         if found.found:
-            return _Sought(found.passages, [_Part(subjects[0], found.passages)], [])
+            return _Sought(found.passages, [_Part(subjects[0], found.passages, whole)], [])
         return _Sought(found.passages, [], subjects, found.small_talk)
     groups = [[said] for said in subjects[: MOST_SEARCHES - 1]]
     if rest := subjects[MOST_SEARCHES - 1 :]:
         groups.append(rest)
     texts = ["\n".join(group) for group in groups]
     searches = (_search(core, bot, text, None, calls, may_spend=may_spend) for text in texts)
-    results = await asyncio.gather(*searches)
+    results = [found for found, _ in await asyncio.gather(*searches)]
     # The words of all of them; their meaning was asked for already, question by question.
-    together = await _search(core, bot, "\n".join(subjects), earlier, calls, may_spend=False)
-    parts = [_Part(text, found.passages) for text, found in zip(texts, results, strict=True) if found.found]
+    together, whole = await _search(core, bot, "\n".join(subjects), earlier, calls, may_spend=False)
+    parts = [_Part(text, found.passages, text) for text, found in zip(texts, results, strict=True) if found.found]
     missing = [
         said
         for group, found in zip(groups, results, strict=True)
@@ -467,7 +480,7 @@ async def _seek(
         for said in group
     ]
     if not parts and together.found:
-        return _Sought(together.passages, [_Part("\n".join(subjects), together.passages)], [])
+        return _Sought(together.passages, [_Part("\n".join(subjects), together.passages, whole)], [])
     if not parts:
         small_talk = all(found.small_talk for found in results)
         return _Sought(together.passages, [], [] if small_talk else missing or subjects, small_talk)
@@ -492,16 +505,28 @@ async def _search(
     *,
     may_spend: bool,
     language: str | None = None,
-) -> Found:
+) -> tuple[Found, str]:
+    """Search a question; returns also what was searched in the end: the question before may belong to it."""
     found = await core.search.search(bot.id, bot.knowledge_version, question, may_spend=may_spend, language=language)
     await _note(core, bot, found, calls)
-    if found.found or found.small_talk or found.content_words > 1 or earlier is None:
-        return found
-    # "And how much is it?" is about what was asked before.
+    if earlier is None or found.small_talk or found.content_words > 1 or (found.found and found.content_words):
+        return found, question
+    # "And how much is it?" is about what was asked before; "Do you have boats?" is not: its own word must be there too.
     both = f"{earlier}\n{question}"
     together = await core.search.search(bot.id, bot.knowledge_version, both, may_spend=may_spend)
     await _note(core, bot, together, calls)
-    return together if together.found else found
+    # Nothing but "and how much?" that no passage answers of itself can only belong to it.
+    belongs = not found.found and not found.content_words
+    if together.found and (belongs or _tells(together.passages[0], question, language)):
+        return together, both
+    return found, question
+
+
+def _tells(passage: Passage, question: str, language: str | None) -> bool:
+    """Whether a passage holds what a short question names, or what it asks for where it names nothing."""
+    terms = analyze_passage(passage.text, passage.heading)
+    ranking = LexicalIndex([(passage.chunk_id, terms.stems_text, terms.grams_text)])
+    return ranking.search(analyze_question(question, language)).found
 
 
 async def look_up(core: Core, bot: models.Bot, question: str, limit: int | None = None) -> Found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from sqlalchemy import select
 
 from db import models
 from db.base import new_id
-from services import inbox
+from services import inbox, languages
 from services.errors import Invalid, Unavailable
 from services.i18n import T
 from services.text import clean, one_line
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from services.core import Core
 
 _LOOK_AGAIN_S = 1.0
+_TYPED_COMMAND = re.compile(r"/(operator|help|start|language)(?:\s+(\S{1,40}))?\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ async def ask(
     on_event: Callable[[str, Any], None] | None = None,
     timeout_s: float = 60,
 ) -> ChatReply | None:
-    """Send a customer's message through the web channel and wait until it is answered.
+    """Send a customer's message through the web channel and wait until it is answered. A command may be typed as a text.
 
     ``on_event(kind, data)``: ``delta`` with a piece of the text, ``restart`` when the pieces so far are void. Returns None when
     nothing was said (a person has taken the talk over). Raises ``Invalid`` for an unusable text and ``Unavailable`` when no
@@ -64,6 +66,8 @@ async def ask(
     if not contact:
         raise Invalid(T("Say who is writing."), field="contact")
     text = clean(text).strip()
+    if not command and (typed := _TYPED_COMMAND.fullmatch(text)):
+        text, command, args = "", typed[1].lower(), typed[2] or ""
     if not text and not command:
         raise Invalid(T("Write a message first."), field="text")
     if len(text) > limit:
@@ -93,6 +97,12 @@ async def ask(
         messages = list(
             await session.scalars(select(models.Message).where(models.Message.id.in_(ids)).order_by(models.Message.id))
         )
+        # What the bot leaves aside (it is stopped, there is too much) gets a line that is no answer.
+        skipped = await session.scalar(
+            select(models.Message.status == "skipped")
+            .join(models.Conversation, models.Conversation.id == models.Message.conversation_id)
+            .where(models.Conversation.channel_id == channel.id, models.Message.external_id == external_id)
+        )
     if not messages:
         return None
     last = next((message for message in reversed(messages) if message.author == "bot"), messages[-1])
@@ -101,8 +111,8 @@ async def ask(
     return ChatReply(
         last.id,
         last.text,
-        last.language or language or "uz",
-        bool(last.answered) if last.author == "bot" else True,
+        last.language or language or languages.detect(last.text).language or bot.languages[0],
+        bool(last.answered) if last.author == "bot" else not skipped,
         last.provider or "extractive",
         last.model,
         last.sources or [],

@@ -17,7 +17,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
-from services.scripts import APOSTROPHES
+from services.scripts import APOSTROPHES, to_latin
 
 UZBEK: Final = "uz"
 UZBEK_CYRILLIC: Final = "uz-Cyrl"
@@ -251,3 +251,59 @@ def _latin(words: list[str]) -> Detection:
     best = max(scores, key=scores.__getitem__)
     odds = sum(math.exp(max((s - scores[best]) / _EVIDENCE_OVERLAP, -50)) for s in scores.values())
     return Detection(best, 1 / odds)
+
+
+_CLEAR = 0.7
+_SENTENCE = 3
+# Words that only somebody who speaks the language writes: names of goods and of places are English everywhere.
+_SPOKEN = {
+    UZBEK: frozenset(
+        (
+            "salom assalom assalomu alaykum rahmat raxmat bor bormi yo'q kerak kerakmi narx narxi narxlar qancha necha "
+            "nechi nechta qachon qayer qayerda qanday qaysi nima kim uchun bilan va ham men siz manga menga mumkin "
+            "mumkinmi iltimos soat bugun ertaga manzil bo'ladi bo'ladimi ishlaysizmi ishlaysizlar aka"
+        ).split()
+    ),
+    ENGLISH: frozenset(
+        (
+            "is are do does you your have has i we my me what where when how much many can could would which who why "
+            "there any want need please hello hi hey thanks thank price cost delivery address hours open"
+        ).split()
+    ),
+    RUSSIAN: frozenset(
+        (
+            "сколько стоит есть где как когда можно вас нас вы ли что какой какая какие почему мне для хочу нужен "
+            "нужна нужно цена адрес спасибо здравствуйте привет skolko stoit est gde kak kogda mojno mozhno vas chto "
+            "kakoy kakaya"
+        ).split()
+    ),
+}
+_UZBEK_ENDING = re.compile(
+    r"[a-z']{2,}(?:mi|lari|larni|larga|ning|ingiz|moqchiman|yapti|yapsiz|aman|asiz|amiz|asizlar|adi)"
+)
+
+
+def outweighs(text: str, detected: Detection, known: str | None) -> bool:
+    """Whether a message says enough to leave the language ``known`` for the one ``detected`` in it.
+
+    ``known``: what was spoken before or what the application says, None where nothing is known. Cyrillic in a Latin talk
+    decides of itself; Latin in a Cyrillic one does not, for names are written so everywhere.
+    """
+    language = detected.language
+    if language is None or detected.confidence < _CLEAR:
+        return False
+    if language == known:
+        return True
+    words = words_of(text)
+    cyrillic = script_of(" ".join(words)) == "cyrillic"
+    if cyrillic and known in (None, UZBEK, ENGLISH):
+        return True
+    own = _SPOKEN[UZBEK if language == UZBEK_CYRILLIC else language]
+    if language in (UZBEK, UZBEK_CYRILLIC):
+        latin = [to_latin(word).replace("‘", "'").replace("’", "'") for word in words] if cyrillic else words
+        spoken = any(w in own or _UZBEK_LATIN.search(w) or _UZBEK_ENDING.fullmatch(w) for w in latin)
+        return spoken or len(words) >= _SENTENCE
+    spoken = not own.isdisjoint(words)
+    if known is None:
+        return spoken
+    return len(words) >= _SENTENCE and (spoken or language == RUSSIAN)

@@ -42,8 +42,6 @@ _READS_PER_MINUTE = 900
 _PUBLIC_ID = re.compile(r"[A-Za-z0-9_-]{16,32}")
 _SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
 _MESSAGE_ID = re.compile(r"[0-9a-z]{26}")
-_COMMANDS = ("operator", "help", "start", "language")
-_TYPED_COMMAND = re.compile(rf"/({'|'.join(_COMMANDS)})(?:\s+(\S{{1,40}}))?\s*", re.IGNORECASE)
 _FIRST_EVENT_S = 1.0
 
 
@@ -241,8 +239,6 @@ def _read(form: forms.Form, limit: int) -> Said:
         return Said("", "operator")
     # Browsers send a new line as two characters; the person saw one.
     text = form.fields.get("text", "").replace("\r\n", "\n").strip()
-    if typed := _TYPED_COMMAND.fullmatch(text):
-        return Said("", typed[1].lower(), typed[2] or "")
     if len(text) > limit:
         raise Invalid(T("A message may have at most {n} characters.", n=limit), field="text")
     return Said(text)

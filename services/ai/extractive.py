@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from services.i18n import T
 from services.scripts import to_cyrillic, to_latin
 
 MAX_CHARS = 600
+Quotable = str | tuple[str, str]
+"""A passage, or a question with its answer."""
 _WORD = re.compile(r"\w+(?:[‘’'ʻʼ`]\w+)*")
 _SENTENCE_END = re.compile(r"(?<=[.!?…])[\"»”)]*\s+(?=[\"«“(]*[A-ZА-ЯЁЎҚҒҲ0-9])|\n+")
 _FIELD = re.compile(r"\s*([^:;\n]{1,60}):\s+(\S.*)", re.DOTALL)
@@ -25,11 +28,24 @@ _UZBEK = re.compile(
     r"|\b(?:ва|учун|билан|сўм|бор|йўқ|ҳам|нархи|куни|соат|эмас|мумкин)\b|(?:lar|ning|dan|gacha|миз|лар|нинг|дан)\b",
     re.IGNORECASE,
 )
+_ASKED, _TOLD = "savol|савол|вопрос|question", "javob|жавоб|ответ|answer"
+_QUESTION_LABEL = re.compile(rf"{_ASKED}|[qsвс]", re.IGNORECASE)
+_ANSWER_LABEL = re.compile(rf"{_TOLD}|[ajож]", re.IGNORECASE)
+_ANSWER = re.compile(rf"(?:{_TOLD})[ \t]*:\s*", re.IGNORECASE)
+# "Savol 3: … Javob: …": the words also in the middle of a line, single letters only where one begins or a question ends.
+_NUMBER = r"[ \t]*№?[ \t]*\d{0,3}[ \t]*:"
+_QUESTION_BEGINS = rf"(?:^[ \t]*(?:\d{{1,3}}[.)][ \t]*)?(?:{_ASKED}|[qsвс])|(?<!\w)(?:{_ASKED})){_NUMBER}"
+_ANSWER_BEGINS = rf"(?:^[ \t]*(?:{_TOLD}|[ajож])|(?<!\w)(?:{_TOLD})|(?<=[?!.] )[ajож]){_NUMBER}"
+_PAIR = re.compile(
+    rf"{_QUESTION_BEGINS}[ \t]*(?P<question>\S.{{0,500}}?)\s*{_ANSWER_BEGINS}\s*(?P<answer>\S.*?)"
+    rf"(?=\n[ \t]*\n|{_QUESTION_BEGINS}|\Z)",
+    re.IGNORECASE | re.MULTILINE | re.DOTALL,
+)
 _LEAD = T("Here is what I found for you 📄")
 _APOSTROPHES = str.maketrans(dict.fromkeys("`´‘’‛ʻʼʹ′", "'"))
 
 
-def answer(question: str, passages: Sequence[str], language: str, *, limit: int = MAX_CHARS) -> str:
+def answer(question: str, passages: Sequence[Quotable], language: str, *, limit: int = MAX_CHARS) -> str:
     """Return a short answer quoted from ``passages`` (best first), at most ``limit`` characters after the lead-in.
 
     ``language``: of the customer (``uz``, ``uz-Cyrl``, ``ru``, ``en``). Empty if there is no passage with text.
@@ -38,58 +54,94 @@ def answer(question: str, passages: Sequence[str], language: str, *, limit: int 
     return f"{_LEAD.render(language)}\n\n{quoted}" if quoted else ""
 
 
-def quote(question: str, passages: Sequence[str], language: str, *, limit: int = MAX_CHARS) -> str:
+def quote(question: str, passages: Sequence[Quotable], language: str, *, limit: int = MAX_CHARS) -> str:
     """The quoted part of :func:`answer` alone."""
     return _in_script(_best(question, passages, limit), language)
 
 
-def _best(question: str, passages: Sequence[str], limit: int) -> str:
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """What is quoted as a whole. ``told``: what it is about; of a question with its answer only the answer is ``shown``."""
+
+    shown: str
+    told: str
+    row: bool = False
+    pair: bool = False
+
+
+def _best(question: str, passages: Sequence[Quotable], limit: int) -> str:
     wanted = _stems(question)
-    best: list[tuple[float, int, list[str], int]] = []
+    best: list[tuple[float, int, list[_Unit], int]] = []
     for place, passage in enumerate(passages):
-        units = _units(passage)
+        units = _units(passage) if isinstance(passage, str) else [_pair(*passage)]
         for number, unit in enumerate(units):
             # A passage found first keeps its lead unless another one holds clearly more of the question.
-            score = _overlap(wanted, unit) - 1.5 * place
+            score = _overlap(wanted, unit.told) - 1.5 * place
             best.append((score, place, units, number))
     if not best:
         return ""
     _, _, units, number = max(best, key=lambda b: (b[0], -b[1], -b[3]))
-    rows = _fields(units[number]) is not None
-    chosen = [_readable(units[number])]
-    room = limit - len(chosen[0])
+    first = units[number]
+    chosen = [first.shown]
+    room = limit - len(first.shown)
     following = range(number + 1, len(units))
-    if rows:
+    if first.row:
         following = range(0)
         same = sorted(
-            (n for n in range(len(units)) if n != number and _fields(units[n]) is not None),
-            key=lambda n: -_overlap(wanted, units[n]),
+            (unit for n, unit in enumerate(units) if n != number and unit.row),
+            key=lambda unit: -_overlap(wanted, unit.told),
         )
-        least = max(_overlap(wanted, units[number]), 1.0)
-        for n in same:
-            text = _readable(units[n])
-            if _overlap(wanted, units[n]) < least or len(text) + 2 > room:
+        least = max(_overlap(wanted, first.told), 1.0)
+        for unit in same:
+            if _overlap(wanted, unit.told) < least or len(unit.shown) + 2 > room:
                 break
-            chosen.append(text)
-            room -= len(text) + 2
+            chosen.append(unit.shown)
+            room -= len(unit.shown) + 2
     for n in following:
-        text = units[n]
-        if len(text) + 1 > room or _fields(text) is not None:
+        unit = units[n]
+        if len(unit.shown) + 1 > room or unit.row or unit.pair:
             break
-        chosen.append(text)
-        room -= len(text) + 1
-    return _cut(("\n\n" if rows else " ").join(chosen), limit)
+        chosen.append(unit.shown)
+        room -= len(unit.shown) + 1
+    return _cut(("\n\n" if first.row else " ").join(chosen), limit)
 
 
-def _units(passage: str) -> list[str]:
-    """Table rows as they are, prose in sentences."""
-    units: list[str] = []
-    for line in passage.splitlines():
+def _units(passage: str) -> list[_Unit]:
+    """Table rows as they are, questions with their answers, prose in sentences."""
+    units: list[_Unit] = []
+    end = 0
+    for match in _PAIR.finditer(passage):
+        units += _prose(passage[end : match.start()])
+        units.append(_pair(match["question"], match["answer"]))
+        end = match.end()
+    return units + _prose(passage[end:])
+
+
+def _pair(question: str, answer: str) -> _Unit:
+    return _Unit(answer.strip(), f"{question}\n{answer}", pair=True)
+
+
+def _prose(text: str) -> list[_Unit]:
+    units: list[_Unit] = []
+    for line in text.splitlines():
         line = line.strip()
+        if label := _ANSWER.match(line):
+            line = line[label.end() :]
         if not line:
             continue
-        units += [line] if _fields(line) else [s.strip() for s in _SENTENCE_END.split(line) if s.strip()]
+        if fields := _fields(line):
+            units.append(_row(line, fields))
+        else:
+            units += [_Unit(s.strip(), s) for s in _SENTENCE_END.split(line) if s.strip()]
     return units
+
+
+def _row(line: str, fields: list[tuple[str, str]]) -> _Unit:
+    """A row field by field; of a row with a question and its answer only the answer, and what else it tells."""
+    answer = next((value for name, value in fields if _ANSWER_LABEL.fullmatch(name)), "")
+    if answer and any(_QUESTION_LABEL.fullmatch(name) for name, _ in fields):
+        return _Unit(answer, line, pair=True)
+    return _Unit("\n".join(f"• {name}: {value}" for name, value in fields), line, row=True)
 
 
 def _fields(line: str) -> list[tuple[str, str]] | None:
@@ -106,11 +158,6 @@ def _fields(line: str) -> list[tuple[str, str]] | None:
         elif part.strip():
             return None
     return fields if len(fields) > 1 else None
-
-
-def _readable(unit: str) -> str:
-    fields = _fields(unit)
-    return "\n".join(f"• {name}: {value}" for name, value in fields) if fields else unit
 
 
 def _stems(text: str) -> set[str]:

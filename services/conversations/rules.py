@@ -17,8 +17,9 @@ from services import answers, languages, metrics, notices
 from services.channels.base import Button, Inbound, Outgoing
 from services.conversations.records import RECENT_TURNS, BotCard, Outcome, Reply, Talk
 from services.i18n import LANGUAGE_NAMES, translate
-from services.knowledge.analysis import question_key
+from services.knowledge.analysis import fold, question_key
 from services.languages import Detection
+from services.scripts import APOSTROPHES
 from services.text import clean, split_text
 
 if TYPE_CHECKING:
@@ -30,12 +31,79 @@ RECENT_CHARS = 1500
 LANGUAGE_DATA = "lang:"
 REOPENING = ("message", "command", "contact")
 """A customer who writes opens a talk again that was put away."""
-_ASKS_FOR_PERSON = re.compile(
-    r"(operator|operatorni? (chaqir\w*|kerak)|operator kerak|jonli odam|odam bilan gaplash\w*|menejer|menejer kerak"
-    r"|оператор|оператора|(позовите|соедините с|нужен) (оператор\w*|человек\w*|менеджер\w*)|живой человек|менеджер|оператор керак"
-    r"|human|a human|live agent|talk to (a )?(human|person|operator)|agent|manager)",
-    re.IGNORECASE,
+_NO_APOSTROPHES = dict.fromkeys(map(ord, APOSTROPHES))
+# Words as ``fold`` leaves them: one spelling for both scripts of Uzbek, for Russian and for its Latin typing.
+_PERSON = re.compile(
+    r"(?:operator|menejer|manager|konsultant|administrator|admin)(?:lar|s)?(?:im|ing|imiz|ingiz)?(?:ni|ga|dan)?"
+    r"|(?:operator|menejer|konsultant|administrator|admin)(?:a|u|om|e|i|ov|ami)|human|agent"
 )
+_SOMEBODY = re.compile(
+    r"(?:odam|inson|kishi)(?:lar)?(?:ni|ga)?|chelovek(?:a|u|om)?|ludmi|ludi|ludey|sotrudnik(?:a|u|om|i)?|hodim(?:ni|ga)?"
+    r"|person|people|somebody|someone|anyone|representative|kem|kimdir"
+)
+_WISH = re.compile(
+    r"gaplash(?:ay|aman|ish|ishni|ishga|ishim|sam|salar|mokchi|mokchiman|mokchimiz|moki|tir\w*)?"
+    r"|gapir(?:ay|ish|sam|mokchiman|tir\w*)|bogla(?:ng|b|nay|nish|nishni|nsam|nmokchiman|sangiz|y|sh)|ula(?:ng|b|sangiz|sh)"
+    r"|chakir(?:ing|ib|ingiz|sangiz|ish|tir\w*)|kerak|yuboring"
+)
+_WISHES = frozenset(
+    fold(word)
+    for word in (
+        "хочу хотел хотела хотим хотелось хотелось нужен нужна нужно надо позовите позови позвать соедините соедини соединить "
+        "переключите переключи переведите свяжите связаться свяжитесь дайте дай пригласите подключите вызовите поговорить "
+        "говорить пообщаться общаться разговаривать talk talking speak speaking chat connect call transfer contact need want get"
+    ).split()
+)
+_ALIVE = frozenset(
+    fold(word)
+    for word in (
+        "jonli tirik haqiqiy real живой живого живым живому живые живыми реальный реальным реального настоящий настоящим live "
+        "actual"
+    ).split()
+)
+_AROUND = frozenset(
+    fold(word)
+    for word in (
+        "men man menga manga meni mani iltimos bilan bn bir bitta hozir tez tezroq tezda yerda shu bormi bor mumkinmi bo'ladimi "
+        "qil qiling qilib ber bering bersangiz berolasizmi bera olasizmi edi edim xohlayman xohlardim istayman rahmat salom "
+        "assalom assalomu alaykum aleykum aka opa ha mumkin emas yo'q bot robot kk "
+        "можно могу можете мог могла могли ли бы я мы мне меня с со на к от пожалуйста пж здесь тут есть а и не нет "
+        "ботом бот боту робот роботом сейчас срочно скорее лучше просто нибудь то кто здравствуйте привет добрый день вечер утро "
+        "алло давайте спасибо you your i id i'd d would like may can could let give me my please pls a an the to with of is "
+        "there here being not bot robot instead now just hi hello hey don t dont thanks"
+    ).split()
+)
+_SPEAKERS = frozenset(fold(word) for word in ("men", "man", "я", "i"))
+_DENIALS = frozenset(fold(word) for word in ("не", "emas", "нет", "yo'q", "not", "don", "dont"))
+_MACHINES = frozenset(fold(word) for word in ("bot", "ботом", "боту", "robot", "роботом"))
+_WORD = re.compile(r"[^\W_]+")
+_MOST_WORDS = 14
+
+
+def asks_for_person(text: str) -> bool:
+    """Whether a message says nothing but that its writer wants a person; "what does an operator earn?" says more."""
+    if len(text) > 200:
+        return False
+    words = [fold(word) for word in _WORD.findall(text.translate(_NO_APOSTROPHES))]
+    if not 0 < len(words) <= _MOST_WORDS:
+        return False
+    named = somebody = wished = alive = False
+    for word in words:
+        if _PERSON.fullmatch(word):
+            named = True
+        elif word in _WISHES or _WISH.fullmatch(word):
+            wished = True
+        elif _SOMEBODY.fullmatch(word):
+            somebody = True
+        elif word in _ALIVE:
+            alive = True
+        elif word not in _AROUND:
+            return False
+    if not _DENIALS.isdisjoint(words) and _MACHINES.isdisjoint(words):
+        return False
+    if not wished and not _SPEAKERS.isdisjoint(words):
+        return False
+    return named or (somebody and (wished or alive))
 
 
 class Listener:
@@ -63,34 +131,39 @@ def spoken(bot: BotCard) -> list[str]:
     return result
 
 
-def first_language(talk: Talk, bot: BotCard, event: Inbound) -> str:
-    """Return the language for texts of ours: chosen, last known, the application's, else the bot's first."""
+def known_language(talk: Talk, bot: BotCard, event: Inbound) -> str | None:
+    """Return what is known of a customer's language: chosen, last spoken, the application's; None where nothing is."""
     allowed = spoken(bot)
     code = (event.sender.language_code or "").replace("_", "-")
     guess = "uz-Cyrl" if code.lower().startswith("uz-cyrl") else code.split("-")[0].lower()
     for candidate in (event.language, talk.language, guess):
         if candidate in allowed:
             return str(candidate)
-    return allowed[0]
+    return None
 
 
-def answer_language(talk: Talk, bot: BotCard, event: Inbound, detected: Detection) -> str:
-    """Return the language to answer a question in; ``detected``: the question's own.
+def first_language(talk: Talk, bot: BotCard, event: Inbound) -> str:
+    """Return the language for texts of ours where the customer said nothing: what is known, else the bot's first."""
+    return known_language(talk, bot, event) or spoken(bot)[0]
+
+
+def answer_language(talk: Talk, bot: BotCard, event: Inbound, text: str, detected: Detection) -> str:
+    """Return the language to answer a message in; ``detected``: of its ``text``.
 
     The customer's choice holds; without one a clear detection decides, then what was spoken before, then the application's
     language. Uzbek follows the script that the customer writes in.
     """
     allowed = spoken(bot)
-    known = first_language(talk, bot, event)
-    if talk.language_chosen and known in allowed:
+    known = known_language(talk, bot, event)
+    if talk.language_chosen and known is not None:
         if known.startswith("uz") and detected.language in ("uz", "uz-Cyrl"):
             return detected.language
         return known
     if event.language in allowed:
         return str(event.language)
-    if detected.language in allowed and detected.confidence >= 0.7:
+    if detected.language in allowed and languages.outweighs(text, detected, known):
         return str(detected.language)
-    return known
+    return known or allowed[0]
 
 
 def language_buttons(bot: BotCard) -> tuple[tuple[Button, ...], ...]:
@@ -110,7 +183,13 @@ class _Turn:
         self.questions: list[tuple[str | None, Inbound, str]] = []
 
     def say(
-        self, text: str, *, author: str = "system", buttons: tuple[tuple[Button, ...], ...] = (), **columns: Any
+        self,
+        text: str,
+        language: str,
+        *,
+        author: str = "system",
+        buttons: tuple[tuple[Button, ...], ...] = (),
+        **columns: Any,
     ) -> Reply:
         """Add a message of ours, cut to what the channel carries."""
         outgoing: tuple[Outgoing, ...] = ()
@@ -120,9 +199,17 @@ class _Turn:
             outgoing = tuple(Outgoing(part, buttons if part is parts[-1] else ()) for part in parts)
         elif buttons:
             columns["usage"] = {"buttons": [[[b.text, b.data] for b in row] for row in buttons]}
-        reply = Reply(text, author, outgoing, columns)
+        reply = Reply(text, author, outgoing, {"language": language, **columns})
         self.outcome.replies.append(reply)
         return reply
+
+    def hear(self, event: Inbound, text: str, detected: Detection) -> str:
+        """Return the language to answer a message in; it is kept, unless nothing speaks for it but the bot's settings."""
+        language = answer_language(self.talk, self.bot, event, text, detected)
+        sure = language == detected.language or known_language(self.talk, self.bot, event) is not None
+        if sure and not self.talk.language_chosen and language != self.talk.language:
+            self.outcome.language = self.talk.language = language
+        return language
 
     def remember(self, role: str, text: str) -> None:
         """Add a turn to what the model will see of this talk, within bounds."""
@@ -141,7 +228,7 @@ class _Turn:
             self.talk.status = self.outcome.status = "bot"
         for message_id, _, event in self.talk.messages:
             is_question = event.kind == "message" and bool(clean(event.text).strip())
-            if is_question and not _ASKS_FOR_PERSON.fullmatch(event.text.strip(" .!?")):
+            if is_question and not asks_for_person(event.text):
                 self.questions.append((message_id, event, clean(event.text, self.core.settings.limits.message_chars)))
                 continue
             await self.flush()
@@ -164,24 +251,30 @@ class _Turn:
         elif not event.reply:
             metrics.UPDATES_SKIPPED.labels(event.kind if event.kind != "unsupported" else event.type[:20]).inc()
         elif event.kind == "command":
+            self.read(message_id, "answered" if self.bot.status == "active" else "skipped")
             await self.command(event, language, message_id)
-            self.read(message_id)
         elif event.kind == "message" and clean(event.text).strip():
-            await self.person(event, language)
-            self.read(message_id)
+            language = self.hear(event, event.text, languages.detect(event.text))
+            if self.bot.status == "active":
+                await self.person(event, language)
+                self.read(message_id)
+            else:
+                self.resting(language)
+                self.read(message_id, "skipped")
         elif event.kind == "contact":
             if event.extra.get("own"):
                 self.outcome.phone = clean(str(event.extra.get("phone") or ""), 32)
-                self.say(translate(language, "Thank you! I have noted your phone number 📞"))
+                self.say(translate(language, "Thank you! I have noted your phone number 📞"), language)
             else:
-                self.say(translate(language, "Please share your own contact, not another person's."))
+                self.say(translate(language, "Please share your own contact, not another person's."), language)
             self.read(message_id)
         else:
             self.say(
                 translate(
                     language,
                     "I can read text messages only 🙂 Please write your question in words. Write /operator to talk to a person.",
-                )
+                ),
+                language,
             )
             self.read(message_id)
 
@@ -195,9 +288,11 @@ class _Turn:
             if event.args:
                 self.chosen(event.args, language)
             elif buttons := language_buttons(self.bot):
-                self.say(translate(language, "Choose the language 👇"), buttons=buttons)
+                self.say(translate(language, "Choose the language 👇"), language, buttons=buttons)
             else:
-                self.say(translate(language, "I speak one language only: {name}.", name=LANGUAGE_NAMES[language]))
+                self.say(
+                    translate(language, "I speak one language only: {name}.", name=LANGUAGE_NAMES[language]), language
+                )
         elif event.command == "operator":
             await self.person(event, language)
         elif event.command == "help":
@@ -206,7 +301,8 @@ class _Turn:
                     language,
                     "Write your question and I will answer at once. /language – choose the language, "
                     "/operator – talk to a person.",
-                )
+                ),
+                language,
             )
         else:
             self.questions.append((message_id, event, clean(event.text.lstrip("/"), 1000) or event.command))
@@ -218,7 +314,7 @@ class _Turn:
         text = translate(language, "Hello! 👋 I am {name}. Ask me anything, I answer at any hour.", name=self.bot.name)
         if buttons:
             text += "\n\n" + translate(language, "Choose the language 👇")
-        self.say(text, buttons=buttons)
+        self.say(text, language, buttons=buttons)
 
     def chosen(self, code: str, language: str) -> None:
         """The customer chose a language."""
@@ -228,10 +324,11 @@ class _Turn:
             self.say(
                 translate(
                     code, "Good, we speak {language} now. What would you like to know?", language=LANGUAGE_NAMES[code]
-                )
+                ),
+                code,
             )
         else:
-            self.say(translate(language, "This button is old. Write /language to choose the language."))
+            self.say(translate(language, "This button is old. Write /language to choose the language."), language)
 
     async def person(self, event: Inbound, language: str) -> None:
         """The customer wants a person: the talk is flagged, the owner hears of it."""
@@ -240,7 +337,8 @@ class _Turn:
         self.say(
             translate(
                 language, "I have called a person 🙋 They will write to you here. Meanwhile you can go on asking me."
-            )
+            ),
+            language,
         )
         async with self.core.db.write() as session:
             await notices.open_notice(
@@ -255,7 +353,7 @@ class _Turn:
 
     def resting(self, language: str) -> None:
         """The owner stopped the bot: one polite line."""
-        self.say(translate(language, "This bot is resting now 😴 Please write again later."))
+        self.say(translate(language, "This bot is resting now 😴 Please write again later."), language)
 
     async def flush(self) -> None:
         """Answer the questions gathered so far, together."""
@@ -270,11 +368,13 @@ class _Turn:
             return
         message_id, event, _ = questions[-1]
         texts = [text for _, _, text in questions]
-        detected = languages.detect("\n".join(texts))
-        language = answer_language(self.talk, self.bot, event, detected)
+        # As it was written: an unknown command is a question, but its slash keeps it out of what tells a language.
+        written = "\n".join(asked.text if asked.kind == "command" else text for _, asked, text in questions)
+        detected = languages.detect(written)
+        language = self.hear(event, written, detected)
         status = "answered"
         if self.bot.status != "active":
-            self.resting(first_language(self.talk, self.bot, event))
+            self.resting(language)
             status = "skipped"
         elif self.talk.status == "human":
             # A person has taken over; the bot keeps what is said in mind and stays silent.
@@ -283,9 +383,10 @@ class _Turn:
         elif (refusal := await self.over_limit(language, len(texts))) is not None:
             status = "skipped"
             if refusal:
-                self.say(refusal)
+                self.say(refusal, language)
         else:
-            await self.answer(texts, language, message_id, detected.language if len(texts) == 1 else None)
+            whole = len(texts) == 1 and event.kind != "command"
+            await self.answer(texts, language, message_id, detected.language if whole else None)
         for id_, _, _ in questions:
             self.read(id_, status)
 
@@ -304,8 +405,8 @@ class _Turn:
         )
         self.say(
             result.text,
+            result.language,
             author="bot",
-            language=result.language,
             reply_to=message_id,
             answered=result.answered,
             provider=result.provider,
@@ -315,8 +416,6 @@ class _Turn:
         )
         self.remember("user", "\n".join(questions))
         self.remember("assistant", result.text)
-        if not self.talk.language_chosen and language != self.talk.language:
-            self.outcome.language = language
         self.outcome.unanswered += [(clean(text, 1000), question_key(text), language) for text in result.unanswered]
         request_id = self.talk.claim.items[-1]["request_id"]
         self.outcome.usage += [

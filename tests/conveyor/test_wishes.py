@@ -12,6 +12,7 @@ from db import models
 from services import bots, chat
 from services.chat import ChatReply
 from services.i18n import translate
+from services.knowledge import documents
 from tests.composition import Shop, make_shop
 from tests.conveyor.harness import Floor, Tenant, floor, surroundings
 from tests.fakes.telegram import FakeUser
@@ -167,6 +168,15 @@ async def test_commands_are_commands_wherever_they_are_typed(place: Floor, shop:
     assert (await _ask(place, shop, " /HELP ", code="en")).text == translate("en", HELP)
     assert (await _ask(place, shop, "/start", code="uz")).messages[-1].usage is not None
     assert (await _ask(place, shop, "/language en", "/help", code="uz")).text == translate("en", HELP)
+
+
+async def test_of_what_the_owner_taught_the_answer_alone_is_quoted(place: Floor) -> None:
+    taught = await make_shop(place.core, "Ustoz", email="ustoz@example.uz", document=PRICES)
+    async with place.core.db.write() as session:
+        bot = await session.get_one(models.Bot, taught.bot.id)
+        await documents.add_answer(session, bot, "Parkovka bormi?", "Ha, hovlida joy bor.")
+    reply = await _ask(place, taught, "parkovka bormi?")
+    assert reply.text.partition("\n\n")[2] == "Ha, hovlida joy bor."
 
 
 async def test_a_bot_that_is_stopped_answers_nothing(place: Floor) -> None:

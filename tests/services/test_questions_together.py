@@ -22,7 +22,7 @@ DELIVERY, HOURS, WARRANTY = (
     "Muzlatgichga kafolat bormi?",
 )
 ROCKETS, HORSES = "Kosmik kemalar uchish jadvali?", "Arg'umoq otlarga minish mumkinmi?"
-UNKNOWN = "About “{question}” I have no information 🙏 I passed the question on."
+UNKNOWN = "I have no information about “{question}” 🙏 I have passed the question on."
 WELCOME = "You are welcome 😊 If you have another question, just write."
 HELLO = "Hello! 👋 I am {name}. What would you like to know?"
 

@@ -54,3 +54,33 @@ def test_a_friendly_lead_in(language: str) -> None:
     lead, _, quoted = shown.partition("\n\n")
     assert "📄" in lead
     assert quoted == quote("nok narxi", ROWS, language)
+
+
+@pytest.mark.parametrize(
+    ("passage", "asked", "shown"),
+    [
+        ("Savol: Kafolat bormi?\nJavob: 3 yil kafolat beriladi.", "kafolat bormi", "3 yil kafolat beriladi."),
+        ("Вопрос: Есть доставка? Ответ: Да, бесплатно. Завтра.", "доставка есть?", "Да, бесплатно. Завтра."),
+        ("Q: Do you deliver?\nA: Yes, free of charge.", "delivery", "Yes, free of charge."),
+        ("Q: Do you deliver it? A: Yes, free of charge.", "delivery", "Yes, free of charge."),
+        (
+            "1. Вопрос №1: Где вы?\nОтвет: Амир Темур, 5.\n2. Вопрос №2: Телефон?\nОтвет: 90.",
+            "Где вы?",
+            "Амир Темур, 5.",
+        ),
+        ("Savol: Manzil?\nJavob: Amir Temur 5.\n\nSavol: Telefon?\nJavob: 90.", "telefon", "90."),
+        ("Савол: Манзил? Жавоб: Навоий кўчаси 5.", "манзил", "Navoiy ko‘chasi 5."),
+        ("Savol: Manzil?; Javob: Amir Temur 5.", "manzil", "Amir Temur 5."),
+        ("Javob: Amir Temur 5.", "manzil", "Amir Temur 5."),
+        ("Javob: 3 kun.\nSavol: Manzil?\nJavob: Navoiy 1.", "manzil", "Navoiy 1."),
+        ("Savol: nima qilay? Menejerga yozing.", "nima qilay", "Savol: nima qilay? Menejerga yozing."),
+    ],
+)
+def test_a_question_in_a_document_is_not_repeated(passage: str, asked: str, shown: str) -> None:
+    assert quote(asked, [passage], "uz") == shown
+
+
+def test_of_a_taught_answer_the_answer_alone() -> None:
+    taught = [("Parkovka bormi?", "Ha, bor.\nHovlida."), ("Kafolat bormi?", "3 yil.")]
+    assert quote("kafolat bormi", taught, "uz") == "3 yil."
+    assert quote("parkovka bormi", taught, "uz") == "Ha, bor.\nHovlida."
