@@ -378,6 +378,11 @@ async def ensure_admin(session: AsyncSession, settings: Settings) -> models.User
     return user
 
 
+def has_own_way_in(user: models.User, *, with_telegram: bool) -> bool:
+    """Tell whether a person can sign in without a link that somebody else gives: by password or by the factory bot."""
+    return user.password_hash is not None or (with_telegram and user.telegram_id is not None)
+
+
 async def never_signed_in(session: AsyncSession, user: models.User) -> bool:
     """Tell whether nobody has signed in to this account yet."""
     known = await session.scalar(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import select, text
+from yarl import URL
 
 from db import migrate, models
 from db.engine import Database, DatabaseUnavailable
@@ -44,9 +47,9 @@ async def run(settings: Settings) -> int:
     report.line(GOOD, "config.toml and the environment can be read")
     await _database(settings, report, _data(settings, report))
     await _redis(settings, report)
-    _web(settings, report)
     session = http.make_session()
     try:
+        await _web(settings, report, session)
         await _telegram(settings, report, TelegramApi(session, settings.telegram.api_base))
         await _models(settings, report, session)
     finally:
@@ -64,7 +67,7 @@ def _data(settings: Settings, report: _Report) -> Crypto | None:
         probe.unlink()
         report.line(GOOD, f"DATA_DIR: {folder} can be written")
     except OSError as error:
-        report.line(BAD, f"DATA_DIR: {folder} cannot be written: {error.strerror}", fatal=True)
+        report.line(BAD, start.folder_fault(folder, error), fatal=True)
         return None
     try:
         crypto, _ = start.keys(settings)
@@ -80,7 +83,9 @@ async def _database(settings: Settings, report: _Report, crypto: Crypto | None) 
     try:
         db = Database(settings.database_url, pool_size=2)
     except (ValueError, OSError) as error:
-        report.line(BAD, f"DATABASE_URL: {error}", fatal=True)
+        # Without an address of its own the database stands in the data folder, of which all was said.
+        if settings.secrets.database_url is not None or isinstance(error, ValueError):
+            report.line(BAD, f"DATABASE_URL: {error}", fatal=True)
         return
     try:
         revision = await asyncio.wait_for(migrate.current(db), _TRY_S)
@@ -110,21 +115,23 @@ async def _database(settings: Settings, report: _Report, crypto: Crypto | None) 
 
 
 async def _stored_secrets(crypto: Crypto, report: _Report, db: Database) -> None:
-    async with db.read() as session:
-        tokens = list(
-            await session.scalars(select(models.Channel.credentials).where(models.Channel.credentials.is_not(None)))
-        )
-    unreadable = 0
-    for token in tokens:
-        try:
-            crypto.decrypt(str(token))
-        except Undecryptable:
-            unreadable += 1
-    if unreadable:
-        report.line(
-            BAD,
-            f"{unreadable} of {len(tokens)} stored tokens cannot be decrypted: put the old key into ENCRYPTION_KEYS",
-        )
+    for column, what in (
+        (models.Channel.credentials, "stored tokens"),
+        (models.Bot.openai_key, "OpenAI keys of owners"),
+    ):
+        async with db.read() as session:
+            values = list(await session.scalars(select(column).where(column.is_not(None))))
+        unreadable = 0
+        for value in values:
+            try:
+                crypto.decrypt(str(value))
+            except Undecryptable:
+                unreadable += 1
+        if unreadable:
+            report.line(
+                BAD,
+                f"{unreadable} of {len(values)} {what} cannot be decrypted: put the old key into ENCRYPTION_KEYS",
+            )
 
 
 async def _redis(settings: Settings, report: _Report) -> None:
@@ -141,16 +148,41 @@ async def _redis(settings: Settings, report: _Report) -> None:
         await redis.aclose()
 
 
-def _web(settings: Settings, report: _Report) -> None:
-    report.line(
-        GOOD, f"PORT: listens on {settings.server.host}:{settings.server.port}, links begin with {settings.public_url}"
-    )
+async def _web(settings: Settings, report: _Report, session: aiohttp.ClientSession) -> None:
+    host, port = settings.server.host, settings.server.port
+    try:
+        listening = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port, reuse_address=True)
+        listening.close()
+        report.line(GOOD, f"PORT: can listen on {host}:{port}, links begin with {settings.public_url}")
+    except OSError as error:
+        if await _is_ours(session, host, port):
+            report.line(MISSING, f"PORT: BotFactory listens on {host}:{port} already; stop it before you start another")
+        else:
+            report.line(BAD, f"PORT: cannot listen on {host}:{port}: {_said(error)}", fatal=True)
+    if (fault := start.short_secret(settings)) is not None:
+        report.line(BAD, fault)
     if settings.secrets.webhook_base_url is None:
         report.line(MISSING, "WEBHOOK_BASE_URL is not set: Telegram by long polling")
     elif not settings.secrets.webhook_base_url.startswith("https://"):
         report.line(BAD, "WEBHOOK_BASE_URL: Telegram delivers to https:// addresses only")
     if settings.secrets.admin_email is None:
         report.line(MISSING, "ADMIN_EMAIL is not set: the administrator signs in by the link printed at the start")
+
+
+def _said(error: OSError) -> str | None:
+    # The event loop adds the address once more; what has no number of the system (a host's name) speaks for itself.
+    return os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror
+
+
+async def _is_ours(session: aiohttp.ClientSession, host: str, port: int) -> bool:
+    """Tell whether it is this program that answers there."""
+    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - nothing is bound here
+    address = URL.build(scheme="http", host=near, port=port, path="/healthz")
+    try:
+        async with session.get(address, timeout=aiohttp.ClientTimeout(total=3)) as answer:
+            return answer.headers.get("Server") == "BotFactory"
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return False
 
 
 async def _telegram(settings: Settings, report: _Report, api: TelegramApi) -> None:

@@ -220,7 +220,12 @@ class Secrets(_Section):
     @classmethod
     def _ids(cls, value: Any) -> Any:
         if isinstance(value, str):
-            return tuple(part for part in value.replace(",", " ").split() if part)
+            parts = value.replace(",", " ").split()
+            if not all(part.isascii() and part.isdigit() for part in parts):
+                raise ValueError(
+                    "must be the numbers of Telegram accounts with commas between them, like 12345678, 23456789"
+                )
+            return tuple(parts)
         return value
 
     @field_validator("webhook_base_url", "gemini_base_url", "openai_base_url", "anthropic_base_url")

@@ -8,6 +8,7 @@ import gc
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
@@ -18,7 +19,7 @@ from db.engine import Database
 from services import accounts, bots, http, languages, logs, upkeep
 from services.core import Core, FactoryBot, free_lanes, make_core
 from services.crypto import Crypto, Undecryptable, new_fernet_key, new_token, stored_secret
-from services.errors import Permanent, Temporary
+from services.errors import Invalid, Permanent, Temporary
 from services.knowledge import analysis, documents, embedding
 from services.polling import Receivers, factory_channel
 from services.settings import Settings
@@ -27,6 +28,7 @@ from services.worker import Conveyor
 log = structlog.get_logger(__name__)
 
 FACTORY_RETRY_S = 15.0
+SECRET_CHARS = 32
 
 
 class FactoryKind(FactoryBot, Protocol):
@@ -42,7 +44,7 @@ class FactoryKind(FactoryBot, Protocol):
 
 
 class StartFailed(Exception):
-    """The process cannot start; the text says why in one line."""
+    """The process or a command cannot start; the text says why, one line a fault."""
 
 
 def keys(settings: Settings) -> tuple[Crypto, str]:
@@ -55,6 +57,20 @@ def keys(settings: Settings) -> tuple[Crypto, str]:
     )
     logs.hide(text, *text.split(","), shared)
     return Crypto.from_text(text), shared
+
+
+def folder_fault(folder: Path, error: OSError) -> str:
+    """Return why the data folder cannot be used, in one line."""
+    no_folder = isinstance(error, FileExistsError | NotADirectoryError)
+    return f"DATA_DIR: {folder} cannot be written: {'it is a file, not a folder' if no_folder else error.strerror}"
+
+
+def short_secret(settings: Settings) -> str | None:
+    """Return a warning if the installation's secret was given and could be guessed."""
+    secret = settings.secrets.secret_key
+    if secret is None or len(secret.get_secret_value()) >= SECRET_CHARS:
+        return None
+    return f"SECRET_KEY is shorter than {SECRET_CHARS} characters and could be guessed: use a longer random text"
 
 
 def hide_secrets(settings: Settings) -> None:
@@ -74,6 +90,10 @@ async def foundation(
     """
     hide_secrets(settings)
     try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartFailed(folder_fault(settings.data_dir, error)) from None
+    try:
         db = Database(
             settings.database_url,
             pool_size=settings.database.pool_size,
@@ -85,7 +105,7 @@ async def foundation(
     try:
         instance = upkeep.Instance(settings.data_dir, single=db.is_sqlite)
     except OSError as error:
-        raise StartFailed(f"DATA_DIR: {settings.data_dir} cannot be written: {error.strerror}") from None
+        raise StartFailed(folder_fault(settings.data_dir, error)) from None
     stack.callback(instance.release)
     crypto, secret = keys(settings)
     await migrate.upgrade(settings.database_url)
@@ -278,6 +298,8 @@ async def announce(core: Core) -> None:
             out.write(f"  – {what}\n")
     if not core.has_models({}):
         out.write("  – without a model key, answers are quoted passages of the documents\n")
+    if (fault := short_secret(settings)) is not None:
+        out.write(f"  – {fault}\n")
     async with core.db.write() as session:
         admin = await accounts.ensure_admin(session, settings)
         until = None
@@ -318,7 +340,14 @@ async def _with_database(settings: Settings, work: Callable[[Any], Awaitable[str
 
 async def create_admin(settings: Settings, email: str, password: str) -> str:
     """Make an administrator with a password, or make an existing account one; return a line to print."""
-    accounts.check_new_password(password, email=email)
+    faults = []
+    for look in (partial(accounts.clean_email, email), partial(accounts.check_new_password, password, email=email)):
+        try:
+            look()
+        except Invalid as fault:
+            faults.append(fault.text.render("en"))
+    if faults:
+        raise StartFailed("\n✗ ".join(faults))
     hashed = await accounts.hash_password(password)
 
     async def work(session: Any) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
-from sqlalchemy import and_, case, func, select
+from sqlalchemy import ColumnElement, and_, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from db import models
 
@@ -15,7 +16,8 @@ from db import models
 class Numbers:
     """Counts since a moment; ``waiting`` is the number of talks that wait for a person now.
 
-    ``questions``: what customers wrote in words, commands left out. Questions that were answered together count one answer.
+    ``questions``: what customers wrote in words; commands, greetings and thanks are left out. Questions that were answered
+    together count one answer. What the owner tries in the panel counts nowhere.
     """
 
     questions: int
@@ -26,25 +28,63 @@ class Numbers:
     waiting: int
 
 
+# What a customer's bot understands as an order; every other text behind a slash is a question.
+_COMMANDS = ("/start", "/language", "/operator", "/help")
+
+
+def test_contact(owner_id: str) -> str:
+    """Return the contact under which an owner tries the own bot in the panel: no customer, and not counted as one."""
+    return f"panel:{owner_id}"
+
+
+def _is_command(text: InstrumentedAttribute[str]) -> ColumnElement[bool]:
+    written = func.lower(text)
+    forms = [
+        form for name in _COMMANDS for form in (written == name, written.like(f"{name} %"), written.like(f"{name}@%"))
+    ]
+    return and_(text.startswith("/"), or_(*forms))
+
+
 async def numbers(session: AsyncSession, bot: models.Bot, since: dt.datetime) -> Numbers:
-    """Return a bot's numbers since a moment."""
-    message, talk = models.Message, models.Conversation
-    asked = and_(message.author == "customer", message.text != "", ~message.text.startswith("/"))
+    """Return a bot's numbers since a moment, those of the owner's own tests left out."""
+    message, talk, contact = models.Message, models.Conversation, models.Contact
+    tests = (
+        select(contact.id)
+        .join(models.Channel, models.Channel.id == contact.channel_id)
+        .where(models.Channel.bot_id == bot.id, contact.external_id == test_contact(bot.owner_id))
+    )
+    asked = and_(message.author == "customer", message.text != "", ~_is_command(message.text))
+    # A greeting or thanks got a friendly word: nothing was looked for, so nothing was found either.
+    friendly = and_(
+        message.answered.is_(True),
+        message.provider == "extractive",
+        or_(message.sources.is_(None), message.sources == []),
+    )
     row = (
         await session.execute(
             select(
                 func.sum(case((asked, 1), else_=0)),
+                func.sum(case((friendly, 1), else_=0)),
                 func.sum(case((message.answered.is_(True), 1), else_=0)),
                 func.sum(case((message.answered.is_(False), 1), else_=0)),
                 func.count(func.distinct(message.conversation_id)),
             )
             .join(talk, talk.id == message.conversation_id)
-            .where(talk.bot_id == bot.id, talk.last_message_at >= since, message.created_at >= since)
+            .where(
+                talk.bot_id == bot.id,
+                talk.last_message_at >= since,
+                talk.contact_id.not_in(tests),
+                message.created_at >= since,
+            )
         )
     ).one()
     contacts = await session.scalar(
-        select(func.count()).where(models.Contact.bot_id == bot.id, models.Contact.created_at >= since)
+        select(func.count()).where(contact.bot_id == bot.id, contact.created_at >= since, contact.id.not_in(tests))
     )
-    waiting = await session.scalar(select(func.count()).where(talk.bot_id == bot.id, talk.status == "waiting"))
-    questions, answered, unanswered, talks = (int(value or 0) for value in row)
-    return Numbers(questions, answered, unanswered, talks, int(contacts or 0), int(waiting or 0))
+    waiting = await session.scalar(
+        select(func.count()).where(talk.bot_id == bot.id, talk.status == "waiting", talk.contact_id.not_in(tests))
+    )
+    texts, kind_words, answered, unanswered, talks = (int(value or 0) for value in row)
+    return Numbers(
+        max(texts - kind_words, 0), answered - kind_words, unanswered, talks, int(contacts or 0), int(waiting or 0)
+    )

@@ -7,6 +7,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -17,9 +18,14 @@ import pytest
 import redis.asyncio
 from sqlalchemy import text
 
+import bot
+from db import models
 from db.engine import Database
 from db.migrate import current, head
+from services import checks
+from services.crypto import Crypto, new_fernet_key
 from tests import servers
+from tests.composition import make_settings, make_shop
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -111,6 +117,20 @@ def test_static_files_are_compressed_when_newer_and_cleaned_up(tmp_path: Path) -
     assert compress() == 1
 
 
+def _said(*arguments: str, **environment: str) -> tuple[int, str]:
+    """Run a command that ends by itself; return its status and everything it said."""
+    ended = subprocess.run(
+        [sys.executable, "bot.py", *arguments],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "PORT": "0", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return ended.returncode, ended.stdout + ended.stderr
+
+
 COMMANDS = {
     "run": ["run"],
     "check": ["check"],
@@ -153,21 +173,64 @@ def test_a_database_that_cannot_be_used_is_one_line(
     url, reason = bad_database
     data = tmp_path / "data"
     data.mkdir()
-    environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(data), "DATABASE_URL": url, "PORT": "0"}
-    ended = subprocess.run(
-        [sys.executable, "bot.py", *COMMANDS[command]],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    said = ended.stdout + ended.stderr
-    assert ended.returncode == 1, said
+    status, said = _said(*COMMANDS[command], DATA_DIR=str(data), DATABASE_URL=url)
+    assert status == 1, said
     assert "Traceback" not in said and "hidden-word" not in said
     lines = [line for line in said.splitlines() if "DATABASE_URL" in line]
     assert len(lines) == 1, said
     assert lines[0].startswith("✗ DATABASE_URL: ") and reason in lines[0]
     if command != "check":
         assert said.splitlines() == lines
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+@pytest.mark.parametrize("fault", ["DATA_DIR", "ENCRYPTION_KEYS", "PORT", "ADMIN_TELEGRAM_IDS"])
+def test_what_keeps_it_from_starting_is_one_line(command: str, fault: str, tmp_path: Path) -> None:
+    """Also ``check`` says what ``run`` would, and blames nothing else."""
+    environment = {"DATA_DIR": str(tmp_path / "data"), "HOST": "127.0.0.1"}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        if fault == "DATA_DIR":
+            (tmp_path / "data").write_text("")
+            reason = f"✗ DATA_DIR: {tmp_path / 'data'} cannot be written: it is a file, not a folder"
+        elif fault == "ENCRYPTION_KEYS":
+            environment[fault] = "bad"
+            reason = "✗ ENCRYPTION_KEYS: key 1 of 1 is not a Fernet key"
+        elif fault == "PORT":
+            environment[fault] = str(port)
+            reason = f"✗ PORT: cannot listen on 127.0.0.1:{port}: "
+        else:
+            environment[fault] = "a,b"
+            reason = "✗ ADMIN_TELEGRAM_IDS: must be the numbers of Telegram accounts"
+        status, said = _said(command, **environment)
+    assert status == 1 and "Traceback" not in said, said
+    faults = [line for line in said.splitlines() if line.startswith("✗") and line != "✗ cannot start like this"]
+    assert len(faults) == 1 and faults[0].startswith(reason), said
+
+
+def test_both_faults_of_a_new_administrator_are_said(tmp_path: Path) -> None:
+    status, said = _said("create-admin", "--email", "bad", "--password", "x", DATA_DIR=str(tmp_path))
+    assert status == 1
+    assert [line.partition(":")[0] for line in said.splitlines()] == [
+        "✗ This is not an e-mail address. Example",
+        "✗ The password is too short",
+    ]
+
+
+async def test_check_beside_the_running_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its port is no fault; secrets of owners that no key opens are told, whichever they are."""
+    port = servers.free_port()
+    environment = {"PORT": str(port), "HOST": "127.0.0.1", "SECRET_KEY": "guess-me"}
+    settings = make_settings(tmp_path, environment=environment)
+    async with bot.composed(settings) as core:
+        assert "SECRET_KEY is shorter than 32 characters" in capsys.readouterr().out
+        shop = await make_shop(core, document=None)
+        async with core.db.write() as session:
+            row = await session.get_one(models.Bot, shop.bot.id)
+            row.openai_key = Crypto([new_fernet_key()]).encrypt("sk-lost")
+        capsys.readouterr()
+        assert await checks.run(settings) == 0
+        said = capsys.readouterr().out
+    assert f"– PORT: BotFactory listens on 127.0.0.1:{port} already" in said
+    assert "✗ 1 of 1 OpenAI keys of owners cannot be decrypted" in said
+    assert "✗ SECRET_KEY is shorter than 32 characters" in said

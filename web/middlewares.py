@@ -9,7 +9,7 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -65,6 +65,10 @@ class BadMethod(AppError):
     code = "method_not_allowed"
     status = 405
     default = T("This address cannot be used in this way.")
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        super().__init__()
+        self.allowed = ", ".join(sorted(allowed))
 
 
 def behind_tls(request: web.Request) -> bool:
@@ -133,7 +137,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Render what went wrong: the only place that does so for pages and the API."""
     try:
         if (request.content_length or 0) > forms.body_limit(request):
-            raise TooLarge
+            raise _too_large(request)
         return await handler(request)
     except AppError as error:
         failure = error
@@ -154,11 +158,18 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     return render_error(request, failure)
 
 
+def _too_large(request: web.Request) -> TooLarge:
+    if not forms.is_upload(request):
+        return TooLarge()
+    most = request.app[keys.CORE].settings.knowledge.max_file_mib
+    return TooLarge(T("The file is larger than {n} MB. Split it or send a smaller one.", n=most), field="file")
+
+
 def _from_http(error: web.HTTPException) -> AppError:
     if error.status == 404:
         return NotFound(T("There is no such page."))
-    if error.status == 405:
-        return BadMethod()
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        return BadMethod(error.allowed_methods)
     if error.status == 413:
         return TooLarge()
     failure = Invalid()
@@ -185,6 +196,10 @@ def render_error(request: web.Request, error: AppError) -> web.StreamResponse:
     else:
         context = {"error": error, "message": error.text.render(language), "reference": reference}
         response = render(request, "pages/error.html", status=error.status, **context)
+    if isinstance(error, BadMethod):
+        response.headers["Allow"] = error.allowed
+    if isinstance(error, NotSignedIn) and request.path.startswith("/api/"):
+        response.headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, TooMany):
         response.headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, Unavailable):

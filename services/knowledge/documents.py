@@ -59,7 +59,9 @@ async def upload(
     Raises ``TooLarge``, ``Invalid`` (empty, not a kind we read) or ``Conflict`` (too many documents).
     """
     if len(data) > max_bytes:
-        raise TooLarge(T("The file is larger than {n} MB. Split it or send a smaller one.", n=max_bytes // 1_048_576))
+        raise TooLarge(
+            T("The file is larger than {n} MB. Split it or send a smaller one.", n=max_bytes // 1_048_576), field="file"
+        )
     title = one_line(PurePath(name.replace("\\", "/")).name, 255) or "document"
     sniff(title, data)
     count = await session.scalar(
@@ -95,11 +97,15 @@ async def upload(
 
 
 async def _queue(session: AsyncSession, bot: models.Bot, document: models.Document, watched: bool = False) -> None:
+    payload: dict[str, Any] = {"document": document.id, "watched": watched}
+    # What is logged while it is read can then be told to belong to this upload.
+    if request_id := structlog.contextvars.get_contextvars().get("request_id"):
+        payload["request_id"] = str(request_id)
     # One lane an owner: a person with a hundred files does not take every reader.
     await jobs.add(
         session,
         INDEX_JOB,
-        {"document": document.id, "watched": watched},
+        payload,
         lane=f"documents:{bot.owner_id}",
         owner_id=bot.owner_id,
     )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from sqlalchemy import select
 
+from db import models
 from tests import servers
+from tests.composition import address, make_settings, make_shop, running
 from tests.web.site import Program, Site, started
 
 MISSING = "0" * 26
@@ -133,6 +137,10 @@ async def test_ten_megabytes_are_enough(site: Site) -> None:
         pass  # the server closed the connection while we were still sending
     whole = await site.owner.upload(documents, "b.txt", b"x" * (10 * 1_048_576 + 1))
     assert (whole.status, whole.code) == (413, "too_large")
+    told = await site.owner.upload(documents, "c.txt", b"x" * (11 * 1_048_576))
+    assert (told.status, told.code) == (413, "too_large")
+    for refused in (whole, told):
+        assert refused.body["error"]["field"] == "file" and "10 MB" in refused.body["error"]["message"]
     assert (await site.owner.get(documents)).body == before
 
 
@@ -148,7 +156,8 @@ async def test_an_answer_is_known_from_the_next_message_on(site: Site) -> None:
 
     taught = {"question": question, "answer": "Ha, sovg'a qadoqlash 20 000 so'm."}
     made = await site.owner.post(f"{bot}/answers", taught)
-    assert (made.status, made.body) == (201, taught)
+    listed = (await site.owner.get(f"{bot}/answers")).body["items"]
+    assert (made.status, made.body) == (201, {"id": listed[0]["id"], **taught})
     assert question not in str((await site.owner.get(f"{bot}/unanswered")).body)
     again = await site.owner.post(f"{bot}/chat", {"contact": "guest", "text": question})
     assert again.body["answered"] is True
@@ -189,26 +198,75 @@ async def test_half_an_answer_is_refused(site: Site, body: Any, field: str) -> N
     assert (refused.status, refused.body["error"]["field"]) == (400, field)
 
 
-async def test_long_lists_come_in_parts(site: Site) -> None:
-    bot = site.owner.bot
-    words = ["avtobus", "kitob", "televizor", "soat", "gilam"]
-    for word in words:
-        await site.owner.post(f"{bot}/chat", {"contact": "many", "text": f"Sizda {word} sotiladimi?"})
-    everything = (await site.owner.get(f"{bot}/unanswered")).body["items"]
+async def _in_parts(program: Program, path: str, size: int) -> list[Any]:
+    """Read a list so many items at a time."""
     found: list[Any] = []
-    query = {"limit": "2"}
+    query = {"limit": str(size)}
     while True:
-        part = (await site.owner.get(f"{bot}/unanswered", **query)).body
+        part = (await program.get(path, **query)).body
+        assert 1 <= len(part["items"]) <= size
         found += part["items"]
         if part["next"] is None:
-            break
+            return found
         query["cursor"] = part["next"]
-    assert found == everything and len(everything) >= 2
-    for bad in (
-        {"limit": "0"},
-        {"limit": "101"},
-        {"limit": "x"},
-        {"cursor": "'"},
-        {"cursor": "9" * 18 + "-" + "0" * 26},
+
+
+@pytest.mark.parametrize(
+    "what", ["unanswered", "bots", "documents", "channels", "answers", "conversations", "messages"]
+)
+async def test_lists_come_in_parts(site: Site, what: str) -> None:
+    bot = site.owner.bot
+    path = f"{bot}/{what}"
+    words = ["avtobus", "kitob", "televizor", "soat", "gilam"]
+    if what == "bots":
+        path = "/bots"
+        for word in words:
+            await site.owner.post("/bots", {"name": word})
+    elif what == "documents":
+        for word in words:
+            await site.owner.upload(path, f"{word}.txt", b"Narxi 5000 so'm")
+    elif what == "channels":
+        token = "7700000200:AAtestTokenOfTheFakeBotApi_0123456789"
+        site.telegram.add_bot(token, "parts_bot", name="Texno")
+        assert (await site.owner.post(path, {"type": "telegram", "token": token})).status == 201
+    elif what == "answers":
+        for word in words:
+            await site.owner.post(path, {"question": f"Sizda {word} bormi?", "answer": "Ha."})
+    else:
+        for word in words:
+            contact = "one" if what == "messages" else f"{what}-{word}"
+            await site.owner.post(f"{bot}/chat", {"contact": contact, "text": f"Sizda {word} sotiladimi?"})
+        if what == "messages":
+            talk = (await site.owner.get(f"{bot}/conversations", contact="one")).body["items"][0]
+            path = f"/conversations/{talk['id']}/messages"
+    everything = (await site.owner.get(path)).body["items"]
+    # A bot has two channels at most.
+    parts = await _in_parts(site.owner, path, 1 if what == "channels" else 2)
+    assert [item["id"] for item in parts] == [item["id"] for item in everything]
+    assert len(everything) >= (2 if what == "channels" else 4)
+    for name, bad in (
+        ("limit", "0"),
+        ("limit", "101"),
+        ("limit", "x"),
+        ("cursor", "zzz"),
+        ("cursor", "'"),
+        ("cursor", "9" * 18 + "-" + "0" * 26),
     ):
-        assert (await site.owner.get(f"{bot}/unanswered", **bad)).status == 400
+        refused = await site.owner.get(path, **{name: bad})
+        assert (refused.status, refused.code, refused.body["error"]["field"]) == (400, "invalid", name)
+    assert (await site.stranger.get(path)).status == (200 if what == "bots" else 404)
+
+
+async def test_reading_a_document_knows_the_request_of_its_upload(tmp_path: Path) -> None:
+    """Else a line of the log about a document could not be told to belong to an upload."""
+    async with running(make_settings(tmp_path), "web") as core, aiohttp.ClientSession() as http:
+        shop = await make_shop(core, document=None)
+        program = Program(address(core), http, shop.token, shop)
+        form = aiohttp.FormData(default_to_multipart=True)
+        form.add_field("file", b"Narxi 5000 so'm", filename="traced.txt")
+        sent = await program.call(
+            "POST", f"{program.bot}/documents", data=form, headers={"X-Request-ID": "upload-of-traced"}
+        )
+        async with core.db.read() as session:
+            payload = await session.scalar(select(models.Job.payload).where(models.Job.kind == "index_document"))
+    assert payload == {"document": sent.body["id"], "watched": False, "request_id": "upload-of-traced"}

@@ -107,6 +107,10 @@ def test_the_promised_calls_are_there(document: Any) -> None:
     }
     parameters = document["paths"]["/bots/{bot_id}/conversations"]["get"]["parameters"]
     assert {"channel", "contact", "from", "to", "q", "status", "cursor", "limit"} <= {p["name"] for p in parameters}
+    for path, operations in document["paths"].items():
+        # The sums of usage come whole.
+        if "get" in operations and "Listing" in str(operations["get"]["responses"]["200"]) and path != "/usage":
+            assert {"cursor", "limit"} <= {p["name"] for p in operations["get"]["parameters"]}, path
 
 
 def test_examples_are_what_the_calls_take(document: Any) -> None:

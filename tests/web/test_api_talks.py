@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from db import models
+from services.errors import Invalid
 from services.logs import redact
 from tests import servers
 from tests.web.site import Site, started
@@ -87,6 +88,7 @@ async def test_the_language_follows_the_question(site: Site, text: str, language
 async def test_a_message_that_cannot_be_one(site: Site, body: Any, field: str) -> None:
     refused = await site.owner.post(f"{site.owner.bot}/chat", body)
     assert (refused.status, refused.body["error"]["field"]) == (400, field)
+    assert refused.body["error"]["message"] != Invalid.default.render("en")
 
 
 async def test_a_talk_can_be_found_read_and_taken_over(site: Site) -> None:
@@ -169,6 +171,7 @@ async def test_a_state_that_cannot_be_set(site: Site, body: Any) -> None:
         ({"contact": "nobody"}, False),
         ({"channel": "web"}, True),
         ({"channel": "telegram"}, False),
+        ({"channel": MISSING}, False),
         ({"status": "bot"}, True),
         ({"status": "closed"}, False),
         ({"from": "2020-01-01"}, True),
@@ -198,6 +201,9 @@ async def test_filters(site: Site, query: dict[str, str], found: bool) -> None:
     "query",
     [
         {"status": "open"},
+        {"channel": "fax"},
+        {"channel": "WEB"},
+        {"channel": ""},
         {"from": "yesterday"},
         {"from": "1"},
         {"to": "9999-12-31T23:59:59-14:00"},

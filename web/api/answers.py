@@ -5,7 +5,7 @@ from __future__ import annotations
 from services import bots
 from services.knowledge import documents
 from web.api.base import Call, Routes
-from web.api.wire import Answer, Body, Listing, Word
+from web.api.wire import Answer, Body, Listing, NumberedPart, Word, part_of
 
 routes = Routes("Knowledge")
 
@@ -18,16 +18,16 @@ class NewAnswer(Body):
 
 
 class AnswerAnswer(Answer):
-    """What the bot has learnt."""
+    """What the bot was taught."""
 
+    id: str
     question: str
     answer: str
 
 
-class KnownAnswer(AnswerAnswer):
-    """What the bot was taught before."""
-
-    id: str
+def show(taught: documents.TaughtAnswer) -> AnswerAnswer:
+    """Return a taught answer as the API shows it."""
+    return AnswerAnswer(id=taught.id, question=taught.question, answer=taught.text)
 
 
 @routes.post(
@@ -39,18 +39,18 @@ async def create(call: Call, bot_id: str, body: NewAnswer) -> AnswerAnswer:
     """Teach the bot one answer: it knows it from the next message on."""
     async with call.core.db.write() as session:
         bot = await bots.get(session, call.user, bot_id)
-        await documents.add_answer(session, bot, body.question, body.answer)
+        taught = await documents.add_answer(session, bot, body.question, body.answer)
     call.core.bell.ring(f"bot:{bot_id}", {"unanswered": True})
-    return AnswerAnswer(question=body.question, answer=body.answer)
+    return show(taught)
 
 
 @routes.get("/bots/{bot_id}/answers")
-async def index(call: Call, bot_id: str) -> Listing[KnownAnswer]:
-    """List what the bot was taught."""
+async def index(call: Call, bot_id: str, query: NumberedPart) -> Listing[AnswerAnswer]:
+    """List what the bot was taught, the latest first."""
     async with call.core.db.read() as session:
         bot = await bots.get(session, call.user, bot_id)
         known = await documents.answers(session, bot)
-    return Listing(items=[KnownAnswer(id=row.id, question=row.question, answer=row.text) for row in known])
+    return part_of(known, query, show, newest_first=True)
 
 
 @routes.delete("/bots/{bot_id}/answers/{answer_id}")

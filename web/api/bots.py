@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from db import models
 from services import bots
 from services.core import Core
+from services.i18n import T
 from web.api.base import Call, Routes
-from web.api.wire import Answer, Body, Listing, NotNull, UtcMoment, Word
+from web.api.wire import Answer, Body, Fault, Listing, NotNull, Part, UtcMoment, Word, part_of
 
 routes = Routes("Bots")
 
 Language = Literal["uz", "ru", "en"]
+
+
+def _some(value: Any) -> Any:
+    if value == []:
+        raise Fault(T("Choose at least one language: Uzbek (uz), Russian (ru) or English (en)."))
+    return value
+
+
 Languages = Annotated[
-    list[Language], Field(min_length=1, max_length=20, description="languages of answers, the first is the default")
+    list[Language],
+    Field(min_length=1, max_length=20, description="languages of answers, the first is the default"),
+    BeforeValidator(_some),
 ]
 
 
@@ -88,10 +99,10 @@ async def create(call: Call, body: NewBot) -> BotAnswer:
 
 
 @routes.get("/bots")
-async def index(call: Call) -> Listing[BotAnswer]:
+async def index(call: Call, query: Part) -> Listing[BotAnswer]:
     """List your bots, oldest first."""
     async with call.core.db.read() as session:
-        return Listing(items=[show(bot) for bot in await bots.list_for(session, call.user)])
+        return part_of(await bots.list_for(session, call.user), query, show)
 
 
 @routes.get("/bots/{bot_id}")

@@ -12,7 +12,7 @@ from services import bots
 from services.errors import Invalid, Permanent, Temporary, Unavailable
 from services.i18n import T
 from web.api.base import Call, Routes
-from web.api.wire import Answer, Body, Listing, UtcMoment, Word
+from web.api.wire import Answer, Body, Listing, Part, UtcMoment, Word, part_of
 
 routes = Routes("Channels")
 
@@ -109,12 +109,12 @@ async def create(call: Call, bot_id: str, body: NewChannel) -> ChannelAnswer:
 
 
 @routes.get("/bots/{bot_id}/channels")
-async def index(call: Call, bot_id: str) -> Listing[ChannelAnswer]:
+async def index(call: Call, bot_id: str, query: Part) -> Listing[ChannelAnswer]:
     """List a bot's channels, oldest first."""
     address = call.core.settings.public_url
     async with call.core.db.read() as session:
         bot = await bots.get(session, call.user, bot_id)
-        return Listing(items=[show(channel, bot, address) for channel in await bots.channels(session, bot)])
+        return part_of(await bots.channels(session, bot), query, lambda channel: show(channel, bot, address))
 
 
 @routes.delete("/bots/{bot_id}/channels/{channel_id}")

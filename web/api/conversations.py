@@ -4,27 +4,38 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from db.base import ID_LENGTH
 from services import bots, conversations
+from services.i18n import T
 from web.api.base import Call, Routes
-from web.api.wire import Answer, Body, Cursor, Limit, Listing, Moment, Query, UtcMoment, Word
+from web.api.wire import Answer, Body, Fault, Limit, Listing, Moment, MomentCursor, Query, UtcMoment, Word
 
 routes = Routes("Conversations")
 
 Status = Literal["bot", "waiting", "human", "closed"]
 
 
+_CHANNELS = ("telegram", "web")
+
+
+def _channel(value: str | None) -> str | None:
+    if value is not None and value not in _CHANNELS and not (len(value) == ID_LENGTH and value.isalnum()):
+        raise Fault(T("Unknown value. Use one of: {names}.", names=", ".join(_CHANNELS)))
+    return value
+
+
 class Filter(Query):
     """Which conversations."""
 
-    channel: Annotated[Word | None, Field(description="a channel's id or type")] = None
+    channel: Annotated[Word | None, AfterValidator(_channel), Field(description="a channel's id or type")] = None
     contact: Annotated[Word | None, Field(description="a customer's id")] = None
     since: Annotated[Moment | None, Field(alias="from", description="last message at or after")] = None
     until: Annotated[Moment | None, Field(alias="to", description="last message before")] = None
     q: Annotated[Word | None, Field(max_length=200, description="words in names or messages")] = None
     status: Status | None = None
-    cursor: Cursor | None = None
+    cursor: MomentCursor | None = None
     limit: Limit = 50
 
 

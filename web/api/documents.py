@@ -14,7 +14,7 @@ from services.errors import Invalid, TooLarge
 from services.i18n import T
 from services.knowledge import documents
 from web.api.base import Call, Routes, UnsupportedType
-from web.api.wire import Answer, Listing, UtcMoment
+from web.api.wire import Answer, Listing, Part, UtcMoment, part_of
 
 routes = Routes("Documents")
 
@@ -52,7 +52,9 @@ async def receive(request: web.Request, limit: int) -> tuple[str, bytes]:
     """Return name and bytes of the part ``file``; gives up as soon as more than ``limit`` bytes have come."""
     if request.content_type != "multipart/form-data":
         raise UnsupportedType(T("Send the data as {name}.", name="multipart/form-data"))
-    too_large = TooLarge(T("The file is larger than {n} MB. Split it or send a smaller one.", n=limit // 1_048_576))
+    too_large = TooLarge(
+        T("The file is larger than {n} MB. Split it or send a smaller one.", n=limit // 1_048_576), field="file"
+    )
     received = 0
     found: tuple[str, bytes] | None = None
     try:
@@ -102,11 +104,12 @@ async def create(call: Call, bot_id: str) -> DocumentAnswer:
 
 
 @routes.get("/bots/{bot_id}/documents")
-async def index(call: Call, bot_id: str) -> Listing[DocumentAnswer]:
+async def index(call: Call, bot_id: str, query: Part) -> Listing[DocumentAnswer]:
     """List a bot's documents, the latest first."""
     async with call.core.db.read() as session:
         bot = await bots.get(session, call.user, bot_id)
-        return Listing(items=[show(row, call.language) for row in await documents.list_for(session, bot)])
+        rows = await documents.list_for(session, bot)
+    return part_of(rows, query, lambda row: show(row, call.language), newest_first=True)
 
 
 @routes.get("/bots/{bot_id}/documents/{document_id}")

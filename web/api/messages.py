@@ -10,17 +10,15 @@ from db import models
 from services import conversations
 from web.api.base import Call, Routes
 from web.api.chat import Source, Tokens
-from web.api.wire import Answer, Body, Cursor, Limit, Listing, Query, UtcMoment, Word
+from web.api.wire import Answer, Body, Listing, Part, UtcMoment, Word
 
 routes = Routes("Conversations")
 
 
-class Part(Query):
+class Pages(Part):
     """Which part of the conversation."""
 
     order: Annotated[Literal["asc", "desc"], Field(description="asc: oldest first")] = "asc"
-    cursor: Cursor | None = None
-    limit: Limit = 50
 
 
 class NewMessage(Body):
@@ -72,7 +70,7 @@ def show(message: models.Message) -> MessageAnswer:
 
 
 @routes.get("/conversations/{conversation_id}/messages")
-async def index(call: Call, conversation_id: str, query: Part) -> Listing[MessageAnswer]:
+async def index(call: Call, conversation_id: str, query: Pages) -> Listing[MessageAnswer]:
     """List the messages of a conversation."""
     async with call.core.db.read() as session:
         row = await conversations.get(session, call.user, conversation_id)

@@ -8,16 +8,9 @@ from pydantic import Field
 
 from services import bots, conversations
 from web.api.base import Call, Routes
-from web.api.wire import Answer, Cursor, Limit, Listing, Query, UtcMoment
+from web.api.wire import Answer, Listing, Part, UtcMoment
 
 routes = Routes("Knowledge")
-
-
-class Part(Query):
-    """Which part of the list."""
-
-    cursor: Cursor | None = None
-    limit: Limit = 50
 
 
 class UnansweredAnswer(Answer):

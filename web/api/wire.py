@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 import orjson
 from pydantic import (
@@ -25,6 +26,14 @@ from services.i18n import T, Text
 from services.text import one_line
 
 Row = TypeVar("Row", bound=BaseModel)
+
+
+class _Identified(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+Kept = TypeVar("Kept", bound=_Identified)
 
 _QUOTED = re.compile(r"'([^']*)'")
 _FAULTS: dict[str, Text] = {
@@ -110,7 +119,9 @@ Word = Annotated[str, AfterValidator(_readable)]
 NotNull = BeforeValidator(_given)
 """For fields that may be left out but not be null."""
 Moment = Annotated[dt.datetime, BeforeValidator(_moment)]
-Cursor = Annotated[str, Field(pattern=r"^(\d{1,16}-)?[0-9a-z]{26}$", description="`next` of the part before")]
+Cursor = Annotated[str, Field(pattern=r"^[0-9a-z]{26}$", description="`next` of the part before")]
+MomentCursor = Annotated[str, Field(pattern=r"^\d{1,16}-[0-9a-z]{26}$", description="`next` of the part before")]
+NumberCursor = Annotated[str, Field(pattern=r"^\d{1,18}$", description="`next` of the part before")]
 Limit = Annotated[int, Field(ge=1, le=100, description="items in a part")]
 Usd = Annotated[
     Decimal,
@@ -118,6 +129,36 @@ Usd = Annotated[
     WithJsonSchema({"type": "number", "description": "US dollars, exact"}),
 ]
 UtcMoment = Annotated[dt.datetime, WithJsonSchema({"type": "string", "format": "date-time"})]
+
+
+class Part(Query):
+    """Which part of a list."""
+
+    cursor: Cursor | None = None
+    limit: Limit = 50
+
+
+class NumberedPart(Query):
+    """Which part of a list whose items are numbered."""
+
+    cursor: NumberCursor | None = None
+    limit: Limit = 50
+
+
+def part_of(
+    rows: Sequence[Kept], part: Part | NumberedPart, show: Callable[[Kept], Row], *, newest_first: bool = False
+) -> Listing[Row]:
+    """Return the part that was asked for of a list that is bounded and at hand, in the order of its ids."""
+
+    def place(row: Kept) -> tuple[int, str]:
+        # Numbers have no zeros before them: the longer is the larger.
+        return len(row.id), row.id
+
+    if part.cursor is not None:
+        last = len(part.cursor), part.cursor
+        rows = [row for row in rows if (place(row) < last if newest_first else place(row) > last)]
+    shown = rows[: part.limit]
+    return Listing(items=[show(row) for row in shown], next=shown[-1].id if len(rows) > part.limit else None)
 
 
 def fault_of(error: ValidationError, *, tagged: bool = False) -> Invalid:
@@ -138,9 +179,11 @@ def fault_of(error: ValidationError, *, tagged: bool = False) -> Invalid:
     elif kind in ("literal_error", "enum", "union_tag_invalid"):
         names = ", ".join(_QUOTED.findall(str(context.get("expected") or context.get("expected_tags") or "")))
         text = T("Unknown value. Use one of: {names}.", names=names)
-    elif kind == "string_too_long":
+    elif kind == "too_long" and context["field_type"] == "List":
+        text = T("These are too many: at most {n}.", n=context["max_length"])
+    elif kind in ("string_too_long", "too_long"):
         text = T("This is too long: at most {n} characters.", n=context["max_length"])
-    elif kind == "string_too_short":
+    elif kind in ("string_too_short", "too_short"):
         text = T("This must not be empty.")
     elif kind in ("greater_than_equal", "less_than_equal"):
         text = T("This must be a number from {least} to {most}.", least=1, most=100)
