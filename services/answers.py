@@ -26,7 +26,7 @@ from services.conversations.records import BotCard
 from services.crypto import Undecryptable
 from services.i18n import translate
 from services.knowledge.analysis import analyze_passage, analyze_question, question_key
-from services.knowledge.documents import ANSWERS
+from services.knowledge.base import ANSWERS
 from services.knowledge.ranking import LexicalIndex
 from services.knowledge.search import Found, Passage, greets, subject
 from services.languages import Detection

@@ -30,6 +30,9 @@ Code = Literal[
     "memory",
     "crashed",
 ]
+ANSWERS = "answers"
+"""Name and kind of the document that the owner's taught answers make up; no list shows it."""
+
 CODES: tuple[Code, ...] = (
     "encrypted",
     "scanned",

@@ -25,7 +25,7 @@ from services.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
 from services.i18n import T, Text
 from services.knowledge import embedding
 from services.knowledge.analysis import analyze_passage, question_key
-from services.knowledge.base import CODES, ReadError
+from services.knowledge.base import ANSWERS, CODES, ReadError
 from services.knowledge.reading import ReadLimits, read_document, sniff
 from services.settings import Limits
 from services.text import clean, one_line
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-ANSWERS = "answers"
 INDEX_JOB = "index_document"
 PURGE_JOB = "purge_documents"
 _SLICE = 200

@@ -14,6 +14,7 @@ from services.core import Core
 from services.errors import Invalid, NotFound
 from services.knowledge import documents
 from services.knowledge.analysis import question_key
+from services.knowledge.base import ANSWERS
 from services.knowledge.search import Found
 from tests.composition import Shop, add_document, make_settings, make_shop, running
 
@@ -96,9 +97,7 @@ async def test_what_keeps_the_answers_is_no_document_of_the_owner(sqlite_url: st
         shop = await make_shop(core)
         await _teach(core, shop)
         async with core.db.write() as session:
-            hidden = (
-                await session.scalars(select(models.Document).where(models.Document.kind == documents.ANSWERS))
-            ).one()
+            hidden = (await session.scalars(select(models.Document).where(models.Document.kind == ANSWERS))).one()
             with pytest.raises(NotFound):
                 await documents.get(session, shop.bot, hidden.id)
             with pytest.raises(NotFound):
