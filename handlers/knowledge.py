@@ -14,7 +14,7 @@ from handlers import keyboards, newbot
 from handlers.callbacks import BotMenu, DocMenu, PutFile, Turn
 from handlers.files import take
 from handlers.keyboards import button
-from handlers.progress import state_text
+from handlers.progress import again_key, state_text
 from handlers.states import forget_file, keep_file, take_file
 from handlers.talk import Page, Talk, bold, lines, page
 from services import bots
@@ -104,11 +104,10 @@ async def show_document(callback: CallbackQuery, callback_data: DocMenu, talk: T
             ),
         )
     else:
-        again = button("🔁 " + _("Try again"), DocMenu(do="retry", **ids)) if document.status == "failed" else None
         screen = page(
             lines(bold(document.name), state_text(document, talk.user.language)),
             keyboard=keyboards.inline(
-                [again],
+                [again_key(document, _)],
                 [button("🗑 " + _("Delete"), DocMenu(do="delete", **ids), style="danger")],
                 keyboards.back(_, BotMenu(do="docs", bot=bot.id)),
             ),

@@ -9,7 +9,7 @@ from aiogram.types import CallbackQuery, Message
 from handlers import keyboards
 from handlers.callbacks import Menu
 from handlers.talk import Talk, bold
-from services import accounts
+from services import accounts, notices
 
 router = Router(name="panel")
 
@@ -39,5 +39,6 @@ async def send_link(talk: Talk) -> None:
         _("The link signs you in once and works for 10 minutes. Do not share it with anyone."),
         # Telegram takes no button for an address like http://localhost:8080.
         "" if open_it else url,
+        _("The link opens only on the computer where the program runs.") if notices.opens_only_here(url) else "",
         keyboard=keyboards.inline([open_it]) if open_it else None,
     )

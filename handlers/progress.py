@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from aiogram import Bot
 from aiogram.exceptions import TelegramBadRequest, TelegramForbiddenError
+from aiogram.types import InlineKeyboardButton
 
 from db import models
 from db.engine import DatabaseUnavailable
@@ -25,7 +26,7 @@ from handlers.talk import Page, bold, lines, page
 from services import bots
 from services.core import Core
 from services.errors import Permanent, Temporary
-from services.i18n import translate_plural, translator
+from services.i18n import Translator, translate_plural, translator
 from services.knowledge import documents
 
 log = structlog.get_logger(__name__)
@@ -33,6 +34,8 @@ log = structlog.get_logger(__name__)
 EDIT_EVERY_S = 2.0
 _LOOK_EVERY_S = 15.0
 _FINAL = ("ready", "failed")
+# The same bytes are refused for the same reason again; what happened around the reading may be over.
+_FOR_GOOD = ("encrypted", "scanned", "damaged", "too_large", "not_this_type", "unreadable_letters", "empty")
 
 
 def state_text(document: models.Document, language: str) -> str:
@@ -51,6 +54,13 @@ def state_text(document: models.Document, language: str) -> str:
 def ready_text(count: int, language: str) -> str:
     """Return "Ready" with the number of passages."""
     return translate_plural(language, "Ready: {n} passage", "Ready: {n} passages", count)
+
+
+def again_key(document: models.Document, _: Translator) -> InlineKeyboardButton | None:
+    """Return the button that has a document read once more; None where that cannot help."""
+    if document.status != "failed" or document.error_code in _FOR_GOOD:
+        return None
+    return button("🔁 " + _("Try again"), DocMenu(do="retry", bot=document.bot_id, doc=document.id))
 
 
 class Progress:
@@ -137,8 +147,8 @@ class Progress:
             return page(_("This document was replaced or deleted.")), True
         title, state = bold(document.name), state_text(document, language)
         if document.status == "failed":
-            again = button("🔁 " + _("Try again"), DocMenu(do="retry", bot=tenant.id, doc=document.id))
-            return page(lines(title, state), keyboard=keyboards.inline([again])), True
+            again = again_key(document, _)
+            return page(lines(title, state), keyboard=keyboards.inline([again]) if again else None), True
         if document.status != "ready":
             return page(lines(title, state)), False
         tries = await examples.questions(core, tenant, document, language)

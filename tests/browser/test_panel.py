@@ -9,6 +9,7 @@ from playwright.async_api import Browser, expect
 
 from db import models
 from services import accounts, bots
+from services.i18n import translate
 from services.knowledge import documents
 from tests.browser.conftest import person, watched
 from tests.composition import FAQ, add_document
@@ -16,6 +17,8 @@ from tests.web.panel import Site
 
 pytestmark = pytest.mark.browser
 
+BEGIN = "Add a document first: until then the bot can only say hello."
+ASK = "Ask what your customers ask. Below the answer you will see the passages it came from."
 LOOKS = [(size, scheme) for size in ("desktop", "phone") for scheme in ("light", "dark")]
 
 
@@ -46,15 +49,22 @@ async def test_first_run_to_first_answer(
         await page.fill("#name", "Texno Savdo")
         await page.click("form[action='/bots'] button")
         await page.wait_for_url("**/setup*")
+        hint = page.locator(".chat-empty")
+        await expect(hint).to_contain_text(translate(language, BEGIN))
         await page.set_input_files("#file", {"name": "savollar.txt", "mimeType": "text/plain", "buffer": FAQ.encode()})
         await expect(page.locator("#documents .state-good")).to_be_visible(timeout=60_000)
         await expect(page.locator("[data-flow=try]")).to_have_attribute("aria-current", "step")
+        await expect(hint).to_contain_text(translate(language, ASK))
         await page.fill("#chat-text", question)
         await page.press("#chat-text", "Enter")
         await expect(page.locator(".chat .bubble-out").last).to_contain_text(known, timeout=60_000)
         await expect(page.locator(".chat .made-of")).to_be_visible()
         await expect(page.locator(".chat .sources")).to_contain_text("savollar.txt")
         await seen.check()
+        async with page.expect_response("**/events"):
+            await page.reload()
+        await page.locator("form[action='/logout'] button").first.dispatch_event("click")
+        await page.wait_for_url("**/login*")
         assert seen.troubles == []
 
 
@@ -181,3 +191,44 @@ async def test_canary_does_not_run(chromium: Browser, browser_site: Site) -> Non
             await seen.open(f"/bots/{bot.id}/{path}")
             assert await seen.page.title() != "caught"
         assert seen.troubles == []
+
+
+@pytest.mark.parametrize("size", ["desktop", "phone"])
+async def test_the_owner_answers_a_customer_who_waits(chromium: Browser, browser_site: Site, size: str) -> None:
+    """Two people write to each other, the panel's page taking in what comes without losing what is being written."""
+    email = await person(browser_site, f"Answers{size}", "uz")
+    async with browser_site.core.db.read() as session:
+        user = await accounts.by_email(session, email)
+    assert user is not None
+    bot = await browser_site.bot_of(user, "Chinor")
+    async with (
+        watched(chromium, browser_site, "phone", "light", "ru") as customer,
+        watched(chromium, browser_site, size, "light", "uz") as owner,
+    ):
+        await customer.open(f"/chat/{bot.public_id}")
+        await customer.page.fill("#text", "/operator")
+        await customer.page.click(".send")
+        # The command is shown once, by the name of its button.
+        await expect(customer.page.locator(".theirs")).to_have_count(2, timeout=60_000)
+        await expect(customer.page.locator(".own .bubble")).to_have_text([translate("ru", "Ask for a person")])
+        await owner.sign_in(email)
+        await owner.open(f"/bots/{bot.id}/conversations?status=waiting")
+        async with owner.page.expect_response("**/events"):
+            await owner.page.click(".talk-line")
+        field = owner.page.locator("#reply-text")
+        await expect(field).to_be_in_viewport(ratio=1)
+        await owner.check()
+        await field.fill("Salom, men Dilnozaman.")
+        await customer.page.fill("#text", "Shu yerdamisiz?")
+        await customer.page.click(".send")
+        await expect(owner.page.locator(".said-customer").last).to_contain_text("Shu yerdamisiz?", timeout=60_000)
+        await expect(field).to_have_value("Salom, men Dilnozaman.")
+        await owner.page.dblclick("#reply button")
+        await owner.page.wait_for_url("**#end")
+        await expect(owner.page.locator(".said-operator .bubble")).to_have_text("Salom, men Dilnozaman.")
+        await expect(owner.page.locator(".said-operator")).to_be_in_viewport()
+        await owner.check()
+        await expect(customer.page.locator(".theirs .who + .bubble")).to_have_text(
+            "Salom, men Dilnozaman.", timeout=60_000
+        )
+        assert customer.troubles + owner.troubles == []

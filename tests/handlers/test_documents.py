@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from db import models
 from services.i18n import LANGUAGES, translate_plural
 from services.knowledge import documents
 from tests.composition import FAQ
@@ -41,15 +42,32 @@ async def test_one_message_tells_how_the_reading_goes(product: Product, language
     assert len(product.fake.messages(owner.user.id)) == 1
 
 
-async def test_a_file_that_cannot_be_read_says_why_and_may_be_tried_again(product: Product) -> None:
+async def test_a_file_that_cannot_be_read_says_why(product: Product) -> None:
     owner = await product.owner(900000302)
     await product.make_bot(owner)
     owner.user.send_document(product.factory, "narxlar.pdf", b"%PDF-1.7 this is not one")
     message = await owner.hears(lambda sent: sent.text.startswith("narxlar.pdf"))
     await product.fake.wait_edit(message, "⚠️")
-    owner.user.press(message, owner.text("Try again"))
-    again = await owner.hears(lambda sent: sent.text.startswith("narxlar.pdf"))
-    await product.fake.wait_edit(again, "⚠️")
+    assert not message.buttons, "the same bytes would be refused again"
+
+
+async def test_what_may_be_over_is_tried_again(product: Product) -> None:
+    owner = await product.owner(900000314)
+    tenant = await product.make_bot(owner)
+    async with product.core.db.write() as session:
+        for name, code in (("savollar.txt", "timeout"), ("yopiq.txt", "encrypted")):
+            failed = models.Document(bot_id=tenant.id, name=name, kind="txt", status="failed", error_code=code)
+            session.add(failed)
+            await session.flush()
+            session.add(models.DocumentContent(document_id=failed.id, content=FAQ.encode()))
+    menu = await owner.says("/knowledge", owner.text("Documents of “{name}”", name="Chinor Stom"))
+    await owner.presses(menu, "yopiq.txt", "yopiq.txt")
+    assert not any(owner.text("Try again") in key["text"] for key in menu.buttons)
+    await owner.presses(menu, owner.text("Back"))
+    await owner.presses(menu, "savollar.txt", "savollar.txt")
+    owner.user.press(menu, owner.text("Try again"))
+    again = await owner.hears(lambda sent: sent.text.startswith("savollar.txt") and sent is not menu)
+    await product.fake.wait_edit(again, "✅")
 
 
 @pytest.mark.parametrize("name", ["photo.jpg", "archive.zip", "table.xlsx", "noname", ".env", "a.pdf.exe"])

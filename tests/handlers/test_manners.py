@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from db import models
-from services import accounts
+from db.base import new_id
+from services import accounts, notices
 from services.i18n import LANGUAGES
 from tests.fakes.telegram import FakeTelegram
 from tests.handlers.conftest import TENANT, Product, Start
@@ -172,6 +173,38 @@ async def test_notices_reach_the_owner_as_plain_text(product: Product) -> None:
     await factory.notify(owner.user.id, "text", ("Open", "http://localhost/x"))
     await owner.hears("http://localhost/x")
     await factory.notify(900009999, "nobody")
+
+
+@pytest.mark.parametrize(
+    ("address", "waiting", "leads_to"),
+    [
+        ("https://bot.example.uz", 1, "conversations/{talk}"),
+        ("https://bot.example.uz", 2, "conversations?status=waiting"),
+        ("http://localhost:8080", 1, ""),
+        ("http://127.0.0.1:8080", 1, ""),
+    ],
+)
+async def test_a_customer_who_asks_for_a_person_is_one_press_away(
+    product: Product, address: str, waiting: int, leads_to: str
+) -> None:
+    owner, core = await product.owner(900000415), product.core
+    tenant = await product.make_bot(owner)
+    section = core.settings.server.model_copy(update={"public_url": address})
+    core.settings = core.settings.model_copy(update={"server": section})
+    talk = ""
+    async with core.db.write() as session:
+        for _ in range(waiting):
+            talk = new_id()
+            params = {"bot": tenant.name, "name": "Botir"}
+            key = f"operator:{talk}"
+            await notices.open_notice(
+                session, tenant.owner_id, "operator_wanted", key=key, bot_id=tenant.id, params=params
+            )
+    core.bell.ring("notices")
+    message = await owner.hears("Botir")
+    wanted = [f"{address}/bots/{tenant.id}/{leads_to.format(talk=talk)}"] if leads_to else []
+    assert [key["url"] for key in message.buttons] == wanted
+    assert "localhost" not in message.text and "127.0.0.1" not in message.text
 
 
 async def test_the_token_is_not_in_the_logs(

@@ -13,6 +13,7 @@ from tests.composition import FAQ, add_document
 from tests.fakes.telegram import Sent
 from tests.handlers.conftest import TENANT, Person, Product, Start, language_name
 
+ONLY_HERE = "The link opens only on the computer where the program runs."
 OLD_MENU = "This menu is out of date or is not yours. Here is a fresh one."
 
 
@@ -221,8 +222,9 @@ async def test_the_language_changes_the_talk(product: Product, language: str) ->
 async def test_the_panels_link_signs_in_once(product: Product) -> None:
     owner = await product.owner(900000217)
     message = await owner.says("/panel", owner.text("Your panel"))
+    assert owner.text(ONLY_HERE) in message.text
     # An address without a dot in its host is no button for Telegram: it stands in the text.
-    token = message.text.rpartition("/login/link?token=")[2].strip()
+    token = message.text.rpartition("/login/link?token=")[2].split()[0]
     async with product.core.db.write() as session:
         assert (await accounts.use_login_link(session, token)).telegram_id == owner.user.id
     with pytest.raises(Exception, match="link"):
@@ -234,7 +236,7 @@ async def test_the_panels_link_signs_in_once(product: Product) -> None:
 async def test_the_sign_in_pages_link_is_the_panels_command(product: Product, known: bool) -> None:
     person = await product.owner(900000221) if known else product.person(900000222)
     message = await person.says("/start panel", person.text("Your panel"))
-    token = message.text.rpartition("/login/link?token=")[2].strip()
+    token = message.text.rpartition("/login/link?token=")[2].split()[0]
     async with product.core.db.write() as session:
         assert (await accounts.use_login_link(session, token)).telegram_id == person.user.id
 
@@ -321,6 +323,7 @@ async def test_the_panels_link_is_a_button_where_it_can_be(start: Start) -> None
         url = message.button(owner.text("Open the panel"))["url"]
         assert url.startswith("https://bot.example.uz/login/link?token=")
         assert url.rpartition("=")[2] not in message.text
+        assert owner.text(ONLY_HERE) not in message.text
 
 
 async def test_numbers_are_shown_for_all_bots_and_for_one(product: Product) -> None:

@@ -90,6 +90,7 @@ TABLE: dict[tuple[str, str], Statuses] = {
     ("GET", "/bots/{bot}/qr.{kind}"): OWN_PAGE,
     ("GET", "/bots/{bot}/conversations"): OWN_PAGE,
     ("GET", "/bots/{bot}/conversations/{conversation}"): OWN_PAGE,
+    ("POST", "/bots/{bot}/conversations/{conversation}"): OWN_FORM,
     ("POST", "/bots/{bot}/conversations/{conversation}/status"): OWN_FORM,
     # The API
     ("GET", "/api/v1/openapi.json"): OPEN,
@@ -129,6 +130,7 @@ BODIES: dict[tuple[str, str], dict[str, object]] = {
     ("PATCH", "/api/v1/conversations/{conversation_id}"): {"status": "bot"},
     ("POST", "/api/v1/conversations/{conversation_id}/messages"): {"text": "Salom"},
     ("POST", "/bots/{bot}/try"): {"text": "Salom"},
+    ("POST", "/bots/{bot}/conversations/{conversation}"): {"text": "Salom"},
     ("POST", "/bots/{bot}/conversations/{conversation}/status"): {"status": "human"},
 }
 """What the walk sends where an empty body would be refused before the question of who may is answered."""

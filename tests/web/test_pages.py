@@ -22,7 +22,7 @@ from services import accounts, bots, conversations
 from services.knowledge import documents
 from tests import servers
 from tests.composition import FAQ, add_document
-from tests.web.panel import Page, Site, open_site
+from tests.web.panel import Browser, Page, Site, open_site
 from web.view import STATIC_DIR
 
 CANARY = '"><img src=x onerror=alert(1)><script>alert(2)</script>{{7*7}}{0.__class__}%s$x'
@@ -668,3 +668,210 @@ async def test_qr_code(site: Site) -> None:
         assert (await picture.read()).startswith(b"\x89PNG")
         assert "attachment" in picture.headers["Content-Disposition"]
     assert f"/chat/{bot.public_id}" in (await browser.get(f"/bots/{bot.id}/channels")).text
+
+
+async def _asked(site: Site, name: str, language: str = "en") -> tuple[Browser, models.Bot, str]:
+    """Return an owner's browser, the bot, and the address of a talk in which the bot has said something."""
+    user = await site.person(name)
+    browser, bot = await site.signed_in(user), await site.bot_of(user)
+    await browser.post("/preferences", language=language, next="/dashboard")
+    await browser.post(f"/bots/{bot.id}/try", text="Salom")
+    listed = await browser.get(f"/bots/{bot.id}/conversations")
+    return browser, bot, re.findall(rf"/bots/{bot.id}/conversations/\w+", listed.text)[0]
+
+
+def _reply_form(page: Page, path: str) -> str:
+    form = re.search(rf'<form[^>]* action="{path}".*?</form>', page.text, re.DOTALL)
+    return form[0] if form else ""
+
+
+def _seen(page: Page, path: str) -> str:
+    """Return what the form to answer with says was the last message when its page was made."""
+    return str(re.findall(r'name="seen" value="(\w*)"', _reply_form(page, path))[0])
+
+
+async def _said(site: Site, path: str) -> tuple[str, list[tuple[str, str]]]:
+    """Return the state of a talk and who said what in it."""
+    async with site.core.db.read() as session:
+        talk = await session.get_one(models.Conversation, path.rpartition("/")[2])
+        page = await conversations.messages(session, talk, newest_first=False)
+    return talk.status, [(message.author, message.text) for message in page.items]
+
+
+async def test_the_owner_answers_on_the_conversation_page(site: Site) -> None:
+    """Writing takes the talk over, a form that is sent twice is one message, and the customer's next words are marked."""
+    browser, bot, path = await _asked(site, "Answering")
+    page = await browser.get(path)
+    assert "the bot will stay silent" in page.visible()
+    seen = _seen(page, path)
+    for _press in range(2):
+        sent = await browser.post(path, text="Salom!\r\nMen Dilnozaman.", seen=seen)
+        assert (sent.status, sent.location) == (303, f"{path}#end")
+    status, said = await _said(site, path)
+    assert status == "human"
+    assert said[-1] == ("operator", "Salom!\nMen Dilnozaman.")
+    assert [author for author, _ in said].count("operator") == 1
+    page = await browser.get(path)
+    assert 'id="end"' in page.text
+    assert "New message" not in page.visible()
+    assert (await browser.post(path, text="Salom!\nMen Dilnozaman.", seen=_seen(page, path))).status == 303
+    assert len((await _said(site, path))[1]) == len(said) + 1, "the same words said again on purpose"
+    assert "event: done" in (await browser.post(f"/bots/{bot.id}/try", text="Rahmat")).text
+    assert "New message" in (await browser.get(f"/bots/{bot.id}/conversations")).visible()
+    page = await browser.get(path)
+    await browser.post(path, text="Arzimaydi", seen=_seen(page, path))
+    assert "New message" not in (await browser.get(f"/bots/{bot.id}/conversations")).visible()
+
+
+async def test_what_was_not_sent_is_said_at_the_field(site: Site) -> None:
+    """Nothing and too much are refused; what was typed stays; a closed talk asks to be opened first."""
+    browser, _bot, path = await _asked(site, "Refused")
+    page = await browser.get(path)
+    for text, reason in ((" \r\n ", "Write a message first."), ("x" * 4097, "at most 4096 characters")):
+        refused = await browser.post(path, text=text, seen=_seen(page, path))
+        assert refused.status == 400
+        assert re.search(r'<textarea[^>]* aria-invalid="true"', _reply_form(refused, path))
+        assert reason in _reply_form(refused, path)
+        assert text.strip() in _reply_form(refused, path)
+    assert (await browser.post(path, text="\r\n".join(["x" * 40] * 99), seen=_seen(page, path))).status == 303
+    status, said = await _said(site, path)
+    assert (status, said[-1][1]) == ("human", "\n".join(["x" * 40] * 99))
+    await browser.post(f"{path}/status", status="closed")
+    assert _reply_form(await browser.get(path), path) == ""
+
+
+async def test_a_greeting_is_not_called_a_quotation(site: Site) -> None:
+    """Where no passage was used, none is spoken of."""
+    browser, bot, path = await _asked(site, "Greeted")
+    assert "quoted" not in (await browser.get(path)).visible()
+    await add_document(site.core, bot, "faq.txt", FAQ.encode())
+    await browser.post(f"/bots/{bot.id}/try", text="Kafolat bormi?")
+    assert "quoted from a document" in (await browser.get(path)).visible()
+
+
+@pytest.mark.parametrize(
+    ("code", "offered"),
+    [
+        ("encrypted", False),
+        ("scanned", False),
+        ("empty", False),
+        ("not_this_type", False),
+        ("damaged", False),
+        ("timeout", True),
+        ("memory", True),
+        ("crashed", True),
+        (None, True),
+    ],
+)
+async def test_reading_again_is_offered_where_it_can_help(site: Site, code: str | None, offered: bool) -> None:
+    """The same bytes fail in the same way; only what happened around them may be different next time."""
+    user = await site.person(f"Again{code}".replace("_", ""))
+    browser, bot = await site.signed_in(user), await site.bot_of(user)
+    async with site.core.db.write() as session:
+        session.add(models.Document(bot_id=bot.id, name="a.txt", kind="txt", status="failed", error_code=code))
+    assert ("/retry" in (await browser.get(f"/bots/{bot.id}/documents")).text) is offered
+
+
+async def test_a_password_needs_something_to_sign_in_with(site: Site) -> None:
+    """Without e-mail and phone there is a hint in place of a form that can only fail."""
+    user = await site.person("Nameless")
+    browser = await site.signed_in(user)
+    assert 'action="/settings/password"' in (await browser.get("/settings")).text
+    async with site.core.db.write() as session:
+        await accounts.update_profile(session, user, full_name="Nameless", email="", phone="")
+    page = await browser.get("/settings")
+    assert 'action="/settings/password"' not in page.text
+    await browser.post("/preferences", language="en", next="/settings")
+    assert "Add an e-mail or a phone number first" in (await browser.get("/settings")).visible()
+
+
+async def test_the_first_sign_in_keeps_the_language_of_its_page(site: Site) -> None:
+    """The account speaks what its owner read when signing in; a language chosen before or later stays."""
+
+    async def language(user: models.User) -> str:
+        async with site.core.db.read() as session:
+            return (await session.get_one(models.User, user.id)).language
+
+    async def enter(user: models.User) -> Browser:
+        browser = site.browser()
+        await browser.get("/login")
+        await browser.post("/preferences", language="ru", next="/login")
+        async with site.core.db.write() as session:
+            token = await accounts.login_link(session, user)
+        await browser.get(f"/login/link?token={token}")
+        assert (await browser.post("/login/link", token=token)).status == 303
+        return browser
+
+    user, chosen = await site.person("Newcomer"), await site.person("Decided", language="en")
+    browser = await enter(user)
+    assert await language(user) == "ru"
+    await browser.get("/dashboard")
+    await browser.post("/preferences", language="uz", next="/dashboard")
+    await enter(user)
+    assert await language(user) == "uz"
+    await enter(chosen)
+    assert await language(chosen) == "en"
+
+
+async def test_the_administrator_is_called_so_in_every_language(site: Site) -> None:
+    """The name that the program gave is translated until a person gives another."""
+    async with site.core.db.write() as session:
+        admin = models.User(role="admin", full_name="Administrator", language="ru")
+        session.add(admin)
+        await session.flush()
+        token = await accounts.login_link(session, admin)
+    stranger = site.browser()
+    page = await stranger.get(f"/login/link?token={token}", **{"Accept-Language": "ru"})
+    assert "Войти как Администратор?" in page.visible()
+    assert "Администратор" in (await (await site.signed_in(admin)).get("/dashboard")).visible()
+
+
+async def test_an_address_of_this_computer_is_not_handed_out_in_silence(
+    tmp_path_factory: pytest.TempPathFactory, servers_run: servers.Run
+) -> None:
+    """Where the configured address opens only here, the page with the link to share says so."""
+    folder = tmp_path_factory.mktemp("address")
+    async with open_site(folder, servers_run.new_sqlite(folder)) as own:
+        user = await own.person("Shopkeeper", language="en")
+        browser, bot = await own.signed_in(user), await own.bot_of(user)
+        section = own.core.settings.server
+        for address, warned in (
+            ("http://localhost:8080", True),
+            ("http://127.0.0.1:8080", True),
+            ("http://[::1]:8080", True),
+            ("https://bot.example.uz", False),
+        ):
+            changed = section.model_copy(update={"public_url": address})
+            own.core.settings = own.core.settings.model_copy(update={"server": changed})
+            shown = (await browser.get(f"/bots/{bot.id}/channels")).visible()
+            assert ("opens only on this computer" in shown) is warned, address
+
+
+async def test_the_owners_own_test_has_no_name_in_one_language(site: Site) -> None:
+    """Who is trying the bot is said by the page in its reader's language, so no word is stored."""
+    browser, bot, path = await _asked(site, "Tester")
+    assert "You (test)" in (await browser.get(path)).visible()
+    async with site.core.db.read() as session:
+        contact = await session.scalar(select(models.Contact).where(models.Contact.bot_id == bot.id))
+    assert contact is not None and contact.name == ""
+
+
+async def test_no_command_of_a_bot_that_is_not_there(site: Site) -> None:
+    """Without a factory bot nobody is sent to it for a link."""
+    browser = site.browser()
+    await browser.get("/login")
+    await browser.post("/preferences", language="en", next="/login")
+    gone = await browser.get("/login/link?token=used")
+    assert gone.status == 400
+    assert "has expired" in gone.visible() and "/panel" not in gone.visible()
+    assert "/panel" not in (await browser.post("/login/link", token="used")).visible()
+    fields = {"full_name": "A", "phone": "+998 91 111 11 11", "password": "a-long-password"}
+    site.core.limits._windows.clear()
+    assert (await site.browser().post("/register", email="one@example.uz", **fields)).status == 303
+    taken = await browser.post("/register", email="two@example.uz", **fields)
+    assert "already has an account" in taken.visible() and "/panel" not in taken.visible()
+    for _attempt in range(site.core.settings.limits.login_attempts_per_15_min + 1):
+        refused = await browser.post("/login", login="tried@example.uz", password="wrong-password")
+    assert refused.status == 429
+    assert "Too many attempts" in refused.visible() and "/panel" not in refused.visible()
+    site.core.limits._windows.clear()

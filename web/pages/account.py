@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from db import models
 from services import accounts
-from services.errors import AppError, Invalid, TooMany
+from services.errors import AppError, Conflict, Invalid, TooMany
+from services.i18n import DEFAULT_LANGUAGE, T
 from web import auth, forms, view
 from web.pages.shell import core_of, fault_of
 
@@ -24,6 +26,30 @@ async def login_page(request: web.Request) -> web.StreamResponse:
     if auth.visitor(request).user is not None:
         return view.redirect(following)
     return _login(request, following)
+
+
+def _for_this_place(request: web.Request, error: AppError) -> AppError:
+    """Return an error that sends nobody to a factory bot where there is none."""
+    if core_of(request).factory_username:
+        return error
+    if isinstance(error, TooMany):
+        text = T("Too many attempts. Wait 15 minutes and try again.")
+        return TooMany(text, retry_after_s=error.retry_after_s)
+    if isinstance(error, Conflict) and error.field == "phone":
+        return Conflict(T("This phone already has an account. Sign in instead."), code=error.code, field=error.field)
+    if error.code == "link":
+        return Invalid(T("This link has been used or has expired. Ask for a new one."), code=error.code)
+    return error
+
+
+async def _sign_in(request: web.Request, person: models.User) -> None:
+    """Sign a person in; an account that never chose a language takes the one of the page."""
+    core, language = core_of(request), auth.visitor(request).language
+    if person.language == DEFAULT_LANGUAGE and person.telegram_id is None and language != DEFAULT_LANGUAGE:
+        async with core.db.write() as session:
+            if await accounts.never_signed_in(session, person):
+                await accounts.set_language(session, person, language)
+    await auth.sign_in(request, person)
 
 
 def _login(request: web.Request, following: str, login: str = "", error: AppError | None = None) -> web.StreamResponse:
@@ -55,11 +81,11 @@ async def login(request: web.Request) -> web.StreamResponse:
             per_window=core.settings.limits.login_attempts_per_15_min,
         )
     except AppError as error:
-        response = _login(request, following, form.fields.get("login", "")[:254], error)
+        response = _login(request, following, form.fields.get("login", "")[:254], _for_this_place(request, error))
         if isinstance(error, TooMany):
             response.headers["Retry-After"] = str(error.retry_after_s)
         return response
-    await auth.sign_in(request, person)
+    await _sign_in(request, person)
     return view.redirect(following)
 
 
@@ -104,7 +130,7 @@ async def register(request: web.Request) -> web.StreamResponse:
             "pages/register.html",
             status=error.status,
             values=values,
-            fault=fault_of(error, request),
+            fault=fault_of(_for_this_place(request, error), request),
             factory=core.factory_username,
         )
     await auth.sign_in(request, person)
@@ -119,9 +145,9 @@ async def link_page(request: web.Request) -> web.StreamResponse:
     try:
         async with core_of(request).db.read() as session:
             person = await accounts.peek_login_link(session, token)
-    except Invalid:
+    except Invalid as error:
         await _count_bad_link(request)
-        raise
+        raise _for_this_place(request, error) from None
     return view.render(request, "pages/login_link.html", person=person, token=token)
 
 
@@ -133,10 +159,10 @@ async def link(request: web.Request) -> web.StreamResponse:
     try:
         async with core_of(request).db.write() as session:
             person = await accounts.use_login_link(session, token)
-    except Invalid:
+    except Invalid as error:
         await _count_bad_link(request)
-        raise
-    await auth.sign_in(request, person)
+        raise _for_this_place(request, error) from None
+    await _sign_in(request, person)
     return view.redirect("/dashboard", toast="welcome")
 
 

@@ -9,7 +9,7 @@ import segno
 from aiohttp import web
 
 from db import models
-from services import access, bots
+from services import access, bots, notices
 from services.channels.base import TokenRefused
 from services.errors import AppError, Invalid, Permanent, Temporary, TooMany, Unavailable
 from services.i18n import T
@@ -45,6 +45,7 @@ async def _page(request: web.Request, *, error: AppError | None = None) -> web.S
         telegram=[channel for channel in connected if channel.kind == "telegram"],
         page_open=any(channel.kind == "web" for channel in connected),
         share=share_address(request, bot),
+        only_here=notices.opens_only_here(core_of(request).settings.public_url),
         fault=fault_of(error, request) if error else None,
         **shared,
     )

@@ -11,15 +11,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from services import bots, conversations
-from services.errors import NotFound
+from services.errors import AppError, Invalid, NotFound
 from services.i18n import T, Text
+from services.text import clean
 from web import auth, forms, view
-from web.pages.shell import core_of, frame, own_bot
+from web.pages.shell import core_of, fault_of, frame, own_bot
 
 routes = web.RouteTableDef()
 
 _FILTERS = ("q", "status", "channel", "since", "after")
 _MESSAGES = 50
+_DRAFT_CHARS = 20_000
 # What the network said of a message it refused, in part, and what that means to the owner.
 _REASONS: tuple[tuple[str, Text], ...] = (
     ("blocked by the user", T("the customer has blocked the bot")),
@@ -69,7 +71,44 @@ async def set_status(request: web.Request) -> web.StreamResponse:
     return view.redirect(f"/bots/{bot.id}/conversations/{conversation_id}", toast=_TOASTS[status])
 
 
-async def _page(request: web.Request, conversation_id: str | None) -> web.StreamResponse:
+@routes.post("/bots/{bot}/conversations/{conversation}")
+async def reply(request: web.Request) -> web.StreamResponse:
+    """Write to the customer as a person; a form that is sent twice writes once. Fields: ``text``, ``seen``."""
+    core = core_of(request)
+    form = await forms.read(request)
+    conversation_id = request.match_info["conversation"]
+    # Browsers send a new line as two characters; the person saw one.
+    text = form.fields.get("text", "").replace("\r\n", "\n")
+    try:
+        async with core.db.write() as session:
+            bot = await own_bot(session, request)
+            row = await conversations.get(session, auth.user(request), conversation_id)
+            if row.bot.id != bot.id:
+                raise NotFound
+            # The second of two presses waits here for the first one, and then finds what it has written.
+            await session.refresh(row.conversation, with_for_update=True)
+            if not await _written(session, row.conversation, form.text("seen", 32), text):
+                await conversations.operator_reply(session, row, auth.user(request), text)
+    except Invalid as error:
+        return await _page(request, conversation_id, error=error, draft=text[:_DRAFT_CHARS])
+    core.bell.ring("outbox")
+    core.bell.ring("notices")
+    for topic in (f"bot:{bot.id}", f"conversation:{conversation_id}"):
+        core.bell.ring(topic, {"conversation": conversation_id})
+    return view.redirect(f"/bots/{bot.id}/conversations/{conversation_id}#end")
+
+
+async def _written(session: AsyncSession, talk: models.Conversation, seen: str, text: str) -> bool:
+    """Tell whether these words were written after the message ``seen``, the last one when the form's page was made."""
+    if not seen:
+        return False
+    since = await conversations.messages(session, talk, cursor=seen, limit=_MESSAGES, newest_first=False)
+    return any(message.author == "operator" and message.text == clean(text).strip() for message in since.items)
+
+
+async def _page(
+    request: web.Request, conversation_id: str | None, *, error: AppError | None = None, draft: str = ""
+) -> web.StreamResponse:
     async with core_of(request).db.read() as session:
         bot = await own_bot(session, request)
         listing = await _listing(session, request, bot)
@@ -80,7 +119,16 @@ async def _page(request: web.Request, conversation_id: str | None) -> web.Stream
         shared = await frame(session, request, bot)
         kinds = sorted({channel.kind for channel in await bots.channels(session, bot)})
     return view.render(
-        request, "pages/conversations.html", here="conversations", kinds=kinds, **shared, **listing, **talk
+        request,
+        "pages/conversations.html",
+        status=error.status if error else 200,
+        here="conversations",
+        kinds=kinds,
+        draft=draft,
+        fault=fault_of(error, request) if error else None,
+        **shared,
+        **listing,
+        **talk,
     )
 
 
@@ -128,7 +176,15 @@ async def _talk(session: AsyncSession, request: web.Request, bot: models.Bot, co
         raise NotFound
     before = request.query.get("before") or None
     page = await conversations.messages(session, row.conversation, cursor=before, limit=_MESSAGES)
-    return {"row": row, "messages": list(reversed(page.items)), "older": page.next, "reason_of": reason_of}
+    newest = page if before is None else await conversations.messages(session, row.conversation, limit=1)
+    seen = newest.items[0].id if newest.items else ""
+    return {
+        "row": row,
+        "seen": seen,
+        "messages": list(reversed(page.items)),
+        "older": page.next,
+        "reason_of": reason_of,
+    }
 
 
 def reason_of(message: models.Message) -> Text | None:

@@ -20,13 +20,17 @@ from web.pages.shell import core_of, fault_of, frame, own_bot
 
 routes = web.RouteTableDef()
 
+# The same bytes are refused for the same reason again; what happened around the reading may be over.
+_FOR_GOOD = ("encrypted", "scanned", "damaged", "too_large", "not_this_type", "unreadable_letters", "empty")
+
 
 @dataclass(frozen=True, slots=True)
 class DocumentRow:
-    """A document with why it could not be read, in the person's language."""
+    """A document with why it could not be read, in the person's language, and whether reading it again may help."""
 
     document: models.Document
     reason: str
+    again: bool
 
 
 def document_rows(files: Sequence[models.Document], language: str) -> list[DocumentRow]:
@@ -34,7 +38,8 @@ def document_rows(files: Sequence[models.Document], language: str) -> list[Docum
     rows = []
     for file in files:
         reason = documents.error_text(file)
-        rows.append(DocumentRow(file, reason.render(language) if reason else ""))
+        again = file.status == "failed" and file.error_code not in _FOR_GOOD
+        rows.append(DocumentRow(file, reason.render(language) if reason else "", again))
     return rows
 
 

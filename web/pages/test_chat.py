@@ -13,7 +13,7 @@ from db import models
 from services import bots, chat
 from services.core import Core
 from services.errors import AppError, Conflict, TooMany
-from services.i18n import T, translate
+from services.i18n import T
 from web import auth, forms
 from web.pages.dashboard import test_contact
 from web.pages.shell import core_of, own_bot
@@ -73,7 +73,6 @@ async def _ask(
             bot,
             contact=test_contact(person),
             text=text,
-            name=translate(language, "You (test)"),
             language_code=language,
             on_event=on_event,
         )

@@ -90,7 +90,10 @@ function show(item) {
   const stay = atEnd();
   let row = null;
   if (item.author === "customer") {
-    row = [...log.querySelectorAll(".own:not([data-id])")].find((one) => one.dataset.text === item.text) ?? null;
+    // A typed command comes back as what its button is called: it is the oldest one that the server has not named yet.
+    const unnamed = [...log.querySelectorAll(".own:not([data-id])")];
+    const same = unnamed.find((one) => one.dataset.text === item.text);
+    row = same ?? unnamed.find((one) => one.dataset.text.startsWith("/")) ?? null;
     const place = row ? queue.indexOf(row) : -1;
     if (place >= 0) queue.splice(place, 1);
   }

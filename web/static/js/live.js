@@ -44,6 +44,20 @@ document.addEventListener("htmx:afterSwap", (event) => {
   if (list) document.dispatchEvent(new CustomEvent("documents", { detail: list }));
 });
 
+// Signing out ends the stream on the server; it is closed here first, or the browser would ask for it again in vain.
+const streams = [];
+const connect = window.htmx?.createEventSource;
+if (connect) {
+  window.htmx.createEventSource = (address) => {
+    const stream = connect(address);
+    streams.push(stream);
+    return stream;
+  };
+}
+document.addEventListener("submit", (event) => {
+  if (event.target.matches("form[action='/logout']")) for (const stream of streams) stream.close();
+});
+
 export function scrollToEnd(root) {
   for (const lines of root.querySelectorAll?.("[data-scroll-end]") ?? []) lines.scrollTop = lines.scrollHeight;
 }

@@ -37,7 +37,8 @@ export function setUpChat(chat) {
       facts.append(item);
     };
     fact(words.language, NAMES[data.language] ?? data.language);
-    if (data.model || data.answered) fact(words.model, data.model ?? words.quoted);
+    if (data.model) fact(words.model, data.model);
+    else if (data.answered && data.sources?.length) fact(words.model, words.quoted);
     if (data.usage) fact(words.cost, `$${data.usage.cost_usd}`);
     if (!data.answered) {
       const mark = document.createElement("span");
@@ -114,13 +115,18 @@ export function setUpChat(chat) {
     }
   }
 
+  // What to do first changes when there is something to answer from.
+  document.addEventListener("documents", ({ detail }) => {
+    const next = chat.querySelector("[data-next]");
+    if (next) next.textContent = detail.querySelector(".state-good") ? words.ask : words.begin;
+  });
+
   // Questions to begin with stand in the chat once the documents that answer them have been read.
-  const tries = document.querySelector("[data-tries]");
+  const tries = chat.querySelector("[data-tries]");
   const offer = (list) => {
     tries.hidden = list.dataset.reading === "1" || !tries.querySelector("button");
   };
   if (tries) {
-    form.before(tries);
     offer(document.querySelector("[data-reading]"));
     document.addEventListener("documents", ({ detail }) => offer(detail));
     tries.addEventListener("click", ({ target }) => {
