@@ -28,14 +28,13 @@ from services.core import Core
 from services.errors import Permanent, Temporary
 from services.i18n import Translator, translate_plural, translator
 from services.knowledge import documents
+from services.knowledge.base import FOR_GOOD
 
 log = structlog.get_logger(__name__)
 
 EDIT_EVERY_S = 2.0
 _LOOK_EVERY_S = 15.0
 _FINAL = ("ready", "failed")
-# The same bytes are refused for the same reason again; what happened around the reading may be over.
-_FOR_GOOD = ("encrypted", "scanned", "damaged", "too_large", "not_this_type", "unreadable_letters", "empty")
 
 
 def state_text(document: models.Document, language: str) -> str:
@@ -58,7 +57,7 @@ def ready_text(count: int, language: str) -> str:
 
 def again_key(document: models.Document, _: Translator) -> InlineKeyboardButton | None:
     """Return the button that has a document read once more; None where that cannot help."""
-    if document.status != "failed" or document.error_code in _FOR_GOOD:
+    if document.status != "failed" or document.error_code in FOR_GOOD:
         return None
     return button("🔁 " + _("Try again"), DocMenu(do="retry", bot=document.bot_id, doc=document.id))
 

@@ -128,11 +128,6 @@ class Core:
     _proved: set[str] = field(default_factory=set)
     _opened: OrderedDict[str, Mapping[str, str]] = field(default_factory=OrderedDict)
 
-    async def notify(self, telegram_id: int, text: str) -> None:
-        """Write to an owner through the factory bot, if there is one."""
-        if self.factory is not None:
-            await self.factory.notify(telegram_id, text)
-
     def credentials(self, encrypted: str | None) -> Mapping[str, str]:
         """Return a channel's decrypted credentials, kept in memory; raises ``Undecryptable``."""
         if encrypted is None:

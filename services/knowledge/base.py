@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 if TYPE_CHECKING:
     from services.i18n import Text
@@ -30,21 +30,12 @@ Code = Literal[
     "memory",
     "crashed",
 ]
+CODES: tuple[Code, ...] = get_args(Code)
+FOR_GOOD: frozenset[str] = frozenset(CODES) - {"timeout", "memory", "crashed"}
+"""What is wrong with the file itself: reading it again finds the same."""
+
 ANSWERS = "answers"
 """Name and kind of the document that the owner's taught answers make up; no list shows it."""
-
-CODES: tuple[Code, ...] = (
-    "encrypted",
-    "scanned",
-    "damaged",
-    "too_large",
-    "not_this_type",
-    "unreadable_letters",
-    "empty",
-    "timeout",
-    "memory",
-    "crashed",
-)
 
 
 @dataclass(frozen=True, slots=True)

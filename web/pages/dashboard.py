@@ -48,7 +48,7 @@ async def first_steps(session: AsyncSession, own: Sequence[models.Bot], person: 
     if bot is not None:
         ready = any(document.status == "ready" for document in await documents.list_for(session, bot))
         for item in (await conversations.list_for(session, person, bot, limit=50)).items:
-            own_test = item.contact.external_id == test_contact(person)
+            own_test = item.contact.external_id == stats.test_contact(person.id)
             tried = tried or own_test
             shared = shared or not own_test
     channels = await bots.channels(session, bot) if bot else []
@@ -75,11 +75,6 @@ async def first_steps(session: AsyncSession, own: Sequence[models.Bot], person: 
             shared,
         ),
     ]
-
-
-def test_contact(person: models.User) -> str:
-    """Return the contact under which an owner tries the own bot in the panel."""
-    return f"panel:{person.id}"
 
 
 @routes.get("/dashboard")

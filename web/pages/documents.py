@@ -13,15 +13,13 @@ from services import answers, conversations
 from services.errors import AppError, Invalid
 from services.i18n import T
 from services.knowledge import documents
+from services.knowledge.base import FOR_GOOD
 from services.knowledge.search import Found
 from web import auth, forms, view
 from web.middlewares import wants_json
 from web.pages.shell import core_of, fault_of, frame, own_bot
 
 routes = web.RouteTableDef()
-
-# The same bytes are refused for the same reason again; what happened around the reading may be over.
-_FOR_GOOD = ("encrypted", "scanned", "damaged", "too_large", "not_this_type", "unreadable_letters", "empty")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,7 @@ def document_rows(files: Sequence[models.Document], language: str) -> list[Docum
     rows = []
     for file in files:
         reason = documents.error_text(file)
-        again = file.status == "failed" and file.error_code not in _FOR_GOOD
+        again = file.status == "failed" and file.error_code not in FOR_GOOD
         rows.append(DocumentRow(file, reason.render(language) if reason else "", again))
     return rows
 

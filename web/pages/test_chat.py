@@ -10,12 +10,11 @@ from typing import Any
 from aiohttp import ClientConnectionResetError, web
 
 from db import models
-from services import bots, chat
+from services import bots, chat, stats
 from services.core import Core
 from services.errors import AppError, Conflict, TooMany
 from services.i18n import T
 from web import auth, forms
-from web.pages.dashboard import test_contact
 from web.pages.shell import core_of, own_bot
 
 routes = web.RouteTableDef()
@@ -71,7 +70,7 @@ async def _ask(
             core,
             channel,
             bot,
-            contact=test_contact(person),
+            contact=stats.test_contact(person.id),
             text=text,
             language_code=language,
             on_event=on_event,
