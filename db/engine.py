@@ -23,6 +23,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from pathlib import Path
 from typing import Any, TypeVar
 
+import aiosqlite
 from sqlalchemy import ColumnElement, Connection, Double, Engine, create_engine, event, extract, func, literal
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -110,6 +111,31 @@ def _sqlite_connect(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
+class _Uninterrupted(aiosqlite.Connection):
+    """A connection whose operations end before a cancellation goes on.
+
+    A unit that is cancelled between two threads would leave its transaction open, and SQLite's only lock with it, until the
+    garbage collector finds the connection: minutes in which nobody can write.
+    """
+
+    async def _execute(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        running = asyncio.ensure_future(super()._execute(fn, *args, **kwargs))  # type: ignore[no-untyped-call]
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.gather(running, return_exceptions=True)
+            if self._running and self._conn.in_transaction:
+                rollback = super()._execute(self._conn.rollback)  # type: ignore[no-untyped-call]
+                await asyncio.gather(rollback, return_exceptions=True)
+            raise
+
+
+def _connect_uninterrupted(database: str, **options: Any) -> _Uninterrupted:
+    connection = _Uninterrupted(lambda: sqlite3.connect(database, **options), iter_chunk_size=64)
+    connection._thread.daemon = True
+    return connection
+
+
 def _load_vectors(connection: Any, _record: Any) -> None:
     connection.run_async(vectors.load_extension)
 
@@ -153,7 +179,12 @@ class Database:
         if self.is_sqlite:
             Path(self.url.database or "").parent.mkdir(parents=True, exist_ok=True)
             self.engine = create_async_engine(
-                self.url, pool_size=pool_size, max_overflow=0, pool_timeout=40, hide_parameters=True
+                self.url,
+                pool_size=pool_size,
+                max_overflow=0,
+                pool_timeout=40,
+                hide_parameters=True,
+                connect_args={"async_creator_fn": _connect_uninterrupted},
             )
             self._listen(self.engine.sync_engine)
             if with_vectors and vectors.loads_extensions():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import random
 from pathlib import Path
 
 import pytest
@@ -120,4 +122,31 @@ async def test_a_server_that_is_not_there_is_unavailable(tmp_path: Path) -> None
             async with db.read() as session:
                 await session.scalar(select(1))
     finally:
+        await db.close()
+
+
+async def test_a_cancelled_unit_leaves_the_database_free(database_url: str) -> None:
+    """Wherever it is cut off: the next unit can write at once, without the garbage collector's help."""
+    db = Database(database_url, pool_size=3)
+    chance = random.Random(7)
+
+    async def unit(key: str) -> None:
+        async with db.write() as session:
+            await session.execute(insert(models.Lane).values(key=key, kind="x"))
+            await session.scalar(select(models.Lane.key).limit(1))
+
+    gc.disable()
+    try:
+        for number in range(150):
+            cut = asyncio.ensure_future(unit(f"cut{number}"))
+            await asyncio.wait([cut], timeout=chance.uniform(0, 0.004))
+            cut.cancel()
+            await asyncio.gather(cut, return_exceptions=True)
+            async with asyncio.timeout(5):
+                await unit(f"whole{number}")
+        async with db.read() as session:
+            whole = select(func.count()).select_from(models.Lane).where(models.Lane.key.startswith("whole"))
+            assert await session.scalar(whole) == 150
+    finally:
+        gc.enable()
         await db.close()
