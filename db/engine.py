@@ -14,16 +14,18 @@ to aiosqlite's thread for each statement costs more than the statement.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import aiosqlite
+import aiosqlite.core
 from sqlalchemy import ColumnElement, Connection, Double, Engine, create_engine, event, extract, func, literal
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -118,16 +120,43 @@ class _Uninterrupted(aiosqlite.Connection):
     garbage collector finds the connection: minutes in which nobody can write.
     """
 
-    async def _execute(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
-        running = asyncio.ensure_future(super()._execute(fn, *args, **kwargs))  # type: ignore[no-untyped-call]
+    async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if not self._running or self._connection is None:
+            raise ValueError("Connection closed")
+        future = self._queue(partial(fn, *args, **kwargs))
         try:
-            return await asyncio.shield(running)
+            return await asyncio.shield(future)
         except asyncio.CancelledError:
-            await asyncio.gather(running, return_exceptions=True)
-            if self._running and self._conn.in_transaction:
-                rollback = super()._execute(self._conn.rollback)  # type: ignore[no-untyped-call]
-                await asyncio.gather(rollback, return_exceptions=True)
+            await _end_of(future)
+            with contextlib.suppress(ValueError, sqlite3.ProgrammingError):  # it may be closed by now
+                if self._conn.in_transaction:
+                    await _end_of(self._queue(self._conn.rollback))
             raise
+
+    def _queue(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._tx.put_nowait((future, function))
+        return future
+
+    def stop(self) -> None:
+        """Close and end the thread without telling anybody: the loop may be closed by then."""
+        self._running = False
+
+        def close() -> object:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+            return aiosqlite.core._STOP_RUNNING_SENTINEL
+
+        self._tx.put_nowait((None, close))
+
+
+async def _end_of(future: asyncio.Future[Any]) -> None:
+    """Wait for a future, however often the waiting is cancelled; what came of it does not matter."""
+    while not future.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([future])
+    future.exception()
 
 
 def _connect_uninterrupted(database: str, **options: Any) -> _Uninterrupted:
