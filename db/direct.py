@@ -22,6 +22,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 _DIALECT = sqlite.dialect(paramstyle="named")
 _Convert = Callable[[Any], Any]
+# By another name: type checkers want to see the fields of a named tuple, which a statement's columns are.
+_new_row_type: Callable[[str, Sequence[str]], Any] = namedtuple
 
 
 def rows(connection: Connection, statement: Executable, parameters: Mapping[str, Any]) -> list[Any]:
@@ -76,7 +78,8 @@ class _Kept:
         assert "POSTCOMPILE" not in self.text
         returned = compiled.effective_returning or ()
         shown = list(returned) or list(getattr(statement, "selected_columns", ()))
-        self._row: Any = namedtuple("Row", [column.key for column in shown])  # type: ignore[misc]
+        names = [str(column.key) for column in shown]
+        self._row = _new_row_type("Row", names)
         readers = [column.type.dialect_impl(_DIALECT).result_processor(_DIALECT, None) for column in shown]
         self._readers = [(place, reader) for place, reader in enumerate(readers) if reader is not None]
 

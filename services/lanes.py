@@ -43,12 +43,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from db import direct, models
+from db.base import table_of
 from db.engine import clock
 
-LANES: Table = models.Lane.__table__  # type: ignore[assignment]
-INBOX: Table = models.InboxItem.__table__  # type: ignore[assignment]
-OUTBOX: Table = models.OutboxItem.__table__  # type: ignore[assignment]
-JOBS: Table = models.Job.__table__  # type: ignore[assignment]
+LANES = table_of(models.Lane)
+INBOX = table_of(models.InboxItem)
+OUTBOX = table_of(models.OutboxItem)
+JOBS = table_of(models.Job)
 
 SUSPECT_PAUSE_S = 0.2
 

@@ -13,25 +13,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, case, func, select, tuple_, update
+from sqlalchemy import Connection, bindparam, case, func, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from db import direct, models
-from db.base import new_id, utcnow
+from db.base import new_id, table_of, utcnow
 from services import lanes, notices
 from services.channels.base import Inbound, Outgoing
 from services.lanes import Claimed, Release
 from services.text import clean, one_line
 from services.writer import Operation, Scope
 
-CHANNEL: Table = models.Channel.__table__  # type: ignore[assignment]
-BOT: Table = models.Bot.__table__  # type: ignore[assignment]
-USER: Table = models.User.__table__  # type: ignore[assignment]
-CONTACT: Table = models.Contact.__table__  # type: ignore[assignment]
-CONVERSATION: Table = models.Conversation.__table__  # type: ignore[assignment]
-MESSAGE: Table = models.Message.__table__  # type: ignore[assignment]
-USAGE: Table = models.AIUsage.__table__  # type: ignore[assignment]
-UNANSWERED: Table = models.UnansweredQuestion.__table__  # type: ignore[assignment]
+CHANNEL = table_of(models.Channel)
+BOT = table_of(models.Bot)
+USER = table_of(models.User)
+CONTACT = table_of(models.Contact)
+CONVERSATION = table_of(models.Conversation)
+MESSAGE = table_of(models.Message)
+USAGE = table_of(models.AIUsage)
+UNANSWERED = table_of(models.UnansweredQuestion)
 
 RECENT_TURNS = 20
 HEARD_EVERY_S = 60.0

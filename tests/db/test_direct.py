@@ -7,18 +7,18 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Table, bindparam, func, select, tuple_, update
+from sqlalchemy import Connection, bindparam, func, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from db import direct, models
-from db.base import new_id
+from db.base import new_id, table_of
 from db.engine import Database
 
-INBOX: Table = models.InboxItem.__table__  # type: ignore[assignment]
-USER: Table = models.User.__table__  # type: ignore[assignment]
-BOT: Table = models.Bot.__table__  # type: ignore[assignment]
-CHANNEL: Table = models.Channel.__table__  # type: ignore[assignment]
+INBOX = table_of(models.InboxItem)
+USER = table_of(models.User)
+BOT = table_of(models.Bot)
+CHANNEL = table_of(models.Channel)
 
 NEW_USER, NEW_BOT, NEW_CHANNEL = USER.insert(), BOT.insert(), CHANNEL.insert()
 EVERY_CHANNEL = select(CHANNEL).order_by(CHANNEL.c.id)

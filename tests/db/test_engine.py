@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, func, insert, select, text
+from sqlalchemy import Connection, func, insert, select, text, update
 
 from db import models
 from db.engine import Database, DatabaseUnavailable, parse_url
@@ -73,8 +73,7 @@ async def test_many_writers_at_once_lose_no_update(database_url: str) -> None:
     db = Database(database_url)
 
     def add_one(connection: Connection) -> None:
-        pending = models.Lane.__table__.c.pending
-        connection.execute(models.Lane.__table__.update().values(pending=pending + 1))  # type: ignore[attr-defined]
+        connection.execute(update(models.Lane).values(pending=models.Lane.pending + 1))
 
     async def add_in_session() -> None:
         async with db.write() as session:

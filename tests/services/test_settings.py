@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from services.settings import ROOT, FileSettings, SettingsError, read_settings
+from services.settings import ROOT, FileSettings, Settings, SettingsError, read_settings
 
 CANARY = "CANARY_9f3b_not_a_key"
 TOKEN = "7700000001:AAH_not_a_real_token_at_all_0000000"
 
 
-def _read(tmp_path: Path, toml: str = "", env: str | None = None, **environment: str):  # type: ignore[no-untyped-def]
+def _read(tmp_path: Path, toml: str = "", env: str | None = None, **environment: str) -> Settings:
     config = tmp_path / "config.toml"
     config.write_text(toml)
     env_file = None
