@@ -128,10 +128,17 @@ class _Uninterrupted(aiosqlite.Connection):
             return await asyncio.shield(future)
         except asyncio.CancelledError:
             await _end_of(future)
-            with contextlib.suppress(ValueError, sqlite3.ProgrammingError):  # it may be closed by now
-                if self._conn.in_transaction:
-                    await _end_of(self._queue(self._conn.rollback))
+            await _end_of(self._queue(partial(self._give_back, future)))
             raise
+
+    def _give_back(self, cancelled: asyncio.Future[Any]) -> None:
+        """Let go of what a cancelled operation holds: rows nobody will fetch keep an old state of the file alive."""
+        if self._connection is None:
+            return
+        if cancelled.exception() is None and isinstance(cursor := cancelled.result(), sqlite3.Cursor):
+            cursor.close()
+        if self._connection.in_transaction:
+            self._connection.rollback()
 
     def _queue(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -340,18 +347,13 @@ class Database:
         return clock(self.dialect)
 
     async def close(self) -> None:
-        """Close all connections; on SQLite fold the write-ahead log back into the file."""
+        """Close all connections. The last one folds SQLite's write-ahead log back into the file, unless somebody reads it."""
         await self.engine.dispose()
         if self._thread is not None and self._sync_engine is not None:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._checkpoint, self._sync_engine)
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._close_writer, self._sync_engine)
             self._thread.shutdown(wait=True)
 
-    def _checkpoint(self, engine: Engine) -> None:
+    def _close_writer(self, engine: Engine) -> None:
         if self._kept is not None:
             self._kept.close()
-        connection = engine.raw_connection()
-        try:
-            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        finally:
-            connection.close()
-            engine.dispose()
+        engine.dispose()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import sqlite3
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, func, insert, select, text, update
 
 from db import models
-from db.engine import Database, DatabaseUnavailable, parse_url
+from db.engine import BUSY_TIMEOUT_MS, Database, DatabaseUnavailable, parse_url
 
 
 @pytest.mark.parametrize(
@@ -152,3 +153,46 @@ async def test_a_cancelled_unit_leaves_the_database_free(database_url: str) -> N
     finally:
         gc.enable()
         await db.close()
+
+
+async def test_a_cancelled_reader_keeps_no_old_state(sqlite_url: str) -> None:
+    """Wherever it is cut off: the write-ahead log can be folded back at once, without the garbage collector's help."""
+    db = Database(sqlite_url, pool_size=3)
+    outside = sqlite3.connect(str(db.url.database), isolation_level=None, timeout=0)
+    chance = random.Random(7)
+
+    async def look() -> None:
+        async with db.read() as session:
+            await session.scalars(select(models.Lane.key))
+            await session.scalars(select(models.Lane.kind))
+
+    gc.disable()
+    try:
+        for number in range(150):
+            cut = asyncio.ensure_future(look())
+            await asyncio.wait([cut], timeout=chance.uniform(0, 0.004))
+            cut.cancel()
+            await asyncio.gather(cut, return_exceptions=True)
+            async with db.write() as session:
+                session.add_all(models.Lane(key=f"{number}:{row}", kind="x") for row in range(10))
+            busy, _, _ = outside.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            assert not busy
+    finally:
+        gc.enable()
+        outside.close()
+        await db.close()
+
+
+async def test_closing_waits_for_no_reader_and_folds_the_log_without_one(sqlite_url: str) -> None:
+    file = str(parse_url(sqlite_url).database)
+    outside = sqlite3.connect(file, isolation_level=None)
+    outside.execute("BEGIN")
+    outside.execute("SELECT count(*) FROM lanes").fetchone()
+    for key in ("first", "second"):
+        db = Database(sqlite_url)
+        async with db.write() as session:
+            session.add(models.Lane(key=key, kind="x"))
+        async with asyncio.timeout(BUSY_TIMEOUT_MS / 1000 / 2):
+            await db.close()
+        assert Path(f"{file}-wal").exists() == (key == "first")
+        outside.close()
