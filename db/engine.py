@@ -20,7 +20,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,7 +37,6 @@ from db import vectors
 
 R = TypeVar("R")
 
-BUSY_TIMEOUT_MS = 30_000
 _CONTENTION_TRIES = 4
 # Parts of the names of asyncpg's exceptions that mean: not now, rather than: not like this.
 _GONE = ("Connection", "CannotConnect", "Shutdown", "DiskFull", "InvalidCatalogName", "OutOfMemory", "ReadOnly")
@@ -95,13 +94,13 @@ def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
-def _sqlite_connect(connection: Any, _record: Any) -> None:
+def _sqlite_connect(busy_timeout_s: float, connection: Any, _record: Any) -> None:
     connection.isolation_level = None
     # SQLite's own folds ASCII only; ``ilike`` must find Cyrillic words as PostgreSQL does.
     connection.create_function("lower", 1, _lower, deterministic=True)
     cursor = connection.cursor()
     for pragma in (
-        f"busy_timeout={BUSY_TIMEOUT_MS}",
+        f"busy_timeout={round(busy_timeout_s * 1000)}",
         "journal_mode=WAL",
         "synchronous=FULL",
         "foreign_keys=ON",
@@ -200,11 +199,18 @@ class Database:
     """One engine and one session factory for the whole process.
 
     ``pool_size`` counts connections (each is a thread on SQLite). ``statement_timeout_ms`` bounds a statement on
-    PostgreSQL. ``with_vectors``: load sqlite-vec into SQLite's connections where this Python can.
+    PostgreSQL. ``busy_timeout_s``: so long a unit waits for the one before it and SQLite for another program's lock; then it is
+    unavailable. ``with_vectors``: load sqlite-vec into SQLite's connections where this Python can.
     """
 
     def __init__(
-        self, url: str | URL, *, pool_size: int = 5, statement_timeout_ms: int = 30_000, with_vectors: bool = False
+        self,
+        url: str | URL,
+        *,
+        pool_size: int = 5,
+        statement_timeout_ms: int = 30_000,
+        busy_timeout_s: float = 10,
+        with_vectors: bool = False,
     ) -> None:
         self.url = parse_url(url) if isinstance(url, str) else url
         self.dialect = self.url.get_backend_name()
@@ -212,6 +218,7 @@ class Database:
         self._thread: ThreadPoolExecutor | None = None
         self._sync_engine: Engine | None = None
         self._kept: Connection | None = None
+        self._busy_timeout_s = busy_timeout_s
         if self.is_sqlite:
             Path(self.url.database or "").parent.mkdir(parents=True, exist_ok=True)
             self.engine = create_async_engine(
@@ -222,7 +229,8 @@ class Database:
                 hide_parameters=True,
                 connect_args={"async_creator_fn": _connect_uninterrupted},
             )
-            self._listen(self.engine.sync_engine)
+            event.listen(self.engine.sync_engine, "connect", partial(_sqlite_connect, busy_timeout_s))
+            event.listen(self.engine.sync_engine, "begin", _sqlite_begin)
             if with_vectors and vectors.loads_extensions():
                 event.listen(self.engine.sync_engine, "connect", _load_vectors)
             self._sync_engine = create_engine(
@@ -233,10 +241,10 @@ class Database:
                 max_overflow=0,
                 connect_args={"check_same_thread": False},
             )
-            event.listen(self._sync_engine, "connect", _sqlite_connect)
+            event.listen(self._sync_engine, "connect", partial(_sqlite_connect, busy_timeout_s))
             event.listen(self._sync_engine, "begin", _writer_begin)
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
-            self._writing: AbstractAsyncContextManager[Any] | asyncio.Lock = asyncio.Lock()
+            self._lock: asyncio.Lock | None = asyncio.Lock()
         else:
             self.engine = create_async_engine(
                 self.url,
@@ -255,14 +263,9 @@ class Database:
                     },
                 },
             )
-            self._writing = nullcontext()
+            self._lock = None
         self._reads = async_sessionmaker(self.engine, expire_on_commit=False)
         self._writes = async_sessionmaker(self.engine.execution_options(botfactory_write=True), expire_on_commit=False)
-
-    @staticmethod
-    def _listen(engine: Engine) -> None:
-        event.listen(engine, "connect", _sqlite_connect)
-        event.listen(engine, "begin", _sqlite_begin)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -274,12 +277,28 @@ class Database:
             raise self._translated(error) from error
 
     @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait for the place of SQLite's one writer."""
+        if self._lock is None:
+            yield
+            return
+        try:
+            async with asyncio.timeout(self._busy_timeout_s):
+                await self._lock.acquire()
+        except TimeoutError:
+            raise DatabaseUnavailable("another unit holds the database") from None
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """Open a unit of work: commits on leaving, rolls back on an exception.
 
         Raises :class:`DatabaseUnavailable` when the database cannot take it.
         """
-        async with self._writing:
+        async with self._turn():
             try:
                 async with self._writes() as session, session.begin():
                     yield session
@@ -302,7 +321,7 @@ class Database:
         raise AssertionError("unreachable")
 
     async def _transact_once(self, function: Callable[..., R], *args: Any) -> R:
-        async with self._writing:
+        async with self._turn():
             try:
                 if self._thread is not None:
                     # A cancelled caller must not leave the lock while its transaction still runs.
@@ -310,7 +329,7 @@ class Database:
                     try:
                         return await asyncio.shield(future)
                     except asyncio.CancelledError:
-                        await asyncio.wait([future])
+                        await _end_of(future)
                         raise
                 async with self.engine.begin() as connection:
                     return await connection.run_sync(function, *args)
@@ -328,6 +347,7 @@ class Database:
         except BaseException:
             # A connection that saw an error is not trusted with the next unit.
             kept, self._kept = self._kept, None
+            kept.invalidate()
             kept.close()
             raise
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Connection, func, insert, select, text, update
 
 from db import models
-from db.engine import BUSY_TIMEOUT_MS, Database, DatabaseUnavailable, parse_url
+from db.engine import Database, DatabaseUnavailable, parse_url
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ async def test_sqlite_is_durable_and_strict(sqlite_url: str) -> None:
                 name: await session.scalar(text(f"PRAGMA {name}"))
                 for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
             }
-        assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
+        assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 10_000}
     finally:
         await db.close()
 
@@ -189,10 +189,32 @@ async def test_closing_waits_for_no_reader_and_folds_the_log_without_one(sqlite_
     outside.execute("BEGIN")
     outside.execute("SELECT count(*) FROM lanes").fetchone()
     for key in ("first", "second"):
-        db = Database(sqlite_url)
+        db = Database(sqlite_url, busy_timeout_s=600)
         async with db.write() as session:
             session.add(models.Lane(key=key, kind="x"))
-        async with asyncio.timeout(BUSY_TIMEOUT_MS / 1000 / 2):
+        async with asyncio.timeout(60):
             await db.close()
         assert Path(f"{file}-wal").exists() == (key == "first")
         outside.close()
+
+
+async def test_a_database_that_another_program_holds_is_soon_unavailable(sqlite_url: str) -> None:
+    db = Database(sqlite_url, busy_timeout_s=0.2)
+    outside = sqlite3.connect(str(db.url.database), isolation_level=None)
+
+    async def unit() -> None:
+        async with db.write() as session:
+            session.add(models.Lane(key="kept", kind="x"))
+
+    outside.execute("BEGIN IMMEDIATE")
+    try:
+        # However many wait: nobody stands in line for as long as all before them together.
+        results = await asyncio.gather(
+            *(unit() for _ in range(10)), db.transact(lambda connection: None), return_exceptions=True
+        )
+        assert {type(result) for result in results} == {DatabaseUnavailable}
+        outside.execute("ROLLBACK")
+        await unit()
+    finally:
+        outside.close()
+        await db.close()
