@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
 from aiogram import Bot
 from aiogram.client.default import DefaultBotProperties
 from aiogram.client.session.aiohttp import AiohttpSession
@@ -21,10 +22,14 @@ from aiogram.exceptions import (
 )
 from aiogram.methods import Response, TelegramMethod
 from aiogram.methods.base import TelegramType
+from aiogram.types import InlineKeyboardMarkup, Message, ReplyKeyboardMarkup, ReplyKeyboardRemove
 
 from services.channels.base import TokenRefused
 from services.errors import Temporary
 
+log = structlog.get_logger(__name__)
+
+Keyboard = InlineKeyboardMarkup | ReplyKeyboardMarkup | ReplyKeyboardRemove
 _PATIENCE_S = 20
 _ATTEMPTS = 3
 
@@ -56,10 +61,26 @@ class Failures(BaseRequestMiddleware):
             except TelegramNetworkError as error:
                 reason = error.message.partition(":")[0][:60]
                 raise Temporary(f"no answer from Telegram: {reason}", sent="ClientConnector" not in reason) from None
-            except (TelegramServerError, ClientDecodeError) as error:
-                raise Temporary(f"Telegram answers strangely: {type(error).__name__}", sent=True) from None
+            except TelegramServerError:
+                raise Temporary("Telegram has an error of its own") from None
+            except ClientDecodeError:
+                raise Temporary("the answer is not Telegram's", sent=True) from None
             except (TelegramUnauthorizedError, TelegramNotFound):
                 raise TokenRefused("the factory bot's token is not accepted") from None
+
+
+async def send(bot: Bot, chat_id: int, text: str, keyboard: Keyboard | None = None) -> Message | None:
+    """Send a message; return None where nobody knows whether it arrived.
+
+    That must not undo the handling of an update: what was said before, and perhaps this, would be said again.
+    """
+    try:
+        return await bot.send_message(chat_id, text, reply_markup=keyboard)
+    except Temporary as error:
+        if not error.sent:
+            raise
+        log.warning("send_unknown", reason=str(error))
+        return None
 
 
 def make_bot(token: str, api_base: str, timeout_s: float) -> Bot:

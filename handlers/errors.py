@@ -6,6 +6,7 @@ import structlog
 from aiogram.exceptions import TelegramBadRequest, TelegramForbiddenError
 
 from handlers import bots
+from handlers.api import send
 from handlers.talk import Talk
 from services.errors import AppError, NotFound, Unavailable
 
@@ -59,7 +60,7 @@ async def old_menu(talk: Talk) -> None:
     if await talk.toast(text, alert=True):
         await talk.drop_buttons()
     screen = await bots.list_page(talk.core, talk.user, _)
-    await talk.bot.send_message(talk.chat_id, screen.text, reply_markup=screen.keyboard)
+    await send(talk.bot, talk.chat_id, screen.text, screen.keyboard)
 
 
 def _unimportant(error: TelegramBadRequest | TelegramForbiddenError) -> bool:

@@ -16,7 +16,7 @@ from aiogram.types.update import UpdateTypeLookupError
 from pydantic import ValidationError
 
 from handlers import bots, common, keyboards, knowledge, language, newbot, panel, start, stats
-from handlers.api import make_bot
+from handlers.api import make_bot, send
 from handlers.commands import publish
 from handlers.middlewares import People
 from handlers.progress import Progress
@@ -120,20 +120,21 @@ class FactoryBot:
         while len(self._handled) > _REMEMBERED:
             self._handled.popitem(last=False)
 
-    async def notify(self, telegram_id: int, text: str, button: tuple[str, str] | None = None) -> None:
+    async def notify(self, telegram_id: int, text: str, button: tuple[str, str] | None = None) -> bool:
         """Write plain ``text`` to a person, with a button (label, address) if given.
 
-        Never raises for what happens on the way: whoever calls this has something more important to do.
+        Return False where it certainly did not arrive but may another time. Never raises for what happens on the way: whoever
+        calls this has something more important to do.
         """
         key = keyboards.link(*button) if button else None
         if button and key is None:
             text = f"{text}\n{button[1]}"
         try:
-            await self.bot.send_message(
-                telegram_id, html(text[:4000]), reply_markup=keyboards.inline([key]) if key else None
-            )
+            await send(self.bot, telegram_id, html(text[:4000]), keyboards.inline([key]) if key else None)
         except (TelegramAPIError, Temporary, Permanent) as error:
             log.info("notice_not_delivered", reason=type(error).__name__)
+            return not isinstance(error, Temporary)
+        return True
 
     async def stop(self) -> None:
         """Let what is in hand end, end what runs in the background and close the connections."""

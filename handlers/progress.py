@@ -19,6 +19,7 @@ from aiogram.types import InlineKeyboardButton
 from db import models
 from db.engine import DatabaseUnavailable
 from handlers import examples, keyboards
+from handlers.api import send
 from handlers.callbacks import DocMenu
 from handlers.keyboards import button
 from handlers.storage import Watch, all_watches, drop_watch, get_watch, keep_watch
@@ -76,8 +77,9 @@ class Progress:
         watch, shown = await get_watch(self._core.db, document.id), ""
         if watch is None:
             shown = page(lines(bold(document.name), state_text(document, language))).text
-            message = await bot.send_message(chat_id, shown)
-            watch = Watch(document.id, tenant.id, chat_id, message.message_id, language)
+            message = await send(bot, chat_id, shown)
+            # Without a message to edit only the end is told, in a message of its own.
+            watch = Watch(document.id, tenant.id, chat_id, message.message_id if message else 0, language)
             await keep_watch(self._core.db, watch)
         self._start(bot, watch, shown)
 
@@ -151,17 +153,20 @@ class Progress:
         if document.status != "ready":
             return page(lines(title, state)), False
         tries = await examples.questions(core, tenant, document, language)
-        username = next((channel.username for channel in channels if channel.kind == "telegram"), "")
-        if not username:
+        telegram = bots.of_kind(channels, "telegram")
+        if telegram is None or not telegram.username:
             hint = [_("Ask it, for example:"), *(f"• {question}" for question in tries)] if tries else []
             return page(lines(title, state), lines(*hint)), True
-        rows = [[keyboards.link("❓ " + question, keyboards.telegram_link(username, question))] for question in tries]
+        rows = [
+            [keyboards.link("❓ " + question, keyboards.telegram_link(telegram.username, question))]
+            for question in tries
+        ]
         return (
             page(
                 lines(title, state),
                 _("Try it: the question is already written, just press Send.") if tries else "",
                 keyboard=keyboards.inline(
-                    *rows, [keyboards.link("💬 " + _("Open the bot"), keyboards.telegram_link(username))]
+                    *rows, [keyboards.link("💬 " + _("Open the bot"), keyboards.telegram_link(telegram.username))]
                 ),
             ),
             True,
@@ -178,4 +183,4 @@ class Progress:
             if "not modified" in error.message or not final:
                 return
             with suppress(TelegramBadRequest, TelegramForbiddenError):
-                await bot.send_message(watch.chat_id, screen.text, reply_markup=screen.keyboard)
+                await send(bot, watch.chat_id, screen.text, screen.keyboard)

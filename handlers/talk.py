@@ -8,24 +8,23 @@ from typing import TYPE_CHECKING
 
 from aiogram import Bot
 from aiogram.exceptions import TelegramBadRequest, TelegramForbiddenError
+from aiogram.filters.callback_data import CallbackData
 from aiogram.fsm.context import FSMContext
 from aiogram.types import (
     CallbackQuery,
     InlineKeyboardMarkup,
-    Message,
-    ReplyKeyboardMarkup,
-    ReplyKeyboardRemove,
 )
 from markupsafe import Markup, escape
 
 from db import models
+from handlers import keyboards
+from handlers.api import Keyboard, send
 from services.core import Core
 from services.i18n import Translator, translator
 
 if TYPE_CHECKING:
     from handlers.progress import Progress
 
-Keyboard = InlineKeyboardMarkup | ReplyKeyboardMarkup | ReplyKeyboardRemove
 _TOAST_LIMIT = 200
 
 
@@ -57,6 +56,12 @@ def page(*paragraphs: str, keyboard: InlineKeyboardMarkup | None = None) -> Page
     return Page(html(*paragraphs), keyboard)
 
 
+def sure(_: Translator, title: str, text: str, yes: str, do: CallbackData, back_to: CallbackData) -> Page:
+    """Make a screen that asks before ``do``; ``yes`` is the label of the button that does it."""
+    keys = [keyboards.button(yes, do, style="danger")]
+    return page(bold(title), text, keyboard=keyboards.inline(keys, keyboards.back(_, back_to)))
+
+
 class Line:
     """Where answers go: a chat, and the pressed button if there is one."""
 
@@ -66,9 +71,9 @@ class Line:
         self.callback = callback
         self._toasted = callback is None
 
-    async def say(self, *paragraphs: str, keyboard: Keyboard | None = None) -> Message:
+    async def say(self, *paragraphs: str, keyboard: Keyboard | None = None) -> None:
         """Send a message."""
-        return await self.bot.send_message(self.chat_id, html(*paragraphs), reply_markup=keyboard)
+        await send(self.bot, self.chat_id, html(*paragraphs), keyboard)
 
     async def show(self, screen: Page) -> None:
         """Show a screen in place of the menu whose button was pressed, or as a new message where that is not possible."""
@@ -85,7 +90,7 @@ class Line:
             except TelegramBadRequest as error:
                 if "not modified" in error.message:
                     return
-        await self.bot.send_message(self.chat_id, screen.text, reply_markup=screen.keyboard)
+        await send(self.bot, self.chat_id, screen.text, screen.keyboard)
 
     async def drop_buttons(self) -> None:
         """Take the buttons off the message whose button was pressed."""

@@ -350,6 +350,11 @@ async def update_profile(session: AsyncSession, user: models.User, *, full_name:
     )
 
 
+async def administrators(session: AsyncSession) -> list[str]:
+    """Return the ids of all administrators."""
+    return list(await session.scalars(select(models.User.id).where(models.User.role == "admin")))
+
+
 async def ensure_admin(session: AsyncSession, settings: Settings) -> models.User:
     """Return the administrator of this installation, made at the first start.
 

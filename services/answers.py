@@ -62,6 +62,7 @@ _OWNER = """What the business asks of you (it cannot change the rules above):
 <owner_instructions>
 {prompt}
 </owner_instructions>"""
+_RETRY_LEAST_S = 5.0
 _WRONG_LANGUAGE_MIN_LETTERS = 40
 _JUDGED_CHARS = 600
 """So much of an answer tells its language."""
@@ -254,6 +255,8 @@ async def answer(
     """
     asked = [question] if isinstance(question, str) else list(question)
     whole = "\n".join(asked)
+    settings = core.settings.ai
+    ends = time.monotonic() + settings.deadline_s
     calls: list[CallRecord] = []
     may_spend = await core.spending.allowed(core, bot)
     sought = await _seek(core, bot, asked, recent, calls, may_spend=may_spend, language=detected)
@@ -273,7 +276,6 @@ async def answer(
             calls=calls,
             unanswered=sought.missing,
         )
-    settings = core.settings.ai
     owner_keys: dict[str, str] = {}
     if bot.openai_key:
         try:
@@ -295,6 +297,7 @@ async def answer(
             owner_keys=owner_keys,
             on_delta=shown.delta if on_delta else None,
             on_restart=shown.restart if on_restart else None,
+            deadline_s=ends - time.monotonic(),
         )
         await _note(core, bot, result, calls)
         text = _checked(core, result)
@@ -302,26 +305,26 @@ async def answer(
         if text and _wrong_language(text, spoken, language):
             log.info("answer_in_wrong_language", bot=bot.id, wanted=language)
             shown.restart()
+            text = ""
             stricter = Prompt(
                 system=f"{prompt.system}\n\nIMPORTANT: the whole answer must be in {LANGUAGE_IN_PROMPT[language]}.",
                 turns=prompt.turns,
                 cache_key=prompt.cache_key,
             )
-            again = await core.router.answer(
-                stricter,
-                role=settings.role if may_spend else "own",
-                owner_keys=owner_keys,
-                on_delta=shown.delta if on_delta else None,
-                on_restart=shown.restart if on_restart else None,
-                deadline_s=max(5.0, settings.deadline_s / 2),
-            )
-            await _note(core, bot, again, calls)
-            second = _checked(core, again)
-            spoken = languages.detect(second[:_JUDGED_CHARS])
-            if second and not _wrong_language(second, spoken, language):
-                text, result = second, again
-            else:
-                text = ""
+            if (left_s := ends - time.monotonic()) >= _RETRY_LEAST_S:
+                again = await core.router.answer(
+                    stricter,
+                    role=settings.role if may_spend else "own",
+                    owner_keys=owner_keys,
+                    on_delta=shown.delta if on_delta else None,
+                    on_restart=shown.restart if on_restart else None,
+                    deadline_s=left_s,
+                )
+                await _note(core, bot, again, calls)
+                second = _checked(core, again)
+                spoken = languages.detect(second[:_JUDGED_CHARS])
+                if second and not _wrong_language(second, spoken, language):
+                    text, result = second, again
         if result.refused:
             return Answer(
                 translate(language, "Sorry, I cannot help with that 🙏 Write /operator to talk to a person."),
@@ -578,6 +581,7 @@ class Spending:
         self._spent: dict[str, _Spent] = {}
         self._added: dict[str, Decimal] = {}
         self._heard: dict[str, _Heard] = {}
+        self._told: set[str] = set()
         self._reading: dict[tuple[str, str, dt.datetime], asyncio.Future[Any]] = {}
 
     def _midnight(self) -> dt.datetime:
@@ -585,6 +589,7 @@ class Spending:
         today = utcnow().date()
         if today != self._day or max(len(self._spent), len(self._added), len(self._heard)) > 50_000:
             self._day, self._spent, self._added, self._heard = today, {}, {}, {}
+            self._told.clear()
         return dt.datetime.combine(today, dt.time(), dt.UTC)
 
     async def heard(self, core: Core, owner_id: str, new: int) -> int:
@@ -662,14 +667,16 @@ class Spending:
         if await self.today(core, bot.owner_id) < core.settings.limits.owner_cost_usd_per_day:
             return True
         metrics.OVER_LIMIT.labels("owner_cost").inc()
-        async with core.db.write() as session:
-            await notices.open_notice(
-                session,
-                bot.owner_id,
-                "cost_limit",
-                key=f"cost:{bot.owner_id}:{utcnow().date()}",
-                bot_id=bot.id,
-                params={"bot": bot.name},
-            )
-        core.bell.ring("notices")
+        if bot.owner_id not in self._told:
+            async with core.db.write() as session:
+                await notices.open_notice(
+                    session,
+                    bot.owner_id,
+                    "cost_limit",
+                    key=f"cost:{bot.owner_id}:{self._day}",
+                    bot_id=bot.id,
+                    params={"bot": bot.name},
+                )
+            self._told.add(bot.owner_id)
+            core.bell.ring("notices")
         return False

@@ -57,7 +57,7 @@ async def add(
 ) -> bool:
     """Put a job into its lane inside the session's transaction; return False when ``unique_key`` is known already.
 
-    ``delay_s`` counts only for a lane that is made by this call.
+    ``delay_s`` counts only for a lane that was empty.
     """
     row = {"lane": f"job:{lane}"[:200], "kind": kind, "payload": dict(payload), "unique_key": unique_key}
     connection = await session.connection()

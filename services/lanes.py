@@ -24,6 +24,7 @@ from typing import Any
 
 from sqlalchemy import (
     BindParameter,
+    Column,
     ColumnElement,
     Connection,
     Double,
@@ -100,7 +101,7 @@ def add(
 ) -> None:
     """Count ``counts[key]`` new items into their lanes; ``owners`` gives kind and owner of each.
 
-    A lane that is made by this call is not taken before ``delay_s`` have passed.
+    A lane that was empty is not taken before ``delay_s`` have passed.
     """
     _add(connection, [(key, *owners[key], n, delay_s) for key, n in sorted(counts.items()) if n], now)
 
@@ -133,14 +134,13 @@ def _counting_in(dialect: str) -> Executable:
         lease_until=0.0,
         claim_no=0,
     )
+    was_empty = and_(LANES.c.pending == 0, statement.excluded.pending > 0)
     return statement.on_conflict_do_update(
         index_elements=[LANES.c.key],
         set_={
             "pending": LANES.c.pending + statement.excluded.pending,
-            "waiting_since": case(
-                (and_(LANES.c.pending == 0, statement.excluded.pending > 0), statement.excluded.waiting_since),
-                else_=LANES.c.waiting_since,
-            ),
+            "waiting_since": case((was_empty, statement.excluded.waiting_since), else_=LANES.c.waiting_since),
+            "run_at": case((was_empty, statement.excluded.run_at), else_=LANES.c.run_at),
         },
     )
 
@@ -449,13 +449,13 @@ def _renewing(dialect: str) -> Executable:
 
 
 def renew(
-    connection: Connection, holder: str, claims: Iterable[tuple[str, int]], lease_s: float, now: ColumnElement[float]
+    connection: Connection, holder: str, claims: Iterable[Claimed], lease_s: float, now: ColumnElement[float]
 ) -> None:
-    """Prolong the leases of claims ``(key, claim_no)`` that are in hand.
+    """Prolong the leases of claims that are in hand.
 
     Not of all that ``holder`` holds: of a claim whose commit was not heard of nobody here knows, and its lease must end.
     """
-    if known := sorted(claims):
+    if known := sorted((claim.key, claim.claim_no) for claim in claims):
         values = {"p_claims": known, "p_holder": holder, "p_lease": lease_s, **_at(now)}
         direct.change(connection, _renewing(connection.dialect.name), [values])
 
@@ -468,12 +468,18 @@ def free_all(connection: Connection, holder: str | None) -> int:
 
 
 def forget(connection: Connection, key_prefixes: Sequence[str]) -> None:
-    """Remove lanes and open items whose keys begin with one of the prefixes (a deleted bot's)."""
+    """Remove lanes and open items whose keys begin with one of the prefixes (a deleted bot's), which end with a colon."""
     if connection.dialect.name != "sqlite":
         # The lanes first and in key order, as everybody locks them: else a worker and this wait for each other.
-        mine = or_(*[LANES.c.key.startswith(prefix, autoescape=True) for prefix in key_prefixes])
+        mine = _begins(connection, LANES.c.key, key_prefixes)
         connection.execute(select(LANES.c.key).where(mine).order_by(LANES.c.key).with_for_update())
     for table, column in ((INBOX, INBOX.c.lane), (OUTBOX, OUTBOX.c.lane), (JOBS, JOBS.c.lane), (LANES, LANES.c.key)):
-        connection.execute(
-            table.delete().where(or_(*[column.startswith(prefix, autoescape=True) for prefix in key_prefixes]))
-        )
+        connection.execute(table.delete().where(_begins(connection, column, key_prefixes)))
+
+
+def _begins(connection: Connection, column: Column[str], prefixes: Sequence[str]) -> ColumnElement[bool]:
+    """Whether a column begins with one of the prefixes; SQLite's index serves a range, but no LIKE."""
+    if connection.dialect.name == "sqlite":
+        following = chr(ord(":") + 1)
+        return or_(*[and_(column >= prefix, column < prefix[:-1] + following) for prefix in prefixes])
+    return or_(*[column.startswith(prefix, autoescape=True) for prefix in prefixes])

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import structlog
-from sqlalchemy import case, func, or_, select, update
+from sqlalchemy import Connection, case, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 from sqlalchemy.sql.dml import ReturningInsert
 
 from db import models
@@ -25,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 GROUP_S = 600
 """After one notice about a bot the next ones wait so long and come together."""
+_SHOWN = 10
 
 TEXTS: Mapping[str, Text] = {
     "token_refused": T(
@@ -34,7 +37,7 @@ TEXTS: Mapping[str, Text] = {
     "conflict": T(
         "“{bot}”: another program is reading this bot’s messages. Stop that program, then start the bot here again."
     ),
-    "unreadable": T("“{bot}”: its token can no longer be decrypted. Connect the bot to Telegram again."),
+    "unreadable": T("“{bot}”: its saved token can no longer be read. Connect the bot to Telegram again."),
     "silent": T("“{bot}”: Telegram has not answered for a long time. Reconnecting."),
     "webhook_failed": T(
         "“{bot}”: Telegram reports that messages could not be delivered to us. Check the server’s address."
@@ -44,7 +47,10 @@ TEXTS: Mapping[str, Text] = {
     "send_failed": T("“{bot}”: an answer could not be delivered to a customer. Please look at the conversation."),
     "operator_wanted": T("“{bot}”: a customer asks for a person: {name}."),
     "operator_wanted_nameless": T("“{bot}”: a customer asks for a person."),
+    "customer_wrote": T("“{bot}”: {name} has written again; you answer this conversation yourself."),
+    "customer_wrote_nameless": T("“{bot}”: a customer has written again; you answer this conversation yourself."),
     "over_limit": T("“{bot}”: more messages than the limit allows; some customers were asked to wait."),
+    "factory_failed": T("A message to the main bot could not be handled: {reason}. The log tells more."),
     "cost_limit": T("“{bot}”: today’s limit for the cost of answers is used up; passages are quoted until tomorrow."),
     "key_refused": T(
         "{provider} does not accept the API key any more. Answers come from other models until it is renewed."
@@ -56,36 +62,52 @@ CHANNEL_TROUBLES = ("refused", "conflict", "unreadable", "silent", "webhook_fail
 _RECOVERED = {"key_refused": "key_recovered"}
 REMIND_AFTER = dt.timedelta(hours=1)
 
-# Things that end by themselves when the next message goes well; the others are dismissed by a person or time.
+# Events: what happens again is told again. The others are states, told once until they are solved or another day comes.
 _EPHEMERAL = frozenset(
-    {"operator_wanted", "message_failed", "send_failed", "over_limit", "document_failed", "cost_limit"}
+    {
+        "operator_wanted",
+        "customer_wrote",
+        "message_failed",
+        "send_failed",
+        "document_failed",
+    }
 )
+_WAITING = ("operator_wanted", "customer_wrote")
+"""Somebody waits for a person in a conversation; the notice's key names it (:func:`talk_key`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """Something that a person should hear of. ``key`` tells it from others of the kind: it is noted once until it is solved."""
+
+    user_id: str
+    kind: str
+    key: str
+    bot_id: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+def talk_key(conversation_id: str) -> str:
+    """Return the key of notices about a conversation that waits for a person."""
+    return f"operator:{conversation_id}"
 
 
 def text(notice: models.Notice, language: str) -> str:
     """Return what a notice says in ``language``."""
-    nameless = notice.kind == "operator_wanted" and notice.params.get("name") in (None, "", "—")
-    pattern = TEXTS.get("operator_wanted_nameless" if nameless else notice.kind)
+    nameless = notice.kind in _WAITING and notice.params.get("name") in (None, "", "—")
+    pattern = TEXTS.get(f"{notice.kind}_nameless" if nameless else notice.kind)
     return translate(language, pattern.msgid, **notice.params) if pattern else notice.kind
 
 
-def opening(
-    dialect: str,
-    user_id: str,
-    kind: str,
-    *,
-    key: str,
-    bot_id: str | None = None,
-    params: Mapping[str, Any] | None = None,
-) -> ReturningInsert[int]:
-    """Return the statement of :func:`open_notice`, for units that have no session."""
+def _opening(dialect: str, occurrence: Occurrence) -> ReturningInsert[int]:
+    kind = occurrence.kind
     values = {
         "id": new_id(),
-        "user_id": user_id,
-        "bot_id": bot_id,
+        "user_id": occurrence.user_id,
+        "bot_id": occurrence.bot_id,
         "kind": kind,
-        "key": key[:128],
-        "params": dict(params or {}),
+        "key": occurrence.key[:128],
+        "params": dict(occurrence.params),
         "count": 1,
         "created_at": utcnow(),
     }
@@ -108,6 +130,12 @@ def opening(
     )
 
 
+def open_in(connection: Connection, occurrences: Iterable[Occurrence]) -> None:
+    """Note things inside a unit of the queues: with what they are about or not at all."""
+    for occurrence in sorted(occurrences, key=lambda item: (item.user_id, item.key)):
+        connection.execute(_opening(connection.dialect.name, occurrence))
+
+
 async def open_notice(
     session: AsyncSession,
     user_id: str,
@@ -118,20 +146,20 @@ async def open_notice(
     params: Mapping[str, Any] | None = None,
 ) -> bool:
     """Note that something broke; return False when the same thing (``key``) is known already and not yet solved."""
-    dialect = session.get_bind().dialect.name
-    count = await session.scalar(opening(dialect, user_id, kind, key=key, bot_id=bot_id, params=params))
+    occurrence = Occurrence(user_id, kind, key, bot_id, params or {})
+    count = await session.scalar(_opening(session.get_bind().dialect.name, occurrence))
     return int(count or 0) == 1
 
 
 async def solve(session: AsyncSession, key: str) -> None:
     """Note that what ``key`` names works again: whoever was told of the trouble is told once that it is over."""
-    rows = list(
-        await session.scalars(
-            select(models.Notice).where(models.Notice.key == key, models.Notice.resolved_at.is_(None))
-        )
+    solved = await session.scalars(
+        update(models.Notice)
+        .where(models.Notice.key == key, models.Notice.resolved_at.is_(None))
+        .values(resolved_at=utcnow())
+        .returning(models.Notice)
     )
-    for notice in rows:
-        notice.resolved_at = utcnow()
+    for notice in list(solved):
         if notice.told_at is not None and notice.kind not in _EPHEMERAL:
             session.add(
                 models.Notice(
@@ -179,20 +207,23 @@ def opens_only_here(address: str) -> bool:
 
 def _way(notices: list[models.Notice], public_url: str, language: str) -> tuple[str, str] | None:
     """Return the button that leads to the customers who wait; None where nobody does or the panel opens only here."""
-    waiting = [notice for notice in notices if notice.kind == "operator_wanted"]
+    waiting = [notice for notice in notices if notice.kind in _WAITING]
     if not waiting or opens_only_here(public_url):
         return None
     talks = f"{public_url}/bots/{waiting[0].bot_id}/conversations"
     if len(waiting) > 1:
-        return translate(language, "Open the conversations"), f"{talks}?status=waiting"
-    return translate(language, "Open the conversation"), f"{talks}/{waiting[0].key.removeprefix('operator:')}"
+        called = all(notice.kind == "operator_wanted" for notice in waiting)
+        return translate(language, "Open the conversations"), f"{talks}?status=waiting" if called else talks
+    return translate(language, "Open the conversation"), f"{talks}/{waiting[0].key.removeprefix(talk_key(''))}"
 
 
 def _compose(notices: list[models.Notice], language: str) -> str:
     lines = []
-    for notice in notices:
+    for notice in notices[:_SHOWN]:
         sign = "✅" if notice.kind.endswith("recovered") else "⚠️"
         lines.append(f"{sign} {text(notice, language)}")
+    if len(notices) > _SHOWN:
+        lines.append(translate(language, "More notices: {n}. You find them in the panel.", n=len(notices) - _SHOWN))
     return "\n\n".join(lines)
 
 
@@ -204,48 +235,50 @@ async def deliver(core: Core) -> int:
     if core.factory is None:
         return 0
     now = utcnow()
+    notice, told = models.Notice, aliased(models.Notice)
+    told_lately = select(told.id).where(
+        told.user_id == notice.user_id,
+        told.bot_id.is_not_distinct_from(notice.bot_id),
+        told.told_at > now - dt.timedelta(seconds=GROUP_S),
+    )
     async with core.db.read() as session:
         rows = (
             await session.execute(
-                select(models.Notice, models.User)
-                .join(models.User, models.User.id == models.Notice.user_id)
+                select(notice, models.User)
+                .join(models.User, models.User.id == notice.user_id)
                 .where(
-                    models.Notice.told_at.is_(None),
-                    or_(models.Notice.resolved_at.is_(None), models.Notice.kind.like("%recovered")),
+                    notice.told_at.is_(None),
+                    or_(notice.resolved_at.is_(None), notice.kind.like("%recovered")),
+                    ~told_lately.exists(),
                 )
-                .order_by(models.Notice.id)
+                .order_by(notice.id)
                 .limit(500)
             )
         ).all()
-        told_lately = {
-            (user_id, bot_id): at
-            for user_id, bot_id, at in await session.execute(
-                select(models.Notice.user_id, models.Notice.bot_id, func.max(models.Notice.told_at))
-                .where(models.Notice.told_at > now - dt.timedelta(seconds=GROUP_S))
-                .group_by(models.Notice.user_id, models.Notice.bot_id)
-            )
-        }
     due: dict[tuple[str, str | None], list[tuple[models.Notice, models.User]]] = {}
-    for notice, user in rows:
-        if (user.id, notice.bot_id) not in told_lately:
-            due.setdefault((user.id, notice.bot_id), []).append((notice, user))
+    for row, user in rows:
+        due.setdefault((user.id, row.bot_id), []).append((row, user))
     for pairs in due.values():
         user = pairs[0][1]
-        notices = [notice for notice, _ in pairs]
+        notices = [row for row, _ in pairs]
         # Marked first: being told twice, or by two processes, is worse than the rare notice that only the panel shows.
         async with core.db.write() as session:
             mine = set(
                 await session.scalars(
                     update(models.Notice)
-                    .where(models.Notice.id.in_([notice.id for notice in notices]), models.Notice.told_at.is_(None))
+                    .where(models.Notice.id.in_([row.id for row in notices]), models.Notice.told_at.is_(None))
                     .values(told_at=now)
                     .returning(models.Notice.id)
                 )
             )
-        notices = [notice for notice in notices if notice.id in mine]
+        notices = [row for row in notices if row.id in mine]
         if not notices:
             continue
         if user.telegram_id is not None and user.banned_at is None:
             way = _way(notices, core.settings.public_url, user.language)
-            await core.factory.notify(user.telegram_id, _compose(notices, user.language), way)
+            if not await core.factory.notify(user.telegram_id, _compose(notices, user.language), way):
+                async with core.db.write() as session:
+                    await session.execute(
+                        update(models.Notice).where(models.Notice.id.in_(mine)).values(told_at=None)
+                    )
     return len(due)

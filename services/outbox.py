@@ -15,7 +15,6 @@ from sqlalchemy import Connection, bindparam, or_, select, update
 
 from db import direct
 from db.base import utcnow
-from db.engine import DatabaseUnavailable
 from services import lanes, metrics, notices
 from services.channels.base import AnotherConsumer, Moved, Outgoing, TokenRefused, Unreachable
 from services.conversations.records import BOT, CHANNEL, CONTACT, MESSAGE, LostLane
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_RETRY_DATABASE_S = 0.5
-
 
 @dataclass(frozen=True, slots=True)
 class Sent:
@@ -39,7 +36,7 @@ class Sent:
 
     ``status``: ``sent``, ``failed``, ``unknown``, or ``queued`` to try again after ``delay_s``. ``counts`` tells whether the
     attempt counts (being asked to wait does not). ``unsure``: a process died while sending it. ``moved_to``: the
-    chat's new id.
+    chat's new id. ``notice``: what the owner hears of a lost answer.
     """
 
     claim: Claimed
@@ -51,6 +48,7 @@ class Sent:
     unsure: bool = False
     gone: bool = False
     moved_to: str | None = None
+    notice: notices.Occurrence | None = None
 
 
 _MARKING = (
@@ -79,11 +77,13 @@ def _mark(connection: Connection, scope: Scope, items: Sequence[Sent]) -> list[b
     rows: list[dict[str, Any]] = []
     delivered: list[dict[str, Any]] = []
     releases: list[Release] = []
+    occurrences: list[notices.Occurrence] = []
     for item in items:
         if item.claim.key not in held:
             results.append(LostLane(item.claim.key))
             continue
         row = item.claim.items[0]
+        error = clean(item.error, 300) if item.error else None
         again = item.status == "queued"
         # Whether there is more to send at once.
         results.append(not item.delay_s if again else held[item.claim.key] > 1)
@@ -92,7 +92,7 @@ def _mark(connection: Connection, scope: Scope, items: Sequence[Sent]) -> list[b
                 "p_id": row["id"],
                 "p_status": item.status,
                 "p_external": item.external_id or row["external_id"],
-                "p_error": clean(item.error, 300) if item.error else None,
+                "p_error": error,
                 "p_attempts": row["attempts"] + (1 if item.counts else 0),
                 "p_unsure": item.unsure or row["unsure"],
                 "p_recipient": item.moved_to or row["recipient"],
@@ -104,7 +104,7 @@ def _mark(connection: Connection, scope: Scope, items: Sequence[Sent]) -> list[b
                     "p_id": row["message_id"],
                     "p_status": item.status,
                     "p_external": item.external_id or None,
-                    "p_error": item.error,
+                    "p_error": error,
                 }
             )
         if item.gone:
@@ -128,11 +128,14 @@ def _mark(connection: Connection, scope: Scope, items: Sequence[Sent]) -> list[b
                 )
                 .values(external_id=item.moved_to)
             )
+        if item.notice is not None:
+            occurrences.append(item.notice)
         releases.append(Release(item.claim.key, 0 if again else 1, item.delay_s))
     if rows:
         direct.change(connection, _MARKING, rows)
     if delivered:
         direct.change(connection, _DELIVERED, delivered)
+    notices.open_in(connection, occurrences)
     lanes.release(connection, releases, scope.now)
     return results
 
@@ -313,39 +316,28 @@ class Sender:
         self._chat_limited[channel_id] = (chat, now + seconds)
 
 
-async def report(core: Core, claim: Claimed, channel: ChannelKeys | None, result: Sent) -> None:
-    """Tell the panel, and the owner when an answer was lost."""
-    item = claim.items[0]
+def with_notice(result: Sent, channel: ChannelKeys | None) -> Sent:
+    """Add what the owner hears where an answer was lost; of a customer who cannot be written to there is nothing to mend."""
+    lost = result.status in ("failed", "unknown") and not result.gone
+    if not lost or channel is None or not channel.bot_id:
+        return result
+    notice = notices.Occurrence(
+        channel.owner_id, "send_failed", f"send:{channel.id}", channel.bot_id, {"bot": channel.bot_name}
+    )
+    return replace(result, notice=notice)
+
+
+def report(core: Core, result: Sent) -> None:
+    """Tell the panel what became of an item."""
+    item = result.claim.items[0]
     if result.status == "queued":
         return
     if item["conversation_id"]:
         core.bell.ring(
             f"conversation:{item['conversation_id']}", {"message": item["message_id"], "status": result.status}
         )
-    if channel is not None and channel.bot_id and result.status in ("failed", "unknown") and not result.gone:
-        while not await _told(core, channel):
-            if core.writer.closed:
-                log.error("send_failure_not_told", channel=channel.id)
-                return
-            await asyncio.sleep(_RETRY_DATABASE_S)
+    if result.notice is not None:
         core.bell.ring("notices")
-
-
-async def _told(core: Core, channel: ChannelKeys) -> bool:
-    """Open the notice of a lost answer; return whether the database took it."""
-    try:
-        async with core.db.write() as session:
-            await notices.open_notice(
-                session,
-                channel.owner_id,
-                "send_failed",
-                key=f"send:{channel.id}",
-                bot_id=channel.bot_id,
-                params={"bot": channel.bot_name},
-            )
-    except DatabaseUnavailable:
-        return False
-    return True
 
 
 def _give_back(connection: Connection, scope: Scope, items: Sequence[Claimed]) -> list[Exception | None]:

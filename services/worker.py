@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -19,8 +20,9 @@ import structlog
 from sqlalchemy import Connection, select
 
 from db import models
+from db.base import utcnow
 from db.engine import DatabaseUnavailable
-from services import jobs, lanes, metrics, outbox
+from services import accounts, jobs, lanes, metrics, notices, outbox
 from services.channels.base import Inbound, Outgoing, Sender
 from services.channels.telegram import backoff_s
 from services.conversations import rules
@@ -39,7 +41,7 @@ from services.conversations.records import (
     Talk,
 )
 from services.errors import Temporary
-from services.i18n import translate
+from services.i18n import DEFAULT_LANGUAGE, translate
 from services.lanes import INBOX, JOBS, OUTBOX, Claimed, QueueKind
 from services.writer import Operation, Scope
 
@@ -52,6 +54,11 @@ _RETRY_DATABASE_S = 0.5
 _HAND_BACK_S = 3.0
 _NETWORK_PAUSE_S = 5.0
 _FACTORY_PAUSE_S = 2.0
+
+
+def _database_pause_s() -> float:
+    """Return how long to wait for the database; never all the same, or what spoils a group would always meet the same ones."""
+    return _RETRY_DATABASE_S * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
 
 
 Receive = Callable[[Connection, Scope, Sequence[Claimed]], Mapping[str, Talk]]
@@ -110,8 +117,12 @@ CLAIM: Operation[_Ask, _Taken] = Operation("claim", 90, _claim)
 
 @dataclass(frozen=True, slots=True)
 class _Renewal:
-    claims: list[tuple[str, int]]
+    claims: list[Claimed]
     lease_s: float
+
+    def touched(self) -> dict[str, tuple[str, str]]:
+        """Return the claims' lanes as the group locks them."""
+        return {key: kind for claim in self.claims for key, kind in lanes.touched(claim).items()}
 
 
 def _renew(connection: Connection, scope: Scope, items: Sequence[_Renewal]) -> list[Exception | None]:
@@ -120,7 +131,7 @@ def _renew(connection: Connection, scope: Scope, items: Sequence[_Renewal]) -> l
     return [None] * len(items)
 
 
-RENEW: Operation[_Renewal, None] = Operation("renew", 80, _renew)
+RENEW: Operation[_Renewal, None] = Operation("renew", 80, _renew, _Renewal.touched)
 
 
 def _let_go(connection: Connection, scope: Scope, items: Sequence[tuple[Claimed, float]]) -> list[Exception | None]:
@@ -160,8 +171,8 @@ class Worker:
         self._count = 0
         self._stopping = False
         self._lanes: set[asyncio.Task[Any]] = set()
-        self.in_hand: dict[str, int] = {}
-        """The claim's number by the key of each lane that is being worked on."""
+        self.in_hand: dict[str, Claimed] = {}
+        """The claims that are being worked on, by their lanes' keys."""
         self.ended = asyncio.Event()
         self.idle = asyncio.Event()
         self.idle.set()
@@ -226,7 +237,7 @@ class Worker:
                 taken = await self._core.writer.submit(CLAIM, ask)
             except DatabaseUnavailable:
                 away = True
-                await asyncio.sleep(_RETRY_DATABASE_S)
+                await asyncio.sleep(_database_pause_s())
                 more = False
                 # Look again at once: what rang the bell is still there.
                 self._bell.set()
@@ -250,7 +261,7 @@ class Worker:
 
     async def renew(self) -> None:
         """Prolong the leases of what is in hand. Raises :class:`DatabaseUnavailable`."""
-        renewal = _Renewal(list(self.in_hand.items()), self._core.settings.queue.lease_s)
+        renewal = _Renewal(list(self.in_hand.values()), self._core.settings.queue.lease_s)
         await self._core.writer.submit(RENEW, renewal)
 
     def _begin(self, claim: Claimed, taken: _Taken) -> None:
@@ -258,7 +269,7 @@ class Worker:
         self._count += 1
         self._suspects += suspect
         self._running[claim.owner_id] += 1
-        self.in_hand[claim.key] = claim.claim_no
+        self.in_hand[claim.key] = claim
         self.idle.clear()
         metrics.IN_WORK.labels(self.queue.name).set(self._count)
         task = self._core.tasks.start(self._see_through(claim, taken, suspect), name=f"{self.queue.name}:{claim.key}")
@@ -311,7 +322,7 @@ async def persist(
         except DatabaseUnavailable:
             if core.writer.closed:
                 raise LostLane("the process ends") from None
-            await asyncio.sleep(_RETRY_DATABASE_S)
+            await asyncio.sleep(_database_pause_s())
 
 
 async def _ended(workers: Sequence[Worker], timeout_s: float) -> None:
@@ -432,8 +443,7 @@ class Conveyor:
 
     def _incoming(self, claim: Claimed, kind: str) -> Incoming:
         events = tuple((row, _parse(self._core, kind, row)) for row in claim.items)
-        limit = self._core.settings.limits.message_chars
-        return Incoming(claim, claim.items[0]["channel_id"], events[0][1].recipient, events, limit)
+        return Incoming(claim, claim.items[0]["channel_id"], events[0][1].recipient, events)
 
     async def _talk(self, claim: Claimed, taken: _Taken) -> bool:
         first = claim.items[0]
@@ -443,16 +453,19 @@ class Conveyor:
             await self._failed(claim, None, "it stopped the program each time it was handled")
             return True
         talk = taken.talks.get(claim.key)
+        untouched: Sequence[Mapping[str, Any]] = ()
         try:
             if talk is None:
                 card = await core.cards.get(core, first["channel_id"])
                 if card is not None and card.kind == "factory":
+                    untouched = claim.items[1:]
                     await self._factory(claim)
                     return True
                 kind = card.kind if card is not None else "telegram"
                 talk = await persist(core, RECEIVE, self._incoming(claim, kind))
             await core.pause("received")
-            outcome = await self._respond(talk)
+            async with asyncio.timeout(settings.handling_timeout_s):
+                outcome = await self._respond(talk)
             await core.pause("answered")
             # The commit that stores an answer may also claim it for sending.
             more: bool = await persist(core, SETTLE, outcome, submitted=self.outbox.wake)
@@ -463,7 +476,7 @@ class Conveyor:
             raise
         except DatabaseUnavailable:
             # Not the message's fault: it waits without losing an attempt.
-            await persist(core, HAND_BACK, HandBack(claim, _RETRY_DATABASE_S))
+            await persist(core, HAND_BACK, HandBack(claim, _database_pause_s()))
             return True
         except Temporary as error:
             # The network is away, which is nobody's fault here: later, without losing an attempt.
@@ -472,7 +485,7 @@ class Conveyor:
             return True
         except Exception as error:
             log.error("message_not_handled", lane=claim.key, attempt=first["attempts"] + 1, exc_info=error)
-            await self._failed(claim, talk, f"{type(error).__name__}: {error}")
+            await self._failed(claim, talk, f"{type(error).__name__}: {error}", untouched)
             return True
         self._settled(talk, outcome)
         await core.prove_keys(outcome.usage)
@@ -508,8 +521,14 @@ class Conveyor:
         core = self._core
         if talk.bot is not None:
             core.backlog.add(talk.bot.owner_id, -len(outcome.closed))
+        now = utcnow()
+        for _, row, event in talk.messages:
+            if event.reply:
+                metrics.ANSWER_SECONDS.observe((now - row["received_at"]).total_seconds())
         if any(reply.outgoing for reply in outcome.replies):
             core.bell.ring_elsewhere("outbox")
+        if outcome.notices:
+            core.bell.ring("notices")
         if talk.channel_kind == "web":
             ids = [reply.id for reply in outcome.replies]
             for _, row, _ in talk.messages:
@@ -518,38 +537,50 @@ class Conveyor:
             core.bell.ring(f"bot:{talk.bot.id}", {"conversation": talk.conversation_id})
             core.bell.ring(f"conversation:{talk.conversation_id}", {"conversation": talk.conversation_id})
 
-    async def _failed(self, claim: Claimed, talk: Talk | None, reason: str) -> None:
+    async def _failed(
+        self, claim: Claimed, talk: Talk | None, reason: str, untouched: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         core = self._core
         first = claim.items[0]
         settings = core.settings.queue
-        apology = await self._apology(claim, talk) if first["attempts"] + 1 >= settings.max_attempts else None
+        apology = await self._apology(claim, talk, reason) if first["attempts"] + 1 >= settings.max_attempts else None
         pause_s = backoff_s(first["attempts"] + 1, most=30.0)
-        failed = Failed(claim, reason, settings.max_attempts, pause_s, apology)
-        result = await persist(core, FAIL, failed, submitted=self.outbox.wake)
-        if not result.dead:
+        returned = [row["id"] for row in untouched]
+        failed = Failed(claim, reason, settings.max_attempts, pause_s, apology, returned)
+        if not await persist(core, FAIL, failed, submitted=self.outbox.wake):
             return
         metrics.SET_ASIDE.labels("inbox").inc()
         core.backlog.add(claim.owner_id, -1)
         core.bell.ring("notices")
+        if not claim.owner_id:
+            await self._apologise_to_owner(claim)
+            return
         core.bell.ring_elsewhere("outbox")
         if apology is not None and apology.conversation_id is not None:
             core.bell.ring(f"conversation:{apology.conversation_id}", {"conversation": apology.conversation_id})
         core.bell.ring(f"ask:{first['channel_id']}:{first['external_id']}", {"kind": "failed"})
 
-    async def _apology(self, claim: Claimed, talk: Talk | None) -> Apology | None:
+    async def _apology(self, claim: Claimed, talk: Talk | None, reason: str) -> Apology | None:
         """What is stored together with setting a message aside: the owner sees it, the customer is not left in silence."""
         core = self._core
         while True:
             try:
-                return await self._find_apology(claim, talk)
+                return await self._find_apology(claim, talk, reason)
             except DatabaseUnavailable:
                 if core.writer.closed:
                     raise LostLane("the process ends") from None
-                await asyncio.sleep(_RETRY_DATABASE_S)
+                await asyncio.sleep(_database_pause_s())
 
-    async def _find_apology(self, claim: Claimed, talk: Talk | None) -> Apology | None:
+    async def _find_apology(self, claim: Claimed, talk: Talk | None, reason: str) -> Apology | None:
         core = self._core
         card = await core.cards.get(core, claim.items[0]["channel_id"])
+        if card is not None and card.kind == "factory":
+            async with core.db.read() as session:
+                people = await accounts.administrators(session)
+            params = {"reason": reason.partition(":")[0]}
+            key = f"message:{claim.items[0]['id']}"
+            told = [notices.Occurrence(id_, "factory_failed", key, None, params) for id_ in people]
+            return Apology(told, card.id, "", None, None)
         if card is None or not card.owner_id:
             return None
         # The chat is the end of the lane's key: what stopped the program is not looked into again.
@@ -576,9 +607,26 @@ class Conveyor:
             outgoing = () if card.kind == "web" else (Outgoing(text),)
             reply = Reply(text, "system", outgoing, {"language": language})
         conversation_id = known.id if known is not None else None
-        return Apology(card.owner_id, bot.id, bot.name, card.id, recipient, conversation_id, reply)
+        notice = notices.Occurrence(
+            card.owner_id, "message_failed", f"message:{claim.items[0]['id']}", bot.id, {"bot": bot.name}
+        )
+        return Apology([notice], card.id, recipient, conversation_id, reply)
 
     # The factory bot
+
+    async def _apologise_to_owner(self, claim: Claimed) -> None:
+        """Tell somebody who wrote to the factory bot that their message is set aside."""
+        core = self._core
+        chat = claim.key.rpartition(":")[2]
+        if core.factory is None or not chat.isdigit():
+            return
+        async with core.db.read() as session:
+            language = await session.scalar(select(models.User.language).where(models.User.telegram_id == int(chat)))
+        text = translate(
+            language or DEFAULT_LANGUAGE,
+            "Sorry, something went wrong with your last message 🙏 Please try again; /cancel begins anew.",
+        )
+        await core.factory.notify(int(chat), text)
 
     async def _factory(self, claim: Claimed) -> None:
         """Give the oldest stored update to the factory bot; it is done when its handler has returned.
@@ -591,7 +639,8 @@ class Conveyor:
             await persist(core, HAND_BACK, HandBack(claim, _FACTORY_PAUSE_S))
             return
         first, *others = claim.items
-        await core.factory.handle(json.loads(first["payload"]))
+        async with asyncio.timeout(core.settings.queue.handling_timeout_s):
+            await core.factory.handle(json.loads(first["payload"]))
         outcome = Outcome(
             Talk(claim, first["channel_id"], "factory", None, None, ""),
             [first["id"]],
@@ -617,8 +666,9 @@ class Conveyor:
             log.error("send_failed", lane=claim.key, exc_info=error)
             result = outbox.Sent(claim, "failed", error=type(error).__name__)
         await core.pause("sent")
+        result = outbox.with_notice(result, channel)
         more: bool = await persist(core, outbox.MARK, result)
-        await outbox.report(core, claim, channel, result)
+        outbox.report(core, result)
         return more
 
     # One job

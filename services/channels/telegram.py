@@ -263,7 +263,7 @@ class TelegramChannel:
             "type": type_,
             "text": text,
             "at": dt.datetime.fromtimestamp(date, dt.UTC) if isinstance(date, int) else None,
-            "extra": {"chat_type": chat.get("type")},
+            "extra": {"chat_type": chat.get("type"), "album": content.get("media_group_id")},
         }
         if kind.startswith("edited"):
             return Inbound("edit", recipient, sender, reply=False, **common)
@@ -324,12 +324,17 @@ class TelegramChannel:
 
 
 async def get_updates(api: TelegramApi, token: str, offset: int | None, timeout_s: int) -> list[dict[str, Any]]:
-    """Wait up to ``timeout_s`` for updates from ``offset`` on; asking for an offset confirms everything before it."""
+    """Wait up to ``timeout_s`` for updates from ``offset`` on; asking for an offset confirms everything before it.
+
+    Raises ``Temporary`` also where no list came: taken for none, such an answer would be asked for again without a pause.
+    """
     parameters: dict[str, Any] = {"timeout": timeout_s, "limit": 100, "allowed_updates": ALLOWED_UPDATES}
     if offset is not None:
         parameters["offset"] = offset
     result = await api.call(token, "getUpdates", timeout_s=timeout_s + 15, **parameters)
-    return result if isinstance(result, list) else []
+    if not isinstance(result, list):
+        raise Temporary("what came from Telegram is no list of updates")
+    return result
 
 
 def backoff_s(attempt: int, *, first: float = 1.0, most: float = 60.0) -> float:

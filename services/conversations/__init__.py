@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import structlog
 from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -15,7 +16,7 @@ from db.base import new_id, utcnow
 from db.engine import clock
 from services import lanes, notices
 from services.channels.base import Outgoing
-from services.conversations.records import Reply, out_lane, outbox_rows, put_out
+from services.conversations.records import RECENT_CHARS, RECENT_TURNS, Reply, out_lane, outbox_rows, put_out
 from services.errors import Invalid, NotFound
 from services.i18n import T
 from services.text import clean, one_line, split_text
@@ -182,44 +183,53 @@ async def customer_messages(session: AsyncSession, owner_id: str, since: dt.date
     return int(count or 0)
 
 
-async def operator_reply(session: AsyncSession, row: ConversationRow, user: models.User, text: str) -> models.Message:
+async def operator_reply(session: AsyncSession, row: ConversationRow, text: str, *, seen: str = "") -> models.Message:
     """Write to the customer as a person: stored and put into the outbox together; the bot falls silent in this talk.
 
-    Raises ``Invalid`` for an empty text or one over 4,096 characters.
+    ``seen``: the last message when the person began to write. The same words written since then are those of a form that was
+    sent twice: they are returned and nothing is written. Raises ``Invalid`` for an empty text or one over 4,096 characters.
     """
     text = clean(text).strip()
     if not text:
         raise Invalid(T("Write a message first."), field="text")
     if len(text) > 4096:
         raise Invalid(T("A message may have at most {n} characters.", n=4096), field="text")
+    talk, owner_id = row.conversation, row.bot.owner_id
     outgoing = () if row.channel.kind == "web" else tuple(Outgoing(part) for part in split_text(text, 4096))
-    reply = Reply(text, "operator", outgoing, id=new_id())
-    moment = utcnow()
     if outgoing:
         # The lane before the talk, as the conveyor locks them: two that wait for each other would both lose time.
         connection = await session.connection()
         lane = out_lane(row.channel.id, row.contact.external_id)
-        await connection.run_sync(lanes.lock, {lane: ("outbox", row.bot.owner_id)})
+        await connection.run_sync(lanes.lock, {lane: ("outbox", owner_id)})
+    # Read again under the lock: an answer of the bot, or the first of two presses, may have been stored meanwhile.
+    await session.refresh(talk, with_for_update=True)
+    if seen:
+        since = await messages(session, talk, cursor=seen, newest_first=False)
+        for written in since.items:
+            if written.author == "operator" and written.text == text:
+                return written
+    reply = Reply(text, "operator", outgoing, id=new_id())
+    moment = utcnow()
     message = models.Message(
         id=reply.id,
-        conversation_id=row.conversation.id,
+        conversation_id=talk.id,
         author="operator",
         text=text,
         status="queued" if outgoing else "sent",
         created_at=moment,
     )
     session.add(message)
-    talk = row.conversation
     talk.status = "human"
     talk.last_message_at = moment
     talk.last_text = one_line(text, 200)
-    talk.recent = [*(talk.recent or []), ["assistant", text]][-20:]
+    talk.recent = [*(talk.recent or []), ["assistant", text[:RECENT_CHARS]]][-RECENT_TURNS:]
     session.add(talk)
-    await notices.solve(session, f"operator:{talk.id}")
+    await notices.solve(session, notices.talk_key(talk.id))
     await session.flush()
     if outgoing:
-        rows = outbox_rows(row.channel.id, row.contact.external_id, reply, talk.id, "", moment)
-        await put_in_outbox(session, rows, row.bot.owner_id)
+        request_id = str(structlog.contextvars.get_contextvars().get("request_id") or "")[:32]
+        rows = outbox_rows(row.channel.id, row.contact.external_id, reply, talk.id, request_id, moment)
+        await put_in_outbox(session, rows, owner_id)
     return message
 
 
@@ -239,7 +249,7 @@ async def set_status(session: AsyncSession, row: ConversationRow, status: str) -
         raise Invalid(T("Unknown status: use one of {names}.", names=", ".join(CHOICES)), field="status")
     row.conversation.status = status
     session.add(row.conversation)
-    await notices.solve(session, f"operator:{row.conversation.id}")
+    await notices.solve(session, notices.talk_key(row.conversation.id))
     await session.flush()
 
 

@@ -18,9 +18,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from db import direct, models
 from db.base import new_id, table_of, utcnow
-from services import lanes, notices
+from services import lanes
 from services.channels.base import Inbound, Outgoing
 from services.lanes import Claimed, Release
+from services.notices import Occurrence, open_in
 from services.text import clean, one_line
 from services.writer import Operation, Scope
 
@@ -34,6 +35,8 @@ USAGE = table_of(models.AIUsage)
 UNANSWERED = table_of(models.UnansweredQuestion)
 
 RECENT_TURNS = 20
+RECENT_CHARS = 1500
+"""So much of a turn is kept for the model."""
 HEARD_EVERY_S = 60.0
 STORED_CHARS = 8000
 """So much of a message's text is kept; Telegram's own limit is 4,096."""
@@ -51,7 +54,6 @@ class Incoming:
     channel_id: str
     recipient: str
     events: tuple[tuple[Mapping[str, Any], Inbound], ...]
-    read_chars: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,6 @@ class Talk:
     bot: BotCard | None
     recipient: str
     contact_id: str = ""
-    contact_is_new: bool = False
     language: str | None = None
     language_chosen: bool = False
     conversation_id: str = ""
@@ -195,7 +196,7 @@ def _receive(connection: Connection, scope: Scope, items: Sequence[Incoming]) ->
         sender = item.events[-1][1].sender
         known = contacts.get((item.channel_id, item.recipient))
         if known is None:
-            talk.contact_id, talk.conversation_id, talk.contact_is_new = new_id(), new_id(), True
+            talk.contact_id, talk.conversation_id = new_id(), new_id()
             new_contacts.append(
                 {
                     "id": talk.contact_id,
@@ -321,7 +322,7 @@ class Outcome:
 
     ``closed``: items that are finished; ``returned``: items that were not touched, whose attempt does not count; ``incoming``:
     new status by message id; ``turns``: what was said, added to what the talk holds by then (a person may have written
-    meanwhile); ``status``: None leaves what it is by then.
+    meanwhile); ``status``: None leaves what it is by then; ``notices``: what the owner should hear of.
     """
 
     talk: Talk
@@ -337,6 +338,7 @@ class Outcome:
     unreachable: bool | None = None
     unanswered: list[tuple[str, str, str]] = field(default_factory=list)
     usage: list[Mapping[str, Any]] = field(default_factory=list)
+    notices: list[Occurrence] = field(default_factory=list)
 
 
 _READ_RECENT = select(CONVERSATION.c.id, CONVERSATION.c.recent).where(
@@ -455,17 +457,22 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
     if usage:
         direct.change(connection, _NEW_USAGE, usage)
     _keep_unanswered(connection, valid, moment)
+    open_in(connection, [occurrence for item in valid for occurrence in item.notices])
     if outbox:
         put_out(connection, scope, outbox, {item.talk.channel_id: item.talk.claim.owner_id for item in valid})
     if closed:
         direct.change(connection, _CLOSING, [{"p_ids": closed}])
-    returned = [id_ for item in valid for id_ in item.returned]
-    if returned:
-        connection.execute(
-            update(lanes.INBOX).where(lanes.INBOX.c.id.in_(returned)).values(attempts=lanes.INBOX.c.attempts - 1)
-        )
+    _uncount(connection, [id_ for item in valid for id_ in item.returned])
     lanes.release(connection, [Release(item.talk.claim.key, len(item.closed)) for item in valid], scope.now)
     return results
+
+
+def _uncount(connection: Connection, untouched: Sequence[int]) -> None:
+    """Take back the attempt that the claim counted for items nobody has touched."""
+    if untouched:
+        connection.execute(
+            update(lanes.INBOX).where(lanes.INBOX.c.id.in_(untouched)).values(attempts=lanes.INBOX.c.attempts - 1)
+        )
 
 
 def out_lane(channel_id: str, recipient: str) -> str:
@@ -555,11 +562,9 @@ SETTLE: Operation[Outcome, bool] = Operation("settle", 40, _settle, _touched)
 
 @dataclass(frozen=True, slots=True)
 class Apology:
-    """What goes with a message that is set aside: the owner is told, and the customer, if the talk is known."""
+    """What goes with a message that is set aside: who can mend it is told, and the customer, if the talk is known."""
 
-    owner_id: str
-    bot_id: str
-    bot_name: str
+    notices: list[Occurrence]
     channel_id: str
     recipient: str
     conversation_id: str | None
@@ -568,27 +573,23 @@ class Apology:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A lane whose handling raised. The oldest item is tried again later, or set aside after ``max_attempts``."""
+    """A lane whose handling raised. The oldest item is tried again later, or set aside after ``max_attempts``.
+
+    ``returned``: items that were not touched, whose attempt does not count.
+    """
 
     claim: Claimed
     error: str
     max_attempts: int
     delay_s: float
     apology: Apology | None = None
+    returned: Sequence[int] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class SetAside:
-    """What became of a failure: ``dead`` tells whether the item was set aside for good."""
-
-    dead: bool
-    channel_id: str = ""
-    external_id: str = ""
-
-
-def _fail(connection: Connection, scope: Scope, items: Sequence[Failed]) -> list[SetAside | Exception]:
+def _fail(connection: Connection, scope: Scope, items: Sequence[Failed]) -> list[bool | Exception]:
     held = lanes.ours(connection, scope.holder, [item.claim for item in items])
-    results: list[SetAside | Exception] = []
+    # Whether the item was set aside for good.
+    results: list[bool | Exception] = []
     releases: list[Release] = []
     for item in items:
         if item.claim.key not in held:
@@ -616,28 +617,20 @@ def _fail(connection: Connection, scope: Scope, items: Sequence[Failed]) -> list
                 .values(status="failed", error=clean(item.error, 300))
             )
             if item.apology is not None:
-                _apologise(connection, scope, item.apology, f"message:{first['id']}")
+                _apologise(connection, scope, item.apology, item.claim)
         else:
             connection.execute(
                 update(lanes.INBOX).where(lanes.INBOX.c.id == first["id"]).values(error=clean(item.error, 300))
             )
+        _uncount(connection, item.returned)
         releases.append(Release(item.claim.key, 1 if dead else 0, 0.0 if dead else item.delay_s))
-        results.append(SetAside(dead, first["channel_id"], first["external_id"]))
+        results.append(dead)
     lanes.release(connection, releases, scope.now)
     return results
 
 
-def _apologise(connection: Connection, scope: Scope, apology: Apology, key: str) -> None:
-    connection.execute(
-        notices.opening(
-            connection.dialect.name,
-            apology.owner_id,
-            "message_failed",
-            key=key,
-            bot_id=apology.bot_id,
-            params={"bot": apology.bot_name},
-        )
-    )
+def _apologise(connection: Connection, scope: Scope, apology: Apology, claim: Claimed) -> None:
+    open_in(connection, apology.notices)
     reply, moment = apology.reply, utcnow()
     if reply is None:
         return
@@ -651,20 +644,21 @@ def _apologise(connection: Connection, scope: Scope, apology: Apology, key: str)
         **reply.columns,
     }
     direct.change(connection, _NEW_MESSAGE, [row])
-    rows = outbox_rows(apology.channel_id, apology.recipient, reply, apology.conversation_id, "", moment)
+    request_id = claim.items[0]["request_id"]
+    rows = outbox_rows(apology.channel_id, apology.recipient, reply, apology.conversation_id, request_id, moment)
     if rows:
-        put_out(connection, scope, rows, {apology.channel_id: apology.owner_id})
+        put_out(connection, scope, rows, {apology.channel_id: claim.owner_id})
 
 
 def _fails(item: Failed) -> dict[str, tuple[str, str]]:
     keys = lanes.touched(item.claim)
     apology = item.apology
     if apology is not None and apology.reply is not None and apology.reply.outgoing:
-        keys[out_lane(apology.channel_id, apology.recipient)] = ("outbox", apology.owner_id)
+        keys[out_lane(apology.channel_id, apology.recipient)] = ("outbox", item.claim.owner_id)
     return keys
 
 
-FAIL: Operation[Failed, SetAside] = Operation("fail", 45, _fail, _fails)
+FAIL: Operation[Failed, bool] = Operation("fail", 45, _fail, _fails)
 
 
 @dataclass(frozen=True, slots=True)

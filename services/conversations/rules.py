@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from db.base import utcnow
-from services import answers, languages, metrics, notices
+from services import answers, languages, metrics, notices, stats
 from services.channels.base import Button, Inbound, Outgoing
-from services.conversations.records import RECENT_TURNS, BotCard, Outcome, Reply, Talk
+from services.conversations.records import RECENT_CHARS, RECENT_TURNS, BotCard, Outcome, Reply, Talk
 from services.i18n import LANGUAGE_NAMES, translate
 from services.knowledge.analysis import fold, question_key
 from services.languages import Detection
+from services.notices import Occurrence
 from services.scripts import APOSTROPHES
 from services.text import clean, split_text
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-RECENT_CHARS = 1500
 LANGUAGE_DATA = "lang:"
 REOPENING = ("message", "command", "contact")
 """A customer who writes opens a talk again that was put away."""
@@ -181,6 +181,7 @@ class _Turn:
         self.outcome = Outcome(talk, [row["id"] for _, row, _ in talk.messages])
         self.recent = [list(turn) for turn in talk.recent]
         self.questions: list[tuple[str | None, Inbound, str]] = []
+        self.said_unreadable = False
 
     def say(
         self,
@@ -245,18 +246,21 @@ class _Turn:
             self.outcome.unreachable = False
         elif event.kind == "callback":
             await self.core.settle_event(self.talk, event)
-            self.chosen(
-                event.data.removeprefix(LANGUAGE_DATA) if event.data.startswith(LANGUAGE_DATA) else "", language
-            )
+            if not await self.held_back(language):
+                self.chosen(
+                    event.data.removeprefix(LANGUAGE_DATA) if event.data.startswith(LANGUAGE_DATA) else "", language
+                )
         elif not event.reply:
             metrics.UPDATES_SKIPPED.labels(event.kind if event.kind != "unsupported" else event.type[:20]).inc()
+        elif await self.held_back(language):
+            self.read(message_id, "skipped")
         elif event.kind == "command":
             self.read(message_id, "answered" if self.bot.status == "active" else "skipped")
             await self.command(event, language, message_id)
         elif event.kind == "message" and clean(event.text).strip():
             language = self.hear(event, event.text, languages.detect(event.text))
             if self.bot.status == "active":
-                await self.person(event, language)
+                self.person(event, language)
                 self.read(message_id)
             else:
                 self.resting(language)
@@ -269,14 +273,23 @@ class _Turn:
                 self.say(translate(language, "Please share your own contact, not another person's."), language)
             self.read(message_id)
         else:
-            self.say(
-                translate(
-                    language,
-                    "I can read text messages only 🙂 Please write your question in words. Write /operator to talk to a person.",
-                ),
-                language,
-            )
+            await self.unreadable(event, language)
             self.read(message_id)
+
+    async def unreadable(self, event: Inbound, language: str) -> None:
+        """Say what the bot can read: once to what came at once, such as an album of ten pictures."""
+        album = event.extra.get("album")
+        known = album and not await self.core.limits.hit(f"album:{self.talk.contact_id}:{album}", 1, 60)
+        if known or self.said_unreadable:
+            return
+        self.said_unreadable = True
+        self.say(
+            translate(
+                language,
+                "I can read text messages only 🙂 Please write your question in words. Write /operator to talk to a person.",
+            ),
+            language,
+        )
 
     async def command(self, event: Inbound, language: str, message_id: str | None) -> None:
         """Handle a command; an unknown one is a question without its slash."""
@@ -294,7 +307,7 @@ class _Turn:
                     translate(language, "I speak one language only: {name}.", name=LANGUAGE_NAMES[language]), language
                 )
         elif event.command == "operator":
-            await self.person(event, language)
+            self.person(event, language)
         elif event.command == "help":
             self.say(
                 translate(
@@ -330,7 +343,7 @@ class _Turn:
         else:
             self.say(translate(language, "This button is old. Write /language to choose the language."), language)
 
-    async def person(self, event: Inbound, language: str) -> None:
+    def person(self, event: Inbound, language: str) -> None:
         """The customer wants a person: the talk is flagged, the owner hears of it."""
         self.outcome.status = "waiting" if self.talk.status != "human" else "human"
         self.talk.status = self.outcome.status
@@ -340,16 +353,16 @@ class _Turn:
             ),
             language,
         )
-        async with self.core.db.write() as session:
-            await notices.open_notice(
-                session,
-                self.bot.owner_id,
-                "operator_wanted",
-                key=f"operator:{self.talk.conversation_id}",
-                bot_id=self.bot.id,
-                params={"bot": self.bot.name, "name": clean(event.sender.name, 100)},
-            )
-        self.core.bell.ring("notices")
+        self.tell_owner(
+            "operator_wanted",
+            notices.talk_key(self.talk.conversation_id),
+            name=clean(event.sender.name, 100),
+        )
+
+    def tell_owner(self, kind: str, key: str, **params: str) -> None:
+        """Note something that the owner should hear of; it is stored with the rest of the outcome."""
+        params["bot"] = self.bot.name
+        self.outcome.notices.append(Occurrence(self.bot.owner_id, kind, key, self.bot.id, params))
 
     def resting(self, language: str) -> None:
         """The owner stopped the bot: one polite line."""
@@ -373,17 +386,21 @@ class _Turn:
         detected = languages.detect(written)
         language = self.hear(event, written, detected)
         status = "answered"
-        if self.bot.status != "active":
-            self.resting(language)
-            status = "skipped"
-        elif self.talk.status == "human":
+        if self.bot.status == "active" and self.talk.status == "human":
             # A person has taken over; the bot keeps what is said in mind and stays silent.
             self.remember("user", "\n".join(texts))
+            if self.talk.recipient != stats.test_contact(self.bot.owner_id):
+                self.tell_owner(
+                    "customer_wrote",
+                    notices.talk_key(self.talk.conversation_id),
+                    name=clean(event.sender.name, 100),
+                )
             status = "received"
-        elif (refusal := await self.over_limit(language, len(texts))) is not None:
+        elif await self.held_back(language, len(texts)):
             status = "skipped"
-            if refusal:
-                self.say(refusal, language)
+        elif self.bot.status != "active":
+            self.resting(language)
+            status = "skipped"
         else:
             whole = len(texts) == 1 and event.kind != "command"
             await self.answer(texts, language, message_id, detected.language if whole else None)
@@ -427,6 +444,13 @@ class _Turn:
         oldest = utcnow() - dt.timedelta(hours=self.core.settings.queue.max_age_h)
         return event.at is not None and event.at < oldest
 
+    async def held_back(self, language: str, new: int = 1) -> bool:
+        """Return whether a limit is reached, and say so unless that was just done. ``new``: how many messages are in hand."""
+        refusal = await self.over_limit(language, new)
+        if refusal:
+            self.say(refusal, language)
+        return refusal is not None
+
     async def over_limit(self, language: str, new: int) -> str | None:
         """Return None when all limits hold, else what to say now ("" where the customer has just been told).
 
@@ -449,16 +473,7 @@ class _Turn:
             return None
         metrics.OVER_LIMIT.labels(exceeded).inc()
         if exceeded != "contact":
-            async with self.core.db.write() as session:
-                await notices.open_notice(
-                    session,
-                    owner,
-                    "over_limit",
-                    key=f"limit:{self.bot.id}:{exceeded}:{utcnow().date()}",
-                    bot_id=self.bot.id,
-                    params={"bot": self.bot.name},
-                )
-            self.core.bell.ring("notices")
+            self.tell_owner("over_limit", f"limit:{self.bot.id}:{exceeded}:{utcnow().date()}")
         if not await limits.hit(f"told:{self.talk.contact_id}", 1, 60):
             return ""
         if exceeded == "contact":

@@ -88,7 +88,7 @@ async def create(call: Call, conversation_id: str, body: NewMessage) -> MessageA
     core = call.core
     async with core.db.write() as session:
         row = await conversations.get(session, call.user, conversation_id)
-        message = await conversations.operator_reply(session, row, call.user, body.text)
+        message = await conversations.operator_reply(session, row, body.text)
     core.bell.ring("outbox")
     core.bell.ring("notices")
     for topic in (f"bot:{row.bot.id}", f"conversation:{conversation_id}"):

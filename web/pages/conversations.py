@@ -13,7 +13,6 @@ from db import models
 from services import bots, conversations
 from services.errors import AppError, Invalid, NotFound
 from services.i18n import T, Text
-from services.text import clean
 from web import auth, forms, view
 from web.pages.shell import core_of, fault_of, frame, own_bot
 
@@ -85,10 +84,7 @@ async def reply(request: web.Request) -> web.StreamResponse:
             row = await conversations.get(session, auth.user(request), conversation_id)
             if row.bot.id != bot.id:
                 raise NotFound
-            # The second of two presses waits here for the first one, and then finds what it has written.
-            await session.refresh(row.conversation, with_for_update=True)
-            if not await _written(session, row.conversation, form.text("seen", 32), text):
-                await conversations.operator_reply(session, row, auth.user(request), text)
+            await conversations.operator_reply(session, row, text, seen=form.text("seen", 32))
     except Invalid as error:
         return await _page(request, conversation_id, error=error, draft=text[:_DRAFT_CHARS])
     core.bell.ring("outbox")
@@ -96,14 +92,6 @@ async def reply(request: web.Request) -> web.StreamResponse:
     for topic in (f"bot:{bot.id}", f"conversation:{conversation_id}"):
         core.bell.ring(topic, {"conversation": conversation_id})
     return view.redirect(f"/bots/{bot.id}/conversations/{conversation_id}#end")
-
-
-async def _written(session: AsyncSession, talk: models.Conversation, seen: str, text: str) -> bool:
-    """Tell whether these words were written after the message ``seen``, the last one when the form's page was made."""
-    if not seen:
-        return False
-    since = await conversations.messages(session, talk, cursor=seen, limit=_MESSAGES, newest_first=False)
-    return any(message.author == "operator" and message.text == clean(text).strip() for message in since.items)
 
 
 async def _page(

@@ -1,0 +1,104 @@
+"""What owners and administrators hear from the main bot: once, in time, and whatever happens on the way."""
+
+from __future__ import annotations
+
+from sqlalchemy import select, text, update
+
+from db import models
+from db.base import utcnow
+from services import notices
+from services.i18n import translate
+from tests.handlers.conftest import Person, Product, Start
+
+
+async def _opened(product: Product, person: Person, kind: str, keys: list[str]) -> None:
+    tenant = await product.make_bot(person)
+    async with product.core.db.write() as session:
+        for key in keys:
+            params = {"bot": tenant.name, "name": f"Mijoz {key}"}
+            await notices.open_notice(session, tenant.owner_id, kind, key=key, bot_id=tenant.id, params=params)
+
+
+async def test_one_owner_holds_nobody_elses_notices_back(product: Product) -> None:
+    busy, other = await product.owner(900000701), await product.owner(900000702)
+    await _opened(product, busy, "operator_wanted", [f"operator:{n}" for n in range(30)])
+    first = await notices.deliver(product.core)
+    # Told a moment ago: what comes now waits, however much it is.
+    account = await product.account(busy)
+    async with product.core.db.write() as session:
+        bot_id = await session.scalar(select(models.Bot.id).where(models.Bot.owner_id == account.id))
+        for n in range(600):
+            await notices.open_notice(session, account.id, "operator_wanted", key=f"operator:x{n}", bot_id=bot_id)
+    await _opened(product, other, "token_refused", ["channel:1"])
+    await notices.deliver(product.core)
+    await other.hears("Chinor Stom")
+    assert first == 1
+    message = await busy.hears("Mijoz operator:0")
+    assert len(message.text) < 4000
+    assert translate("uz", "More notices: {n}. You find them in the panel.", n=20) in message.text
+    assert len(product.fake.messages(busy.user.id)) == 1
+
+
+async def test_a_notice_that_did_not_arrive_is_told_again(product: Product) -> None:
+    owner = await product.owner(900000703)
+    product.fake.fail(502, "Bad Gateway", method="sendMessage", chat_id=owner.user.id, times=None)
+    await _opened(product, owner, "token_refused", ["channel:2"])
+    await notices.deliver(product.core)
+    assert product.fake.called("sendMessage")
+    product.fake.clear_faults()
+    await notices.deliver(product.core)
+    await owner.hears("Chinor Stom")
+    await notices.deliver(product.core)
+    assert len(product.fake.messages(owner.user.id)) == 1
+
+
+async def test_todays_limit_is_told_once_a_day(product: Product) -> None:
+    owner = await product.owner(900000704)
+    for _ in range(2):
+        await _opened(product, owner, "over_limit", ["limit:1"])
+        await notices.deliver(product.core)
+        async with product.core.db.write() as session:
+            long_ago = utcnow() - 2 * notices.REMIND_AFTER
+            await session.execute(update(models.Notice).values(told_at=long_ago))
+    assert len(product.fake.messages(owner.user.id)) == 1
+
+
+async def test_an_answer_that_was_cut_off_is_not_said_again(product: Product) -> None:
+    owner = await product.owner(900000705)
+    product.fake.cut("after", chat_id=owner.user.id)
+    await owner.says("/help")
+    await owner.settled()
+    assert len([sent for sent in product.fake.messages(owner.user.id) if "/newbot" in sent.text]) == 1
+
+
+async def test_a_message_that_always_fails_is_told_to_both_and_spoils_no_other(start: Start) -> None:
+    async with start(overrides={"queue": {"max_attempts": 2}}, ADMIN_TELEGRAM_IDS="900000706") as product:
+        admin, owner = await product.owner(900000706), await product.owner(900000707)
+        await admin.says("/help")
+        tenant = await product.make_bot(owner)
+        async with product.core.db.write() as session:
+            # No handler can show this bot.
+            await session.execute(text("UPDATE bots SET languages = '{' WHERE id = :id"), {"id": tenant.id})
+        answering = product.fake.hold(chat_id=owner.user.id)
+        owner.user.send(product.factory, "/help")
+        await answering.reached.wait()
+        # Both are taken together, once the first is done.
+        owner.user.send(product.factory, "/bots")
+        owner.user.send(product.factory, "/language")
+        await product.fake.wait_delivered(product.factory)
+        product.fake.clear_faults()
+        await owner.hears("🌐 " + owner.text("Choose the language"))
+        sorry = "Sorry, something went wrong with your last message 🙏 Please try again; /cancel begins anew."
+        assert [sent.text for sent in product.fake.messages(owner.user.id)].count(owner.text(sorry)) == 1
+        await notices.deliver(product.core)
+        await admin.hears(
+            admin.text(
+                "A message to the main bot could not be handled: {reason}. The log tells more.",
+                reason="JSONDecodeError",
+            )
+        )
+        # In the same lane: when this is answered, those before it are settled.
+        await owner.settled()
+        last = select(models.InboxItem.status, models.InboxItem.attempts).order_by(models.InboxItem.id.desc())
+        async with product.core.db.read() as session:
+            assert (await session.execute(last.offset(1).limit(2))).all() == [("done", 1), ("dead", 2)]
