@@ -12,8 +12,8 @@ from handlers.callbacks import BotMenu, Menu, Period, Turn
 from handlers.filters import WRITTEN
 from handlers.keyboards import button
 from handlers.states import Editing, leave
-from handlers.talk import Page, Talk, bold, lines, page
-from services import access, bots
+from handlers.talk import Page, Talk, bold, lines, page, sure
+from services import bots, notices
 from services.core import Core
 from services.i18n import CATALOGS, LANGUAGE_NAMES, Translator
 from services.knowledge import documents
@@ -59,7 +59,7 @@ async def menu_page(talk: Talk, bot_id: str) -> Page:
         bot = await bots.get(session, talk.user, bot_id)
         channels = await bots.channels(session, bot)
         count = len(await documents.list_for(session, bot))
-    telegram = next((channel for channel in channels if channel.kind == "telegram"), None)
+    telegram = bots.of_kind(channels, "telegram")
     running = bot.status == "active"
     trouble = trouble_of(telegram, _)
     toggle = button("⏹ " + _("Stop"), BotMenu(do="stop", bot=bot.id))
@@ -253,20 +253,24 @@ async def channels_page(talk: Talk, bot_id: str) -> Page:
     async with talk.core.db.read() as session:
         bot = await bots.get(session, talk.user, bot_id)
         connected = await bots.channels(session, bot)
-    telegram = next((channel for channel in connected if channel.kind == "telegram"), None)
-    web = any(channel.kind == "web" for channel in connected)
+    telegram = bots.of_kind(connected, "telegram")
+    web = bots.of_kind(connected, "web") is not None
     address = f"{talk.core.settings.public_url}/chat/{bot.public_id}"
     trouble = trouble_of(telegram, _)
     if telegram is None:
         state = _("Not connected to Telegram")
         keys = [button("🔗 " + _("Connect to Telegram"), BotMenu(do="link", bot=bot.id))]
     else:
-        running = bot.status == "active" and telegram.status != "stopped"
+        running = bot.status == "active"
         state = "⚠️ " + trouble if trouble else ("🟢 " + _("Working")) if running else ("⏸ " + _("Stopped"))
         keys = [
             button("🔑 " + _("New token"), BotMenu(do="token", bot=bot.id)),
             button("✂️ " + _("Disconnect"), BotMenu(do="cut", bot=bot.id), style="danger"),
         ]
+    only_here = _(
+        "This address opens only on the computer where the program runs. For customers, whoever runs the program sets its "
+        "public address: public_url in config.toml."
+    )
     again = button("▶️ " + _("Start"), BotMenu(do="start", bot=bot.id))
     page_key = keyboards.link("🌐 " + _("Open the page"), address)
     if not web:
@@ -274,7 +278,11 @@ async def channels_page(talk: Talk, bot_id: str) -> Page:
     return page(
         bold(_("Channels of “{name}”", name=bot.name)),
         lines(f"Telegram: @{telegram.username}" if telegram else "", state),
-        lines(_("Web page:"), address if web else _("Disconnected: its link does not work.")),
+        lines(
+            _("Web page:"),
+            address if web else _("Disconnected: its link does not work."),
+            "⚠️ " + only_here if web and notices.opens_only_here(address) else "",
+        ),
         keyboard=keyboards.inline(
             keys,
             [again if telegram is not None and telegram.status == "conflict" else None, page_key],
@@ -294,37 +302,45 @@ async def open_web_page(callback: CallbackQuery, callback_data: BotMenu, talk: T
     """Connect the bot's own page again."""
     async with talk.core.db.write() as session:
         bot = await bots.get(session, talk.user, callback_data.bot)
-        await bots.connect_web(session, bot)
-        await access.record(session, talk.user, "channel_connected", "bot", bot.id, kind="web")
+        await bots.connect_web(session, bot, actor=talk.user)
     talk.core.bell.ring("channels")
     await talk.toast(_("The bot’s page is open again."))
     await talk.show(await channels_page(talk, callback_data.bot))
 
 
-@router.callback_query(BotMenu.filter(F.do.in_({"cut", "off"})))
-async def disconnect(callback: CallbackQuery, callback_data: BotMenu, talk: Talk, _: Translator) -> None:
-    """Disconnect Telegram (``off``) after a question (``cut``); one that is gone already is only shown so."""
-    core = talk.core
-    async with core.db.read() as session:
+@router.callback_query(BotMenu.filter(F.do == "cut"))
+async def ask_disconnect(callback: CallbackQuery, callback_data: BotMenu, talk: Talk, _: Translator) -> None:
+    """Ask before disconnecting Telegram; one that is gone already is only shown so."""
+    async with talk.core.db.read() as session:
         bot = await bots.get(session, talk.user, callback_data.bot)
-        connected = await bots.channels(session, bot)
-    telegram = next((channel for channel in connected if channel.kind == "telegram"), None)
-    if telegram is not None and callback_data.do == "cut":
-        await talk.show(
-            page(
-                bold(_("Disconnect @{username}?", username=telegram.username)),
-                _("Customers there will get no more answers. You can still read the conversations."),
-                keyboard=keyboards.inline(
-                    [button("✂️ " + _("Yes, disconnect"), BotMenu(do="off", bot=bot.id), style="danger")],
-                    keyboards.back(_, BotMenu(do="channels", bot=bot.id)),
-                ),
-            )
-        )
+        telegram = bots.of_kind(await bots.channels(session, bot), "telegram")
+    if telegram is None:
+        await talk.show(await channels_page(talk, bot.id))
         return
+    await talk.show(
+        sure(
+            _,
+            _("Disconnect @{username}?", username=telegram.username),
+            _("Customers there will get no more answers. You can still read the conversations."),
+            "✂️ " + _("Yes, disconnect"),
+            BotMenu(do="off", bot=bot.id, arg=telegram.id),
+            BotMenu(do="channels", bot=bot.id),
+        )
+    )
+
+
+@router.callback_query(BotMenu.filter(F.do == "off"))
+async def disconnect(callback: CallbackQuery, callback_data: BotMenu, talk: Talk, _: Translator) -> None:
+    """Disconnect the account that was asked about; where another one is connected by now, or none, only show so."""
+    core = talk.core
+    async with core.db.write() as session:
+        bot = await bots.get(session, talk.user, callback_data.bot)
+        telegram = bots.of_kind(await bots.channels(session, bot), "telegram")
+        if telegram is not None and telegram.id != callback_data.arg:
+            telegram = None
+        if telegram is not None:
+            await bots.disconnect(session, bot, telegram.id, actor=talk.user)
     if telegram is not None:
-        async with core.db.write() as session:
-            await bots.disconnect(session, bot, telegram.id)
-            await access.record(session, talk.user, "channel_disconnected", "bot", bot.id)
         core.bell.ring("channels")
         core.bell.ring("jobs")
         await talk.toast(_("@{username} is disconnected.", username=telegram.username))
@@ -340,13 +356,13 @@ async def ask_delete(callback: CallbackQuery, callback_data: BotMenu, talk: Talk
     async with talk.core.db.read() as session:
         bot = await bots.get(session, talk.user, callback_data.bot)
     await talk.show(
-        page(
-            bold(_("Delete “{name}”?", name=bot.name)),
+        sure(
+            _,
+            _("Delete “{name}”?", name=bot.name),
             _("Its documents and conversations will be deleted too. This cannot be undone."),
-            keyboard=keyboards.inline(
-                [button("🗑 " + _("Yes, delete"), BotMenu(do="gone", bot=bot.id), style="danger")],
-                keyboards.back(_, BotMenu(do="open", bot=bot.id)),
-            ),
+            "🗑 " + _("Yes, delete"),
+            BotMenu(do="gone", bot=bot.id),
+            BotMenu(do="open", bot=bot.id),
         )
     )
 
@@ -357,7 +373,7 @@ async def delete(callback: CallbackQuery, callback_data: BotMenu, talk: Talk, _:
     core = talk.core
     async with core.db.write() as session:
         bot = await bots.get(session, talk.user, callback_data.bot)
-        await bots.delete(session, bot)
+        await bots.delete(session, bot, actor=talk.user)
     core.bell.ring("channels")
     core.bell.ring("jobs")
     await talk.toast(_("“{name}” was deleted.", name=bot.name))

@@ -36,11 +36,13 @@ class Menu(CallbackData, prefix="m1"):
 
 class BotMenu(CallbackData, prefix="b1"):
     """``do`` something with a bot: ``open``, ``start``, ``stop``, ``docs``, ``prompt``, ``clear``, ``langs``, ``lang``,
-    ``channels``, ``link``, ``token``, ``cut``, ``off``, ``page``, ``delete``, ``gone``, ``send``."""
+    ``channels``, ``link``, ``token``, ``cut``, ``off``, ``page``, ``delete``, ``gone``, ``send``.
+
+    ``arg``: for ``lang`` the language to switch on (``+ru``) or off (``-ru``), for ``off`` the channel that is meant."""
 
     do: str
     bot: Id
-    arg: Annotated[str, Field(pattern=r"^([+-][a-z]{2})?$")] = ""
+    arg: Annotated[str, Field(pattern=r"^([+-][a-z]{2}|[0-9a-z]{26})?$")] = ""
 
 
 class DocMenu(CallbackData, prefix="d1"):

@@ -16,7 +16,7 @@ from handlers.files import take
 from handlers.keyboards import button
 from handlers.progress import again_key, state_text
 from handlers.states import forget_file, keep_file, take_file
-from handlers.talk import Page, Talk, bold, lines, page
+from handlers.talk import Page, Talk, bold, lines, page, sure
 from services import bots
 from services.errors import Invalid, TooLarge
 from services.i18n import T, Translator
@@ -95,13 +95,13 @@ async def show_document(callback: CallbackQuery, callback_data: DocMenu, talk: T
         document = await documents.get(session, bot, callback_data.doc)
     ids = {"bot": bot.id, "doc": document.id}
     if callback_data.do == "delete":
-        screen = page(
-            bold(_("Delete “{name}”?", name=document.name)),
+        screen = sure(
+            _,
+            _("Delete “{name}”?", name=document.name),
             _("The bot will no longer answer from it."),
-            keyboard=keyboards.inline(
-                [button("🗑 " + _("Yes, delete"), DocMenu(do="gone", **ids), style="danger")],
-                keyboards.back(_, DocMenu(do="open", **ids)),
-            ),
+            "🗑 " + _("Yes, delete"),
+            DocMenu(do="gone", **ids),
+            DocMenu(do="open", **ids),
         )
     else:
         screen = page(

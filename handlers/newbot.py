@@ -17,6 +17,7 @@ from aiogram.types import User as Account
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
+from handlers import bots as bots_menu
 from handlers import files, keyboards
 from handlers.callbacks import BotMenu, Menu
 from handlers.filters import WRITTEN, has_token
@@ -24,6 +25,7 @@ from handlers.states import NewBot, leave, note_told, was_told
 from handlers.talk import Talk, bold, lines
 from services import bots
 from services.channels.base import TokenRefused
+from services.crypto import digest
 from services.errors import Conflict, Permanent, Temporary
 from services.i18n import T, Translator
 from services.text import one_line
@@ -184,7 +186,9 @@ async def _connect_managed(talk: Talk, account: Account, *, changed: bool) -> No
     async with core.db.write() as session:
         bot, _channel = await own_connection(session, talk.user, account.id)
         if bot is not None:
-            await bots.connect_telegram(session, bot, identity=identity, token=token, crypto=core.crypto)
+            await bots.connect_telegram(
+                session, bot, identity=identity, token=token, crypto=core.crypto, actor=talk.user
+            )
     core.bell.ring("channels")
 
 
@@ -209,31 +213,49 @@ async def connect(
     _ = talk.gettext
     core, number = talk.core, int(identity["id"])
     limits = core.settings.limits
+    begun, told = f"connecting:{digest(token)[:16]}", f"connected:{number}"
+    async with core.db.read() as session:
+        _bot, known = await own_connection(session, talk.user, number)
+    if known is None:
+        await note_told(talk.state, begun)
+    # Connected by this very update, whose answer was lost, is as new; connected otherwise, the token is only renewed.
+    renewed = not await was_told(talk.state, begun) or (known is not None and await was_told(talk.state, told))
     async with core.db.write() as session:
-        bot, known = await own_connection(session, talk.user, number)
+        bot, _known = await own_connection(session, talk.user, number)
         if bot is None and bot_id is not None:
             bot = await bots.get(session, talk.user, bot_id)
         if bot is None:
             title = name or str(identity.get("first_name") or identity.get("username") or "")
             bot = await bots.create(session, talk.user, one_line(title, limits.name_chars), limits=limits)
-        channel = await bots.connect_telegram(session, bot, identity=identity, token=token, crypto=core.crypto)
+        channel = await bots.connect_telegram(
+            session, bot, identity=identity, token=token, crypto=core.crypto, actor=talk.user
+        )
     core.bell.ring("channels")
-    renewed = known is not None and await was_told(talk.state, f"connected:{number}")
     await leave(talk.state)
     about = {"name": bot.name, "username": channel.username}
-    if renewed:
-        text = _("@{username} was already connected to “{name}”; its token has been updated.", **about)
+    if renewed or bot.status != "active":
+        text = _("@{username} is connected to “{name}”, but the bot is stopped: press Start.", **about)
+        if renewed:
+            text = _("@{username} was already connected to “{name}”; its token has been updated.", **about)
+        kept_name = _(
+            "The name “{given}” was not used: this Telegram bot belongs to “{name}”, which keeps its name. You can rename it "
+            "in the panel: /panel",
+            given=name,
+            name=bot.name,
+        )
+        await talk.say("✅ " + text, kept_name if name and name != bot.name else "", keyboard=keyboards.NO_KEYS)
+        await talk.show(await bots_menu.menu_page(talk, bot.id))
     else:
         text = _("@{username} is connected and working: it is now “{name}”.", **about)
-    await talk.say("🎉 " + text, keyboard=keyboards.NO_KEYS)
-    await talk.say(
-        _(
-            "Now send me a price list, answers to frequent questions or any other document: the bot will answer from it."
-        ),
-        _("I read PDF, Word (.docx), CSV and text files."),
-        keyboard=keyboards.next_steps(_, bot, channel.username),
-    )
-    await note_told(talk.state, f"connected:{number}")
+        await talk.say("🎉 " + text, keyboard=keyboards.NO_KEYS)
+        await talk.say(
+            _(
+                "Now send me a price list, answers to frequent questions or any other document: the bot will answer from it."
+            ),
+            _("I read PDF, Word (.docx), CSV and text files."),
+            keyboard=keyboards.next_steps(_, bot, channel.username),
+        )
+    await note_told(talk.state, told)
     await files.take_waiting(talk, bot)
 
 
@@ -242,7 +264,6 @@ async def link(callback: CallbackQuery, callback_data: BotMenu, talk: Talk) -> N
     """Connect a bot that has no Telegram account yet, or renew the token of the one it has."""
     async with talk.core.db.read() as session:
         bot = await bots.get(session, talk.user, callback_data.bot)
-        connected = await bots.channels(session, bot)
-    telegram = next((channel for channel in connected if channel.kind == "telegram"), None)
+        telegram = bots.of_kind(await bots.channels(session, bot), "telegram")
     await talk.toast()
     await ask_token(talk, bot=bot, username=telegram.username if telegram else "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from aiogram import F, Router
 from aiogram.filters import Command
 from aiogram.types import CallbackQuery, Message
@@ -27,12 +29,14 @@ async def pressed(callback: CallbackQuery, talk: Talk) -> None:
     await send_link(talk)
 
 
-async def send_link(talk: Talk) -> None:
-    """Send a link that signs this person in once."""
+async def send_link(talk: Talk, page: str = "") -> None:
+    """Send a link that signs this person in once and goes on to ``page``."""
     _ = talk.gettext
     async with talk.core.db.write() as session:
         token = await accounts.login_link(session, talk.user)
     url = f"{talk.core.settings.public_url}/login/link?token={token}"
+    if page:
+        url += f"&next={quote(page, safe='/')}"
     open_it = keyboards.link("🖥 " + _("Open the panel"), url)
     await talk.say(
         bold(_("Your panel")),

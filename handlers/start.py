@@ -11,7 +11,7 @@ from handlers.callbacks import Join, Menu
 from handlers.filters import WRITTEN
 from handlers.states import Onboarding, leave
 from handlers.talk import Talk, bold, page
-from services import accounts, bots
+from services import accounts, bots, panel_links
 from services.i18n import LANGUAGES, Translator, translate, translator
 
 router = Router(name="start")
@@ -48,10 +48,10 @@ async def joined(callback: CallbackQuery, callback_data: Join, talk: Talk, _: Tr
     await talk.show(page("✅ " + _("This Telegram account is now connected to the panel.")))
 
 
-@router.message(CommandStart(deep_link=True, magic=F.args == "panel"))
-async def to_panel(message: Message, talk: Talk) -> None:
-    """The link on the panel's sign-in page: the same as ``/panel``, for new people too."""
-    await panel.send_link(talk)
+@router.message(CommandStart(deep_link=True, magic=F.args.regexp(panel_links.START_WORD, mode="fullmatch")))
+async def to_panel(message: Message, command: CommandObject, talk: Talk) -> None:
+    """The link on the panel's sign-in page: ``/panel`` for new people too, and on to the page that was wanted."""
+    await panel.send_link(talk, panel_links.page_of(command.args or ""))
 
 
 @router.message(CommandStart())

@@ -34,7 +34,7 @@ class Editing(StatesGroup):
 
 
 DROPPED: dict[str, Text] = {
-    str(Onboarding.phone.state): T("OK, I will not ask for your phone number again."),
+    str(Onboarding.phone.state): T("Skipped. You can add a phone number in the panel later."),
     str(NewBot.managed.state): T("Creating a bot was cancelled."),
     str(NewBot.name.state): T("Creating a bot was cancelled."),
     str(NewBot.token.state): T("Connecting a bot was cancelled."),

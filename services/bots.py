@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import utcnow
-from services import jobs, lanes, notices
+from services import access, jobs, lanes, notices
 from services.crypto import Crypto, Undecryptable
 from services.errors import Conflict, Invalid, NotFound, Permanent, Temporary
 from services.i18n import CATALOGS, T
@@ -163,8 +163,11 @@ async def stop(session: AsyncSession, bot: models.Bot) -> None:
     session.add(bot)
 
 
-async def delete(session: AsyncSession, bot: models.Bot) -> None:
-    """Delete a bot: it disappears at once, its channels are free again, its rows go in the background."""
+async def delete(session: AsyncSession, bot: models.Bot, *, actor: models.User | None = None) -> None:
+    """Delete a bot: it disappears at once, its channels are free again, its rows go in the background.
+
+    ``actor``, here and below: who did it, for the audit log; None: the program itself.
+    """
     bot.deleted_at = utcnow()
     bot.status = "stopped"
     bot.openai_key = None
@@ -173,6 +176,7 @@ async def delete(session: AsyncSession, bot: models.Bot) -> None:
         await _free(session, channel)
     await session.flush()
     await jobs.add(session, PURGE_JOB, {"bot": bot.id}, lane=f"purge:{bot.id}", owner_id=bot.owner_id)
+    await access.record(session, actor, "bot_deleted", "bot", bot.id)
 
 
 async def _free(session: AsyncSession, channel: models.Channel) -> None:
@@ -197,6 +201,11 @@ async def channels(session: AsyncSession, bot: models.Bot) -> list[models.Channe
     )
 
 
+def of_kind(connected: Sequence[models.Channel], kind: str) -> models.Channel | None:
+    """Return the one channel of a kind among a bot's channels, None where it has none."""
+    return next((each for each in connected if each.kind == kind), None)
+
+
 async def channel(session: AsyncSession, bot: models.Bot, channel_id: str) -> models.Channel:
     """Return one channel of this bot; raises ``NotFound``."""
     found = await session.get(models.Channel, channel_id)
@@ -206,7 +215,13 @@ async def channel(session: AsyncSession, bot: models.Bot, channel_id: str) -> mo
 
 
 async def connect_telegram(
-    session: AsyncSession, bot: models.Bot, *, identity: Mapping[str, Any], token: str, crypto: Crypto
+    session: AsyncSession,
+    bot: models.Bot,
+    *,
+    identity: Mapping[str, Any],
+    token: str,
+    crypto: Crypto,
+    actor: models.User | None = None,
 ) -> models.Channel:
     """Connect a Telegram bot that ``getMe`` has just shown (``identity``), or renew its token.
 
@@ -225,14 +240,9 @@ async def connect_telegram(
             ),
             code="channel_taken",
         )
+    action = "channel_renewed" if known is not None else "channel_connected"
     if known is None:
-        own = await session.scalar(
-            select(models.Channel).where(
-                models.Channel.bot_id == bot.id,
-                models.Channel.kind == "telegram",
-                models.Channel.external_id.is_not(None),
-            )
-        )
+        own = of_kind(await channels(session, bot), "telegram")
         if own is not None:
             raise Conflict(
                 T(
@@ -258,6 +268,7 @@ async def connect_telegram(
             code="channel_taken",
         ) from None
     await _solve(session, known)
+    await access.record(session, actor, action, "bot", bot.id, kind=known.kind, channel=known.id)
     return known
 
 
@@ -267,26 +278,26 @@ async def _solve(session: AsyncSession, channel: models.Channel) -> None:
         await notices.solve(session, f"channel:{channel.id}:{trouble}")
 
 
-async def connect_web(session: AsyncSession, bot: models.Bot) -> models.Channel:
+async def connect_web(session: AsyncSession, bot: models.Bot, *, actor: models.User | None = None) -> models.Channel:
     """Return the bot's web channel, made anew if it was disconnected."""
-    found = await session.scalar(
-        select(models.Channel).where(
-            models.Channel.bot_id == bot.id, models.Channel.kind == "web", models.Channel.external_id.is_not(None)
-        )
-    )
+    found = of_kind(await channels(session, bot), "web")
     if found is None:
         found = models.Channel(bot_id=bot.id, kind="web", external_id=bot.public_id, status="active", title=bot.name)
         session.add(found)
         await session.flush()
+        await access.record(session, actor, "channel_connected", "bot", bot.id, kind=found.kind, channel=found.id)
     return found
 
 
-async def disconnect(session: AsyncSession, bot: models.Bot, channel_id: str) -> None:
+async def disconnect(
+    session: AsyncSession, bot: models.Bot, channel_id: str, *, actor: models.User | None = None
+) -> None:
     """Disconnect a channel; the talks that were had through it stay readable."""
     found = await channel(session, bot, channel_id)
     await _free(session, found)
     connection = await session.connection()
     await connection.run_sync(lanes.forget, [f"in:{found.id}:", f"out:{found.id}:", f"bulk:{found.id}:"])
+    await access.record(session, actor, "channel_disconnected", "bot", bot.id, kind=found.kind, channel=found.id)
 
 
 async def by_public_id(session: AsyncSession, public_id: str) -> tuple[models.Bot, models.Channel]:

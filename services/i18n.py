@@ -32,10 +32,11 @@ LANGUAGE_NAMES: Mapping[str, str] = {
     "en": "English",
 }
 DEFAULT_LANGUAGE = "uz"
-# What stays as it is in Cyrillic: places, tags, commands, addresses, times, keys and the words of protocols.
+# What stays as it is in Cyrillic: places, tags, commands, addresses, user names, times, keys and the words of protocols.
 _PLACE = re.compile(
     r"\{[a-z_0-9]+\}|<[^>]*>|&[a-z]+;|https?://\S+|/[a-z_]+|\S*@[A-Za-z0-9_.]+"
     r"|[0-9]{4}-[0-9]{2}-[0-9]{2}T\S+|[0-9]{6,}:\S+|Bearer TOKEN|sk-|UTF-8"
+    r"|\((?:uz|ru|en)\)|[a-z0-9]+(?:_[a-z0-9]+)+"
 )
 
 

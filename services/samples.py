@@ -1,7 +1,8 @@
 """A ready-made example: a bot with two sample documents, for whoever wants to see the product before writing anything.
 
 Nothing about it is special to the rest of the program: the files of ``templates/samples`` are taken in like an upload, and the
-bot is renamed and deleted like any other. It is known again by the bytes of its documents, whatever it is called by then.
+bot is renamed and deleted like any other. It is known again by the bytes of its documents, whatever it is called by then, until
+it is made one's own: with a document of one's own, or connected to Telegram.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from db import models
 from services import bots
 from services.i18n import CATALOGS, DEFAULT_LANGUAGE, T, Text
 from services.knowledge import documents
+from services.knowledge.base import ANSWERS
 from services.settings import Limits
 
 _FOLDER = Path(__file__).resolve().parent.parent / "templates" / "samples"
@@ -113,12 +115,20 @@ async def examples(session: AsyncSession, owner: models.User) -> frozenset[str]:
 
 
 def _holding(owner: models.User, sums: Sequence[str]) -> Select[models.Bot]:
-    """Choose a person's bots that hold a document with one of these sums, oldest first."""
-    document, bot = models.Document, models.Bot
-    held = select(document.bot_id).where(document.sha256.in_(sums), document.deleted_at.is_(None))
-    mine = (bot.owner_id == owner.id, bot.deleted_at.is_(None))
-    # The owner's bots are asked first: they are few, and the documents of a bot are found by its id.
-    return select(bot).where(*mine, held.where(document.bot_id == bot.id).exists()).order_by(bot.id)
+    """Choose a person's bots that hold a document with one of these sums and nothing of their own, oldest first."""
+    document, channel, bot = models.Document, models.Channel, models.Bot
+    # The owner's bots are asked first: they are few, and what belongs to a bot is found by its id.
+    kept = select(document.id).where(document.bot_id == bot.id, document.deleted_at.is_(None))
+    other = kept.where(document.sha256.not_in(list(_known())), document.kind != ANSWERS)
+    telegram = select(channel.id).where(
+        channel.bot_id == bot.id, channel.kind == "telegram", channel.external_id.is_not(None)
+    )
+    return (
+        select(bot)
+        .where(bot.owner_id == owner.id, bot.deleted_at.is_(None))
+        .where(kept.where(document.sha256.in_(sums)).exists(), ~other.exists(), ~telegram.exists())
+        .order_by(bot.id)
+    )
 
 
 def questions(files: Sequence[models.Document], language: str) -> list[str]:

@@ -152,7 +152,7 @@ _NAMES = (
     *("telegram", "whatsapp", "instagram", "facebook", "messenger", "youtube", "linkedin", "tiktok", "google"),
     *("gemini", "openai", "anthropic", "claude", "chatgpt", "gpt", "android", "windows", "iphone", "ios"),
     *("payme", "click", "uzcard", "humo", "visa", "mastercard", "botfactory", "botfather"),
-    *("pdf", "docx", "doc", "csv", "txt", "xlsx", "xls", "json", "xml", "html", "api", "url", "http", "https"),
+    *("pdf", "docx", "doc", "csv", "gif", "txt", "xlsx", "xls", "json", "xml", "html", "api", "url", "http", "https"),
     *("qr", "sms", "id", "ip", "ai", "crm", "smm", "seo", "usd", "uzs", "eur", "rub", "email", "wifi", "usb"),
 )
 _KEEP = frozenset(_NAMES)

@@ -148,6 +148,58 @@ async def test_sending_the_token_again_renews_it(product: Product) -> None:
     assert len(await product.bots_of(owner)) == 1
 
 
+async def test_a_token_of_a_bot_connected_in_the_panel_is_only_renewed(product: Product) -> None:
+    """The account's name and state stay, and the answer shows them."""
+    product.fake.add_bot(TENANT, "chinor_bot")
+    owner = await product.owner(900000120)
+    tenant = await product.make_bot(owner, token=TENANT)
+    async with product.core.db.write() as session:
+        await bots.stop(session, await session.get_one(models.Bot, tenant.id))
+    about = {"username": "chinor_bot", "name": tenant.name}
+    await owner.says(
+        TENANT, owner.text("@{username} was already connected to “{name}”; its token has been updated.", **about)
+    )
+    menu = await owner.hears(owner.text("Stopped"))
+    assert menu.button(owner.text("Start"))
+    await owner.settled()
+    said = " ".join(message.text for message in product.fake.messages(owner.user.id))
+    assert owner.text("I read PDF, Word (.docx), CSV and text files.") not in said
+    assert owner.text("@{username} is connected and working: it is now “{name}”.", **about) not in said
+
+
+async def test_a_new_name_that_an_account_does_not_get_is_said(product: Product) -> None:
+    product.fake.add_bot(TENANT, "chinor_bot")
+    owner = await product.owner(900000121)
+    tenant = await product.make_bot(owner, token=TENANT)
+    await owner.says("/newbot", owner.text("Let’s create your bot."))
+    await owner.says("Nur Stom", owner.text("1. Open @BotFather and send it /newbot."))
+    answer = await owner.says(TENANT, "@chinor_bot")
+    assert "Nur Stom" in answer.text and tenant.name in answer.text and "/panel" in answer.text
+    assert [bot.name for bot in await product.bots_of(owner)] == [tenant.name]
+
+
+async def test_a_stopped_bot_is_not_called_working_when_it_is_connected(product: Product) -> None:
+    product.fake.add_bot(TENANT, "chinor_bot")
+    owner = await product.owner(900000122)
+    tenant = await product.make_bot(owner)
+    async with product.core.db.write() as session:
+        await bots.stop(session, await session.get_one(models.Bot, tenant.id))
+    menu = await owner.says("/bots")
+    await owner.presses(menu, tenant.name)
+    await owner.presses(menu, owner.text("Channels"))
+    owner.user.press(menu, owner.text("Connect to Telegram"))
+    await owner.hears(owner.text("1. Open @BotFather and send it /newbot."))
+    await owner.says(
+        TENANT,
+        owner.text(
+            "@{username} is connected to “{name}”, but the bot is stopped: press Start.",
+            username="chinor_bot",
+            name=tenant.name,
+        ),
+    )
+    assert (await owner.hears(owner.text("Stopped"))).button(owner.text("Start"))
+
+
 async def test_an_existing_bot_is_connected_from_its_menu(product: Product) -> None:
     product.fake.add_bot(TENANT, "chinor_bot")
     owner = await product.owner(900000110)

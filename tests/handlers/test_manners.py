@@ -214,7 +214,9 @@ async def test_the_token_is_not_in_the_logs(
     async with start() as product:
         owner = await product.owner(900000415)
         product.fake.cut("before", method="sendMessage", chat_id=owner.user.id)
-        await owner.says(TENANT, "@chinor_bot")
+        owner.user.send(product.factory, TENANT)
+        await owner.settled()
+        assert len(await product.bots_of(owner)) == 1
     written = "".join(capfd.readouterr())
     assert TENANT.partition(":")[2] not in written
     assert product.factory.token.partition(":")[2] not in written

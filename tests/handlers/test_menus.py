@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import select
 
 from db import models
 from handlers.callbacks import BotMenu, DocMenu, Menu, Period, Turn
@@ -11,9 +12,13 @@ from services.i18n import LANGUAGES, translate
 from services.knowledge import documents
 from tests.composition import FAQ, add_document
 from tests.fakes.telegram import Sent
-from tests.handlers.conftest import TENANT, Person, Product, Start, language_name
+from tests.handlers.conftest import SECOND, TENANT, Person, Product, Start, language_name
 
 ONLY_HERE = "The link opens only on the computer where the program runs."
+PUBLIC_ADDRESS = (
+    "This address opens only on the computer where the program runs. For customers, whoever runs the program sets its "
+    "public address: public_url in config.toml."
+)
 OLD_MENU = "This menu is out of date or is not yours. Here is a fresh one."
 
 
@@ -62,6 +67,7 @@ async def test_the_longest_callback_data_fits() -> None:
     identifier = "0" * 26
     for data in (
         BotMenu(do="delete", bot=identifier, arg="+ru"),
+        BotMenu(do="off", bot=identifier, arg=identifier),
         DocMenu(do="delete", bot=identifier, doc=identifier),
         Period(bot=identifier, days=30),
         Turn(of="files", number=1_000_000, bot=identifier),
@@ -241,6 +247,15 @@ async def test_the_sign_in_pages_link_is_the_panels_command(product: Product, kn
         assert (await accounts.use_login_link(session, token)).telegram_id == person.user.id
 
 
+async def test_the_sign_in_pages_link_leads_on_to_a_conversation(product: Product) -> None:
+    owner = await product.owner(900000229)
+    bot, talk = "0" * 26, "1" * 26
+    message = await owner.says(f"/start panel_{bot}_{talk}", owner.text("Your panel"))
+    assert message.text.rpartition("&next=")[2].split()[0] == f"/bots/{bot}/conversations/{talk}"
+    message = await owner.says(f"/start panel_{bot}_waiting", owner.text("Your panel"))
+    assert message.text.rpartition("&next=")[2].split()[0] == f"/bots/{bot}/conversations%3Fstatus%3Dwaiting"
+
+
 async def _telegram_of(product: Product, tenant: models.Bot) -> models.Channel | None:
     async with product.core.db.read() as session:
         connected = await bots.channels(session, tenant)
@@ -274,6 +289,67 @@ async def test_telegram_is_disconnected_after_a_question_and_connected_again(pro
     await owner.says(TENANT, "@chinor_bot")
     assert await _telegram_of(product, tenant) is not None
     assert len(await product.bots_of(owner)) == 1
+
+
+async def test_an_old_confirmation_does_not_disconnect_another_account(product: Product) -> None:
+    product.fake.add_bot(TENANT, "chinor_bot")
+    product.fake.add_bot(SECOND, "nur_bot")
+    owner = await product.owner(900000226)
+    tenant = await product.make_bot(owner, token=TENANT)
+    menu = await open_menu(owner, "Chinor Stom")
+    await owner.presses(menu, owner.text("Channels"))
+    await owner.presses(menu, owner.text("Disconnect"), owner.text("Disconnect @{username}?", username="chinor_bot"))
+    # Meanwhile, elsewhere, another account takes the place of this one.
+    old, identity = await _telegram_of(product, tenant), await product.core.telegram.get_me(SECOND)
+    assert old is not None
+    async with product.core.db.write() as session:
+        await bots.disconnect(session, tenant, old.id)
+        await bots.connect_telegram(session, tenant, identity=identity, token=SECOND, crypto=product.core.crypto)
+    await owner.presses(menu, owner.text("Yes, disconnect"), "@nur_bot")
+    kept = await _telegram_of(product, tenant)
+    assert kept is not None and kept.username == "nur_bot"
+    # So a button of an older version, which says the bot only.
+    owner.user.press(menu, BotMenu(do="off", bot=tenant.id).pack(), stale=True)
+    await owner.settled()
+    assert await _telegram_of(product, tenant) is not None
+
+
+async def test_what_an_owner_does_to_channels_and_bots_is_written_down(product: Product) -> None:
+    product.fake.add_bot(TENANT, "chinor_bot", name="Chinor")
+    owner = await product.owner(900000227)
+    await owner.says(TENANT, "@chinor_bot")
+    await owner.says(TENANT, "@chinor_bot")
+    menu = await open_menu(owner, "Chinor")
+    await owner.presses(menu, owner.text("Channels"))
+    await owner.presses(menu, owner.text("Disconnect"))
+    await owner.presses(menu, owner.text("Yes, disconnect"))
+    await owner.presses(menu, owner.text("Back"))
+    await owner.presses(menu, owner.text("Delete"))
+    await owner.presses(menu, owner.text("Yes, delete"), owner.text("You have no bots yet."))
+    user = await product.account(owner)
+    async with product.core.db.read() as session:
+        log = models.AuditLog
+        rows = list(await session.scalars(select(log).where(log.actor_id == user.id).order_by(log.id)))
+    assert [row.action for row in rows] == [
+        "channel_connected",
+        "channel_renewed",
+        "channel_disconnected",
+        "bot_deleted",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("address", "only_here"),
+    [("http://localhost:8080", True), ("http://127.0.0.1", True), ("https://bot.example.uz", False)],
+)
+async def test_an_address_that_customers_cannot_open_says_so(product: Product, address: str, only_here: bool) -> None:
+    section = product.core.settings.server.model_copy(update={"public_url": address})
+    product.core.settings = product.core.settings.model_copy(update={"server": section})
+    owner = await product.owner(900000228)
+    tenant = await product.make_bot(owner)
+    menu = await open_menu(owner, "Chinor Stom")
+    await owner.presses(menu, owner.text("Channels"), f"{address}/chat/{tenant.public_id}")
+    assert (owner.text(PUBLIC_ADDRESS) in menu.text) is only_here
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ TABLE: dict[tuple[str, str], Statuses] = {
     ("POST", "/telegram/webhook/{channel_id}"): everybody(401),
     ("GET", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
-    ("GET", "/metrics"): OPEN,  # the walk comes from loopback; from elsewhere: test_health.py
+    ("GET", "/metrics"): OPEN,  # the walk comes from loopback; from elsewhere: test_machines.py
     ("GET", "/static/{version}/{name}"): OPEN,
     # Strangers
     ("GET", "/"): DOOR,

@@ -25,11 +25,9 @@ async def site(
     request: pytest.FixtureRequest, servers_run: servers.Run, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Site]:
     folder = tmp_path_factory.mktemp("api")
-    url = servers_run.new_sqlite(folder) if request.param == "sqlite" else servers_run.new_postgres()
-    async with started(folder, url) as running:
-        yield running
-    if request.param == "postgresql":
-        servers_run.drop_postgres(url)
+    with servers_run.database(request.param, folder) as url:
+        async with started(folder, url) as running:
+            yield running
 
 
 async def read_through(site: Site, program: Program, path: str) -> Any:

@@ -27,11 +27,9 @@ async def site(
     request: pytest.FixtureRequest, servers_run: servers.Run, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Site]:
     folder = tmp_path_factory.mktemp("api")
-    url = servers_run.new_sqlite(folder) if request.param == "sqlite" else servers_run.new_postgres()
-    async with started(folder, url) as running:
-        yield running
-    if request.param == "postgresql":
-        servers_run.drop_postgres(url)
+    with servers_run.database(request.param, folder) as url:
+        async with started(folder, url) as running:
+            yield running
 
 
 async def test_an_answer_has_exactly_the_promised_fields(site: Site) -> None:
@@ -242,6 +240,62 @@ async def test_an_operators_message_must_be_one(site: Site, text: Any) -> None:
     talk = (await site.owner.get(f"{site.owner.bot}/conversations", contact="talked-to")).body["items"][0]
     refused = await site.owner.post(f"/conversations/{talk['id']}/messages", {"text": text})
     assert (refused.status, refused.body["error"]["field"]) == (400, "text")
+
+
+async def test_the_language_of_the_program_is_not_its_customers(site: Site) -> None:
+    """What tells no language is answered in the bot's first one, whatever the caller's own texts are in."""
+    ask = {"contact": "no-language", "text": "7 kg?"}
+    answer = await site.owner.call("POST", f"{site.owner.bot}/chat", json=ask, headers={"Accept-Language": "ru"})
+    assert (answer.status, answer.body["language"]) == (200, "uz")
+
+
+async def test_conversations_are_asked_for_by_every_kind_of_channel_that_there_is(site: Site) -> None:
+    path = f"{site.owner.bot}/conversations"
+    for kind in site.core.channels:
+        answer = await site.owner.get(path, channel=kind)
+        if kind != "factory":
+            assert answer.status == 200, kind
+            continue
+        assert (answer.status, answer.body["error"]["field"]) == (400, "channel")
+    refused = await site.owner.get(path, channel="pigeon")
+    assert (refused.status, refused.body["error"]["field"]) == (400, "channel")
+    assert "telegram, web" in refused.body["error"]["message"] and "factory" not in refused.body["error"]["message"]
+    known = site.core.channels
+    site.core.channels = {**known, "pigeon": known["web"]}
+    try:
+        assert (await site.owner.get(path, channel="pigeon")).body["items"] == []
+    finally:
+        site.core.channels = known
+
+
+async def test_what_a_program_does_to_channels_is_written_down(site: Site) -> None:
+    token = f"7700000003:{'C' * 35}"
+    site.telegram.add_bot(token, "noted_bot")
+    bot = (await site.owner.post("/bots", {"name": "Noted"})).body
+    path = f"/bots/{bot['id']}"
+    web = (await site.owner.get(f"{path}/channels")).body["items"][0]
+    telegram = (await site.owner.post(f"{path}/channels", {"type": "telegram", "token": token})).body
+    await site.owner.post(f"{path}/channels", {"type": "telegram", "token": token})
+    for channel in (telegram, web):
+        await site.owner.call("DELETE", f"{path}/channels/{channel['id']}")
+    again = (await site.owner.post(f"{path}/channels", {"type": "web"})).body
+    # It is there: nothing is done, nothing is written.
+    await site.owner.post(f"{path}/channels", {"type": "web"})
+    assert (await site.stranger.call("DELETE", path)).status == 404
+    assert (await site.owner.call("DELETE", path)).status == 204
+    async with site.core.db.read() as session:
+        log = models.AuditLog
+        rows = list(await session.scalars(select(log).where(log.object_id == bot["id"]).order_by(log.id)))
+    assert {row.actor_id for row in rows} == {site.owner.shop.owner.id}
+    assert [(row.action, row.details.get("kind"), row.details.get("channel")) for row in rows] == [
+        ("channel_connected", "telegram", telegram["id"]),
+        ("channel_renewed", "telegram", telegram["id"]),
+        ("channel_disconnected", "telegram", telegram["id"]),
+        ("channel_disconnected", "web", web["id"]),
+        ("channel_connected", "web", again["id"]),
+        ("bot_deleted", None, None),
+    ]
+    assert token not in str([row.details for row in rows])
 
 
 async def test_channels(site: Site) -> None:

@@ -181,6 +181,28 @@ async def test_the_first_steps_wait_for_the_own_bot(site: Site) -> None:
     assert _tries(await browser.get(f"/bots/{own.id}/setup")) == []
 
 
+@pytest.mark.parametrize("how", ["document", "telegram"])
+async def test_made_ones_own_it_is_no_example_any_more(site: Site, how: str) -> None:
+    """With an own document, or in Telegram, it counts in the first steps, its page leads on, and a new example is offered."""
+    user = await site.person(f"Own{how}", language="en")
+    browser = await site.signed_in(user)
+    setup = (await browser.post("/bots/example")).location
+    (bot,) = await _own(site, user)
+    assert "Connect Telegram and share" not in (await browser.get(setup)).visible()
+    if how == "document":
+        await add_document(site.core, bot, "own.txt", FAQ.encode())
+    else:
+        async with site.core.db.write() as session:
+            session.add(models.Channel(bot_id=bot.id, kind="telegram", external_id="77", status="refused"))
+    page = await browser.get(setup)
+    assert "Connect Telegram and share" in page.visible()
+    assert "sample shop" not in page.visible()
+    steps = (await browser.get("/dashboard")).text
+    assert f'href="/bots/{bot.id}"' in steps
+    assert not re.search(r'<li class="step current">\s*.*\s*<div><a href="/bots/new">', steps)
+    assert 'action="/bots/example"' in (await browser.get("/bots/new")).text
+
+
 async def test_questions_stay_with_the_language_of_the_documents(site: Site) -> None:
     """A reader who changes the language is proposed what the documents answer, in the own script."""
     user = await site.person("Switch", language="uz")

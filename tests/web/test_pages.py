@@ -196,6 +196,23 @@ async def test_test_chat_does_not_open_the_page_by_itself(site: Site) -> None:
     assert "event: done" in (await browser.post(f"/bots/{bot.id}/try", text="Salom")).text
 
 
+async def test_what_is_done_to_channels_and_bots_is_written_down(site: Site) -> None:
+    """Who it was, and which channel."""
+    user = await site.person("Noted")
+    browser, bot = await site.signed_in(user), await site.bot_of(user)
+    async with site.core.db.read() as session:
+        (web,) = await bots.channels(session, bot)
+    await browser.post(f"/bots/{bot.id}/channels/{web.id}/disconnect")
+    await browser.post(f"/bots/{bot.id}/channels/web")
+    await browser.post(f"/bots/{bot.id}/delete", confirm=bot.name)
+    async with site.core.db.read() as session:
+        log = models.AuditLog
+        rows = list(await session.scalars(select(log).where(log.object_id == bot.id).order_by(log.id)))
+    assert {row.actor_id for row in rows} == {user.id}
+    assert [row.action for row in rows] == ["channel_disconnected", "channel_connected", "bot_deleted"]
+    assert rows[0].details == {"kind": "web", "channel": web.id}
+
+
 async def test_channels_say_when_the_last_message_came(site: Site) -> None:
     """None yet, then the moment."""
     user = await site.person("Heard")
@@ -353,7 +370,6 @@ async def test_odd_searches(site: Site, query: str) -> None:
 async def test_what_people_type(site: Site, field: str, value: str, accepted: bool) -> None:
     """Registration takes every plausible spelling and names the field that is wrong."""
     good = {"full_name": "A", "phone": "+998 90 000 00 00", "email": "typed@example.uz", "password": "a-long-password"}
-    site.core.limits._windows.clear()
     page = await site.browser().post("/register", **{**good, field: value})
     if accepted:
         assert page.status == 303, page.visible()
@@ -856,22 +872,25 @@ async def test_the_owners_own_test_has_no_name_in_one_language(site: Site) -> No
     assert contact is not None and contact.name == ""
 
 
-async def test_no_command_of_a_bot_that_is_not_there(site: Site) -> None:
+async def test_no_command_of_a_bot_that_is_not_there(
+    tmp_path_factory: pytest.TempPathFactory, servers_run: servers.Run
+) -> None:
     """Without a factory bot nobody is sent to it for a link."""
-    browser = site.browser()
-    await browser.get("/login")
-    await browser.post("/preferences", language="en", next="/login")
-    gone = await browser.get("/login/link?token=used")
-    assert gone.status == 400
-    assert "has expired" in gone.visible() and "/panel" not in gone.visible()
-    assert "/panel" not in (await browser.post("/login/link", token="used")).visible()
-    fields = {"full_name": "A", "phone": "+998 91 111 11 11", "password": "a-long-password"}
-    site.core.limits._windows.clear()
-    assert (await site.browser().post("/register", email="one@example.uz", **fields)).status == 303
-    taken = await browser.post("/register", email="two@example.uz", **fields)
-    assert "already has an account" in taken.visible() and "/panel" not in taken.visible()
-    for _attempt in range(site.core.settings.limits.login_attempts_per_15_min + 1):
-        refused = await browser.post("/login", login="tried@example.uz", password="wrong-password")
-    assert refused.status == 429
-    assert "Too many attempts" in refused.visible() and "/panel" not in refused.visible()
-    site.core.limits._windows.clear()
+    folder = tmp_path_factory.mktemp("alone")
+    tries = {"limits": {"login_attempts_per_15_min": 2}}
+    async with open_site(folder, servers_run.new_sqlite(folder), overrides=tries) as alone:
+        browser = alone.browser()
+        await browser.get("/login")
+        await browser.post("/preferences", language="en", next="/login")
+        gone = await browser.get("/login/link?token=used")
+        assert gone.status == 400
+        assert "has expired" in gone.visible() and "/panel" not in gone.visible()
+        assert "/panel" not in (await browser.post("/login/link", token="used")).visible()
+        fields = {"full_name": "A", "phone": "+998 91 111 11 11", "password": "a-long-password"}
+        assert (await alone.browser().post("/register", email="one@example.uz", **fields)).status == 303
+        taken = await browser.post("/register", email="two@example.uz", **fields)
+        assert "already has an account" in taken.visible() and "/panel" not in taken.visible()
+        for _attempt in range(alone.core.settings.limits.login_attempts_per_15_min + 1):
+            refused = await browser.post("/login", login="tried@example.uz", password="wrong-password")
+        assert refused.status == 429
+        assert "Too many attempts" in refused.visible() and "/panel" not in refused.visible()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import re
 from collections.abc import AsyncIterator
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -187,6 +189,43 @@ async def test_link_works_once_and_only_by_the_button(site: Site) -> None:
     assert (await first.post("/login/link", token=token)).status == 303
     assert (await second.post("/login/link", token=token)).status == 400
     assert (await second.get("/dashboard")).status == 303
+
+
+@pytest.mark.parametrize(
+    ("target", "leads_to"),
+    [
+        ("/bots/01abc/conversations?status=waiting", "/bots/01abc/conversations?status=waiting&done=welcome"),
+        ("//evil.example", "/dashboard?done=welcome"),
+        ("", "/dashboard?done=welcome"),
+    ],
+)
+async def test_link_leads_to_where_it_says(site: Site, target: str, leads_to: str) -> None:
+    """A page of ours that the link names is the page after it."""
+    user = await site.person("Led" + str(len(target)))
+    async with site.core.db.write() as session:
+        token = await accounts.login_link(session, user)
+    browser = site.browser()
+    page = await browser.request("GET", "/login/link", params={"token": token, "next": target})
+    (following,) = re.findall(rf'value="{token}"><input type="hidden" name="next" value="([^"]*)"', page.text)
+    signed = await browser.post("/login/link", token=token, next=unescape(following))
+    assert (signed.status, signed.location) == (303, leads_to)
+    async with site.core.db.write() as session:
+        token = await accounts.login_link(session, user)
+    other = site.browser()
+    assert (await other.post("/login/link", token=token, next=target)).location == leads_to
+
+
+async def test_the_way_by_telegram_keeps_the_page(site: Site) -> None:
+    """The sign-in page's link into Telegram names the conversation that was wanted."""
+    bot, talk = "0" * 26, "1" * 26
+    site.core.factory_username = "factory_bot"
+    try:
+        asked = await site.browser().get(f"/bots/{bot}/conversations/{talk}")
+        form = await site.browser().get(asked.location)
+        assert f'href="https://t.me/factory_bot?start=panel_{bot}_{talk}"' in form.text
+        assert 'href="https://t.me/factory_bot?start=panel"' in (await site.browser().get("/login")).text
+    finally:
+        site.core.factory_username = ""
 
 
 async def test_link_ends_after_ten_minutes(site: Site) -> None:

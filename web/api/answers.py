@@ -40,7 +40,6 @@ async def create(call: Call, bot_id: str, body: NewAnswer) -> AnswerAnswer:
     async with call.core.db.write() as session:
         bot = await bots.get(session, call.user, bot_id)
         taught = await documents.add_answer(session, bot, body.question, body.answer)
-    call.core.bell.ring(f"bot:{bot_id}", {"unanswered": True})
     return show(taught)
 
 

@@ -8,7 +8,6 @@ from pydantic import BeforeValidator, Field
 
 from db import models
 from services import bots
-from services.core import Core
 from services.i18n import T
 from web.api.base import Call, Routes
 from web.api.wire import Answer, Body, Fault, Listing, NotNull, Part, UtcMoment, Word, part_of
@@ -72,12 +71,6 @@ def show(bot: models.Bot) -> BotAnswer:
     )
 
 
-def _changed(core: Core) -> None:
-    """Tell the receivers, after the commit."""
-    core.cards.clear()
-    core.bell.ring("channels")
-
-
 @routes.post(
     "/bots",
     201,
@@ -132,8 +125,8 @@ async def update(call: Call, bot_id: str, body: BotChanges) -> BotAnswer:
 async def delete(call: Call, bot_id: str) -> None:
     """Delete a bot with everything that it knows and said."""
     async with call.core.db.write() as session:
-        await bots.delete(session, await bots.get(session, call.user, bot_id))
-    _changed(call.core)
+        await bots.delete(session, await bots.get(session, call.user, bot_id), actor=call.user)
+    call.core.bell.ring("channels")
     call.core.bell.ring("jobs")
 
 
@@ -143,7 +136,7 @@ async def start(call: Call, bot_id: str) -> BotAnswer:
     async with call.core.db.write() as session:
         bot = await bots.get(session, call.user, bot_id)
         await bots.start(session, bot)
-    _changed(call.core)
+    call.core.bell.ring("channels")
     return show(bot)
 
 
@@ -153,5 +146,5 @@ async def stop(call: Call, bot_id: str) -> BotAnswer:
     async with call.core.db.write() as session:
         bot = await bots.get(session, call.user, bot_id)
         await bots.stop(session, bot)
-    _changed(call.core)
+    call.core.bell.ring("channels")
     return show(bot)

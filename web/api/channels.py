@@ -46,7 +46,7 @@ class ChannelAnswer(Answer):
     status: Annotated[
         str,
         Field(
-            description="active; stopped; refused: the token was revoked; conflict: another program receives with it; "
+            description="active; refused: the token was revoked; conflict: another program receives with it; "
             "unreadable: connect again"
         ),
     ]
@@ -84,7 +84,7 @@ async def create(call: Call, bot_id: str, body: NewChannel) -> ChannelAnswer:
     if isinstance(body, NewWeb):
         async with core.db.write() as session:
             bot = await bots.get(session, call.user, bot_id)
-            channel = await bots.connect_web(session, bot)
+            channel = await bots.connect_web(session, bot, actor=call.user)
     else:
         async with core.db.read() as session:
             await bots.get(session, call.user, bot_id)
@@ -102,8 +102,9 @@ async def create(call: Call, bot_id: str, body: NewChannel) -> ChannelAnswer:
             ) from None
         async with core.db.write() as session:
             bot = await bots.get(session, call.user, bot_id)
-            channel = await bots.connect_telegram(session, bot, identity=identity, token=token, crypto=core.crypto)
-    core.cards.clear()
+            channel = await bots.connect_telegram(
+                session, bot, identity=identity, token=token, crypto=core.crypto, actor=call.user
+            )
     core.bell.ring("channels")
     return show(channel, bot, core.settings.public_url)
 
@@ -122,7 +123,6 @@ async def delete(call: Call, bot_id: str, channel_id: str) -> None:
     """Disconnect a channel; its conversations stay readable."""
     async with call.core.db.write() as session:
         bot = await bots.get(session, call.user, bot_id)
-        await bots.disconnect(session, bot, channel_id)
-    call.core.cards.clear()
+        await bots.disconnect(session, bot, channel_id, actor=call.user)
     call.core.bell.ring("channels")
     call.core.bell.ring("jobs")

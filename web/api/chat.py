@@ -62,10 +62,10 @@ async def ask(call: Call, bot_id: str, body: Question) -> ChatAnswer:
     core = call.core
     async with core.db.read() as session:
         bot = await bots.get(session, call.user, bot_id)
-        channel = next((row for row in await bots.channels(session, bot) if row.kind == "web"), None)
+        channel = bots.of_kind(await bots.channels(session, bot), "web")
     if channel is None:
         raise Conflict(T("This bot’s web page is disconnected. Connect it first."), code="channel_missing")
-    reply = await chat.ask(core, channel, bot, contact=body.contact, text=body.text, language_code=call.language)
+    reply = await chat.ask(core, channel, bot, contact=body.contact, text=body.text)
     if reply is None:
         nothing = Tokens(input_tokens=0, output_tokens=0, cached_tokens=0, cost_usd=Decimal(0))
         detected = languages.detect(body.text).language or bot.languages[0]

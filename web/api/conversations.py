@@ -4,32 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from db.base import ID_LENGTH
 from services import bots, conversations
+from services.errors import Invalid
 from services.i18n import T
+from services.inbox import FACTORY
 from web.api.base import Call, Routes
-from web.api.wire import Answer, Body, Fault, Limit, Listing, Moment, MomentCursor, Query, UtcMoment, Word
+from web.api.wire import Answer, Body, Limit, Listing, Moment, MomentCursor, Query, UtcMoment, Word
 
 routes = Routes("Conversations")
 
 Status = Literal["bot", "waiting", "human", "closed"]
 
 
-_CHANNELS = ("telegram", "web")
-
-
-def _channel(value: str | None) -> str | None:
-    if value is not None and value not in _CHANNELS and not (len(value) == ID_LENGTH and value.isalnum()):
-        raise Fault(T("Unknown value. Use one of: {names}.", names=", ".join(_CHANNELS)))
-    return value
-
-
 class Filter(Query):
     """Which conversations."""
 
-    channel: Annotated[Word | None, AfterValidator(_channel), Field(description="a channel's id or type")] = None
+    channel: Annotated[Word | None, Field(description="a channel's id or type")] = None
     contact: Annotated[Word | None, Field(description="a customer's id")] = None
     since: Annotated[Moment | None, Field(alias="from", description="last message at or after")] = None
     until: Annotated[Moment | None, Field(alias="to", description="last message before")] = None
@@ -90,13 +83,17 @@ def show(row: conversations.ConversationRow) -> ConversationAnswer:
 @routes.get("/bots/{bot_id}/conversations")
 async def index(call: Call, bot_id: str, query: Filter) -> Listing[ConversationAnswer]:
     """List a bot's conversations, the latest first."""
+    wanted = query.channel
+    kinds = [kind for kind in call.core.channels if kind != FACTORY]
+    if wanted is not None and wanted not in kinds and not (len(wanted) == ID_LENGTH and wanted.isalnum()):
+        raise Invalid(T("Unknown value. Use one of: {names}.", names=", ".join(kinds)), field="channel")
     async with call.core.db.read() as session:
         bot = await bots.get(session, call.user, bot_id)
         page = await conversations.list_for(
             session,
             call.user,
             bot,
-            channel=query.channel,
+            channel=wanted,
             contact=query.contact,
             since=query.since,
             until=query.until,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from db import models
-from services import accounts
+from services import accounts, panel_links
 from services.errors import AppError, Conflict, Invalid, TooMany
 from services.i18n import DEFAULT_LANGUAGE, T
 from web import auth, forms, view
@@ -61,6 +61,7 @@ def _login(request: web.Request, following: str, login: str = "", error: AppErro
         login=login,
         fault=fault_of(error, request) if error else None,
         factory=core_of(request).factory_username,
+        start_word=panel_links.start_word(following),
     )
 
 
@@ -148,14 +149,16 @@ async def link_page(request: web.Request) -> web.StreamResponse:
     except Invalid as error:
         await _count_bad_link(request)
         raise _for_this_place(request, error) from None
-    return view.render(request, "pages/login_link.html", person=person, token=token)
+    following = auth.safe_next(request.query.get("next"))
+    return view.render(request, "pages/login_link.html", person=person, token=token, next=following)
 
 
 @routes.post("/login/link")
 @auth.public
 async def link(request: web.Request) -> web.StreamResponse:
-    """Use a one-time link up and sign in."""
-    token = (await forms.read(request)).secret("token")[:200]
+    """Use a one-time link up, sign in and go on to where the link leads."""
+    form = await forms.read(request)
+    token = form.secret("token")[:200]
     try:
         async with core_of(request).db.write() as session:
             person = await accounts.use_login_link(session, token)
@@ -163,7 +166,7 @@ async def link(request: web.Request) -> web.StreamResponse:
         await _count_bad_link(request)
         raise _for_this_place(request, error) from None
     await _sign_in(request, person)
-    return view.redirect("/dashboard", toast="welcome")
+    return view.redirect(auth.safe_next(form.text("next")), toast="welcome")
 
 
 async def _count_bad_link(request: web.Request) -> None:

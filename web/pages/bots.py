@@ -8,7 +8,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import access, bots, stats
+from services import bots, stats
 from services.errors import AppError, Invalid
 from services.i18n import T
 from services.knowledge import documents
@@ -97,7 +97,7 @@ async def _settings(
         own_model=core.settings.ai.own_key.model,
         has_models=core.has_models({}),
         ready=ready,
-        web_chat=any(channel.kind == "web" for channel in connected),
+        web_chat=bots.of_kind(connected, "web") is not None,
         **shared,
     )
 
@@ -180,8 +180,7 @@ async def delete(request: web.Request) -> web.StreamResponse:
             bot = await own_bot(session, request)
             if " ".join(form.text("confirm").split()) != bot.name:
                 raise Invalid(T("Type the bot’s name exactly as it is written."), field="confirm")
-            await bots.delete(session, bot)
-            await access.record(session, auth.user(request), "bot_deleted", "bot", bot.id)
+            await bots.delete(session, bot, actor=auth.user(request))
     except Invalid as error:
         return await _settings(request, error=error)
     core.bell.ring("channels")

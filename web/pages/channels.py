@@ -9,7 +9,7 @@ import segno
 from aiohttp import web
 
 from db import models
-from services import access, bots, notices
+from services import bots, notices
 from services.channels.base import TokenRefused
 from services.errors import AppError, Invalid, Permanent, Temporary, TooMany, Unavailable
 from services.i18n import T
@@ -43,7 +43,7 @@ async def _page(request: web.Request, *, error: AppError | None = None) -> web.S
         status=error.status if error else 200,
         here="channels",
         telegram=[channel for channel in connected if channel.kind == "telegram"],
-        page_open=any(channel.kind == "web" for channel in connected),
+        page_open=bots.of_kind(connected, "web") is not None,
         share=share_address(request, bot),
         only_here=notices.opens_only_here(core_of(request).settings.public_url),
         fault=fault_of(error, request) if error else None,
@@ -68,8 +68,7 @@ async def connect_telegram(request: web.Request) -> web.StreamResponse:
         identity = await _identity(request, token)
         async with core.db.write() as session:
             bot = await own_bot(session, request)
-            await bots.connect_telegram(session, bot, identity=identity, token=token, crypto=core.crypto)
-            await access.record(session, person, "channel_connected", "bot", bot.id, kind="telegram")
+            await bots.connect_telegram(session, bot, identity=identity, token=token, crypto=core.crypto, actor=person)
     except AppError as error:
         return await _page(request, error=error)
     core.bell.ring("channels")
@@ -93,8 +92,7 @@ async def connect_web(request: web.Request) -> web.StreamResponse:
     core = core_of(request)
     async with core.db.write() as session:
         bot = await own_bot(session, request)
-        await bots.connect_web(session, bot)
-        await access.record(session, auth.user(request), "channel_connected", "bot", bot.id, kind="web")
+        await bots.connect_web(session, bot, actor=auth.user(request))
     core.bell.ring("channels")
     following = auth.safe_next((await forms.read(request)).text("next"), f"/bots/{bot.id}/channels")
     return view.redirect(following, toast="web_connected")
@@ -106,8 +104,7 @@ async def disconnect(request: web.Request) -> web.StreamResponse:
     core = core_of(request)
     async with core.db.write() as session:
         bot = await own_bot(session, request)
-        await bots.disconnect(session, bot, request.match_info["channel"])
-        await access.record(session, auth.user(request), "channel_disconnected", "bot", bot.id)
+        await bots.disconnect(session, bot, request.match_info["channel"], actor=auth.user(request))
     core.bell.ring("channels")
     core.bell.ring("jobs")
     return view.redirect(f"/bots/{bot.id}/channels", toast="disconnected")

@@ -51,8 +51,7 @@ async def first_steps(session: AsyncSession, own: Sequence[models.Bot], person: 
             own_test = item.contact.external_id == stats.test_contact(person.id)
             tried = tried or own_test
             shared = shared or not own_test
-    channels = await bots.channels(session, bot) if bot else []
-    telegram = any(channel.kind == "telegram" and channel.status == "active" for channel in channels)
+    telegram = bots.of_kind(await bots.channels(session, bot) if bot else [], "telegram")
     return [
         Step(T("Name your bot"), T("Customers see this name."), "/bots/new", bot is not None),
         Step(
@@ -66,7 +65,7 @@ async def first_steps(session: AsyncSession, own: Sequence[models.Bot], person: 
             T("Connect Telegram"),
             T("Two minutes with BotFather, step by step."),
             f"{base}/channels" if bot else "/bots/new",
-            telegram,
+            telegram is not None and telegram.status == "active",
         ),
         Step(
             T("Share the bot"),

@@ -157,35 +157,31 @@ async def retry(request: web.Request) -> web.StreamResponse:
 @routes.post("/bots/{bot}/answers")
 async def answer(request: web.Request) -> web.StreamResponse:
     """Teach the bot one answer."""
-    form = await forms.read(request)
-    try:
-        async with core_of(request).db.write() as session:
-            bot = await own_bot(session, request)
-            await documents.add_answer(session, bot, form.text("question", 1000), form.text("answer", 4000))
-    except AppError as error:
-        if error.status == 404:
-            raise
-        values = {"question": form.fields.get("question", "")[:1000], "answer": form.fields.get("answer", "")[:4000]}
-        return await _page(request, error=error, values=values)
-    return view.redirect(f"/bots/{bot.id}/documents", toast="answered")
+    return await _teach(request)
 
 
 @routes.post("/bots/{bot}/answers/{answer}")
 async def change_answer(request: web.Request) -> web.StreamResponse:
     """Correct an answer that the bot was taught."""
+    return await _teach(request, changing=request.match_info["answer"])
+
+
+async def _teach(request: web.Request, *, changing: str = "") -> web.StreamResponse:
     form = await forms.read(request)
-    answer_id = request.match_info["answer"]
     try:
         async with core_of(request).db.write() as session:
             bot = await own_bot(session, request)
             question, text = form.text("question", 1000), form.text("answer", 4000)
-            await documents.update_answer(session, bot, answer_id, question, text)
+            if changing:
+                await documents.update_answer(session, bot, changing, question, text)
+            else:
+                await documents.add_answer(session, bot, question, text)
     except AppError as error:
         if error.status == 404:
             raise
         values = {"question": form.fields.get("question", "")[:1000], "answer": form.fields.get("answer", "")[:4000]}
-        return await _page(request, error=error, values=values, changing=answer_id)
-    return view.redirect(f"/bots/{bot.id}/documents", toast="answer_saved")
+        return await _page(request, error=error, values=values, changing=changing)
+    return view.redirect(f"/bots/{bot.id}/documents", toast="answer_saved" if changing else "answered")
 
 
 @routes.post("/bots/{bot}/answers/{answer}/delete")

@@ -67,16 +67,17 @@ async def setup_page(request: web.Request) -> web.StreamResponse:
         shared = await frame(session, request, bot)
         files = await documents.list_for(session, bot)
         channels = await bots.channels(session, bot)
+        is_example = bot.id in await samples.examples(session, auth.user(request))
     language = auth.visitor(request).language
     return view.render(
         request,
         "pages/setup.html",
         here="settings",
         documents=document_rows(files, language),
-        questions=samples.questions(files, language),
+        questions=samples.questions(files, language) if is_example else [],
         ready=any(file.status == "ready" for file in files),
-        telegram=any(channel.kind == "telegram" for channel in channels),
-        web_chat=any(channel.kind == "web" for channel in channels),
+        telegram=bots.of_kind(channels, "telegram") is not None,
+        web_chat=bots.of_kind(channels, "web") is not None,
         max_mib=core.settings.knowledge.max_file_mib,
         **shared,
     )

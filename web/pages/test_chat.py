@@ -33,7 +33,7 @@ async def try_bot(request: web.Request) -> web.StreamResponse:
         raise TooMany
     async with core.db.read() as session:
         bot = await own_bot(session, request)
-        channel = next((row for row in await bots.channels(session, bot) if row.kind == "web"), None)
+        channel = bots.of_kind(await bots.channels(session, bot), "web")
     if channel is None:
         raise Conflict(T("This bot’s web page is disconnected. Connect it first."), code="channel_missing")
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})

@@ -1,0 +1,31 @@
+"""Pages of the panel that a deep link into Telegram can name: who signs in by way of the factory bot arrives there.
+
+Behind ``?start=`` Telegram carries at most 64 letters, digits, ``_`` and ``-``, so a page is written as ids.
+"""
+
+from __future__ import annotations
+
+import re
+
+from db.base import ID_LENGTH
+
+_ID = rf"[0-9a-z]{{{ID_LENGTH}}}"
+_WAITING = "waiting"
+_PAGE = re.compile(rf"/bots/({_ID})/conversations(?:/({_ID})|\?status=({_WAITING}))?")
+START_WORD = re.compile(rf"panel(?:_({_ID})(?:_({_ID}|{_WAITING}))?)?")
+"""What :func:`start_word` returns."""
+
+
+def start_word(path: str) -> str:
+    """Return the payload for a page: a bot's conversations, those that wait, or one; only ``panel`` for every other page."""
+    found = _PAGE.fullmatch(path)
+    return "_".join(["panel", *(part for part in found.groups() if part)]) if found else "panel"
+
+
+def page_of(word: str) -> str:
+    """Return the page that a payload names; empty where it names none."""
+    found = START_WORD.fullmatch(word)
+    if found is None or found[1] is None:
+        return ""
+    one = "" if found[2] is None else "?status=waiting" if found[2] == _WAITING else f"/{found[2]}"
+    return f"/bots/{found[1]}/conversations{one}"
