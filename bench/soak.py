@@ -100,7 +100,6 @@ def _echo(seen: Seen) -> str:
 class _Soak:
     def __init__(
         self,
-        folder: Path,
         report: Report,
         product: Product,
         fake: _Telegram,
@@ -109,7 +108,7 @@ class _Soak:
         rate: float,
         chats: int,
     ) -> None:
-        self.folder, self.report, self.product, self.fake, self.ai = folder, report, product, fake, ai
+        self.report, self.product, self.fake, self.ai = report, product, fake, ai
         self.rate, self.chats = rate, chats
         self.random = random.Random(report.seed)
         self.bots = list(fake.bots.values())
@@ -435,7 +434,7 @@ async def soak(
             changes={"ai.first_byte_s": 2, "ai.breaker_rest_s": 3, "ai.deadline_s": 8, "telegram.send_timeout_s": 10},
         )
         await product.prepare(tokens)
-        run = _Soak(folder, report, product, fake, ai, rate=rate, chats=chats)
+        run = _Soak(report, product, fake, ai, rate=rate, chats=chats)
         run.start()
 
         def kill() -> None:

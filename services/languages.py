@@ -78,7 +78,7 @@ def _model() -> _Model:
     )
 
 
-_APOSTROPHE = re.compile(f"[{re.escape(APOSTROPHES)}]")
+APOSTROPHE = re.compile(f"[{re.escape(APOSTROPHES)}]")
 _REFORM = {"ö": "o'", "õ": "o'", "ó": "o'", "ğ": "g'", "ǵ": "g'", "ş": "sh", "ç": "ch", "ı": "i", "ѐ": "е"}
 # Addresses, names of accounts, commands, message places and anything with a digit in it say nothing about a language.
 _NOISE = re.compile(
@@ -127,6 +127,43 @@ _BORROWED_CYRILLIC = re.compile(
     "бесплатно|гарантия|товар|сервис|ремонт|курс|оператор|модель|оригинал|цвет|качество|почта|прайс|склад|салон|масло"
 )
 _BORROWED_SHARE = 0.4
+# Uzbek chat calls most things by their Russian names. The words around them tell who speaks: questions, wishes, and endings
+# that Russian does not have. Left out: what is a Russian word as well (бор, хам, у, он), and greetings, which anybody writes.
+# They count only where no such word of another language stands beside them.
+_UZBEK_AROUND = (
+    "нарх нархи нархини нархлар нархлари қанча қанчага қанчадан неча нечта нечтадан нечи нечига нечида нечидан "
+    "қачон қаер қаерда қаерга қаердан қайси қайсиси қандай қанақа нима нимага кимга борми бормиди бормикан "
+    "йўқ йўқми керак керакми керагиди мумкин мумкинми бўлади бўладими бўлса бўлсин билан учун эмас эмасми эди экан "
+    "бугун эртага ҳозир соат менга менда сизда сизларда бизга бизда туради келади беринг айтинг ташланг юборинг ёзинг"
+)
+_KEYBOARDS = [str.maketrans("ўқғҳ", plain) for plain in ("ўқғҳ", "укгх", "окгх")]
+_UZBEK_WORDS = frozenset(word.translate(keyboard) for word in _UZBEK_AROUND.split() for keyboard in _KEYBOARDS)
+_UZBEK_LATIN_WORDS = frozenset(
+    spelt
+    for word in _UZBEK_WORDS
+    for latin in (to_latin(word).replace("‘", "'"),)
+    for spelt in (latin, latin.replace("'", ""), latin.replace("x", "h"))
+)
+_UZBEK_CYRILLIC_ENDING = re.compile(
+    "[а-яёўқғҳ]{2,}(?:[бвгджзйклнпрстфхцчшқғҳ]ми|[аий]дими|[аиу]нгиз[а-я]*|[аеиоуй]сиз(?:лар)?(?:ми)?|м[оў][кқ]чи[а-я]*"
+    "|япти(?:ми)?|яп(?:ман|сиз[а-я]*)|(?<!л)лар(?:и|ни|га|да|дан|ини|имиз)|[кптсшчхф]га)"
+)
+_RUSSIAN_WORDS = frozenset(
+    (
+        "в во на с со к ко о об от до по за из без для при про не нет что чтобы как это эта этот эти то но или если бы ли же "
+        "я мы вы вас вам ваш ваша ваши нас нам мне меня он она они его её ее их сколько стоит стоят есть где куда когда "
+        "почему зачем какой какая какое какие какую можно нужен нужна нужно нужны надо хочу хотим будет будут был была "
+        "было были здравствуйте спасибо пожалуйста"
+    ).split()
+)
+_LATIN_WORDS = frozenset(
+    (
+        "the of for to in on at and or with is are am do does did you your i my we our it this that what where when how much "
+        "many can could would which who why there any have has need want please skolko stoit est gde kak kogda mojno mozhno "
+        "nujen nujna nujno vas nas chto kakoy kakaya kakie eto dlya privet"
+    ).split()
+)
+_UZBEK_AROUND_BONUS = 12.0
 
 
 _DROPPED = frozenset(("Mn", "Me", "Mc", "Cf", "Cs", "Co", "Cn"))
@@ -149,7 +186,7 @@ _FOLDING = _Folding()
 
 def _clean(text: str) -> str:
     """Lower case, one form of every letter, without marks piled upon letters and invisible characters."""
-    composed = unicodedata.normalize("NFKC", _APOSTROPHE.sub("'", text[:_SEEN_CHARACTERS])).lower()
+    composed = unicodedata.normalize("NFKC", APOSTROPHE.sub("'", text[:_SEEN_CHARACTERS])).lower()
     return composed if composed.isascii() else composed.translate(_FOLDING)
 
 
@@ -205,48 +242,58 @@ def detect(text: str) -> Detection:
 
 
 @lru_cache(maxsize=_WORDS_KEPT)
-def _cyrillic_word(word: str) -> tuple[int, bool, bool]:
-    """What a word says for Russian, whether Uzbek chat borrows it, whether its letters are Uzbek."""
+def _cyrillic_word(word: str) -> tuple[int, bool, bool, bool]:
+    """What a word says for Russian, whether Uzbek chat borrows it, whether its letters are Uzbek, whether the word is."""
     table = _model().cyrillic
     values = [table[g] for g in grams_of(word) if g in table]
     borrowed = _BORROWED_CYRILLIC.fullmatch(word) is not None
-    return sum(values) - ZERO * len(values), borrowed, not _UZBEK_LETTERS.isdisjoint(word)
+    spoken = word in _UZBEK_WORDS or _UZBEK_CYRILLIC_ENDING.fullmatch(word) is not None
+    return sum(values) - ZERO * len(values), borrowed, not _UZBEK_LETTERS.isdisjoint(word), spoken
 
 
 def _cyrillic(words: list[str]) -> Detection:
     total = 0.0
     uzbek = 0
+    around = False
     for word in words:
-        value, borrowed, own = _cyrillic_word(word)
+        value, borrowed, own, spoken = _cyrillic_word(word)
         total += (_BORROWED_SHARE if borrowed and len(words) > 1 else 1) * value
         uzbek += own
+        around = around or spoken
     russian = total / SCALE - _UZBEK_LETTER_BONUS * uzbek
+    if around and _RUSSIAN_WORDS.isdisjoint(words):
+        russian = min(russian, -_UZBEK_AROUND_BONUS)
     confidence = 1 / (1 + math.exp(-min(abs(russian) / _EVIDENCE_OVERLAP, 50)))
     return Detection(RUSSIAN if russian > 0 else UZBEK_CYRILLIC, confidence)
 
 
 @lru_cache(maxsize=_WORDS_KEPT)
-def _latin_word(word: str) -> tuple[int, int, float, float]:
-    """A word's sum over the table and how many grams it has there; what it adds to English and to Russian besides."""
+def _latin_word(word: str) -> tuple[int, int, float, float, bool]:
+    """A word's sum over the table and its grams there; what it adds to English and to Russian; whether only Uzbek has it."""
     if borrowed := _BORROWED.fullmatch(word):
-        return 0, 0, -1.0, -_UZBEK_LATIN_BONUS if borrowed[1] else 0.0
+        return 0, 0, -1.0, -_UZBEK_LATIN_BONUS if borrowed[1] else 0.0, False
     table = _model().latin
     values = [table[g] for g in grams_of(word) if g in table]
-    return sum(values), len(values), 0.0, -_UZBEK_LATIN_BONUS if _UZBEK_LATIN.search(word) else 0.0
+    bonus = -_UZBEK_LATIN_BONUS if _UZBEK_LATIN.search(word) else 0.0
+    return sum(values), len(values), 0.0, bonus, word in _UZBEK_LATIN_WORDS
 
 
 def _latin(words: list[str]) -> Detection:
     total = count = 0
     english = 0.0
     russian = _PRIOR_RUSSIAN_IN_LATIN
+    around = False
     for word in words:
-        values, known, for_english, for_russian = _latin_word(word)
+        values, known, for_english, for_russian, spoken = _latin_word(word)
+        around = around or spoken
         total += values
         count += known
         english += for_english
         russian += for_russian
     english += ((total >> _SHIFT) - ZERO * count) / SCALE
     russian += ((total & ((1 << _SHIFT) - 1)) - ZERO * count) / SCALE
+    if around and _LATIN_WORDS.isdisjoint(words):
+        english, russian = min(english, -_UZBEK_AROUND_BONUS), min(russian, -_UZBEK_AROUND_BONUS)
     scores = {UZBEK: 0.0, ENGLISH: english, RUSSIAN: russian}
     best = max(scores, key=scores.__getitem__)
     odds = sum(math.exp(max((s - scores[best]) / _EVIDENCE_OVERLAP, -50)) for s in scores.values())
@@ -301,7 +348,9 @@ def outweighs(text: str, detected: Detection, known: str | None) -> bool:
     own = _SPOKEN[UZBEK if language == UZBEK_CYRILLIC else language]
     if language in (UZBEK, UZBEK_CYRILLIC):
         latin = [to_latin(word).replace("‘", "'").replace("’", "'") for word in words] if cyrillic else words
-        spoken = any(w in own or _UZBEK_LATIN.search(w) or _UZBEK_ENDING.fullmatch(w) for w in latin)
+        spoken = any(
+            w in own or w in _UZBEK_LATIN_WORDS or _UZBEK_LATIN.search(w) or _UZBEK_ENDING.fullmatch(w) for w in latin
+        )
         return spoken or len(words) >= _SENTENCE
     spoken = not own.isdisjoint(words)
     if known is None:

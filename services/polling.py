@@ -13,8 +13,9 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -53,13 +54,15 @@ _MENU_LANGUAGES = {"": "uz", "uz": "uz", "ru": "ru", "en": "en"}
 class _Receiver:
     """One bot that is received from.
 
-    ``version`` tells when its token or secret changed. ``troubled``: its owner was told of a trouble that is not solved yet.
-    ``refused``: how many times in a row the database refused an update of its own accord, by the update's number.
+    ``version`` tells when its token or secret changed. ``menus``: the wording of the command menus that Telegram has.
+    ``troubled``: its owner was told of a trouble that is not solved yet. ``refused``: how many times in a row the database
+    refused an update of its own accord, by the update's number.
     """
 
     card: ChannelCard
     token: str
     version: str
+    menus: str = ""
     troubled: bool = False
     refused: dict[int, int] = field(default_factory=dict)
     task: asyncio.Task[None] | None = None
@@ -87,6 +90,13 @@ def commands(language: str) -> list[dict[str, str]]:
         {"command": "operator", "description": translate(language, "Talk to a person")},
         {"command": "help", "description": translate(language, "What this bot can do")},
     ]
+
+
+@cache
+def _menus() -> tuple[Mapping[str, list[dict[str, str]]], str]:
+    """Return the command menus by Telegram's language code, and what tells this wording from another."""
+    menus = {code: commands(language) for code, language in _MENU_LANGUAGES.items()}
+    return menus, hashlib.sha256(json.dumps(menus, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Receivers:
@@ -135,18 +145,30 @@ class Receivers:
 
     async def _wanted(self) -> dict[str, _Receiver]:
         core = self._core
+        one = models.Channel
         async with core.db.read() as session:
+            # Columns, not objects: of a thousand bots this is read every half a minute.
             rows = await session.execute(
-                select(models.Channel, models.Bot)
-                .outerjoin(models.Bot, models.Bot.id == models.Channel.bot_id)
+                select(
+                    one.id,
+                    one.kind,
+                    one.bot_id,
+                    one.external_id,
+                    one.credentials,
+                    one.secret,
+                    one.status,
+                    one.settings,
+                    models.Bot.owner_id,
+                )
+                .outerjoin(models.Bot, models.Bot.id == one.bot_id)
                 .where(
-                    models.Channel.kind.in_(("telegram", inbox.FACTORY)),
-                    models.Channel.status.in_(("active", "conflict")),
-                    models.Channel.external_id.is_not(None),
+                    one.kind.in_(("telegram", inbox.FACTORY)),
+                    one.status.in_(("active", "conflict")),
+                    one.external_id.is_not(None),
                     or_(models.Bot.id.is_(None), models.Bot.deleted_at.is_(None)),
                 )
             )
-            channels = [(channel, bot) for channel, bot in rows]
+            channels = rows.all()
             open_keys = await session.scalars(
                 select(models.Notice.key).where(
                     models.Notice.key.like("channel:%"), models.Notice.resolved_at.is_(None)
@@ -154,28 +176,24 @@ class Receivers:
             )
             troubled = {key.split(":")[1] for key in open_keys}
         wanted: dict[str, _Receiver] = {}
-        for channel, bot in channels:
-            if channel.kind == inbox.FACTORY:
-                token = core.settings.secrets.telegram_bot_token
-                if token is None or token.get_secret_value().partition(":")[0] != channel.external_id:
+        for channel_id, kind, bot_id, number, credentials, secret, status, settings, owner_id in channels:
+            if kind == inbox.FACTORY:
+                given = core.settings.secrets.telegram_bot_token
+                if given is None or given.get_secret_value().partition(":")[0] != number:
                     continue
-                secret = token.get_secret_value()
+                token = given.get_secret_value()
             else:
                 try:
-                    secret = str(core.credentials(channel.credentials)["token"])
+                    token = str(core.credentials(credentials)["token"])
                 except (Undecryptable, KeyError):
-                    await core.channel_failed(channel.id, "unreadable", "the token cannot be decrypted")
+                    await core.channel_failed(channel_id, "unreadable", "the token cannot be decrypted")
                     continue
-            card = ChannelCard(
-                channel.id,
-                channel.kind,
-                channel.bot_id,
-                bot.owner_id if channel.bot_id else "",
-                channel.secret,
-                channel.status,
-            )
-            wanted[channel.id] = _Receiver(
-                card, secret, f"{secret}|{channel.secret}", channel.status == "conflict" or channel.id in troubled
+            wanted[channel_id] = _Receiver(
+                ChannelCard(channel_id, kind, bot_id, owner_id or "", secret, status),
+                token,
+                f"{token}|{secret}",
+                menus=(settings or {}).get("commands", ""),
+                troubled=status == "conflict" or channel_id in troubled,
             )
         return wanted
 
@@ -199,30 +217,43 @@ class Receivers:
         metrics.CHANNELS.labels("receiving").set(len(self._running))
 
     async def _watch(self) -> None:
-        """Start a bot anew that silently stopped receiving."""
+        """Let a bot begin anew that stopped receiving; its owner hears of it only where it was Telegram that fell silent."""
         silent_after = self._core.settings.telegram.silent_after_s
         for channel_id, receiver in list(self._running.items()):
-            if (
-                receiver.task is not None
-                and not receiver.task.done()
-                and time.monotonic() - receiver.last_answer < silent_after
-            ):
+            ended = receiver.task is None or receiver.task.done()
+            if not ended and time.monotonic() - receiver.last_answer < silent_after:
                 continue
-            log.warning("receiver_silent", channel=channel_id)
+            log.warning("receiver_ended" if ended else "receiver_silent", channel=channel_id)
             if receiver.task is not None:
                 receiver.task.cancel()
             del self._running[channel_id]
-            if receiver.card.bot_id is not None:
+            if not ended and receiver.card.bot_id is not None:
                 await self._core.channel_trouble(channel_id, "silent")
-            self._changed.set()
 
     async def _receive(self, receiver: _Receiver) -> None:
         """Receive until cancelled or refused. The command menu is set beside it: nobody waits for a menu."""
-        menus = self._core.tasks.start(self._show_menus(receiver), name=f"menus:{receiver.card.id}")
+        menus: asyncio.Task[None] | None = None
+        # The factory bot sets its own.
+        if receiver.card.kind != inbox.FACTORY and receiver.menus != _menus()[1]:
+            menus = self._core.tasks.start(self._show_menus(receiver), name=f"menus:{receiver.card.id}")
         try:
             await (self._by_webhook(receiver) if self.webhooks else self._by_polling(receiver))
         finally:
-            menus.cancel()
+            if menus is not None:
+                menus.cancel()
+
+    async def _write_down(self, receiver: _Receiver, write: Callable[[], Awaitable[None]]) -> None:
+        """Write what came of a bot as soon as the database takes it: without it nobody would know why the bot is deaf."""
+        failures = 0
+        while True:
+            try:
+                await write()
+                return
+            except DatabaseUnavailable:
+                failures += 1
+                # It is not Telegram that keeps us waiting.
+                receiver.last_answer = time.monotonic()
+                await asyncio.sleep(backoff_s(failures, most=10.0))
 
     async def _show_menus(self, receiver: _Receiver) -> None:
         """Set the command menus, however long it takes; given up until the next start where they are refused."""
@@ -245,22 +276,15 @@ class Receivers:
                 await asyncio.sleep(wait or backoff_s(failures, most=300.0))
 
     async def _publish(self, receiver: _Receiver) -> None:
-        """Set a tenant bot's command menu in every language, once per wording; the factory bot sets its own."""
-        card = receiver.card
-        if card.kind == inbox.FACTORY:
-            return
-        menus = {code: commands(language) for code, language in _MENU_LANGUAGES.items()}
-        version = hashlib.sha256(json.dumps(menus, sort_keys=True).encode()).hexdigest()[:16]
-        async with self._core.db.read() as session:
-            settings = await session.scalar(select(models.Channel.settings).where(models.Channel.id == card.id))
-        if (settings or {}).get("commands") == version:
-            return
+        """Set a tenant bot's command menu in every language, once per wording."""
+        menus, version = _menus()
         for code, menu in menus.items():
             await self._api.call(receiver.token, "setMyCommands", commands=menu, language_code=code)
         async with self._core.db.write() as session:
-            channel = await session.get(models.Channel, card.id)
+            channel = await session.get(models.Channel, receiver.card.id)
             if channel is not None:
                 channel.settings = {**(channel.settings or {}), "commands": version}
+        receiver.menus = version
 
     # Long polling
 
@@ -288,7 +312,7 @@ class Receivers:
                 failures = 0
             except TokenRefused as error:
                 metrics.POLL_ERRORS.labels("refused").inc()
-                await core.channel_failed(card.id, "refused", str(error))
+                await self._write_down(receiver, partial(core.channel_failed, card.id, "refused", str(error)))
                 return
             except AnotherConsumer as error:
                 metrics.POLL_ERRORS.labels("conflict").inc()
@@ -297,7 +321,7 @@ class Receivers:
                 receiver.last_answer = time.monotonic()
                 if conflicts == _CONFLICTS_BEFORE_PARKING:
                     receiver.troubled = True
-                    await core.channel_failed(card.id, "conflict", str(error))
+                    await self._write_down(receiver, partial(core.channel_failed, card.id, "conflict", str(error)))
                 parked = conflicts >= _CONFLICTS_BEFORE_PARKING
                 await asyncio.sleep(_PARKED_S if parked else _CONFLICT_PAUSE_S * random.uniform(0.5, 1))  # noqa: S311
             except Temporary as error:
@@ -412,16 +436,16 @@ class Receivers:
                     card = await self._works_again(receiver)
                 await asyncio.sleep(_WEBHOOK_CHECK_S * random.uniform(0.8, 1.2))  # noqa: S311
             except TokenRefused as error:
-                await core.channel_failed(card.id, "refused", str(error))
+                await self._write_down(receiver, partial(core.channel_failed, card.id, "refused", str(error)))
                 return
-            except (Temporary, AnotherConsumer) as error:
+            except (Temporary, AnotherConsumer, DatabaseUnavailable) as error:
                 failures += 1
                 wait = error.retry_after_s if isinstance(error, Temporary) else None
                 await asyncio.sleep(wait or backoff_s(failures, most=60.0))
             except Permanent as error:
                 failures += 1
                 log.error("webhook_not_set", channel=card.id, reason=str(error))
-                await core.channel_note(card.id, f"setWebhook: {error}")
+                await self._write_down(receiver, partial(core.channel_note, card.id, f"setWebhook: {error}"))
                 await asyncio.sleep(backoff_s(failures, first=10.0, most=300.0))
 
     async def _report(self, card: ChannelCard, info: Mapping[str, Any]) -> bool:

@@ -62,11 +62,7 @@ class Writer:
         self._bell = asyncio.Event()
         self._closing = False
         self.closed = False
-
-    @property
-    def depth(self) -> int:
-        """How many operations wait."""
-        return len(self._waiting)
+        metrics.WRITES_WAITING.set_function(lambda: len(self._waiting))
 
     def submit(self, operation: Operation[Item, Result], item: Item) -> asyncio.Future[Result]:
         """Hand over one write; the future is done when it is durable, or failed.

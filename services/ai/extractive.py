@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.i18n import T
-from services.scripts import to_cyrillic, to_latin
+from services.scripts import APOSTROPHES, to_cyrillic, to_latin
 
 MAX_CHARS = 600
 Quotable = str | tuple[str, str]
 """A passage, or a question with its answer."""
-_WORD = re.compile(r"\w+(?:[‘’'ʻʼ`]\w+)*")
+_WORD = re.compile(r"\w+(?:'\w+)*")
 _SENTENCE_END = re.compile(r"(?<=[.!?…])[\"»”)]*\s+(?=[\"«“(]*[A-ZА-ЯЁЎҚҒҲ0-9])|\n+")
 _FIELD = re.compile(r"\s*([^:;\n]{1,60}):\s+(\S.*)", re.DOTALL)
 _CYRILLIC = re.compile(r"[а-яёўқғҳ]", re.IGNORECASE)
@@ -42,7 +42,7 @@ _PAIR = re.compile(
     re.IGNORECASE | re.MULTILINE | re.DOTALL,
 )
 _LEAD = T("Here is what I found for you 📄")
-_APOSTROPHES = str.maketrans(dict.fromkeys("`´‘’‛ʻʼʹ′", "'"))
+_ONE_APOSTROPHE = str.maketrans(dict.fromkeys(APOSTROPHES, "'"))
 
 
 def answer(question: str, passages: Sequence[Quotable], language: str, *, limit: int = MAX_CHARS) -> str:
@@ -162,7 +162,7 @@ def _fields(line: str) -> list[tuple[str, str]] | None:
 
 def _stems(text: str) -> set[str]:
     """Words reduced to what survives script and suffixes well enough to compare: Latin letters, first five."""
-    words = _WORD.findall(to_latin(text.lower()).translate(_APOSTROPHES))
+    words = _WORD.findall(to_latin(text.lower()).translate(_ONE_APOSTROPHE))
     stems = (w if w.isdigit() else w.replace("'", "")[:5] for w in words)
     return {s for s in stems if len(s) > 2 or s.isdigit()}
 

@@ -108,7 +108,6 @@ _LETTERS = {
     **{"w": "v", "і": "i", "ї": "i", "є": "e", "ä": "a", "ü": "u", "é": "e", "è": "e", "á": "a", "ñ": "n", "ß": "ss"},
 }
 _LETTER_TABLE = str.maketrans(_LETTERS)
-_KEEP_MARKED = frozenset("йёўғқҳїöõóğǵşçäüéèáñ")
 _NOT_KEY = re.compile(r"[^a-z0-9]+")
 _NOT_WORD = re.compile(r"[\W_]+")
 

@@ -15,14 +15,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import Row, Select, func, select
 
 from db import fulltext, models, vectors
 from db.engine import Database
 from services import metrics
 from services.knowledge.analysis import QUESTION_CHARACTERS, Query, analyze_question
 from services.knowledge.ranking import LexicalIndex, Statistics, is_reference
-from services.scripts import APOSTROPHES
+from services.languages import APOSTROPHE
 from services.settings import Knowledge
 
 if TYPE_CHECKING:
@@ -155,34 +155,20 @@ class KnowledgeSearch:
     async def _load(self, bot_id: str, version: int) -> _Base:
         chunk, document = models.Chunk, models.Document
         serving = (chunk.bot_id == bot_id, document.serving.is_(True), document.deleted_at.is_(None))
+        terms: Sequence[Row[str, str]] = ()
+        rows: Sequence[Row[int, str, str, str, str, str, str, str]] = ()
         async with self._db.read() as session:
             count = await session.scalar(
                 select(func.count()).select_from(chunk).join(document, document.id == chunk.document_id).where(*serving)
             )
             if int(count or 0) > self._settings.max_passages_in_memory:
-                terms = await session.execute(
-                    select(chunk.stems, chunk.grams).join(document, document.id == chunk.document_id).where(*serving)
-                )
-                statistics = await asyncio.to_thread(_statistics, list(terms))
-                size = 120 * (len(statistics.stems) + len(statistics.grams))
-                return _Base(version, size, statistics=statistics)
-            rows = (
-                await session.execute(
-                    select(
-                        chunk.id,
-                        chunk.document_id,
-                        document.name,
-                        chunk.heading,
-                        chunk.locus,
-                        chunk.text,
-                        chunk.stems,
-                        chunk.grams,
-                    )
-                    .join(document, document.id == chunk.document_id)
-                    .where(*serving)
-                    .order_by(chunk.id)
-                )
-            ).all()
+                wanted = select(chunk.stems, chunk.grams).join(document, document.id == chunk.document_id)
+                terms = (await session.execute(wanted.where(*serving))).all()
+            else:
+                rows = (await session.execute(_passages().where(*serving).order_by(chunk.id))).all()
+        if terms:
+            statistics = await asyncio.to_thread(_statistics, terms)
+            return _Base(version, 120 * (len(statistics.stems) + len(statistics.grams)), statistics=statistics)
         index = await asyncio.to_thread(LexicalIndex, [(row[0], row[6], row[7]) for row in rows])
         passages = {row[0]: Passage(*row[:6]) for row in rows}
         size = sum(3 * len(row[6]) + 3 * len(row[7]) + 2 * sys.getsizeof(row[5]) + 400 for row in rows) + 2000
@@ -200,18 +186,7 @@ class KnowledgeSearch:
             ids = await fulltext.candidates(session, bot_id, stems, grams, CANDIDATES)
             rows = (
                 await session.execute(
-                    select(
-                        chunk.id,
-                        chunk.document_id,
-                        document.name,
-                        chunk.heading,
-                        chunk.locus,
-                        chunk.text,
-                        chunk.stems,
-                        chunk.grams,
-                    )
-                    .join(document, document.id == chunk.document_id)
-                    .where(
+                    _passages().where(
                         chunk.id.in_([*ids, *cosines]),
                         chunk.bot_id == bot_id,
                         document.serving.is_(True),
@@ -223,12 +198,26 @@ class KnowledgeSearch:
         return index, {row[0]: Passage(*row[:6]) for row in rows}
 
 
+def _passages() -> Select[int, str, str, str, str, str, str, str]:
+    chunk, document = models.Chunk, models.Document
+    return select(
+        chunk.id,
+        chunk.document_id,
+        document.name,
+        chunk.heading,
+        chunk.locus,
+        chunk.text,
+        chunk.stems,
+        chunk.grams,
+    ).join(document, document.id == chunk.document_id)
+
+
 def _rarest(terms: Sequence[str], frequencies: Mapping[str, int], most: int) -> list[str]:
     known = [term for term in terms if not frequencies or term in frequencies]
     return sorted(known, key=lambda term: frequencies.get(term, 0))[:most]
 
 
-def _statistics(rows: Sequence[tuple[str, str]]) -> Statistics:
+def _statistics(rows: Sequence[Row[str, str]]) -> Statistics:
     stems: Counter[str] = Counter()
     grams: Counter[str] = Counter()
     stem_total = gram_total = 0
@@ -271,7 +260,6 @@ _GREETING = re.compile(rf"(?<!\w)(?:{_HELLO})(?!\w)")
 # "1) …", "2. …" and the digits on keys count questions; "#5" and "№ 5" name one.
 _COUNTED = re.compile(r"^[ \t]*(?:\(?\d{1,2}[.)][ \t]+(?=\D)|(?:\d\ufe0f?\u20e3[ \t]*)+)", re.MULTILINE)
 _REFERENCE = re.compile(r"(?:№[ \t]*|(?<![\w#])#)(?=\d)")
-_APOSTROPHE = re.compile(f"[{re.escape(APOSTROPHES)}]")
 
 
 def subject(text: str) -> str:
@@ -296,7 +284,7 @@ def greets(text: str) -> bool:
 
 
 def _lower(text: str) -> str:
-    return _APOSTROPHE.sub("'", text).lower()
+    return APOSTROPHE.sub("'", text).lower()
 
 
 def _words(text: str) -> int:
