@@ -38,6 +38,7 @@ from db import vectors
 R = TypeVar("R")
 
 _CONTENTION_TRIES = 4
+_BUSY_STEP_S = 0.25
 # Parts of the names of asyncpg's exceptions that mean: not now, rather than: not like this.
 _GONE = ("Connection", "CannotConnect", "Shutdown", "DiskFull", "InvalidCatalogName", "OutOfMemory", "ReadOnly")
 
@@ -180,14 +181,6 @@ def _sqlite_begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
-def _writer_begin(connection: Connection) -> None:
-    # Past SQLAlchemy's execution, which would cost as much as all of a small unit.
-    try:
-        connection.connection.cursor().execute("BEGIN IMMEDIATE")
-    except sqlite3.Error as error:
-        raise DBAPIError.instance("BEGIN IMMEDIATE", None, error, sqlite3.Error, dialect=connection.dialect) from error
-
-
 def clock(dialect: str) -> ColumnElement[float]:
     """Return now in seconds since 1970: the server's clock on PostgreSQL, this machine's on SQLite."""
     if dialect == "sqlite":
@@ -219,6 +212,7 @@ class Database:
         self._sync_engine: Engine | None = None
         self._kept: Connection | None = None
         self._busy_timeout_s = busy_timeout_s
+        self._closing = False
         if self.is_sqlite:
             Path(self.url.database or "").parent.mkdir(parents=True, exist_ok=True)
             self.engine = create_async_engine(
@@ -241,8 +235,8 @@ class Database:
                 max_overflow=0,
                 connect_args={"check_same_thread": False},
             )
-            event.listen(self._sync_engine, "connect", partial(_sqlite_connect, busy_timeout_s))
-            event.listen(self._sync_engine, "begin", _writer_begin)
+            event.listen(self._sync_engine, "connect", partial(_sqlite_connect, min(busy_timeout_s, _BUSY_STEP_S)))
+            event.listen(self._sync_engine, "begin", self._writer_begin)
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
             self._lock: asyncio.Lock | None = asyncio.Lock()
         else:
@@ -351,6 +345,24 @@ class Database:
             kept.close()
             raise
 
+    def _writer_begin(self, connection: Connection) -> None:
+        # Past SQLAlchemy's execution, which would cost as much as all of a small unit.
+        ends = time.monotonic() + self._busy_timeout_s
+        while True:
+            try:
+                connection.connection.cursor().execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.Error as error:
+                # A sleeping SQLite cannot be woken: it waits in steps, so that a process that stops need not wait with it.
+                if (
+                    error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                    and not self._closing
+                    and time.monotonic() < ends
+                ):
+                    continue
+                wrapped = DBAPIError.instance("BEGIN IMMEDIATE", None, error, sqlite3.Error, dialect=connection.dialect)
+                raise wrapped from error
+
     @staticmethod
     def _translated(error: BaseException) -> BaseException:
         if isinstance(error, DBAPIError) and any(
@@ -368,6 +380,7 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections. The last one folds SQLite's write-ahead log back into the file, unless somebody reads it."""
+        self._closing = True
         await self.engine.dispose()
         if self._thread is not None and self._sync_engine is not None:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._close_writer, self._sync_engine)

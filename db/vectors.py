@@ -1,6 +1,6 @@
 """Vectors of passages behind one function: the nearest of one bot, by cosine.
 
-PostgreSQL compares with pgvector where the extension is installed, SQLite with sqlite-vec where this Python loads extensions;
+PostgreSQL compares with pgvector where the extension can be had, SQLite with sqlite-vec where this Python loads extensions;
 where neither can be had the rows are compared here. Vectors have length 1, so the scalar product is the cosine.
 """
 
@@ -54,6 +54,11 @@ async def load_extension(connection: Any) -> None:
     await connection.enable_load_extension(True)
     await connection.load_extension(sqlite_vec.loadable_path())
     await connection.enable_load_extension(False)
+
+
+async def create_extension(session: AsyncSession) -> None:
+    """Install pgvector into a PostgreSQL database that has it not yet; raises ``DBAPIError`` where that is not to be had."""
+    await session.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
 
 
 async def nearest(

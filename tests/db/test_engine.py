@@ -125,6 +125,22 @@ async def test_a_server_that_is_not_there_is_unavailable(tmp_path: Path) -> None
         await db.close()
 
 
+async def test_closing_waits_for_no_other_programs_lock(sqlite_url: str) -> None:
+    db = Database(sqlite_url, busy_timeout_s=600)
+    await db.transact(lambda connection: None)
+    outside = sqlite3.connect(str(db.url.database), isolation_level=None)
+    outside.execute("BEGIN IMMEDIATE")
+    try:
+        waiting = asyncio.create_task(db.transact(lambda connection: None))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(60):
+            await db.close()
+            with pytest.raises(DatabaseUnavailable):
+                await waiting
+    finally:
+        outside.close()
+
+
 async def test_a_cancelled_unit_leaves_the_database_free(database_url: str) -> None:
     """Wherever it is cut off: the next unit can write at once, without the garbage collector's help."""
     db = Database(database_url, pool_size=3)
