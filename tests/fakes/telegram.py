@@ -218,8 +218,8 @@ class FakeTelegram:
         return stored
 
     def route(self, public: str, actual: str) -> None:
-        """Deliver webhooks whose address begins with ``public`` to ``actual``, as DNS and a proxy would."""
-        self._routes.append((public.rstrip("/"), actual.rstrip("/")))
+        """Deliver webhooks whose address begins with ``public`` to ``actual`` from now on, as DNS and a proxy would."""
+        self._routes.insert(0, (public.rstrip("/"), actual.rstrip("/")))
 
     def route_of(self, url: str) -> str:
         """Return where a webhook's address really leads."""
@@ -472,6 +472,7 @@ class FakeTelegram:
         fault.hits += 1
         fault.reached.set()
         if fault.gate is not None:
+            self.touch()
             await fault.gate.wait()
         if fault.delay_s:
             await asyncio.sleep(fault.delay_s)
