@@ -42,6 +42,7 @@ _CONFLICTS_BEFORE_PARKING = 3
 _CONFLICT_PAUSE_S = 5.0
 _PARKED_S = 60.0
 _WEBHOOK_CHECK_S = 300.0
+_WEBHOOK_RETRY_S = 3600
 _START_SPREAD_S = 2.0
 _STARTS_AT_ONCE = 20
 _MENUS_AT_ONCE = 5
@@ -430,7 +431,7 @@ class Receivers:
                         is_set = True
                 receiver.last_answer = time.monotonic()
                 failures = 0
-                if await self._report(card, info):
+                if await self._report(card, info, troubled=receiver.troubled):
                     receiver.troubled = True
                 elif receiver.troubled:
                     card = await self._works_again(receiver)
@@ -448,10 +449,12 @@ class Receivers:
                 await self._write_down(receiver, partial(core.channel_note, card.id, f"setWebhook: {error}"))
                 await asyncio.sleep(backoff_s(failures, first=10.0, most=300.0))
 
-    async def _report(self, card: ChannelCard, info: Mapping[str, Any]) -> bool:
-        """Note what Telegram says of its deliveries; return whether they fail."""
+    async def _report(self, card: ChannelCard, info: Mapping[str, Any], *, troubled: bool) -> bool:
+        """Note what Telegram says of its deliveries; return whether they fail, or still do where they did (``troubled``)."""
         error_at = int(info.get("last_error_date") or 0)
-        if error_at and time.time() - error_at < _WEBHOOK_CHECK_S and int(info.get("pending_update_count") or 0) > 0:
+        # Between two tries Telegram waits up to an hour, if that is what it was asked for.
+        lately = _WEBHOOK_RETRY_S if troubled else _WEBHOOK_CHECK_S
+        if error_at and time.time() - error_at < lately and int(info.get("pending_update_count") or 0) > 0:
             await self._core.channel_note(card.id, str(info.get("last_error_message") or "")[:200])
             if card.bot_id is not None:
                 await self._core.channel_trouble(card.id, "webhook_failed")
