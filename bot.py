@@ -64,6 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
         for line in error.lines:
             print(f"✗ {line}", file=sys.stderr)
         return 1
+    if options.command in (None, "run"):
+        # At once: the first time, Python compiles for a while.
+        print("BotFactory is starting …", flush=True)
     logs.set_up(settings.logging.level, settings.logging.format)
     from db.engine import DatabaseUnavailable
 
@@ -88,10 +91,13 @@ async def _command(settings: Settings, options: argparse.Namespace) -> int:
 
 
 async def _run(settings: Settings, role: str) -> int:
+    from services import start
     from services.crypto import KeyProblem
-    from services.start import StartFailed
     from services.upkeep import InstanceTaken
 
+    if (fault := start.role_fault(settings, role)) is not None:
+        print(f"✗ {fault}", file=sys.stderr)
+        return 1
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -99,6 +105,7 @@ async def _run(settings: Settings, role: str) -> int:
         if stop.is_set():
             # A second signal: at once. Everything acknowledged is committed already.
             os._exit(0)
+        print("BotFactory finishes what is in hand and stops; Ctrl+C again stops it at once.", flush=True)
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -113,9 +120,10 @@ async def _run(settings: Settings, role: str) -> int:
                 # A half-dead worker would hold its work for ever; another start takes it up.
                 structlog.get_logger("bot").critical("vital_part_died", exc_info=core.tasks.failed.result())
                 os._exit(1)
-    except (StartFailed, InstanceTaken, KeyProblem) as error:
+    except (start.StartFailed, InstanceTaken, KeyProblem) as error:
         print(f"✗ {error}", file=sys.stderr)
         return 1
+    print("BotFactory has stopped.", flush=True)
     return 0
 
 
@@ -140,6 +148,11 @@ async def composed(
             from web.serve import serve
 
             await serve(core, make_app(core), stack)
+        elif settings.server.worker_port:
+            from web import health
+            from web.serve import serve
+
+            await serve(core, health.make_app(core), stack, setting="WORKER_PORT")
         if role in ("all", "worker"):
             if settings.secrets.telegram_bot_token is not None:
                 await start.factory(core, _factory_bot, stack)

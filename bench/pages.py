@@ -123,7 +123,7 @@ async def run(messages: int) -> bool:
         )
         (bot_id,) = await product.prepare(["7700000001:AA-not-a-token"])
         token, long = await fill(product.database_url, bot_id, messages)
-        program = product.start("web")
+        program = product.start()
         try:
             base = f"http://127.0.0.1:{product.port}"
             await ready(base)

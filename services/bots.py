@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ log = structlog.get_logger(__name__)
 PURGE_JOB = "purge_bot"
 RELEASE_JOB = "release_channel"
 _RELEASE_TRIES_S = 60.0
+_RELEASE_WITHIN_S = 86_400.0
 
 
 def _name(name: str, limits: Limits) -> str:
@@ -182,8 +184,8 @@ async def delete(session: AsyncSession, bot: models.Bot, *, actor: models.User |
 async def _free(session: AsyncSession, channel: models.Channel) -> None:
     """Take a channel's secrets and its claim on the account away; a job tells the network not to deliver here any more."""
     if channel.kind == "telegram" and channel.credentials:
-        payload = {"credentials": channel.credentials, "account": channel.external_id}
-        await jobs.add(session, RELEASE_JOB, payload, lane="release", owner_id="")
+        payload = {"credentials": channel.credentials, "account": channel.external_id, "since": time.time()}
+        await jobs.add(session, RELEASE_JOB, payload, lane=f"release:{channel.id}", owner_id="")
     channel.status = "stopped"
     channel.credentials = None
     channel.external_id = None
@@ -320,7 +322,10 @@ async def by_public_id(session: AsyncSession, public_id: str) -> tuple[models.Bo
 
 
 async def release_channel(core: Core, payload: Mapping[str, Any]) -> None:
-    """Take the webhook of a disconnected Telegram bot away, unless it was connected again meanwhile. Runs as a job."""
+    """Take the webhook of a disconnected Telegram bot away, unless it was connected again meanwhile.
+
+    Runs as a job, for a day at most: so long the token is kept, and no longer.
+    """
     async with core.db.read() as session:
         again = await session.scalar(
             select(models.Channel.id).where(
@@ -332,7 +337,9 @@ async def release_channel(core: Core, payload: Mapping[str, Any]) -> None:
     try:
         await core.telegram.call(core.credentials(str(payload["credentials"]))["token"], "deleteWebhook")
     except Temporary as error:
-        raise jobs.TryLater(error.retry_after_s or _RELEASE_TRIES_S) from None
+        if time.time() - float(payload.get("since", 0.0)) < _RELEASE_WITHIN_S:
+            raise jobs.TryLater(error.retry_after_s or _RELEASE_TRIES_S) from None
+        log.warning("webhook_not_removed", account=payload["account"], reason=str(error))
     except (Permanent, Undecryptable):
         log.info("webhook_not_removed", account=payload["account"])
 

@@ -19,6 +19,7 @@ from yarl import URL
 from db import migrate, models
 from db.engine import Database, DatabaseUnavailable
 from services import http, start
+from services.ai import PROVIDERS, provider_class
 from services.ai.base import Failure, GenerateRequest, Turn
 from services.channels.telegram import TelegramApi
 from services.core import embedding_model, router_settings
@@ -101,10 +102,12 @@ async def _database(settings: Settings, report: _Report, crypto: Crypto | None) 
         if db.dialect == "postgresql" and embedding_model(settings):
             async with db.read() as session:
                 found = await session.scalar(text("SELECT 1 FROM pg_extension WHERE extname = 'vector'"))
-            report.line(
-                GOOD if found else MISSING,
-                "pgvector is installed" if found else "pgvector is not installed: vectors are compared by the program",
-            )
+                there = await session.scalar(text("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'"))
+            if found:
+                report.line(GOOD, "pgvector is installed")
+            else:
+                what = "can be installed, which the start tries" if there else "is not there for this PostgreSQL"
+                report.line(MISSING, f"pgvector {what}; without it the program compares vectors itself, more slowly")
     except DatabaseUnavailable as error:
         report.line(BAD, f"DATABASE_URL: {error}", fatal=True)
     except TimeoutError:
@@ -165,6 +168,10 @@ async def _web(settings: Settings, report: _Report, session: aiohttp.ClientSessi
         report.line(MISSING, "WEBHOOK_BASE_URL is not set: Telegram by long polling")
     elif not settings.secrets.webhook_base_url.startswith("https://"):
         report.line(BAD, "WEBHOOK_BASE_URL: Telegram delivers to https:// addresses only")
+    if (fault := start.password_fault(settings)) is not None:
+        report.line(BAD, fault, fatal=True)
+    for line in start.ignored(settings):
+        report.line(MISSING, line)
     if settings.secrets.admin_email is None:
         report.line(MISSING, "ADMIN_EMAIL is not set: the administrator signs in by the link printed at the start")
 
@@ -199,8 +206,6 @@ async def _telegram(settings: Settings, report: _Report, api: TelegramApi) -> No
 
 
 async def _models(settings: Settings, report: _Report, session: Any) -> None:
-    from services.ai import provider_class
-
     chains = router_settings(settings)
     rows = chains.roles.get(settings.ai.role, [])
     checked = set()
@@ -230,7 +235,7 @@ async def _models(settings: Settings, report: _Report, session: Any) -> None:
         )
         await attempt(f"{row.provider.upper()}_API_KEY, {row.name}", partial(provider.generate, request, api_key=key))
         await provider.close()
-    for kind in ("gemini", "openai", "anthropic"):
+    for kind in PROVIDERS:
         if settings.model_key(kind) is None:
             report.line(MISSING, f"{kind.upper()}_API_KEY is not set")
         elif kind not in checked:

@@ -12,12 +12,13 @@ from typing import Any, Protocol
 import aiohttp
 import structlog
 from redis.asyncio import Redis
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.engine import Database, DatabaseUnavailable
-from services import lanes, metrics, notices
+from services import accounts, lanes, metrics, notices
+from services.ai import NAMES, PROVIDERS
 from services.ai.prices import Rates
 from services.ai.router import CallRecord, KeyEvent, ModelRow, Router, RouterSettings
 from services.answers import Spending
@@ -33,12 +34,14 @@ from services.knowledge.search import KnowledgeSearch
 from services.limits import Limits
 from services.settings import Settings
 from services.tasks import TaskGroup
+from services.text import clean
 from services.writer import Writer
 
 log = structlog.get_logger(__name__)
 
 BACKLOG_REFRESH_S = 2.0
-PROVIDER_NAMES = {"gemini": "Gemini", "openai": "OpenAI", "anthropic": "Anthropic"}
+MODEL_GONE = ("model_retired", "own_model_missing")
+"""Notices about a model that its provider does not offer: to the administrators, or to the owner of the key."""
 
 
 class FactoryBot(Protocol):
@@ -47,8 +50,8 @@ class FactoryBot(Protocol):
     async def handle(self, update: dict[str, Any]) -> None:
         """See one stored update through."""
 
-    async def notify(self, telegram_id: int, text: str, button: tuple[str, str] | None = None) -> None:
-        """Write to an owner."""
+    async def notify(self, telegram_id: int, text: str, button: tuple[str, str] | None = None) -> bool:
+        """Write to a person; return False where it certainly did not arrive but may another time."""
 
 
 class Backlog:
@@ -70,10 +73,11 @@ class Backlog:
         while True:
             try:
                 async with core.db.read() as session:
+                    # Summed there: a backlog may be a hundred thousand talks.
                     rows = await session.execute(
-                        select(models.Lane.owner_id, models.Lane.kind, models.Lane.pending).where(
-                            models.Lane.pending > 0
-                        )
+                        select(models.Lane.owner_id, models.Lane.kind, func.sum(models.Lane.pending))
+                        .where(models.Lane.pending > 0)
+                        .group_by(models.Lane.owner_id, models.Lane.kind)
                     )
                     waiting: Counter[str] = Counter()
                     queues: Counter[str] = Counter()
@@ -122,7 +126,6 @@ class Core:
     wake_inbox: Callable[[], None] = lambda: None
     pause: Callable[[str], Awaitable[None]] = _no_pause
     address: tuple[str, int] = ("127.0.0.1", 0)
-    started_at: float = field(default_factory=time.monotonic)
     ready: bool = False
     stop_by: float | None = None
     _proved: set[str] = field(default_factory=set)
@@ -141,7 +144,7 @@ class Core:
 
     def has_models(self, owner_keys: Mapping[str, str]) -> bool:
         """Whether there is any model to ask."""
-        return bool(owner_keys) or any(self.settings.model_key(kind) for kind in ("gemini", "openai", "anthropic"))
+        return bool(owner_keys) or any(map(self.settings.model_key, PROVIDERS))
 
     async def settle_event(self, talk: Talk, event: Inbound) -> None:
         """Do at once what the network wants to see for an event."""
@@ -159,13 +162,15 @@ class Core:
     # What breaks, and who is told
 
     async def prove_keys(self, usage: Iterable[Mapping[str, Any]]) -> None:
-        """A model answered: what was noted against its key before this process knew it is solved."""
+        """A model answered: what was noted against it or its key before this process knew it is solved."""
         for row in usage:
-            key = f"key:{row['provider']}:{row['bot_id']}" if row["own_key"] else f"key:{row['provider']}"
-            if row["outcome"] == "ok" and key not in self._proved and len(self._proved) < 100_000:
+            bot_id = row["bot_id"] if row["own_key"] else None
+            keys = {trouble_key(row["provider"], bot_id), trouble_key(row["provider"], bot_id, row["model_asked"])}
+            if row["outcome"] == "ok" and not keys <= self._proved and len(self._proved) < 100_000:
                 async with self.db.write() as session:
-                    await notices.solve(session, key)
-                self._proved.add(key)
+                    for key in sorted(keys):
+                        await notices.solve(session, key)
+                self._proved |= keys
 
     async def channel_failed(self, channel_id: str, status: str, reason: str) -> None:
         """Stop a channel whose credential or place is lost and tell its owner once."""
@@ -175,17 +180,17 @@ class Core:
             await session.execute(
                 update(models.Channel)
                 .where(models.Channel.id == channel_id)
-                .values(status=status, last_error=reason[:300])
+                .values(status=status, last_error=clean(reason, 300))
             )
             await self._tell_of_channel(session, channel_id, kind, f"channel:{channel_id}:{status}")
         self.bell.ring("notices")
         self.cards.clear()
         self.bell.ring("channels")
 
-    async def channel_trouble(self, channel_id: str, kind: str, *, key: str | None = None) -> None:
+    async def channel_trouble(self, channel_id: str, kind: str) -> None:
         """Tell a channel's owner of a trouble, once until it is solved; the factory bot's goes to the administrators."""
         async with self.db.write() as session:
-            await self._tell_of_channel(session, channel_id, kind, key or f"channel:{channel_id}:{kind}")
+            await self._tell_of_channel(session, channel_id, kind, f"channel:{channel_id}:{kind}")
         self.bell.ring("notices")
 
     async def _tell_of_channel(self, session: AsyncSession, channel_id: str, kind: str, key: str) -> None:
@@ -196,7 +201,7 @@ class Core:
         if bot is not None:
             people = [bot.owner_id]
         else:
-            people = list(await session.scalars(select(models.User.id).where(models.User.role == "admin")))
+            people = await accounts.administrators(session)
         name = bot.name if bot is not None else f"@{channel.username}"
         for user_id in people:
             await notices.open_notice(session, user_id, kind, key=key, bot_id=channel.bot_id, params={"bot": name})
@@ -216,32 +221,34 @@ class Core:
         """Keep a channel's last error for its page."""
         async with self.db.write() as session:
             await session.execute(
-                update(models.Channel).where(models.Channel.id == channel_id).values(last_error=error[:300])
+                update(models.Channel).where(models.Channel.id == channel_id).values(last_error=clean(error, 300))
             )
 
     async def key_event(self, event: KeyEvent, bot: BotCard) -> None:
-        """A model key stopped working or works again: its owner, or the administrators, hear of it once."""
-        self._proved.discard(f"key:{event.provider}:{bot.id}" if event.owner_key else f"key:{event.provider}")
+        """A model or its key stopped working or works again: the key's owner, or the administrators, hear of it once."""
+        bot_id = bot.id if event.owner_key else None
+        key = trouble_key(event.provider, bot_id, event.model)
+        self._proved.discard(key)
+        params: dict[str, Any] = {"provider": NAMES[event.provider], "reason": event.reason}
+        kind = "key_refused"
+        if event.model is not None:
+            # What a key of the owner's own may not use can be in use elsewhere: only the owner can look.
+            kind = "own_model_missing" if event.owner_key else "model_retired"
+            params |= {"model": event.model, "bot": bot.name} if event.owner_key else {"model": event.model}
         async with self.db.write() as session:
-            if event.owner_key:
-                people = [bot.owner_id]
-                key = f"key:{event.provider}:{bot.id}"
-            else:
-                people = list(await session.scalars(select(models.User.id).where(models.User.role == "admin")))
-                key = f"key:{event.provider}"
             if event.reason is None:
                 await notices.solve(session, key)
             else:
+                people = [bot.owner_id] if event.owner_key else await accounts.administrators(session)
                 for user_id in people:
-                    await notices.open_notice(
-                        session,
-                        user_id,
-                        "key_refused",
-                        key=key,
-                        bot_id=bot.id if event.owner_key else None,
-                        params={"provider": PROVIDER_NAMES.get(event.provider, event.provider), "reason": event.reason},
-                    )
+                    await notices.open_notice(session, user_id, kind, key=key, bot_id=bot_id, params=params)
         self.bell.ring("notices")
+
+
+def trouble_key(provider: str, bot_id: str | None, model: str | None = None) -> str:
+    """Return the key of notices about a model key (``bot_id``: that bot's own), or about one model behind it."""
+    named = f"key:{provider}" if model is None else f"model:{provider}:{model}"
+    return named if bot_id is None else f"{named}:{bot_id}"
 
 
 def router_settings(settings: Settings) -> RouterSettings:
@@ -268,12 +275,8 @@ def router_settings(settings: Settings) -> RouterSettings:
 
     roles = {role: [row(entry) for entry in chain] for role, chain in ai.roles.items()}
     roles.setdefault("own", [])
-    keys = {kind: key for kind in ("gemini", "openai", "anthropic") if (key := settings.model_key(kind))}
-    addresses = {
-        kind: address
-        for kind in ("gemini", "openai", "anthropic")
-        if (address := getattr(settings.secrets, f"{kind}_base_url"))
-    }
+    keys = {kind: key for kind in PROVIDERS if (key := settings.model_key(kind))}
+    addresses = {kind: address for kind in PROVIDERS if (address := getattr(settings.secrets, f"{kind}_base_url"))}
     embedding = embedding_model(settings)
     return RouterSettings(
         roles=roles,
@@ -303,6 +306,8 @@ def on_call(record: CallRecord) -> None:
     """Count a model call."""
     metrics.MODEL_CALLS.labels(record.provider, record.outcome).inc()
     metrics.MODEL_SECONDS.labels(record.provider).observe(record.latency_ms / 1000)
+    payer = "owner" if record.owner_key else "installation"
+    metrics.MODEL_COST.labels(record.provider, payer).inc(float(record.cost_usd))
 
 
 def make_core(

@@ -19,6 +19,12 @@ MODEL_CALLS = Counter("botfactory_model_calls_total", "Model calls", ["provider"
 MODEL_SECONDS = Histogram(
     "botfactory_model_seconds", "Time of a model call", ["provider"], registry=REGISTRY, buckets=_SECONDS
 )
+MODEL_COST = Counter(
+    "botfactory_model_cost_usd_total",
+    "What model calls cost, by whose key pays",
+    ["provider", "payer"],
+    registry=REGISTRY,
+)
 ANSWER_SECONDS = Histogram(
     "botfactory_answer_seconds", "From accepting a question to its stored answer", registry=REGISTRY, buckets=_SECONDS
 )
@@ -29,6 +35,7 @@ COMMITTED = Counter("botfactory_committed_total", "Operations in these commits",
 GROUPS_SPLIT = Counter(
     "botfactory_groups_split_total", "Groups that failed as a whole and were tried one by one", registry=REGISTRY
 )
+WRITES_WAITING = Gauge("botfactory_writes_waiting", "Writes of the queues before their commit", registry=REGISTRY)
 CHANNELS = Gauge("botfactory_channels", "Telegram channels received from", ["state"], registry=REGISTRY)
 POLL_ERRORS = Counter("botfactory_poll_errors_total", "Failed long polls", ["reason"], registry=REGISTRY)
 DOCUMENTS = Counter("botfactory_documents_total", "Documents read", ["outcome"], registry=REGISTRY)

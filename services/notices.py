@@ -55,11 +55,25 @@ TEXTS: Mapping[str, Text] = {
     "key_refused": T(
         "{provider} does not accept the API key any more. Answers come from other models until it is renewed."
     ),
+    "key_unreadable": T(
+        "“{bot}”: its own OpenAI key can no longer be read. Save the key again; until then the bot answers without it."
+    ),
+    "model_retired": T(
+        "{provider} no longer offers the model “{model}”. Other models answer until config.toml names another one."
+    ),
+    "own_model_missing": T(
+        "“{bot}”: OpenAI does not offer the model “{model}” to the bot’s own key. The bot answers without it; check the "
+        "key’s project at OpenAI."
+    ),
     "channel_recovered": T("“{bot}” is working again."),
     "key_recovered": T("{provider} answers again."),
 }
 CHANNEL_TROUBLES = ("refused", "conflict", "unreadable", "silent", "webhook_failed")
-_RECOVERED = {"key_refused": "key_recovered"}
+_RECOVERED = {
+    "key_refused": "key_recovered",
+    "model_retired": "key_recovered",
+    "own_model_missing": "key_recovered",
+}
 REMIND_AFTER = dt.timedelta(hours=1)
 
 # Events: what happens again is told again. The others are states, told once until they are solved or another day comes.
@@ -278,7 +292,5 @@ async def deliver(core: Core) -> int:
             way = _way(notices, core.settings.public_url, user.language)
             if not await core.factory.notify(user.telegram_id, _compose(notices, user.language), way):
                 async with core.db.write() as session:
-                    await session.execute(
-                        update(models.Notice).where(models.Notice.id.in_(mine)).values(told_at=None)
-                    )
+                    await session.execute(update(models.Notice).where(models.Notice.id.in_(mine)).values(told_at=None))
     return len(due)

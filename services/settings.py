@@ -22,11 +22,14 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     field_validator,
     model_validator,
 )
+
+from services.ai import PROVIDERS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -54,6 +57,8 @@ class _Section(BaseModel):
 
 
 class Server(_Section):
+    """Where it listens, what stands in front of it, and how long it may take to stop."""
+
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
     public_url: str = ""
@@ -61,19 +66,26 @@ class Server(_Section):
     shutdown_timeout_s: float = Field(25, gt=0, le=600)
     body_limit_kib: int = Field(4096, ge=16, le=65536)
     request_body_timeout_s: float = Field(30, gt=0, le=600)
+    worker_port: int = Field(0, ge=0, le=65535)
 
 
 class Logging(_Section):
+    """How much is logged and how it looks; ``auto``: for eyes on a terminal, JSON elsewhere."""
+
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "console"] = "auto"
 
 
 class DatabaseSection(_Section):
+    """Connections, and how long a statement may take (PostgreSQL)."""
+
     pool_size: int = Field(5, ge=2, le=100)
     statement_timeout_ms: int = Field(30_000, ge=1000)
 
 
 class Queue(_Section):
+    """What is in work at once, leases and attempts, and how long finished items are kept."""
+
     conversations: int = Field(512, ge=1, le=10_000)
     conversations_per_owner: int = Field(128, ge=1, le=10_000)
     sends: int = Field(128, ge=1, le=10_000)
@@ -81,6 +93,7 @@ class Queue(_Section):
     jobs: int = Field(2, ge=1, le=64)
     lease_s: float = Field(30, gt=0, le=600)
     max_attempts: int = Field(3, ge=1, le=20)
+    handling_timeout_s: float = Field(180, gt=0, le=3600)
     max_answer_batch: int = Field(10, ge=1, le=100)
     idle_poll_s: float = Field(1.0, gt=0, le=60)
     keep_done_days: float = Field(8, ge=1, le=365)
@@ -88,6 +101,8 @@ class Queue(_Section):
 
 
 class Limits(_Section):
+    """What a customer, a bot and an owner may use; 429 or a polite line beyond it."""
+
     contact_messages_per_minute: int = Field(20, ge=1)
     bot_messages_per_minute: int = Field(600, ge=1)
     owner_messages_per_day: int = Field(20_000, ge=1)
@@ -103,8 +118,10 @@ class Limits(_Section):
 
 
 class Telegram(_Section):
+    """The Bot API's address, the pace of sending, and when a bot that says nothing is begun anew."""
+
     api_base: HttpAddress = "https://api.telegram.org"
-    poll_timeout_s: int = Field(50, ge=0, le=50)
+    poll_timeout_s: int = Field(50, ge=1, le=50)
     messages_per_second: float = Field(30, gt=0)
     bulk_share: float = Field(0.7, gt=0, le=1)
     chat_messages_per_second: float = Field(1.0, gt=0)
@@ -117,6 +134,8 @@ class Telegram(_Section):
 
 
 class Knowledge(_Section):
+    """Reading of documents (in a child process of this much time and memory), search, and embeddings."""
+
     max_file_mib: int = Field(10, ge=1, le=20)
     passages: int = Field(5, ge=1, le=5)
     max_passages_in_memory: int = Field(3000, ge=10)
@@ -142,10 +161,14 @@ class ModelFacts(_Section):
 
 
 class OwnKey(_Section):
+    """The model that answers with an owner's own OpenAI key."""
+
     model: str = "gpt-6-luna"
 
 
 class AI(_Section):
+    """Who answers: chains of ``provider:model`` by role, times, lengths, and prices of models that are not in the book."""
+
     role: str = "fast"
     deadline_s: float = Field(30, gt=0)
     first_byte_s: float = Field(10, gt=0)
@@ -171,8 +194,8 @@ class AI(_Section):
         for role, chain in value.items():
             for entry in chain:
                 provider, colon, name = entry.partition(":")
-                if provider not in ("gemini", "openai", "anthropic") or not colon or not name:
-                    raise ValueError(f"{role}: {entry!r} must be written provider:model (gemini, openai, anthropic)")
+                if provider not in PROVIDERS or not colon or not name:
+                    raise ValueError(f"{role}: {entry!r} must be written provider:model ({', '.join(PROVIDERS)})")
         return value
 
     @model_validator(mode="after")
@@ -261,6 +284,7 @@ class Secrets(_Section):
 _ENVIRONMENT: Mapping[str, tuple[str, str]] = {
     "PORT": ("server", "port"),
     "HOST": ("server", "host"),
+    "WORKER_PORT": ("server", "worker_port"),
     "TELEGRAM_API_BASE": ("telegram", "api_base"),
     "LOG_LEVEL": ("logging", "level"),
     "LOG_FORMAT": ("logging", "format"),
@@ -307,6 +331,12 @@ class Settings(FileSettings):
     """Everything, read and checked. ``secrets`` prints as stars."""
 
     secrets: Secrets = Secrets()
+    _unused: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The names that are set and that nothing uses yet."""
+        return self._unused
 
     @property
     def data_dir(self) -> Path:
@@ -353,6 +383,8 @@ def read_settings(
         faults.append(f"{config_file.name}: the file is missing; restore it from the repository")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         faults.append(f"{config_file.name}: {error}")
+    if values.pop("secrets", None) is not None:
+        faults.append(f"{config_file.name}: secrets belong into the environment or .env, not into this file")
 
     own: dict[str, str] = {}
     if env_file is not None and env_file.exists():
@@ -363,7 +395,8 @@ def read_settings(
             elif value:
                 own[name] = value
     process = os.environ if environment is None else environment
-    own |= {name: process[name] for name in (*_ENVIRONMENT, "RENDER_EXTERNAL_URL") if process.get(name)}
+    known = (*_ENVIRONMENT, *_KNOWN_LATER, "RENDER_EXTERNAL_URL")
+    own |= {name: process[name] for name in known if process.get(name)}
     if process.get("PORT") and "HOST" not in own:
         own["HOST"] = "0.0.0.0"  # noqa: S104 - a platform that sets PORT routes to it from outside the container
     own.setdefault("WEBHOOK_BASE_URL", own.pop("RENDER_EXTERNAL_URL", ""))
@@ -380,14 +413,15 @@ def read_settings(
         elif key not in secrets or name != "SESSION_SECRET":
             secrets[key] = value
         names[(section, key) if section else ("secrets", key)] = name
+    try:
+        settings = Settings.model_validate({**values, "secrets": secrets})
+    except ValidationError as error:
+        # All that is wrong at once, so that nobody has to start once for each fault.
+        raise SettingsError([*faults, *(_fault(e, names, config_file.name) for e in error.errors())]) from None
     if faults:
         raise SettingsError(faults)
-    if "secrets" in values:
-        raise SettingsError([f"{config_file.name}: secrets belong into the environment or .env, not into this file"])
-    try:
-        return Settings.model_validate({**values, "secrets": secrets})
-    except ValidationError as error:
-        raise SettingsError([_fault(e, names, config_file.name) for e in error.errors()]) from None
+    settings._unused = tuple(sorted(_KNOWN_LATER & own.keys()))
+    return settings
 
 
 def _fault(error: Any, names: Mapping[tuple[str, ...], str], file: str) -> str:

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import select, update
+from sqlalchemy.exc import DBAPIError
 
-from db import migrate, models
-from db.engine import Database
-from services import accounts, bots, http, languages, logs, upkeep
-from services.core import Core, FactoryBot, free_lanes, make_core
+from db import migrate, models, vectors
+from db.base import utcnow
+from db.engine import Database, DatabaseUnavailable
+from services import accounts, ai, bots, http, languages, logs, notices, upkeep
+from services.channels.telegram import backoff_s
+from services.core import MODEL_GONE, Core, FactoryBot, embedding_model, free_lanes, make_core, trouble_key
 from services.crypto import Crypto, Undecryptable, new_fernet_key, new_token, stored_secret
 from services.errors import Invalid, Permanent, Temporary
 from services.knowledge import analysis, documents, embedding
@@ -73,6 +76,33 @@ def short_secret(settings: Settings) -> str | None:
     return f"SECRET_KEY is shorter than {SECRET_CHARS} characters and could be guessed: use a longer random text"
 
 
+def role_fault(settings: Settings, role: str) -> str | None:
+    """Return why this database cannot have a process of only one role: its other half could never be started beside it."""
+    if role == "all" or not settings.database_url.startswith("sqlite"):
+        return None
+    return f"--role {role}: SQLite allows one process. Start without --role, or use PostgreSQL (DATABASE_URL)."
+
+
+def password_fault(settings: Settings) -> str | None:
+    """Return why the administrator's first password cannot be taken."""
+    email, password = settings.secrets.admin_email, settings.secrets.admin_password
+    if email is None or password is None:
+        return None
+    try:
+        accounts.check_new_password(password.get_secret_value(), email=email.lower())
+    except Invalid as fault:
+        return f"ADMIN_PASSWORD: {fault.text.render('en')}"
+    return None
+
+
+def ignored(settings: Settings) -> list[str]:
+    """Return a line for everything that is set and does nothing."""
+    lines = [f"{name} is set, but nothing uses it yet" for name in settings.unused]
+    if settings.secrets.admin_password is not None and settings.secrets.admin_email is None:
+        lines.append("ADMIN_PASSWORD is set, but does nothing without ADMIN_EMAIL")
+    return lines
+
+
 def hide_secrets(settings: Settings) -> None:
     """Keep every configured secret out of the logs."""
     for name in type(settings.secrets).model_fields:
@@ -89,6 +119,8 @@ async def foundation(
     Raises ``StartFailed``, or ``DatabaseUnavailable`` with a line that says what to do.
     """
     hide_secrets(settings)
+    if (fault := password_fault(settings)) is not None:
+        raise StartFailed(fault)
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -111,6 +143,8 @@ async def foundation(
     await migrate.upgrade(settings.database_url)
     # Only now: closing folds the log back into SQLite's file, and one that cannot be used would fail once more.
     stack.push_async_callback(db.close)
+    if db.dialect == "postgresql" and embedding_model(settings):
+        await _have_pgvector(db)
     session = http.make_session()
     stack.push_async_callback(session.close)
     core = make_core(settings, db, crypto, secret, session, instance.holder)
@@ -124,7 +158,8 @@ async def foundation(
         await core.tasks.cancel(core.time_left(5))
 
     stack.push_async_callback(end_tasks)
-    await _check_keys(core)
+    await _check_channels(core)
+    await _check_model_keys(core)
     freed = await free_lanes(core)
     if freed:
         log.info("lanes_freed", count=freed)
@@ -143,8 +178,20 @@ async def foundation(
     return core
 
 
-async def _check_keys(core: Core) -> None:
-    """Say at the start when stored secrets cannot be read with the keys that are there, or can be again; the rest runs on."""
+async def _have_pgvector(db: Database) -> None:
+    """Install pgvector, so that PostgreSQL compares vectors itself; where it refuses, the program compares them."""
+    try:
+        async with db.write() as session:
+            await vectors.create_extension(session)
+    except DBAPIError as error:
+        reason = str(error.orig).splitlines()[0]
+        log.warning(
+            "pgvector_not_installed", reason=reason, help="CREATE EXTENSION vector, as a database administrator"
+        )
+
+
+async def _check_channels(core: Core) -> None:
+    """Say when channels' secrets cannot be read with the keys that are there, or can be again; the rest runs on."""
     async with core.db.read() as session:
         rows = (
             await session.execute(
@@ -164,6 +211,49 @@ async def _check_keys(core: Core) -> None:
                 continue
             log.error("credentials_unreadable", channel=channel_id, help="put the old key back into ENCRYPTION_KEYS")
             await core.channel_failed(channel_id, "unreadable", "the token cannot be decrypted")
+
+
+async def _check_model_keys(core: Core) -> None:
+    """The same for owners' own model keys; and what was said of models that are not asked any more is over."""
+    bot, notice = models.Bot, models.Notice
+    async with core.db.read() as session:
+        rows = await session.execute(
+            select(bot.id, bot.owner_id, bot.name, bot.openai_key).where(
+                bot.openai_key.is_not(None), bot.deleted_at.is_(None)
+            )
+        )
+        lost = {trouble_key("openai", row.id): row for row in rows if not _opens(core.crypto, row.openai_key)}
+        said = (
+            await session.execute(
+                select(notice.id, notice.key, notice.kind, notice.params).where(
+                    notice.kind.in_(("key_unreadable", *MODEL_GONE)), notice.resolved_at.is_(None)
+                )
+            )
+        ).all()
+    conf = core.settings.ai
+    asked = {entry.partition(":")[2] for entry in conf.roles[conf.role]} | {conf.own_key.model}
+    if core.embedder is not None:
+        asked.add(core.embedder.model)
+    over = [row.id for row in said if row.kind in MODEL_GONE and row.params["model"] not in asked]
+    readable = {row.key for row in said if row.kind == "key_unreadable" and row.key not in lost}
+    if not (lost or over or readable):
+        return
+    async with core.db.write() as session:
+        for key, row in lost.items():
+            log.error("owner_key_unreadable", bot=row.id, help="put the old key back into ENCRYPTION_KEYS")
+            params = {"bot": row.name, "provider": ai.NAMES["openai"]}
+            await notices.open_notice(session, row.owner_id, "key_unreadable", key=key, bot_id=row.id, params=params)
+        for key in sorted(readable):
+            await notices.solve(session, key)
+        await session.execute(update(notice).where(notice.id.in_(over)).values(resolved_at=utcnow()))
+
+
+def _opens(crypto: Crypto, token: str) -> bool:
+    try:
+        crypto.decrypt(token)
+    except Undecryptable:
+        return False
+    return True
 
 
 async def _follow_channels(core: Core) -> None:
@@ -231,21 +321,24 @@ async def factory(core: Core, import_it: Callable[[], type[FactoryKind]], stack:
 
     async def bring_up() -> None:
         kind = await asyncio.to_thread(import_it)
+        failures = 0
         while True:
             try:
                 identity = await core.telegram.get_me(token.get_secret_value())
+                await factory_channel(core, identity)
                 if not made:
                     made.append(kind(core, token.get_secret_value()))
                 await made[0].start()
                 break
-            except Temporary as error:
+            except (Temporary, DatabaseUnavailable) as error:
+                failures += 1
                 log.warning("factory_not_started", reason=str(error))
-                await asyncio.sleep(error.retry_after_s or FACTORY_RETRY_S)
+                wait = error.retry_after_s if isinstance(error, Temporary) else None
+                await asyncio.sleep(wait or backoff_s(failures, most=FACTORY_RETRY_S))
             except Permanent as error:
                 log.error("factory_token_refused", reason=str(error), help="check TELEGRAM_BOT_TOKEN")
                 return
         core.factory, core.factory_username = made[0], str(identity.get("username") or "")
-        await factory_channel(core, identity)
         core.bell.ring("channels")
         log.info("factory_started", username=core.factory_username)
 
@@ -288,18 +381,16 @@ async def announce(core: Core) -> None:
     settings = core.settings
     out = sys.stdout
     out.write(f"\nBotFactory: {settings.public_url}\n")
-    for name, what in (
-        ("telegram_bot_token", "TELEGRAM_BOT_TOKEN is not set: owners use the panel, not Telegram"),
-        ("gemini_api_key", "GEMINI_API_KEY is not set: Gemini does not answer"),
-        ("openai_api_key", "OPENAI_API_KEY is not set: OpenAI does not answer"),
-        ("anthropic_api_key", "ANTHROPIC_API_KEY is not set: Anthropic does not answer"),
-    ):
-        if getattr(settings.secrets, name) is None:
-            out.write(f"  – {what}\n")
+    if settings.secrets.telegram_bot_token is None:
+        out.write("  – TELEGRAM_BOT_TOKEN is not set: owners use the panel, not Telegram\n")
+    for kind, name in ai.NAMES.items():
+        if settings.model_key(kind) is None:
+            out.write(f"  – {kind.upper()}_API_KEY is not set: {name} does not answer\n")
     if not core.has_models({}):
         out.write("  – without a model key, answers are quoted passages of the documents\n")
-    if (fault := short_secret(settings)) is not None:
-        out.write(f"  – {fault}\n")
+    for line in (short_secret(settings), *ignored(settings)):
+        if line is not None:
+            out.write(f"  – {line}\n")
     async with core.db.write() as session:
         admin = await accounts.ensure_admin(session, settings)
         until = None

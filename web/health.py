@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
+from collections.abc import Awaitable, Callable
 
 import structlog
 from aiohttp import web
@@ -12,9 +13,10 @@ from redis.exceptions import RedisError
 
 from db.engine import DatabaseUnavailable
 from services import access, metrics
+from services.ai import PROVIDERS
 from services.core import Core
 from services.crypto import same
-from services.errors import NotFound, Temporary
+from services.errors import AppError, NotFound, Temporary
 from services.errors import Permanent as Refused
 from web import keys
 
@@ -24,6 +26,7 @@ _CHECK_TIMEOUT_S = 5.0
 _TELEGRAM_EVERY_S = 60.0
 _TELEGRAM_AGAIN_S = 10.0
 _GOOD = ("ok", "configured", "not configured")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _FORWARDED = ("X-Forwarded-For", "Forwarded", "X-Real-IP")
 
 
@@ -55,7 +58,9 @@ async def healthz(_request: web.Request) -> web.Response:
 async def readyz(request: web.Request) -> web.Response:
     """200 when every part that is configured answers, else 503; names each part and its state, never an address or a key.
 
-    Models are not asked: each question costs money, and without them the bots quote.
+    Models are not asked, each question costs money: what their last calls in this process met counts. One that does not
+    answer is 503 like every other service, though bots go on with other models or quote; and only as long as its breaker
+    rests, so that whoever goes by this answer sends the traffic again with which it is tried.
     """
     core = request.app[keys.CORE]
     database, redis, telegram = await asyncio.gather(
@@ -63,8 +68,8 @@ async def readyz(request: web.Request) -> web.Response:
     )
     parts = {"process": "ok" if core.ready else "starting or stopping", "database": database}
     parts |= {"redis": redis, "telegram": telegram}
-    for provider in ("gemini", "openai", "anthropic"):
-        parts[provider] = "configured" if core.settings.model_key(provider) else "not configured"
+    for provider in PROVIDERS:
+        parts[provider] = core.router.state(provider, core.settings.ai.role)
     ready = all(state in _GOOD for state in parts.values())
     return web.json_response({"status": "ok" if ready else "unavailable", "parts": parts}, status=200 if ready else 503)
 
@@ -129,6 +134,22 @@ def _with_token(request: web.Request) -> bool:
     token = request.app[keys.CORE].settings.secrets.metrics_token
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     return token is not None and scheme.lower() == "bearer" and same(token.get_secret_value(), given.strip())
+
+
+@web.middleware
+async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except AppError as error:
+        return web.json_response({"error": {"code": error.code}}, status=error.status)
+
+
+def make_app(core: Core) -> web.Application:
+    """Return the application of a process that serves nothing else: health, readiness and numbers."""
+    app = web.Application(client_max_size=1024, middlewares=[_plain_errors])
+    app[keys.CORE] = core
+    setup(app)
+    return app
 
 
 def setup(app: web.Application) -> None:

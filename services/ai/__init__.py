@@ -15,6 +15,8 @@ PROVIDERS: dict[str, str] = {
     "anthropic": "services.ai.anthropic:Anthropic",
 }
 """Kind to ``module:class``. The classes take ``(session, base_url=None)``."""
+NAMES: dict[str, str] = {"gemini": "Gemini", "openai": "OpenAI", "anthropic": "Anthropic"}
+"""Kind to the name that people know."""
 
 
 def provider_class(kind: str) -> Callable[..., Provider]:

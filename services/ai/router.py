@@ -47,6 +47,7 @@ log = structlog.get_logger(__name__)
 Outcome = Literal[
     "ok", "length", "refused", "busy", "key_refused", "retired", "bad_request", "too_long", "transient", "bad_output"
 ]
+State = Literal["configured", "not configured", "key refused", "model retired", "unavailable"]
 SHORT_WAIT_S = 2.0
 """A named delay up to this is waited out; a longer one goes to the next model."""
 BUSY_REST_S = 5.0
@@ -131,11 +132,15 @@ class CallRecord:
 
 @dataclass(frozen=True, slots=True)
 class KeyEvent:
-    """A key stopped working (``reason``) or works again (None). Given out once per change, not per call."""
+    """A key, or with ``model`` one model behind it, stopped working (``reason``) or works again (None).
+
+    Given out once per change, not per call.
+    """
 
     provider: str
     owner_key: bool
-    reason: KeyProblem | None
+    reason: KeyProblem | Literal["retired"] | None
+    model: str | None = None
 
 
 @dataclass(slots=True)
@@ -173,6 +178,7 @@ class _Breaker:
     rest_s: float = 0.0
     probing: bool = False
     key_problem: KeyProblem | None = None
+    retired: bool = False
 
     @property
     def tripped(self) -> bool:
@@ -188,11 +194,7 @@ class _Candidate:
 
 
 class Router:
-    """The model chain of the process. ``session`` carries all calls and stays the caller's.
-
-    ``on_call`` sees every record; ``on_key_problem`` and ``on_recovered`` are called once per change of a key;
-    ``on_retired`` once per model and hour.
-    """
+    """The model chain of the process. ``session`` carries all calls and stays the caller's. ``on_call`` sees every record."""
 
     def __init__(
         self,
@@ -201,13 +203,9 @@ class Router:
         *,
         clock: Callable[[], float] = time.monotonic,
         on_call: Callable[[CallRecord], None] | None = None,
-        on_key_problem: Callable[[str, bool, KeyProblem], None] | None = None,
-        on_recovered: Callable[[str, bool], None] | None = None,
-        on_retired: Callable[[str, str], None] | None = None,
     ) -> None:
         self._settings, self._session, self._clock = settings, session, clock
-        self._on_call, self._on_key_problem = on_call, on_key_problem
-        self._on_recovered, self._on_retired = on_recovered, on_retired
+        self._on_call = on_call
         self._providers: dict[str, Provider] = {}
         self._breakers: OrderedDict[tuple[str, str, str], _Breaker] = OrderedDict()
         rows = [row for chain in settings.roles.values() for row in chain]
@@ -443,8 +441,9 @@ class Router:
             if breaker.key_problem:
                 log.info("key_recovered", provider=candidate.row.provider, owner_key=candidate.owner)
                 events.append(KeyEvent(candidate.row.provider, candidate.owner, None))
-                if self._on_recovered:
-                    self._on_recovered(candidate.row.provider, candidate.owner)
+            elif breaker.retired:
+                log.info("model_recovered", provider=candidate.row.provider, model=candidate.row.name)
+                events.append(KeyEvent(candidate.row.provider, candidate.owner, None, candidate.row.name))
 
     def _failed(self, candidate: _Candidate, failure: Failure, events: list[KeyEvent]) -> None:
         self._leave(candidate)
@@ -458,16 +457,14 @@ class Router:
             if news:
                 log.error("key_refused", provider=provider, owner_key=candidate.owner, reason=failure.reason)
                 events.append(KeyEvent(provider, candidate.owner, failure.reason))
-                if self._on_key_problem:
-                    self._on_key_problem(provider, candidate.owner, failure.reason)
         elif isinstance(failure, Retired):
             breaker = self._breaker(of_model)
-            news = not breaker.tripped
+            news = not breaker.retired
+            breaker.retired = True
             self._open(breaker, RETIRED_REST_S)
             if news:
                 log.error("model_retired", provider=provider, model=model, reason=str(failure))
-                if self._on_retired:
-                    self._on_retired(provider, model)
+                events.append(KeyEvent(provider, candidate.owner, "retired", model))
         elif isinstance(failure, BadRequest):
             log.error("request_not_accepted", provider=provider, model=model, reason=str(failure))
         elif isinstance(failure, Busy) or (isinstance(failure, Transient) and failure.retry_after_s):
@@ -498,6 +495,29 @@ class Router:
             return  # a call that was under way when another one opened it
         breaker.rest_s = min(breaker.rest_s * 2 if breaker.tripped else rest_s, MAX_REST_S)
         breaker.opened_at, breaker.open_until = now, now + breaker.rest_s
+
+    def state(self, provider: str, role: str) -> State:
+        """Return how a provider's models of ``role`` and its embeddings stand, from their last calls: nothing is asked.
+
+        Trouble is reported while a breaker rests. After that a call may be made again, and what it meets counts.
+        """
+        key = self._settings.keys.get(provider)
+        if not key:
+            return "not configured"
+        embedding = self._settings.embedding
+        rows = [*self._settings.roles[role], *([embedding] if embedding else [])]
+        mark = fingerprint(key)
+        names = {(provider, mark, row.name) for row in rows if row.provider == provider}
+        if (of_key := self._resting((provider, mark, ""))) is not None and of_key.key_problem:
+            return "key refused"
+        resting = [self._resting(name) for name in names]
+        if not resting or not all(resting):
+            return "configured"
+        return "model retired" if all(breaker and breaker.retired for breaker in resting) else "unavailable"
+
+    def _resting(self, name: tuple[str, str, str]) -> _Breaker | None:
+        breaker = self._breakers.get(name)
+        return breaker if breaker is not None and breaker.tripped and breaker.open_until > self._clock() else None
 
     # ---- the rest --------------------------------------------------------------------------------------------
 

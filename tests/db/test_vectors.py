@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import insert, select, text
+from sqlalchemy.engine import make_url
 
 from db import models, vectors
+from db.engine import Database
 from tests.composition import make_settings, make_shop, running
 from tests.fakes.models import FakeModels
 
@@ -57,7 +59,38 @@ async def test_the_nearest_are_found_best_first_and_only_of_this_bot_and_model(
             shorter = await vectors.nearest(session, shop.bot.id, MODEL, wanted[:16], 2)
             if core.db.is_sqlite and vectors.loads_extensions():
                 assert await session.scalar(text("SELECT vec_version()"))
+            if not core.db.is_sqlite:
+                assert await session.scalar(text("SELECT count(*) FROM pg_extension WHERE extname = 'vector'"))
         assert sorted(found, key=lambda id_: -found[id_]) == [id_ for _, id_ in expected]
         assert [found[id_] for _, id_ in expected] == pytest.approx([cosine for cosine, _ in expected], abs=1e-5)
         assert shorter == {}
     await upstream.stop()
+
+
+async def test_a_database_user_who_may_not_install_pgvector(
+    postgres_url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is said once, and the program compares the vectors itself."""
+    name = str(make_url(postgres_url).database)
+    owner = Database(postgres_url)
+    async with owner.write() as session:
+        for statement in (
+            f'CREATE ROLE "{name}" LOGIN',
+            f'GRANT ALL ON ALL TABLES IN SCHEMA public TO "{name}"',
+            f'GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO "{name}"',
+        ):
+            await session.execute(text(statement))
+    await owner.close()
+    settings = make_settings(
+        tmp_path,
+        postgres_url.replace("//postgres@", f"//{name}@"),
+        environment={"OPENAI_API_KEY": "test-key-0123456789"},
+        overrides={"knowledge": {"embedding": "openai"}},
+    )
+    async with running(settings, "worker") as core:
+        async with core.db.read() as session:
+            assert not await session.scalar(text("SELECT count(*) FROM pg_extension WHERE extname = 'vector'"))
+            assert await vectors.nearest(session, "-", MODEL, [1.0, 0.0], 2) == {}
+        said = "".join(capfd.readouterr())
+    assert said.count("pgvector_not_installed") == 1
+    assert "permission denied" in said

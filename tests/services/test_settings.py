@@ -74,6 +74,8 @@ def test_secrets_never_show(tmp_path: Path) -> None:
         ("[ai]\nrole = 'wise'\n", ["config.toml: ai"]),
         (f"[secrets]\ngemini_api_key = '{CANARY}'\n", ["config.toml: secrets belong"]),
         ("server = 5\n", ["config.toml: server"]),
+        # A poll that does not wait would be asked again at once, for ever.
+        ("[telegram]\npoll_timeout_s = 0\n", ["config.toml: telegram.poll_timeout_s:"]),
     ],
 )
 def test_a_line_for_each_fault_of_the_file(tmp_path: Path, toml: str, wanted: list[str]) -> None:
@@ -95,6 +97,21 @@ def test_a_misspelt_name_in_env_is_told_and_later_names_are_not(tmp_path: Path) 
         ".env: GEMINI_API_KEI is not a setting; did you mean GEMINI_API_KEY?"
     ]
     assert _read(tmp_path, env="PAYME_KEY=x\nSESSION_SECRET=abc\n").secrets.secret_key is not None
+
+
+def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+    toml = f"[queue]\njobs = 0\n[sever]\nport = 1\n[secrets]\nsecret_key = '{CANARY}'\n"
+    faults = _faults(tmp_path, toml, env=f"GEMINI_API_KEI={CANARY}\nPORT={CANARY}\n", TELEGRAM_BOT_TOKEN=CANARY)
+    begins = ["config.toml: secrets ", ".env: GEMINI_API_KEI ", "PORT: ", "config.toml: queue.jobs: "]
+    begins += ["config.toml: sever ", "TELEGRAM_BOT_TOKEN: "]
+    assert len(faults) == len(begins)
+    assert all(sum(line.startswith(begin) for line in faults) == 1 for begin in begins), faults
+
+
+def test_what_nothing_uses_yet_is_known(tmp_path: Path) -> None:
+    settings = _read(tmp_path, env="PAYME_KEY=x\nMAIL_PORT=\n", INSTAGRAM_APP_SECRET=CANARY)
+    assert settings.unused == ("INSTAGRAM_APP_SECRET", "PAYME_KEY")
+    assert CANARY not in repr(settings)
 
 
 def test_a_missing_file_is_a_clear_fault(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -111,6 +112,16 @@ async def test_bodies(site: Site, channel: models.Channel, body: bytes, status: 
     """What is no update is refused; what is odd but valid is taken."""
     expected = status if isinstance(status, tuple) else (status,)
     assert await _post(site, channel.id, body, channel.secret) in expected
+
+
+async def test_nothing_is_unfolded(site: Site, channel: models.Channel) -> None:
+    """A compressed body is no JSON: nobody who calls us compresses, and a bomb must cost nothing, whoever sent it."""
+    before = await _stored(site)
+    body = gzip.compress(json.dumps({**UPDATE, "update_id": 4000}).encode())
+    headers = {SECRET: channel.secret, "Content-Encoding": "gzip", "Content-Type": "application/json"}
+    page = await site.browser().request("POST", f"/telegram/webhook/{channel.id}", data=body, headers=headers)
+    assert page.status == 400
+    assert await _stored(site) == before
 
 
 async def test_slow_delivery(tmp_path: Path, servers_run: servers.Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.ai.extractive import MAX_CHARS, answer, quote
+from services.scripts import APOSTROPHES
 
 ROWS = ["Tovar: Nok; Narxi: 12 000 so‘m; Qoldiq: 5 kg", "Tovar: Olma; Narxi: 9 000 so‘m; Qoldiq: bor"]
 SHOP = "Бизнинг дўкон 2015 йилда очилган. Иш вақти: ҳар куни 9:00 дан 18:00 гача. Манзил: Тошкент, Амир Темур 5."
@@ -30,6 +31,13 @@ def test_other_languages_are_quoted_as_they_are(language: str) -> None:
     assert quote("Доставка?", [russian], language) == russian
     english = "The opening hours are from nine to six. Delivery is free for orders over $20."
     assert quote("opening hours", [english], language) == english
+
+
+@pytest.mark.parametrize("sign", APOSTROPHES, ids=lambda sign: f"U+{ord(sign):04X}")
+def test_every_apostrophe_is_the_same(sign: str) -> None:
+    text = "Kafolat uch yil. O‘lchov jadvali saytda bor. Manzil: Chilonzor."
+    assert quote(f"o{sign}lchov jadvali", [text], "uz").startswith("O‘lchov jadvali")
+    assert quote(f"o{sign}lchov", [text], "uz").startswith("O‘lchov jadvali")
 
 
 def test_long_passages_are_cut_at_a_sentence() -> None:

@@ -41,7 +41,6 @@ class World:
     def __init__(self, models: FakeModels, session: aiohttp.ClientSession, **changes: Any) -> None:
         self.clock = Clock()
         self.calls: list[CallRecord] = []
-        self.news: list[tuple[Any, ...]] = []
         given: dict[str, Any] = {
             "roles": {"fast": [GEMINI, OPENAI, CLAUDE]},
             "keys": KEYS,
@@ -58,9 +57,6 @@ class World:
             session,
             clock=self.clock,
             on_call=self.calls.append,
-            on_key_problem=lambda *news: self.news.append(("problem", *news)),
-            on_recovered=lambda *news: self.news.append(("recovered", *news)),
-            on_retired=lambda *news: self.news.append(("retired", *news)),
         )
 
     async def ask(self, **more: Any) -> RouterResult:
@@ -132,7 +128,7 @@ async def test_no_second_try_where_it_is_useless(
 
 async def test_no_model_at_all(world: Callable[..., World], models: FakeModels) -> None:
     models.fail("503")
-    result = await world().ask()
+    result = await world(deadline_s=60.0, first_byte_s=10.0).ask()
     assert result.reply is None
     assert len(result.calls) == 6
     nobody = await world(keys={}).ask()
@@ -248,15 +244,48 @@ async def test_a_refused_key_is_told_once_and_its_recovery_too(world: Callable[.
     fourth = await here.ask(owner_keys=owner)
     assert fourth.owner_key
     assert fourth.key_events == [KeyEvent("openai", True, None)]
-    assert here.news == [("problem", "openai", True, "no_money"), ("recovered", "openai", True)]
 
 
-async def test_a_retired_model_is_told_once(world: Callable[..., World], models: FakeModels) -> None:
+async def test_a_retired_model_is_told_once_and_its_return_too(world: Callable[..., World], models: FakeModels) -> None:
+    """Also where it had already rested for another reason."""
+    models.fail("500", model="gem", times=2)
+    here = world(breaker_failures=2)
+    assert (await here.ask()).provider == "openai"
     models.fail("retired", model="gem")
-    here = world()
+    here.clock.ahead += 31
+    events = []
     for _ in range(3):
-        assert (await here.ask()).provider == "openai"
-    assert here.news == [("retired", "gemini", "gem")]
+        result = await here.ask()
+        assert result.provider == "openai"
+        events += result.key_events
+        here.clock.ahead += 3601
+    assert events == [KeyEvent("gemini", False, "retired", "gem")]
+    models.heal()
+    assert (await here.ask()).key_events == [KeyEvent("gemini", False, None, "gem")]
+
+
+async def test_the_state_of_a_provider_follows_its_last_calls(world: Callable[..., World], models: FakeModels) -> None:
+    here = world(keys={"gemini": KEYS["gemini"], "openai": KEYS["openai"]}, breaker_failures=1, embedding=None)
+
+    def states() -> list[str]:
+        return [here.router.state(provider, "fast") for provider in ("gemini", "openai", "anthropic")]
+
+    assert states() == ["configured", "configured", "not configured"]
+    models.fail("key_revoked", provider="gemini")
+    models.fail("500", provider="openai")
+    await here.ask()
+    assert states() == ["key refused", "unavailable", "not configured"]
+    # After its rest it may be asked again: what the next call meets counts.
+    here.clock.ahead += 31
+    assert states() == ["key refused", "configured", "not configured"]
+    models.heal()
+    models.fail("retired", provider="openai")
+    await here.ask()
+    assert states() == ["key refused", "model retired", "not configured"]
+    models.heal()
+    here.clock.ahead += 3601
+    await here.ask()
+    assert states() == ["configured", "configured", "not configured"]
 
 
 async def test_a_refusal_is_not_shopped_around(world: Callable[..., World], models: FakeModels) -> None:
