@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MAX_CHARACTERS = 2_000_000
 """Text of one document, in characters."""
+REPEATED = 5
+"""How many times its own size the text may become by what every row and paragraph repeats: names of columns, headings."""
 
 Kind = Literal["paragraph", "heading", "row"]
 Code = Literal[
@@ -46,6 +48,7 @@ class Block:
     ``heading``: the headings above it, outermost first; for a heading itself, those above that.
     ``locus``: where it stands, for programs: ``page:3``, ``row:12``, ``table:2:12``, ``line:40``, ``header``,
     ``footer``, ``note`` or empty. ``share``: how much of the document was read with it, 0 to 1.
+    ``own``: how many of the characters the document has itself, where the text repeats others; None: all of them.
     """
 
     text: str
@@ -53,6 +56,7 @@ class Block:
     heading: tuple[str, ...] = ()
     locus: str = ""
     share: float = 0.0
+    own: int | None = None
 
 
 class Reader(Protocol):

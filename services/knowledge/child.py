@@ -81,13 +81,13 @@ def _limit(options: argparse.Namespace) -> None:
 def _read(suffix: str, data: bytes, max_characters: int) -> list[Block]:
     """Return the cleaned blocks of the document; raise ReadError."""
     from services.knowledge import READERS, letters
-    from services.knowledge.base import Block, ReadError
+    from services.knowledge.base import REPEATED, Block, ReadError
 
     if not data.strip(b"\0 \t\r\n"):
         raise ReadError("empty")
     reader = importlib.import_module(READERS[suffix]).READER
     blocks: list[Block] = []
-    size = 0
+    size = whole_size = 0
     shown = 0
     for block in reader.read(data):
         percent = int(block.share * _READING_SHARE)
@@ -95,8 +95,9 @@ def _read(suffix: str, data: bytes, max_characters: int) -> list[Block]:
             shown = percent
             _write({"progress": percent}, flush=True)
         if block.text:
-            size += len(block.text)
-            if size > max_characters:
+            size += len(block.text) if block.own is None else block.own
+            whole_size += len(block.text) + sum(map(len, block.heading))
+            if size > max_characters or whole_size > REPEATED * max_characters:
                 raise ReadError("too_large", "characters")
             blocks.append(block)
     whole = "\n".join(block.text for block in blocks)

@@ -23,6 +23,7 @@ _ANSWER_LABEL = re.compile(
 )
 _QUESTION_END = ("?", "?»", "?”", '?"', "?*")
 _QUESTION_MAX = 300
+_WORD = re.compile(r"[^\W\d_]{3}")
 _SENTENCE = re.compile(r"(?<=[.!?…])[\"»”’)]?\s+(?=[\"«“‘'(–—-]?[^\W_a-zа-я])")
 _SENTENCE_END = (".", "!", "?", "…", ":", ";", "»", "”", '"', ")")
 
@@ -169,8 +170,9 @@ def _split(passage: Passage, *, joint: str = "", question: str = "") -> Iterator
         yield passage
         return
     heading = heading_line((passage.heading, question[:_QUESTION_MAX])) if question else passage.heading
-    # A long row: its first cell says what the rest is about.
-    lead = passage.text.split(joint, 1)[0] if joint else ""
+    # A long row: its first cell says what the rest is about, but for a number or a code.
+    cells = passage.text.split(joint, 2) if joint else []
+    lead = joint.join(cells[: 1 if cells and _WORD.search(cells[0].rpartition(": ")[2]) else 2])
     lead = f"{lead}{joint}" if lead and len(lead) < 200 else ""
     for number, text in enumerate(_pack(_pieces(passage.text, joint), MAX_PASSAGE - len(lead))):
         yield Passage(lead + text if number else text, heading if number else passage.heading, passage.locus)

@@ -13,7 +13,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from xml.parsers import expat
 
 from services.knowledge.base import Block, ReadError
@@ -106,7 +106,8 @@ class _Package:
                 # First page, even pages and every section have headers of their own, mostly with the same words.
                 if block.text not in seen and any(character.isalnum() for character in block.text):
                     seen.add(block.text)
-                    yield Block(block.text, "paragraph" if block.kind == "heading" else block.kind, (), locus, 1.0)
+                    kind = "paragraph" if block.kind == "heading" else block.kind
+                    yield replace(block, kind=kind, heading=(), locus=locus, share=1.0)
 
     def _main_part(self) -> str:
         for kind, target in self._relations(""):
@@ -171,7 +172,7 @@ class _Package:
     def _walk(self, part: str, walk: _Walk) -> Iterator[Block]:
         for share in self._parse(part, walk.start, walk.end, walk.characters):
             for block in walk.take():
-                yield Block(block.text, block.kind, block.heading, block.locus, share)
+                yield replace(block, share=share)
 
     def _parse(
         self,

@@ -27,7 +27,7 @@ import structlog
 from services.errors import Invalid, Unavailable
 from services.i18n import T
 from services.knowledge import READERS
-from services.knowledge.base import CODES, MAX_CHARACTERS, Code, ReadError
+from services.knowledge.base import CODES, MAX_CHARACTERS, REPEATED, Code, ReadError
 
 log = structlog.get_logger(__name__)
 
@@ -266,9 +266,9 @@ class _Listener:
                 raise ReadError("crashed", f"bad {name}")
             values[name] = value
         passage = IndexedPassage(**values)
-        # Questions and long rows repeat a little of themselves in their later parts.
+        # Rows repeat the names of their columns, and long ones a little of themselves in their later parts.
         self._characters += len(passage.text)
-        if not passage.text or self._characters > 2 * self._limits.max_characters:
+        if not passage.text or self._characters > 2 * REPEATED * self._limits.max_characters:
             raise ReadError("crashed", "too much text")
         self._passages.append(passage)
 

@@ -1,14 +1,60 @@
-"""Rows of tables as facts: ``Header: value; Header: value``."""
+"""Rows of tables as facts: ``Header: value; Header: value``.
+
+Price lists are read as people make them: lines of title above the names of the columns, names in two lines, sections,
+notes and sums between the rows, cells that looked merged, empty columns, two lists side by side.
+"""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from services.knowledge.base import Block
 
 _NUMBER = re.compile(r"[\W\d_]*\d[\W\d_]*(?:so.?m|сум|сўм|uzs|usd|руб|\$|€)?\.?", re.IGNORECASE)
 _HEADER_CELL_MAX = 80
+# "Ед. изм.", "Кол-во, шт.": a full stop after more, or after a longer word, ends a sentence and no name.
+_ABBREVIATED_WORDS = 3
+_ABBREVIATION_MAX = 5
+_UNIT_CELL_MAX = 12
+_OPENING_ROWS = 12
+_OPENING_LINES = 40
+_TITLES = 3
+_LABEL_END = ":"
+# How cells that name columns begin; two of them in one row leave no doubt.
+_COLUMN_WORD = re.compile(
+    r"№|n[o°]?\b|#|t/r|п/п|nomi?\b|nomlanish|mahsulot|maxsulot|tovar|xizmat|taom|turi\b|narx|baho\b|qiymat|miqdor|soni\b"
+    r"|birlik|o.?lchov|izoh|muddat|davomiy|rangi?\b|hajm|og.?irlik|kafolat|artikul|savol|javob|manzil|filial|vaqti?\b"
+    r"|soati?\b|номи?\b|номланиш|ма[ҳх]сулот|товар|[хҳ]измат|таом|тури\b|нарх|ба[ҳх]о\b|қиймат|миқдор|микдор|сони\b"
+    r"|бирли[кг]|ўлчов|изо[ҳх]|муддат|давомий|ранги?\b|[ҳх]ажм|оғирлик|кафолат|савол|жавоб|манзил|филиал|вақт|соати?\b"
+    r"|наим|назван|номенкл|продук|услуг|работы?\b|вид\b|тип\b|модел|марк|бренд|категор|раздел|артикул|код\b|характ"
+    r"|описан|размер|цвет|ед\b|единиц|изм|кол\b|количеств|остат|налич|вес\b|объ[её]м|цен[аы]\b|стоим|сумм|скидк|срок"
+    r"|гарант|прим|коммент|вопрос|ответ|время\b|адрес|name\b|item|product|service|dish|price|cost|amount|qty|quant|unit"
+    r"|size|colou?r|descr|notes?\b|comment|code\b|sku|categor|brand|type|model|duration|warranty|question|answer|days?\b",
+    re.IGNORECASE,
+)
+_COLUMN_WORDS_MAX = 5
+# Columns whose empty cell means "none" and not "as above".
+_CODE = re.compile(
+    r"№|#|n[o°]?\b|nn\b|t/r|п/п|код\b|kod\b|code|артикул|artikul|арт\b|sku|id\b|штрих|shtrix|barcode", re.I
+)
+_HAS_NAME = re.compile(r"[^\W\d_]{3}")
+_TOTAL = re.compile(
+    r"(?:общ(?:ий|ая)\s+|umumiy\s+|умумий\s+|grand\s+|sub\W?|под)?"
+    r"(?:итого|итог|всего|сумма|jami|жами|[hx]ammasi|[ҳх]аммаси|summa|total)"
+    r"(?:[\s,]+(?:по|за|с|без|к|на|в|for|incl|excl|with|due|amount|sum|price|сумма|summa|so.?m|сум|сўм|uzs|to.?lov|narx"
+    r"|bo.?yicha|бўйича|ндс|qqs|ққс)\b.{0,60})?\W*"
+    r"|.{1,60}\s(?:bo.?yicha|бўйича)\s+(?:jami|жами)\W*",
+    re.IGNORECASE,
+)
+_UNIT = re.compile(
+    r"\(?(?:so.?m|сум|сўм|uzs|usd|eur|руб|у\.?\s?е|\$|€|%|м[23²³]?|m[23²³]?|см|sm|cm|мм|mm|кг|kg|гр?|gr?|л|l|мл|ml|шт|dona|дона|ta"
+    r"|pcs|уп|упак|кор|нед|дн|кун|kun|час|soat|соат|мин|min|daq)\.?\)?",
+    re.IGNORECASE,
+)
+_DATES = re.compile(r"\b\d{1,2}[./-]\d{1,2}[./-](?:20)?\d\d\b|\b(?:19|20)\d\d\b|\b\d{1,2}(?=[\s-]+[^\W\d_]{3})")
 
 
 def row_text(header: Sequence[str], cells: Sequence[str]) -> str:
@@ -22,95 +68,403 @@ def row_text(header: Sequence[str], cells: Sequence[str]) -> str:
     return "; ".join(parts)
 
 
-def looks_like_header(cells: Sequence[str]) -> bool:
-    """Tell whether a first row names its columns: short words, at most one of them missing, no figures, none twice."""
-    filled = [cell for cell in cells if cell]
-    if len(filled) < 2 or len(filled) < len(cells) - max(1, len(cells) // 3):
-        return False
-    if len({cell.lower() for cell in filled}) < len(filled):
-        return False
-    return not any(
-        len(cell) > _HEADER_CELL_MAX or cell.endswith(("?", ".")) or _NUMBER.fullmatch(cell) for cell in filled
-    )
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row with something in it. ``after_gap``: an empty one stands above."""
+
+    cells: list[str]
+    number: int
+    share: float
+    after_gap: bool
+
+    @property
+    def filled(self) -> list[str]:
+        return [cell for cell in self.cells if cell]
 
 
 class Table:
-    """Turns rows into blocks one by one: finds the header, takes rows with a single cell for headings of a section.
+    """Turns rows into blocks one by one: finds the names of the columns, takes lone cells for titles and sections.
 
-    ``locus`` holds ``{row}``. ``first_row_is_header``: True or False where the file says so, None to judge by looks.
+    ``locus`` holds ``{row}``. ``first_row_is_header``: True where the file says so, None to judge by looks.
     """
 
     def __init__(self, locus: str, *, first_row_is_header: bool | None, heading: tuple[str, ...] = ()) -> None:
         self._locus = locus
         self._judged = first_row_is_header
-        self._above = heading
-        self._sections: tuple[str, ...] = ()
-        self._header: list[str] | None = None
-        self._rows = 0
-        self._header_row: tuple[list[str], int, float] = ([], 0, 0.0)
-        self._single: tuple[str, int, float] | None = None
+        self._heading = heading
+        # The first rows wait until enough of them are seen to tell a title from the names of the columns.
+        self._opening: list[_Row] | None = []
+        self._gap = False
+        self._lists: list[_List] = []
+        self._starts: list[int] = []
+        self._later: list[Block] = []
 
     def add(self, cells: Sequence[str], row: int, share: float) -> Iterator[Block]:
         """Take one row; ``row`` is its number for people, ``share`` how much of the document was read with it."""
         cells = [" ".join(cell.split()) for cell in cells]
-        filled = [cell for cell in cells if cell]
-        if not filled:
+        if not any(cells):
+            self._gap = True
             return
-        if len(filled) == 1 and cells[0] and (len(cells) > 1 or self._header is None):
-            # Alone in its row: a title or a section, unless the table has just one column.
-            if len(cells) == 1 or not _may_be_section(filled[0], len(cells)):
-                yield from self._fact(cells, row, share)
-                return
-            yield from self._flush(as_heading=False)
-            self._single = (filled[0], row, share)
+        taken, self._gap = _Row(cells, row, share, self._gap), False
+        if self._opening is None:
+            yield from self._add(taken)
             return
-        yield from self._flush(as_heading=True)
-        if self._header is None:
-            is_header = self._judged if self._judged is not None else looks_like_header(cells)
-            self._header = list(cells) if is_header else []
-            if is_header:
-                self._header_row = (cells, row, share)
-                return
-        yield from self._fact(cells, row, share)
+        self._opening.append(taken)
+        several = sum(len(waiting.filled) > 1 for waiting in self._opening)
+        if several >= _OPENING_ROWS or len(self._opening) >= _OPENING_LINES:
+            yield from self._begin(self._opening)
 
     def close(self) -> Iterator[Block]:
         """End the table: what was held back comes now."""
-        yield from self._flush(as_heading=False)
-        if self._header and not self._rows:
-            cells, row, share = self._header_row
-            yield self._block("; ".join(cell for cell in cells if cell), row, share)
-
-    def _fact(self, cells: Sequence[str], row: int, share: float) -> Iterator[Block]:
-        self._rows += 1
-        header = self._header or []
-        filled = [cell for cell in cells if cell]
-        if not header and len(cells) == 2 and len(filled) == 2:
-            # Two columns without names: usually a term and what it means.
-            joint = " " if filled[0].endswith(("?", ":")) else ": "
-            yield self._block(f"{filled[0]}{joint}{filled[1]}", row, share)
-            return
-        yield self._block(row_text(header, cells), row, share)
-
-    def _flush(self, *, as_heading: bool) -> Iterator[Block]:
-        if self._single is None:
-            return
-        text, row, share = self._single
-        self._single = None
-        if as_heading:
-            yield Block(text, "heading", self._above, self._locus.format(row=row), share)
-            if self._header is None:
-                self._above += (text,)
+        if self._opening is not None:
+            yield from self._begin(self._opening)
+        for number, part in enumerate(self._lists):
+            blocks = part.close()
+            if number:
+                self._later += blocks
             else:
-                self._sections = (text,)
-        else:
-            yield self._block(text, row, share)
+                yield from blocks
+        yield from self._later
 
-    def _block(self, text: str, row: int, share: float) -> Block:
-        return Block(text, "row", self._above + self._sections, self._locus.format(row=row), share)
+    def _begin(self, opening: list[_Row]) -> Iterator[Block]:
+        self._opening = None
+        columns = _columns(opening)
+        place = self._header_place(opening, columns)
+        header: list[str] = []
+        rest = opening
+        above = self._heading
+        named: _Row | None = None
+        if place is not None:
+            named = opening[place]
+            preface, rest = opening[:place], opening[place + 1 :]
+            header = list(named.cells)
+            if preface and (over := _spanned(preface[-1], named, columns)):
+                preface, header = preface[:-1], over
+            elif rest and (joined := _two_lines(named, rest[0], columns)):
+                header, rest = joined, rest[1:]
+            if rest and _counts_columns(rest[0], columns):
+                rest = rest[1:]
+            for row in preface:
+                block = _titled(row, above, self._locus, room=len(above) - len(self._heading) < _TITLES)
+                yield block
+                if block.kind == "heading":
+                    above += (block.text.rstrip(_LABEL_END),)
+        self._starts = _side_by_side(header) or [0]
+        for start, end in zip(self._starts, [*self._starts[1:], None], strict=True):
+            inside = [column - start for column in columns if start <= column and (end is None or column < end)]
+            self._lists.append(_List(self._locus, header[start:end], inside, above, named))
+        for row in rest:
+            yield from self._add(row)
+
+    def _header_place(self, opening: list[_Row], columns: list[int]) -> int | None:
+        """Return which of the first rows names the columns: one with words that name columns before one that looks so."""
+        several = [place for place, row in enumerate(opening) if len(row.filled) > 1]
+        if not several or self._judged is False:
+            return None
+        if self._judged:
+            return several[0]
+        for place in several:
+            row = opening[place]
+            if any(_is_number(cell) for cell in row.filled) and len(row.filled) > len(columns) / 2:
+                # Already a row of the list.
+                break
+            if _column_words(row.filled) >= min(2, len(columns)) and _names_columns(opening, place, columns):
+                return place
+        return several[0] if _names_columns(opening, several[0], columns) else None
+
+    def _add(self, row: _Row) -> Iterator[Block]:
+        if len(self._lists) == 1:
+            yield from self._lists[0].add(row)
+            return
+        parts = [
+            _Row(row.cells[start:end], row.number, row.share, row.after_gap)
+            for start, end in zip(self._starts, [*self._starts[1:], None], strict=True)
+        ]
+        titles = all(len(part.filled) == 1 for part in parts)
+        for number, part in enumerate(parts):
+            if part.filled:
+                blocks = self._lists[number].add(part, title=titles)
+                if number:
+                    # Each of several lists is told from its beginning to its end, so its sections stay with its rows.
+                    self._later += blocks
+                else:
+                    yield from blocks
+
+
+class _List:
+    """The rows under the names of the columns."""
+
+    def __init__(
+        self, locus: str, header: list[str], columns: list[int], above: tuple[str, ...], named: _Row | None
+    ) -> None:
+        self._locus = locus
+        self._header = header
+        self._columns = columns or [0]
+        self._above = above
+        self._named = named
+        self._sections: tuple[str, ...] = ()
+        self._lone: list[_Row] = []
+        self._rows = self._headed = self._sums = 0
+        self._summed = False
+        self._above_cells: list[str] | None = None
+        self._merging: frozenset[int] = frozenset()
+
+    def add(self, row: _Row, *, title: bool = False) -> list[Block]:
+        """Take one row; return what is told with it and before it. ``title``: alone in its row it heads a section."""
+        filled = row.filled
+        if self._named and filled == self._named.filled:
+            # The names come again on the next page.
+            return []
+        if len(filled) == 1 and len(self._columns) > 1:
+            return self._add_lone(row, filled[0], title=title)
+        if self._is_new_header(row):
+            out = self._flush(as_heading=True)
+            self._header, self._named, self._above_cells = list(row.cells), row, None
+            self._columns = sorted({*self._columns, *(n for n, cell in enumerate(row.cells) if cell)})
+            return out
+        out = self._flush(as_heading=True)
+        if self._is_total(row):
+            return [*out, self._sum(row)]
+        return [*out, self._fact(row, self._completed(row))]
+
+    def close(self) -> list[Block]:
+        """End the list: what was held back comes now."""
+        out = self._flush(as_heading=False)
+        if self._named and not self._rows:
+            text = "; ".join(name for name in self._header if name)
+            out.append(self._block(self._named, text, len(text)))
+        return out
+
+    def _add_lone(self, row: _Row, text: str, *, title: bool) -> list[Block]:
+        place = row.cells.index(text)
+        first = self._columns[0]
+        leads = place <= first or (
+            len(self._columns) > 2 and place == self._columns[1] and _is_code(self._header, first)
+        )
+        if leads and _may_be_section(text, 0 if title else len(self._columns)):
+            self._lone.append(row)
+            return []
+        out = self._flush(as_heading=False)
+        if leads and len(self._columns) > 2 and not _is_number(text):
+            return [*out, self._alone(row)]
+        return [*out, self._fact(row, row.cells)]
+
+    def _is_new_header(self, row: _Row) -> bool:
+        """Tell whether the columns get other names from here on: after an empty line or a title, in words that name columns."""
+        return (
+            bool(self._header)
+            and (row.after_gap or bool(self._lone))
+            and _column_words(row.filled) >= max(2, len(row.filled) / 2)
+            and _looks_named(row.filled)
+        )
+
+    def _is_total(self, row: _Row) -> bool:
+        label, *rest = row.filled
+        return bool(_TOTAL.fullmatch(label)) and all(_is_number(cell) or _is_unit(cell) for cell in rest)
+
+    def _completed(self, row: _Row) -> list[str]:
+        """Give a row its name from above where cells looked merged: empty at its beginning, but filled in the first row."""
+        cells, above = row.cells, self._above_cells
+        if above is None:
+            self._above_cells = cells
+            self._merging = frozenset(place for place in self._columns if place < len(cells) and cells[place])
+            return cells
+        completed = list(cells)
+        for place in self._columns[:-1]:
+            if _is_code(self._header, place):
+                continue
+            if place >= len(cells) or cells[place]:
+                break
+            if len(row.filled) > 1 and place in self._merging and _HAS_NAME.search(above[place]):
+                completed[place] = above[place]
+        self._above_cells = completed
+        return completed
+
+    def _sum(self, row: _Row) -> Block:
+        """Return a sum as what it is: no product by that name, and of the whole list where sections have none of their own."""
+        label, *rest = row.filled
+        of_all = self._summed or self._sums < self._headed - 1
+        self._sums, self._summed = self._sums + 1, True
+        if len(rest) > 1:
+            text = (
+                f"{label.rstrip(':')}; {row_text(self._header, ['' if cell == label else cell for cell in row.cells])}"
+            )
+        else:
+            text = _pair(label, rest[0])
+        return self._block(row, text, sum(map(len, row.cells)), sections=() if of_all else self._sections)
+
+    def _fact(self, row: _Row, cells: Sequence[str]) -> Block:
+        self._rows += 1
+        filled = [cell for cell in cells if cell]
+        own = sum(map(len, row.cells))
+        if not self._header and len(self._columns) <= 2 and len(filled) == 2:
+            return self._block(row, _pair(*filled), own)
+        return self._block(row, row_text(self._header, cells), own)
+
+    def _alone(self, row: _Row) -> Block:
+        self._rows += 1
+        text = "; ".join(row.filled)
+        return self._block(row, text, len(text))
+
+    def _flush(self, *, as_heading: bool) -> list[Block]:
+        lone, self._lone = self._lone, []
+        if not lone:
+            return []
+        if not as_heading:
+            return [self._alone(row) for row in lone]
+        self._above_cells = None
+        titles = [row.filled[0].rstrip(_LABEL_END) for row in lone]
+        # A section and one inside it; of more, or where the second is the greater one, only the last heads what follows.
+        nested = len(lone) == 2 and (titles[0].isupper() or not titles[1].isupper())
+        before = 0 if nested else len(lone) - 1
+        out = [self._alone(row) for row in lone[:before]]
+        lone, titles = lone[before:], titles[before:]
+        # Below a section in capitals others may follow; of two that look alike nobody knows which one goes on.
+        outer = self._sections[:1]
+        path = outer if len(titles) == 1 and outer and outer[0].isupper() and not titles[0].isupper() else ()
+        for row, title in zip(lone, titles, strict=True):
+            out.append(
+                Block(row.filled[0], "heading", self._above + path, self._locus.format(row=row.number), row.share)
+            )
+            path += (title,)
+        self._sections = path
+        self._headed += 1
+        self._summed = False
+        return out
+
+    def _block(self, row: _Row, text: str, own: int, *, sections: tuple[str, ...] | None = None) -> Block:
+        heading = self._above + (self._sections if sections is None else sections)
+        return Block(text, "row", heading, self._locus.format(row=row.number), row.share, own=own)
+
+
+def _columns(rows: Sequence[_Row]) -> list[int]:
+    """Return the columns that hold something in rows of several cells; programs write empty ones around and between."""
+    several = [row for row in rows if len(row.filled) > 1] or rows
+    return sorted({place for row in several for place, cell in enumerate(row.cells) if cell})
+
+
+def _names_columns(rows: Sequence[_Row], place: int, columns: Sequence[int]) -> bool:
+    """Tell whether a row names the columns, alone or with a line of names above or below it."""
+    filled = rows[place].filled
+    enough = len(columns) - max(1, len(columns) // 3)
+    if len(filled) >= enough:
+        told_apart = place > 0 and _spanned(rows[place - 1], rows[place], columns) is not None
+        return _looks_named(list(dict.fromkeys(filled)) if told_apart else filled)
+    joined = _two_lines(rows[place], rows[place + 1], columns) if place + 1 < len(rows) else None
+    return _looks_named(filled) and joined is not None and sum(map(bool, joined)) >= enough
+
+
+def _looks_named(filled: Sequence[str]) -> bool:
+    """Tell whether cells may be names of columns: several, short, no figures, no sentences, none twice but in turn."""
+    if len(filled) < 2 or any(
+        len(cell) > _HEADER_CELL_MAX or _is_number(cell) or _is_sentence(cell) for cell in filled
+    ):
+        return False
+    twice = len({cell.lower() for cell in filled}) < len(filled)
+    return not twice or _column_words(filled) >= len(filled) / 2
+
+
+def _is_sentence(cell: str) -> bool:
+    if cell.endswith("?"):
+        return True
+    words = cell.rstrip(".").split() or [""]
+    return cell.endswith(".") and (len(words) > _ABBREVIATED_WORDS or len(words[-1]) > _ABBREVIATION_MAX)
+
+
+def _column_words(filled: Sequence[str]) -> int:
+    return sum(bool(_COLUMN_WORD.match(cell)) and len(cell.split()) <= _COLUMN_WORDS_MAX for cell in filled)
+
+
+def _two_lines(top: _Row, below: _Row, columns: Sequence[int]) -> list[str] | None:
+    """Return the names of columns that stand in two lines: parts below a common name, or the units below each."""
+    filled = below.filled
+    if below.after_gap or not columns or any(_is_number(cell) or _is_sentence(cell) for cell in filled):
+        return None
+    upper, lower = _padded(top.cells, below.cells)
+    first = columns[0]
+    if lower[first] not in ("", upper[first]):
+        return None
+    units = all(_is_unit(cell) for cell in filled)
+    if not units and (len(filled) < 2 or not any(low and not up for up, low in zip(upper, lower, strict=True))):
+        return None
+    names = []
+    over = ""
+    for up, low in zip(upper, lower, strict=True):
+        over = up or (over if low else "")
+        # A name with a cell of its own below is one that spans, or says in what it is counted.
+        names.append(f"{over}, {low}" if low and over and low != over else low or up)
+    return names
+
+
+def _spanned(top: _Row, below: _Row, columns: Sequence[int]) -> list[str] | None:
+    """Return the names of columns of which some stand twice, told apart by a line above: two towns with prices each."""
+    upper, lower = _padded(top.cells, below.cells)
+    times = Counter(name.lower() for name in lower if name)
+    if (
+        len(top.filled) < 2
+        or upper[columns[0]]
+        or any(_is_number(cell) for cell in top.filled)
+        or max(times.values()) < 2
+    ):
+        return None
+    names = []
+    over = ""
+    for up, low in zip(upper, lower, strict=True):
+        over = up or over
+        names.append(f"{over}, {low}" if over and times[low.lower()] > 1 else low)
+    return names
+
+
+def _padded(one: Sequence[str], other: Sequence[str]) -> tuple[list[str], list[str]]:
+    width = max(len(one), len(other))
+    return [*one, *[""] * (width - len(one))], [*other, *[""] * (width - len(other))]
+
+
+def _counts_columns(row: _Row, columns: Sequence[int]) -> bool:
+    """Tell whether a row only numbers the columns: 1, 2, 3."""
+    return len(columns) > 2 and row.filled == [str(number) for number in range(1, len(columns) + 1)]
+
+
+def _side_by_side(header: Sequence[str]) -> list[int]:
+    """Return where each of several lists with the same names begins; nothing where there is one."""
+    places = [place for place, name in enumerate(header) if name]
+    names = [header[place].lower() for place in places]
+    for period in range(2, len(names) // 2 + 1):
+        if len(names) % period == 0 and names == names[:period] * (len(names) // period):
+            return places[::period] if len(set(names[:period])) == period else []
+    return []
+
+
+def _titled(row: _Row, above: tuple[str, ...], locus: str, *, room: bool) -> Block:
+    """Return a line above the names of the columns: a heading of all rows, or what says something by itself."""
+    filled = row.filled
+    text = filled[0] if len(filled) == 1 else _pair(*filled) if len(filled) == 2 else "; ".join(filled)
+    place = locus.format(row=row.number)
+    says_more = ":" in text.rstrip(_LABEL_END) or "@" in text or re.search(r"\d", _DATES.sub("", text))
+    if room and not says_more and not _is_sentence(text) and len(text) <= _HEADER_CELL_MAX:
+        return Block(text, "heading", above, place, row.share)
+    return Block(text, "row", above, place, row.share)
+
+
+def _pair(name: str, value: str) -> str:
+    """Two cells without names of columns: usually a term and what it means."""
+    return f"{name}{' ' if name.endswith(('?', ':')) else ': '}{value}"
+
+
+def _is_number(cell: str) -> bool:
+    return _NUMBER.fullmatch(cell) is not None
+
+
+def _is_unit(cell: str) -> bool:
+    return len(cell) <= _UNIT_CELL_MAX and _UNIT.fullmatch(cell) is not None
+
+
+def _is_code(header: Sequence[str], place: int) -> bool:
+    return place < len(header) and _CODE.match(header[place]) is not None
 
 
 def _may_be_section(text: str, columns: int) -> bool:
     # Of two columns a single name is rather a product whose price is missing.
-    if columns == 2 and not (text.isupper() or text.endswith(":")):
+    if columns == 2 and not (text.isupper() or text.endswith(_LABEL_END)):
         return False
-    return len(text) <= _HEADER_CELL_MAX and not text.endswith((".", "?", ";")) and not _NUMBER.fullmatch(text)
+    return len(text) <= _HEADER_CELL_MAX and not text.endswith((".", "?", ";")) and not _is_number(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, ViewportSize, expect
 
 from db import models
 from services import accounts, bots
@@ -232,3 +232,97 @@ async def test_the_owner_answers_a_customer_who_waits(chromium: Browser, browser
             "Salom, men Dilnozaman.", timeout=60_000
         )
         assert customer.troubles + owner.troubles == []
+
+
+NARROW: ViewportSize = {"width": 360, "height": 740}
+# What a finger has to hit: everything to press but links inside a sentence and what only screen readers meet.
+SMALL = """() => [...document.querySelectorAll("a, button, input:not([type=hidden], [type=checkbox]), select, textarea, summary")]
+  .filter((node) => !node.closest(".visually-hidden, .skip-link") && getComputedStyle(node).opacity !== "0"
+    && !(node.tagName === "A" && getComputedStyle(node).display === "inline"))
+  .map((node) => [node.outerHTML.slice(0, 120), Math.round(node.getBoundingClientRect().height)])
+  .filter(([, height]) => height > 1 && height < 44)"""
+
+
+async def test_a_conversation_fits_a_narrow_phone(chromium: Browser, browser_site: Site) -> None:
+    """Under a notice and with a long talk the messages keep most of the screen; whoever reads further up stays there."""
+    email = await person(browser_site, "Narrow", "uz")
+    core = browser_site.core
+    async with core.db.read() as session:
+        user = await accounts.by_email(session, email)
+    assert user is not None
+    bot = await browser_site.bot_of(user, "Chinor Stomatologiya va implantologiya markazi")
+    async with core.db.write() as session:
+        web = await bots.connect_web(session, bot)
+        contact = models.Contact(
+            bot_id=bot.id, channel_id=web.id, external_id="n", name="Очень Длинное Имя Фамилия-Отчество Покупателя"
+        )
+        session.add(contact)
+        await session.flush()
+        talk = models.Conversation(bot_id=bot.id, channel_id=web.id, contact_id=contact.id, status="waiting")
+        session.add(talk)
+        session.add(
+            models.Notice(user_id=user.id, bot_id=bot.id, kind="send_failed", key="n", params={"bot": bot.name})
+        )
+        await session.flush()
+        for number in range(30):
+            session.add(models.Message(conversation_id=talk.id, author="customer", text=f"Narxi qancha? {number}"))
+            await session.flush()
+    async with watched(chromium, browser_site, "phone", "light", "uz") as seen:
+        page = seen.page
+        await page.set_viewport_size(NARROW)
+        await seen.sign_in(email)
+        async with page.expect_response("**/events"):
+            await seen.open(f"/bots/{bot.id}/conversations/{talk.id}")
+        for shown in ("#reply-text", "#reply button", ".talk-back", ".talk-actions button >> nth=2"):
+            await expect(page.locator(shown)).to_be_in_viewport(ratio=1)
+        await seen.check()
+        lines = page.locator("#talk .chat-lines")
+        box = await lines.bounding_box()
+        assert box is not None
+        assert box["height"] > NARROW["height"] / 2
+        await lines.evaluate("node => { node.scrollTop = 40; }")
+        async with core.db.write() as session:
+            session.add(models.Message(conversation_id=talk.id, author="customer", text="Yana bir savol"))
+        core.bell.ring(f"bot:{bot.id}", {"conversation": talk.id})
+        await expect(lines).to_contain_text("Yana bir savol", timeout=60_000)
+        assert await lines.evaluate("node => node.scrollTop") == 40
+        await lines.evaluate("node => { node.scrollTop = node.scrollHeight; }")
+        async with core.db.write() as session:
+            session.add(models.Message(conversation_id=talk.id, author="customer", text="Eng oxirgisi"))
+        core.bell.ring(f"bot:{bot.id}", {"conversation": talk.id})
+        await expect(page.get_by_text("Eng oxirgisi")).to_be_in_viewport(timeout=60_000)
+        small = {}
+        for path in ("", "/setup", "/documents", "/channels", "/conversations", f"/conversations/{talk.id}"):
+            await seen.open(f"/bots/{bot.id}{path}")
+            small[path] = await page.evaluate(SMALL)
+        await seen.open(f"/chat/{bot.public_id}")
+        small["chat"] = await page.evaluate(SMALL)
+        assert {path: found for path, found in small.items() if found} == {}
+        assert seen.troubles == []
+
+
+@pytest.mark.parametrize("size", ["desktop", "phone"])
+async def test_what_is_asked_comes_next_and_no_toast_stands_in_the_way(
+    chromium: Browser, browser_site: Site, size: str
+) -> None:
+    """The test chat follows the documents, before the settings; a toast lets presses through."""
+    email = await person(browser_site, f"Toast{size}", "uz")
+    async with watched(chromium, browser_site, size, "light", "uz") as seen:
+        page = seen.page
+        await seen.sign_in(email)
+        await seen.open("/bots/new")
+        await page.fill("#name", "Chinor")
+        await page.click("form[action='/bots'] button")
+        toast = page.locator("[data-toast]")
+        await expect(toast).to_be_visible()
+        pressed = await toast.evaluate(
+            "node => { const box = node.getBoundingClientRect();"
+            " return !node.contains(document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2)); }"
+        )
+        assert pressed
+        order = await page.evaluate(
+            "() => ['#file', '#chat-text', '#system_prompt'].map((name) => document.querySelector(name))"
+            ".every((node, place, all) => !place || all[place - 1].compareDocumentPosition(node) & 4)"
+        )
+        assert order
+        assert seen.troubles == []

@@ -38,7 +38,7 @@ def _for_this_place(request: web.Request, error: AppError) -> AppError:
     if isinstance(error, Conflict) and error.field == "phone":
         return Conflict(T("This phone already has an account. Sign in instead."), code=error.code, field=error.field)
     if error.code == "link":
-        return Invalid(T("This link has been used or has expired. Ask for a new one."), code=error.code)
+        return Invalid(T("This link has been used or has expired."), code=error.code)
     return error
 
 

@@ -12,10 +12,10 @@ from typing import Any
 from aiohttp import ClientConnectionResetError, web
 
 from db.engine import DatabaseUnavailable
-from services import accounts, bots
+from services import accounts, bots, notices
 from services.errors import NotSignedIn, TooMany
 from services.i18n import T
-from web import auth, keys
+from web import auth, keys, view
 from web.pages.shell import core_of
 
 routes = web.RouteTableDef()
@@ -77,6 +77,23 @@ async def events(request: web.Request) -> web.StreamResponse:
             await _send(request, signed_in, stream, inbox)
             await stream.write_eof()
         return stream
+
+
+@routes.get("/notices")
+async def open_notices(request: web.Request) -> web.StreamResponse:
+    """Return the bar of notices as it is now, for the page named by ``at``; ``brief``: one at a time."""
+    if "HX-Request" not in request.headers:
+        return view.redirect("/dashboard")
+    language = auth.visitor(request).language
+    async with core_of(request).db.read() as session:
+        told = await notices.open_for(session, auth.user(request))
+    return view.render(
+        request,
+        "_notices.html",
+        notices=[(notice, notices.text(notice, language)) for notice in told],
+        brief="brief" in request.query,
+        at=auth.safe_next(request.query.get("at")),
+    )
 
 
 async def _forward(topic: asyncio.Queue[Any], name: str, inbox: asyncio.Queue[tuple[str, dict[str, Any]]]) -> None:

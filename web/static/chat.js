@@ -123,12 +123,16 @@ function showDots() {
   }
 }
 
+// What is told takes room from the talk: whoever stands at its end stays there.
 function tell(text) {
+  const stay = atEnd();
   fault.textContent = text;
   fault.hidden = !text;
+  if (stay) toEnd();
 }
 
 function mark(row) {
+  const stay = atEnd();
   row.classList.add("unsent");
   row.querySelector(".fate")?.remove();
   const fate = element("span", "fate", words.unsent);
@@ -137,6 +141,7 @@ function mark(row) {
   again.addEventListener("click", () => retry(row));
   fate.append(again);
   row.append(fate);
+  if (stay) toEnd();
 }
 
 async function* eventsOf(response) {

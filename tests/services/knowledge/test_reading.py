@@ -273,6 +273,21 @@ async def test_a_table_that_is_too_large_is_refused(data: bytes) -> None:
     assert await code_of("a.csv", data) == "too_large"
 
 
+async def test_names_of_columns_do_not_count_against_the_limit() -> None:
+    head = "Наименование товара по каталогу;Единица измерения;Цена за единицу, сум;Примечание"
+    data = "\n".join([head, *(f"Ламинат дуб {row};м2;{row} 000;класс {row % 40}" for row in range(300))]).encode()
+    limits = ReadLimits(max_characters=len(data.decode()))
+    passages = await read_document("prays.csv", data, limits=limits)
+    assert len(passages) == 300
+    assert sum(len(passage.text) for passage in passages) > 2 * limits.max_characters
+
+
+async def test_names_of_columns_cannot_make_a_text_without_end() -> None:
+    head = ";".join(f"{'Характеристика изделия по каталогу ' * 2}{number}" for number in range(100))
+    data = "\n".join([head, *(";".join("1" * 100) for _ in range(200))]).encode()
+    assert await code_of("keng.csv", data, limits=ReadLimits(max_characters=len(data.decode()))) == "too_large"
+
+
 # --- DOCX ------------------------------------------------------------------------------------------------------------
 
 

@@ -2,8 +2,18 @@
 import { toast } from "./toast.js";
 
 const EVERY_MS = 15_000;
+// A stream that is back sooner than this was not missed.
+const MISSED_MS = 3000;
 let timer = 0;
+let missed = 0;
 let told = false;
+
+function tellOffline() {
+  if (!told && !document.hidden) {
+    toast(document.body.dataset.offline, true);
+    told = true;
+  }
+}
 
 function refresh() {
   if (document.hidden) return;
@@ -13,33 +23,43 @@ function refresh() {
 }
 
 document.addEventListener("htmx:sseError", () => {
-  if (!timer) timer = setInterval(refresh, EVERY_MS);
+  if (timer) return;
+  timer = setInterval(refresh, EVERY_MS);
+  missed = setTimeout(tellOffline, MISSED_MS);
 });
 document.addEventListener("htmx:sseOpen", () => {
   // What happened meanwhile was not heard: while the stream was away, or since the page was made.
   if (timer || document.querySelector("[data-reading='1']")) {
     clearInterval(timer);
+    clearTimeout(missed);
     timer = 0;
     refresh();
   }
   told = false;
 });
-document.addEventListener("htmx:sendError", () => {
-  if (!told) toast(document.body.dataset.offline, true);
-  told = true;
-});
+document.addEventListener("htmx:sendError", tellOffline);
 document.addEventListener("htmx:responseError", (event) => {
   if (event.detail.xhr.status === 401) location.reload();
 });
+// Whoever reads further up stays there; whoever is at the end sees what comes.
+const END_PX = 80;
+let reading = null;
+let unfolded = [];
 // Whoever is writing in a part or has opened something there keeps it.
 document.addEventListener("htmx:beforeSwap", (event) => {
   const part = event.detail.target;
   if (part.matches("[data-live]") && part.contains(document.activeElement) && document.activeElement.matches("input, textarea, select")) {
     event.detail.shouldSwap = false;
   }
+  unfolded = [...part.querySelectorAll("details[id][open]")].map((part) => part.id);
+  const lines = part.querySelector("[data-scroll-end]");
+  reading = lines && lines.scrollHeight - lines.scrollTop - lines.clientHeight > END_PX ? lines.scrollTop : null;
 });
 document.addEventListener("htmx:afterSwap", (event) => {
-  scrollToEnd(event.detail.target);
+  for (const id of unfolded) document.getElementById(id)?.setAttribute("open", "");
+  const lines = event.detail.target.querySelector?.("[data-scroll-end]");
+  if (lines && reading !== null) lines.scrollTop = reading;
+  else scrollToEnd(event.detail.target);
   const list = event.detail.target.querySelector?.("[data-reading]");
   if (list) document.dispatchEvent(new CustomEvent("documents", { detail: list }));
 });

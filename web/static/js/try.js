@@ -39,7 +39,7 @@ export function setUpChat(chat) {
     fact(words.language, NAMES[data.language] ?? data.language);
     if (data.model) fact(words.model, data.model);
     else if (data.answered && data.sources?.length) fact(words.model, words.quoted);
-    if (data.usage) fact(words.cost, `$${data.usage.cost_usd}`);
+    if (Number(data.usage?.cost_usd) > 0) fact(words.cost, `$${data.usage.cost_usd}`);
     if (!data.answered) {
       const mark = document.createElement("span");
       mark.className = "not-known";

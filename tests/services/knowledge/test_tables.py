@@ -1,0 +1,228 @@
+"""Price lists as people make them: each row becomes one fact with the names of its columns."""
+
+from __future__ import annotations
+
+import docx
+import pytest
+
+from services.knowledge.base import Block
+from services.knowledge.csv import CsvReader
+from services.knowledge.cutting import cut
+from services.knowledge.docx import DocxReader
+from tests.services.knowledge import documents as make
+
+
+def facts(table: str) -> list[str]:
+    """The passages of a CSV file, each with its heading before a bar where it has one."""
+    return _shown(CsvReader().read(table.strip("\n").encode()))
+
+
+def _shown(blocks: object) -> list[str]:
+    return [f"{p.heading} | {p.text}" if p.heading else p.text for p in cut(blocks)]  # type: ignore[arg-type]
+
+
+PRICE_LISTS = {
+    "units": (
+        "№;Наименование;Ед.;Цена, сум;Примечание\n1;Ламинат дуб 8 мм;м2;89 000;класс 32\n2;Плинтус;шт.;25 000;\n",
+        [
+            "№: 1; Наименование: Ламинат дуб 8 мм; Ед.: м2; Цена, сум: 89 000; Примечание: класс 32",
+            "№: 2; Наименование: Плинтус; Ед.: шт.; Цена, сум: 25 000",
+        ],
+    ),
+    "titles-sections-sums": (
+        'ООО "Строй Мир";;;;\nПрайс-лист;;;;\nна 01.11.2026;;;;\nТел: +998 90 123 45 67;;;;\n;;;;\n'
+        "№;Наименование;Ед. изм.;Цена, сум;Примечание\n;Плитка;;;\n1;Керама 30х30;м2;85 000;\n;Ламинат;;;\n"
+        "2;Дуб 8 мм;м2;89 000;класс 32\nИтого;;;174 000;\n",
+        [
+            'ООО "Строй Мир" › Прайс-лист › на 01.11.2026 | Тел: +998 90 123 45 67',
+            'ООО "Строй Мир" › Прайс-лист › на 01.11.2026 › Плитка '
+            "| №: 1; Наименование: Керама 30х30; Ед. изм.: м2; Цена, сум: 85 000",
+            'ООО "Строй Мир" › Прайс-лист › на 01.11.2026 › Ламинат '
+            "| №: 2; Наименование: Дуб 8 мм; Ед. изм.: м2; Цена, сум: 89 000; Примечание: класс 32",
+            'ООО "Строй Мир" › Прайс-лист › на 01.11.2026 | Итого: 174 000',
+        ],
+    ),
+    "empty-columns": (
+        ";Mahsulot;;Narxi;;Muddat;;;;;;\n;Laminat;;89 000;;3 kun;;;;;;\n;Plitka;;85 000;;1 kun;;;;;;\n",
+        ["Mahsulot: Laminat; Narxi: 89 000; Muddat: 3 kun", "Mahsulot: Plitka; Narxi: 85 000; Muddat: 1 kun"],
+    ),
+    "two-header-lines": (
+        "Наименование;Цена, сум;;Остаток\n;розница;опт;\nЛаминат;89 000;80 000;15\n",
+        ["Наименование: Ламинат; Цена, сум, розница: 89 000; Цена, сум, опт: 80 000; Остаток: 15"],
+    ),
+    "units-below-the-header": (
+        "Taom;Narxi;Og'irligi\n;so'm;kg\nOsh;25 000;0,5\n",
+        ["Taom: Osh; Narxi, so'm: 25 000; Og'irligi, kg: 0,5"],
+    ),
+    "towns-above-the-header": (
+        ";;Ташкент;;Самарканд;\n№;Товар;опт;розница;опт;розница\n1;Дуб;10 000;12 000;11 000;13 000\n",
+        [
+            "№: 1; Товар: Дуб; Ташкент, опт: 10 000; Ташкент, розница: 12 000; Самарканд, опт: 11 000; "
+            "Самарканд, розница: 13 000"
+        ],
+    ),
+    "columns-numbered": (
+        "№ п/п;Наименование работ;Ед. изм.;Стоимость\n1;2;3;4\n1;Штукатурка;м2;45 000\n",
+        ["№ п/п: 1; Наименование работ: Штукатурка; Ед. изм.: м2; Стоимость: 45 000"],
+    ),
+    "merged-looking-cells": (
+        "Taom;Hajmi;Narxi\nPitsa;kichik;45 000\n;katta;70 000\nLavash;;30 000\nJami;;145 000\n",
+        [
+            "Taom: Pitsa; Hajmi: kichik; Narxi: 45 000",
+            "Taom: Pitsa; Hajmi: katta; Narxi: 70 000",
+            "Taom: Lavash; Narxi: 30 000",
+            "Jami: 145 000",
+        ],
+    ),
+    "a-code-is-not-merged": (
+        "Код;Наименование;Цена\nABC-100;Дуб;1000\n;Сосна;2000\n",
+        ["Код: ABC-100; Наименование: Дуб; Цена: 1000", "Наименование: Сосна; Цена: 2000"],
+    ),
+    "an-empty-note-is-not-merged": (
+        "Повод;Наименование;Цена\n;Дуб;1000\nПодарок;Сосна;2000\n;Бук;3000\n",
+        [
+            "Наименование: Дуб; Цена: 1000",
+            "Повод: Подарок; Наименование: Сосна; Цена: 2000",
+            "Наименование: Бук; Цена: 3000",
+        ],
+    ),
+    "side-by-side": (
+        "Блюдо;Цена;;Блюдо;Цена\nСупы;;;Салаты;\nБорщ;25 000;;Оливье;20 000\nШурпа;30 000;;;\n",
+        [
+            "Супы | Блюдо: Борщ; Цена: 25 000",
+            "Супы | Блюдо: Шурпа; Цена: 30 000",
+            "Салаты | Блюдо: Оливье; Цена: 20 000",
+        ],
+    ),
+    "the-header-again-and-another": (
+        "Товар;Цена;Срок\nДиск;100;1 день\nТовар;Цена;Срок\nБолт;200;2 дня\n;;\nУслуги;;\nУслуга;Стоимость;Время\n"
+        "Мойка;50 000;30 мин\n",
+        [
+            "Товар: Диск; Цена: 100; Срок: 1 день",
+            "Товар: Болт; Цена: 200; Срок: 2 дня",
+            "Услуги | Услуга: Мойка; Стоимость: 50 000; Время: 30 мин",
+        ],
+    ),
+    "labels-above-the-header": (
+        "Магазин:;Строй Мир;;\nТелефон:;+998 90 123 45 67;;\nТовар;Ед.;Цена;Остаток\nЛаминат;м2;89 000;есть\n",
+        [
+            "Магазин: Строй Мир",
+            "Телефон: +998 90 123 45 67",
+            "Товар: Ламинат; Ед.: м2; Цена: 89 000; Остаток: есть",
+        ],
+    ),
+    "sections-in-sections": (
+        "Товар;Цена;Ед.\nНАПОЛЬНЫЕ ПОКРЫТИЯ;;\nЛаминат:;;\nДуб;89 000;м2\nПаркет:;;\nЯсень;189 000;м2\nСАНТЕХНИКА;;\n"
+        "Кран;450 000;шт\n",
+        [
+            "НАПОЛЬНЫЕ ПОКРЫТИЯ › Ламинат | Товар: Дуб; Цена: 89 000; Ед.: м2",
+            "НАПОЛЬНЫЕ ПОКРЫТИЯ › Паркет | Товар: Ясень; Цена: 189 000; Ед.: м2",
+            "САНТЕХНИКА | Товар: Кран; Цена: 450 000; Ед.: шт",
+        ],
+    ),
+    "sums-of-sections": (
+        "Иш;Нархи;Изоҳ\nДевор;;\nСувоқ;45 000;\nЖами:;45 000;\nПол;;\nСтяжка;60 000;\nЖами:;60 000;\nУмумий жами:;105 000;\n",
+        [
+            "Девор | Иш: Сувоқ; Нархи: 45 000",
+            "Девор | Жами: 45 000",
+            "Пол | Иш: Стяжка; Нархи: 60 000",
+            "Пол | Жами: 60 000",
+            "Умумий жами: 105 000",
+        ],
+    ),
+    "several-sums": (
+        "Товар;Кол-во;Сумма\nСтол;2;200 000\nСтул;4;120 000\nВсего;6;320 000\n",
+        [
+            "Товар: Стол; Кол-во: 2; Сумма: 200 000",
+            "Товар: Стул; Кол-во: 4; Сумма: 120 000",
+            "Всего; Кол-во: 6; Сумма: 320 000",
+        ],
+    ),
+    "a-product-called-total": (
+        "Масло;Вязкость;Цена\nTotal Quartz 9000;5W40;300 000\n",
+        ["Масло: Total Quartz 9000; Вязкость: 5W40; Цена: 300 000"],
+    ),
+    "notes": (
+        "Услуга;Цена;Срок\nМойка;50 000;1 час\nЦены указаны с учётом НДС и действуют до конца месяца.;;\n",
+        ["Услуга: Мойка; Цена: 50 000; Срок: 1 час", "Цены указаны с учётом НДС и действуют до конца месяца."],
+    ),
+    "without-a-price": (
+        "Услуга;Цена\nМойка;50 000\nПолировка;\nХимчистка;300 000\n",
+        ["Услуга: Мойка; Цена: 50 000", "Услуга: Полировка", "Услуга: Химчистка; Цена: 300 000"],
+    ),
+    "no-header": ("Osh,25000\nManti,20000\n", ["Osh: 25000", "Manti: 20000"]),
+    "a-header-of-sentences-is-none": (
+        "Qayerdasiz?,Chilonzorda.\nYetkazib berasizmi?,Ha.\n",
+        ["Qayerdasiz? Chilonzorda.", "Yetkazib berasizmi? Ha."],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PRICE_LISTS)
+def test_each_row_is_a_fact_with_its_names(name: str) -> None:
+    table, expected = PRICE_LISTS[name]
+    assert facts(table) == expected
+
+
+@pytest.mark.parametrize("name", PRICE_LISTS)
+def test_a_word_table_tells_the_same(name: str) -> None:
+    table, expected = PRICE_LISTS[name]
+    rows = [line.split(";" if ";" in table else ",") for line in table.strip("\n").split("\n")]
+
+    def build(document: docx.document.Document) -> None:
+        made = document.add_table(rows=len(rows), cols=len(rows[0]))
+        for number, row in enumerate(rows):
+            for column, text in enumerate(row):
+                made.cell(number, column).text = text
+
+    assert _shown(DocxReader().read(make.word(build))) == expected
+
+
+def test_merged_cells_of_word_stand_for_what_they_span() -> None:
+    rows = [
+        ("Отделочные материалы", "", "", "", ""),
+        ("№", "Наименование", "Ед. изм.", "Цена, сум", ""),
+        ("", "", "", "розница", "опт"),
+        ("Плитка", "", "", "", ""),
+        ("1", "Керама", "м2", "85 000", "80 000"),
+        ("2", "", "шт.", "5 000", "4 500"),
+        ("Итого", "", "", "90 000", ""),
+    ]
+
+    def build(document: docx.document.Document) -> None:
+        document.add_heading("Прайс-лист", 1)
+        table = document.add_table(rows=len(rows), cols=5)
+        for number, row in enumerate(rows):
+            for column, text in enumerate(row):
+                if text:
+                    table.cell(number, column).text = text
+        for whole in (0, 3):
+            table.cell(whole, 0).merge(table.cell(whole, 4))
+        table.cell(1, 3).merge(table.cell(1, 4))
+        for column in range(3):
+            table.cell(1, column).merge(table.cell(2, column))
+        table.cell(4, 1).merge(table.cell(5, 1))
+
+    above = "Прайс-лист › Отделочные материалы › Плитка | "
+    assert _shown(DocxReader().read(make.word(build))) == [
+        f"{above}№: 1; Наименование: Керама; Ед. изм.: м2; Цена, сум, розница: 85 000; Цена, сум, опт: 80 000",
+        f"{above}№: 2; Наименование: Керама; Ед. изм.: шт.; Цена, сум, розница: 5 000; Цена, сум, опт: 4 500",
+        f"{above}Итого: 90 000",
+    ]
+
+
+def test_rows_know_their_place_and_what_is_their_own() -> None:
+    blocks = list(CsvReader().read("Прайс;;\nТовар;Цена;Срок\nСтол;100;1 день\n".encode()))
+    assert [(block.kind, block.locus, block.own) for block in blocks] == [
+        ("heading", "row:1", None),
+        ("row", "row:3", len("Стол1001 день")),
+    ]
+    assert isinstance(blocks[0], Block)
+
+
+def test_a_long_row_with_a_number_repeats_its_name() -> None:
+    head = ";".join(["№", "Nomi", *(f"Ustun {number}" for number in range(60))])
+    row = ";".join(["17", "Samsung Galaxy", *(f"uzun qiymat raqami {number}" for number in range(60))])
+    found = facts(f"{head}\n{row}\n")
+    assert len(found) > 1
+    assert all(text.startswith("№: 17; Nomi: Samsung Galaxy; ") for text in found)
