@@ -138,6 +138,7 @@ def _opening(dialect: str, occurrence: Occurrence) -> ReturningInsert[int]:
                 if kind in _EPHEMERAL
                 else models.Notice.told_at,
                 "seen_at": None if kind in _EPHEMERAL else models.Notice.seen_at,
+                "params": values["params"] if kind in _EPHEMERAL else models.Notice.params,
             },
         )
         .returning(models.Notice.count)

@@ -321,9 +321,8 @@ def with_notice(result: Sent, channel: ChannelKeys | None) -> Sent:
     lost = result.status in ("failed", "unknown") and not result.gone
     if not lost or channel is None or not channel.bot_id:
         return result
-    notice = notices.Occurrence(
-        channel.owner_id, "send_failed", f"send:{channel.id}", channel.bot_id, {"bot": channel.bot_name}
-    )
+    params = {"bot": channel.bot_name, "conversation": result.claim.items[0]["conversation_id"] or ""}
+    notice = notices.Occurrence(channel.owner_id, "send_failed", f"send:{channel.id}", channel.bot_id, params)
     return replace(result, notice=notice)
 
 
