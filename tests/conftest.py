@@ -74,11 +74,10 @@ def sqlite_url(servers_run: servers.Run, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def postgres_url(servers_run: servers.Run) -> Iterator[str]:
+def postgres_url(servers_run: servers.Run, tmp_path: Path) -> Iterator[str]:
     """The address of a migrated PostgreSQL database of the test's own."""
-    url = servers_run.new_postgres()
-    yield url
-    servers_run.drop_postgres(url)
+    with servers_run.database("postgresql", tmp_path) as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

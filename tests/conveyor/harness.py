@@ -15,19 +15,29 @@ from typing import Any
 
 from sqlalchemy import select
 
-from db.models import Notice
+from db.models import Bot, Chunk, Document, DocumentContent, Notice
 from services import metrics
 from services.core import Core
-from services.settings import Settings
-from tests.composition import Shop, make_settings, make_shop, running
+from services.settings import Settings, read_settings
+from tests.composition import FAQ, Shop, add_document, make_settings, make_shop, running
 from tests.fakes.models import FakeModels, Seen
 from tests.fakes.telegram import FakeBot, FakeTelegram, FakeUser, Sent
 
 GEMINI_KEY = "AIzaCANARY_gemini_key_not_real_0123456789"
 _numbers = count(1)
 _people = count(910_000_000)
+_passages: dict[str, list[dict[str, Any]]] = {}
 _SPLIT = "botfactory_groups_split_total"
 _NUMBER = re.compile(r"№(\d+)")
+
+
+def _priced() -> dict[str, dict[str, Any]]:
+    """Return the configured models with prices of their own: each product would start a process to read the price book."""
+    ai = read_settings(environment={}, env_file=None).ai
+    names = {name.partition(":")[2] for chain in ai.roles.values() for name in chain} | {ai.own_key.model}
+    known = {name: facts.model_dump() for name, facts in ai.models.items()}
+    return {name: {**known.get(name, {}), "price_in": "1", "price_out": "5"} for name in sorted(names)}
+
 
 QUICK: Mapping[str, Mapping[str, Any]] = {
     "queue": {"idle_poll_s": 0.05},
@@ -35,6 +45,8 @@ QUICK: Mapping[str, Mapping[str, Any]] = {
     "knowledge": {"not_found_below": 0.0},
     "telegram": {"chat_messages_per_second": 1000, "chat_burst": 1000, "messages_per_second": 10_000},
     "limits": {"contact_messages_per_minute": 100_000, "bot_messages_per_minute": 1_000_000},
+    # A model that a test holds back, or that stands with this whole machine, is not a silent one.
+    "ai": {"first_byte_s": 60, "deadline_s": 90, "models": _priced()},
 }
 """No waiting for the network's limits, and the model is asked whatever was found: what tests that sets its own."""
 
@@ -120,7 +132,10 @@ class Floor:
         """Make an owner with a connected bot that knows a small document; returns when the bot is received from."""
         bot = self.fake.add_bot(new_token())
         email = more.pop("email", f"owner{bot.id}@example.uz")
-        shop = await make_shop(self.core, name, email=email, telegram=bot.token, **more)
+        document = more.pop("document", FAQ)
+        shop = await make_shop(self.core, name, email=email, telegram=bot.token, document=None, **more)
+        if document is not None:
+            await _know(self.core, shop.bot, document)
         await self.fake.wait_call("getUpdates", bot=bot)
         return Tenant(self.fake, bot, shop)
 
@@ -152,6 +167,27 @@ class Floor:
     async def until(self, look: Callable[[], Awaitable[Any]], timeout: float = 20) -> Any:
         """Return the first true result of ``look``, asked again after each grouped commit and bell."""
         return await until(look, timeout)
+
+
+async def _know(core: Core, bot: Bot, document: str) -> None:
+    """Let a bot know a document: the first time it is taken in, later its rows are written as that left them."""
+    name, content = "savollar.txt", document.encode()
+    own = ("id", "bot_id", "document_id")
+    if document not in _passages:
+        await add_document(core, bot, name, content)
+        async with core.db.read() as session:
+            rows = (await session.execute(select(Chunk.__table__).where(Chunk.bot_id == bot.id))).mappings()
+            _passages[document] = [{key: value for key, value in row.items() if key not in own} for row in rows]
+        return
+    passages = _passages[document]
+    async with core.db.write() as session:
+        facts = {"name": name, "kind": "txt", "size": len(content), "chunk_count": len(passages)}
+        row = Document(bot_id=bot.id, status="ready", progress=100, serving=True, **facts)
+        session.add(row)
+        await session.flush()
+        session.add(DocumentContent(document_id=row.id, content=content))
+        session.add_all(Chunk(bot_id=bot.id, document_id=row.id, **passage) for passage in passages)
+        (await session.get_one(Bot, bot.id)).knowledge_version += 1
 
 
 async def until(look: Callable[[], Awaitable[Any]], timeout: float = 20) -> Any:

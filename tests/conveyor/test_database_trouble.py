@@ -95,7 +95,7 @@ async def test_postgresql_stops_under_load_and_returns(tmp_path: Path, fakes: Fa
     server.start()
     try:
         await asyncio.to_thread(migrate, server.url())
-        lease = {"lease_s": 1.5, "idle_poll_s": 0.05}
+        lease = {"lease_s": 1, "idle_poll_s": 0.05}
         async with floor(tmp_path, server.url(), fake, fake_models, queue=lease) as place:
             shop = await place.tenant()
             people = [shop.person() for _ in range(20)]
@@ -107,16 +107,17 @@ async def test_postgresql_stops_under_load_and_returns(tmp_path: Path, fakes: Fa
                 return hold.hits == len(people)
 
             await place.until(all_held)
-            fake_models.latency_s = 0.5
+            answering = fake_models.hold()
             asking = [shop.ask(shop.person()) for _ in range(10)]
             await fake.wait_delivered(shop.bot)
+            await answering.reached.wait()
             await asyncio.to_thread(server.stop, at_once=True)
+            fake_models.release()
             refused = [shop.ask(person) for person in people]
             # Longer than the leases hold: what is in hand must not be taken a second time afterwards.
-            await asyncio.sleep(2)
+            await asyncio.sleep(1.2)
             assert len(shop.bot.pending) == len(refused)
             assert not place.core.tasks.failed.done()
-            fake_models.latency_s = 0.0
             server.start()
             await fake.wait_delivered(shop.bot, 30)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import aiohttp
 import pytest
 from sqlalchemy import func, select
 
@@ -69,13 +70,12 @@ async def test_a_bot_that_is_stopped_while_it_answers(tmp_path: Path, database_u
     async with floor(tmp_path, database_url, *fakes) as place:
         shop = await place.tenant()
         person = shop.person("uz")
-        hold = fake.hold(bot=shop.bot, method="sendChatAction")
-        fake_models.latency_s = 0.6
+        hold = fake_models.hold()
         number = shop.ask(person)
         await hold.reached.wait()
         async with place.core.db.write() as session:
             await bots.stop(session, await bots.get(session, shop.shop.owner, shop.shop.bot.id))
-        fake.clear_faults()
+        fake_models.release()
         # What was begun is finished, then one polite line.
         await shop.answered([number])
         person.send(shop.bot, "Yana bir savol?")
@@ -84,7 +84,6 @@ async def test_a_bot_that_is_stopped_while_it_answers(tmp_path: Path, database_u
             async with place.core.db.write() as session:
                 await bots.start(session, await bots.get(session, shop.shop.owner, shop.shop.bot.id))
             place.core.bell.ring("channels")
-        fake_models.latency_s = 0.0
         times = await shop.answered([shop.ask(person)])
         assert set(times.values()) == {1}
 
@@ -101,10 +100,11 @@ async def test_a_bot_deleted_with_a_queue_leaves_no_rows(tmp_path: Path, databas
             shop.ask(person)
             shop.ask(person)
         await sending.reached.wait()
-        fake_models.latency_s = 0.3
+        answering = fake_models.hold()
         for person in waiting:
             shop.ask(person)
         await fake.wait_delivered(shop.bot)
+        await answering.reached.wait()
         async with place.core.db.write() as session:
             await bots.delete(session, await bots.get(session, shop.shop.owner, shop.shop.bot.id))
         for topic in ("channels", "jobs"):
@@ -114,7 +114,7 @@ async def test_a_bot_deleted_with_a_queue_leaves_no_rows(tmp_path: Path, databas
             return await place.one(select(models.Bot.id).where(models.Bot.id == shop.shop.bot.id)) is None
 
         await place.until(purged)
-        fake_models.latency_s = 0.0
+        fake_models.release()
         fake.clear_faults()
         await other.answered([other.ask(other.person())])
         mine = {shop.shop.bot.id, shop.shop.channel.id}
@@ -165,13 +165,21 @@ async def test_no_secret_is_ever_written(
     shop.ask(person)
     await fake.wait_until(lambda: len(fake.called("sendMessage", shop.bot)) >= 3)
     shop.bot.revoke()
+    host, port = child.events[-1]["address"]
+    headers = {
+        "Authorization": f"Bearer {shop.shop.token}",
+        "X-Telegram-Bot-Api-Secret-Token": shop.shop.channel.secret,
+    }
+    async with aiohttp.ClientSession(f"http://{host}:{port}", headers=headers) as session:
+        assert (await session.get("/api/v1/bots")).status == 200
+        assert (await session.post(f"/telegram/webhook/{shop.shop.channel.id}", data=private)).status == 400
     await child.stop()
     with children.log.open("rb") as log:
         log.seek(began)
         written = log.read().decode()
     captured = capfd.readouterr()
     written += captured.out + captured.err
-    assert "channel" in written
+    assert "channel" in written and '"level": "debug"' in written
     tokens = (shop.bot.token, shop.bot.token.split(":")[1], shop.shop.token, shop.shop.channel.secret)
     for hidden in (*tokens, GEMINI_KEY, keys, secret, "CANARY-password-1234", "MAXFIY-XABAR"):
         assert hidden not in written, hidden[:12]

@@ -9,19 +9,33 @@ from sqlalchemy import select
 
 from db import models
 from services import bots
-from tests.conveyor.harness import Floor, Tenant, floor, surroundings
+from tests.conveyor.harness import Floor, Tenant, echo, floor, surroundings
 from tests.fakes.models import Seen
+from tests.servers import Run
 
 
 @pytest.fixture(scope="module")
-async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Floor]:
+async def place(tmp_path_factory: pytest.TempPathFactory, servers_run: Run) -> AsyncIterator[Floor]:
     """A product without keys of its own and with little patience."""
     async with surroundings() as (fake, fake_models):
         environment = {"GEMINI_API_KEY": "", "OPENAI_BASE_URL": f"{fake_models.url}/v1"}
         patience = {"deadline_s": 2, "first_byte_s": 0.5}
         folder = tmp_path_factory.mktemp("models")
-        async with floor(folder, None, fake, fake_models, environment=environment, ai=patience) as opened:
+        async with floor(
+            folder, servers_run.new_sqlite(folder), fake, fake_models, environment=environment, ai=patience
+        ) as opened:
             yield opened
+
+
+@pytest.fixture(scope="module")
+async def patient(tmp_path_factory: pytest.TempPathFactory, servers_run: Run) -> AsyncIterator[Floor]:
+    """A product that waits for its model, and a while before it shows that it does."""
+    folder = tmp_path_factory.mktemp("patient")
+    async with (
+        surroundings() as (fake, fake_models),
+        floor(folder, servers_run.new_sqlite(folder), fake, fake_models, telegram={"typing_after_ms": 2000}) as opened,
+    ):
+        yield opened
 
 
 async def _tenant(place: Floor) -> tuple[Tenant, str]:
@@ -70,19 +84,21 @@ async def test_a_passing_trouble_is_tried_again_and_every_call_is_noted(place: F
     assert (await _usage(place, tenant))[-1].input_tokens == 100
 
 
-async def test_an_answer_in_another_language_is_asked_for_once_more(place: Floor) -> None:
-    tenant, key = await _tenant(place)
+async def test_an_answer_in_another_language_is_asked_for_once_more(patient: Floor) -> None:
+    tenant = await patient.tenant()
     english = "Yes, of course, all of our refrigerators have an official warranty of three years from us."
     uzbek = "Ha, albatta, barcha muzlatgichlarimizga uch yillik rasmiy kafolat beramiz, marhamat."
+    asked: list[Seen] = []
 
     def reply(seen: Seen) -> str:
+        asked.append(seen)
         return uzbek if "IMPORTANT" in seen.text else english
 
-    place.models.reply = reply
+    patient.models.reply = reply
     person = tenant.person("uz")
     person.send(tenant.bot, "Muzlatgichlarga kafolat bormi?")
-    assert (await place.fake.wait_message(person.id, bot=tenant.bot)).text == uzbek
-    assert len([seen for seen in place.models.requests if seen.key == key]) == 2
+    assert (await patient.fake.wait_message(person.id, bot=tenant.bot)).text == uzbek
+    assert len(asked) == 2
 
 
 async def test_a_huge_answer_is_bounded(place: Floor) -> None:
@@ -92,3 +108,17 @@ async def test_a_huge_answer_is_bounded(place: Floor) -> None:
     person.send(tenant.bot, "Muzlatgichlarga kafolat bormi?")
     sent = await place.fake.wait_message(person.id, bot=tenant.bot)
     assert 0 < len(sent.text) <= place.settings.ai.max_answer_chars
+
+
+async def test_the_typing_sign_appears_only_when_it_takes_long(patient: Floor) -> None:
+    patient.models.reply = echo
+    shop = await patient.tenant()
+    quick, slow = shop.person(), shop.person()
+    await shop.answered([shop.ask(quick)])
+    patient.models.hold()
+    number = shop.ask(slow)
+    await patient.fake.wait_call("sendChatAction", bot=shop.bot)
+    patient.models.release()
+    await shop.answered([number])
+    shown = {(chat, action) for bot, chat, action, _ in patient.fake.actions if bot is shop.bot}
+    assert shown == {(slow.id, "typing")}

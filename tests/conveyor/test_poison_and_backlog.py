@@ -229,9 +229,9 @@ async def test_one_owners_backlog_does_not_keep_others_waiting(tmp_path: Path, d
             await bots.disconnect(session, places["big"][1], places["big"][0].id)
 
 
-async def test_an_overflow_is_told_to_the_customer_and_the_owner(tmp_path: Path, fakes: Fakes) -> None:
+async def test_an_overflow_is_told_to_the_customer_and_the_owner(tmp_path: Path, sqlite_url: str, fakes: Fakes) -> None:
     limits = {"contact_messages_per_minute": 2, "bot_messages_per_minute": 4}
-    async with floor(tmp_path, None, *fakes, limits=limits) as place:
+    async with floor(tmp_path, sqlite_url, *fakes, limits=limits) as place:
         shop = await place.tenant()
         person = shop.person("uz")
         for _ in range(2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,11 @@ async def test_what_the_database_cannot_store_is_not_confirmed(tmp_path: Path, d
         assert not await place.notices(shop)
 
 
-@pytest.mark.parametrize("kind", ["as-it-is", "data"])
+@pytest.mark.parametrize(
+    ("database_url", "kind"),
+    [("sqlite", "as-it-is"), ("postgresql", "as-it-is"), ("postgresql", "data")],
+    indirect=["database_url"],
+)
 async def test_an_update_that_the_database_refuses_is_passed_over_in_the_end(
     tmp_path: Path, database_url: str, fakes: Fakes, kind: str
 ) -> None:
@@ -105,9 +110,9 @@ async def test_an_update_that_the_database_refuses_is_passed_over_in_the_end(
         assert len(await place.notices(shop)) == 1
 
 
-async def test_what_is_no_update_does_not_hold_the_others_back(tmp_path: Path, fakes: Fakes) -> None:
+async def test_what_is_no_update_does_not_hold_the_others_back(tmp_path: Path, sqlite_url: str, fakes: Fakes) -> None:
     fake, _ = fakes
-    async with floor(tmp_path, None, *fakes) as place:
+    async with floor(tmp_path, sqlite_url, *fakes) as place:
         shop = await place.tenant()
         person, other = shop.person(), shop.person()
         await shop.answered([shop.ask(person)])
@@ -137,10 +142,12 @@ REFUSED_MENUS: dict[str, tuple[int, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", sorted(REFUSED_MENUS))
-async def test_a_bot_receives_whatever_becomes_of_its_menus(tmp_path: Path, fakes: Fakes, case: str) -> None:
+async def test_a_bot_receives_whatever_becomes_of_its_menus(
+    tmp_path: Path, sqlite_url: str, fakes: Fakes, case: str
+) -> None:
     fake, _ = fakes
     status, more = REFUSED_MENUS[case]
-    async with floor(tmp_path, None, *fakes) as place:
+    async with floor(tmp_path, sqlite_url, *fakes) as place:
         bot = fake.add_bot(new_token())
         answer = {"ok": False, "error_code": status, **more}
         menus = fake.answer_with(status, answer, bot=bot, method="setMyCommands", times=None)
@@ -153,9 +160,9 @@ async def test_a_bot_receives_whatever_becomes_of_its_menus(tmp_path: Path, fake
         assert not await place.notices(shop)
 
 
-async def test_menus_that_were_limited_are_set_later(tmp_path: Path, fakes: Fakes) -> None:
+async def test_menus_that_were_limited_are_set_later(tmp_path: Path, sqlite_url: str, fakes: Fakes) -> None:
     fake, _ = fakes
-    async with floor(tmp_path, None, *fakes) as place:
+    async with floor(tmp_path, sqlite_url, *fakes) as place:
         bot = fake.add_bot(new_token())
         fake.fail(429, bot=bot, method="setMyCommands", times=1, retry_after=1)
         shop = Tenant(fake, bot, await make_shop(place.core, email="later@example.uz", telegram=bot.token))
@@ -170,23 +177,25 @@ async def test_menus_that_were_limited_are_set_later(tmp_path: Path, fakes: Fake
         assert sorted(set(languages)) == ["", "en", "ru", "uz"]
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 409])
-async def test_a_page_of_a_proxy_says_nothing_about_the_bot(tmp_path: Path, fakes: Fakes, status: int) -> None:
-    fake, _ = fakes
-    async with floor(tmp_path, None, *fakes) as place:
-        shop = await place.tenant()
-        person = shop.person()
-        await shop.answered([shop.ask(person)])
-        page = b"<html>no route</html>"
-        polls = fake.answer_with(status, page, bot=shop.bot, method="getUpdates", times=2, content_type="text/html")
-        sends = fake.answer_with(status, page, bot=shop.bot, method="sendMessage", times=1, content_type="text/html")
-        numbers = [shop.ask(person)]
-        await fake.wait_until(lambda: polls.hits == 2 and sends.hits == 1)
-        times = await shop.answered([*numbers, shop.ask(person)])
-        assert set(times.values()) == {1}
-        assert not await place.notices(shop)
-        assert await place.rows(select(models.Channel.status).where(models.Channel.id == shop.shop.channel.id)) == [
-            ("active",)
-        ]
+async def test_a_page_of_a_proxy_says_nothing_about_the_bot(tmp_path: Path, sqlite_url: str, fakes: Fakes) -> None:
+    async with floor(tmp_path, sqlite_url, *fakes) as place:
+        # Side by side: each of them waits before it asks again.
+        await asyncio.gather(*(_meets_a_page(place, status) for status in (401, 403, 404, 409)))
+        assert set(await place.rows(select(models.Channel.status))) == {("active",)}
         gone = select(models.Contact.id).where(models.Contact.unreachable_since.is_not(None))
         assert not await place.rows(gone)
+
+
+async def _meets_a_page(place: Floor, status: int) -> None:
+    fake = place.fake
+    shop = await place.tenant(f"Texno {status}")
+    person = shop.person()
+    await shop.answered([shop.ask(person)])
+    page = b"<html>no route</html>"
+    polls = fake.answer_with(status, page, bot=shop.bot, method="getUpdates", times=2, content_type="text/html")
+    sends = fake.answer_with(status, page, bot=shop.bot, method="sendMessage", times=1, content_type="text/html")
+    numbers = [shop.ask(person)]
+    await fake.wait_until(lambda: polls.hits == 2 and sends.hits == 1)
+    times = await shop.answered([*numbers, shop.ask(person)])
+    assert set(times.values()) == {1}, status
+    assert not await place.notices(shop), status

@@ -13,7 +13,7 @@ from sqlalchemy import select, text
 from db import models
 from services import bots
 from tests.conveyor.harness import Floor, Tenant, floor, surroundings
-from tests.servers import ROOT
+from tests.servers import ROOT, Run
 
 CASES = [
     case
@@ -23,10 +23,13 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Floor]:
+async def place(tmp_path_factory: pytest.TempPathFactory, servers_run: Run) -> AsyncIterator[Floor]:
     """One product for all cases; each case has an owner and a bot of its own."""
     folder = tmp_path_factory.mktemp("sending")
-    async with surroundings() as (fake, fake_models), floor(folder, None, fake, fake_models) as opened:
+    async with (
+        surroundings() as (fake, fake_models),
+        floor(folder, servers_run.new_sqlite(folder), fake, fake_models) as opened,
+    ):
         yield opened
 
 
@@ -96,21 +99,42 @@ async def test_being_asked_to_wait_does_not_count_as_a_try(place: Floor) -> None
 async def test_a_limited_chat_rests_alone_then_the_bot(place: Floor) -> None:
     tenant, other = await place.tenant(), await place.tenant()
     first, second, third, stranger = tenant.person(), tenant.person(), tenant.person(), other.person()
-    flood = place.fake.fail(429, bot=tenant.bot, chat_id=first.id, method="sendMessage", times=1, retry_after=3)
+    # For longer than this test can last.
+    wait: dict[str, Any] = {"bot": tenant.bot, "method": "sendMessage", "times": 1, "retry_after": 3600}
+    flood = place.fake.fail(429, chat_id=first.id, **wait)
     waiting = tenant.ask(first)
     await flood.reached.wait()
     # One limited chat: others of the same bot are served meanwhile.
     assert (await tenant.answered([tenant.ask(second)]))[waiting] == 0
-    second_flood = place.fake.fail(429, bot=tenant.bot, chat_id=second.id, method="sendMessage", times=1, retry_after=2)
+    second_flood = place.fake.fail(429, chat_id=second.id, **wait)
     tenant.ask(second)
     await second_flood.reached.wait()
     before = len(place.fake.called("sendMessage", tenant.bot))
     # Two at a time: the whole bot was told to wait; another bot is not touched.
     late = tenant.ask(third)
+
+    async def postponed() -> bool:
+        lane = models.Lane
+        rests = select(lane.key).where(lane.key.contains(f"{tenant.shop.channel.id}:{third.id}"), lane.kind == "outbox")
+        return bool(await place.rows(rests.where(lane.run_at > place.core.db.now())))
+
+    await place.until(postponed)
     await other.answered([other.ask(stranger)])
     assert tenant.times()[late] == 0
     assert len(place.fake.called("sendMessage", tenant.bot)) == before
+
+
+async def test_what_a_limited_bot_waited_with_is_sent_in_the_end(place: Floor) -> None:
+    tenant = await place.tenant()
+    people = [tenant.person() for _ in range(3)]
+    for person in people[:2]:
+        place.fake.fail(429, bot=tenant.bot, chat_id=person.id, method="sendMessage", times=1, retry_after=1)
+    for person in people:
+        tenant.ask(person)
+    for person in people:
+        tenant.ask(person)
     assert set((await tenant.answered()).values()) == {1}
+    assert tenant.in_order()
 
 
 async def test_blocked_is_marked_until_the_person_returns(place: Floor) -> None:
@@ -221,10 +245,10 @@ async def test_a_chat_that_moved_gets_its_answer_at_the_new_place(place: Floor) 
     assert await _contact(place, tenant, grown.id) is not None
 
 
-async def test_a_chat_that_moves_for_ever_is_given_up(tmp_path: Path) -> None:
+async def test_a_chat_that_moves_for_ever_is_given_up(tmp_path: Path, sqlite_url: str) -> None:
     async with (
         surroundings() as (fake, fake_models),
-        floor(tmp_path, None, fake, fake_models, telegram={"max_send_attempts": 2}) as place,
+        floor(tmp_path, sqlite_url, fake, fake_models, telegram={"max_send_attempts": 2}) as place,
     ):
         tenant, other = await place.tenant(), await place.tenant()
         person = tenant.person()
@@ -249,36 +273,49 @@ NOTICES_AWAY = {
 NOTICES_BACK = {"sqlite": "DROP TRIGGER away", "postgresql": "DROP TRIGGER away ON notices"}
 
 
-async def test_a_lost_answer_is_told_once_the_database_takes_it(tmp_path: Path, database_url: str) -> None:
+async def test_a_lost_answer_and_its_notice_are_stored_together(tmp_path: Path, database_url: str) -> None:
     async with surroundings() as (fake, fake_models), floor(tmp_path, database_url, fake, fake_models) as place:
         tenant = await place.tenant()
         async with place.core.db.write() as session:
             for statement in NOTICES_AWAY[place.core.db.dialect]:
                 await session.execute(text(statement))
         fake.cut("after", bot=tenant.bot)
-        person = tenant.person()
-        item = await _end(place, tenant, tenant.ask(person))
-        assert item.status == "unknown"
-        # The talk does not wait for the notice.
+        number = tenant.ask(tenant.person())
+        await fake.wait_call("sendMessage", bot=tenant.bot)
+        # The other talks do not wait for it.
         await tenant.answered([tenant.ask(tenant.person())])
+        assert await place.one(select(models.OutboxItem.id).where(models.OutboxItem.status == "unknown")) is None
         assert not await place.notices(tenant)
         async with place.core.db.write() as session:
             await session.execute(text(NOTICES_BACK[place.core.db.dialect]))
-        await place.noticed(tenant, "send_failed")
+        item = await _end(place, tenant, number)
+        assert (item.status, item.attempts) == ("unknown", 1)
+        assert [notice.kind for notice in await place.notices(tenant)] == ["send_failed"]
+
+
+@pytest.mark.parametrize("words", ["x\ud800y", "x\x00y"])
+async def test_a_refusal_in_words_that_no_database_takes(place: Floor, words: str) -> None:
+    tenant = await place.tenant()
+    place.fake.fail(400, f"Bad Request: {words}", bot=tenant.bot, method="sendMessage", times=1)
+    person = tenant.person()
+    item = await _end(place, tenant, tenant.ask(person))
+    assert (item.status, item.attempts, item.unsure) == ("failed", 1, False)
+    said = select(models.Message.status).where(models.Message.id == item.message_id)
+    assert await place.one(said) == "failed"
+    assert not place.fake.messages(person.id, tenant.bot)
 
 
 async def test_refused_connections_are_tried_again(place: Floor) -> None:
     tenant = await place.tenant()
     person = tenant.person()
-    hold = place.fake.hold(bot=tenant.bot, method="sendChatAction")
-    place.models.latency_s = 0.6
+    answering = place.models.hold()
     try:
         number = tenant.ask(person)
-        await hold.reached.wait()
-        place.fake.clear_faults()
+        await answering.reached.wait()
         # The server goes away before the answer is sent, and returns on the same address.
         port = place.fake.port
         await place.fake.stop()
+        place.models.release()
         queued = select(models.OutboxItem.attempts).where(
             models.OutboxItem.channel_id == tenant.shop.channel.id, models.OutboxItem.status == "queued"
         )
@@ -289,5 +326,5 @@ async def test_refused_connections_are_tried_again(place: Floor) -> None:
         await place.until(tried)
         await place.fake.start(port=port)
     finally:
-        place.models.latency_s = 0.0
+        place.models.release()
     assert (await tenant.answered([number]))[number] == 1

@@ -9,11 +9,13 @@ import time
 from collections import Counter
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import aiohttp
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, select, text, true, update
 
 from db import models
+from db.engine import Database
 from services import upkeep
 from tests.conveyor.harness import echo, floor, settings_for, texts, until
 from tests.conveyor.nursery import Child, Nursery
@@ -28,7 +30,7 @@ async def test_two_processes_share_the_work_and_one_survives_the_other(
     tmp_path: Path, postgres_url: str, fakes: Fakes, children: Nursery
 ) -> None:
     fake, fake_models = fakes
-    queue = {"lease_s": 1.5, "idle_poll_s": 0.05, "conversations_per_owner": 4, "max_attempts": 20}
+    queue = {"lease_s": 6, "idle_poll_s": 0.05, "conversations_per_owner": 4, "max_attempts": 20}
     settings = settings_for(tmp_path, postgres_url, fake, fake_models, queue=queue)
     async with floor(tmp_path, postgres_url, fake, fake_models) as place:
         shop = await place.tenant()
@@ -52,7 +54,7 @@ async def test_two_processes_share_the_work_and_one_survives_the_other(
     headers = {"X-Telegram-Bot-Api-Secret-Token": shop.shop.channel.secret}
 
     async def post(session: aiohttp.ClientSession, child: Child) -> int:
-        host, port = next(event["address"] for event in child.events if event["event"] == "ready")
+        host, port = _ready(child)["address"]
         url = f"http://{host}:{port}/telegram/webhook/{shop.shop.channel.id}"
         async with session.post(url, headers=headers, json=body) as got:
             return got.status
@@ -68,9 +70,10 @@ async def test_two_processes_share_the_work_and_one_survives_the_other(
     await fake.wait_until(lambda: len(shop.times()) > 65)
     async with floor(tmp_path, postgres_url, fake, fake_models, role="web") as place:
         leader = await place.one(select(models.Lane.holder).where(models.Lane.key == "leader:telegram"))
-        pids = sorted(pair, key=lambda child: child.pid)
-        first, second = (pids[0], pids[1]) if str(leader).endswith("-1") else (pids[1], pids[0])
+        first, second = sorted(pair, key=lambda child: _ready(child)["holder"] != leader)
+        assert _ready(first)["holder"] == leader
         await first.kill()
+        await _run_out(place.core.db, leader)
         last = [shop.ask(person) for person in people]
         times = await shop.answered()
         assert shop.in_order()
@@ -89,22 +92,41 @@ async def test_two_processes_share_the_work_and_one_survives_the_other(
     assert min(handled) > 0
 
 
+def _ready(child: Child) -> dict[str, Any]:
+    """Return what a child told of itself."""
+    return next(event for event in child.events if event["event"] == "ready")
+
+
+async def _run_out(db: Database, *holders: str) -> None:
+    """Let the leases of these processes, or all of them, run out now; how long they last must not matter to those that live."""
+    of_them = models.Lane.holder.in_(holders) if holders else true()
+    async with db.write() as session:
+        await session.execute(update(models.Lane).where(of_them).values(lease_until=0.0))
+
+
 async def test_a_worker_that_sleeps_through_its_lease_changes_nothing(
     tmp_path: Path, postgres_url: str, fakes: Fakes, children: Nursery
 ) -> None:
     fake, fake_models = fakes
-    settings = settings_for(tmp_path, postgres_url, fake, fake_models, queue={"lease_s": 1, "idle_poll_s": 0.05})
+    settings = settings_for(tmp_path, postgres_url, fake, fake_models, queue={"lease_s": 6, "idle_poll_s": 0.05})
     async with floor(tmp_path, postgres_url, fake, fake_models) as place:
         shop = await place.tenant()
     sleeper = await children.start(settings, telling=["answered"])
-    fake_models.latency_s = 1.0
+    fake_models.hold()
     numbers = [shop.ask(shop.person()) for _ in range(5)]
     await fake.wait_delivered(shop.bot)
     await until(lambda: _true(len(fake_models.requests) == len(numbers)))
     sleeper.signal(signal.SIGSTOP)
-    fake_models.latency_s = 0.0
-    other = await children.start(settings)
-    await shop.answered(numbers)
+    fake_models.release()
+    async with floor(tmp_path, postgres_url, fake, fake_models, role="web") as place:
+        await _run_out(place.core.db, _ready(sleeper)["holder"])
+        other = await children.start(settings)
+        await shop.answered(numbers)
+
+        async def settled() -> bool:
+            return not await place.one(select(func.sum(models.Lane.pending)))
+
+        await place.until(settled)
     sleeper.signal(signal.SIGCONT)
     for _ in numbers:
         await sleeper.hears("passed")
@@ -151,18 +173,17 @@ async def test_a_clock_set_forward_repeats_nothing(tmp_path: Path, database_url:
         sending = fake.hold(bot=shop.bot, method="sendMessage")
         first = shop.ask(shop.person())
         await sending.reached.wait()
-        fake_models.latency_s = 1.0
+        answering = fake_models.hold()
         asked = len(fake_models.requests)
         second = shop.ask(shop.person())
-        await place.until(lambda: _true(len(fake_models.requests) > asked))
-        async with place.core.db.write() as session:
-            await session.execute(update(models.Lane).values(lease_until=0.0))
+        await answering.reached.wait()
+        await _run_out(place.core.db)
         place.core.wake_inbox()
         place.core.bell.ring("outbox")
         # Whoever writes now is answered by claims that saw the leases run out.
-        fake_models.latency_s = 0.0
         third = shop.ask(shop.person())
         await place.until(lambda: _true(len(fake_models.requests) == asked + 2))
+        fake_models.release()
         fake.clear_faults()
         sending.release()
         assert set((await shop.answered([first, second, third])).values()) == {1}
@@ -233,12 +254,15 @@ async def test_leadership_that_was_lost_is_taken_up_again(tmp_path: Path, databa
         await fake.wait_until(lambda: shop.bot.polled)
         polls = len(fake.called("getUpdates", shop.bot))
         lane = models.Lane
+        taken = update(lane).where(lane.key == "leader:telegram").values(holder="another")
         async with place.core.db.write() as session:
-            await session.execute(
-                update(lane)
-                .where(lane.key == "leader:telegram")
-                .values(holder="another", lease_until=place.core.db.now() + 1.0)
-            )
+            await session.execute(taken.values(lease_until=place.core.db.now() + 3600))
+
+        async def given_up() -> bool:
+            return f"receive:{shop.shop.channel.id}" not in {task.get_name() for task in asyncio.all_tasks()}
+
+        await place.until(given_up)
+        await _run_out(place.core.db, "another")
         # The poll of before was given up; a new one begins once the leadership is ours again.
         await fake.wait_call("getUpdates", bot=shop.bot, times=polls + 1)
         number = shop.ask(shop.person())

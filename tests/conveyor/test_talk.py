@@ -34,11 +34,9 @@ async def place(
 ) -> AsyncIterator[Floor]:
     """One product for all tests of this file, on each database."""
     folder = tmp_path_factory.mktemp("talk")
-    url = None if request.param == "sqlite" else servers_run.new_postgres()
-    async with surroundings() as (fake, fake_models), floor(folder, url, fake, fake_models) as opened:
-        yield opened
-    if url is not None:
-        servers_run.drop_postgres(url)
+    with servers_run.database(request.param, folder) as url:
+        async with surroundings() as (fake, fake_models), floor(folder, url, fake, fake_models) as opened:
+            yield opened
 
 
 @pytest.fixture(scope="module")
@@ -81,14 +79,12 @@ async def _said(place: Floor, shop: Tenant, person: FakeUser, update: str) -> st
 
 async def test_questions_while_an_answer_is_made_are_answered_together(place: Floor, shop: Tenant) -> None:
     person = shop.person()
-    reached = place.fake.hold(bot=shop.bot, method="sendChatAction")
-    place.models.latency_s = 0.5
+    answering = place.models.hold()
     first = shop.ask(person)
-    await reached.reached.wait()
+    await answering.reached.wait()
     rest = [shop.ask(person) for _ in range(3)]
     await place.fake.wait_delivered(shop.bot)
-    place.models.latency_s = 0.0
-    place.fake.clear_faults()
+    place.models.release()
     await shop.answered([first, *rest])
     said = [numbers_in([message.text]) for message in place.fake.messages(person.id, shop.bot)]
     assert said == [[first], rest]
@@ -165,15 +161,6 @@ async def test_an_edit_is_stored_but_not_answered(place: Floor, shop: Tenant) ->
     await shop.answered([shop.ask(person)])
     assert len(place.fake.messages(person.id, shop.bot)) == 2
     assert not any("Tahrirlangan" in question_of(seen) for seen in place.models.requests)
-
-
-async def test_the_typing_sign_appears_only_when_it_takes_long(place: Floor, shop: Tenant) -> None:
-    quick, slow = shop.person(), shop.person()
-    await shop.answered([shop.ask(quick)])
-    place.models.latency_s = 0.8
-    await shop.answered([shop.ask(slow)])
-    chats = {chat for bot, chat, action, _ in place.fake.actions if bot is shop.bot and action == "typing"}
-    assert slow.id in chats and quick.id not in chats
 
 
 async def test_long_answers_are_split_at_natural_breaks(place: Floor, shop: Tenant) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from db import models
 from services import conversations, notices
-from tests.conveyor.harness import Floor, Tenant, echo, floor, question_of, surroundings, until
+from tests.conveyor.harness import Floor, Tenant, echo, floor, question_of, surroundings
 from tests.fakes.telegram import FakeTelegram, FakeUser
 from tests.servers import Run
 
@@ -23,14 +23,12 @@ async def place(
 ) -> AsyncIterator[Floor]:
     """A product that refuses what its documents do not hold, on each database."""
     folder = tmp_path_factory.mktemp("together")
-    url = None if request.param == "sqlite" else servers_run.new_postgres()
-    async with (
-        surroundings() as (fake, fake_models),
-        floor(folder, url, fake, fake_models, knowledge={"not_found_below": 0.28}) as opened,
-    ):
-        yield opened
-    if url is not None:
-        servers_run.drop_postgres(url)
+    with servers_run.database(request.param, folder) as url:
+        async with (
+            surroundings() as (fake, fake_models),
+            floor(folder, url, fake, fake_models, knowledge={"not_found_below": 0.28}) as opened,
+        ):
+            yield opened
 
 
 @pytest.fixture(autouse=True)
@@ -93,20 +91,16 @@ async def test_who_takes_a_talk_over_while_the_answer_is_made_keeps_it(place: Fl
     person = shop.person()
     await _said(place.fake, shop, person, WARRANTY)
     talk = await _talk(place, shop)
+    answering = place.models.hold()
     for status in ("closed", "human"):
         async with place.core.db.write() as session:
             await conversations.set_status(session, await conversations.get(session, shop.shop.owner, talk.id), status)
         if status == "closed":
-            place.models.latency_s = 0.5
             person.send(shop.bot, DELIVERY)
-            await until(lambda: _asked(place, DELIVERY))
-    place.models.latency_s = 0.0
+            await answering.reached.wait()
+    place.models.release()
     await place.fake.wait_until(lambda: len(place.fake.messages(person.id, shop.bot)) > 1)
     assert (await _talk(place, shop)).status == "human"
-
-
-async def _asked(place: Floor, question: str) -> bool:
-    return any(question in question_of(seen) for seen in place.models.requests)
 
 
 async def test_the_owner_hears_of_a_customer_without_a_name(place: Floor) -> None:

@@ -16,6 +16,7 @@ from services.knowledge import documents
 from tests.composition import Shop, make_shop
 from tests.conveyor.harness import Floor, Tenant, floor, surroundings
 from tests.fakes.telegram import FakeUser
+from tests.servers import Run
 
 CALLED = "I have called a person 🙋 They will write to you here. Meanwhile you can go on asking me."
 RESTING = "This bot is resting now 😴 Please write again later."
@@ -33,12 +34,12 @@ _contacts = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
-async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Floor]:
+async def place(tmp_path_factory: pytest.TempPathFactory, servers_run: Run) -> AsyncIterator[Floor]:
     """The product as it is configured, with no model to ask: passages are quoted."""
     folder = tmp_path_factory.mktemp("wishes")
     async with (
         surroundings() as (fake, fake_models),
-        floor(folder, None, fake, fake_models, knowledge={"not_found_below": 0.28}) as opened,
+        floor(folder, servers_run.new_sqlite(folder), fake, fake_models, knowledge={"not_found_below": 0.28}) as opened,
     ):
         fake_models.fail("500")
         yield opened

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,10 @@ def _config(connection: Connection | None = None) -> Config:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def empty_url(request: pytest.FixtureRequest, servers_run: Run, tmp_path: Path) -> Any:
+def empty_url(request: pytest.FixtureRequest, servers_run: Run, tmp_path: Path) -> Iterator[str]:
     """The address of a database without tables."""
-    if request.param == "sqlite":
-        yield servers_run.new_sqlite(tmp_path, migrated=False)
-        return
-    url = servers_run.new_postgres(migrated=False)
-    yield url
-    servers_run.drop_postgres(url)
+    with servers_run.database(request.param, tmp_path, migrated=False) as url:
+        yield url
 
 
 async def _fill(db: Database) -> None:
@@ -196,12 +193,10 @@ async def test_killed_during_a_migration(empty_url: str, servers_run: Run, tmp_p
         await _fill(db)
         content = await _content(db)
         # How many statements it takes is counted on an empty database of the same kind.
-        if db.is_sqlite:
-            other = servers_run.new_sqlite(tmp_path / "other", migrated=False)
-        else:
-            other = servers_run.new_postgres(migrated=False)
-        await migrate.upgrade(other, "0001")
-        status, said = await _migrate_and_die(other, 1_000_000)
+        kind = "sqlite" if db.is_sqlite else "postgresql"
+        with servers_run.database(kind, tmp_path / "other", migrated=False) as other:
+            await migrate.upgrade(other, "0001")
+            status, said = await _migrate_and_die(other, 1_000_000)
         assert status == 0
         statements = int(said)
         assert statements > 3
@@ -211,20 +206,15 @@ async def test_killed_during_a_migration(empty_url: str, servers_run: Run, tmp_p
             assert await _content(db) == content
         assert await migrate.upgrade(empty_url) == ("0001", migrate.head())
         assert await _content(db) == content
-        if not db.is_sqlite:
-            servers_run.drop_postgres(other)
     finally:
         await db.close()
 
 
-async def test_two_processes_that_migrate_at_once(servers_run: Run) -> None:
-    url = servers_run.new_postgres(migrated=False)
-    try:
+async def test_two_processes_that_migrate_at_once(servers_run: Run, tmp_path: Path) -> None:
+    with servers_run.database("postgresql", tmp_path, migrated=False) as url:
         results = await asyncio.gather(*(migrate.upgrade(url) for _ in range(3)))
         assert sorted(results, key=str)[-1] == (None, migrate.head())
         assert {after for _, after in results} == {migrate.head()}
-    finally:
-        servers_run.drop_postgres(url)
 
 
 async def test_a_schema_of_a_newer_program_is_left_alone(database_url: str) -> None:

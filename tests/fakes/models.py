@@ -89,6 +89,23 @@ class _Rule:
         )
 
 
+class Hold:
+    """Requests that are kept waiting for their answer: await :attr:`reached`, then :meth:`release` them."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        self._gate = asyncio.Event()
+
+    def release(self) -> None:
+        """Let what is held, and what comes later, go on."""
+        self._gate.set()
+
+    async def wait(self) -> None:
+        """Tell that a request came, and keep it until the release."""
+        self.reached.set()
+        await self._gate.wait()
+
+
 @dataclass
 class FakeModels:
     """The providers of one test: set :attr:`reply`, :meth:`fail` it, look at :attr:`requests`."""
@@ -100,6 +117,7 @@ class FakeModels:
     model_served: str | None = None
     requests: list[Seen] = field(default_factory=list)
     _rules: list[_Rule] = field(default_factory=list)
+    _held: Hold | None = None
     _runner: web.AppRunner | None = None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     url: str = ""
@@ -124,13 +142,26 @@ class FakeModels:
         """Forget all faults."""
         self._rules.clear()
 
+    def hold(self) -> Hold:
+        """Keep every request from now on waiting for its answer."""
+        self.release()
+        self._held = Hold()
+        return self._held
+
+    def release(self) -> None:
+        """Let go of what is held."""
+        if self._held is not None:
+            self._held.release()
+            self._held = None
+
     def reset(self) -> None:
-        """Forget faults, requests and the programmed reply."""
+        """Forget faults, requests and the programmed reply; let go of what is held."""
         fresh = FakeModels()
         self.reply, self.latency_s, self.pace_s = fresh.reply, fresh.latency_s, fresh.pace_s
         self.cached_tokens, self.model_served = fresh.cached_tokens, fresh.model_served
         self.requests.clear()
         self._rules.clear()
+        self.release()
 
     @property
     def base_urls(self) -> dict[str, str]:
@@ -163,6 +194,7 @@ class FakeModels:
     async def stop(self) -> None:
         """Stop listening and let go of everyone who still waits."""
         self._stopping.set()
+        self.release()
         if self._runner:
             await self._runner.cleanup()
 
@@ -232,6 +264,8 @@ class FakeModels:
         fault = rule.fault if rule else ""
         if self.latency_s:
             await self._pause(self.latency_s)
+        if self._held is not None:
+            await self._held.wait()
         if fault in ("silence", "cut"):
             if fault == "silence":
                 await self._pause(3600)

@@ -16,7 +16,7 @@ from services.answers import Answer, Spending
 from services.core import Core
 from services.knowledge import documents
 from tests.composition import FAQ, Shop, make_settings, make_shop, running
-from tests.fakes.models import FakeModels, Seen
+from tests.fakes.models import FAULTS, FakeModels, Seen
 
 QUESTION = "Yetkazib berish bormi?"
 RAW = (
@@ -79,24 +79,18 @@ async def test_pieces_are_cleaned_like_the_stored_answer(sqlite_url: str, tmp_pa
         assert len(watcher.pieces) > 1 and watcher.restarts == 0
 
 
-@pytest.mark.parametrize("fault", ["cut_midway", "stream_error"])
-async def test_an_attempt_that_broke_off_leaves_nothing_behind(fault: str, sqlite_url: str, tmp_path: Path) -> None:
-    async with shop_with_model(tmp_path, sqlite_url) as (core, shop, fake):
-        fake.reply = RAW
-        fake.fail(fault, times=1)
-        watcher = Watcher()
-        assert (await watcher.ask(core, shop)).text == PLAIN
-        assert "".join(watcher.pieces) == PLAIN
-        assert watcher.restarts == 1
-
-
-async def test_an_answer_in_another_language_begins_anew(sqlite_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("trouble", ["cut_midway", "stream_error", "another language"])
+async def test_an_attempt_that_was_given_up_leaves_nothing_behind(
+    trouble: str, sqlite_url: str, tmp_path: Path
+) -> None:
     async with shop_with_model(tmp_path, sqlite_url) as (core, shop, fake):
 
         def reply(_seen: Seen) -> str:
-            return RUSSIAN if len(fake.requests) == 1 else RAW
+            return RUSSIAN if trouble == "another language" and len(fake.requests) == 1 else RAW
 
         fake.reply = reply
+        if trouble in FAULTS:
+            fake.fail(trouble, times=1)
         watcher = Watcher()
         assert (await watcher.ask(core, shop)).text == PLAIN
         assert "".join(watcher.pieces) == PLAIN
