@@ -608,9 +608,7 @@ class Conveyor:
             reply = Reply(text, "system", outgoing, {"language": language})
         conversation_id = known.id if known is not None else None
         params = {"bot": bot.name, "conversation": conversation_id or ""}
-        notice = notices.Occurrence(
-            card.owner_id, "message_failed", f"message:{claim.items[0]['id']}", bot.id, params
-        )
+        notice = notices.Occurrence(card.owner_id, "message_failed", f"message:{claim.items[0]['id']}", bot.id, params)
         return Apology([notice], card.id, recipient, conversation_id, reply)
 
     # The factory bot

@@ -125,8 +125,10 @@ async def test_a_bot_deleted_with_a_queue_leaves_no_rows(tmp_path: Path, databas
             for column in columns:
                 found = await place.one(select(func.count()).select_from(table).where(column.in_(mine)))
                 assert not found, table.name
-        # Whoever came too late has at most left an empty lane, which the work by the clock removes.
-        of_it = select(func.count()).where(models.Lane.key.contains(shop.shop.channel.id))
+        # Whoever came too late has at most left an empty lane, which the work by the clock removes. That of the job which
+        # takes the webhook away stays for some days, like every empty one.
+        lane = models.Lane.key
+        of_it = select(func.count()).where(lane.contains(shop.shop.channel.id), ~lane.startswith("job:release:"))
 
         async def tidy() -> bool:
             await upkeep.clean_up(place.core, {})
