@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 
 from tests.conveyor.harness import until
 
 
-async def waits(name: str, timeout: float = 20) -> asyncio.TimerHandle:
-    """Wait until the task of this name waits for the clock; return what would wake it."""
+def named(name: str) -> set[asyncio.Task[object]]:
+    """Return the tasks of this name: the products of other tests may run in the same loop."""
+    return {task for task in asyncio.all_tasks() if task.get_name() == name}
+
+
+async def waits(
+    name: str, timeout: float = 20, *, beside: Collection[asyncio.Task[object]] = ()
+) -> asyncio.TimerHandle:
+    """Wait until the task of this name waits for the clock; return what would wake it. ``beside``: tasks of other products."""
 
     async def found() -> asyncio.TimerHandle | None:
-        return next((timer for task in asyncio.all_tasks() if task.get_name() == name for timer in _timers(task)), None)
+        return next((timer for task in named(name).difference(beside) for timer in _timers(task)), None)
 
     timer: asyncio.TimerHandle = await until(found, timeout)
     return timer
 
 
-async def due(name: str, timeout: float = 20) -> None:
+async def due(name: str, timeout: float = 20, *, beside: Collection[asyncio.Task[object]] = ()) -> None:
     """Wait until the task of this name waits for the clock, and let that time be now: a sleep ends, a long wait runs out."""
-    timer = await waits(name, timeout)
+    timer = await waits(name, timeout, beside=beside)
     # Both are of the event loop's own making; what they do is what they would have done later.
     timer._run()
     timer.cancel()

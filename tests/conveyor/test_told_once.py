@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import func, select
@@ -10,7 +9,7 @@ from sqlalchemy import func, select
 from db import models
 from services import accounts, bots
 from services.i18n import translate
-from tests.conveyor.clock import due, waits
+from tests.conveyor.clock import due, named, waits
 from tests.conveyor.harness import Floor, Tenant, floor, new_token, texts
 from tests.conveyor.owners import owner
 from tests.fakes.models import FakeModels
@@ -24,8 +23,8 @@ def _signs(heard: list[str]) -> list[str]:
     return [text[0] for text in heard]
 
 
-async def _hits(fake: FakeTelegram, fault: Fault, times: int, timeout: float = 10) -> None:
-    await fake.wait_until(lambda: fault.hits >= times, timeout)
+async def _hits(fake: FakeTelegram, fault: Fault, times: int) -> None:
+    await fake.wait_until(lambda: fault.hits >= times)
 
 
 async def _status(place: Floor, shop: Tenant) -> str:
@@ -102,6 +101,7 @@ async def test_a_bot_that_silently_receives_nothing_more(tmp_path: Path, databas
     fake, _ = fakes
     factory = fake.add_bot(new_token())
     environment = {"TELEGRAM_BOT_TOKEN": factory.token}
+    beside = named("receivers")
     async with floor(
         tmp_path, database_url, *fakes, environment=environment, telegram={"silent_after_s": 0.001}
     ) as place:
@@ -115,11 +115,9 @@ async def test_a_bot_that_silently_receives_nothing_more(tmp_path: Path, databas
         await shop.answered([number])
         unheard = shop.ask(shop.person())
         for polls in (2, 3):
-            while silence.hits < polls:
-                # The next look at the receivers finds it silent and begins anew.
-                await due("receivers")
-                with suppress(TimeoutError):
-                    await _hits(fake, silence, polls, 2)
+            # The next look at the receivers finds it silent and begins anew.
+            await due("receivers", beside=beside)
+            await _hits(fake, silence, polls)
         await told.hears("⚠️", "silent", shop)
         fake.clear_faults()
         assert (await shop.answered([unheard]))[unheard] == 1
