@@ -9,7 +9,7 @@ import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -291,36 +291,29 @@ async def answer(
             ),
             cache_key=f"{bot.id}:{language}",
         )
-        result = await core.router.answer(
-            prompt,
-            role=settings.role if may_spend else "own",
-            owner_keys=owner_keys,
-            on_delta=shown.delta if on_delta else None,
-            on_restart=shown.restart if on_restart else None,
-            deadline_s=ends - time.monotonic(),
-        )
-        await _note(core, bot, result, calls)
+
+        async def ask(prompt: Prompt) -> RouterResult:
+            result = await core.router.answer(
+                prompt,
+                role=settings.role if may_spend else "own",
+                owner_keys=owner_keys,
+                on_delta=shown.delta if on_delta else None,
+                on_restart=shown.restart if on_restart else None,
+                deadline_s=ends - time.monotonic(),
+            )
+            await _note(core, bot, result, calls)
+            return result
+
+        result = await ask(prompt)
         text = _checked(core, result)
         spoken = languages.detect(text[:_JUDGED_CHARS])
         if text and _wrong_language(text, spoken, language):
             log.info("answer_in_wrong_language", bot=bot.id, wanted=language)
             shown.restart()
             text = ""
-            stricter = Prompt(
-                system=f"{prompt.system}\n\nIMPORTANT: the whole answer must be in {LANGUAGE_IN_PROMPT[language]}.",
-                turns=prompt.turns,
-                cache_key=prompt.cache_key,
-            )
-            if (left_s := ends - time.monotonic()) >= _RETRY_LEAST_S:
-                again = await core.router.answer(
-                    stricter,
-                    role=settings.role if may_spend else "own",
-                    owner_keys=owner_keys,
-                    on_delta=shown.delta if on_delta else None,
-                    on_restart=shown.restart if on_restart else None,
-                    deadline_s=left_s,
-                )
-                await _note(core, bot, again, calls)
+            if ends - time.monotonic() >= _RETRY_LEAST_S:
+                order = f"IMPORTANT: the whole answer must be in {LANGUAGE_IN_PROMPT[language]}."
+                again = await ask(replace(prompt, system=f"{prompt.system}\n\n{order}"))
                 second = _checked(core, again)
                 spoken = languages.detect(second[:_JUDGED_CHARS])
                 if second and not _wrong_language(second, spoken, language):

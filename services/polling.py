@@ -295,7 +295,7 @@ class Receivers:
         offset: int | None = None
         failures = conflicts = 0
         # A thousand bots that start together should not poll in step for ever.
-        await asyncio.sleep(random.uniform(0, _START_SPREAD_S) if len(self._running) > _STARTS_AT_ONCE else 0)  # noqa: S311
+        await asyncio.sleep(random.uniform(0, _START_SPREAD_S) if len(self._running) > _STARTS_AT_ONCE else 0)  # noqa: S311 - jitter
         needs_delete = True
         while True:
             try:
@@ -324,7 +324,7 @@ class Receivers:
                     receiver.troubled = True
                     await self._write_down(receiver, partial(core.channel_failed, card.id, "conflict", str(error)))
                 parked = conflicts >= _CONFLICTS_BEFORE_PARKING
-                await asyncio.sleep(_PARKED_S if parked else _CONFLICT_PAUSE_S * random.uniform(0.5, 1))  # noqa: S311
+                await asyncio.sleep(_PARKED_S if parked else _CONFLICT_PAUSE_S * random.uniform(0.5, 1))  # noqa: S311 - jitter
             except Temporary as error:
                 metrics.POLL_ERRORS.labels("temporary").inc()
                 failures += 1
@@ -435,7 +435,7 @@ class Receivers:
                     receiver.troubled = True
                 elif receiver.troubled:
                     card = await self._works_again(receiver)
-                await asyncio.sleep(_WEBHOOK_CHECK_S * random.uniform(0.8, 1.2))  # noqa: S311
+                await asyncio.sleep(_WEBHOOK_CHECK_S * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
             except TokenRefused as error:
                 await self._write_down(receiver, partial(core.channel_failed, card.id, "refused", str(error)))
                 return

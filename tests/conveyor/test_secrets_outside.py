@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from sqlalchemy import text
@@ -67,8 +68,8 @@ async def test_no_secret_is_shown_by_any_page(
         hook = f"/telegram/webhook/{shop.shop.channel.id}"
         async with aiohttp.ClientSession(address(place.core)) as session:
 
-            async def ask(method: str, path: str, **given: object) -> None:
-                async with session.request(method, path, allow_redirects=False, **given) as answer:  # type: ignore[arg-type]
+            async def ask(method: str, path: str, **given: Any) -> None:
+                async with session.request(method, path, allow_redirects=False, **given) as answer:
                     look(path.split("?")[0], answer.status, answer.headers, await answer.text(errors="replace"))
 
             async def ask_all() -> None:

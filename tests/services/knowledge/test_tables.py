@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import docx
 import pytest
 
@@ -17,8 +19,8 @@ def facts(table: str) -> list[str]:
     return _shown(CsvReader().read(table.strip("\n").encode()))
 
 
-def _shown(blocks: object) -> list[str]:
-    return [f"{p.heading} | {p.text}" if p.heading else p.text for p in cut(blocks)]  # type: ignore[arg-type]
+def _shown(blocks: Iterable[Block]) -> list[str]:
+    return [f"{p.heading} | {p.text}" if p.heading else p.text for p in cut(blocks)]
 
 
 PRICE_LISTS = {
