@@ -22,9 +22,9 @@ from handlers.middlewares import People
 from handlers.progress import Progress
 from handlers.storage import DialogStorage
 from handlers.talk import html
-from services.channels.telegram import backoff_s
 from services.core import Core
 from services.errors import Permanent, Temporary
+from services.pauses import backoff_s
 
 log = structlog.get_logger(__name__)
 

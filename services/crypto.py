@@ -82,6 +82,14 @@ class Crypto:
         except InvalidToken:
             raise Undecryptable("no key of ENCRYPTION_KEYS decrypts this value") from None
 
+    def opens(self, token: str) -> bool:
+        """Tell whether a key of ours fits ``token``."""
+        try:
+            self.decrypt(token)
+        except Undecryptable:
+            return False
+        return True
+
     def is_current(self, token: str) -> bool:
         """Tell whether ``token`` was encrypted with the first key."""
         try:

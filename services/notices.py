@@ -68,6 +68,7 @@ TEXTS: Mapping[str, Text] = {
     "channel_recovered": T("“{bot}” is working again."),
     "key_recovered": T("{provider} answers again."),
 }
+OWN_KEY_TROUBLES = ("key_refused", "key_unreadable", "own_model_missing")
 CHANNEL_TROUBLES = ("refused", "conflict", "unreadable", "silent", "webhook_failed")
 _RECOVERED = {
     "key_refused": "key_recovered",

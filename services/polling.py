@@ -27,11 +27,12 @@ from db.base import utcnow
 from db.engine import DatabaseUnavailable
 from services import inbox, metrics, notices
 from services.channels.base import AnotherConsumer, TokenRefused
-from services.channels.telegram import ALLOWED_UPDATES, TelegramApi, backoff_s, get_updates
+from services.channels.telegram import ALLOWED_UPDATES, TelegramApi, get_updates
 from services.crypto import Undecryptable
 from services.errors import Permanent, Temporary, TooMany
 from services.i18n import translate
 from services.inbox import ChannelCard
+from services.pauses import backoff_s
 
 if TYPE_CHECKING:
     from services.core import Core

@@ -19,11 +19,11 @@ from db import migrate, models, vectors
 from db.base import utcnow
 from db.engine import Database, DatabaseUnavailable
 from services import accounts, ai, bots, http, languages, logs, notices, upkeep
-from services.channels.telegram import backoff_s
 from services.core import MODEL_GONE, Core, FactoryBot, embedding_model, free_lanes, make_core, trouble_key
 from services.crypto import Crypto, Undecryptable, new_fernet_key, new_token, stored_secret
 from services.errors import Invalid, Permanent, Temporary
 from services.knowledge import analysis, documents, embedding
+from services.pauses import backoff_s
 from services.polling import Receivers, factory_channel
 from services.settings import Settings
 from services.worker import Conveyor
@@ -222,7 +222,7 @@ async def _check_model_keys(core: Core) -> None:
                 bot.openai_key.is_not(None), bot.deleted_at.is_(None)
             )
         )
-        lost = {trouble_key("openai", row.id): row for row in rows if not _opens(core.crypto, row.openai_key)}
+        lost = {trouble_key("openai", row.id): row for row in rows if not core.crypto.opens(row.openai_key)}
         said = (
             await session.execute(
                 select(notice.id, notice.key, notice.kind, notice.params).where(
@@ -246,14 +246,6 @@ async def _check_model_keys(core: Core) -> None:
         for key in sorted(readable):
             await notices.solve(session, key)
         await session.execute(update(notice).where(notice.id.in_(over)).values(resolved_at=utcnow()))
-
-
-def _opens(crypto: Crypto, token: str) -> bool:
-    try:
-        crypto.decrypt(token)
-    except Undecryptable:
-        return False
-    return True
 
 
 async def _follow_channels(core: Core) -> None:

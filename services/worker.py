@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -24,7 +23,6 @@ from db.base import utcnow
 from db.engine import DatabaseUnavailable
 from services import accounts, jobs, lanes, metrics, notices, outbox
 from services.channels.base import Inbound, Outgoing, Sender
-from services.channels.telegram import backoff_s
 from services.conversations import rules
 from services.conversations.records import (
     FAIL,
@@ -43,6 +41,7 @@ from services.conversations.records import (
 from services.errors import Temporary
 from services.i18n import DEFAULT_LANGUAGE, translate
 from services.lanes import INBOX, JOBS, OUTBOX, Claimed, QueueKind
+from services.pauses import backoff_s, database_pause_s, until_available
 from services.writer import Operation, Scope
 
 if TYPE_CHECKING:
@@ -50,15 +49,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_RETRY_DATABASE_S = 0.5
 _HAND_BACK_S = 3.0
 _NETWORK_PAUSE_S = 5.0
 _FACTORY_PAUSE_S = 2.0
-
-
-def _database_pause_s() -> float:
-    """Return how long to wait for the database; never all the same, or what spoils a group would always meet the same ones."""
-    return _RETRY_DATABASE_S * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
 
 
 Receive = Callable[[Connection, Scope, Sequence[Claimed]], Mapping[str, Talk]]
@@ -237,7 +230,7 @@ class Worker:
                 taken = await self._core.writer.submit(CLAIM, ask)
             except DatabaseUnavailable:
                 away = True
-                await asyncio.sleep(_database_pause_s())
+                await asyncio.sleep(database_pause_s())
                 more = False
                 # Look again at once: what rang the bell is still there.
                 self._bell.set()
@@ -314,15 +307,19 @@ async def persist(
     ``submitted`` is called when it is handed over: claims made then see its effect, by the same commit. Ends with
     :class:`LostLane` when the lease is gone by then.
     """
-    while True:
-        try:
-            future = core.writer.submit(operation, item)
-            submitted()
-            return await future
-        except DatabaseUnavailable:
-            if core.writer.closed:
-                raise LostLane("the process ends") from None
-            await asyncio.sleep(_database_pause_s())
+
+    async def write() -> Any:
+        future = core.writer.submit(operation, item)
+        submitted()
+        return await future
+
+    return await until_available(write, lambda: _open(core))
+
+
+def _open(core: Core) -> None:
+    """Raise :class:`LostLane` when nothing can be written any more."""
+    if core.writer.closed:
+        raise LostLane("the process ends")
 
 
 async def _ended(workers: Sequence[Worker], timeout_s: float) -> None:
@@ -476,7 +473,7 @@ class Conveyor:
             raise
         except DatabaseUnavailable:
             # Not the message's fault: it waits without losing an attempt.
-            await persist(core, HAND_BACK, HandBack(claim, _database_pause_s()))
+            await persist(core, HAND_BACK, HandBack(claim, database_pause_s()))
             return True
         except Temporary as error:
             # The network is away, which is nobody's fault here: later, without losing an attempt.
@@ -562,14 +559,7 @@ class Conveyor:
 
     async def _apology(self, claim: Claimed, talk: Talk | None, reason: str) -> Apology | None:
         """What is stored together with setting a message aside: the owner sees it, the customer is not left in silence."""
-        core = self._core
-        while True:
-            try:
-                return await self._find_apology(claim, talk, reason)
-            except DatabaseUnavailable:
-                if core.writer.closed:
-                    raise LostLane("the process ends") from None
-                await asyncio.sleep(_database_pause_s())
+        return await until_available(lambda: self._find_apology(claim, talk, reason), lambda: _open(self._core))
 
     async def _find_apology(self, claim: Claimed, talk: Talk | None, reason: str) -> Apology | None:
         core = self._core

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
-import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -335,8 +334,3 @@ async def get_updates(api: TelegramApi, token: str, offset: int | None, timeout_
     if not isinstance(result, list):
         raise Temporary("what came from Telegram is no list of updates")
     return result
-
-
-def backoff_s(attempt: int, *, first: float = 1.0, most: float = 60.0) -> float:
-    """Return a growing pause with jitter: half to all of ``first`` × 2^(attempt−1), at most ``most``."""
-    return min(most, first * 2.0 ** max(0, attempt - 1)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter

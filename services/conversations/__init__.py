@@ -60,7 +60,6 @@ def like_pattern(text: str) -> str:
 
 async def list_for(
     session: AsyncSession,
-    user: models.User,
     bot: models.Bot,
     *,
     channel: str | None = None,

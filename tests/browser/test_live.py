@@ -6,9 +6,9 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from db import models
-from services import accounts, bots, notices
+from services import accounts, notices
 from tests.browser.conftest import person, watched
-from tests.web.panel import Site
+from tests.web.panel import Site, web_talk
 
 pytestmark = pytest.mark.browser
 
@@ -20,13 +20,7 @@ async def _talk(site: Site, name: str, messages: int) -> tuple[str, models.Bot, 
     assert user is not None
     bot = await site.bot_of(user, name)
     async with site.core.db.write() as session:
-        web = await bots.connect_web(session, bot)
-        contact = models.Contact(bot_id=bot.id, channel_id=web.id, external_id="l", name="Aziza")
-        session.add(contact)
-        await session.flush()
-        talk = models.Conversation(bot_id=bot.id, channel_id=web.id, contact_id=contact.id)
-        session.add(talk)
-        await session.flush()
+        talk = await web_talk(session, bot)
         source = {"document_id": "x", "document_name": "narxlar.csv", "snippet": "Har kuni", "score": 0.8}
         for number in range(messages):
             session.add(models.Message(conversation_id=talk.id, author="bot", text=f"Javob {number}", sources=[source]))

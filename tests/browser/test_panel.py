@@ -11,7 +11,7 @@ from services.i18n import translate
 from services.knowledge import documents
 from tests.browser.conftest import person, watched
 from tests.composition import FAQ, add_document
-from tests.web.panel import Site
+from tests.web.panel import Site, web_talk
 
 pytestmark = pytest.mark.browser
 
@@ -254,14 +254,7 @@ async def test_a_conversation_fits_a_narrow_phone(chromium: Browser, browser_sit
     assert user is not None
     bot = await browser_site.bot_of(user, "Chinor Stomatologiya va implantologiya markazi")
     async with core.db.write() as session:
-        web = await bots.connect_web(session, bot)
-        contact = models.Contact(
-            bot_id=bot.id, channel_id=web.id, external_id="n", name="Очень Длинное Имя Фамилия-Отчество Покупателя"
-        )
-        session.add(contact)
-        await session.flush()
-        talk = models.Conversation(bot_id=bot.id, channel_id=web.id, contact_id=contact.id, status="waiting")
-        session.add(talk)
+        talk = await web_talk(session, bot, "Очень Длинное Имя Фамилия-Отчество Покупателя", status="waiting")
         session.add(
             models.Notice(user_id=user.id, bot_id=bot.id, kind="send_failed", key="n", params={"bot": bot.name})
         )

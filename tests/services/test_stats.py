@@ -125,5 +125,5 @@ async def test_talks_are_searched_without_regard_to_case_in_every_script(databas
                 ("%", ["Ўткир"]),
                 ("холодильник", []),
             ):
-                page = await conversations.list_for(session, shop.owner, shop.bot, q=wanted)
+                page = await conversations.list_for(session, shop.bot, q=wanted)
                 assert [row.contact.name for row in page.items] == names, wanted

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from sqlalchemy.ext.asyncio import AsyncSession
 from yarl import URL
 
 from db import models
@@ -125,6 +126,18 @@ class Site:
         """Close all browsers."""
         for browser in self._browsers:
             await browser.close()
+
+
+async def web_talk(session: AsyncSession, bot: models.Bot, name: str = "Aziza", **values: Any) -> models.Conversation:
+    """Add a customer of the chat page with a conversation of these ``values``; return the conversation."""
+    web = await bots.connect_web(session, bot)
+    contact = models.Contact(bot_id=bot.id, channel_id=web.id, external_id=name[:20], name=name)
+    session.add(contact)
+    await session.flush()
+    talk = models.Conversation(bot_id=bot.id, channel_id=web.id, contact_id=contact.id, **values)
+    session.add(talk)
+    await session.flush()
+    return talk
 
 
 @contextlib.asynccontextmanager

@@ -19,10 +19,11 @@ from yarl import URL
 from db import models
 from db.base import utcnow
 from services import accounts, bots, conversations
+from services.crypto import Crypto, new_fernet_key
 from services.knowledge import documents
 from tests import servers
 from tests.composition import FAQ, add_document
-from tests.web.panel import Browser, Page, Site, open_site
+from tests.web.panel import Browser, Page, Site, open_site, web_talk
 from web.view import STATIC_DIR
 
 CANARY = '"><img src=x onerror=alert(1)><script>alert(2)</script>{{7*7}}{0.__class__}%s$x'
@@ -257,6 +258,14 @@ async def test_own_key_is_encrypted_and_never_shown(site: Site) -> None:
     assert key not in stored
     for path in _paths(bot):
         assert key not in (await browser.get(path)).text
+    assert "Ishlatilmoqda" in (await browser.get(f"/bots/{bot.id}")).text
+    # Encrypted with a key that has left ENCRYPTION_KEYS, it is not in use, whatever the row says.
+    async with site.core.db.write() as session:
+        row = await bots.get(session, user, bot.id)
+        row.openai_key = Crypto.from_text(new_fernet_key()).encrypt(key)
+    page = (await browser.get(f"/bots/{bot.id}")).text
+    assert "E’tibor talab qiladi" in page
+    assert "Ishlatilmoqda" not in page
 
 
 async def test_hostile_texts_are_only_text(site: Site) -> None:
@@ -590,12 +599,8 @@ async def test_conversation_filters(site: Site) -> None:
     user = await site.person("Filters")
     browser, bot = await site.signed_in(user), await site.bot_of(user)
     async with site.core.db.write() as session:
-        web = await bots.connect_web(session, bot)
         for name, status in (("Aziza", "waiting"), ("Botir", "bot")):
-            contact = models.Contact(bot_id=bot.id, channel_id=web.id, external_id=name, name=name)
-            session.add(contact)
-            await session.flush()
-            session.add(models.Conversation(bot_id=bot.id, channel_id=web.id, contact_id=contact.id, status=status))
+            await web_talk(session, bot, name, status=status)
     for query, names in (
         ({}, {"Aziza", "Botir"}),
         ({"status": "waiting"}, {"Aziza"}),
@@ -640,13 +645,7 @@ async def test_a_conversation_is_told_in_words(site: Site, language: str, shown:
     await browser.post("/preferences", language=language, next="/dashboard")
     at = dt.datetime(utcnow().year - 1, 1, 14, 9, 5, tzinfo=dt.UTC)
     async with site.core.db.write() as session:
-        web = await bots.connect_web(session, bot)
-        contact = models.Contact(bot_id=bot.id, channel_id=web.id, external_id="aziza", name="Aziza")
-        session.add(contact)
-        await session.flush()
-        talk = models.Conversation(bot_id=bot.id, channel_id=web.id, contact_id=contact.id)
-        session.add(talk)
-        await session.flush()
+        talk = await web_talk(session, bot)
         blocked = "Forbidden: bot was blocked by the user"
         said: tuple[dict[str, Any], ...] = (
             {"author": "customer", "kind": "voice", "status": "failed", "error": "ValueError: inner workings"},

@@ -91,7 +91,6 @@ async def index(call: Call, bot_id: str, query: Filter) -> Listing[ConversationA
         bot = await bots.get(session, call.user, bot_id)
         page = await conversations.list_for(
             session,
-            call.user,
             bot,
             channel=wanted,
             contact=query.contact,

@@ -8,7 +8,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import bots, stats
+from services import bots, notices, stats
 from services.errors import AppError, Invalid
 from services.i18n import T
 from services.knowledge import documents
@@ -85,6 +85,10 @@ async def _settings(
         shared = await frame(session, request, bot)
         ready = any(document.status == "ready" for document in await documents.list_for(session, bot))
         connected = await bots.channels(session, bot)
+    key_trouble = bot.openai_key is not None and (
+        not core.crypto.opens(bot.openai_key)
+        or any(notice.bot_id == bot.id and notice.kind in notices.OWN_KEY_TROUBLES for notice, _ in shared["notices"])
+    )
     values = values or {"name": bot.name, "system_prompt": bot.system_prompt, "languages": bot.languages}
     return view.render(
         request,
@@ -94,6 +98,7 @@ async def _settings(
         values=values,
         fault=fault_of(error, request) if error else None,
         limits=core.settings.limits,
+        key_trouble=key_trouble,
         own_model=core.settings.ai.own_key.model,
         has_models=core.has_models({}),
         ready=ready,

@@ -47,7 +47,7 @@ async def first_steps(session: AsyncSession, own: Sequence[models.Bot], person: 
     ready = tried = shared = False
     if bot is not None:
         ready = any(document.status == "ready" for document in await documents.list_for(session, bot))
-        for item in (await conversations.list_for(session, person, bot, limit=50)).items:
+        for item in (await conversations.list_for(session, bot, limit=50)).items:
             own_test = item.contact.external_id == stats.test_contact(person.id)
             tried = tried or own_test
             shared = shared or not own_test
