@@ -8,13 +8,13 @@ columns' own types. Only for statements that are made once per process, since ea
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, Executable, Insert, TupleType
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
@@ -98,7 +98,7 @@ class _Kept:
             if isinstance(bind.type, TupleType):
                 column = ", ".join(f"json_extract(value, '$[{n}]')" for n in range(len(bind.type.types)))
             self.text = self.text.replace(marker, f"(SELECT {column} FROM json_each(:{name}))")  # noqa: S608 - names of our own
-            self._given.append((name, json.dumps))
+            self._given.append((name, _json))
         else:
             self.text = self.text.replace(marker, f"({', '.join(map(_literal, bind.value or ()))})")
 
@@ -117,6 +117,10 @@ class _Kept:
             for place, reader in self._readers:
                 values[place] = reader(values[place])
         return self._row._make(values)
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()
 
 
 def _literal(value: Any) -> str:

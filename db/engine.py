@@ -17,16 +17,17 @@ import asyncio
 import contextlib
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import aiosqlite.core
-from sqlalchemy import ColumnElement, Connection, Double, Engine, create_engine, event, extract, func, literal
+from sqlalchemy import ColumnElement, Connection, Double, Engine, create_engine, event, extract, func
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -158,6 +159,10 @@ class _Uninterrupted(aiosqlite.Connection):
         self._tx.put_nowait((None, close))
 
 
+def _nothing() -> None:
+    """Is a unit that shows that those before it have ended."""
+
+
 async def _end_of(future: asyncio.Future[Any]) -> None:
     """Wait for a future, however often the waiting is cancelled; what came of it does not matter."""
     while not future.done():
@@ -172,6 +177,52 @@ def _connect_uninterrupted(database: str, **options: Any) -> _Uninterrupted:
     return connection
 
 
+class _WriterThread(threading.Thread):
+    """Runs one unit after the other; each result comes to the event loop in a single step, an executor's in three."""
+
+    def __init__(self) -> None:
+        super().__init__(name="sqlite-writer", daemon=True)
+        self._units: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+
+    def submit(self, unit: Callable[[], R]) -> asyncio.Future[R]:
+        """Run ``unit`` after those before it. It runs also if the future is cancelled."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
+
+        def run() -> None:
+            try:
+                result = unit()
+            except BaseException as error:  # noqa: BLE001 - it is the caller's
+                told = partial(_fail, future, error)
+            else:
+                told = partial(_fulfil, future, result)
+            # Nobody waits any more once the loop is closed.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(told)
+
+        self._units.put(run)
+        return future
+
+    def end(self) -> None:
+        """End after what was submitted."""
+        self._units.put(None)
+
+    def run(self) -> None:
+        """Work until :meth:`end`."""
+        while (unit := self._units.get()) is not None:
+            unit()
+
+
+def _fulfil(future: asyncio.Future[R], result: R) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
 def _load_vectors(connection: Any, _record: Any) -> None:
     connection.run_async(vectors.load_extension)
 
@@ -181,10 +232,14 @@ def _sqlite_begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
-def clock(dialect: str) -> ColumnElement[float]:
-    """Return now in seconds since 1970: the server's clock on PostgreSQL, this machine's on SQLite."""
+Moment = float | ColumnElement[float]
+"""Seconds since 1970, as a number or as what the database will say."""
+
+
+def clock(dialect: str) -> Moment:
+    """Return now: the server's clock on PostgreSQL, this machine's on SQLite."""
     if dialect == "sqlite":
-        return literal(time.time())
+        return time.time()
     return extract("epoch", func.clock_timestamp()).cast(Double)
 
 
@@ -208,7 +263,7 @@ class Database:
         self.url = parse_url(url) if isinstance(url, str) else url
         self.dialect = self.url.get_backend_name()
         self.is_sqlite = self.dialect == "sqlite"
-        self._thread: ThreadPoolExecutor | None = None
+        self._thread: _WriterThread | None = None
         self._sync_engine: Engine | None = None
         self._kept: Connection | None = None
         self._busy_timeout_s = busy_timeout_s
@@ -237,7 +292,8 @@ class Database:
             )
             event.listen(self._sync_engine, "connect", partial(_sqlite_connect, min(busy_timeout_s, _BUSY_STEP_S)))
             event.listen(self._sync_engine, "begin", self._writer_begin)
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
+            self._thread = _WriterThread()
+            self._thread.start()
             self._lock: asyncio.Lock | None = asyncio.Lock()
         else:
             self.engine = create_async_engine(
@@ -318,12 +374,11 @@ class Database:
         async with self._turn():
             try:
                 if self._thread is not None:
-                    # A cancelled caller must not leave the lock while its transaction still runs.
-                    future = asyncio.get_running_loop().run_in_executor(self._thread, self._run_sync, function, args)
                     try:
-                        return await asyncio.shield(future)
+                        return await self._thread.submit(partial(self._run_sync, function, args))
                     except asyncio.CancelledError:
-                        await _end_of(future)
+                        # The lock is not left while the transaction still runs.
+                        await _end_of(self._thread.submit(_nothing))
                         raise
                 async with self.engine.begin() as connection:
                     return await connection.run_sync(function, *args)
@@ -374,7 +429,7 @@ class Database:
             return DatabaseUnavailable(str(getattr(error, "orig", None) or error).split("\n")[0][:300])
         return error
 
-    def now(self) -> ColumnElement[float]:
+    def now(self) -> Moment:
         """Return the clock for leases: see :func:`clock`."""
         return clock(self.dialect)
 
@@ -383,8 +438,9 @@ class Database:
         self._closing = True
         await self.engine.dispose()
         if self._thread is not None and self._sync_engine is not None:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._close_writer, self._sync_engine)
-            self._thread.shutdown(wait=True)
+            await self._thread.submit(partial(self._close_writer, self._sync_engine))
+            self._thread.end()
+            self._thread.join()
 
     def _close_writer(self, engine: Engine) -> None:
         if self._kept is not None:

@@ -23,7 +23,6 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
-    BindParameter,
     Column,
     ColumnElement,
     Connection,
@@ -45,7 +44,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from db import direct, models
 from db.base import table_of
-from db.engine import clock
+from db.engine import Moment, clock
 
 LANES = table_of(models.Lane)
 INBOX = table_of(models.InboxItem)
@@ -95,7 +94,7 @@ def add(
     connection: Connection,
     counts: Mapping[str, int],
     owners: Mapping[str, tuple[str, str]],
-    now: ColumnElement[float],
+    now: Moment,
     *,
     delay_s: float = 0.0,
 ) -> None:
@@ -106,7 +105,7 @@ def add(
     _add(connection, [(key, *owners[key], n, delay_s) for key, n in sorted(counts.items()) if n], now)
 
 
-def _add(connection: Connection, rows: Sequence[tuple[str, str, str, int, float]], now: ColumnElement[float]) -> None:
+def _add(connection: Connection, rows: Sequence[tuple[str, str, str, int, float]], now: Moment) -> None:
     if not rows:
         return
     clock = _seconds(connection, now) if any(row[3] for row in rows) else 0.0
@@ -145,20 +144,21 @@ def _counting_in(dialect: str) -> Executable:
     )
 
 
-def _seconds(connection: Connection, now: ColumnElement[float]) -> float:
-    """Return the clock's time as a number; on SQLite it is one already."""
-    if isinstance(now, BindParameter):
-        return float(now.value or 0.0)
+def _seconds(connection: Connection, now: Moment) -> float:
+    """Return a moment as a number."""
+    if isinstance(now, float):
+        return now
     return float(connection.scalar(select(now)) or 0.0)
 
 
 def _now(dialect: str) -> ColumnElement[float]:
     """Return the clock for a statement that is kept: on SQLite a parameter that :func:`_at` fills."""
-    return bindparam("p_now", type_=Double()) if dialect == "sqlite" else clock(dialect)
+    at = clock(dialect)
+    return bindparam("p_now", type_=Double()) if isinstance(at, float) else at
 
 
-def _at(now: ColumnElement[float]) -> dict[str, Any]:
-    return {"p_now": now.value} if isinstance(now, BindParameter) else {}
+def _at(now: Moment) -> dict[str, Any]:
+    return {"p_now": now} if isinstance(now, float) else {}
 
 
 @cache
@@ -176,7 +176,7 @@ def _looking(dialect: str, *, of_one_owner: bool) -> Executable:
 def _waiting(
     connection: Connection,
     kind: str,
-    now: ColumnElement[float],
+    now: Moment,
     slots: int,
     running: Mapping[str, int],
     per_owner: int,
@@ -306,7 +306,7 @@ def _raising(items: Table) -> Executable:
 def claim(
     connection: Connection,
     queue: QueueKind,
-    now: ColumnElement[float],
+    now: Moment,
     *,
     holder: str,
     slots: int,
@@ -418,7 +418,7 @@ _RELEASING = (
 )
 
 
-def release(connection: Connection, releases: Sequence[Release], now: ColumnElement[float]) -> None:
+def release(connection: Connection, releases: Sequence[Release], now: Moment) -> None:
     """Give lanes back that :func:`ours` has just confirmed."""
     if not releases:
         return
@@ -448,9 +448,7 @@ def _renewing(dialect: str) -> Executable:
     )
 
 
-def renew(
-    connection: Connection, holder: str, claims: Iterable[Claimed], lease_s: float, now: ColumnElement[float]
-) -> None:
+def renew(connection: Connection, holder: str, claims: Iterable[Claimed], lease_s: float, now: Moment) -> None:
     """Prolong the leases of claims that are in hand.
 
     Not of all that ``holder`` holds: of a claim whose commit was not heard of nobody here knows, and its lease must end.

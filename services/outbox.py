@@ -140,7 +140,8 @@ def _mark(connection: Connection, scope: Scope, items: Sequence[Sent]) -> list[b
     return results
 
 
-MARK: Operation[Sent, bool] = Operation("sent", 20, _mark, lambda item: lanes.touched(item.claim))
+# Only the next part for the same chat waits for it: it may share the commit of what somebody waits for.
+MARK: Operation[Sent, bool] = Operation("sent", 20, _mark, lambda item: lanes.touched(item.claim), patience_s=0.01)
 
 
 class NotBegun(asyncio.CancelledError):

@@ -37,6 +37,7 @@ from services.conversations.records import (
     Outcome,
     Reply,
     Talk,
+    store,
 )
 from services.errors import Temporary
 from services.i18n import DEFAULT_LANGUAGE, translate
@@ -54,7 +55,7 @@ _NETWORK_PAUSE_S = 5.0
 _FACTORY_PAUSE_S = 2.0
 
 
-Receive = Callable[[Connection, Scope, Sequence[Claimed]], Mapping[str, Talk]]
+Receive = Callable[[Connection, Sequence[Claimed]], Mapping[str, Talk]]
 """Stores what claimed lanes brought, in the claim's own transaction; returns the talks by lane."""
 
 
@@ -100,7 +101,7 @@ def _claim(connection: Connection, scope: Scope, items: Sequence[_Ask]) -> list[
         channels: Mapping[str, outbox.ChannelKeys] = {}
         if claims and ask.queue.items is OUTBOX:
             channels = outbox.channel_keys(connection, [claim.items[0]["channel_id"] for claim in claims])
-        talks: Mapping[str, Talk] = ask.receive(connection, scope, claims) if claims and ask.receive else {}
+        talks: Mapping[str, Talk] = ask.receive(connection, claims) if claims and ask.receive else {}
         results.append(_Taken(claims, passed, channels, talks))
     return results
 
@@ -424,7 +425,7 @@ class Conveyor:
 
     # One conversation
 
-    def _receive(self, connection: Connection, scope: Scope, claims: Sequence[Claimed]) -> Mapping[str, Talk]:
+    def _receive(self, connection: Connection, claims: Sequence[Claimed]) -> Mapping[str, Talk]:
         """Receive what is being claimed for the first time, in the same transaction.
 
         An attempt must be counted before anything is handled that may end the process. Reading an update is not: its JSON was
@@ -435,7 +436,7 @@ class Conveyor:
             card = self._core.cards.known(claim.items[0]["channel_id"])
             if card is not None and card.kind != "factory" and not any(row["attempts"] for row in claim.items):
                 incoming.append(self._incoming(claim, card.kind))
-        talks = RECEIVE.apply(connection, scope, incoming) if incoming else ()
+        talks = store(connection, incoming, {item.claim.key for item in incoming}) if incoming else ()
         return {talk.claim.key: talk for talk in talks if isinstance(talk, Talk)}
 
     def _incoming(self, claim: Claimed, kind: str) -> Incoming:

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import structlog
-from sqlalchemy import ColumnElement, Connection
+from sqlalchemy import Connection
 
-from db.engine import Database, DatabaseUnavailable
+from db.engine import Database, DatabaseUnavailable, Moment
 from services import lanes, metrics
 
 log = structlog.get_logger(__name__)
@@ -32,7 +32,7 @@ class Scope:
     """What every operation needs beside its items."""
 
     holder: str
-    now: ColumnElement[float]
+    now: Moment
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,13 +42,15 @@ class Operation(Generic[Item, Result]):
     ``apply(connection, scope, items)`` returns one result per item, in order; a result that is an exception is raised to
     that item's caller alone. Operations of one transaction run by ``order``: what is accepted first may be claimed in the
     same transaction. ``touches(item)``: the lanes (key → kind, owner) that it will change; the group locks all of them in key
-    order before anything else, so two processes never wait for each other in a circle.
+    order before anything else, so two processes never wait for each other in a circle. ``patience_s``: for so long it waits
+    for others to share a commit with, where nobody waits for it.
     """
 
     name: str
     order: int
     apply: Callable[[Connection, Scope, Sequence[Item]], Sequence[Result | Exception]]
     touches: Callable[[Item], Mapping[str, tuple[str, str]]] | None = None
+    patience_s: float = 0.0
 
 
 class Writer:
@@ -60,6 +62,7 @@ class Writer:
         self._max_group = max_group
         self._waiting: list[tuple[Operation[Any, Any], Any, asyncio.Future[Any]]] = []
         self._bell = asyncio.Event()
+        self._patience: asyncio.TimerHandle | None = None
         self._closing = False
         self.closed = False
         metrics.WRITES_WAITING.set_function(lambda: len(self._waiting))
@@ -69,28 +72,41 @@ class Writer:
 
         Raises :class:`DatabaseUnavailable` through the future when the database cannot take it: nothing was kept then.
         """
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
         if self.closed:
             future.set_exception(DatabaseUnavailable("the process ends"))
             return future
         self._waiting.append((operation, item, future))
-        self._bell.set()
+        if not operation.patience_s:
+            self._bell.set()
+        elif self._patience is None:
+            self._patience = loop.call_later(operation.patience_s, self._bell.set)
         return future
 
     async def run(self) -> None:
         """Write until :meth:`close`; what was submitted before is still written."""
         while True:
+            if not self._bell.is_set():
+                await self._bell.wait()
             if not self._waiting:
                 if self._closing:
                     self.closed = True
                     return
-                self._bell.clear()
-                await self._bell.wait()
+                self._rest()
                 continue
             # One turn of the loop, so that what follows at once (an update's claim) is made durable by the same commit.
             await asyncio.sleep(0)
             group, self._waiting = self._waiting[: self._max_group], self._waiting[self._max_group :]
+            if not self._waiting and not self._closing:
+                self._rest()
             await self._write(group)
+
+    def _rest(self) -> None:
+        self._bell.clear()
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def close(self) -> None:
         """Let :meth:`run` end once everything is written."""

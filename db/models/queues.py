@@ -24,10 +24,7 @@ class Lane(Base):
     """
 
     __tablename__ = "lanes"
-    __table_args__ = (
-        Index("ix_lanes_ready", "kind", "owner_id", "waiting_since", **_where("pending > 0")),
-        Index("ix_lanes_held", "holder", **_where("holder IS NOT NULL")),
-    )
+    __table_args__ = (Index("ix_lanes_ready", "kind", "owner_id", "waiting_since", **_where("pending > 0")),)
 
     key: Mapped[str] = mapped_column(String(200), primary_key=True)
     kind: Mapped[str] = mapped_column(String(8))

@@ -8,11 +8,11 @@ transaction that counts only while the lane is still ours.
 from __future__ import annotations
 
 import datetime as dt
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, bindparam, case, func, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -148,7 +148,11 @@ _NEW_CONTACT, _NEW_CONVERSATION, _NEW_MESSAGE = CONTACT.insert(), CONVERSATION.i
 
 
 def _receive(connection: Connection, scope: Scope, items: Sequence[Incoming]) -> list[Talk | Exception]:
-    held = lanes.ours(connection, scope.holder, [item.claim for item in items])
+    return store(connection, items, lanes.ours(connection, scope.holder, [item.claim for item in items]))
+
+
+def store(connection: Connection, items: Sequence[Incoming], held: Container[str]) -> list[Talk | Exception]:
+    """Store who wrote what in the lanes that are ``held``; the others are lost."""
     channels = {
         row["channel_id"]: row
         for found in direct.rows(connection, _CHANNELS, {"p_ids": sorted({item.channel_id for item in items})})
@@ -491,7 +495,7 @@ def outbox_rows(
             "conversation_id": conversation_id,
             "message_id": reply.id,
             "recipient": recipient,
-            "payload": json.dumps(part.to_payload()),
+            "payload": orjson.dumps(part.to_payload()).decode(),
             "request_id": request_id,
             "created_at": moment,
         }
