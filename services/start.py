@@ -281,9 +281,11 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
     await upkeep.enqueue_due(core, upkeep.CLEAN_UP_JOB)
     await embedding.enqueue_missing(core)
     core.tasks.start(upkeep.tell_owners(core), name="notices", vital=True)
-    # What is alive now stays alive: the collector need not walk through it again and again.
+    # What is alive now stays alive: the collector need not walk through it again and again. It also looks less often at what is
+    # new: nearly all of it dies by counting references (about 5 % of a message’s processor time).
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 10, 50)
 
 
 def _warm_up() -> None:
