@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 
 from bench.load import Models, Result, Telegram, telegram
 from bench.product import NotMeasurable, Product, Program
@@ -147,6 +148,7 @@ class Bench:
     async def _steady(self, section: str, api: Telegram, program: Program) -> None:
         """An ordinary rate and a model that takes its time: what is added to the model's own latency."""
         await api.drive(program, seconds=self.plan.warm_s, chats=CHATS, rate=RATE)
+        before = psutil.cpu_times()
         result = await api.drive(program, seconds=self.plan.steady_s, chats=CHATS, rate=RATE)
         _complete(section, result)
         self.note(
@@ -154,8 +156,15 @@ class Bench:
             added_p50_ms=round(result.p50 - MODEL_MS, 1),
             added_p99_ms=round(result.p99 - MODEL_MS, 1),
             steady_cpu_ms=round(result.cpu_ms, 2),
+            stolen=round(_stolen(before, psutil.cpu_times()), 3),
             steady=result.json(),
         )
+
+
+def _stolen(before: Any, after: Any) -> float:
+    """Return the share of the processors' time that other guests of the same host took (0 where the system does not tell)."""
+    spent = sum(after) - sum(before)
+    return float((getattr(after, "steal", 0.0) - getattr(before, "steal", 0.0)) / spent) if spent else 0.0
 
 
 def _complete(section: str, result: Result) -> None:
@@ -167,6 +176,7 @@ ROWS: tuple[tuple[str, str, str], ...] = (
     ("answered_per_s", "answered messages/s, model 0 ms", "{:.0f}"),
     ("cpu_ms", "CPU ms per answered message, so loaded", "{:.2f}"),
     ("steady_cpu_ms", f"CPU ms per message at {RATE:.0f}/s, model {MODEL_MS} ms", "{:.2f}"),
+    ("stolen", "of that time taken by other guests of the host", "{:.1%}"),
     ("added_p50_ms", "added latency p50, ms", "{:.1f}"),
     ("added_p99_ms", "added latency p99, ms", "{:.1f}"),
     ("first_answer_s", "start to first answer, s", "{:.2f}"),
