@@ -183,9 +183,15 @@ class _WriterThread(threading.Thread):
     def __init__(self) -> None:
         super().__init__(name="sqlite-writer", daemon=True)
         self._units: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._ending = False
 
     def submit(self, unit: Callable[[], R]) -> asyncio.Future[R]:
-        """Run ``unit`` after those before it. It runs also if the future is cancelled."""
+        """Run ``unit`` after those before it. It runs also if the future is cancelled.
+
+        Raises :class:`DatabaseUnavailable` after :meth:`end`.
+        """
+        if self._ending:
+            raise DatabaseUnavailable("the database is closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
 
@@ -205,12 +211,15 @@ class _WriterThread(threading.Thread):
 
     def end(self) -> None:
         """End after what was submitted."""
+        self._ending = True
         self._units.put(None)
 
     def run(self) -> None:
         """Work until :meth:`end`."""
         while (unit := self._units.get()) is not None:
             unit()
+            # Not kept until the next one comes: it holds what it was given.
+            del unit
 
 
 def _fulfil(future: asyncio.Future[R], result: R) -> None:
@@ -377,8 +386,9 @@ class Database:
                     try:
                         return await self._thread.submit(partial(self._run_sync, function, args))
                     except asyncio.CancelledError:
-                        # The lock is not left while the transaction still runs.
-                        await _end_of(self._thread.submit(_nothing))
+                        # The lock is not left while the transaction still runs; a thread that ends sees it through.
+                        with contextlib.suppress(DatabaseUnavailable):
+                            await _end_of(self._thread.submit(_nothing))
                         raise
                 async with self.engine.begin() as connection:
                     return await connection.run_sync(function, *args)
@@ -438,8 +448,9 @@ class Database:
         self._closing = True
         await self.engine.dispose()
         if self._thread is not None and self._sync_engine is not None:
-            await self._thread.submit(partial(self._close_writer, self._sync_engine))
+            closing = self._thread.submit(partial(self._close_writer, self._sync_engine))
             self._thread.end()
+            await closing
             self._thread.join()
 
     def _close_writer(self, engine: Engine) -> None:

@@ -141,15 +141,22 @@ async def test_closing_waits_for_no_other_programs_lock(sqlite_url: str) -> None
         outside.close()
 
 
-async def test_a_cancelled_unit_leaves_the_database_free(database_url: str) -> None:
+@pytest.mark.parametrize("way", ["session", "transact"])
+async def test_a_cancelled_unit_leaves_the_database_free(database_url: str, way: str) -> None:
     """Wherever it is cut off: the next unit can write at once, without the garbage collector's help."""
     db = Database(database_url, pool_size=3)
     chance = random.Random(7)
 
+    def add(connection: Connection, key: str) -> None:
+        connection.execute(insert(models.Lane).values(key=key, kind="x"))
+        connection.scalar(select(models.Lane.key).limit(1))
+
     async def unit(key: str) -> None:
+        if way == "transact":
+            await db.transact(add, key)
+            return
         async with db.write() as session:
-            await session.execute(insert(models.Lane).values(key=key, kind="x"))
-            await session.scalar(select(models.Lane.key).limit(1))
+            await (await session.connection()).run_sync(add, key)
 
     gc.disable()
     try:
@@ -210,6 +217,8 @@ async def test_closing_waits_for_no_reader_and_folds_the_log_without_one(sqlite_
             session.add(models.Lane(key=key, kind="x"))
         async with asyncio.timeout(60):
             await db.close()
+            with pytest.raises(DatabaseUnavailable):
+                await db.transact(lambda _: None)
         assert Path(f"{file}-wal").exists() == (key == "first")
         outside.close()
 
