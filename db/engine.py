@@ -192,12 +192,17 @@ class _WriterThread(threading.Thread):
         """
         if self._ending:
             raise DatabaseUnavailable("the database is closed")
+        if self.ident is None:
+            self.start()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
 
         def run() -> None:
             try:
                 result = unit()
+            except StopIteration as error:
+                # No future takes it: the caller would wait for ever.
+                told = partial(_fail, future, RuntimeError(f"a unit ended with {error!r}"))
             except BaseException as error:  # noqa: BLE001 - it is the caller's
                 told = partial(_fail, future, error)
             else:
@@ -302,7 +307,6 @@ class Database:
             event.listen(self._sync_engine, "connect", partial(_sqlite_connect, min(busy_timeout_s, _BUSY_STEP_S)))
             event.listen(self._sync_engine, "begin", self._writer_begin)
             self._thread = _WriterThread()
-            self._thread.start()
             self._lock: asyncio.Lock | None = asyncio.Lock()
         else:
             self.engine = create_async_engine(

@@ -146,19 +146,17 @@ def _counting_in(dialect: str) -> Executable:
 
 def _seconds(connection: Connection, now: Moment) -> float:
     """Return a moment as a number."""
-    if isinstance(now, float):
-        return now
-    return float(connection.scalar(select(now)) or 0.0)
+    return float(connection.scalar(select(now)) or 0.0) if isinstance(now, ColumnElement) else now
 
 
 def _now(dialect: str) -> ColumnElement[float]:
     """Return the clock for a statement that is kept: on SQLite a parameter that :func:`_at` fills."""
     at = clock(dialect)
-    return bindparam("p_now", type_=Double()) if isinstance(at, float) else at
+    return at if isinstance(at, ColumnElement) else bindparam("p_now", type_=Double())
 
 
 def _at(now: Moment) -> dict[str, Any]:
-    return {"p_now": now} if isinstance(now, float) else {}
+    return {} if isinstance(now, ColumnElement) else {"p_now": now}
 
 
 @cache

@@ -68,7 +68,6 @@ TEXTS: Mapping[str, Text] = {
     "channel_recovered": T("“{bot}” is working again."),
     "key_recovered": T("{provider} answers again."),
 }
-OWN_KEY_TROUBLES = ("key_refused", "key_unreadable", "own_model_missing")
 CHANNEL_TROUBLES = ("refused", "conflict", "unreadable", "silent", "webhook_failed")
 _RECOVERED = {
     "key_refused": "key_recovered",
@@ -200,6 +199,17 @@ async def open_for(session: AsyncSession, user: models.User) -> list[models.Noti
             .limit(20)
         )
     )
+
+
+async def own_key_trouble(session: AsyncSession, bot: models.Bot) -> bool:
+    """Tell whether a bot's own model key does not work, as far as is known."""
+    trouble = select(models.Notice.id).where(
+        models.Notice.bot_id == bot.id,
+        models.Notice.user_id == bot.owner_id,
+        models.Notice.kind.in_(("key_refused", "key_unreadable", "own_model_missing")),
+        models.Notice.resolved_at.is_(None),
+    )
+    return await session.scalar(trouble.limit(1)) is not None
 
 
 async def dismiss(session: AsyncSession, user: models.User, notice_id: str) -> None:

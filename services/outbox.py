@@ -140,7 +140,7 @@ def _mark(connection: Connection, scope: Scope, items: Sequence[Sent]) -> list[b
     return results
 
 
-# Only the next part for the same chat waits for it: it may share the commit of what somebody waits for.
+# No customer waits for it, but for the next part of the same answer: it may share the commit of what somebody waits for.
 MARK: Operation[Sent, bool] = Operation("sent", 20, _mark, lambda item: lanes.touched(item.claim), patience_s=0.01)
 
 

@@ -20,7 +20,7 @@ def backoff_s(attempt: int, *, first: float = 1.0, most: float = 60.0) -> float:
 
 
 def database_pause_s() -> float:
-    """Return how long to wait for the database; all the same, what spoils a group would always meet the same ones."""
+    """Return how long to wait for the database; never the same, or what spoils a group would always meet the same others."""
     return _DATABASE_S * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
 
 

@@ -1,8 +1,8 @@
 """Grouped commits: everything the queues write goes through one transaction at a time.
 
 While one transaction is being made durable the next operations gather; then all of them are written together, set by
-set, with a constant number of statements. An idle system therefore commits at once, a busy one shares each fsync between
-dozens of messages. Nobody is told "stored" before the transaction that holds it is durable.
+set, with a constant number of statements. An idle system therefore commits at once what somebody waits for, a busy one
+shares each fsync between dozens of messages. Nobody is told "stored" before the transaction that holds it is durable.
 
 If a group fails, each operation is tried in a transaction of its own, so one bad operation spoils nobody else's.
 """
@@ -80,8 +80,12 @@ class Writer:
         self._waiting.append((operation, item, future))
         if not operation.patience_s:
             self._bell.set()
-        elif self._patience is None:
-            self._patience = loop.call_later(operation.patience_s, self._bell.set)
+            return future
+        ends = loop.time() + operation.patience_s
+        if self._patience is None or ends < self._patience.when():
+            if self._patience is not None:
+                self._patience.cancel()
+            self._patience = loop.call_at(ends, self._bell.set)
         return future
 
     async def run(self) -> None:

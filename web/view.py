@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import aiohttp_jinja2
@@ -214,10 +215,19 @@ def make_environment(app: web.Application) -> None:
     environment.filters.update(phone=phone, **localised)
 
 
+def _shown_at(request: web.Request) -> str:
+    """Return the address that shows this page again: of a form that was refused, the page on which it stands."""
+    if request.method in ("GET", "HEAD"):
+        return request.path_qs
+    before = urlsplit(request.headers.get("Referer", ""))
+    return f"{before.path}{before.query and '?'}{before.query}" if before.netloc == request.host else "/"
+
+
 def render(request: web.Request, template: str, *, status: int = 200, **context: Any) -> web.Response:
     """Return a page. Every template knows ``_``, ``ngettext``, ``ago``, ``csrf``, ``user``, ``language``, ``theme``."""
     who = auth.visitor(request)
     language = who.language
+    shown_at = _shown_at(request)
 
     def ngettext(singular: str, plural: str, n: int, **params: object) -> str:
         return translate_plural(language, singular, plural, n, **params)
@@ -230,8 +240,8 @@ def render(request: web.Request, template: str, *, status: int = 200, **context:
         "user": who.user,
         "language": language,
         "theme": who.theme,
-        "path": request.path,
-        "path_qs": request.path_qs,
+        "path": shown_at.partition("?")[0],
+        "path_qs": shown_at,
         "error": None,
         "fault": None,
         "bot": None,

@@ -6,6 +6,8 @@ import asyncio
 import gc
 import random
 import sqlite3
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -175,6 +177,34 @@ async def test_a_cancelled_unit_leaves_the_database_free(database_url: str, way:
             assert await session.scalar(whole) == 150
     finally:
         gc.enable()
+        await db.close()
+
+
+async def test_a_cancelled_unit_is_left_only_when_it_has_ended(sqlite_url: str) -> None:
+    db, begun, ended = Database(sqlite_url), threading.Event(), threading.Event()
+
+    def slow(_: Connection) -> None:
+        begun.set()
+        time.sleep(0.2)
+        ended.set()
+
+    def wrong(_: Connection) -> None:
+        next(iter(()))
+
+    try:
+        unit = asyncio.create_task(db.transact(slow))
+        await asyncio.to_thread(begun.wait)
+        unit.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await unit
+        assert ended.is_set()
+        # No future takes this exception.
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await db.transact(wrong)
+        assert (
+            await db.transact(lambda connection: connection.scalar(select(func.count()).select_from(models.Lane))) == 0
+        )
+    finally:
         await db.close()
 
 

@@ -60,6 +60,8 @@ async def test_what_nobody_waits_for_shares_a_commit(sqlite_url: str) -> None:
         first = await writer.submit(SOON, None)
         second = await writer.submit(SOON, None)
         assert second != first
+        patient, other = writer.submit(LATER, None), writer.submit(SOON, None)
+        assert await other == await patient
         patient = writer.submit(LATER, None)
         assert not patient.done()
         writer.close()

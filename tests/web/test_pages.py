@@ -18,7 +18,7 @@ from yarl import URL
 
 from db import models
 from db.base import utcnow
-from services import accounts, bots, conversations
+from services import accounts, bots, conversations, notices
 from services.crypto import Crypto, new_fernet_key
 from services.knowledge import documents
 from tests import servers
@@ -259,6 +259,15 @@ async def test_own_key_is_encrypted_and_never_shown(site: Site) -> None:
     for path in _paths(bot):
         assert key not in (await browser.get(path)).text
     assert "Ishlatilmoqda" in (await browser.get(f"/bots/{bot.id}")).text
+    async with site.core.db.write() as session:
+        said = {"provider": "OpenAI", "bot": bot.name}
+        await notices.open_notice(session, user.id, "key_refused", key="key:openai", bot_id=bot.id, params=said)
+        for number in range(25):
+            await notices.open_notice(session, user.id, "over_limit", key=f"k:{number}", bot_id=bot.id, params=said)
+    assert "Ishlatilmoqda" not in (await browser.get(f"/bots/{bot.id}")).text
+    async with site.core.db.write() as session:
+        await notices.solve(session, "key:openai")
+    assert "Ishlatilmoqda" in (await browser.get(f"/bots/{bot.id}")).text
     # Encrypted with a key that has left ENCRYPTION_KEYS, it is not in use, whatever the row says.
     async with site.core.db.write() as session:
         row = await bots.get(session, user, bot.id)
@@ -266,6 +275,24 @@ async def test_own_key_is_encrypted_and_never_shown(site: Site) -> None:
     page = (await browser.get(f"/bots/{bot.id}")).text
     assert "E’tibor talab qiladi" in page
     assert "Ishlatilmoqda" not in page
+
+
+async def test_a_refused_form_leads_back_to_its_page(site: Site) -> None:
+    """Switching the language there, or what follows by itself, opens the page and not the address that took the form."""
+    user = await site.person("RefusedForm")
+    browser, bot = await site.signed_in(user), await site.bot_of(user)
+    form = {"csrf": browser.csrf, "openai_key": "hello"}
+    for referer, back in (
+        (f"{site.base}/bots/{bot.id}?done=saved", f"/bots/{bot.id}?done=saved"),
+        ("https://elsewhere.example/bots", "/"),
+        ("", "/"),
+    ):
+        headers = {"Referer": referer, "Sec-Fetch-Site": "same-origin"}
+        page = await browser.request("POST", f"/bots/{bot.id}/key", data=form, headers=headers)
+        assert page.status == 400
+        assert set(re.findall(r'action="/preferences"[^>]*>.*?name="next" value="([^"]*)"', page.text, re.DOTALL)) == {
+            back
+        }
 
 
 async def test_hostile_texts_are_only_text(site: Site) -> None:

@@ -85,10 +85,9 @@ async def _settings(
         shared = await frame(session, request, bot)
         ready = any(document.status == "ready" for document in await documents.list_for(session, bot))
         connected = await bots.channels(session, bot)
-    key_trouble = bot.openai_key is not None and (
-        not core.crypto.opens(bot.openai_key)
-        or any(notice.bot_id == bot.id and notice.kind in notices.OWN_KEY_TROUBLES for notice, _ in shared["notices"])
-    )
+        key_trouble = bot.openai_key is not None and (
+            not core.crypto.opens(bot.openai_key) or await notices.own_key_trouble(session, bot)
+        )
     values = values or {"name": bot.name, "system_prompt": bot.system_prompt, "languages": bot.languages}
     return view.render(
         request,
