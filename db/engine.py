@@ -39,6 +39,7 @@ from db import vectors
 R = TypeVar("R")
 
 _CONTENTION_TRIES = 4
+_chance = random.SystemRandom()
 _BUSY_STEP_S = 0.25
 # Parts of the names of asyncpg's exceptions that mean: not now, rather than: not like this.
 _GONE = ("Connection", "CannotConnect", "Shutdown", "DiskFull", "InvalidCatalogName", "OutOfMemory", "ReadOnly")
@@ -203,7 +204,7 @@ class _WriterThread(threading.Thread):
             except StopIteration as error:
                 # No future takes it: the caller would wait for ever.
                 told = partial(_fail, future, RuntimeError(f"a unit ended with {error!r}"))
-            except BaseException as error:  # noqa: BLE001 - it is the caller's
+            except BaseException as error:  # noqa: BLE001 - raised again where the unit is awaited
                 told = partial(_fail, future, error)
             else:
                 told = partial(_fulfil, future, result)
@@ -380,7 +381,7 @@ class Database:
             except _Contention as error:
                 if attempt + 1 == _CONTENTION_TRIES:
                     raise DatabaseUnavailable(str(error)) from error
-                await asyncio.sleep(random.uniform(0, 0.02) * 2**attempt)  # noqa: S311 - jitter
+                await asyncio.sleep(_chance.uniform(0, 0.02) * 2**attempt)
         raise AssertionError("unreachable")
 
     async def _transact_once(self, function: Callable[..., R], *args: Any) -> R:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from services.conversations.records import BOT, CHANNEL, CONTACT, MESSAGE, LostL
 from services.crypto import Undecryptable
 from services.errors import Permanent, Temporary
 from services.lanes import Claimed, Release
+from services.pauses import backoff_s
 from services.text import clean
 from services.writer import Operation, Scope
 
@@ -304,7 +304,7 @@ class Sender:
             metrics.SENT.labels(channel.kind, "failed").inc()
             return Sent(claim, "failed", error=str(error), unsure=unsure)
         metrics.SENT.labels(channel.kind, "retried").inc()
-        pause = min(300.0, 2.0**attempt) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        pause = backoff_s(attempt, first=2.0, most=300.0)
         return Sent(claim, "queued", error=str(error), delay_s=pause, unsure=unsure)
 
     def _told_to_wait(self, channel_id: str, chat: str, seconds: float) -> None:

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -32,7 +31,7 @@ from services.crypto import Undecryptable
 from services.errors import Permanent, Temporary, TooMany
 from services.i18n import translate
 from services.inbox import ChannelCard
-from services.pauses import backoff_s
+from services.pauses import backoff_s, jitter, until_available
 
 if TYPE_CHECKING:
     from services.core import Core
@@ -246,16 +245,12 @@ class Receivers:
 
     async def _write_down(self, receiver: _Receiver, write: Callable[[], Awaitable[None]]) -> None:
         """Write what came of a bot as soon as the database takes it: without it nobody would know why the bot is deaf."""
-        failures = 0
-        while True:
-            try:
-                await write()
-                return
-            except DatabaseUnavailable:
-                failures += 1
-                # It is not Telegram that keeps us waiting.
-                receiver.last_answer = time.monotonic()
-                await asyncio.sleep(backoff_s(failures, most=10.0))
+
+        def unavailable() -> None:
+            # It is not Telegram that keeps us waiting.
+            receiver.last_answer = time.monotonic()
+
+        await until_available(write, unavailable)
 
     async def _show_menus(self, receiver: _Receiver) -> None:
         """Set the command menus, however long it takes; given up until the next start where they are refused."""
@@ -296,7 +291,7 @@ class Receivers:
         offset: int | None = None
         failures = conflicts = 0
         # A thousand bots that start together should not poll in step for ever.
-        await asyncio.sleep(random.uniform(0, _START_SPREAD_S) if len(self._running) > _STARTS_AT_ONCE else 0)  # noqa: S311 - jitter
+        await asyncio.sleep(jitter(_START_SPREAD_S, 0.0) if len(self._running) > _STARTS_AT_ONCE else 0)
         needs_delete = True
         while True:
             try:
@@ -325,7 +320,7 @@ class Receivers:
                     receiver.troubled = True
                     await self._write_down(receiver, partial(core.channel_failed, card.id, "conflict", str(error)))
                 parked = conflicts >= _CONFLICTS_BEFORE_PARKING
-                await asyncio.sleep(_PARKED_S if parked else _CONFLICT_PAUSE_S * random.uniform(0.5, 1))  # noqa: S311 - jitter
+                await asyncio.sleep(_PARKED_S if parked else jitter(_CONFLICT_PAUSE_S))
             except Temporary as error:
                 metrics.POLL_ERRORS.labels("temporary").inc()
                 failures += 1
@@ -436,7 +431,7 @@ class Receivers:
                     receiver.troubled = True
                 elif receiver.troubled:
                     card = await self._works_again(receiver)
-                await asyncio.sleep(_WEBHOOK_CHECK_S * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+                await asyncio.sleep(jitter(_WEBHOOK_CHECK_S, 0.8, 1.2))
             except TokenRefused as error:
                 await self._write_down(receiver, partial(core.channel_failed, card.id, "refused", str(error)))
                 return

@@ -56,6 +56,7 @@ RETIRED_REST_S = 3600.0
 MAX_REST_S = 3600.0
 EMBED_BATCH = 100
 MAX_BREAKERS = 10_000
+_chance = random.SystemRandom()
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +328,7 @@ class Router:
         return self._jitter() if isinstance(failure, Transient | BadOutput) and tries == 1 else None
 
     def _jitter(self) -> float:
-        return self._settings.retry_wait_s * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, hides nothing
+        return self._settings.retry_wait_s * _chance.uniform(0.5, 1.5)
 
     # ---- embeddings ------------------------------------------------------------------------------------------
 

@@ -85,9 +85,7 @@ async def _settings(
         shared = await frame(session, request, bot)
         ready = any(document.status == "ready" for document in await documents.list_for(session, bot))
         connected = await bots.channels(session, bot)
-        key_trouble = bot.openai_key is not None and (
-            not core.crypto.opens(bot.openai_key) or await notices.own_key_trouble(session, bot)
-        )
+        refused = await notices.own_key_trouble(session, bot)
     values = values or {"name": bot.name, "system_prompt": bot.system_prompt, "languages": bot.languages}
     return view.render(
         request,
@@ -97,7 +95,7 @@ async def _settings(
         values=values,
         fault=fault_of(error, request) if error else None,
         limits=core.settings.limits,
-        key_trouble=key_trouble,
+        key_trouble=bot.openai_key is not None and (refused or not core.crypto.opens(bot.openai_key)),
         own_model=core.settings.ai.own_key.model,
         has_models=core.has_models({}),
         ready=ready,
