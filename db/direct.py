@@ -12,7 +12,7 @@ import re
 import sqlite3
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import Connection, Executable, Insert, TupleType
@@ -31,9 +31,12 @@ def rows(connection: Connection, statement: Executable, parameters: Mapping[str,
     if connection.dialect.name != "sqlite":
         return list(connection.execute(statement, parameters).all())
     kept = _keep(statement, ())
-    with _Cursor(connection, kept) as cursor:
-        cursor.execute(kept.text, kept.bound(parameters))
-        return [kept.read(row) for row in cursor.fetchall()]
+    text, bound = kept.bound(parameters, alone=True)
+    try:
+        found = _driver(connection).execute(text, bound).fetchall()
+    except sqlite3.Error as error:
+        raise _wrapped(connection, text, error) from error
+    return kept.read(found)
 
 
 def change(connection: Connection, statement: Executable, sets: Sequence[Mapping[str, Any]]) -> None:
@@ -45,8 +48,15 @@ def change(connection: Connection, statement: Executable, sets: Sequence[Mapping
         connection.execute(statement, sets)
         return
     kept = _keep(statement, _names(statement, sets))
-    with _Cursor(connection, kept) as cursor:
-        cursor.executemany(kept.text, [kept.bound(one) for one in sets])
+    driver, text = _driver(connection), kept.text
+    try:
+        if len(sets) == 1:
+            text, bound = kept.bound(sets[0], alone=True)
+            driver.execute(text, bound)
+        else:
+            driver.executemany(text, [kept.bound(one)[1] for one in sets])
+    except sqlite3.Error as error:
+        raise _wrapped(connection, text, error) from error
 
 
 def change_returning(connection: Connection, statement: Executable, sets: Sequence[Mapping[str, Any]]) -> list[Any]:
@@ -54,12 +64,24 @@ def change_returning(connection: Connection, statement: Executable, sets: Sequen
     if connection.dialect.name != "sqlite":
         return list(connection.execute(statement, sets).all())
     kept = _keep(statement, _names(statement, sets))
+    driver = _driver(connection)
     found: list[Any] = []
-    with _Cursor(connection, kept) as cursor:
-        for one in sets:
-            cursor.execute(kept.text, kept.bound(one))
-            found += [kept.read(row) for row in cursor.fetchall()]
-    return found
+    for one in sets:
+        text, bound = kept.bound(one, alone=True)
+        try:
+            found += driver.execute(text, bound).fetchall()
+        except sqlite3.Error as error:
+            raise _wrapped(connection, text, error) from error
+    return kept.read(found)
+
+
+class _List(NamedTuple):
+    """A parameter that takes a list: of tuples ``width`` wide, 0 for plain values; how the text asks for it."""
+
+    name: str
+    width: int
+    several: str
+    alone: str
 
 
 class _Kept:
@@ -70,12 +92,15 @@ class _Kept:
         compiled = statement.compile(dialect=_DIALECT, column_keys=columns, for_executemany=True)
         assert isinstance(compiled, SQLCompiler)
         self.text = compiled.string
-        self._given: list[tuple[str, _Convert | None]] = []
-        self._defaults = {column.key: column.default for column in compiled.insert_prefetch or ()}
+        self._converts: list[tuple[str, _Convert]] = []
+        self._defaults: dict[str, Any] = {column.key: column.default for column in compiled.insert_prefetch or ()}
+        lists: list[_List] = []
         for name, bind in compiled.binds.items():
             if name == bind.key or name in compiled.bind_names.values():
-                self._bind(name, bind)
-        assert "POSTCOMPILE" not in self.text
+                lists += self._bind(name, bind)
+        assert "POSTCOMPILE" not in self.text and len(lists) <= 1
+        self._list = lists[0] if lists else None
+        self._text_of_one = self.text.replace(self._list.several, self._list.alone) if self._list else ""
         returned = compiled.effective_returning or ()
         shown = list(returned) or list(getattr(statement, "selected_columns", ()))
         names = [str(column.key) for column in shown]
@@ -83,44 +108,67 @@ class _Kept:
         readers = [column.type.dialect_impl(_DIALECT).result_processor(_DIALECT, None) for column in shown]
         self._readers = [(place, reader) for place, reader in enumerate(readers) if reader is not None]
 
-    def _bind(self, name: str, bind: Any) -> None:
+    def _bind(self, name: str, bind: Any) -> list[_List]:
+        """Prepare a parameter; return how the text asks for it if it takes a list."""
         convert = bind.type.dialect_impl(_DIALECT).bind_processor(_DIALECT)
         marker = f"(__[POSTCOMPILE_{name}])"
         if not bind.expanding and (bind.required or name in self._defaults):
-            self._given.append((name, convert))
+            if convert is not None:
+                self._converts.append((name, convert))
         elif not bind.expanding:
             # Written out: only what it sees can tell SQLite that a partial index holds all the rows.
             value = convert(bind.value) if convert else bind.value
             self.text = re.sub(rf":{name}\b", _literal(value).replace("\\", r"\\"), self.text)
         elif bind.required:
             # A list goes in as JSON, so that the text stays the same whatever its length.
-            column = "value"
+            column, alone, width = "value", f"(:{name})", 0
             if isinstance(bind.type, TupleType):
-                column = ", ".join(f"json_extract(value, '$[{n}]')" for n in range(len(bind.type.types)))
-            self.text = self.text.replace(marker, f"(SELECT {column} FROM json_each(:{name}))")  # noqa: S608 - names of our own
-            self._given.append((name, _json))
+                width = len(bind.type.types)
+                column = ", ".join(f"json_extract(value, '$[{n}]')" for n in range(width))
+                alone = f"(VALUES ({', '.join(f':{name}_{n}' for n in range(width))}))"
+            several = f"(SELECT {column} FROM json_each(:{name}))"  # noqa: S608 - names of our own
+            self.text = self.text.replace(marker, several)
+            return [_List(name, width, several, alone)]
         else:
             self.text = self.text.replace(marker, f"({', '.join(map(_literal, bind.value or ()))})")
+        return []
 
-    def bound(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the parameters as the driver takes them."""
-        if self._defaults:
-            parameters = {name: _value(default) for name, default in self._defaults.items()} | dict(parameters)
-        return {
-            name: parameters[name] if convert is None else convert(parameters[name]) for name, convert in self._given
-        }
+    def bound(self, parameters: Mapping[str, Any], *, alone: bool = False) -> tuple[str, Mapping[str, Any]]:
+        """Return text and parameters as the driver takes them; it passes over those that the text does not name.
 
-    def read(self, values: Any) -> Any:
-        """Return a row of the driver with its types."""
+        ``alone``: the text need not be the same for other parameters; a list of one, the usual, is spared the way through JSON.
+        """
+        if self._list is None and not self._converts and not self._defaults:
+            return self.text, parameters
+        values = dict(parameters)
+        for name, default in self._defaults.items():
+            values[name] = default.arg(None) if default.is_callable else default.arg
+        for name, convert in self._converts:
+            values[name] = convert(values[name])
+        if self._list is None:
+            return self.text, values
+        name = self._list.name
+        items = values[name]
+        if not alone or len(items) != 1:
+            values[name] = orjson.dumps(items).decode()
+            return self.text, values
+        if self._list.width:
+            values |= {f"{name}_{n}": part for n, part in enumerate(items[0])}
+            del values[name]
+        else:
+            values[name] = items[0]
+        return self._text_of_one, values
+
+    def read(self, found: Sequence[Any]) -> list[Any]:
+        """Return rows of the driver with their types."""
         if self._readers:
-            values = list(values)
-            for place, reader in self._readers:
-                values[place] = reader(values[place])
-        return self._row._make(values)
+            found = [self._typed(list(values)) for values in found]
+        return list(map(self._row._make, found))
 
-
-def _json(value: Any) -> str:
-    return orjson.dumps(value).decode()
+    def _typed(self, values: list[Any]) -> list[Any]:
+        for place, reader in self._readers:
+            values[place] = reader(values[place])
+        return values
 
 
 def _literal(value: Any) -> str:
@@ -129,10 +177,6 @@ def _literal(value: Any) -> str:
     if isinstance(value, str):
         return "'" + value.replace("'", "''") + "'"
     return repr(int(value) if isinstance(value, bool) else value)
-
-
-def _value(default: Any) -> Any:
-    return default.arg(None) if default.is_callable else default.arg
 
 
 def _names(statement: Executable, sets: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -149,24 +193,10 @@ def _keep(statement: Executable, names: tuple[str, ...]) -> _Kept:
     return found
 
 
-class _Cursor:
-    """The driver's cursor of a connection; its errors leave as SQLAlchemy's."""
+def _driver(connection: Connection) -> Any:
+    return connection.connection.dbapi_connection
 
-    def __init__(self, connection: Connection, kept: _Kept) -> None:
-        self._connection, self._kept = connection, kept
-        self._cursor = connection.connection.cursor()
 
-    def __enter__(self) -> Any:
-        return self._cursor
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        self._cursor.close()
-        if isinstance(error, sqlite3.Error):
-            raise DBAPIError.instance(
-                self._kept.text,
-                None,
-                error,
-                sqlite3.Error,
-                hide_parameters=True,
-                dialect=self._connection.dialect,
-            ) from error
+def _wrapped(connection: Connection, text: str, error: sqlite3.Error) -> BaseException:
+    """Return the driver's error as SQLAlchemy raises it."""
+    return DBAPIError.instance(text, None, error, sqlite3.Error, hide_parameters=True, dialect=connection.dialect)

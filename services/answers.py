@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import itertools
-import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import orjson
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -195,7 +195,7 @@ def turns(
         }
         for passage in passages
     ]
-    material = "\n".join(json.dumps(entry, ensure_ascii=False) for entry in quoted)
+    material = "\n".join(orjson.dumps(entry).decode() for entry in quoted)
     history.append(
         Turn(
             "user", f"<passages>\n{_untagged(material)}\n</passages>\n\n<question>\n{_untagged(question)}\n</question>"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import structlog
 from sqlalchemy import Connection, bindparam, or_, select, update
 
@@ -219,7 +219,7 @@ class Sender:
         pause = self._bot_rests_until.get(channel.id, 0.0) - time.monotonic()
         if pause > 0:
             return Sent(claim, "queued", delay_s=pause, counts=False, unsure=unsure)
-        message = Outgoing.from_payload(json.loads(item["payload"]))
+        message = Outgoing.from_payload(orjson.loads(item["payload"]))
         try:
             await self._pace(claim, channel)
         except asyncio.CancelledError:

@@ -165,6 +165,7 @@ class Worker:
         self._count = 0
         self._stopping = False
         self._lanes: set[asyncio.Task[Any]] = set()
+        self._in_work = metrics.IN_WORK.labels(queue.name)
         self.in_hand: dict[str, Claimed] = {}
         """The claims that are being worked on, by their lanes' keys."""
         self.ended = asyncio.Event()
@@ -265,7 +266,7 @@ class Worker:
         self._running[claim.owner_id] += 1
         self.in_hand[claim.key] = claim
         self.idle.clear()
-        metrics.IN_WORK.labels(self.queue.name).set(self._count)
+        self._in_work.set(self._count)
         task = self._core.tasks.start(self._see_through(claim, taken, suspect), name=f"{self.queue.name}:{claim.key}")
         self._lanes.add(task)
         task.add_done_callback(self._lanes.discard)
@@ -294,7 +295,7 @@ class Worker:
                 del self._running[claim.owner_id]
             if not self._count:
                 self.idle.set()
-            metrics.IN_WORK.labels(self.queue.name).set(self._count)
+            self._in_work.set(self._count)
             if was_full or suspect or more or claim.key in self._passed:
                 self._passed.discard(claim.key)
                 self.wake()

@@ -10,7 +10,7 @@ If a group fails, each operation is tried in a transaction of its own, so one ba
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -135,8 +135,9 @@ class Writer:
                 group[0][2].set_exception(error)
         else:
             metrics.COMMITS.inc()
-            for (operation, _, future), result in zip(group, results, strict=True):
-                metrics.COMMITTED.labels(operation.name).inc()
+            for name, n in Counter(operation.name for operation, _, _ in group).items():
+                metrics.COMMITTED.labels(name).inc(n)
+            for (_, _, future), result in zip(group, results, strict=True):
                 if future.done():
                     continue
                 if isinstance(result, Exception):
