@@ -102,42 +102,38 @@ def lane_of(channel_id: str, chat: str) -> str:
 @cache
 def _storing(dialect: str) -> Executable:
     insert = sqlite.insert(lanes.INBOX) if dialect == "sqlite" else postgresql.insert(lanes.INBOX)
-    return insert.on_conflict_do_nothing(index_elements=["channel_id", "external_id"]).returning(
-        lanes.INBOX.c.channel_id, lanes.INBOX.c.external_id
-    )
+    return insert.on_conflict_do_nothing(index_elements=["channel_id", "external_id"]).returning(lanes.INBOX)
 
 
 def _accept(connection: Connection, scope: Scope, items: Sequence[Accept]) -> list[bool | Exception]:
     moment = utcnow()
-    stored = set(
-        direct.change_returning(
-            connection,
-            _storing(connection.dialect.name),
-            [
-                {
-                    "lane": item.lane,
-                    "channel_id": item.channel_id,
-                    "external_id": item.external_id,
-                    "payload": item.payload,
-                    "request_id": item.request_id,
-                    "status": "new",
-                    "attempts": 0,
-                    "received_at": moment,
-                }
-                for item in items
-            ],
-        )
+    rows = direct.change_returning(
+        connection,
+        _storing(connection.dialect.name),
+        [
+            {
+                "lane": item.lane,
+                "channel_id": item.channel_id,
+                "external_id": item.external_id,
+                "payload": item.payload,
+                "request_id": item.request_id,
+                "status": "new",
+                "attempts": 0,
+                "received_at": moment,
+            }
+            for item in items
+        ],
     )
+    stored: dict[str, list[Mapping[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: row.id):
+        stored.setdefault(row.lane, []).append(row._asdict())
+    if stored:
+        lanes.fill(connection, scope.places, "inbox", stored, {item.lane: item.owner_id for item in items}, scope.now)
+    new = {(row.channel_id, row.external_id) for row in rows}
     results: list[bool | Exception] = []
-    counts: dict[str, int] = {}
     for item in items:
-        is_new = (item.channel_id, item.external_id) in stored
-        stored.discard((item.channel_id, item.external_id))
-        if is_new:
-            counts[item.lane] = counts.get(item.lane, 0) + 1
-        results.append(is_new)
-    if counts:
-        lanes.add(connection, counts, {item.lane: ("inbox", item.owner_id) for item in items}, scope.now)
+        results.append((item.channel_id, item.external_id) in new)
+        new.discard((item.channel_id, item.external_id))
     return results
 
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -45,6 +45,10 @@ def _add(connection: Connection, row: Mapping[str, Any], owner_id: str, delay_s:
     return True
 
 
+def _key(lane: str) -> str:
+    return f"job:{lane}"[:200]
+
+
 async def add(
     session: AsyncSession,
     kind: str,
@@ -59,9 +63,30 @@ async def add(
 
     ``delay_s`` counts only for a lane that was empty.
     """
-    row = {"lane": f"job:{lane}"[:200], "kind": kind, "payload": dict(payload), "unique_key": unique_key}
+    row = {"lane": _key(lane), "kind": kind, "payload": dict(payload), "unique_key": unique_key}
     connection = await session.connection()
     return await connection.run_sync(_add, row, owner_id, delay_s)
+
+
+def _drop(connection: Connection, key: str, owner_id: str, kind: str, unwanted: Callable[[Any], bool]) -> None:
+    lane = {key: ("jobs", owner_id)}
+    lanes.lock(connection, lane)
+    job = lanes.JOBS.c
+    # A claim raises the attempts before anything else: what was tried may be in hand and is closed by who holds it.
+    waiting = select(job.id, job.payload).where(
+        job.lane == key, job.status == "new", job.kind == kind, job.attempts == 0
+    )
+    ids = [row.id for row in connection.execute(waiting) if unwanted(row.payload)]
+    connection.execute(lanes.JOBS.delete().where(job.id.in_(ids)))
+    lanes.add(connection, {key: -len(ids)}, lane, clock(connection.dialect.name))
+
+
+async def drop(
+    session: AsyncSession, kind: str, unwanted: Callable[[Any], bool], *, lane: str, owner_id: str = ""
+) -> None:
+    """Take the jobs with an ``unwanted`` payload out of their lane, but for one that was begun."""
+    connection = await session.connection()
+    await connection.run_sync(_drop, _key(lane), owner_id, kind, unwanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +101,9 @@ class JobDone:
 
 
 def _finish(connection: Connection, scope: Scope, items: Sequence[JobDone]) -> list[Exception | None]:
-    held = lanes.ours(connection, scope.holder, [item.claim for item in items])
+    releases = [Release(item.claim, 0 if item.status == "new" else 1, item.delay_s) for item in items]
+    held = lanes.release(connection, scope.holder, releases, scope.now)
     results: list[Exception | None] = []
-    releases = []
     for item in items:
         if item.claim.key not in held:
             results.append(LostLane(item.claim.key))
@@ -90,9 +115,7 @@ def _finish(connection: Connection, scope: Scope, items: Sequence[JobDone]) -> l
         elif not item.counts:
             values["attempts"] = row["attempts"]
         connection.execute(update(lanes.JOBS).where(lanes.JOBS.c.id == row["id"]).values(**values))
-        releases.append(Release(item.claim.key, 0 if item.status == "new" else 1, item.delay_s))
         results.append(None)
-    lanes.release(connection, releases, scope.now)
     return results
 
 

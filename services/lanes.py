@@ -74,6 +74,55 @@ class Claimed:
     items: list[Mapping[str, Any]] = field(compare=False)
 
 
+@dataclass(slots=True)
+class Offer:
+    """A claim that looks for nothing but what its own transaction fills: see :func:`fill`.
+
+    ``slots`` places are left, ``running`` counts the lanes in hand by owner, at most ``per_owner`` each; lanes ``in_hand`` are
+    not taken. ``taken``: what was.
+    """
+
+    queue: QueueKind
+    holder: str
+    lease_s: float
+    slots: int
+    per_owner: int
+    running: Counter[str]
+    in_hand: Collection[str]
+    taken: list[Claimed] = field(default_factory=list)
+
+    def reserve(self, key: str, owner_id: str) -> bool:
+        """Keep a place for a lane if there is one."""
+        if self.slots <= 0 or self.running[owner_id] >= self.per_owner or key in self.in_hand:
+            return False
+        self.slots -= 1
+        self.running[owner_id] += 1
+        return True
+
+    def give_back(self, owner_id: str) -> None:
+        """Free a place that was kept."""
+        self.slots += 1
+        self.running[owner_id] -= 1
+
+
+@dataclass(slots=True)
+class Places:
+    """What the operations of one transaction know of claims.
+
+    ``left``: the queues in which earlier transactions made lanes ready that nobody has taken, so that a claim has to look.
+    ``offers`` by queue. ``filled``: queues in which this one leaves such lanes; ``looked``: where a claim has looked.
+    """
+
+    left: frozenset[str] = frozenset()
+    offers: dict[str, Offer] = field(default_factory=dict)
+    filled: set[str] = field(default_factory=set)
+    looked: set[str] = field(default_factory=set)
+
+    def still_left(self) -> frozenset[str]:
+        """Return what is left when this transaction is durable; claims come last in it."""
+        return (self.left | self.filled) - self.looked
+
+
 def touched(claim: Claimed) -> dict[str, tuple[str, str]]:
     """Return a claimed lane as :func:`lock` takes it."""
     kind = {"in": "inbox", "out": "outbox", "bulk": "bulk"}.get(claim.key.partition(":")[0], "jobs")
@@ -103,6 +152,41 @@ def add(
     A lane that was empty is not taken before ``delay_s`` have passed.
     """
     _add(connection, [(key, *owners[key], n, delay_s) for key, n in sorted(counts.items()) if n], now)
+
+
+def fill(
+    connection: Connection,
+    places: Places,
+    kind: str,
+    items: Mapping[str, Sequence[Mapping[str, Any]]],
+    owners: Mapping[str, str],
+    now: Moment,
+) -> None:
+    """Count rows that were just stored, by lane and oldest first, into lanes of one queue; ``owners`` gives the owner of each.
+
+    Where a claim of the same transaction offers a place, a lane that was empty and free is taken at once, with the first
+    of its items: the claim need not look for it.
+    """
+    offer = places.offers.get(kind)
+    wanted = [key for key in sorted(items) if offer is not None and offer.reserve(key, owners[key])]
+    rest = [(key, kind, owners[key], len(items[key]), 0.0) for key in sorted(items) if key not in wanted]
+    if rest:
+        _add(connection, rest, now)
+        places.filled.add(kind)
+    if offer is None or not wanted:
+        return
+    given = {"p_kind": kind, "p_holder": offer.holder, "p_lease": offer.lease_s, "p_clock": _seconds(connection, now)}
+    given |= _at(now)
+    sets = [{**given, "p_key": key, "p_owner": owners[key], "p_n": len(items[key])} for key in wanted]
+    for row in direct.change_returning(connection, _counting_in_and_taking(connection.dialect.name), sets):
+        if row.holder == offer.holder and row.pending == len(items[row.key]):
+            first = list(items[row.key][: offer.queue.take])
+            offer.taken.append(Claimed(row.key, owners[row.key], row.claim_no, first))
+        else:
+            offer.give_back(owners[row.key])
+            places.filled.add(kind)
+    if taken := [item["id"] for claim in offer.taken if claim.key in items for item in claim.items]:
+        direct.change(connection, _raising(offer.queue.items), [{"p_ids": taken}])
 
 
 def _add(connection: Connection, rows: Sequence[tuple[str, str, str, int, float]], now: Moment) -> None:
@@ -142,6 +226,37 @@ def _counting_in(dialect: str) -> Executable:
             "run_at": case((was_empty, statement.excluded.run_at), else_=LANES.c.run_at),
         },
     )
+
+
+@cache
+def _counting_in_and_taking(dialect: str) -> Executable:
+    """The same for lanes that are to be ours if they were empty and free."""
+    insert = sqlite.insert(LANES) if dialect == "sqlite" else postgresql.insert(LANES)
+    statement = insert.values(
+        key=bindparam("p_key"),
+        kind=bindparam("p_kind"),
+        owner_id=bindparam("p_owner"),
+        pending=bindparam("p_n"),
+        waiting_since=bindparam("p_clock"),
+        run_at=0.0,
+        holder=bindparam("p_holder"),
+        lease_until=_now(dialect) + bindparam("p_lease", type_=Double()),
+        claim_no=1,
+    )
+    was_empty = LANES.c.pending == 0
+    was_free = and_(was_empty, LANES.c.holder.is_(None))
+    new = statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=[LANES.c.key],
+        set_={
+            "pending": LANES.c.pending + new.pending,
+            "waiting_since": case((was_empty, new.waiting_since), else_=LANES.c.waiting_since),
+            "run_at": case((was_empty, 0.0), else_=LANES.c.run_at),
+            "holder": case((was_free, new.holder), else_=LANES.c.holder),
+            "lease_until": case((was_free, new.lease_until), else_=LANES.c.lease_until),
+            "claim_no": LANES.c.claim_no + case((was_free, 1), else_=0),
+        },
+    ).returning(LANES.c.key, LANES.c.pending, LANES.c.holder, LANES.c.claim_no)
 
 
 def _seconds(connection: Connection, now: Moment) -> float:
@@ -398,14 +513,18 @@ def ours(connection: Connection, holder: str, claims: Iterable[Claimed]) -> dict
 class Release:
     """Give a lane back: ``closed`` items are finished; not to be taken again before ``delay_s`` have passed."""
 
-    key: str
+    claim: Claimed
     closed: int
     delay_s: float = 0.0
 
 
 _RELEASING = (
     update(LANES)
-    .where(LANES.c.key == bindparam("p_key"))
+    .where(
+        LANES.c.key == bindparam("p_key"),
+        LANES.c.holder == bindparam("p_holder"),
+        LANES.c.claim_no == bindparam("p_claim_no"),
+    )
     .values(
         pending=case((LANES.c.pending > bindparam("p_n"), LANES.c.pending - bindparam("p_n")), else_=0),
         holder=None,
@@ -416,24 +535,35 @@ _RELEASING = (
 )
 
 
-def release(connection: Connection, releases: Sequence[Release], now: Moment) -> None:
-    """Give lanes back that :func:`ours` has just confirmed."""
+_RELEASING_ONE = _RELEASING.returning(LANES.c.key, LANES.c.pending)
+
+
+def release(connection: Connection, holder: str, releases: Sequence[Release], now: Moment) -> dict[str, int]:
+    """Give lanes back that are still held with the same claim number; return these, with the items left open in each.
+
+    The other lanes are lost: what was done under those claims does not count.
+    """
     if not releases:
-        return
+        return {}
     clock = _seconds(connection, now)
-    direct.change(
-        connection,
-        _RELEASING,
-        [
-            {
-                "p_key": item.key,
-                "p_n": item.closed,
-                "p_clock": clock,
-                "p_run_at": clock + item.delay_s if item.delay_s else 0.0,
-            }
-            for item in sorted(releases, key=lambda item: item.key)
-        ],
-    )
+    sets = [
+        {
+            "p_key": item.claim.key,
+            "p_holder": holder,
+            "p_claim_no": item.claim.claim_no,
+            "p_n": item.closed,
+            "p_clock": clock,
+            "p_run_at": clock + item.delay_s if item.delay_s else 0.0,
+        }
+        for item in sorted(releases, key=lambda item: item.claim.key)
+    ]
+    if connection.dialect.name == "sqlite":
+        return {row.key: row.pending for row in direct.change_returning(connection, _RELEASING_ONE, sets)}
+    # An UPDATE with RETURNING cannot be run for many sets at once there.
+    held = ours(connection, holder, [item.claim for item in releases])
+    if held:
+        direct.change(connection, _RELEASING, [one for one in sets if one["p_key"] in held])
+    return {item.claim.key: max(0, held[item.claim.key] - item.closed) for item in releases if item.claim.key in held}
 
 
 @cache

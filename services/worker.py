@@ -51,7 +51,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _HAND_BACK_S = 3.0
-_NETWORK_PAUSE_S = 5.0
+_NETWORK_PAUSES_S = (5.0, 300.0)
+"""The first and the longest pause of what the network keeps from being handled."""
+_NETWORK_PATIENCE_S = 3600.0
+"""For so long that costs no attempt; what comes after it must not wait for ever."""
 _FACTORY_PAUSE_S = 2.0
 
 
@@ -60,10 +63,11 @@ Receive = Callable[[Connection, Sequence[Claimed]], Mapping[str, Talk]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Ask:
-    """A request for lanes of one queue."""
+class Ask:
+    """A request for lanes of one queue. Without ``look`` only for those that its own transaction fills."""
 
     queue: QueueKind
+    look: bool
     slots: int
     lease_s: float
     running: Mapping[str, int]
@@ -82,22 +86,20 @@ class _Taken:
     talks: Mapping[str, Talk] = field(default_factory=dict)
 
 
-def _claim(connection: Connection, scope: Scope, items: Sequence[_Ask]) -> list[_Taken | Exception]:
+def _offer(scope: Scope, ask: Ask) -> None:
+    """Let what this transaction fills be taken at once, where nothing else can be waiting."""
+    kind, places = ask.queue.name, scope.places
+    if not ask.look and kind not in places.left:
+        places.offers[kind] = lanes.Offer(
+            ask.queue, scope.holder, ask.lease_s, ask.slots, ask.per_owner, Counter(ask.running), ask.in_hand
+        )
+
+
+def _claim(connection: Connection, scope: Scope, items: Sequence[Ask]) -> list[_Taken | Exception]:
     results: list[_Taken | Exception] = []
     for ask in items:
-        claims, passed = lanes.claim(
-            connection,
-            ask.queue,
-            scope.now,
-            holder=scope.holder,
-            slots=ask.slots,
-            lease_s=ask.lease_s,
-            running=ask.running,
-            per_owner=ask.per_owner,
-            suspect_at=ask.suspect_at,
-            suspects=ask.suspects,
-            in_hand=ask.in_hand,
-        )
+        offer = scope.places.offers.get(ask.queue.name)
+        claims, passed = (offer.taken, set()) if offer is not None else _look(connection, scope, ask)
         channels: Mapping[str, outbox.ChannelKeys] = {}
         if claims and ask.queue.items is OUTBOX:
             channels = outbox.channel_keys(connection, [claim.items[0]["channel_id"] for claim in claims])
@@ -106,7 +108,24 @@ def _claim(connection: Connection, scope: Scope, items: Sequence[_Ask]) -> list[
     return results
 
 
-CLAIM: Operation[_Ask, _Taken] = Operation("claim", 90, _claim)
+def _look(connection: Connection, scope: Scope, ask: Ask) -> tuple[list[Claimed], set[str]]:
+    scope.places.looked.add(ask.queue.name)
+    return lanes.claim(
+        connection,
+        ask.queue,
+        scope.now,
+        holder=scope.holder,
+        slots=ask.slots,
+        lease_s=ask.lease_s,
+        running=ask.running,
+        per_owner=ask.per_owner,
+        suspect_at=ask.suspect_at,
+        suspects=ask.suspects,
+        in_hand=ask.in_hand,
+    )
+
+
+CLAIM: Operation[Ask, _Taken] = Operation("claim", 90, _claim, prepare=_offer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +148,7 @@ RENEW: Operation[_Renewal, None] = Operation("renew", 80, _renew, _Renewal.touch
 
 
 def _let_go(connection: Connection, scope: Scope, items: Sequence[tuple[Claimed, float]]) -> list[Exception | None]:
-    held = lanes.ours(connection, scope.holder, [claim for claim, _ in items])
-    releases = [lanes.Release(claim.key, 0, delay_s) for claim, delay_s in items if claim.key in held]
-    lanes.release(connection, releases, scope.now)
+    lanes.release(connection, scope.holder, [lanes.Release(claim, 0, delay_s) for claim, delay_s in items], scope.now)
     return [None] * len(items)
 
 
@@ -159,6 +176,7 @@ class Worker:
         self._core, self.queue, self._slots, self._per_owner = core, queue, slots, per_owner
         self._handle, self._suspect_at, self._receive = handle, suspect_at, receive
         self._bell = asyncio.Event()
+        self._look = True
         self._running: Counter[str] = Counter()
         self._passed: set[str] = set()
         self._suspects = 0
@@ -174,6 +192,11 @@ class Worker:
 
     def wake(self) -> None:
         """There may be something to do."""
+        self._look = True
+        self._bell.set()
+
+    def wake_for_new(self) -> None:
+        """What was just handed to the writer may be something to do; nothing else is known of."""
         self._bell.set()
 
     def stop(self) -> None:
@@ -199,6 +222,7 @@ class Worker:
     async def _claim_on(self) -> None:
         settings = self._core.settings.queue
         more = away = alone = False
+        looked = 0.0
         while not self._stopping:
             if not more:
                 try:
@@ -213,8 +237,13 @@ class Worker:
             if free <= 0:
                 more = False
                 continue
-            ask = _Ask(
+            # Time alone makes lanes ready too: those to be tried later, those of a process that died.
+            look = more or self._look or time.monotonic() - looked >= settings.idle_poll_s
+            if look:
+                self._look, looked = False, time.monotonic()
+            ask = Ask(
                 self.queue,
+                look,
                 free,
                 settings.lease_s,
                 dict(self._running),
@@ -234,15 +263,15 @@ class Worker:
                 away = True
                 await asyncio.sleep(database_pause_s())
                 more = False
-                # Look again at once: what rang the bell is still there.
-                self._bell.set()
+                # What rang the bell is still there.
+                self.wake()
                 continue
             except Exception as error:
                 if ask.receive is None:
                     raise
                 # One of them cannot be stored: claimed only, each is received alone and the bad one is set aside.
                 log.error("claim_failed", queue=self.queue.name, exc_info=error)
-                alone = more = True
+                alone = self._look = more = True
                 continue
             alone = False
             for claim in taken.claims:
@@ -467,27 +496,29 @@ class Conveyor:
                 outcome = await self._respond(talk)
             await core.pause("answered")
             # The commit that stores an answer may also claim it for sending.
-            more: bool = await persist(core, SETTLE, outcome, submitted=self.outbox.wake)
+            more: bool = await persist(core, SETTLE, outcome, submitted=self.outbox.wake_for_new)
         except asyncio.CancelledError:
-            await asyncio.shield(persist(core, HAND_BACK, HandBack(claim)))
+            await asyncio.shield(persist(core, HAND_BACK, HandBack(claim, usage=_spent(talk))))
             raise
         except LostLane:
             raise
         except DatabaseUnavailable:
             # Not the message's fault: it waits without losing an attempt.
-            await persist(core, HAND_BACK, HandBack(claim, database_pause_s()))
-            return True
-        except Temporary as error:
-            # The network is away, which is nobody's fault here: later, without losing an attempt.
-            log.warning("handling_postponed", lane=claim.key, reason=str(error))
-            await persist(core, HAND_BACK, HandBack(claim, error.retry_after_s or _NETWORK_PAUSE_S))
+            await persist(core, HAND_BACK, HandBack(claim, database_pause_s(), _spent(talk)))
             return True
         except Exception as error:
+            waited_s = (utcnow() - first["received_at"]).total_seconds()
+            if isinstance(error, Temporary) and waited_s < _NETWORK_PATIENCE_S:
+                # The network is away, which is nobody's fault here: later, without losing an attempt.
+                log.warning("handling_postponed", lane=claim.key, reason=str(error))
+                pause_s = error.retry_after_s or min(_NETWORK_PAUSES_S[1], max(_NETWORK_PAUSES_S[0], waited_s / 4))
+                await persist(core, HAND_BACK, HandBack(claim, pause_s, _spent(talk)))
+                return True
             log.error("message_not_handled", lane=claim.key, attempt=first["attempts"] + 1, exc_info=error)
             await self._failed(claim, talk, f"{type(error).__name__}: {error}", untouched)
             return True
         self._settled(talk, outcome)
-        await core.prove_keys(outcome.usage)
+        await core.prove_keys(talk.usage)
         return more
 
     async def _respond(self, talk: Talk) -> Outcome:
@@ -545,8 +576,8 @@ class Conveyor:
         apology = await self._apology(claim, talk, reason) if first["attempts"] + 1 >= settings.max_attempts else None
         pause_s = backoff_s(first["attempts"] + 1, most=30.0)
         returned = [row["id"] for row in untouched]
-        failed = Failed(claim, reason, settings.max_attempts, pause_s, apology, returned)
-        if not await persist(core, FAIL, failed, submitted=self.outbox.wake):
+        failed = Failed(claim, reason, settings.max_attempts, pause_s, apology, returned, _spent(talk))
+        if not await persist(core, FAIL, failed, submitted=self.outbox.wake_for_new):
             return
         metrics.SET_ASIDE.labels("inbox").inc()
         core.backlog.add(claim.owner_id, -1)
@@ -697,6 +728,10 @@ class Conveyor:
         if done.status == "dead":
             metrics.SET_ASIDE.labels("jobs").inc()
         return True
+
+
+def _spent(talk: Talk | None) -> Sequence[Mapping[str, Any]]:
+    return talk.usage if talk is not None else ()
 
 
 def _parse(core: Core, kind: str, row: Mapping[str, Any]) -> Inbound:

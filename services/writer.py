@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -33,6 +33,7 @@ class Scope:
 
     holder: str
     now: Moment
+    places: lanes.Places = field(default_factory=lanes.Places)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,14 +43,16 @@ class Operation(Generic[Item, Result]):
     ``apply(connection, scope, items)`` returns one result per item, in order; a result that is an exception is raised to
     that item's caller alone. Operations of one transaction run by ``order``: what is accepted first may be claimed in the
     same transaction. ``touches(item)``: the lanes (key → kind, owner) that it will change; the group locks all of them in key
-    order before anything else, so two processes never wait for each other in a circle. ``patience_s``: for so long it waits
-    for others to share a commit with, where nobody waits for it.
+    order before anything else, so two processes never wait for each other in a circle. ``prepare(scope, item)`` is called
+    before any operation of the transaction is applied. ``patience_s``: for so long it waits for others to share a commit
+    with, where nobody waits for it.
     """
 
     name: str
     order: int
     apply: Callable[[Connection, Scope, Sequence[Item]], Sequence[Result | Exception]]
     touches: Callable[[Item], Mapping[str, tuple[str, str]]] | None = None
+    prepare: Callable[[Scope, Item], None] | None = None
     patience_s: float = 0.0
 
 
@@ -61,6 +64,7 @@ class Writer:
         self.holder = holder
         self._max_group = max_group
         self._waiting: list[tuple[Operation[Any, Any], Any, asyncio.Future[Any]]] = []
+        self._left: frozenset[str] = frozenset()
         self._bell = asyncio.Event()
         self._patience: asyncio.TimerHandle | None = None
         self._closing = False
@@ -119,7 +123,7 @@ class Writer:
 
     async def _write(self, group: list[tuple[Operation[Any, Any], Any, asyncio.Future[Any]]]) -> None:
         try:
-            results = await self._db.transact(self._apply, [(operation, item) for operation, item, _ in group])
+            results, places = await self._db.transact(self._apply, [(operation, item) for operation, item, _ in group])
         except DatabaseUnavailable as error:
             log.warning("database_unavailable", operations=len(group), reason=str(error))
             for _, _, future in group:
@@ -134,6 +138,7 @@ class Writer:
             elif not group[0][2].done():
                 group[0][2].set_exception(error)
         else:
+            self._left = places.still_left()
             metrics.COMMITS.inc()
             for name, n in Counter(operation.name for operation, _, _ in group).items():
                 metrics.COMMITTED.labels(name).inc(n)
@@ -145,11 +150,15 @@ class Writer:
                 else:
                     future.set_result(result)
 
-    def _apply(self, connection: Connection, group: list[tuple[Operation[Any, Any], Any]]) -> list[Any]:
-        scope = Scope(self.holder, self._db.now())
+    def _apply(
+        self, connection: Connection, group: list[tuple[Operation[Any, Any], Any]]
+    ) -> tuple[list[Any], lanes.Places]:
+        scope = Scope(self.holder, self._db.now(), lanes.Places(self._left))
         kinds: dict[Operation[Any, Any], list[int]] = defaultdict(list)
-        for position, (operation, _) in enumerate(group):
+        for position, (operation, item) in enumerate(group):
             kinds[operation].append(position)
+            if operation.prepare is not None:
+                operation.prepare(scope, item)
         results: list[Any] = [None] * len(group)
         if connection.dialect.name != "sqlite":
             touched: dict[str, tuple[str, str]] = {}
@@ -162,4 +171,4 @@ class Writer:
             produced = operation.apply(connection, scope, [group[position][1] for position in positions])
             for position, result in zip(positions, produced, strict=True):
                 results[position] = result
-        return results
+        return results, scope.places

@@ -88,6 +88,8 @@ class Talk:
     status: str = "bot"
     recent: list[list[str]] = field(default_factory=list)
     messages: list[tuple[str | None, Mapping[str, Any], Inbound]] = field(default_factory=list)
+    usage: list[Mapping[str, Any]] = field(default_factory=list)
+    """Rows of the calls that were made for it; they are kept whatever becomes of the answer."""
 
 
 def _kept(event: Inbound) -> bool:
@@ -341,7 +343,6 @@ class Outcome:
     phone: str | None = None
     unreachable: bool | None = None
     unanswered: list[tuple[str, str, str]] = field(default_factory=list)
-    usage: list[Mapping[str, Any]] = field(default_factory=list)
     notices: list[Occurrence] = field(default_factory=list)
 
 
@@ -379,14 +380,15 @@ _CLOSING = (
     .where(lanes.INBOX.c.id.in_(bindparam("p_ids", expanding=True)))
     .values(status="done", payload="", error=None)
 )
-_NEW_USAGE, _NEW_OUTGOING = USAGE.insert(), lanes.OUTBOX.insert()
+_NEW_USAGE, _NEW_OUTGOING = USAGE.insert(), lanes.OUTBOX.insert().returning(lanes.OUTBOX)
 
 
 def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> list[bool | Exception]:
-    held = lanes.ours(connection, scope.holder, [item.talk.claim for item in items])
+    releases = [Release(item.talk.claim, len(item.closed)) for item in items]
+    held = lanes.release(connection, scope.holder, releases, scope.now)
     # Whether more waits in the lane.
     results: list[bool | Exception] = [
-        held[key] > len(item.closed) if (key := item.talk.claim.key) in held else LostLane(key) for item in items
+        held[key] > 0 if (key := item.talk.claim.key) in held else LostLane(key) for item in items
     ]
     valid = [item for item in items if item.talk.claim.key in held]
     moment = utcnow()
@@ -395,7 +397,6 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
     contacts: list[dict[str, Any]] = []
     incoming: list[dict[str, Any]] = []
     outbox: list[dict[str, Any]] = []
-    usage: list[Mapping[str, Any]] = []
     closed: list[int] = []
     spoke = sorted({item.talk.conversation_id for item in valid if item.turns})
     recent: dict[str, list[list[str]]] = (
@@ -406,7 +407,6 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
     for item in valid:
         talk = item.talk
         closed += item.closed
-        usage += item.usage
         request_id = talk.claim.items[-1]["request_id"] if talk.claim.items else ""
         for reply in item.replies:
             messages.append(
@@ -458,8 +458,8 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
         direct.change(connection, _CONTACT_CHANGED, contacts)
     if incoming:
         direct.change(connection, _SEEN_TO, incoming)
-    if usage:
-        direct.change(connection, _NEW_USAGE, usage)
+    # Also where the lane is lost: the calls were made.
+    _keep_usage(connection, [row for item in items for row in item.talk.usage])
     _keep_unanswered(connection, valid, moment)
     open_in(connection, [occurrence for item in valid for occurrence in item.notices])
     if outbox:
@@ -467,8 +467,12 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
     if closed:
         direct.change(connection, _CLOSING, [{"p_ids": closed}])
     _uncount(connection, [id_ for item in valid for id_ in item.returned])
-    lanes.release(connection, [Release(item.talk.claim.key, len(item.closed)) for item in valid], scope.now)
     return results
+
+
+def _keep_usage(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
+        direct.change(connection, _NEW_USAGE, rows)
 
 
 def _uncount(connection: Connection, untouched: Sequence[int]) -> None:
@@ -505,15 +509,13 @@ def outbox_rows(
 
 def put_out(connection: Connection, scope: Scope, rows: list[dict[str, Any]], owners: Mapping[str, str]) -> None:
     """Insert outbox rows and count them into their lanes. ``owners``: channel id → owner id."""
-    kinds = {row["lane"]: ("outbox", owners.get(row["channel_id"], "")) for row in rows}
-    lanes.lock(connection, kinds)
-    direct.change(
-        connection, _NEW_OUTGOING, [{"status": "queued", "attempts": 0, "unsure": False, **row} for row in rows]
-    )
-    counts: dict[str, int] = {}
-    for row in rows:
-        counts[row["lane"]] = counts.get(row["lane"], 0) + 1
-    lanes.add(connection, counts, kinds, scope.now)
+    owner = {row["lane"]: owners.get(row["channel_id"], "") for row in rows}
+    lanes.lock(connection, {lane: ("outbox", owner_id) for lane, owner_id in owner.items()})
+    stored: dict[str, list[Mapping[str, Any]]] = {}
+    sets = [{"status": "queued", "attempts": 0, "unsure": False, **row} for row in rows]
+    for row in sorted(direct.change_returning(connection, _NEW_OUTGOING, sets), key=lambda row: row.id):
+        stored.setdefault(row.lane, []).append(row._asdict())
+    lanes.fill(connection, scope.places, "outbox", stored, owner, scope.now)
 
 
 def _keep_unanswered(connection: Connection, items: Sequence[Outcome], moment: dt.datetime) -> None:
@@ -579,7 +581,7 @@ class Apology:
 class Failed:
     """A lane whose handling raised. The oldest item is tried again later, or set aside after ``max_attempts``.
 
-    ``returned``: items that were not touched, whose attempt does not count.
+    ``returned``: items that were not touched, whose attempt does not count. ``usage``: of the calls made in vain.
     """
 
     claim: Claimed
@@ -588,20 +590,24 @@ class Failed:
     delay_s: float
     apology: Apology | None = None
     returned: Sequence[int] = ()
+    usage: Sequence[Mapping[str, Any]] = ()
 
 
 def _fail(connection: Connection, scope: Scope, items: Sequence[Failed]) -> list[bool | Exception]:
-    held = lanes.ours(connection, scope.holder, [item.claim for item in items])
+    # The claim raised the count; rows were read before that.
+    dying = [item.claim.items[0]["attempts"] + 1 >= item.max_attempts for item in items]
+    releases = [
+        Release(item.claim, 1 if dead else 0, 0.0 if dead else item.delay_s)
+        for item, dead in zip(items, dying, strict=True)
+    ]
+    held = lanes.release(connection, scope.holder, releases, scope.now)
     # Whether the item was set aside for good.
     results: list[bool | Exception] = []
-    releases: list[Release] = []
-    for item in items:
+    for item, dead in zip(items, dying, strict=True):
         if item.claim.key not in held:
             results.append(LostLane(item.claim.key))
             continue
         first = item.claim.items[0]
-        # The claim raised the count; rows were read before that.
-        dead = first["attempts"] + 1 >= item.max_attempts
         if dead:
             # What owners write to the factory bot may hold a token: it is not kept.
             connection.execute(
@@ -627,9 +633,8 @@ def _fail(connection: Connection, scope: Scope, items: Sequence[Failed]) -> list
                 update(lanes.INBOX).where(lanes.INBOX.c.id == first["id"]).values(error=clean(item.error, 300))
             )
         _uncount(connection, item.returned)
-        releases.append(Release(item.claim.key, 1 if dead else 0, 0.0 if dead else item.delay_s))
         results.append(dead)
-    lanes.release(connection, releases, scope.now)
+    _keep_usage(connection, [row for item in items if item.claim.key in held for row in item.usage])
     return results
 
 
@@ -667,24 +672,26 @@ FAIL: Operation[Failed, bool] = Operation("fail", 45, _fail, _fails)
 
 @dataclass(frozen=True, slots=True)
 class HandBack:
-    """A lane to give back untouched, not to be taken again before ``delay_s`` have passed."""
+    """A lane to give back untouched, not to be taken again before ``delay_s`` have passed. ``usage``: see :class:`Failed`."""
 
     claim: Claimed
     delay_s: float = 0.0
+    usage: Sequence[Mapping[str, Any]] = ()
 
 
 def _hand_back(connection: Connection, scope: Scope, items: Sequence[HandBack]) -> list[Exception | None]:
     """Give inbox lanes back (the process stops): the claim's attempt does not count. The note says that messages are stored."""
-    held = lanes.ours(connection, scope.holder, [item.claim for item in items])
-    kept = [item for item in items if item.claim.key in held]
-    ids = [row["id"] for item in kept for row in item.claim.items]
+    releases = [Release(item.claim, 0, item.delay_s) for item in items]
+    held = lanes.release(connection, scope.holder, releases, scope.now)
+    ids = [row["id"] for item in items if item.claim.key in held for row in item.claim.items]
     if ids:
         connection.execute(
             update(lanes.INBOX)
             .where(lanes.INBOX.c.id.in_(ids))
             .values(attempts=lanes.INBOX.c.attempts - 1, error="given back")
         )
-    lanes.release(connection, [Release(item.claim.key, 0, item.delay_s) for item in kept], scope.now)
+    # Of a lane that is no longer ours the outcome was stored after all, and with it what the calls cost.
+    _keep_usage(connection, [row for item in items if item.claim.key in held for row in item.usage])
     return [None] * len(items)
 
 

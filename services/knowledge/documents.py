@@ -26,7 +26,7 @@ from services.i18n import T, Text
 from services.knowledge import embedding
 from services.knowledge.analysis import analyze_passage, question_key
 from services.knowledge.base import ANSWERS, CODES, ReadError
-from services.knowledge.reading import ReadLimits, read_document, sniff
+from services.knowledge.reading import ReadLimits, read_document, sniff, suffix_of
 from services.settings import Limits
 from services.text import clean, one_line
 
@@ -40,6 +40,7 @@ log = structlog.get_logger(__name__)
 INDEX_JOB = "index_document"
 PURGE_JOB = "purge_documents"
 _SLICE = 200
+_TITLE_MAX = 255
 _READER_RESTS_S = 30.0
 
 
@@ -55,14 +56,17 @@ async def upload(
 ) -> models.Document:
     """Take a document in; reading follows in the background. ``watched``: somebody shows its progress, so no notice is due.
 
+    An older one of its name that still waits, or could not be read, is gone with that; one that serves goes on until the
+    new one does.
     Raises ``TooLarge``, ``Invalid`` (empty, not a kind we read) or ``Conflict`` (too many documents).
     """
     if len(data) > max_bytes:
         raise TooLarge(
             T("The file is larger than {n} MB. Split it or send a smaller one.", n=max_bytes // 1_048_576), field="file"
         )
-    title = one_line(PurePath(name.replace("\\", "/")).name, 255) or "document"
+    title = _title(name)
     sniff(title, data)
+    await _hold(session, bot.id)
     count = await session.scalar(
         select(func.count()).where(
             models.Document.bot_id == bot.id,
@@ -76,6 +80,7 @@ async def upload(
             T("This bot already has {n} documents, which is the limit. Delete some first.", n=limits.documents_per_bot),
             code="limit",
         )
+    await _drop_unread(session, bot, title)
     document = models.Document(
         bot_id=bot.id,
         name=title,
@@ -95,19 +100,62 @@ async def upload(
     return document
 
 
+def _title(name: str) -> str:
+    """Return the last part of a file name, shortened to what a row holds before its suffix."""
+    title = one_line(PurePath(name.replace("\\", "/")).name, len(name)) or "document"
+    too_long = len(title) - _TITLE_MAX
+    if too_long <= 0:
+        return title
+    suffix = suffix_of(title)
+    return title[: -len(suffix) - too_long].rstrip() + suffix
+
+
+async def _hold(session: AsyncSession, bot_id: str) -> None:
+    """Wait for who else changes this bot's documents; always before a document is touched. SQLite has one writer anyway."""
+    await session.execute(select(models.Bot.id).where(models.Bot.id == bot_id).with_for_update(key_share=True))
+
+
+async def _hold_document(session: AsyncSession, bot: models.Bot, document: models.Document) -> models.Document:
+    """Return a document as it is when nobody else changes this bot's; raises ``NotFound``."""
+    await _hold(session, bot.id)
+    current = await session.get(models.Document, document.id, populate_existing=True)
+    if current is None or current.deleted_at is not None:
+        raise NotFound()
+    return current
+
+
+async def _drop_unread(session: AsyncSession, bot: models.Bot, name: str) -> None:
+    """Remove the documents of a name that wait to be read or could not be read, with their bytes and jobs."""
+    document = models.Document
+    gone = set(
+        await session.scalars(
+            sql_delete(document)
+            .where(
+                document.bot_id == bot.id,
+                document.name == name,
+                document.status.in_(("queued", "failed")),
+                document.deleted_at.is_(None),
+            )
+            .returning(document.id)
+        )
+    )
+    if gone:
+        await jobs.drop(
+            session, INDEX_JOB, lambda payload: payload["document"] in gone, lane=_lane(bot), owner_id=bot.owner_id
+        )
+
+
+def _lane(bot: models.Bot) -> str:
+    # One lane an owner: a person with a hundred files does not take every reader.
+    return f"documents:{bot.owner_id}"
+
+
 async def _queue(session: AsyncSession, bot: models.Bot, document: models.Document, watched: bool = False) -> None:
     payload: dict[str, Any] = {"document": document.id, "watched": watched}
     # What is logged while it is read can then be told to belong to this upload.
     if request_id := structlog.contextvars.get_contextvars().get("request_id"):
         payload["request_id"] = str(request_id)
-    # One lane an owner: a person with a hundred files does not take every reader.
-    await jobs.add(
-        session,
-        INDEX_JOB,
-        payload,
-        lane=f"documents:{bot.owner_id}",
-        owner_id=bot.owner_id,
-    )
+    await jobs.add(session, INDEX_JOB, payload, lane=_lane(bot), owner_id=bot.owner_id)
 
 
 async def list_for(session: AsyncSession, bot: models.Bot) -> list[models.Document]:
@@ -134,24 +182,24 @@ async def get(session: AsyncSession, bot: models.Bot, document_id: str) -> model
 async def delete(session: AsyncSession, bot: models.Bot, document: models.Document) -> None:
     """Remove a document: it serves no question from this transaction on; its passages go in the background.
 
-    Raises ``NotFound`` for what keeps the owner's answers: they are deleted one by one.
+    Raises ``NotFound`` where it is gone already, and for what keeps the owner's answers: they are deleted one by one.
     """
     if document.kind == ANSWERS:
         raise NotFound()
+    document = await _hold_document(session, bot, document)
     document.deleted_at = utcnow()
     document.serving = False
-    session.add(document)
     await _bump(session, bot.id)
     await session.execute(sql_delete(models.DocumentContent).where(models.DocumentContent.document_id == document.id))
-    await jobs.add(session, PURGE_JOB, {"bot": bot.id}, lane=f"documents:{bot.owner_id}", owner_id=bot.owner_id)
+    await jobs.add(session, PURGE_JOB, {"bot": bot.id}, lane=_lane(bot), owner_id=bot.owner_id)
 
 
 async def retry(session: AsyncSession, bot: models.Bot, document: models.Document) -> None:
-    """Read a failed document once more; raises ``Conflict`` when it did not fail."""
+    """Read a failed document once more; raises ``Conflict`` when it did not fail, ``NotFound`` where it is gone."""
+    document = await _hold_document(session, bot, document)
     if document.status != "failed":
         raise Conflict(T("You can retry only a document that could not be read."))
     document.status, document.progress, document.error_code = "queued", 0, None
-    session.add(document)
     await _queue(session, bot, document)
 
 
@@ -346,7 +394,8 @@ async def index_document(core: Core, payload: Mapping[str, Any]) -> None:
     ):
         return
     document, bot, content = row
-    await _mark(core, document, bot, status="processing", progress=1)
+    if not await _mark(core, document, bot, status="processing", progress=1):
+        return
     await _drop_passages(core, document.id)
     settings = core.settings.knowledge
     limits = ReadLimits(wall_s=settings.reader_seconds, memory_mib=settings.reader_memory_mib)
@@ -405,6 +454,7 @@ async def index_document(core: Core, payload: Mapping[str, Any]) -> None:
 async def _serve(core: Core, bot: models.Bot, document: models.Document, count: int, *, embedded: bool) -> None:
     """Let the new document serve and every older one of its name stop, in one transaction."""
     async with core.db.write() as session:
+        await _hold(session, bot.id)
         current = await session.get(models.Document, document.id, with_for_update=True)
         if current is None or current.deleted_at is not None:
             return
@@ -423,7 +473,7 @@ async def _serve(core: Core, bot: models.Bot, document: models.Document, count: 
         current.status, current.progress, current.serving = "ready", 100, True
         current.chunk_count, current.error_code, current.finished_at = count, None, utcnow()
         await _bump(session, bot.id)
-        await jobs.add(session, PURGE_JOB, {"bot": bot.id}, lane=f"documents:{bot.owner_id}", owner_id=bot.owner_id)
+        await jobs.add(session, PURGE_JOB, {"bot": bot.id}, lane=_lane(bot), owner_id=bot.owner_id)
         if not embedded:
             await embedding.enqueue(session, bot.id, bot.owner_id)
     core.bell.ring(f"bot:{bot.id}", {"document": document.id, "status": "ready", "progress": 100})
@@ -440,13 +490,21 @@ async def _mark(
     error_code: str | None = None,
     finished: bool = False,
     tell: bool = True,
-) -> None:
+) -> bool:
+    """Say how far reading has come; return False, and say nothing, for what was read, given up or deleted meanwhile."""
     async with core.db.write() as session:
-        await session.execute(
+        marked = await session.scalar(
             update(models.Document)
-            .where(models.Document.id == document.id, models.Document.deleted_at.is_(None))
+            .where(
+                models.Document.id == document.id,
+                models.Document.deleted_at.is_(None),
+                models.Document.status.in_(("queued", "processing")),
+            )
             .values(status=status, progress=progress, error_code=error_code, finished_at=utcnow() if finished else None)
+            .returning(models.Document.id)
         )
+        if marked is None:
+            return False
         if error_code and tell:
             await notices.open_notice(
                 session,
@@ -460,6 +518,7 @@ async def _mark(
         await _drop_passages(core, document.id)
         core.bell.ring("notices")
     core.bell.ring(f"bot:{bot.id}", {"document": document.id, "status": status, "progress": progress})
+    return True
 
 
 async def _drop_passages(core: Core, document_id: str) -> None:
@@ -493,7 +552,7 @@ async def purge_documents(core: Core, payload: Mapping[str, Any]) -> None:
 
 
 async def abandon(core: Core, payload: Mapping[str, Any]) -> None:
-    """A reading job was given up after several attempts: the document has failed, and its owner is told."""
+    """A reading job was given up after several attempts: a document it had not read has failed, and its owner is told."""
     async with core.db.read() as session:
         row = (
             await session.execute(

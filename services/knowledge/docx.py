@@ -253,6 +253,7 @@ class _Grid:
     table: Table | None
     rows: int = 0
     cells: list[str] = field(default_factory=list)
+    across: bool = False
     above: list[str] = field(default_factory=list)
     cell: list[str] | None = None
     span: int = 1
@@ -433,6 +434,7 @@ class _Walk:
         place = len(grid.cells)
         if grid.merged and not text and place < len(grid.above):
             text = grid.above[place]
+        grid.across = not grid.cells
         grid.cells += [text] + [""] * (grid.span - 1)
         grid.cell = None
 
@@ -443,7 +445,7 @@ class _Walk:
             grid.lines.append(", ".join(cell for cell in grid.cells if cell))
             return
         grid.table = grid.table or self._new_table(header=None)
-        self._out += grid.table.add(grid.cells, grid.rows, 0.0)
+        self._out += grid.table.add(grid.cells, grid.rows, 0.0, across=grid.across)
 
     def _end_table(self, grid: _Grid) -> None:
         if grid.table:

@@ -259,6 +259,11 @@ def clean(text: str) -> str:
 _BULLET = re.compile(r"(?:[•●○▪■◦‣–—*+\-✓✔→]|\(?\d{1,3}[.)]|[a-zа-яA-ZА-Я]\))\s+\S")
 _END = (".", "!", "?", "…", ";", ":", ".”", ".»", ".)", "!»", "?»", '."')
 _MARKDOWN = re.compile(r"(#{1,6})\s+(\S.*)")
+# A name, perhaps numbered, then nothing but figures with their units.
+_PRICE_ROW = re.compile(
+    r"(?:\d{1,3} )?[^\W\d_][^.,;:!?…—]{0,60}?(?: ?(?:[.…]{2,}|—))?"
+    r"(?: \d+(?:[.,/–-]\d+)*(?: ?(?:[%$€]|[^\W\d_][^\s.,;:!?]{0,11}))?)+"
+)
 _RULE = re.compile(r"[\W_]+")
 _HEADING_MAX = 90
 
@@ -390,7 +395,7 @@ def _looks_broken(group: Sequence[Line], width: int) -> bool:
 
 
 def _continues(line: str, following: str, width: int) -> bool:
-    if _BULLET.match(following):
+    if _BULLET.match(following) or (_PRICE_ROW.fullmatch(line) and _PRICE_ROW.fullmatch(following)):
         return False
     if following[0].islower() and not line.endswith(_END):
         return True

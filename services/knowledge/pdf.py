@@ -9,8 +9,8 @@ import io
 import re
 import signal
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from services.knowledge.base import MAX_CHARACTERS, Block, ReadError
@@ -19,6 +19,8 @@ from services.knowledge.letters import Line, is_rubbish, magic, structure
 MAX_PAGES = 2_000
 _PYPDF_CPU_S = 10.0
 _FEW_LETTERS = 20
+_FIRST_PAGES = 20
+_DEPTH = 3
 _PAGE_NUMBER = re.compile(r"[-–— ]*(?:\d{1,4}|[ivxl]{1,6})[-–— ]*")
 
 
@@ -53,8 +55,11 @@ class PdfReader:
             yield Block("", share=(number + 1) / count)
         if rubbish * 5 > sum(any(page) for page in pages) + rubbish:
             raise ReadError("unreadable_letters", "pdf")
-        if sum(character.isalnum() for page in pages for line in page for character in line) < _FEW_LETTERS:
-            raise ReadError("scanned" if document.has_pictures() else "empty")
+        letters = sum(character.isalnum() for page in pages for line in page for character in line)
+        if not letters:
+            raise ReadError("scanned" if document.shows_anything() else "empty")
+        if letters < _FEW_LETTERS and document.is_pictures():
+            raise ReadError("scanned")
         repeated = _repeated(pages)
         yield from structure(_lines(pages, repeated), wrapped=True)
 
@@ -178,18 +183,35 @@ class _Document:
                 raise ReadError("encrypted" if "assword" in str(error) else "damaged", "pdfium") from error
         return self._pdfium
 
-    def has_pictures(self) -> bool:
-        """Tell whether one of the first pages shows anything; called for documents without text."""
+    def shows_anything(self) -> bool:
+        """Tell whether there is something to see on one of the first pages."""
+        return any(self._on_first_pages(lambda page: next(page.get_objects(max_depth=_DEPTH), None) is not None))
+
+    def is_pictures(self) -> bool:
+        """Tell whether pictures cover at least half of the first pages."""
+        return sum(self._on_first_pages(_pictured)) > 0
+
+    def _on_first_pages(self, look: Callable[[Any], float]) -> list[float]:
+        """Return what ``look`` finds on each of the first pages, up to one that PDFium cannot open."""
         import pypdfium2
 
-        try:
+        found: list[float] = []
+        with suppress(pypdfium2.PdfiumError, ReadError):
             document = self._open_pdfium()
-            return any(
-                next(iter(document[number].get_objects(max_depth=3)), None) is not None
-                for number in range(min(len(document), 20))
-            )
-        except (pypdfium2.PdfiumError, ReadError):
-            return False
+            found.extend(look(document[number]) for number in range(min(len(document), _FIRST_PAGES)))
+        return found
+
+
+def _pictured(page: Any) -> float:
+    """Return the area that pictures cover over half of the page, below 0 where it is less; in square points."""
+    from pypdfium2.raw import FPDF_PAGEOBJ_IMAGE
+
+    width, height = map(float, page.get_size())
+    covered = 0.0
+    for picture in page.get_objects([FPDF_PAGEOBJ_IMAGE], max_depth=_DEPTH):
+        left, bottom, right, top = picture.get_bounds()
+        covered += (right - left) * (top - bottom)
+    return covered - width * height / 2
 
 
 def _cpu_s() -> float:

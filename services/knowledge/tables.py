@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.knowledge.base import Block
 
@@ -70,12 +70,13 @@ def row_text(header: Sequence[str], cells: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A row with something in it. ``after_gap``: an empty one stands above."""
+    """A row with something in it. ``after_gap``: an empty one stands above; ``across``: what it holds heads the whole width."""
 
     cells: list[str]
     number: int
     share: float
     after_gap: bool
+    across: bool
 
     @property
     def filled(self) -> list[str]:
@@ -99,13 +100,16 @@ class Table:
         self._starts: list[int] = []
         self._later: list[Block] = []
 
-    def add(self, cells: Sequence[str], row: int, share: float) -> Iterator[Block]:
-        """Take one row; ``row`` is its number for people, ``share`` how much of the document was read with it."""
+    def add(self, cells: Sequence[str], row: int, share: float, *, across: bool = False) -> Iterator[Block]:
+        """Take one row; ``row`` is its number for people, ``share`` how much of the document was read with it.
+
+        ``across``: it is one cell as wide as the table.
+        """
         cells = [" ".join(cell.split()) for cell in cells]
         if not any(cells):
             self._gap = True
             return
-        taken, self._gap = _Row(cells, row, share, self._gap), False
+        taken, self._gap = _Row(cells, row, share, self._gap, across), False
         if self._opening is None:
             yield from self._add(taken)
             return
@@ -176,14 +180,12 @@ class Table:
         if len(self._lists) == 1:
             yield from self._lists[0].add(row)
             return
-        parts = [
-            _Row(row.cells[start:end], row.number, row.share, row.after_gap)
-            for start, end in zip(self._starts, [*self._starts[1:], None], strict=True)
-        ]
-        titles = all(len(part.filled) == 1 for part in parts)
-        for number, part in enumerate(parts):
-            if part.filled:
-                blocks = self._lists[number].add(part, title=titles)
+        cells = [row.cells[start:end] for start, end in zip(self._starts, [*self._starts[1:], None], strict=True)]
+        # A title for each of the lists.
+        titles = all(sum(map(bool, part)) == 1 for part in cells)
+        for number, part in enumerate(cells):
+            if any(part):
+                blocks = self._lists[number].add(replace(row, cells=part, across=titles or row.across))
                 if number:
                     # Each of several lists is told from its beginning to its end, so its sections stay with its rows.
                     self._later += blocks
@@ -204,27 +206,33 @@ class _List:
         self._named = named
         self._sections: tuple[str, ...] = ()
         self._lone: list[_Row] = []
+        self._ordinary: Counter[frozenset[str]] = Counter()
+        self._headings: set[frozenset[str]] = set()
         self._rows = self._headed = self._sums = 0
         self._summed = False
         self._above_cells: list[str] | None = None
         self._merging: frozenset[int] = frozenset()
 
-    def add(self, row: _Row, *, title: bool = False) -> list[Block]:
-        """Take one row; return what is told with it and before it. ``title``: alone in its row it heads a section."""
+    def add(self, row: _Row) -> list[Block]:
+        """Take one row; return what is told with it and before it."""
         filled = row.filled
         if self._named and filled == self._named.filled:
             # The names come again on the next page.
             return []
         if len(filled) == 1 and len(self._columns) > 1:
-            return self._add_lone(row, filled[0], title=title)
+            return self._add_lone(row, filled[0])
         if self._is_new_header(row):
+            # Another list begins, whose rows and sections look their own way.
+            self._ordinary.clear()
             out = self._flush(as_heading=True)
+            self._headings.clear()
             self._header, self._named, self._above_cells = list(row.cells), row, None
             self._columns = sorted({*self._columns, *(n for n, cell in enumerate(row.cells) if cell)})
             return out
         out = self._flush(as_heading=True)
         if self._is_total(row):
             return [*out, self._sum(row)]
+        self._ordinary[self._marks(row)] += 1
         return [*out, self._fact(row, self._completed(row))]
 
     def close(self) -> list[Block]:
@@ -235,19 +243,46 @@ class _List:
             out.append(self._block(self._named, text, len(text)))
         return out
 
-    def _add_lone(self, row: _Row, text: str, *, title: bool) -> list[Block]:
+    def _add_lone(self, row: _Row, text: str) -> list[Block]:
         place = row.cells.index(text)
         first = self._columns[0]
         leads = place <= first or (
             len(self._columns) > 2 and place == self._columns[1] and _is_code(self._header, first)
         )
-        if leads and _may_be_section(text, 0 if title else len(self._columns)):
+        if leads and _may_be_section(text, 0 if row.across else len(self._columns)):
             self._lone.append(row)
             return []
         out = self._flush(as_heading=False)
         if leads and len(self._columns) > 2 and not _is_number(text):
             return [*out, self._alone(row)]
         return [*out, self._fact(row, row.cells)]
+
+    def _is_section(self, row: _Row) -> bool:
+        """Tell whether a lone row heads those below it: the first of a list, one unlike most rows, or like a section before."""
+        if not self._ordinary:
+            return True
+        rows = self._ordinary.total()
+        usual = {
+            mark
+            for mark in frozenset().union(*self._ordinary)
+            if 2 * sum(count for marks, count in self._ordinary.items() if mark in marks) > rows
+        }
+        return not self._marks(row) <= usual or any(marks <= usual for marks in self._headings)
+
+    def _marks(self, row: _Row) -> frozenset[str]:
+        """Return what may set a section apart from the rows below it."""
+        first, filled = self._columns[0], row.filled
+        has_code = len(filled) > 1 and any(row.cells[first : first + 1])
+        in_codes = _is_code(self._header, first)
+        name = filled[1] if in_codes and has_code else filled[0]
+        marks = {
+            "across": row.across,
+            "after a gap": row.after_gap,
+            "capitals": name.isupper(),
+            "colon": name.endswith(_LABEL_END),
+            "no code": in_codes and not has_code,
+        }
+        return frozenset(mark for mark, held in marks.items() if held)
 
     def _is_new_header(self, row: _Row) -> bool:
         """Tell whether the columns get other names from here on: after an empty line or a title, in words that name columns."""
@@ -310,14 +345,19 @@ class _List:
         lone, self._lone = self._lone, []
         if not lone:
             return []
-        if not as_heading:
-            return [self._alone(row) for row in lone]
+        # Others are things of which only the name is known.
+        first = next((number for number, row in enumerate(lone) if self._is_section(row)), len(lone))
+        out = [self._fact(row, self._completed(row)) for row in lone[:first]]
+        lone = lone[first:]
+        if not lone or not as_heading:
+            return out + [self._alone(row) for row in lone]
+        self._headings.update(map(self._marks, lone))
         self._above_cells = None
         titles = [row.filled[0].rstrip(_LABEL_END) for row in lone]
         # A section and one inside it; of more, or where the second is the greater one, only the last heads what follows.
         nested = len(lone) == 2 and (titles[0].isupper() or not titles[1].isupper())
         before = 0 if nested else len(lone) - 1
-        out = [self._alone(row) for row in lone[:before]]
+        out += [self._alone(row) for row in lone[:before]]
         lone, titles = lone[before:], titles[before:]
         # Below a section in capitals others may follow; of two that look alike nobody knows which one goes on.
         outer = self._sections[:1]

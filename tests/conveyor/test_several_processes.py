@@ -178,7 +178,7 @@ async def test_a_clock_set_forward_repeats_nothing(tmp_path: Path, database_url:
         second = shop.ask(shop.person())
         await answering.reached.wait()
         await _run_out(place.core.db)
-        place.core.wake_inbox()
+        place.core.bell.ring("inbox")
         place.core.bell.ring("outbox")
         # Whoever writes now is answered by claims that saw the leases run out.
         third = shop.ask(shop.person())

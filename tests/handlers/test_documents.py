@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from db import models
+from handlers import progress
 from services.i18n import LANGUAGES, translate_plural
 from services.knowledge import documents
 from tests.composition import FAQ
@@ -161,6 +162,30 @@ async def test_the_same_file_again_replaces_the_old_one(product: Product) -> Non
         message = await owner.hears("savollar.txt")
         await product.fake.wait_edit(message, "✅")
     assert await known(product, owner) == ["savollar.txt"]
+
+
+async def test_a_file_replaced_before_it_is_read_says_so(product: Product, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_LOOK_EVERY_S", 0.05)
+    owner = await product.owner(900000315)
+    await product.make_bot(owner)
+    go_on = asyncio.Event()
+
+    async def pause(point: str) -> None:
+        if point == "ingest":
+            await go_on.wait()
+
+    monkeypatch.setattr(product.core, "pause", pause)
+    owner.user.send_document(product.factory, "boshqa.txt", b"Bizda velosiped ijarasi bor.")
+    read = await owner.hears("boshqa.txt")
+    owner.user.send_document(product.factory, "savollar.txt", b"Salom, bu birinchi matn.")
+    replaced = await owner.hears("savollar.txt")
+    owner.user.send_document(product.factory, "savollar.txt", FAQ.encode())
+    newer = await owner.hears(lambda sent: sent.text.startswith("savollar.txt") and sent is not replaced)
+    await product.fake.wait_edit(replaced, owner.text("This document was replaced or deleted."))
+    go_on.set()
+    for message in (read, newer):
+        await product.fake.wait_edit(message, "✅")
+    assert await known(product, owner) == ["savollar.txt", "boshqa.txt"]
 
 
 async def test_a_repeated_update_stores_the_file_once(product: Product) -> None:

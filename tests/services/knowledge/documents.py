@@ -46,6 +46,16 @@ def scanned_pdf() -> bytes:
     return out.getvalue()
 
 
+def pdf_with_picture(text: str, width_mm: float) -> bytes:
+    """An A4 page (210 mm wide) of a picture with these words on it."""
+    document = FPDF()
+    document.set_font("helvetica", size=12)
+    document.add_page()
+    document.image(Image.new("L", (210, 297), 200), 0, 0, width_mm)
+    document.text(20, 20, text)
+    return bytes(document.output())
+
+
 def raw_pdf(*objects: bytes) -> bytes:
     """A PDF of the given objects, numbered from 1; the first is the root."""
     out = bytearray(b"%PDF-1.7\n")

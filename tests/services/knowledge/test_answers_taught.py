@@ -17,6 +17,7 @@ from services.knowledge.analysis import question_key
 from services.knowledge.base import ANSWERS
 from services.knowledge.search import Found
 from tests.composition import Shop, add_document, make_settings, make_shop, running
+from tests.web.panel import open_site, web_talk
 
 QUESTION = "Konditsioner o'rnatib berasizlarmi?"
 CATALOG = "Nomi,Narxi\n" + "\n".join(f"Artel {number},{number * 1000} so'm" for number in range(100, 200))
@@ -113,6 +114,32 @@ async def test_what_keeps_the_answers_is_no_document_of_the_owner(sqlite_url: st
         await _teach(core, shop)
         assert len(await _taught(core, shop)) == 1
         assert (await _found(core, shop)).found
+
+
+async def test_pages_call_what_was_taught_by_its_own_words(sqlite_url: str, tmp_path: Path) -> None:
+    async with open_site(tmp_path, sqlite_url) as site:
+        owner = await site.person("Aziz", language="en")
+        bot = await site.bot_of(owner)
+        async with site.core.db.write() as session:
+            await documents.add_answer(session, bot, QUESTION, ANSWER)
+            talk = await web_talk(session, bot)
+            source = {"document_id": "x", "document_name": ANSWERS, "snippet": ANSWER, "score": 0.9}
+            quoted = models.Message(
+                conversation_id=talk.id,
+                author="bot",
+                status="sent",
+                text=ANSWER,
+                answered=True,
+                provider="extractive",
+                sources=[source],
+            )
+            session.add(quoted)
+        browser = await site.signed_in(owner)
+        for path in (f"documents?q={QUESTION}", f"conversations/{talk.id}"):
+            page = await browser.get(f"/bots/{bot.id}/{path}")
+            assert page.status == 200
+            assert "<b>What you taught the bot</b>" in page.text
+            assert "<b>answers</b>" not in page.text
 
 
 @pytest.mark.parametrize(

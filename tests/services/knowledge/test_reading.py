@@ -442,6 +442,44 @@ async def test_pdf_in_three_alphabets_with_headings_and_rows() -> None:
     assert prices.text == "Замена масла 80 000 масло отдельно\nДиагностика 150 000 бесплатно при ремонте"
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["plomba 250 000 40 daqiqa", "tish tozalash 350 000 1 soat", "breket 9 000 000 2 yil"],
+        ["mahsulot 1 15 000 so'm", "mahsulot 2 25 000 so'm", "mahsulot 3 35 000 so'm"],
+        ["1 Implant qo'yish 4 500 000", "2 Implant olish 4 500 000", "3 Plomba 250 000"],
+        ["osh ..... 25 000", "manti - 20 000", "choy 0,5 l 8 000 so'm", "ko'k choy 5 000 - 8 000"],
+    ],
+)
+async def test_rows_of_prices_stay_apart_in_small_letters_too(rows: list[str]) -> None:
+    assert await texts("a.pdf", make.pdf("\n".join(rows))) == ["\n".join(rows)]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [
+            "Evakuator shahar bo'ylab 250 000 so'm turadi, shahardan",
+            "tashqarida 8 000 so'm har kilometr uchun, 40 daqiqa ichida",
+        ],
+        ["Yetkazib berish Toshkent bo'ylab 30 000 so'm, 300 000", "so'mdan ortiq xaridda 2 kun ichida bepul."],
+        [
+            "Delivery in Tashkent takes 2 days and costs 30 000 sum, from 500 000",
+            "sum it is free within 3 days after payment.",
+        ],
+    ],
+)
+async def test_a_sentence_with_figures_is_joined_over_its_lines(lines: list[str]) -> None:
+    assert await texts("a.pdf", make.pdf("\n".join(lines))) == [" ".join(lines)]
+
+
+@pytest.mark.parametrize(
+    "data", [make.pdf("Kofe 15000, choy 5000"), make.pdf_with_picture("Kofe 15000, choy 5000", 60)]
+)
+async def test_a_pdf_of_a_few_words_is_read(data: bytes) -> None:
+    assert await texts("a.pdf", data) == ["Kofe 15000, choy 5000"]
+
+
 async def test_running_heads_are_left_out() -> None:
     pages = [
         f"Nur salon - page {number}\nThe room number {number} is free on Mondays and costs {number}00 000 sum.\n- {number} -"
@@ -481,6 +519,7 @@ _PRIVATE = (
         (make.pdf("A page of text")[:200], "damaged"),
         (make.encrypted_pdf(make.pdf("Secret prices"), "password"), "encrypted"),
         (make.scanned_pdf(), "scanned"),
+        (make.pdf_with_picture("CamScanner", 210), "scanned"),
         (make.pdf(""), "empty"),
         (
             make.one_page_pdf(

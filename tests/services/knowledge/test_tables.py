@@ -152,6 +152,49 @@ PRICE_LISTS = {
         "Услуга;Цена\nМойка;50 000\nПолировка;\nХимчистка;300 000\n",
         ["Услуга: Мойка; Цена: 50 000", "Услуга: Полировка", "Услуга: Химчистка; Цена: 300 000"],
     ),
+    "only-a-name-between-rows": (
+        "Nomi,Narxi,Qoldiq\nOlma,12000,5\nBanan,,\nGilos,45000,3\nAnor,,\nShaftoli,,\nUzum,30000,1\nNok,,\n",
+        [
+            "Nomi: Olma; Narxi: 12000; Qoldiq: 5",
+            "Nomi: Banan",
+            "Nomi: Gilos; Narxi: 45000; Qoldiq: 3",
+            "Nomi: Anor",
+            "Nomi: Shaftoli",
+            "Nomi: Uzum; Narxi: 30000; Qoldiq: 1",
+            "Nomi: Nok",
+        ],
+    ),
+    "only-a-name-where-all-are-in-capitals": (
+        "НОМИ;НАРХИ;ҚОЛДИҚ\nОЛМА;12000;5\nБАНАН;;\nГИЛОС;45000;3\n",
+        ["НОМИ: ОЛМА; НАРХИ: 12000; ҚОЛДИҚ: 5", "НОМИ: БАНАН", "НОМИ: ГИЛОС; НАРХИ: 45000; ҚОЛДИҚ: 3"],
+    ),
+    "only-a-name-under-sections-in-capitals": (
+        "Товар;Цена;Ед.\nФРУКТЫ;;\nЯблоко;12 000;кг\nБанан;;\nВишня;45 000;кг\nОВОЩИ;;\nЛук;3 000;кг\n",
+        [
+            "ФРУКТЫ | Товар: Яблоко; Цена: 12 000; Ед.: кг",
+            "ФРУКТЫ | Товар: Банан",
+            "ФРУКТЫ | Товар: Вишня; Цена: 45 000; Ед.: кг",
+            "ОВОЩИ | Товар: Лук; Цена: 3 000; Ед.: кг",
+        ],
+    ),
+    "sections-after-the-first-rows": (
+        "№;Товар;Цена\n1;Доставка;30 000\n;Плитка;\n2;Керама;85 000\nЛаминат;;\n3;Дуб;89 000\n",
+        [
+            "№: 1; Товар: Доставка; Цена: 30 000",
+            "Плитка | №: 2; Товар: Керама; Цена: 85 000",
+            "Ламинат | №: 3; Товар: Дуб; Цена: 89 000",
+        ],
+    ),
+    "sections-that-stand-out-after-the-first-rows": (
+        "Услуга;Цена;Срок\nМойка;50 000;1 час\nКУЗОВ;;\nПокраска;900 000;3 дня\nСалон:;;\nХимчистка;300 000;1 день\n"
+        ";;\nШины;;\nЗамена;60 000;1 час\n",
+        [
+            "Услуга: Мойка; Цена: 50 000; Срок: 1 час",
+            "КУЗОВ | Услуга: Покраска; Цена: 900 000; Срок: 3 дня",
+            "КУЗОВ › Салон | Услуга: Химчистка; Цена: 300 000; Срок: 1 день",
+            "КУЗОВ › Шины | Услуга: Замена; Цена: 60 000; Срок: 1 час",
+        ],
+    ),
     "no-header": ("Osh,25000\nManti,20000\n", ["Osh: 25000", "Manti: 20000"]),
     "a-header-of-sentences-is-none": (
         "Qayerdasiz?,Chilonzorda.\nYetkazib berasizmi?,Ha.\n",
@@ -210,6 +253,32 @@ def test_merged_cells_of_word_stand_for_what_they_span() -> None:
         f"{above}№: 1; Наименование: Керама; Ед. изм.: м2; Цена, сум, розница: 85 000; Цена, сум, опт: 80 000",
         f"{above}№: 2; Наименование: Керама; Ед. изм.: шт.; Цена, сум, розница: 5 000; Цена, сум, опт: 4 500",
         f"{above}Итого: 90 000",
+    ]
+
+
+def test_a_cell_as_wide_as_a_word_table_heads_a_section_and_a_name_alone_does_not() -> None:
+    rows = [
+        ("Taom", "Narxi", "Hajmi"),
+        ("Non", "5 000", "1 dona"),
+        ("Ichimliklar", "", ""),
+        ("Choy", "8 000", "0,5 l"),
+        ("Limonad", "", ""),
+        ("Kofe", "15 000", "0,2 l"),
+    ]
+
+    def build(document: docx.document.Document) -> None:
+        table = document.add_table(rows=len(rows), cols=3)
+        for number, row in enumerate(rows):
+            for column, text in enumerate(row):
+                if text:
+                    table.cell(number, column).text = text
+        table.cell(2, 0).merge(table.cell(2, 2))
+
+    assert _shown(DocxReader().read(make.word(build))) == [
+        "Taom: Non; Narxi: 5 000; Hajmi: 1 dona",
+        "Ichimliklar | Taom: Choy; Narxi: 8 000; Hajmi: 0,5 l",
+        "Ichimliklar | Taom: Limonad",
+        "Ichimliklar | Taom: Kofe; Narxi: 15 000; Hajmi: 0,2 l",
     ]
 
 

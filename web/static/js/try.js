@@ -2,6 +2,8 @@
 import { messageOf } from "./toast.js";
 
 const TWO_DECIMALS = { minimumFractionDigits: 2, maximumFractionDigits: 2 };
+// What the owner taught comes under this name; a file's has a suffix.
+const TAUGHT = "answers";
 const NAMES = { uz: "O‘zbekcha", "uz-Cyrl": "Ўзбекча", ru: "Русский", en: "English" };
 
 export function setUpChat(chat) {
@@ -54,7 +56,7 @@ export function setUpChat(chat) {
       for (const source of data.sources) {
         const item = document.createElement("li");
         const name = document.createElement("b");
-        name.textContent = source.document_name;
+        name.textContent = source.document_name === TAUGHT ? words.taught : source.document_name;
         const text = document.createElement("p");
         text.textContent = source.snippet;
         const fit = Number(source.score).toLocaleString(document.documentElement.lang, TWO_DECIMALS);
