@@ -230,11 +230,13 @@ class Core:
         key = trouble_key(event.provider, bot_id, event.model)
         self._proved.discard(key)
         params: dict[str, Any] = {"provider": NAMES[event.provider], "reason": event.reason}
-        kind = "key_refused"
+        if event.owner_key:
+            params["bot"] = bot.name
+        kind = "key_no_money" if event.reason == "no_money" else "key_refused"
         if event.model is not None:
             # What a key of the owner's own may not use can be in use elsewhere: only the owner can look.
             kind = "own_model_missing" if event.owner_key else "model_retired"
-            params |= {"model": event.model, "bot": bot.name} if event.owner_key else {"model": event.model}
+            params["model"] = event.model
         async with self.db.write() as session:
             if event.reason is None:
                 await notices.solve(session, key)

@@ -53,13 +53,27 @@ TEXTS: Mapping[str, Text] = {
     "factory_failed": T("A message to the main bot could not be handled: {reason}. The log tells more."),
     "cost_limit": T("“{bot}”: today’s limit for the cost of answers is used up; passages are quoted until tomorrow."),
     "key_refused": T(
-        "{provider} does not accept the API key any more. Answers come from other models until it is renewed."
+        "{provider} does not accept the API key any more. Put a new one into the settings (.env) and start the program "
+        "again. Until then other models answer where there are any, else passages are quoted."
+    ),
+    "own_key_refused": T(
+        "“{bot}”: {provider} does not accept the bot’s own API key any more. Save a new key in the bot’s settings; until "
+        "then the bot answers without it."
+    ),
+    "key_no_money": T(
+        "{provider} does not answer: the money or the spending limit of the API key’s account is used up. Pay in or raise "
+        "the limit at {provider}. Until then other models answer where there are any, else passages are quoted."
+    ),
+    "own_key_no_money": T(
+        "“{bot}”: {provider} does not answer, the money or the spending limit of the account of the bot’s own API key is "
+        "used up. Pay in or raise the limit at {provider}; until then the bot answers without the key."
     ),
     "key_unreadable": T(
         "“{bot}”: its own OpenAI key can no longer be read. Save the key again; until then the bot answers without it."
     ),
     "model_retired": T(
-        "{provider} no longer offers the model “{model}”. Other models answer until config.toml names another one."
+        "{provider} no longer offers the model “{model}”. Name another one in config.toml. Until then other models answer "
+        "where there are any, else passages are quoted."
     ),
     "own_model_missing": T(
         "“{bot}”: OpenAI does not offer the model “{model}” to the bot’s own key. The bot answers without it; check the "
@@ -67,10 +81,14 @@ TEXTS: Mapping[str, Text] = {
     ),
     "channel_recovered": T("“{bot}” is working again."),
     "key_recovered": T("{provider} answers again."),
+    "own_key_recovered": T("“{bot}”: the trouble with its own {provider} key is over."),
 }
 CHANNEL_TROUBLES = ("refused", "conflict", "unreadable", "silent", "webhook_failed")
+_KEY_TROUBLES = ("key_refused", "key_no_money", "key_unreadable", "own_model_missing")
 _RECOVERED = {
     "key_refused": "key_recovered",
+    "key_no_money": "key_recovered",
+    "key_unreadable": "key_recovered",
     "model_retired": "key_recovered",
     "own_model_missing": "key_recovered",
 }
@@ -85,6 +103,10 @@ _EPHEMERAL = frozenset(
         "send_failed",
         "document_failed",
     }
+)
+# What works again one day: until then it is open, also for whoever has put the notice away.
+_LASTING = frozenset(
+    {"token_refused", "conflict", "unreadable", "silent", "webhook_failed", "model_retired", *_KEY_TROUBLES}
 )
 _WAITING = ("operator_wanted", "customer_wrote")
 """Somebody waits for a person in a conversation; the notice's key names it (:func:`talk_key`)."""
@@ -108,8 +130,12 @@ def talk_key(conversation_id: str) -> str:
 
 def text(notice: models.Notice, language: str) -> str:
     """Return what a notice says in ``language``."""
-    nameless = notice.kind in _WAITING and notice.params.get("name") in (None, "", "—")
-    pattern = TEXTS.get(f"{notice.kind}_nameless" if nameless else notice.kind)
+    variant = notice.kind
+    if notice.kind in _WAITING and notice.params.get("name") in (None, "", "—"):
+        variant = f"{notice.kind}_nameless"
+    elif "bot" in notice.params and f"own_{notice.kind}" in TEXTS:
+        variant = f"own_{notice.kind}"
+    pattern = TEXTS.get(variant)
     return translate(language, pattern.msgid, **notice.params) if pattern else notice.kind
 
 
@@ -126,21 +152,20 @@ def _opening(dialect: str, occurrence: Occurrence) -> ReturningInsert[int]:
         "created_at": utcnow(),
     }
     insert = sqlite.insert(models.Notice) if dialect == "sqlite" else postgresql.insert(models.Notice)
+    known = models.Notice
+    again: dict[str, Any] = {"count": known.count + 1, "params": values["params"]}
+    if kind in _EPHEMERAL:
+        # Told again, but not within the hour.
+        again["told_at"] = case((known.told_at < utcnow() - REMIND_AFTER, None), else_=known.told_at)
+        again["seen_at"] = None
+    else:
+        # Told once; another trouble with the same thing is news.
+        again["told_at"] = case((known.kind != kind, None), else_=known.told_at)
+        again["seen_at"] = case((known.kind != kind, None), else_=known.seen_at)
+        again["kind"] = kind
     return (
         insert.values(**values)
-        .on_conflict_do_update(
-            index_elements=["user_id", "key"],
-            index_where=models.Notice.resolved_at.is_(None),
-            set_={
-                "count": models.Notice.count + 1,
-                # A trouble is told once; an event that comes again is told again, but not within the hour.
-                "told_at": case((models.Notice.told_at < utcnow() - REMIND_AFTER, None), else_=models.Notice.told_at)
-                if kind in _EPHEMERAL
-                else models.Notice.told_at,
-                "seen_at": None if kind in _EPHEMERAL else models.Notice.seen_at,
-                "params": values["params"] if kind in _EPHEMERAL else models.Notice.params,
-            },
-        )
+        .on_conflict_do_update(index_elements=["user_id", "key"], index_where=known.resolved_at.is_(None), set_=again)
         .returning(models.Notice.count)
     )
 
@@ -206,18 +231,18 @@ async def own_key_trouble(session: AsyncSession, bot: models.Bot) -> bool:
     trouble = select(models.Notice.id).where(
         models.Notice.bot_id == bot.id,
         models.Notice.user_id == bot.owner_id,
-        models.Notice.kind.in_(("key_refused", "key_unreadable", "own_model_missing")),
+        models.Notice.kind.in_(_KEY_TROUBLES),
         models.Notice.resolved_at.is_(None),
     )
     return await session.scalar(trouble.limit(1)) is not None
 
 
 async def dismiss(session: AsyncSession, user: models.User, notice_id: str) -> None:
-    """The person has seen it."""
+    """The person has seen it. A trouble that lasts is not over by that."""
+    notice, now = models.Notice, utcnow()
+    over = case((notice.kind.in_(_LASTING), notice.resolved_at), else_=now)
     await session.execute(
-        update(models.Notice)
-        .where(models.Notice.id == notice_id, models.Notice.user_id == user.id)
-        .values(seen_at=utcnow(), resolved_at=utcnow())
+        update(notice).where(notice.id == notice_id, notice.user_id == user.id).values(seen_at=now, resolved_at=over)
     )
 
 
@@ -274,6 +299,7 @@ async def deliver(core: Core) -> int:
                 .join(models.User, models.User.id == notice.user_id)
                 .where(
                     notice.told_at.is_(None),
+                    notice.seen_at.is_(None),
                     or_(notice.resolved_at.is_(None), notice.kind.like("%recovered")),
                     ~told_lately.exists(),
                 )

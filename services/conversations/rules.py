@@ -11,9 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from sqlalchemy import select
 
+from db import models
 from db.base import utcnow
 from services import answers, languages, metrics, notices, stats
+from services.ai.router import CallRecord
 from services.channels.base import Button, Inbound, Outgoing
 from services.conversations.records import RECENT_CHARS, RECENT_TURNS, BotCard, Outcome, Reply, Talk
 from services.i18n import LANGUAGE_NAMES, translate
@@ -240,6 +243,8 @@ class _Turn:
     async def one(self, message_id: str | None, event: Inbound) -> None:
         """Handle one update that is not a question."""
         language = first_language(self.talk, self.bot, event)
+        if event.kind == "contact" and event.extra.get("own"):
+            self.outcome.phone = clean(str(event.extra.get("phone") or ""), 32)
         if event.kind == "blocked":
             self.outcome.unreachable = True
         elif event.kind == "unblocked":
@@ -252,6 +257,11 @@ class _Turn:
                 )
         elif not event.reply:
             metrics.UPDATES_SKIPPED.labels(event.kind if event.kind != "unsupported" else event.type[:20]).inc()
+        elif event.kind == "command" and not await self.meant(event):
+            self.read(message_id, "skipped")
+        elif self.led() and (event.kind in ("message", "contact") or event.command == "operator"):
+            self.pass_on(event, [clean(event.text)] if event.text else [])
+            self.read(message_id, "received")
         elif await self.held_back(language):
             self.read(message_id, "skipped")
         elif event.kind == "command":
@@ -267,7 +277,6 @@ class _Turn:
                 self.read(message_id, "skipped")
         elif event.kind == "contact":
             if event.extra.get("own"):
-                self.outcome.phone = clean(str(event.extra.get("phone") or ""), 32)
                 self.say(translate(language, "Thank you! I have noted your phone number 📞"), language)
             else:
                 self.say(translate(language, "Please share your own contact, not another person's."), language)
@@ -345,8 +354,7 @@ class _Turn:
 
     def person(self, event: Inbound, language: str) -> None:
         """The customer wants a person: the talk is flagged, the owner hears of it."""
-        self.outcome.status = "waiting" if self.talk.status != "human" else "human"
-        self.talk.status = self.outcome.status
+        self.talk.status = self.outcome.status = "waiting"
         self.say(
             translate(
                 language, "I have called a person 🙋 They will write to you here. Meanwhile you can go on asking me."
@@ -358,6 +366,30 @@ class _Turn:
             notices.talk_key(self.talk.conversation_id),
             name=clean(event.sender.name, 100),
         )
+
+    def led(self) -> bool:
+        """Whether a person leads this talk: the bot keeps what is said in mind and stays silent."""
+        return self.bot.status == "active" and self.talk.status == "human"
+
+    def pass_on(self, event: Inbound, texts: list[str]) -> None:
+        """The owner hears that the customer has written to the person who leads the talk."""
+        if texts:
+            self.remember("user", "\n".join(texts))
+        if self.talk.recipient != stats.test_contact(self.bot.owner_id):
+            self.tell_owner(
+                "customer_wrote",
+                notices.talk_key(self.talk.conversation_id),
+                name=clean(event.sender.name, 100),
+            )
+
+    async def meant(self, event: Inbound) -> bool:
+        """Whether a command is for this bot: in a group it may name another one."""
+        addressee = str(event.extra.get("addressee") or "").lower()
+        if not addressee or event.extra.get("chat_type") == "private":
+            return True
+        async with self.core.db.read() as session:
+            own = await session.scalar(select(models.Channel.username).where(models.Channel.id == self.talk.channel_id))
+        return not own or own.lower() == addressee
 
     def tell_owner(self, kind: str, key: str, **params: str) -> None:
         """Note something that the owner should hear of; it is stored with the rest of the outcome."""
@@ -386,15 +418,8 @@ class _Turn:
         detected = languages.detect(written)
         language = self.hear(event, written, detected)
         status = "answered"
-        if self.bot.status == "active" and self.talk.status == "human":
-            # A person has taken over; the bot keeps what is said in mind and stays silent.
-            self.remember("user", "\n".join(texts))
-            if self.talk.recipient != stats.test_contact(self.bot.owner_id):
-                self.tell_owner(
-                    "customer_wrote",
-                    notices.talk_key(self.talk.conversation_id),
-                    name=clean(event.sender.name, 100),
-                )
+        if self.led():
+            self.pass_on(event, texts)
             status = "received"
         elif await self.held_back(language, len(texts)):
             status = "skipped"
@@ -410,16 +435,24 @@ class _Turn:
     async def answer(self, questions: list[str], language: str, message_id: str | None, detected: str | None) -> None:
         """Ask the knowledge and the models; keep the answer, its sources and its cost."""
         listener = self.listener
-        result = await answers.answer(
-            self.core,
-            self.bot,
-            questions,
-            language,
-            self.recent,
-            detected=detected,
-            on_delta=listener.delta if listener else None,
-            on_restart=listener.restart if listener else None,
-        )
+        request_id = self.talk.claim.items[-1]["request_id"]
+        calls: list[CallRecord] = []
+        try:
+            result = await answers.answer(
+                self.core,
+                self.bot,
+                questions,
+                language,
+                self.recent,
+                detected=detected,
+                on_delta=listener.delta if listener else None,
+                on_restart=listener.restart if listener else None,
+                calls=calls,
+            )
+        finally:
+            self.talk.usage += [
+                answers.usage_values(call, self.bot.owner_id, self.bot.id, request_id) for call in calls
+            ]
         self.say(
             result.text,
             result.language,
@@ -434,10 +467,6 @@ class _Turn:
         self.remember("user", "\n".join(questions))
         self.remember("assistant", result.text)
         self.outcome.unanswered += [(clean(text, 1000), question_key(text), language) for text in result.unanswered]
-        request_id = self.talk.claim.items[-1]["request_id"]
-        self.outcome.usage += [
-            answers.usage_values(call, self.bot.owner_id, self.bot.id, request_id) for call in result.calls
-        ]
 
     def too_old(self, event: Inbound) -> bool:
         """Whether a question waited so long that an answer would only confuse."""
@@ -464,7 +493,7 @@ class _Turn:
         }
         exceeded = "owner_pending" if self.core.backlog.of(owner) > settings.owner_pending_messages else None
         for name, (key, limit, window_s) in checks.items():
-            if not await limits.hit(key, limit, window_s):
+            if not all([await limits.hit(key, limit, window_s) for _ in range(new)]):
                 exceeded = name
                 break
         if exceeded is None and await self.core.spending.heard(self.core, owner, new) > settings.owner_messages_per_day:

@@ -22,6 +22,7 @@ from tests.conveyor.harness import Floor, environment_for, floor, numbers_in, ov
 from tests.conveyor.nursery import Nursery
 from tests.fakes.models import FakeModels
 from tests.fakes.telegram import FakeTelegram
+from tests.servers import free_port
 
 Fakes = tuple[FakeTelegram, FakeModels]
 POINTS = ("accepted", "received", "answered", "claimed_send", "sent")
@@ -166,12 +167,17 @@ async def _upload(address: list[object], token: str, bot_id: str) -> int:
 
 @contextlib.contextmanager
 def _program(
-    tmp_path: Path, database_url: str, fakes: Fakes, **sections: Mapping[str, Any]
+    tmp_path: Path, database_url: str, fakes: Fakes, *, port: int = 0, **sections: Mapping[str, Any]
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start ``bot.py`` itself, as a service manager does; it does not outlive the test."""
     config = tmp_path / "config.toml"
     config.write_text(toml(overrides(**sections), (ROOT / "config.toml").read_text()))
-    environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path), "DATABASE_URL": database_url, "PORT": "0"}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "DATA_DIR": str(tmp_path),
+        "DATABASE_URL": database_url,
+        "PORT": str(port),
+    }
     with (tmp_path / "bot.log").open("ab") as log:
         program = subprocess.Popen(
             [sys.executable, "bot.py", "--config", str(config), "run"],
@@ -194,14 +200,31 @@ async def test_sigterm_under_load_loses_and_repeats_nothing(tmp_path: Path, data
     polls = len(fake.called("getUpdates", shop.bot))
     fake_models.latency_s = 0.3
     # Some of the talks are in hand, and some have to wait for a place.
-    few = {"conversations_per_owner": 32}
-    with _program(tmp_path, database_url, fakes, queue=few, server={"shutdown_timeout_s": 20}) as program:
+    few, port = {"conversations_per_owner": 32}, free_port()
+    with _program(tmp_path, database_url, fakes, port=port, queue=few, server={"shutdown_timeout_s": 20}) as program:
         await fake.wait_call("getUpdates", bot=shop.bot, times=polls + 1, timeout=60)
-        for _ in range(100):
+        for _ in range(200):
             shop.ask(shop.person())
         await fake.wait_until(lambda: len(shop.times()) >= 5, 60)
-        program.terminate()
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
+
+            async def status(path: str) -> int:
+                async with http.get(path) as answer:
+                    return answer.status
+
+            async def draining() -> bool:
+                return await status("/readyz") == 503
+
+            assert not await draining()
+            # What is in hand cannot end before it was asked.
+            answering = fake_models.hold()
+            await answering.reached.wait()
+            program.terminate()
+            await until(draining)
+            assert await status("/healthz") == 200
+            fake_models.release()
         assert await asyncio.to_thread(program.wait, 60) == 0
+    assert len(shop.times()) < 200
     fake_models.latency_s = 0.0
     async with floor(tmp_path, database_url, fake, fake_models) as place:
         assert set((await shop.answered(timeout=60)).values()) == {1}

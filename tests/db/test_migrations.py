@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import signal
 import sys
 from collections.abc import Iterator
@@ -15,10 +16,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, delete, func, inspect, select, table, text
 
-from db import migrate, models
-from db.base import Base
+from db import fulltext, migrate, models
+from db.base import Base, utcnow
 from db.engine import Database, DatabaseUnavailable
 from tests.servers import ROOT, Run
 
@@ -39,7 +40,8 @@ def empty_url(request: pytest.FixtureRequest, servers_run: Run, tmp_path: Path) 
 
 
 async def _fill(db: Database) -> None:
-    """Put a row or more into every table that people's data lives in."""
+    """Put a row or more into every table."""
+    soon = utcnow() + dt.timedelta(days=1)
     async with db.write() as session:
         owner = models.User(email="egasi@example.uz", full_name="Ega 😀 Эга")
         session.add(owner)
@@ -54,20 +56,10 @@ async def _fill(db: Database) -> None:
         session.add_all([channel, document])
         await session.flush()
         contact = models.Contact(bot_id=bot.id, channel_id=channel.id, external_id="900", name="Aziza")
-        session.add_all(
-            [
-                contact,
-                models.DocumentContent(document_id=document.id, content=b"\x00\xff"),
-                models.Chunk(
-                    bot_id=bot.id,
-                    document_id=document.id,
-                    position=0,
-                    text="Kafolat 3 yil",
-                    stems="kafolat 3 yil",
-                    grams="kaf",
-                ),
-            ]
-        )
+        content = models.DocumentContent(document_id=document.id, content=b"\x00\xff")
+        passage = {"position": 0, "text": "Kafolat 3 yil", "stems": "kafolat 3 yil", "grams": "kaf"}
+        chunk = models.Chunk(bot_id=bot.id, document_id=document.id, **passage)
+        session.add_all([contact, content, chunk])
         await session.flush()
         talk = models.Conversation(
             bot_id=bot.id, channel_id=channel.id, contact_id=contact.id, recent=[["user", "salom"]]
@@ -76,6 +68,7 @@ async def _fill(db: Database) -> None:
         await session.flush()
         session.add_all(
             [
+                models.ChunkVector(chunk_id=chunk.id, bot_id=bot.id, model="m", vector=[0.6, -0.8]),
                 models.Message(
                     conversation_id=talk.id, author="customer", text="Kafolat bormi? 🙂", sources=[{"score": 0.5}]
                 ),
@@ -86,6 +79,11 @@ async def _fill(db: Database) -> None:
                 models.Lane(key="in:x:1", kind="inbox", pending=1, waiting_since=1.5),
                 models.Notice(user_id=owner.id, kind="conflict", key="k"),
                 models.AIUsage(owner_id=owner.id, provider="gemini", model_asked="m"),
+                models.AuditLog(actor_id=owner.id, action="ban", details={"why": "spam 😀"}),
+                models.DialogState(key="1:900", state="name", data='{"name": "Do‘kon"}'),
+                models.ApiToken(user_id=owner.id, token_hash="a" * 64, last4="abcd"),
+                models.LoginLink(user_id=owner.id, token_hash="b" * 64, expires_at=soon),
+                models.PanelSession(user_id=owner.id, id="c" * 64, expires_at=soon),
             ]
         )
 
@@ -98,6 +96,17 @@ async def _content(db: Database) -> dict[str, list[tuple[Any, ...]]]:
             )
             for table in Base.metadata.sorted_tables
         }
+
+
+async def _empty(db: Database) -> list[str]:
+    """Return the tables without a row, of those that the database has at its present revision."""
+
+    def look(connection: Connection) -> list[str]:
+        names = sorted(set(inspect(connection).get_table_names()) - {"alembic_version"})
+        return [name for name in names if not connection.scalar(select(func.count()).select_from(table(name)))]
+
+    async with db.engine.connect() as connection:
+        return await connection.run_sync(look)
 
 
 async def test_the_schema_is_what_the_models_say(database_url: str) -> None:
@@ -133,7 +142,7 @@ async def test_every_migration_goes_up_and_down_with_data(empty_url: str) -> Non
     try:
         await _fill(db)
         content = await _content(db)
-        assert sum(map(len, content.values())) >= 16
+        assert not await _empty(db)
         # A second time changes nothing.
         assert await migrate.upgrade(empty_url) == (migrate.head(), migrate.head())
         revisions = [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]
@@ -146,9 +155,20 @@ async def test_every_migration_goes_up_and_down_with_data(empty_url: str) -> Non
         for revision in revisions[1:]:
             async with db.engine.execution_options(botfactory_write=True).begin() as connection:
                 await connection.run_sync(go, revision)
-        assert await migrate.current(db) == revisions[-1]
+            assert await migrate.current(db) == revision
+            assert not await _empty(db)
         await migrate.upgrade(empty_url)
         assert await _content(db) == content
+        # From every version, with data that was written there.
+        for revision in revisions[1:]:
+            async with db.engine.execution_options(botfactory_write=True).begin() as connection:
+                await connection.run_sync(go, "base")
+            await migrate.upgrade(empty_url, revision)
+            await _fill(db)
+            assert not await _empty(db)
+            content = await _content(db)
+            assert await migrate.upgrade(empty_url) == (revision, migrate.head())
+            assert await _content(db) == content
         async with db.engine.execution_options(botfactory_write=True).begin() as connection:
             await connection.run_sync(go, "base")
         assert await migrate.current(db) is None
@@ -192,6 +212,7 @@ async def test_killed_during_a_migration(empty_url: str, servers_run: Run, tmp_p
     try:
         await _fill(db)
         content = await _content(db)
+        assert not await _empty(db)
         # How many statements it takes is counted on an empty database of the same kind.
         kind = "sqlite" if db.is_sqlite else "postgresql"
         with servers_run.database(kind, tmp_path / "other", migrated=False) as other:
@@ -241,5 +262,25 @@ async def test_tables_of_another_program_are_left_alone(empty_url: str) -> None:
         assert await migrate.current(db) is None
         async with db.read() as session:
             assert (await session.execute(text("SELECT mine FROM users"))).all() == []
+    finally:
+        await db.close()
+
+
+@pytest.mark.parametrize(
+    "revision", [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]
+)
+async def test_passages_of_any_revision_are_found_and_can_be_replaced(empty_url: str, revision: str) -> None:
+    await migrate.upgrade(empty_url, revision)
+    db = Database(empty_url, pool_size=2)
+    try:
+        await _fill(db)
+        await migrate.upgrade(empty_url)
+        async with db.read() as session:
+            chunk = (await session.scalars(select(models.Chunk))).one()
+            assert await fulltext.candidates(session, chunk.bot_id, ["kafolat"], [], 5) == [chunk.id]
+        async with db.write() as session:
+            await session.execute(delete(models.Chunk))
+        async with db.read() as session:
+            assert await fulltext.candidates(session, chunk.bot_id, ["kafolat"], [], 5) == []
     finally:
         await db.close()

@@ -63,6 +63,38 @@ async def test_todays_limit_is_told_once_a_day(product: Product) -> None:
     assert len(product.fake.messages(owner.user.id)) == 1
 
 
+async def test_an_own_key_is_named_by_its_bot_and_putting_a_trouble_away_does_not_end_it(product: Product) -> None:
+    owner = await product.owner(900000708, "en")
+    tenant, account = await product.make_bot(owner), await product.account(owner)
+
+    async def happens(key: str) -> None:
+        params = {"bot": tenant.name, "provider": "OpenAI"}
+        async with product.core.db.write() as session:
+            await notices.open_notice(session, account.id, "key_no_money", key=key, bot_id=tenant.id, params=params)
+
+    async def puts_away() -> None:
+        async with product.core.db.write() as session:
+            for notice in await notices.open_for(session, account):
+                await notices.dismiss(session, account, notice.id)
+
+    await happens("key:openai:before")
+    await puts_away()
+    # Seen in the panel before it was told here: not said once more.
+    assert await notices.deliver(product.core) == 0
+    await happens("key:openai:now")
+    await notices.deliver(product.core)
+    told = await owner.hears("⚠️ “Chinor Stom”: OpenAI does not answer, the money or the spending limit")
+    assert told.text.count("⚠️") == 1
+    await puts_away()
+    async with product.core.db.write() as session:
+        long_ago = utcnow() - 2 * notices.REMIND_AFTER
+        await session.execute(update(models.Notice).where(models.Notice.told_at.is_not(None)).values(told_at=long_ago))
+        await notices.solve(session, "key:openai:now")
+    await notices.deliver(product.core)
+    await owner.hears("✅ “Chinor Stom”: the trouble with its own OpenAI key is over.")
+    assert len(product.fake.messages(owner.user.id)) == 2
+
+
 async def test_an_answer_that_was_cut_off_is_not_said_again(product: Product) -> None:
     owner = await product.owner(900000705)
     product.fake.cut("after", chat_id=owner.user.id)

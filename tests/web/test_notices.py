@@ -127,3 +127,22 @@ async def test_an_old_link_says_what_helps(site: Site) -> None:
     inside = await owner.get("/login/link?token=gone")
     assert 'href="/dashboard"' in inside.text
     assert 'href="/login"' not in inside.text
+
+
+@pytest.mark.parametrize("kind", ["key_refused", "key_no_money"])
+async def test_an_own_key_needs_attention_until_it_works_whoever_puts_the_notice_away(site: Site, kind: str) -> None:
+    browser, bot = await _told(site, f"Key{kind.replace('_', '')}", kind, key=f"key:{kind}", provider="OpenAI")
+    async with site.core.db.write() as session:
+        row = await session.get_one(models.Bot, bot.id)
+        row.openai_key = site.core.crypto.encrypt("sk-test-canary-0123456789abcdef")
+    page = await browser.get(f"/bots/{bot.id}")
+    assert f"“{bot.name}”: OpenAI does not" in page.visible()
+    assert "Needs attention" in page.visible()
+    dismissing = page.text.partition('action="/notices/')[2].partition("/dismiss")[0]
+    assert (await browser.post(f"/notices/{dismissing}/dismiss")).status == 303
+    page = await browser.get(f"/bots/{bot.id}")
+    assert "OpenAI does not" not in page.visible()
+    assert "Needs attention" in page.visible()
+    async with site.core.db.write() as session:
+        await notices.solve(session, f"key:{kind}")
+    assert "In use" in (await browser.get(f"/bots/{bot.id}")).visible()

@@ -27,6 +27,7 @@ def upgrade() -> None:
         op.execute(
             f"CREATE TRIGGER chunks_update AFTER UPDATE OF bot_id, stems, grams ON chunks BEGIN {_OLD} {_NEW} END"
         )
+        op.execute("INSERT INTO chunk_index (chunk_index) VALUES ('rebuild')")
     else:
         op.execute(
             "ALTER TABLE chunks ADD COLUMN terms tsvector "
