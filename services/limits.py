@@ -1,6 +1,9 @@
 """Limits in time: windows that count, and buckets that pace. In Redis where there is one, else in memory.
 
 If Redis goes away the memory takes over at half the limit, so that several processes together do not exceed it by much.
+Memory is bounded. What was counted longest ago is forgotten first, except what stands against guessing: passwords, links and
+tokens each have a memory of their own in which nothing is forgotten before its window ends. Where that is full, a key that is
+not in it is over its limit.
 """
 
 from __future__ import annotations
@@ -8,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 
 import structlog
 from redis.asyncio import Redis
@@ -18,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 _MAX_KEYS = 50_000
 _RETRY_REDIS_S = 5.0
+_GUARDS = ("login", "link", "api-token")
+_SWEEP_S = 1.0
 
 # One bucket shared by all processes: returns how many seconds to wait before the token just taken is due.
 _TAKE = """
@@ -30,13 +35,35 @@ return tostring(math.max(0, start - now))
 """
 
 
+Window = tuple[float, int]
+"""When it ends, and how often its key was counted in it."""
+
+
+class _Guard:
+    """Windows that are kept until they end."""
+
+    def __init__(self) -> None:
+        self.windows: dict[str, Window] = {}
+        self._swept = float("-inf")
+
+    def has_room(self, key: str, now: float) -> bool:
+        """Tell whether ``key`` can be counted; what has ended makes room."""
+        if key not in self.windows and len(self.windows) >= _MAX_KEYS and now >= self._swept + _SWEEP_S:
+            self._swept = now
+            self.windows = {known: window for known, window in self.windows.items() if window[0] > now}
+            if len(self.windows) >= _MAX_KEYS:
+                log.warning("limits_full", guard=key.partition(":")[0])
+        return key in self.windows or len(self.windows) < _MAX_KEYS
+
+
 class Limits:
-    """Counters and buckets by key."""
+    """Counters and buckets by key; the part of a key before its first colon says what is counted."""
 
     def __init__(self, redis: Redis | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._redis = redis
         self._clock = clock
-        self._windows: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._windows: OrderedDict[str, Window] = OrderedDict()
+        self._guards = {name: _Guard() for name in _GUARDS}
         self._buckets: OrderedDict[str, float] = OrderedDict()
         self._redis_rests_until = 0.0
 
@@ -66,18 +93,19 @@ class Limits:
     def hit_here(self, key: str, limit: int, window_s: float) -> bool:
         """Count one use in this process only."""
         now = self._clock()
-        end, count = self._windows.get(key, (0.0, 0))
-        if now >= end:
-            end, count = now + window_s, 0
-        self._windows[key] = (end, count + 1)
+        guard = self._guards.get(key.partition(":")[0])
+        if guard is not None:
+            return guard.has_room(key, now) and _count(guard.windows, key, window_s, now) <= limit
+        count = _count(self._windows, key, window_s, now)
         self._windows.move_to_end(key)
         while len(self._windows) > _MAX_KEYS:
             self._windows.popitem(last=False)
-        return count < limit
+        return count <= limit
 
     async def forget(self, key: str) -> None:
         """Start counting ``key`` anew (after a successful sign-in, say)."""
-        self._windows.pop(key, None)
+        guard = self._guards.get(key.partition(":")[0])
+        (self._windows if guard is None else guard.windows).pop(key, None)
         redis = self._redis_now()
         if redis is not None:
             try:
@@ -109,3 +137,12 @@ class Limits:
         wait = await self.take(key, rate, burst)
         if wait > 0:
             await asyncio.sleep(wait)
+
+
+def _count(windows: MutableMapping[str, Window], key: str, window_s: float, now: float) -> int:
+    """Count one use of ``key``; return how many there were in its window."""
+    end, count = windows.get(key, (0.0, 0))
+    if now >= end:
+        end, count = now + window_s, 0
+    windows[key] = (end, count + 1)
+    return count + 1

@@ -7,6 +7,8 @@ import datetime as dt
 import fcntl
 import os
 import secrets
+import shutil
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ from zoneinfo import ZoneInfo
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.interval import IntervalTrigger
 from sqlalchemy import Connection, select, update
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.dialects import postgresql, sqlite
@@ -34,7 +37,11 @@ log = structlog.get_logger(__name__)
 TASHKENT = ZoneInfo("Asia/Tashkent")
 CLEAN_UP_JOB = "clean_up"
 NOTICES_EVERY_S = 30.0
+RESERVE_EVERY_S = 600
+RESERVE_FIRST_S = 60
 _SLICE = 500
+# A file that cannot grow is an error of input and output to SQLite unless the system says exactly that the disk is full.
+_NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 
 class InstanceTaken(Exception):
@@ -80,11 +87,20 @@ class Instance:
 
 
 def make_scheduler(core: Core) -> AsyncIOScheduler:
-    """Return the scheduler. It only puts jobs into the queue, each due time once however many processes wake for it."""
+    """Return the scheduler.
+
+    It only puts jobs into the queue, each due time once however many processes wake for it; and beside SQLite's file, which has
+    one process, it keeps the reserve.
+    """
     scheduler = AsyncIOScheduler(timezone=TASHKENT)
     triggers = {CLEAN_UP_JOB: CronTrigger(minute=17, timezone=TASHKENT)}
     for kind, trigger in triggers.items():
         scheduler.add_job(enqueue_due, trigger, args=[core, kind], id=kind, misfire_grace_time=None, coalesce=True)
+    if core.db.is_sqlite:
+        often = IntervalTrigger(seconds=RESERVE_EVERY_S, timezone=TASHKENT)
+        first = utcnow() + dt.timedelta(seconds=RESERVE_FIRST_S)
+        options = {"next_run_time": first, "misfire_grace_time": None, "coalesce": True}
+        scheduler.add_job(keep_reserve, often, args=[core], id="reserve", **options)
     return scheduler
 
 
@@ -158,6 +174,52 @@ async def rotate_secrets(core: Core) -> None:
                 continue
             async with core.db.write() as session:
                 await session.execute(update(model).where(model.id == id_, column == token).values({column: fresh}))
+
+
+# Room for deletions on a full disk
+
+
+def reserve_file(core: Core) -> Path:
+    """Return the file that holds the room, on the disk of SQLite's own file."""
+    return Path(f"{core.db.url.database}-reserve")
+
+
+def keep_reserve(core: Core) -> None:
+    """Hold ``reserve_mib`` of SQLite's disk; where that would take more than half of what is left, a later call does."""
+    place, size = reserve_file(core), core.settings.database.reserve_mib * 2**20
+    try:
+        if place.exists():
+            if place.stat().st_size == size:
+                return
+            place.unlink()
+        if not size:
+            return
+        free = shutil.disk_usage(place.parent).free
+        if free < 2 * size:
+            log.warning("disk_nearly_full", free_mib=free // 2**20)
+            return
+        with place.open("xb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        place.unlink(missing_ok=True)
+        log.warning("reserve_not_made", reason=error.strerror)
+
+
+def give_up_reserve(core: Core, error: DatabaseUnavailable) -> bool:
+    """Make room for a deletion if ``error`` is SQLite's way to say that the disk is full; return whether to try it again.
+
+    Only deletions may ask for it: what else comes in would use the room up and leave none to make more.
+    """
+    refusal = getattr(error.__cause__, "orig", None)
+    if not isinstance(refusal, sqlite3.Error) or refusal.sqlite_errorcode & 0xFF not in _NO_ROOM:
+        return False
+    try:
+        reserve_file(core).unlink()
+        log.warning("reserve_given_up", help="the disk is full; more is kept free again when there is room")
+    except FileNotFoundError:
+        # Another deletion has just given it up for both, or there is none.
+        pass
+    return True
 
 
 async def tell_owners(core: Core) -> None:

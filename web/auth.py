@@ -89,6 +89,12 @@ def public(handler: Any) -> Any:
     return handler
 
 
+def deletion(handler: Any) -> Any:
+    """Mark a page's handler as one that deletes: on a full disk it may use the room that is kept for deletions."""
+    handler.is_deletion = True
+    return handler
+
+
 def visitor(request: web.Request) -> Visitor:
     """Return who is at the other end; a stranger where nothing was found out yet."""
     known = request.get(VISITOR)

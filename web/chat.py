@@ -18,14 +18,13 @@ import structlog
 from aiohttp import ClientConnectionResetError, web
 
 from db import models
-from db.engine import DatabaseUnavailable
 from services import bots, chat, conversations, visitors
 from services.conversations import Page
 from services.core import Core
 from services.crypto import new_token
 from services.errors import AppError, Forbidden, Invalid, NotFound, TooMany, Unavailable
 from services.i18n import LANGUAGE_NAMES, LANGUAGES, T, translate
-from web import auth, forms, keys, middlewares, view
+from web import auth, forms, keys, middlewares, replies, view
 
 log = structlog.get_logger(__name__)
 
@@ -340,20 +339,13 @@ async def _converse(room: Room, said: Said, after: str, events: asyncio.Queue[tu
         if kind in ("delta", "restart"):
             events.put_nowait((kind, {"text": data.get("text", "")} if kind == "delta" else {}))
 
-    try:
+    with replies.failures(lambda failure: events.put_nowait(("error", failure))):
         reply = await _ask(room, said, on_event=on_event)
         for message in reply.messages if reply is not None else ():
             events.put_nowait(("message", _show(message, room.language)))
         history, status = await _history(room, after=after)
         # Everything that the page does not know yet, the visitor's own message with its id included.
         events.put_nowait(("done", {"items": history.items, "status": status}))
-    except AppError as error:
-        events.put_nowait(("error", error))
-    except DatabaseUnavailable:
-        events.put_nowait(("error", Unavailable()))
-    except Exception:
-        log.exception("chat_failed")
-        events.put_nowait(("error", AppError()))
 
 
 def setup(app: web.Application) -> None:

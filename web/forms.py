@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
+import structlog
 from aiohttp import web
 from multidict import MultiDict
 
-from services.errors import Invalid, TooLarge
+from services.errors import Invalid, TooLarge, Unavailable
 from services.i18n import T
 from services.text import clean
 from web import keys
 
+log = structlog.get_logger(__name__)
+
 _FIELDS_MAX = 200
 _FORM_OVERHEAD = 256 * 1024
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,10 @@ def body_limit(request: web.Request) -> int:
 
 
 async def read(request: web.Request) -> Form:
-    """Return the form of a request, read once; raises ``TooLarge`` and, for a broken one, ``Invalid``."""
+    """Return the form of a request, read once.
+
+    Raises ``TooLarge``, ``Invalid`` for a broken one, and ``Unavailable`` when the disk has no room for its files.
+    """
     known: Form | None = request.get(_FORM)
     if known is not None:
         return known
@@ -95,6 +103,11 @@ async def read(request: web.Request) -> Form:
                 fields.add(name, value)
     except web.HTTPRequestEntityTooLarge:
         raise TooLarge from None
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        log.warning("upload_not_spooled", reason=error.strerror)
+        raise Unavailable from None
     except (ValueError, LookupError, AssertionError):
         raise Invalid(T("This form arrived damaged. Please send it again.")) from None
     if len(fields) + len(files) > _FIELDS_MAX:

@@ -10,7 +10,6 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
 from urllib.parse import quote, urlsplit
 
 import structlog
@@ -19,10 +18,12 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp_session import get_session
 
 from db.engine import DatabaseUnavailable
-from services import accounts, metrics
+from services import accounts, metrics, upkeep
+from services.core import Core
 from services.errors import AppError, Forbidden, Invalid, NotFound, NotSignedIn, TooLarge, TooMany, Unavailable
 from services.i18n import T
 from web import auth, forms, keys
+from web.replies import json_error, secure
 from web.view import render
 
 log = structlog.get_logger(__name__)
@@ -35,20 +36,6 @@ WITHOUT_SESSION = ("/api/", "/chat/", "/widget.js", "/static/", "/healthz", "/re
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
-
-CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; "
-    "manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
-HEADERS = {
-    "Content-Security-Policy": CSP,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=()",
-    "Cache-Control": "no-store",
-}
-HSTS = "max-age=31536000; includeSubDomains"
 
 
 class TooSlow(AppError):
@@ -78,16 +65,10 @@ def behind_tls(request: web.Request) -> bool:
 
 async def set_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Put the security headers on every answer; a handler's own header of the same name stays."""
-    headers = response.headers
-    headers["Server"] = "BotFactory"
-    for name, value in HEADERS.items():
-        if name not in headers:
-            headers[name] = value
-    if behind_tls(request):
-        headers["Strict-Transport-Security"] = HSTS
+    secure(response.headers, tls=behind_tls(request))
     request_id = request.get(REQUEST_ID)
     if request_id:
-        headers["X-Request-ID"] = request_id
+        response.headers["X-Request-ID"] = request_id
 
 
 @web.middleware
@@ -138,7 +119,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         if (request.content_length or 0) > forms.body_limit(request):
             raise _too_large(request)
-        return await handler(request)
+        return await _seen_through(request, handler)
     except AppError as error:
         failure = error
     except DatabaseUnavailable as error:
@@ -156,6 +137,17 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         log.exception("request_failed")
         failure = AppError()
     return render_error(request, failure)
+
+
+async def _seen_through(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer; a deletion that meets a full disk gets the room that is kept for it and is tried again."""
+    try:
+        return await handler(request)
+    except DatabaseUnavailable as error:
+        deletes = request.method == "DELETE" or getattr(request.match_info.handler, "is_deletion", False)
+        if not deletes or not upkeep.give_up_reserve(request.app[keys.CORE], error):
+            raise
+    return await handler(request)
 
 
 def _too_large(request: web.Request) -> TooLarge:
@@ -218,14 +210,6 @@ def wants_json(request: web.Request) -> bool:
     )
 
 
-def json_error(error: AppError, language: str) -> web.Response:
-    """Return an error in the words of the API."""
-    body: dict[str, Any] = {"code": error.code, "message": error.text.render(language)}
-    if error.field:
-        body["field"] = error.field
-    return web.json_response({"error": body}, status=error.status)
-
-
 @web.middleware
 async def visitors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Find out who is there and in which language and theme; shut strangers out of every page not marked public."""
@@ -245,12 +229,20 @@ async def visitors(request: web.Request, handler: Handler) -> web.StreamResponse
         if who.signed_in is not None:
             who.language, who.theme = who.signed_in.user.language, who.signed_in.user.theme
             if accounts.is_stale(who.signed_in):
-                async with core.db.write() as session:
-                    await accounts.touch(session, who.signed_in)
+                await _touch(core, who.signed_in)
     known = request.match_info.http_exception is None
     if known and who.user is None and not getattr(request.match_info.handler, "is_public", False):
         raise NotSignedIn
     return await handler(request)
+
+
+async def _touch(core: Core, signed_in: accounts.SignedIn) -> None:
+    """Note that a browser is in use; a database that takes nothing now may still be read."""
+    try:
+        async with core.db.write() as session:
+            await accounts.touch(session, signed_in)
+    except DatabaseUnavailable:
+        log.info("session_use_not_noted")
 
 
 @web.middleware

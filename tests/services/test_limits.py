@@ -60,6 +60,24 @@ async def test_memory_is_bounded() -> None:
     assert not limits.hit_here("k50009", 1, 60)
 
 
+@pytest.mark.parametrize("guard", ["login", "link", "api-token"])
+async def test_what_stands_against_guessing_is_not_forgotten(guard: str) -> None:
+    clock = Clock()
+    limits = Limits(clock=clock)
+    assert [await limits.hit(f"{guard}:target", 1, 900) for _ in range(2)] == [True, False]
+    for number in range(50_010):
+        limits.hit_here(f"api:{number}", 1, 60)
+    assert not await limits.hit(f"{guard}:target", 1, 900)
+    # Of its own kind there can be too many as well: then nobody new may try, and all others go on.
+    allowed = [limits.hit_here(f"{guard}:{number}", 1, 60) for number in range(50_010)]
+    assert allowed.count(True) == 49_999 and not any(allowed[49_999:])
+    assert not await limits.hit(f"{guard}:target", 1, 900)
+    assert await limits.hit("api:somebody", 1, 60)
+    clock.now += 60
+    assert await limits.hit(f"{guard}:new", 1, 900)
+    assert not await limits.hit(f"{guard}:target", 1, 900)
+
+
 async def test_redis_counts_for_all_processes(redis: Redis) -> None:
     one, two = Limits(redis), Limits(redis)
     assert [await limits.hit("shared", 3, 60) for limits in (one, two, one, two)] == [True, True, True, False]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
 
 import pytest
+from sqlalchemy import Connection, String, or_, select
 
 from db import models
-from db.base import new_id, utcnow
+from db.base import ID_LENGTH, Base, new_id, utcnow
 from services import accounts, bots
 from services.knowledge import documents
 from tests import servers
@@ -19,6 +20,10 @@ from tests.web.panel import Browser, Site, open_site
 from web.app import make_app
 
 IDENTITIES = ("nobody", "owner A", "owner B", "banned A", "administrator")
+NAMES = ("Piyola", "piyola", "Gulbahor", "Somsa", "Qazi", "ownera@example.uz", "another device")
+"""What stands in the objects of the walk, and nowhere else."""
+OWNED = {"bots", "channels", "documents", "document_contents", "contacts", "conversations", "chunks", "notices"}
+"""Some of the tables in which these objects have rows."""
 # Who may act comes last: what the others are refused must still be there for them.
 ORDER = ("nobody", "banned A", "owner B", "administrator", "owner A")
 
@@ -77,12 +82,16 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
     owner = people.users["owner A"]
     core = people.site.core
     async with core.db.write() as session:
-        bot = await bots.create(session, owner, "Walk", limits=core.settings.limits)
+        bot = await bots.create(session, owner, "Piyola choyxonasi", limits=core.settings.limits)
         web = await bots.connect_web(session, bot)
-        document = models.Document(bot_id=bot.id, name="a.txt", kind="txt", status="failed", error_code="damaged")
-        contact = models.Contact(bot_id=bot.id, channel_id=web.id, external_id="c1", name="Customer")
-        question = models.UnansweredQuestion(bot_id=bot.id, question="Nima?", folded="nima")
-        notice = models.Notice(user_id=owner.id, kind="over_limit", key="walk:" + bot.id, params={"bot": "Walk"})
+        document = models.Document(
+            bot_id=bot.id, name="narxnoma-piyola.txt", kind="txt", status="failed", error_code="damaged"
+        )
+        contact = models.Contact(bot_id=bot.id, channel_id=web.id, external_id="c1", name="Gulbahor Mijozova")
+        question = models.UnansweredQuestion(bot_id=bot.id, question="Somsa bormi?", folded="somsa bormi")
+        notice = models.Notice(
+            user_id=owner.id, kind="over_limit", key="walk:" + bot.id, params={"bot": "Piyola choyxonasi"}
+        )
         session.add_all([document, contact, question, notice])
         await session.flush()
         session.add(models.DocumentContent(document_id=document.id, content=b"text"))
@@ -98,7 +107,7 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         end = utcnow() + dt.timedelta(days=1)
         device = models.PanelSession(id=new_id(), user_id=owner.id, user_agent="another device", expires_at=end)
         session.add_all([token, device])
-        await documents.add_answer(session, bot, "Savol?", "Javob.")
+        await documents.add_answer(session, bot, "Qazi necha pul?", "Qazi yuz ming.")
         await session.flush()
         taught = (await documents.answers(session, bot))[0].id
     return {
@@ -124,7 +133,22 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
     }
 
 
-async def _status(people: People, identity: str, method: str, route: str, path: str) -> int:
+def _rows(connection: Connection, ids: Collection[str]) -> dict[str, list[tuple[object, ...]]]:
+    """Return every row of every table that names one of these ids."""
+    found = {}
+    for table in Base.metadata.sorted_tables:
+        named = or_(*(column.in_(ids) for column in table.columns if isinstance(column.type, String)))
+        found[table.name] = sorted((tuple(row) for row in connection.execute(select(table).where(named))), key=repr)
+    return found
+
+
+async def _state(people: People, objects: dict[str, str]) -> dict[str, list[tuple[object, ...]]]:
+    ids = {value for value in objects.values() if len(value) == ID_LENGTH}
+    return await people.site.core.db.transact(_rows, ids)
+
+
+async def _answer(people: People, identity: str, method: str, route: str, path: str) -> tuple[int, str]:
+    """Make one request as somebody; return status and body, which of the endless stream of events is left unread."""
     body = BODIES.get((method, route))
     sent = "GET" if method == "*" else method
     if route.startswith("/api/"):
@@ -133,17 +157,18 @@ async def _status(people: People, identity: str, method: str, route: str, path: 
         page = await browser.request(
             sent, path, json=body if body is not None else None, headers={"Authorization": f"Bearer {token}"}
         )
-        return page.status
+        return page.status, page.text
     browser = await people.browser(identity)
     if route == "/events":
         async with browser.http.get(people.site.base + path, allow_redirects=False) as answer:
-            return answer.status
+            return answer.status, ""
     if sent == "GET":
-        return (await browser.get(path)).status
+        page = await browser.get(path)
+        return page.status, page.text
     page = await browser.post(path, **{name: str(value) for name, value in (body or {}).items()})
     if route == "/logout":
         await people.browser(identity, fresh=True)
-    return page.status
+    return page.status, page.text
 
 
 async def test_every_route_has_a_line(people: People) -> None:
@@ -155,12 +180,24 @@ async def test_every_route_has_a_line(people: People) -> None:
 
 @pytest.mark.parametrize(("method", "route"), sorted(TABLE))
 async def test_walk(people: People, method: str, route: str) -> None:
-    """Each identity gets the status that the table says, and the body of a refusal names nothing of the owner's."""
+    """Each identity gets the status that the table says.
+
+    The body of a refusal names nothing of the owner's, and no row that is part of it or points to it has changed.
+    """
     objects = await _objects(people, route)
     path = re.sub(r"\{(\w+)\}", lambda match: objects[match[1]], route)
+    before = await _state(people, objects)
+    assert {table for table, rows in before.items() if rows} >= OWNED
+    # Who has the address of a bot's own page may read its name there.
+    private = [name for name in NAMES if name != "Piyola" or not route.startswith("/chat/")]
     happened = {}
     for identity in ORDER:
-        happened[identity] = await _status(people, identity, method, route, path)
+        status, body = await _answer(people, identity, method, route, path)
+        happened[identity] = status
+        if identity != "owner A" and status >= 300:
+            assert [name for name in private if name in body] == [], identity
+        if identity != "owner A" or status >= 400:
+            assert await _state(people, objects) == before, identity
     assert tuple(happened[name] for name in IDENTITIES) == TABLE[method, route]
 
 
@@ -205,7 +242,7 @@ async def test_foreign_id_inside_own_bot(people: People) -> None:
         assert (await session.get_one(models.Channel, theirs["channel"])).external_id is not None
         assert (await session.get_one(models.Conversation, theirs["conversation"])).status == "bot"
         known = await documents.answers(session, await session.get_one(models.Bot, theirs["bot"]))
-        assert [(row.question, row.text) for row in known] == [("Savol?", "Javob.")]
+        assert [(row.question, row.text) for row in known] == [("Qazi necha pul?", "Qazi yuz ming.")]
         await session.rollback()
     async with people.site.core.db.write() as session:
         await bots.delete(session, await bots.get(session, stranger, own.id))

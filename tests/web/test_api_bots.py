@@ -248,6 +248,10 @@ async def test_limits(servers_run: servers.Run, tmp_path_factory: pytest.TempPat
             for n in range(6)
         ]
         assert guesses == [401, 401, 401, 401, 429, 429]
+        # An invented token has no limit of its own: it would be one more to remember.
+        for _ in range(limits["api_requests_per_minute"] + 1):
+            waits = await site.nobody.call("GET", "/bots", headers={"Authorization": "Bearer bf_0"})
+            assert (waits.status, waits.headers["Retry-After"]) == (429, "900")
         assert (await site.stranger.get("/bots")).status == 200
 
 

@@ -221,6 +221,57 @@ async def test_database_gone(tmp_path: Path, servers_run: servers.Run) -> None:
         assert (await browser.get("/dashboard")).status == 200
 
 
+CANARY = "CANARY-signs-somebody-in"
+
+
+@pytest.mark.parametrize(
+    ("head", "by_program"),
+    [
+        (f"GET /login/link?token={CANARY}&x={'a' * 9000} HTTP/1.1", False),
+        (f"GET /login/link?token={CANARY} HTTP/one", False),
+        (f"GET /login HTTP/1.1\r\nCookie: botfactory={CANARY}{'a' * 9000}", False),
+        (f"GET /login HTTP/1.1\r\nCookie: botfactory={CANARY}\x00", False),
+        (f"GET /login HTTP/1.1\r\n{CANARY} and more: x", False),
+        (f"GET /api/v1/bots?q={CANARY}{'a' * 9000} HTTP/1.1", True),
+        (f"GET /api/v1/bots HTTP/1.1\r\nAuthorization: Bearer {CANARY}{'a' * 9000}", True),
+    ],
+)
+async def test_what_is_no_request_is_repeated_nowhere(
+    site: Site, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, head: str, by_program: bool
+) -> None:
+    """Too long or damaged: refused in the form and with the headers of every answer; no word of it in answer or log."""
+    reader, writer = await asyncio.open_connection(*site.core.address)
+    writer.write(f"{head}\r\nHost: x\r\n\r\n".encode())
+    async with asyncio.timeout(20):
+        answer = (await reader.read()).decode()
+    writer.close()
+    lines, _, body = answer.partition("\r\n\r\n")
+    status, *rest = lines.split("\r\n")
+    headers = dict(line.split(": ", 1) for line in rest)
+    assert status.split()[1] == "400"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    if by_program:
+        assert json.loads(body)["error"]["code"] == "invalid"
+    else:
+        assert headers["Content-Type"].startswith("text/plain") and "could not be read" in body
+    told = "".join(capfd.readouterr()) + caplog.text
+    assert told.count("request_unreadable") == 1
+    assert "Traceback" not in told
+    assert CANARY not in answer + told
+
+
+@pytest.mark.parametrize("path", ["/login", "/api/v1/bots", "/nowhere"])
+async def test_what_cannot_be_expected(site: Site, path: str) -> None:
+    """An unknown expectation is refused in the words of the API, the known one is met."""
+    page = await site.browser().get(path, Expect=CANARY)
+    assert (page.status, json.loads(page.text)["error"]["code"]) == (417, "invalid")
+    assert page.headers["X-Content-Type-Options"] == "nosniff"
+    assert CANARY not in page.text
+    page = await site.browser().request("POST", "/api/v1/bots", json={}, expect100=True)
+    assert page.status == 401
+
+
 async def test_kept_connection(site: Site, channel: models.Channel) -> None:
     """A page and a delivery over one connection do not mix."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as http:

@@ -8,6 +8,7 @@ import datetime as dt
 import gzip
 import json
 import re
+import sqlite3
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -194,6 +195,22 @@ async def test_test_chat_does_not_open_the_page_by_itself(site: Site) -> None:
     assert connected.location == f"/bots/{bot.id}?done=web_connected"
     assert connect not in (await browser.get(f"/bots/{bot.id}")).text
     assert (await site.browser().get(f"/chat/{bot.public_id}")).status == 200
+    assert "event: done" in (await browser.post(f"/bots/{bot.id}/try", text="Salom")).text
+
+
+async def test_the_test_chat_says_when_the_database_refuses(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = await site.person("Locked")
+    bot = await site.bot_of(user)
+    browser = await site.signed_in(user)
+    monkeypatch.setattr(site.core.db, "_busy_timeout_s", 0.2)
+    place = site.core.db.url.database or ""
+    with contextlib.closing(sqlite3.connect(place, isolation_level=None, check_same_thread=False)) as lock:
+        # In a thread: a unit of the product may be open in this loop and must be able to end first.
+        await asyncio.to_thread(lock.execute, "BEGIN IMMEDIATE")
+        async with asyncio.timeout(20):
+            refused = await browser.post(f"/bots/{bot.id}/try", text="Salom")
+    assert "event: error" in refused.text and '"code": "unavailable"' in refused.text
+    monkeypatch.undo()
     assert "event: done" in (await browser.post(f"/bots/{bot.id}/try", text="Salom")).text
 
 

@@ -176,16 +176,17 @@ async def _admit(request: web.Request) -> Call:
     """Return the caller; raises ``NotSignedIn`` and ``TooMany``."""
     core = request.app[keys.CORE]
     token = _bearer(request)
-    key = digest(token)[:32]
     limits = core.settings.limits
-    if not await core.limits.hit(f"api:{key}", limits.api_requests_per_minute, 60):
-        raise TooMany(retry_after_s=60)
     async with core.db.read() as session:
         user = await accounts.token_user(session, token)
     if user is None:
+        # By the address alone: whoever invents tokens would get a limit with each of them.
         if not await auth.limit_address(request, "api-token", limits.login_attempts_per_15_min * 4, 900):
             raise TooMany(retry_after_s=900)
         raise NotSignedIn(T("This API token is not valid. It may have been revoked."))
+    key = digest(token)[:32]
+    if not await core.limits.hit(f"api:{key}", limits.api_requests_per_minute, 60):
+        raise TooMany(retry_after_s=60)
     if await core.limits.hit(f"api-seen:{key}", 1, _SEEN_EVERY_S):
         core.tasks.start(_seen(core, token), name="api:seen")
     accepted = request.headers.get("Accept-Language")
@@ -207,7 +208,8 @@ def _query(request: web.Request) -> dict[str, str]:
         if name in found:
             raise Invalid(T("This value is given twice."), field=name[:100])
         found[name] = value
-    return found
+    # A form sends its empty fields too.
+    return {name: value for name, value in found.items() if value}
 
 
 async def _body(request: web.Request) -> Any:

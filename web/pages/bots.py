@@ -173,6 +173,7 @@ async def own_key(request: web.Request) -> web.StreamResponse:
 
 
 @routes.post("/bots/{bot}/delete")
+@auth.deletion
 async def delete(request: web.Request) -> web.StreamResponse:
     """Delete a bot whose name was typed."""
     core = core_of(request)

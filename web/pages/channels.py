@@ -99,6 +99,7 @@ async def connect_web(request: web.Request) -> web.StreamResponse:
 
 
 @routes.post("/bots/{bot}/channels/{channel}/disconnect")
+@auth.deletion
 async def disconnect(request: web.Request) -> web.StreamResponse:
     """Disconnect a channel; its token is forgotten."""
     core = core_of(request)

@@ -131,6 +131,7 @@ async def upload(request: web.Request) -> web.StreamResponse:
 
 
 @routes.post("/bots/{bot}/documents/{document}/delete")
+@auth.deletion
 async def delete(request: web.Request) -> web.StreamResponse:
     """Let the bot forget a document."""
     core = core_of(request)
@@ -185,6 +186,7 @@ async def _teach(request: web.Request, *, changing: str = "") -> web.StreamRespo
 
 
 @routes.post("/bots/{bot}/answers/{answer}/delete")
+@auth.deletion
 async def delete_answer(request: web.Request) -> web.StreamResponse:
     """Let the bot forget an answer that it was taught."""
     async with core_of(request).db.write() as session:

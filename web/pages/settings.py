@@ -153,6 +153,7 @@ def _end_streams(request: web.Request, ended: Any) -> None:
 
 
 @routes.post("/settings/sessions/end-others")
+@auth.deletion
 async def end_others(request: web.Request) -> web.StreamResponse:
     """Sign every other device out."""
     signed_in = auth.visitor(request).signed_in
@@ -166,6 +167,7 @@ async def end_others(request: web.Request) -> web.StreamResponse:
 
 
 @routes.post("/settings/sessions/{session}/end")
+@auth.deletion
 async def end_session(request: web.Request) -> web.StreamResponse:
     """Sign one device out."""
     session_id = request.match_info["session"]
@@ -190,6 +192,7 @@ async def new_token(request: web.Request) -> web.StreamResponse:
 
 
 @routes.post("/settings/tokens/{token}/revoke")
+@auth.deletion
 async def revoke_token(request: web.Request) -> web.StreamResponse:
     """Make a token worthless at once."""
     async with core_of(request).db.write() as session:

@@ -14,7 +14,7 @@ from services import bots, chat, stats
 from services.core import Core
 from services.errors import AppError, Conflict, TooMany
 from services.i18n import T
-from web import auth, forms
+from web import auth, forms, replies
 from web.pages.shell import core_of, own_bot
 
 routes = web.RouteTableDef()
@@ -38,8 +38,9 @@ async def try_bot(request: web.Request) -> web.StreamResponse:
         raise Conflict(T("This bot’s web page is disconnected. Connect it first."), code="channel_missing")
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
     await response.prepare(request)
-    pieces: asyncio.Queue[tuple[str, Any]] = asyncio.Queue(2000)
-    asking = core.tasks.start(_ask(core, bot, channel, person, who.language, text, pieces), name="try")
+    pieces: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+    # A closed tab changes nothing for the question: it is stored and will be answered.
+    core.tasks.start(_ask(core, bot, channel, person, who.language, text, pieces), name="try")
     with contextlib.suppress(ClientConnectionResetError, ConnectionResetError):
         while True:
             kind, data = await pieces.get()
@@ -47,8 +48,6 @@ async def try_bot(request: web.Request) -> web.StreamResponse:
             if kind in ("done", "error"):
                 break
         await response.write_eof()
-    # A closed tab changes nothing for the question: it is stored and will be answered.
-    asking.add_done_callback(lambda task: task.cancelled() or task.exception())
     return response
 
 
@@ -62,10 +61,12 @@ async def _ask(
     pieces: asyncio.Queue[tuple[str, Any]],
 ) -> None:
     def on_event(kind: str, data: Any) -> None:
-        if not pieces.full():
-            pieces.put_nowait((kind, {"text": data.get("text", "")} if isinstance(data, dict) else {}))
+        pieces.put_nowait((kind, {"text": data.get("text", "")} if isinstance(data, dict) else {}))
 
-    try:
+    def tell(failure: AppError) -> None:
+        pieces.put_nowait(("error", {"code": failure.code, "message": failure.text.render(language)}))
+
+    with replies.failures(tell):
         reply = await chat.ask(
             core,
             channel,
@@ -75,10 +76,7 @@ async def _ask(
             language_code=language,
             on_event=on_event,
         )
-    except AppError as error:
-        await pieces.put(("error", {"code": error.code, "message": error.text.render(language)}))
-        return
-    await pieces.put(("done", _shown(reply)))
+        pieces.put_nowait(("done", _shown(reply)))
 
 
 def _shown(reply: chat.ChatReply | None) -> dict[str, Any]:

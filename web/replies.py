@@ -1,0 +1,62 @@
+"""What every answer has, whoever makes it: the security headers, and errors in words that programs and people know."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import structlog
+from aiohttp import web
+from multidict import CIMultiDict
+
+from db.engine import DatabaseUnavailable
+from services.errors import AppError, Unavailable
+
+log = structlog.get_logger(__name__)
+
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; "
+    "manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": CSP,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=()",
+    "Cache-Control": "no-store",
+}
+HSTS = "max-age=31536000; includeSubDomains"
+
+
+def secure(headers: CIMultiDict[str], *, tls: bool) -> None:
+    """Put the security headers among ``headers``; one that is there already stays. ``tls``: people reach us by https."""
+    headers["Server"] = "BotFactory"
+    for name, value in HEADERS.items():
+        headers.setdefault(name, value)
+    if tls:
+        headers["Strict-Transport-Security"] = HSTS
+
+
+def json_error(error: AppError, language: str) -> web.Response:
+    """Return an error in the words of the API."""
+    body: dict[str, Any] = {"code": error.code, "message": error.text.render(language)}
+    if error.field:
+        body["field"] = error.field
+    return web.json_response({"error": body}, status=error.status)
+
+
+@contextlib.contextmanager
+def failures(tell: Callable[[AppError], None]) -> Iterator[None]:
+    """End what goes wrong inside by telling of it: for the work behind a stream, whose reader waits for a last word."""
+    try:
+        yield
+    except AppError as error:
+        tell(error)
+    except DatabaseUnavailable as error:
+        log.warning("database_unavailable", reason=str(error))
+        tell(Unavailable())
+    except Exception:
+        log.exception("request_failed")
+        tell(AppError())
