@@ -15,6 +15,8 @@ from services.errors import Permanent, Temporary
 Finish = Literal["stop", "length", "refused"]
 KeyProblem = Literal["invalid", "forbidden", "no_money"]
 OnDelta = Callable[[str], None]
+MAX_REPLY_BYTES = 2 * 2**20
+"""So much of an answer is read. One of a thousand words is 10 kB; of vectors, as many are asked for as fit in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,10 @@ class Transient(Temporary, Failure):
 
 class BadOutput(Temporary, Failure):
     """An answer without text, or one that cannot be read."""
+
+
+class TooLarge(BadOutput):
+    """An answer of more than :data:`MAX_REPLY_BYTES`."""
 
 
 class KeyRefused(Permanent, Failure):

@@ -152,7 +152,10 @@ class OpenAI:
                     return cast(Reply, answer)
                 return cast(Reply, await self.request(httpx2.Response, options))
 
-        templates = {path: FinalRequestOptions.construct(method="post", url=path) for path in PATHS}
+        # A key that no header carries; where there is none the SDK draws random bits for each call.
+        templates = {
+            path: FinalRequestOptions.construct(method="post", url=path, idempotency_key="-") for path in PATHS
+        }
         http = SdkHttp(self._session)
 
         def make(api_key: str) -> AsyncOpenAI:

@@ -8,12 +8,15 @@ like ``@my_shop_bot`` have underscores: signs inside words are left alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 MAX_CHARS = 3500
 MAX_LINE = 8000
 
-_TAGS = "a|b|i|u|s|p|br|hr|em|strong|code|pre|ul|ol|li|h[1-6]|span|div|table|thead|tbody|tr|td|th|blockquote|font|img"
+_TAGS = (
+    "a|b|i|u|s|p|br|hr|em|strong|code|pre|ul|ol|li|h[1-6]|span|div|table|thead|tbody|tr|td|th|blockquote|font|img|"
+    "details|summary|mark|small|big|sub|sup|del|ins|kbd|center|section|article|header|footer|figure|figcaption|dl|dt|dd"
+)
 # Repetitions are bounded: what a model (or who steers it) writes must not make a pattern run for seconds.
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff"
@@ -23,7 +26,7 @@ _SPECIAL = re.compile(r"[#*_`~|<>\[\]\\]|^[ \t]*[-+=]|&[a-z#]", re.MULTILINE)
 # Of a line that has begun, only these can begin markup; a sign inside a word or beside a space begins none.
 _OPENS = re.compile(r"\*\*|(?<!\w)\*(?!\s)|(?<!\w)_(?!\s)|(?<![\w`])`(?!\s)|~~|<(?=[a-zA-Z/])|[\[\\]|&[a-z#]")
 # Strong words with no other sign inside: what follows cannot change what becomes of them.
-_PLAIN_STRONG = re.compile(r"\*\*(?![\s*])[^*_`~<\[\]\\&\n]{1,200}(?<!\s)\*\*(?![\w*])")
+_PLAIN_STRONG = re.compile(r"(?:(?<!\w)\*\*|\*\*(?!\d))(?![\s*])[^*_`~<\[\]\\&\n]{1,200}(?<!\s)\*\*(?![\w*])")
 # What a line of a list, a table, a quotation, a heading or a fence begins with: its end decides.
 _BLOCK = frozenset("#>*+_=~`|:-")
 _ITEM = re.compile(r"(\s*)[-*+]\s+(?=(?:\*\*)?[^\W_])")
@@ -46,9 +49,18 @@ _IMAGE = re.compile(r"!\[([^\[\]\n]{0,300})\]\([^()\s]{0,500}(?:\s\"[^\"]{0,200}
 _LINK = re.compile(
     r"\[([^\[\]\n]{1,300})\]\(<?([^()\s<>]{1,500}(?:\([^()\s]{0,100}\)[^()\s<>]{0,100})?)>?(?:\s\"[^\"]{0,200}\")?\)"
 )
+# A reference is known by the number of its address: "[S][M][L]" are sizes.
+_REFERENCE = re.compile(r"(?<![\w\]])\[([^\[\]\n]{1,300})\]\[\d{0,3}\]")
+_REFERENCED = re.compile(r"^\s*\[\d{1,3}\]:\s+<?((?:https?://|mailto:|tel:)[^<>\s]+)>?(?:\s+[\"'(].*)?\s*$")
 _CODE = re.compile(r"(?<![\w`])(`{1,2})(?=\S)([^`\n]{1,500})\1(?![\w`])")
 _STRIKE = re.compile(r"~~(?=\S)([^~\n]{1,500})~~")
-_STRONG = re.compile(r"(\*{2,3}|(?<!\w)_{2,3})(?=\S)(.{1,500}?)(?<=\S)\1")
+# Powers ("x**2"), numbers that are partly hidden ("8600 **** 1234") and lines to write on ("____") begin no strong words.
+_STRONG = re.compile(r"((?<!\*)(?:(?<!\w)\*{2,4}|\*{2,4}(?!\d))(?![\s*])|(?<!\w)_{2,3}(?![\s_]))(.{1,500}?)(?<=\S)\1")
+# What is left of strong words that end on another line, or nowhere: the sign before a word, or behind one.
+_HALF_STRONG = re.compile(
+    r"(?P<opens>(?<![\w*])\*{2,4}(?=[^\W\d_]|[^\w\s\x00-\x7f]|[\"'(])|(?:^|(?<=• ))\*{2,4}(?=\d))"
+    r"|(?<=[^\s*])\*{2,4}(?![\w*])"
+)
 _STAR = re.compile(r"(?<![\w*\\])\*(?=[^\s*])([^*\n]{0,500}(?<!\s))\*(?![\w*])")
 _UNDERSCORE = re.compile(r"(?<![\w/@.:=&?#%\\-])_(?=[^\s_])([^_\n]{0,500}(?<!\s))_(?!\w)")
 _ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+.!|>~-])")
@@ -96,6 +108,7 @@ class Cleaner:
         self._blank = 0
         self._any = False
         self._in_script = False
+        self._in_strong = False
         self._given = 0
         self._held = ""  # clean, but it may lie behind the place where a long answer is cut
         self._closed = False
@@ -207,6 +220,7 @@ class Cleaner:
             text = text.lstrip()
         if not text:
             self._blank += 1
+            self._in_strong = False
             return ""
         return self._start() + text
 
@@ -228,6 +242,8 @@ class Cleaner:
         if _FENCE.match(line) or _RULE.match(line) or (_TABLE_RULE.match(line) and "-" in line):
             return None
         line = _QUOTE.sub("", line)
+        if address := _REFERENCED.match(line):
+            return address[1].removeprefix("mailto:").removeprefix("tel:")
         if heading := _HEADING.match(line):
             line = heading[1]
         line = _BULLET.sub(r"\1• ", line)
@@ -246,11 +262,12 @@ class Cleaner:
                 self._in_script, text = True, text[: opened.start()]
             text = _TAG.sub(_tag_text, _AUTOLINK.sub(r"\1", text))
         if "[" in text:
-            text = _LINK.sub(_link_text, _IMAGE.sub(r"\1", text))
+            text = _REFERENCE.sub(r"\1", _LINK.sub(_link_text, _IMAGE.sub(r"\1", text)))
         if "`" in text:
             text = _CODE.sub(r"\2", text)
         if "**" in text or "__" in text:
             text = _STRONG.sub(r"\2", text)
+            text = _HALF_STRONG.sub(self._half_strong, text)
         if "*" in text:
             text = _STAR.sub(r"\1", text)
         if "_" in text:
@@ -263,6 +280,11 @@ class Cleaner:
             text = _ENTITY.sub(lambda m: _ENTITIES[m[0]], text)
         marker = self._marker(text)  # made of pieces, with markup between them
         return text if marker < 0 else text[:marker]
+
+    def _half_strong(self, match: re.Match[str]) -> str:
+        opens, open_before = match["opens"] is not None, self._in_strong
+        self._in_strong = opens
+        return "" if opens or open_before else match[0]
 
     def _bounded(self, text: str) -> str:
         """What may be shown of the clean text so far: where it grows too long, it ends with its last whole word.
@@ -287,7 +309,7 @@ class Cleaner:
 
 def _tag_text(match: re.Match[str]) -> str:
     name = match[0].strip("</> ").split()[0].lower() if match[0].strip("</> ") else ""
-    if name == "br":
+    if name == "br" or match[0].lower().startswith("</summary"):
         return "\n"
     return "• " if name == "li" and not match[0].startswith("</") else ""
 
@@ -298,16 +320,3 @@ def _link_text(match: re.Match[str]) -> str:
         return text
     shown = address.removeprefix("mailto:").removeprefix("tel:")
     return shown if text in (shown, address) or text == shown.partition("://")[2] else f"{text}: {shown}"
-
-
-Receiver = Callable[[str], None]
-
-
-def cleaned(receiver: Receiver, cleaner: Cleaner) -> Receiver:
-    """Wrap a receiver of raw pieces so that it gets plain text; ``cleaner.finish()`` is the caller's."""
-
-    def receive(piece: str) -> None:
-        if text := cleaner.feed(piece):
-            receiver(text)
-
-    return receive

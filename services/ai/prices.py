@@ -12,16 +12,16 @@ import json
 import subprocess
 import sys
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
 import structlog
 
-from services.ai.base import Usage
+from services.ai.base import NO_USAGE, Usage
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +31,8 @@ BOOK_NAMES: Mapping[str, str] = {"gemini": "google", "openai": "openai", "anthro
 LOOKUP_S = 20.0
 WAIT_S = 3.0
 KEPT = 256
+UNREADABLE_REST = timedelta(minutes=1)
+"""For so long a book that could not be read is not tried again."""
 _MILLION = Decimal(1_000_000)
 
 
@@ -73,18 +75,31 @@ class Line:
 CEILING = Rates(Decimal(10), Decimal(50))
 
 
-class PriceBook:
-    """Costs of calls. ``overrides``: by model name; ``ceiling``: for models that nobody knows."""
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What the book said of a model (None: nothing), until when that holds."""
 
-    def __init__(self, overrides: Mapping[str, Rates] | None = None, ceiling: Rates = CEILING) -> None:
-        self._overrides, self._ceiling = dict(overrides or {}), ceiling
-        self._lines: OrderedDict[tuple[str, str], tuple[date, Line | None]] = OrderedDict()
-        self._pending: dict[tuple[str, str, date], asyncio.Future[Line | None]] = {}
+    line: Line | None
+    until: datetime
+
+
+class PriceBook:
+    """Costs of calls. ``overrides``: by model name; ``ceiling``: for models that nobody knows; ``now``: the time, in UTC."""
+
+    def __init__(
+        self,
+        overrides: Mapping[str, Rates] | None = None,
+        ceiling: Rates = CEILING,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._overrides, self._ceiling, self._now = dict(overrides or {}), ceiling, now
+        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
+        self._pending: dict[tuple[str, str], asyncio.Future[Line | None]] = {}
 
     def prefetch(self, provider: str, model: str) -> None:
         """Begin to look a model up, so that :meth:`cost` need not wait when the answer is there."""
         if model not in self._overrides and provider in BOOK_NAMES:
-            self._look_up(provider, model, datetime.now(UTC).date())
+            self._look_up(provider, model)
 
     async def cost(self, provider: str, asked: str, served: str, usage: Usage) -> tuple[Decimal, PriceSource]:
         """Return the cost in USD and where its rates are from; no tokens cost nothing.
@@ -92,43 +107,49 @@ class PriceBook:
         The model that served the call is what the provider bills; a dated name of the model asked for
         (``name-2026-10-01``) goes by the asked model's override.
         """
-        override = self._overrides.get(served)
-        if override is None and served.startswith(asked):
-            override = self._overrides.get(asked)
+        if usage != NO_USAGE and self._override(asked, served) is None:
+            for model in dict.fromkeys((served, asked)):
+                if await self._line(provider, model) is not None:
+                    break
+        return self.known_cost(provider, asked, served, usage)
+
+    def known_cost(self, provider: str, asked: str, served: str, usage: Usage) -> tuple[Decimal, PriceSource]:
+        """Return what :meth:`cost` does by what is known already, without looking anything up."""
+        override = self._override(asked, served)
         if override is not None:
             return override.cost(usage), "override"
-        if usage.input_tokens == 0 and usage.output_tokens == 0:
+        if usage == NO_USAGE:
             return Decimal(0), "book"
-        for model in dict.fromkeys((served, asked)):
-            line = await self._line(provider, model)
-            if line is not None:
-                return line.rates(usage.input_tokens).cost(usage), "book"
+        for model in (served, asked):
+            kept = self._kept.get((provider, model))
+            if kept is not None and kept.line is not None:
+                return kept.line.rates(usage.input_tokens).cost(usage), "book"
         override = self._overrides.get(asked)
         return (override.cost(usage), "override") if override else (self._ceiling.cost(usage), "ceiling")
+
+    def _override(self, asked: str, served: str) -> Rates | None:
+        return self._overrides.get(served) or (self._overrides.get(asked) if served.startswith(asked) else None)
 
     async def _line(self, provider: str, model: str) -> Line | None:
         if provider not in BOOK_NAMES:
             return None
-        today = datetime.now(UTC).date()
-        kept = self._lines.get((provider, model))
-        if kept is not None:
-            self._lines.move_to_end((provider, model))
-            if kept[0] != today:
-                self._look_up(provider, model, today)  # yesterday's line serves until then
-            return kept[1]
-        pending = self._look_up(provider, model, today)
-        if pending is None:
-            return self._lines[provider, model][1]
-        try:
-            return await asyncio.wait_for(asyncio.shield(pending), WAIT_S)
-        except TimeoutError:
-            return None  # the answer does not wait for its bill
-
-    def _look_up(self, provider: str, model: str, today: date) -> asyncio.Future[Line | None] | None:
-        kept = self._lines.get((provider, model))
-        if kept is not None and kept[0] == today:
+        pending = self._look_up(provider, model)
+        kept = self._kept.get((provider, model))
+        if pending is not None and (kept is None or kept.line is None):
+            # Nothing serves meanwhile; yet the answer does not wait for its bill.
+            await asyncio.wait([pending], timeout=WAIT_S)
+            kept = self._kept.get((provider, model))
+        if kept is None:
             return None
-        key = (provider, model, today)
+        self._kept.move_to_end((provider, model))
+        return kept.line
+
+    def _look_up(self, provider: str, model: str) -> asyncio.Future[Line | None] | None:
+        """Ask the book, unless what is kept still holds."""
+        key = provider, model
+        kept = self._kept.get(key)
+        if kept is not None and self._now() < kept.until:
+            return None
         pending = self._pending.get(key)
         if pending is None:
             pending = asyncio.get_running_loop().run_in_executor(None, ask_book, provider, model)
@@ -136,25 +157,30 @@ class PriceBook:
             pending.add_done_callback(lambda done: self._keep(key, done))
         return pending
 
-    def _keep(self, key: tuple[str, str, date], done: asyncio.Future[Line | None]) -> None:
+    def _keep(self, key: tuple[str, str], done: asyncio.Future[Line | None]) -> None:
         self._pending.pop(key, None)
         if done.cancelled():
             return
-        provider, model, today = key
-        self._lines[provider, model] = (today, done.result())
-        if len(self._lines) > KEPT:
-            self._lines.popitem(last=False)
+        now = self._now()
+        if (error := done.exception()) is None:
+            tomorrow = datetime.combine(now.date() + timedelta(days=1), time(), UTC)
+            self._kept[key] = _Kept(done.result(), tomorrow)
+        else:
+            log.error("price_book_unreadable", provider=key[0], model=key[1], error=type(error).__name__)
+            before = self._kept.get(key)
+            self._kept[key] = _Kept(before.line if before else None, now + UNREADABLE_REST)
+        if len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
 
 
 def ask_book(provider: str, model: str) -> Line | None:
-    """Look one model up in the price book, in a child process; None if it is not there or the book cannot be read."""
+    """Look one model up in the price book, in a child process; None if it is not there.
+
+    Raises ``OSError``, ``subprocess.SubprocessError`` or ``ValueError`` where the book cannot be read.
+    """
     command = [sys.executable, "-m", "services.ai.prices", BOOK_NAMES[provider], model]
-    try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=LOOKUP_S, check=True)  # noqa: S603
-        steps = json.loads(done.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
-        log.error("price_book_unreadable", provider=provider, model=model, error=type(error).__name__)
-        return None
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=LOOKUP_S, check=True)  # noqa: S603
+    steps = json.loads(done.stdout)
     if not steps:
         log.warning("price_unknown", provider=provider, model=model)
         return None

@@ -1,7 +1,7 @@
 """Which model answers: the owner's own key first, then the chain of the role, each with its breaker and in one deadline.
 
 This is the only place that repeats a call. What follows a failure is the table in :meth:`Router._after`. Every call
-leaves a :class:`CallRecord`, also the failed ones.
+leaves a :class:`CallRecord`, also the failed ones and those that were cancelled.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import structlog
 
 from services.ai import provider_class
 from services.ai.base import (
+    MAX_REPLY_BYTES,
     NO_USAGE,
     BadOutput,
     BadRequest,
@@ -35,6 +36,7 @@ from services.ai.base import (
     Provider,
     Refused,
     Retired,
+    TooLarge,
     TooLong,
     Transient,
     Turn,
@@ -45,7 +47,17 @@ from services.ai.prices import CEILING, PriceBook, PriceSource, Rates
 log = structlog.get_logger(__name__)
 
 Outcome = Literal[
-    "ok", "length", "refused", "busy", "key_refused", "retired", "bad_request", "too_long", "transient", "bad_output"
+    "ok",
+    "length",
+    "refused",
+    "busy",
+    "key_refused",
+    "retired",
+    "bad_request",
+    "too_long",
+    "transient",
+    "bad_output",
+    "cut",
 ]
 State = Literal["configured", "not configured", "key refused", "model retired", "unavailable"]
 SHORT_WAIT_S = 2.0
@@ -55,6 +67,9 @@ KEY_REST_S = 300.0
 RETIRED_REST_S = 3600.0
 MAX_REST_S = 3600.0
 EMBED_BATCH = 100
+MAX_DIMENSIONS = 4096
+_NUMBER_BYTES = 40
+"""One number of a vector in JSON at most: 17 digits, sign and exponent, on an indented line of its own."""
 MAX_BREAKERS = 10_000
 _chance = random.SystemRandom()
 
@@ -116,7 +131,11 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """One HTTP call to a provider. ``http_status`` is None where no answer came."""
+    """One HTTP call to a provider. ``http_status`` is None where no answer came.
+
+    ``usage`` is estimated where the provider was at work and could not tell: its answer was lost, could not be read, or
+    whoever asked was cancelled (``outcome`` ``cut``).
+    """
 
     kind: Literal["generate", "embed"]
     provider: str
@@ -194,6 +213,17 @@ class _Candidate:
     fingerprint: str
 
 
+@dataclass(slots=True)
+class _Call:
+    """A call under way; ``result`` gets its record."""
+
+    kind: Literal["generate", "embed"]
+    candidate: _Candidate
+    result: RouterResult
+    started: float
+    ended: float = 0.0
+
+
 class Router:
     """The model chain of the process. ``session`` carries all calls and stays the caller's. ``on_call`` sees every record."""
 
@@ -224,14 +254,16 @@ class Router:
         on_delta: OnDelta | None = None,
         on_restart: Callable[[], None] | None = None,
         deadline_s: float | None = None,
+        calls: list[CallRecord] | None = None,
     ) -> RouterResult:
         """Ask the models in turn until one answers, refuses, or the time is over.
 
         ``owner_keys``: the owner's own keys by provider. ``on_restart`` is called when a model failed after pieces of
         its text had been handed to ``on_delta``: they are void and others follow. Without it, no further pieces are
-        given and the whole text is in the result. Raises KeyError for an unknown role.
+        given and the whole text is in the result. ``calls``: becomes the result's list of records; whoever is cancelled
+        here has in it what was spent until then, the call that was cut included. Raises KeyError for an unknown role.
         """
-        result = RouterResult()
+        result = RouterResult(calls=[] if calls is None else calls)
         ends = self._clock() + (self._settings.deadline_s if deadline_s is None else deadline_s)
         candidates = self._candidates(role, owner_keys or {})
         pieces = _Pieces(on_delta, on_restart)
@@ -291,7 +323,7 @@ class Router:
         row = candidate.row
         self.prices.prefetch(row.provider, row.name)
         provider = self._provider(row.provider)
-        started = self._clock()
+        call = _Call("generate", candidate, result, self._clock())
         reply: GenerateReply | None = None
         failure: Failure | None = None
         try:
@@ -303,21 +335,20 @@ class Router:
         except Exception as error:  # a fault of ours must not cost the customer the answer
             log.exception("provider_fault", provider=row.provider, model=row.name, error=type(error).__name__)
             failure = BadRequest(type(error).__name__)
-        finally:
-            if reply is None and failure is None:
-                self._leave(candidate)
-        latency_ms = int((self._clock() - started) * 1000)
+        except asyncio.CancelledError:
+            self._leave(candidate)
+            self._cut(call, _estimate(request, pieces.heard), 200 if pieces.heard else None)
+            raise
         if reply is not None:
-            usage = reply.usage if reply.usage != NO_USAGE or reply.finish == "refused" else _estimate(request, reply)
-            reply = replace(reply, usage=usage)
+            if reply.usage == NO_USAGE and reply.finish != "refused":
+                reply = replace(reply, usage=_estimate(request, reply.text))
             outcome: Outcome = "ok" if reply.finish == "stop" else reply.finish
-            await self._record(result, candidate, "generate", reply, latency_ms, reply.http_status, outcome)
-            self._succeeded(candidate, started, result.key_events)
+            self._succeeded(candidate, call.started, result.key_events)
+            await self._record(call, reply.usage, reply.http_status, outcome, reply.model_served)
             return reply, None
         assert failure is not None
-        facts = GenerateReply("", failure.model_served or "", failure.usage, "stop")
-        await self._record(result, candidate, "generate", facts, latency_ms, failure.http_status, outcome_of(failure))
         self._failed(candidate, failure, result.key_events)
+        await self._record_failure(call, failure, _estimate(request, pieces.heard))
         return None, failure
 
     def _after(self, failure: Failure, tries: int) -> float | None:
@@ -335,9 +366,10 @@ class Router:
     async def embed(
         self, texts: Sequence[str], *, task: Literal["document", "query"], deadline_s: float | None = None
     ) -> EmbedResult:
-        """Turn texts into vectors with the configured model, in groups of :data:`EMBED_BATCH`.
+        """Turn texts into vectors with the configured model, in groups of at most :data:`EMBED_BATCH`.
 
-        There is no second model: vectors of different models do not compare. One retry as for answers.
+        There is no second model: vectors of different models do not compare. One retry as for answers, none where the
+        same texts would bring the same failure.
         """
         row, result = self._settings.embedding, RouterResult()
         key = self._settings.keys.get(row.provider) if row else None
@@ -346,8 +378,10 @@ class Router:
         candidate = _Candidate(row, key, False, fingerprint(key))
         ends = self._clock() + (self._settings.deadline_s if deadline_s is None else deadline_s)
         vectors: list[list[float]] = []
-        for start in range(0, len(texts), EMBED_BATCH):
-            group = await self._embed_group(candidate, texts[start : start + EMBED_BATCH], task, ends, result)
+        vector_bytes = (self._settings.embedding_dimensions or MAX_DIMENSIONS) * _NUMBER_BYTES
+        size = max(1, min(EMBED_BATCH, MAX_REPLY_BYTES // vector_bytes))
+        for start in range(0, len(texts), size):
+            group = await self._embed_group(candidate, texts[start : start + size], task, ends, result)
             if group is None:
                 return EmbedResult(None, row.name, result.calls, result.key_events)
             vectors += group
@@ -362,9 +396,10 @@ class Router:
         result: RouterResult,
     ) -> list[list[float]] | None:
         row, tries = candidate.row, 0
+        guess = Usage(input_tokens=sum(map(_tokens, texts)))
         self.prices.prefetch(row.provider, row.name)
         while (left := ends - self._clock()) > 0 and self._enter(candidate):
-            started = self._clock()
+            call = _Call("embed", candidate, result, self._clock())
             found: Embedding | None = None
             failure: Failure | None = None
             try:
@@ -382,22 +417,20 @@ class Router:
             except Exception as error:  # a fault of ours must not cost the customer the answer
                 log.exception("provider_fault", provider=row.provider, model=row.name, error=type(error).__name__)
                 failure = BadRequest(type(error).__name__)
-            finally:
-                if found is None and failure is None:
-                    self._leave(candidate)
-            latency_ms = int((self._clock() - started) * 1000)
+            except asyncio.CancelledError:
+                self._leave(candidate)
+                self._cut(call, guess, None)
+                raise
             if found is not None:
-                usage = found.usage if found.usage != NO_USAGE else Usage(input_tokens=sum(map(_tokens, texts)))
-                facts = GenerateReply("", found.model_served, usage, "stop")
-                await self._record(result, candidate, "embed", facts, latency_ms, 200, "ok")
-                self._succeeded(candidate, started, result.key_events)
+                self._succeeded(candidate, call.started, result.key_events)
+                usage = guess if found.usage == NO_USAGE else found.usage
+                await self._record(call, usage, 200, "ok", found.model_served)
                 return found.vectors
             assert failure is not None
-            facts = GenerateReply("", failure.model_served or "", failure.usage, "stop")
-            await self._record(result, candidate, "embed", facts, latency_ms, failure.http_status, outcome_of(failure))
             self._failed(candidate, failure, result.key_events)
+            await self._record_failure(call, failure, guess)
             tries += 1
-            wait_s = self._after(failure, tries)
+            wait_s = None if isinstance(failure, TooLarge) else self._after(failure, tries)
             if wait_s is None or wait_s >= ends - self._clock():
                 return None
             await asyncio.sleep(wait_s)
@@ -541,31 +574,56 @@ class Router:
         return provider
 
     async def _record(
+        self, call: _Call, usage: Usage, http_status: int | None, outcome: Outcome, served: str | None
+    ) -> None:
+        """Note a call that has ended, at its price; at the price known by now if whoever asked is cancelled meanwhile."""
+        call.ended = self._clock()
+        row = call.candidate.row
+        try:
+            price = await self.prices.cost(row.provider, row.name, served or row.name, usage)
+        except asyncio.CancelledError:
+            price = self.prices.known_cost(row.provider, row.name, served or row.name, usage)
+            self._note(call, usage, http_status, outcome, served, price)
+            raise
+        self._note(call, usage, http_status, outcome, served, price)
+
+    async def _record_failure(self, call: _Call, failure: Failure, guess: Usage) -> None:
+        """Note a failed call. ``guess``: what it took if the provider was at work and could not tell."""
+        lost = failure.http_status is None and isinstance(failure, Transient) and failure.sent
+        worked = lost or failure.http_status == 200
+        usage = guess if failure.usage == NO_USAGE and worked else failure.usage
+        await self._record(call, usage, failure.http_status, outcome_of(failure), failure.model_served)
+
+    def _cut(self, call: _Call, guess: Usage, http_status: int | None) -> None:
+        """Note a call that was cancelled."""
+        call.ended = self._clock()
+        row = call.candidate.row
+        price = self.prices.known_cost(row.provider, row.name, row.name, guess)
+        self._note(call, guess, http_status, "cut", None, price)
+
+    def _note(
         self,
-        result: RouterResult,
-        candidate: _Candidate,
-        kind: Literal["generate", "embed"],
-        facts: GenerateReply,
-        latency_ms: int,
+        call: _Call,
+        usage: Usage,
         http_status: int | None,
         outcome: Outcome,
+        served: str | None,
+        price: tuple[Decimal, PriceSource],
     ) -> None:
-        row = candidate.row
-        cost, source = await self.prices.cost(row.provider, row.name, facts.model_served or row.name, facts.usage)
         record = CallRecord(
-            kind=kind,
-            provider=row.provider,
-            model_asked=row.name,
-            model_served=facts.model_served or None,
-            usage=facts.usage,
-            latency_ms=latency_ms,
+            kind=call.kind,
+            provider=call.candidate.row.provider,
+            model_asked=call.candidate.row.name,
+            model_served=served or None,
+            usage=usage,
+            latency_ms=int((call.ended - call.started) * 1000),
             http_status=http_status,
             outcome=outcome,
-            cost_usd=cost,
-            price_source=source,
-            owner_key=candidate.owner,
+            cost_usd=price[0],
+            price_source=price[1],
+            owner_key=call.candidate.owner,
         )
-        result.calls.append(record)
+        call.result.calls.append(record)
         if self._on_call:
             self._on_call(record)
 
@@ -586,12 +644,17 @@ class _Pieces:
 
     def __init__(self, on_delta: OnDelta | None, on_restart: Callable[[], None] | None) -> None:
         self._on_delta, self._on_restart = on_delta, on_restart
-        self._given = False
+        self._given: list[str] = []
+
+    @property
+    def heard(self) -> str:
+        """What the present attempt has brought."""
+        return "".join(self._given)
 
     def begin(self) -> OnDelta | None:
         """The receiver for the next attempt; None where no pieces are wanted (any more)."""
         if self._given:
-            self._given = False
+            self._given = []
             if self._on_restart is None:
                 self._on_delta = None
             else:
@@ -600,7 +663,7 @@ class _Pieces:
 
     def _give(self, piece: str) -> None:
         assert self._on_delta is not None
-        self._given = True
+        self._given.append(piece)
         self._on_delta(piece)
 
 
@@ -619,6 +682,7 @@ def outcome_of(failure: Failure) -> Outcome:
         (Retired, "retired"),
         (BadRequest, "bad_request"),
         (TooLong, "too_long"),
+        (TooLarge, "too_long"),
         (Refused, "refused"),
         (BadOutput, "bad_output"),
     )
@@ -635,6 +699,6 @@ def _tokens(text: str) -> int:
     return len(text.encode()) // 3 + 1
 
 
-def _estimate(request: GenerateRequest, reply: GenerateReply) -> Usage:
+def _estimate(request: GenerateRequest, written: str) -> Usage:
     asked = _tokens(request.system) + sum(_tokens(t.text) for t in request.turns)
-    return Usage(input_tokens=asked, output_tokens=_tokens(reply.text))
+    return Usage(input_tokens=asked, output_tokens=_tokens(written) if written else 0)

@@ -23,6 +23,7 @@ import httpx2
 import orjson
 
 from services.ai.base import (
+    MAX_REPLY_BYTES,
     BadOutput,
     BadRequest,
     Busy,
@@ -30,12 +31,11 @@ from services.ai.base import (
     KeyRefused,
     Refused,
     Retired,
+    TooLarge,
     TooLong,
     Transient,
 )
 
-MAX_REPLY_BYTES = 2 * 2**20
-"""An answer of a thousand words is 10 kB; embeddings of a hundred texts are 1.5 MB."""
 MAX_ERROR_BYTES = 64 * 1024
 CONNECT_S = 5.0
 
@@ -266,7 +266,7 @@ def raise_failure(error: BaseException, api_key: str) -> NoReturn:
     if isinstance(cause, HttpFailure):
         raise from_status(cause.status, cause.headers, cause.body, api_key) from None
     if isinstance(cause, TooBig):
-        raise BadOutput("the answer is too large").with_facts(http_status=200) from None
+        raise TooLarge("the answer is too large").with_facts(http_status=200) from None
     if isinstance(cause, orjson.JSONDecodeError):
         # Not "from": the error holds the whole document.
         raise BadOutput("the answer is not JSON").with_facts(http_status=200) from None

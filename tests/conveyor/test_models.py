@@ -101,6 +101,19 @@ async def test_an_answer_in_another_language_is_asked_for_once_more(patient: Flo
     assert len(asked) == 2
 
 
+async def test_what_a_model_does_not_know_is_kept_for_the_owner(patient: Floor) -> None:
+    tenant = await patient.tenant()
+    sorry = "Kechirasiz, bu haqda ma'lumotim yo'q 🙏 /operator deb yozing."
+    patient.models.reply = f"<no_answer>\n{sorry}"
+    person = tenant.person("uz")
+    person.send(tenant.bot, "Muzlatgichlarga kafolat bormi?")
+    assert (await patient.fake.wait_message(person.id, bot=tenant.bot)).text == sorry
+    kept = select(models.UnansweredQuestion.question).where(models.UnansweredQuestion.bot_id == tenant.shop.bot.id)
+    assert await patient.rows(kept) == [("Muzlatgichlarga kafolat bormi?",)]
+    said = select(models.Message.answered).where(models.Message.text == sorry)
+    assert await patient.rows(said) == [(False,)]
+
+
 async def test_a_huge_answer_is_bounded(place: Floor) -> None:
     tenant, key = await _tenant(place)
     place.models.fail("huge", key=key)

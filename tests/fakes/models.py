@@ -108,13 +108,18 @@ class Hold:
 
 @dataclass
 class FakeModels:
-    """The providers of one test: set :attr:`reply`, :meth:`fail` it, look at :attr:`requests`."""
+    """The providers of one test: set :attr:`reply`, :meth:`fail` it, look at :attr:`requests`.
+
+    ``dimensions``: of the vectors; ``indented``: JSON with a line for each number, as the real ones write it.
+    """
 
     reply: str | Callable[[Seen], str] = "Salom! Nok 12 000 so‘m 🍐"
     latency_s: float = 0.0
     pace_s: float = 0.02
     cached_tokens: int = 0
     model_served: str | None = None
+    dimensions: int = DIMENSIONS
+    indented: bool = False
     requests: list[Seen] = field(default_factory=list)
     _rules: list[_Rule] = field(default_factory=list)
     _held: Hold | None = None
@@ -159,6 +164,7 @@ class FakeModels:
         fresh = FakeModels()
         self.reply, self.latency_s, self.pace_s = fresh.reply, fresh.latency_s, fresh.pace_s
         self.cached_tokens, self.model_served = fresh.cached_tokens, fresh.model_served
+        self.dimensions, self.indented = fresh.dimensions, fresh.indented
         self.requests.clear()
         self._rules.clear()
         self.release()
@@ -214,10 +220,10 @@ class FakeModels:
         )
         if action == "batchEmbedContents":
             texts = ["".join(p["text"] for p in r["content"]["parts"]) for r in body["requests"]]
-            return await self._answer(request, seen, {"embeddings": [{"values": vector(t)} for t in texts]})
+            return await self._answer(request, seen, {"embeddings": [{"values": self._vector(t)} for t in texts]})
         if action == "embedContent":
             text = "".join(p["text"] for p in body["content"]["parts"])
-            return await self._answer(request, seen, {"embedding": {"values": vector(text)}})
+            return await self._answer(request, seen, {"embedding": {"values": self._vector(text)}})
         return await self._answer(request, seen, None)
 
     async def _responses(self, request: web.Request) -> web.StreamResponse:
@@ -232,7 +238,7 @@ class FakeModels:
         body = await request.json()
         seen = self._seen(request, "openai", "embed", body.get("model", ""), bearer(request), body)
         texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
-        data = [{"object": "embedding", "index": i, "embedding": vector(t)} for i, t in enumerate(texts)]
+        data = [{"object": "embedding", "index": i, "embedding": self._vector(t)} for i, t in enumerate(texts)]
         usage = {"prompt_tokens": 7, "total_tokens": 7}
         return await self._answer(request, seen, {"object": "list", "data": data, "model": seen.model, "usage": usage})
 
@@ -282,7 +288,7 @@ class FakeModels:
             return await self._stream(request, seen, fault, embedding)
         text = self.reply(seen) if callable(self.reply) else self.reply
         payload = embedding or self._whole(seen, text, fault)
-        raw = orjson.dumps(payload)
+        raw = orjson.dumps(payload, option=orjson.OPT_INDENT_2 if self.indented else None)
         if fault == "broken_json":
             raw = raw[: len(raw) // 2]
         return web.Response(body=raw, content_type="application/json")
@@ -329,6 +335,9 @@ class FakeModels:
             return response
         return response
 
+    def _vector(self, text: str) -> list[float]:
+        return vector(text, self.dimensions)
+
     async def _pause(self, seconds: float) -> None:
         try:
             await asyncio.wait_for(self._stopping.wait(), seconds)
@@ -350,9 +359,9 @@ def bearer(request: web.Request) -> str:
     return request.headers.get("Authorization", "").removeprefix("Bearer ")
 
 
-def vector(text: str) -> list[float]:
-    """A repeatable unit vector: texts that share words are near each other."""
-    values = [0.0] * DIMENSIONS
+def vector(text: str, dimensions: int = DIMENSIONS) -> list[float]:
+    """A repeatable unit vector: texts that share words are near each other. More dimensions hold next to nothing, in full."""
+    values = [0.0] * DIMENSIONS + [-1.2345678901234567e-05] * (dimensions - DIMENSIONS)
     for word in text.lower().split():
         digest = hashlib.blake2b(word.encode(), digest_size=2).digest()
         values[digest[0] % DIMENSIONS] += 1.0

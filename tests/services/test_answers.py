@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -12,9 +13,13 @@ import pytest
 from db import models
 from db.base import utcnow
 from services import answers
+from services.ai.router import CallRecord
 from services.answers import Answer, Spending
+from services.conversations.records import BotCard
 from services.core import Core
+from services.i18n import translate
 from services.knowledge import documents
+from services.knowledge.search import Passage
 from tests.composition import FAQ, Shop, make_settings, make_shop, running
 from tests.fakes.models import FAULTS, FakeModels, Seen
 
@@ -27,6 +32,9 @@ PLAIN = (
     "Yetkazib berish\n\nToshkent bo'ylab yetkazib berish bepul 🚚\n"
     "• viloyatlarga 2-4 kun, 45 000 so'm\n• savollar: https://example.uz/faq sahifasiga qarang"
 )
+NO = "<no_answer>"
+SORRY = "Kechirasiz, yetkazib berish haqida ma'lumotim yo'q 🙏 /operator deb yozing."
+UNKNOWN = "Sorry, I have no information about that 🙏 I passed your question on. Write /operator to talk to a person."
 RUSSIAN = "Доставка по Ташкенту **бесплатная**, а в области за два или четыре дня, сорок пять тысяч сумов."
 
 
@@ -42,13 +50,23 @@ class Watcher:
         self.pieces.clear()
         self.restarts += 1
 
-    async def ask(self, core: Core, shop: Shop) -> Answer:
+    async def ask(self, core: Core, shop: Shop, question: str = QUESTION, language: str = "uz") -> Answer:
         """Ask."""
-        async with core.db.read() as session:
-            bot = await session.get_one(models.Bot, shop.bot.id)
         return await answers.answer(
-            core, answers.card_of(bot), QUESTION, "uz", [], on_delta=self.pieces.append, on_restart=self.restart
+            core,
+            await card(core, shop),
+            question,
+            language,
+            [],
+            on_delta=self.pieces.append,
+            on_restart=self.restart,
         )
+
+
+async def card(core: Core, shop: Shop) -> BotCard:
+    """The shop's bot."""
+    async with core.db.read() as session:
+        return answers.card_of(await session.get_one(models.Bot, shop.bot.id))
 
 
 @contextlib.asynccontextmanager
@@ -104,6 +122,111 @@ async def test_an_endless_answer_is_bounded_while_it_streams(sqlite_url: str, tm
         result = await watcher.ask(core, shop)
         assert "".join(watcher.pieces) == result.text
         assert len(result.text) <= core.settings.ai.max_answer_chars
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        (f"{NO} {SORRY}", SORRY),
+        (f"{NO}\n\n{SORRY}", SORRY),
+        (f"{NO}{SORRY}</no_answer>", SORRY),
+        (f"<no_answer/>{SORRY}", SORRY),
+        (f"{SORRY}\n{NO}", SORRY),
+        (f"{NO}{NO}{SORRY}", SORRY),
+        (NO, ""),
+        (f"{NO} …", ""),
+        # Not even as our own words in another language.
+        (f"{NO} {RUSSIAN}", ""),
+    ],
+)
+async def test_a_model_that_does_not_know_leaves_a_question_for_the_owner(
+    raw: str, shown: str, sqlite_url: str, tmp_path: Path
+) -> None:
+    async with shop_with_model(tmp_path, sqlite_url) as (core, shop, fake):
+        fake.reply = raw
+        watcher = Watcher()
+        result = await watcher.ask(core, shop)
+        assert (result.answered, result.unanswered, result.provider) == (False, [QUESTION], "gemini")
+        assert result.text == (shown or translate("uz", UNKNOWN))
+        assert "".join(watcher.pieces).removeprefix("…") == shown
+        assert len(fake.requests) == 1
+        # The same without anybody who watches.
+        unseen = await answers.answer(core, await card(core, shop), QUESTION, "uz", [])
+        assert (unseen.text, unseen.answered, unseen.unanswered) == (result.text, False, [QUESTION])
+
+
+async def test_nothing_of_the_sign_is_ever_shown(sqlite_url: str, tmp_path: Path) -> None:
+    """Also where it is broken, and in pieces of any size; what only resembles it comes."""
+    async with shop_with_model(tmp_path, sqlite_url) as (core, shop, fake):
+        for raw, shown in (
+            (f"{NO}Narxi 5 < 6, a <b", "Narxi 5 < 6, a <b"),
+            ("Bepul <no_<no_answer>answer> sir", "Bepul"),
+            ("Bepul <no_\u200banswer> sir", "Bepul"),
+            ("Bepul <no_<b>answer> sir\nHa", "Bepul\nHa"),
+            ("Bepul <no_answer", "Bepul"),
+        ):
+            fake.reply = raw
+            watcher = Watcher()
+            result = await watcher.ask(core, shop)
+            assert "".join(watcher.pieces) == result.text == shown
+
+
+@pytest.mark.parametrize(
+    "sign", [NO, "</NO_answer>", "<no_<no_answer>answer>", "<no_answer <question>>", "< no_answer a='b'>"]
+)
+def test_nobody_else_can_write_the_sign(sign: str) -> None:
+    passage = Passage(1, "d", f"narx{sign}.txt", f"Narxlar {sign}", "", f"Nok {sign} 12 000")
+    said = answers.turns([["user", f"Salom {sign}"]], f"Nok bormi? {sign}", [passage], max_turns=2, max_chars=200)
+    assert not any("no_answer" in turn.text.lower() for turn in said)
+    bot = BotCard("b", "o", f"Bot {sign}", f"Xushmuomala bo'l {sign}", ("uz",), "active", 1, None, False)
+    assert answers.system_prompt(bot, "uz").lower().count("no_answer") == 1
+
+
+@pytest.mark.parametrize(
+    ("language", "reply", "again"),
+    [
+        ("uz", "Доставка по Ташкенту бесплатная 🚚", True),
+        ("uz", "Да, гарантия на холодильники 3 года 😊", True),
+        ("uz", "Yes, 3 years of official warranty 😊", True),
+        ("uz", "Работаем ежедневно с 9:00 до 20:00", True),
+        ("ru", "Yetkazib berish Toshkentda bepul 🚚", True),
+        ("en", "Ha, 3 yil kafolat beramiz 😊", True),
+        ("uz", "Ha, 3 yil kafolat beramiz 😊", False),
+        ("uz-Cyrl", "Ha, 3 yil kafolat beramiz 😊", False),
+        ("uz", "Coca-Cola, Fanta, Sprite, Red Bull bor 😊", False),
+        ("uz", "Artel Shivaki Premium 1243 Royal Inverter", False),
+        ("ru", "Да, есть Nescafe Gold Barista Style", False),
+        ("ru", "Windows 11 Pro, Microsoft Office 365 Home", False),
+        ("uz", "English Beginner, Elementary, Pre-Intermediate kurslari bor", False),
+        ("ru", "Ha, bepul", False),
+    ],
+)
+async def test_only_what_is_clearly_in_another_language_is_asked_for_again(
+    language: str, reply: str, again: bool, sqlite_url: str, tmp_path: Path
+) -> None:
+    async with shop_with_model(tmp_path, sqlite_url) as (core, shop, fake):
+        fake.reply = reply
+        await Watcher().ask(core, shop, language=language)
+        assert len(fake.requests) == 1 + again
+
+
+async def test_who_is_cancelled_has_the_calls_in_the_list(sqlite_url: str, tmp_path: Path) -> None:
+    async with shop_with_model(tmp_path, sqlite_url) as (core, shop, fake):
+        fake.fail("500", times=1)
+        held, calls = fake.hold(), list[CallRecord]()
+        asking = asyncio.create_task(answers.answer(core, await card(core, shop), QUESTION, "uz", [], calls=calls))
+        await held.reached.wait()
+        held.release()
+        held = fake.hold()
+        await held.reached.wait()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        assert [call.outcome for call in calls] == ["transient", "cut"]
+        assert await core.spending.today(core, shop.owner.id) == calls[1].cost_usd > 0
+        fake.release()
+        again = list[CallRecord]()
+        result = await answers.answer(core, await card(core, shop), QUESTION, "uz", [], calls=again)
+        assert result.calls is again and [call.outcome for call in again] == ["ok"]
 
 
 async def test_what_other_processes_spend_is_seen_within_a_minute(database_url: str, tmp_path: Path) -> None:

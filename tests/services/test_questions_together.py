@@ -45,10 +45,11 @@ async def _ask(
     place: tuple[Core, Shop, FakeModels],
     asked: Sequence[str],
     recent: Sequence[Sequence[str]] = (),
+    reply: str = "Ha, albatta 😊",
 ) -> Answer:
     core, shop, fake = place
     fake.reset()
-    fake.reply = "Ha, albatta 😊"
+    fake.reply = reply
     async with core.db.read() as session:
         bot = await session.get_one(models.Bot, shop.bot.id)
     return await answers.answer(core, answers.card_of(bot), asked, "uz", recent)
@@ -68,6 +69,13 @@ async def test_what_is_missing_is_kept_beside_what_is_found(place: tuple[Core, S
     assert result.answered
     assert result.unanswered == [ROCKETS, HORSES]
     assert "45 000" in result.sources[0].text
+
+
+async def test_what_the_model_does_not_know_is_kept_with_what_is_missing(place: tuple[Core, Shop, FakeModels]) -> None:
+    sorry = "Kechirasiz, bu haqda ma'lumotim yo'q 🙏"
+    result = await _ask(place, [ROCKETS, DELIVERY, WARRANTY], reply=f"<no_answer>{sorry}")
+    assert (result.text, result.answered) == (sorry, False)
+    assert result.unanswered == [DELIVERY, WARRANTY, ROCKETS]
 
 
 async def test_questions_beyond_the_fourth_are_kept_each_of_its_own(place: tuple[Core, Shop, FakeModels]) -> None:

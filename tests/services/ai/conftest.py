@@ -7,7 +7,14 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
+from services.ai import prices
 from tests.fakes.models import FakeModels
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take long to read the price book."""
+    monkeypatch.setattr(prices, "WAIT_S", 15.0)
 
 
 @pytest.fixture

@@ -82,10 +82,48 @@ def test_plain_words_are_shown_at_once() -> None:
         ("1\\. bir \\*yulduz\\*", "1. bir *yulduz*"),
         ("***Juda*** muhim", "Juda muhim"),
         ("\ud83d yarim", " yarim".strip()),
+        ("**tugallanmagan gap", "tugallanmagan gap"),
+        ("- **Narxi: 5 000", "• Narxi: 5 000"),
+        ("**5 000 so'm", "5 000 so'm"),
+        ("**🚚 Yetkazib berish", "🚚 Yetkazib berish"),
+        ("**Bir** ikki **uch\nto'rt** besh", "Bir ikki uch\nto'rt besh"),
+        ("**Ro'yxat:\n* bir\n* ikki** uch", "Ro'yxat:\n• bir\n• ikki uch"),
+        (
+            "[Sayt][1] va [bot][2]\n\n[1]: https://a.uz\n[2]: <https://b.uz>",
+            "Sayt va bot\n\nhttps://a.uz\nhttps://b.uz",
+        ),
+        ("<details><summary>Ko'proq</summary>matn</details>", "Ko'proq\nmatn"),
+        ("<details>\n<summary>Ko'proq</summary>\nmatn\n</details>", "Ko'proq\nmatn"),
+        ("12 m<sup>2</sup>", "12 m2"),
     ],
 )
 def test_single_cases(raw: str, plain: str) -> None:
     assert clean(raw) == plain
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2 ** 3 = 8",
+        "2**3 = 8, 10**6 va 10**9",
+        "x**2 + y**2",
+        "5*5 = 25",
+        "Narxi 5 000* so'm, 6 000** so'm",
+        "** bo'lib to'lashga",
+        "*chegirma bilan",
+        "Mehmonxona 4** yoki ****",
+        "Karta 8600 **** **** 1234, ****5678",
+        "+998 90 *** ** 67, 123-**-67",
+        "narxlar_2026_yil.pdf va __",
+        "Ism: ______ Sana: ____",
+        "O'lchamlar: [S][M][L]",
+        "[1] va [2], jadval[0][1]",
+        "[1]: kafolat varaqasi bilan",
+        "1 < 2 > 0, <ism> yozing",
+    ],
+)
+def test_what_only_looks_like_markup_stays(text: str) -> None:
+    assert clean(text) == text
 
 
 def test_our_markers_do_not_leak() -> None:

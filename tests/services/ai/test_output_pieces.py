@@ -87,7 +87,27 @@ FRAGMENTS = (
         "2 * 3",
         "**a** b",
     ),
-    *("***a** b***", "*a*", "_a_", "@my_shop_bot", "https://a.uz/x_y_z", "", "x" * 40, "- [ ] ", "*a **b* c**", "."),
+    *(
+        "***a** b***",
+        "**ochiq",
+        "**5",
+        "yopiq**",
+        "****",
+        "x**2",
+        "[a][1]",
+        "\n[1]: https://a.uz",
+        "<details>",
+        "</summary>",
+        "*a*",
+        "_a_",
+        "@my_shop_bot",
+        "https://a.uz/x_y_z",
+        "",
+        "x" * 40,
+        "- [ ] ",
+        "*a **b* c**",
+        ".",
+    ),
 )
 SIGNS = (*MARKERS, "QOIDA")
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from genai_prices import Usage as BookUsage
 from genai_prices import calc_price
@@ -32,3 +35,31 @@ async def test_the_same_cost_as_the_book(provider: str, model: str) -> None:
         )
         cost, source = await prices.cost(provider, model, model, usage)
         assert (cost, source) == (theirs.total_price, "book")
+
+
+async def test_a_book_that_could_not_be_read_is_tried_again_after_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = datetime(2026, 11, 21, 12, tzinfo=UTC)
+    prices, model, usage = PriceBook(now=lambda: now), "gpt-6-luna", Usage(5_000, 400)
+
+    async def source() -> str:
+        return (await prices.cost("openai", model, model, usage))[1]
+
+    with monkeypatch.context() as broken:
+        broken.setattr(sys, "executable", "/nonexistent/python")
+        assert await source() == "ceiling"
+    assert await source() == "ceiling"
+    now += timedelta(seconds=61)
+    assert await source() == "book"
+    # The next day a line is read anew; until that has worked, the old one serves.
+    now += timedelta(days=1)
+    with monkeypatch.context() as broken:
+        broken.setattr(sys, "executable", "/nonexistent/python")
+        assert await source() == "book"
+    assert prices.known_cost("openai", model, model, usage)[1] == "book"
+
+
+async def test_a_model_that_is_not_in_the_book_is_not_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    prices, usage = PriceBook(), Usage(5_000, 400)
+    assert (await prices.cost("openai", "nobody-knows-1", "nobody-knows-1", usage))[1] == "ceiling"
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    assert (await prices.cost("openai", "nobody-knows-1", "nobody-knows-1", usage))[1] == "ceiling"

@@ -20,6 +20,7 @@ from services.ai.base import (
     KeyRefused,
     Provider,
     Retired,
+    TooLarge,
     TooLong,
     Transient,
     Turn,
@@ -116,8 +117,8 @@ async def test_anthropic_caches_only_what_repeats(models: FakeModels, session: a
         ("html", BadOutput),
         ("broken_json", BadOutput),
         ("empty", BadOutput),
-        ("huge", BadOutput),
-        ("endless", BadOutput),
+        ("huge", TooLarge),
+        ("endless", TooLarge),
     ],
 )
 @pytest.mark.parametrize(("kind", "api"), WAYS)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -91,7 +93,78 @@ async def test_passing_trouble_is_tried_once_more(world: Callable[..., World], m
     result = await world().ask()
     assert result.provider == "gemini"
     assert len(result.calls) == 2
-    assert result.calls[0].cost_usd == (0 if fault != "empty" else result.calls[1].cost_usd)
+
+
+@pytest.mark.parametrize(
+    ("fault", "tokens"),
+    [
+        *((fault, "none") for fault in ("429", "500", "503", "key_revoked", "retired", "too_long", "bad_parameter")),
+        *((fault, "guessed") for fault in ("cut", "cut_midway", "silence", "html", "broken_json", "huge")),
+        ("empty", "told"),
+    ],
+)
+async def test_what_a_failed_call_is_booked_at(
+    world: Callable[..., World], models: FakeModels, fault: str, tokens: str
+) -> None:
+    """Nothing where the provider refused; a guess where it was at work and could not tell."""
+    models.fail(fault, provider="gemini")
+    usage = (await world(deadline_s=2.0, first_byte_s=0.3).ask()).calls[0].usage
+    guess = sum(len(text.encode()) // 3 + 1 for text in (PROMPT.system, *(turn.text for turn in PROMPT.turns)))
+    assert (usage.input_tokens, usage.output_tokens) == {"none": (0, 0), "guessed": (guess, 0), "told": (100, 20)}[
+        tokens
+    ]
+
+
+async def test_a_connection_that_never_was_costs_nothing(world: Callable[..., World], models: FakeModels) -> None:
+    here = world()
+    await models.stop()
+    assert {call.cost_usd for call in (await here.ask()).calls} == {0}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_cancelled_call_is_in_the_list_of_who_asked(
+    world: Callable[..., World], models: FakeModels, streamed: bool
+) -> None:
+    models.fail("500", times=1)
+    models.fail("drip" if streamed else "silence")
+    models.pace_s = 0.0
+    here, calls, shown = world(roles={"fast": [GEMINI]}), list[CallRecord](), list[str]()
+    more = {"on_delta": shown.append} if streamed else {}
+    asking = asyncio.create_task(here.ask(calls=calls, **more))
+    while len(models.requests) < 2 or (streamed and not shown):
+        await asyncio.sleep(0.001)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert [call.outcome for call in calls] == ["transient", "cut"]
+    assert calls == here.calls
+    assert calls[1].usage.input_tokens > 0 and calls[1].cost_usd > 0
+    assert (calls[1].usage.output_tokens > 0, calls[1].http_status) == ((True, 200) if streamed else (False, None))
+
+
+async def test_who_is_cancelled_while_the_price_is_looked_up_has_the_call_in_the_list(
+    world: Callable[..., World], models: FakeModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, program = tmp_path / "go", tmp_path / "python"
+    program.write_text(f"#!/bin/sh\nwhile [ ! -e {go} ]; do sleep 0.02; done\nexit 1\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    models.fail("500", times=1)
+    here, calls, shown = (
+        world(roles={"fast": [ModelRow("openai", "gpt")]}, breaker_failures=1),
+        list[CallRecord](),
+        list[str](),
+    )
+    await here.ask()
+    here.clock.ahead += 31
+    probe = asyncio.create_task(here.ask(calls=calls, on_delta=shown.append))
+    while "".join(shown) != models.reply:
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.05)
+    probe.cancel()
+    await asyncio.gather(probe, return_exceptions=True)
+    assert len(calls) == 1 and calls[0].cost_usd > 0
+    go.touch()
+    assert outcomes(await here.ask()) == [("openai", "ok")]
 
 
 @pytest.mark.parametrize("fault", ["500", "cut", "html", "broken_json", "empty", "huge", "silence", "drip", "endless"])
@@ -328,6 +401,28 @@ async def test_without_a_way_to_start_over_pieces_stop(world: Callable[..., Worl
     assert result.reply.text == models.reply
     assert "".join(shown) != models.reply
     assert not models.requests[-1].stream
+
+
+@pytest.mark.parametrize("dimensions", [768, 1536, 3072, 4096])
+@pytest.mark.parametrize("kind", ["gemini", "openai"])
+async def test_vectors_of_every_size_come(
+    world: Callable[..., World], models: FakeModels, kind: str, dimensions: int
+) -> None:
+    models.dimensions, models.indented = dimensions, True
+    here = world(embedding=ModelRow(kind, "embedder", price=PRICE), embedding_dimensions=dimensions)
+    made = await here.router.embed([f"matn {n}" for n in range(100)], task="document")
+    assert made.vectors is not None
+    assert [len(vector) for vector in made.vectors] == [dimensions] * 100
+    assert {call.outcome for call in made.calls} == {"ok"}
+
+
+async def test_vectors_too_large_are_not_asked_for_again(world: Callable[..., World], models: FakeModels) -> None:
+    """They would be as large again. The embedding job goes by this outcome."""
+    models.dimensions = 4096
+    made = await world(embedding_dimensions=64).router.embed([f"matn {n}" for n in range(100)], task="document")
+    assert made.vectors is None
+    assert [call.outcome for call in made.calls] == ["too_long"]
+    assert made.calls[0].cost_usd > 0
 
 
 async def test_embeddings_in_groups(world: Callable[..., World], models: FakeModels) -> None:

@@ -92,12 +92,13 @@ async def test_an_outage_is_made_up_for(database_url: str, tmp_path: Path, fake:
         assert len(fake.requests) == asked
 
 
+@pytest.mark.parametrize("fault", ["bad_parameter", "endless"])
 async def test_a_passage_that_the_model_refuses_keeps_no_job_alive(
-    sqlite_url: str, tmp_path: Path, fake: FakeModels
+    fault: str, sqlite_url: str, tmp_path: Path, fake: FakeModels
 ) -> None:
     async with started(tmp_path, sqlite_url, fake) as core:
         shop = await make_shop(core, document=None)
-        fake.fail("bad_parameter", kind="embed")
+        fake.fail(fault, kind="embed")
         await _read(core, shop)
         await embedding.embed_missing(core, (await _jobs(core))[0])
         assert await _without_vector(core)
