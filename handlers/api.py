@@ -1,4 +1,4 @@
-"""How the factory bot's own calls fail: in the program's words, with short waits obeyed here."""
+"""The factory bot's own calls: at Telegram's pace, and failing in the program's words, with short waits obeyed here."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from aiogram.exceptions import (
     TelegramServerError,
     TelegramUnauthorizedError,
 )
-from aiogram.methods import Response, TelegramMethod
+from aiogram.methods import Response, SendMessage, TelegramMethod
 from aiogram.methods.base import TelegramType
-from aiogram.types import InlineKeyboardMarkup, Message, ReplyKeyboardMarkup, ReplyKeyboardRemove
+from aiogram.types import InlineKeyboardMarkup, ReplyKeyboardMarkup, ReplyKeyboardRemove
 
 from services.channels.base import TokenRefused
 from services.errors import Temporary
+from services.limits import Limits
+from services.settings import Telegram
 
 log = structlog.get_logger(__name__)
 
@@ -69,13 +71,35 @@ class Failures(BaseRequestMiddleware):
                 raise TokenRefused("the factory bot's token is not accepted") from None
 
 
-async def send(bot: Bot, chat_id: int, text: str, keyboard: Keyboard | None = None) -> Message | None:
-    """Send a message; return None where nobody knows whether it arrived.
+class Pace(BaseRequestMiddleware):
+    """Lets messages wait for their turn: so many a second to one chat, so many from this bot."""
+
+    def __init__(self, settings: Telegram, limits: Limits) -> None:
+        self._settings = settings
+        self._limits = limits
+
+    async def __call__(
+        self,
+        make_request: NextRequestMiddlewareType[TelegramType],
+        bot: Bot,
+        method: TelegramMethod[TelegramType],
+    ) -> Response[TelegramType]:
+        """See :class:`aiogram.client.session.middlewares.base.BaseRequestMiddleware`."""
+        if isinstance(method, SendMessage):
+            settings, rate = self._settings, self._settings.messages_per_second
+            chat = f"chat:{bot.id}:{method.chat_id}"
+            await self._limits.pace(chat, settings.chat_messages_per_second, settings.chat_burst)
+            await self._limits.pace(f"bot:{bot.id}", rate, max(1.0, rate))
+        return await make_request(bot, method)
+
+
+async def send(bot: Bot, chat_id: int, text: str, keyboard: Keyboard | None = None) -> int | None:
+    """Send a message and return its number; return None where nobody knows whether it arrived.
 
     That must not undo the handling of an update: what was said before, and perhaps this, would be said again.
     """
     try:
-        return await bot.send_message(chat_id, text, reply_markup=keyboard)
+        return (await bot.send_message(chat_id, text, reply_markup=keyboard)).message_id
     except Temporary as error:
         if not error.sent:
             raise
@@ -83,9 +107,11 @@ async def send(bot: Bot, chat_id: int, text: str, keyboard: Keyboard | None = No
         return None
 
 
-def make_bot(token: str, api_base: str, timeout_s: float) -> Bot:
-    """Return aiogram's bot for the Bot API at ``api_base``."""
-    session = AiohttpSession(api=TelegramAPIServer.from_base(api_base.rstrip("/")), timeout=timeout_s)
+def make_bot(token: str, settings: Telegram, limits: Limits) -> Bot:
+    """Return aiogram's bot for the Bot API of the settings."""
+    api = TelegramAPIServer.from_base(settings.api_base.rstrip("/"))
+    session = AiohttpSession(api=api, timeout=settings.send_timeout_s)
+    session.middleware(Pace(settings, limits))
     session.middleware(Failures())
     return Bot(
         token,

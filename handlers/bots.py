@@ -11,7 +11,7 @@ from handlers import keyboards
 from handlers.callbacks import BotMenu, Menu, Period, Turn
 from handlers.filters import WRITTEN
 from handlers.keyboards import button
-from handlers.states import Editing, leave
+from handlers.states import Editing, go_to, leave
 from handlers.talk import Page, Talk, bold, lines, page, sure
 from services import bots, notices
 from services.core import Core
@@ -104,7 +104,7 @@ async def command(message: Message, talk: Talk, _: Translator) -> None:
 @router.callback_query(Menu.filter(F.to == "bots"))
 async def show_list(callback: CallbackQuery, talk: Talk, _: Translator) -> None:
     """Back to the list."""
-    await leave(talk.state)
+    leave(talk.dialog)
     await talk.show(await list_page(talk.core, talk.user, _))
 
 
@@ -118,7 +118,7 @@ async def turn_list(callback: CallbackQuery, callback_data: Turn, talk: Talk, _:
 async def close(callback: CallbackQuery, talk: Talk) -> None:
     """Put the menu away: the text stays, the buttons go."""
     await talk.toast()
-    await leave(talk.state)
+    leave(talk.dialog)
     await talk.drop_buttons()
 
 
@@ -126,7 +126,7 @@ async def close(callback: CallbackQuery, talk: Talk) -> None:
 async def open_menu(callback: CallbackQuery, callback_data: BotMenu, talk: Talk) -> None:
     """One bot's menu; also the way back from a question, which is dropped."""
     screen = await menu_page(talk, callback_data.bot)
-    await leave(talk.state)
+    leave(talk.dialog)
     await talk.show(screen)
 
 
@@ -153,9 +153,7 @@ async def ask_prompt(callback: CallbackQuery, callback_data: BotMenu, talk: Talk
     """Show the instructions and ask for new ones."""
     async with talk.core.db.read() as session:
         bot = await bots.get(session, talk.user, callback_data.bot)
-    await leave(talk.state)
-    await talk.state.set_state(Editing.prompt)
-    await talk.state.update_data({"bot": bot.id})
+    go_to(talk.dialog, Editing.prompt, bot=bot.id)
     present = bot.system_prompt[:_PROMPT_SHOWN] + ("…" if len(bot.system_prompt) > _PROMPT_SHOWN else "")
     clear = button("🧹 " + _("Remove the instructions"), BotMenu(do="clear", bot=bot.id), style="danger")
     await talk.show(
@@ -177,9 +175,9 @@ async def ask_prompt(callback: CallbackQuery, callback_data: BotMenu, talk: Talk
 @router.message(Editing.prompt, WRITTEN)
 async def prompt_sent(message: Message, talk: Talk, _: Translator) -> None:
     """Keep the new instructions; one that is too long is refused and asked for again."""
-    bot_id = str((await talk.state.get_data()).get("bot"))
+    bot_id = str(talk.dialog.data.get("bot"))
     await _set_prompt(talk, bot_id, message.text or "")
-    await leave(talk.state)
+    leave(talk.dialog)
     await talk.say("✅ " + _("Instructions saved. They apply from the next question on."))
     await talk.show(await menu_page(talk, bot_id))
 
@@ -188,7 +186,7 @@ async def prompt_sent(message: Message, talk: Talk, _: Translator) -> None:
 async def clear_prompt(callback: CallbackQuery, callback_data: BotMenu, talk: Talk, _: Translator) -> None:
     """Remove the instructions."""
     await _set_prompt(talk, callback_data.bot, "")
-    await leave(talk.state)
+    leave(talk.dialog)
     await talk.toast(_("Instructions removed."))
     await talk.show(await menu_page(talk, callback_data.bot))
 

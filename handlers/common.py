@@ -37,9 +37,8 @@ async def _help(talk: Talk) -> None:
 @router.message(Command("cancel"))
 async def cancel(message: Message, talk: Talk, _: Translator) -> None:
     """``/cancel``: says what was dropped."""
-    present = await talk.state.get_state()
-    await leave(talk.state)
-    dropped = DROPPED.get(present or "")
+    dropped = DROPPED.get(talk.dialog.state or "")
+    leave(talk.dialog)
     text = dropped.render(talk.user.language) if dropped else _("There is nothing to cancel.")
     await talk.say(text, keyboard=keyboards.NO_KEYS)
 

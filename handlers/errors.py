@@ -6,7 +6,6 @@ import structlog
 from aiogram.exceptions import TelegramBadRequest, TelegramForbiddenError
 
 from handlers import bots
-from handlers.api import send
 from handlers.talk import Talk
 from services.errors import AppError, NotFound, Unavailable
 
@@ -60,7 +59,7 @@ async def old_menu(talk: Talk) -> None:
     if await talk.toast(text, alert=True):
         await talk.drop_buttons()
     screen = await bots.list_page(talk.core, talk.user, _)
-    await send(talk.bot, talk.chat_id, screen.text, screen.keyboard)
+    await talk.send(screen.text, screen.keyboard)
 
 
 def _unimportant(error: TelegramBadRequest | TelegramForbiddenError) -> bool:

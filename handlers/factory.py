@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -20,7 +19,6 @@ from handlers.api import make_bot, send
 from handlers.commands import publish
 from handlers.middlewares import People
 from handlers.progress import Progress
-from handlers.storage import DialogStorage
 from handlers.talk import html
 from services.core import Core
 from services.errors import Permanent, Temporary
@@ -41,13 +39,12 @@ ROUTERS: tuple[Router, ...] = (
 )
 """In the order in which they are asked."""
 
-_REMEMBERED = 2000
 _STOP_S = 10
 
 
 def make_dispatcher(core: Core) -> Dispatcher:
     """Return a dispatcher that keeps nothing but in the database; several may live one after the other in a process."""
-    dispatcher = Dispatcher(storage=DialogStorage(core.db))
+    dispatcher = Dispatcher(disable_fsm=True)
     dispatcher["progress"] = progress = Progress(core)
     dispatcher.update.outer_middleware(People(core, progress))
     # Not include_router: a router has one parent, and a process may make several dispatchers one after the other.
@@ -61,10 +58,9 @@ class FactoryBot:
     def __init__(self, core: Core, token: str) -> None:
         settings = core.settings.telegram
         self._core = core
-        self.bot = make_bot(token, settings.api_base, settings.send_timeout_s)
+        self.bot = make_bot(token, settings, core.limits)
         self.dispatcher = make_dispatcher(core)
         self._progress: Progress = self.dispatcher["progress"]
-        self._handled: OrderedDict[int, None] = OrderedDict()
         self._in_hand = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -94,12 +90,8 @@ class FactoryBot:
     async def handle(self, update: Mapping[str, Any]) -> None:
         """Handle one stored update.
 
-        Raises what should make the inbox try it again. An update that this process has handled is not handled twice, so
-        that one of a group may be tried again without the others.
+        Raises what should make the inbox try it again; what was said and done is not said and done twice.
         """
-        number = update.get("update_id")
-        if number in self._handled:
-            return
         try:
             parsed = Update.model_validate(update, context={"bot": self.bot})
             kind = parsed.event_type
@@ -116,9 +108,6 @@ class FactoryBot:
             self._in_hand -= 1
             if not self._in_hand:
                 self._idle.set()
-        self._handled[parsed.update_id] = None
-        while len(self._handled) > _REMEMBERED:
-            self._handled.popitem(last=False)
 
     async def notify(self, telegram_id: int, text: str, button: tuple[str, str] | None = None) -> bool:
         """Write plain ``text`` to a person, with a button (label, address) if given.

@@ -27,11 +27,11 @@ async def take_waiting(talk: Talk, bot: models.Bot) -> None:
         own = await bots.list_for(session, talk.user)
     if len(own) != 1:
         return
-    for message_id in await waiting_files(talk.state):
-        file = await take_file(talk.state, message_id)
+    for message_id in waiting_files(talk.dialog):
+        file = take_file(talk.dialog, message_id)
         if file is not None:
             await take(talk, bot, file)
-            await forget_file(talk.state, message_id)
+            forget_file(talk.dialog, message_id)
 
 
 async def take(talk: Talk, bot: models.Bot, file: dict[str, Any]) -> None:
@@ -64,4 +64,4 @@ async def take(talk: Talk, bot: models.Bot, file: dict[str, Any]) -> None:
                 session, bot, str(file["name"]), data, limits=core.settings.limits, max_bytes=limit, watched=True
             )
     core.bell.ring("jobs")
-    await talk.progress.follow(talk.bot, talk.chat_id, talk.user.language, bot, document)
+    await talk.progress.follow(talk, bot, document)

@@ -130,16 +130,17 @@ async def delete_document(callback: CallbackQuery, callback_data: DocMenu, talk:
 
 @router.callback_query(DocMenu.filter(F.do == "retry"))
 async def retry_document(callback: CallbackQuery, callback_data: DocMenu, talk: Talk) -> None:
-    """Read a failed document once more."""
+    """Read a failed document once more, and show how the reading goes; one that is being read again is only shown."""
     core = talk.core
     async with core.db.write() as session:
         bot = await bots.get(session, talk.user, callback_data.bot)
         document = await documents.get(session, bot, callback_data.doc)
-        await documents.retry(session, bot, document)
+        if document.status == "failed":
+            await documents.retry(session, bot, document)
     core.bell.ring("jobs")
     await talk.toast("🔁")
     await talk.drop_buttons()
-    await talk.progress.follow(talk.bot, talk.chat_id, talk.user.language, bot, document)
+    await talk.progress.follow(talk, bot, document)
 
 
 # A document that is sent
@@ -163,7 +164,7 @@ async def document_sent(message: Message, talk: Talk, _: Translator) -> None:
     if len(own) == 1:
         await take(talk, own[0], file)
         return
-    await keep_file(talk.state, message.message_id, file)
+    keep_file(talk.dialog, message.message_id, file)
     if not own:
         await talk.say(
             "📄 " + _("“{name}” is saved for your bot. First, the bot itself:", name=one_line(name, 100)),
@@ -185,7 +186,7 @@ async def turn_bots(callback: CallbackQuery, callback_data: Turn, talk: Talk, _:
     """More bots to choose from for a document."""
     async with talk.core.db.read() as session:
         own = await bots.list_for(session, talk.user)
-    file = await take_file(talk.state, callback_data.file)
+    file = take_file(talk.dialog, callback_data.file)
     if file is None:
         await _file_is_gone(talk)
         return
@@ -203,10 +204,10 @@ async def bot_chosen(callback: CallbackQuery, callback_data: PutFile, talk: Talk
     """The bot of a document was chosen."""
     async with talk.core.db.read() as session:
         bot = await bots.get(session, talk.user, callback_data.bot)
-    file = await take_file(talk.state, callback_data.file)
+    file = take_file(talk.dialog, callback_data.file)
     if file is None:
         await _file_is_gone(talk)
         return
     await talk.show(page("📄 " + _("Adding “{name}” to “{bot}”.", name=one_line(file["name"], 100), bot=bot.name)))
     await take(talk, bot, file)
-    await forget_file(talk.state, callback_data.file)
+    forget_file(talk.dialog, callback_data.file)

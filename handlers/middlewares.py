@@ -15,6 +15,7 @@ from aiogram.types import User as Account
 from db import models
 from handlers import errors
 from handlers.progress import Progress
+from handlers.storage import Dialog
 from handlers.talk import Line, Talk
 from services import accounts
 from services.core import Core
@@ -31,8 +32,9 @@ Handler = Callable[[TelegramObject, dict[str, Any]], Awaitable[Any]]
 class People(BaseMiddleware):
     """Gives handlers ``user``, ``_`` and ``talk``; answers in one line where there is nothing to handle.
 
-    Other bots, channels and anonymous administrators of groups are nobody to talk with. In groups only commands that name
-    this bot get a line.
+    An update that was handled to its end is not handled again; one that was not begins anew where it began. Other bots,
+    channels and anonymous administrators of groups are nobody to talk with. In groups only commands that name this bot get a
+    line.
     """
 
     def __init__(self, core: Core, progress: Progress) -> None:
@@ -53,6 +55,9 @@ class People(BaseMiddleware):
         if event.my_chat_member is not None:
             log.info("factory_membership", status=event.my_chat_member.new_chat_member.status)
             return None
+        dialog = await Dialog.open(self._core.db, bot.id, account.id, event.update_id)
+        if dialog.closed:
+            return None
         user = await self._user(account)
         talk = Talk(
             bot,
@@ -60,13 +65,13 @@ class People(BaseMiddleware):
             event.callback_query,
             core=self._core,
             user=user,
-            state=data["state"],
+            dialog=dialog,
             progress=self._progress,
         )
         _ = talk.gettext
         if user.banned_at is not None:
             return await self._banned(talk, user)
-        data |= {"user": user, "_": _, "talk": talk, "core": self._core, "db": self._core.db}
+        data |= {"user": user, "_": _, "talk": talk, "core": self._core, "db": self._core.db, "raw_state": dialog.state}
         try:
             result = await handler(event, data)
         except (AppError, TelegramAPIError) as error:
@@ -74,6 +79,8 @@ class People(BaseMiddleware):
                 raise
             result = None
         await talk.toast()
+        await dialog.close()
+        await self._core.pause("dialog_closed")
         return result
 
     async def _user(self, account: Account) -> models.User:
@@ -92,7 +99,8 @@ class People(BaseMiddleware):
             )
 
     async def _banned(self, talk: Talk, user: models.User) -> None:
-        text = translator(user.language)("Your account is blocked. Please write to whoever runs this service.")
+        _ = talk.gettext
+        text = _("Your account is blocked. Please write to whoever runs this service.")
         if await talk.toast(text, alert=True):
             return
         if await self._core.limits.hit(f"banned:{user.id}", 1, _BANNED_LINE_S):

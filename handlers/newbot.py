@@ -21,11 +21,10 @@ from handlers import bots as bots_menu
 from handlers import files, keyboards
 from handlers.callbacks import BotMenu, Menu
 from handlers.filters import WRITTEN, has_token
-from handlers.states import NewBot, leave, note_told, was_told
+from handlers.states import NewBot, go_to, leave, note_told, was_told
 from handlers.talk import Talk, bold, lines
 from services import bots
 from services.channels.base import TokenRefused
-from services.crypto import digest
 from services.errors import Conflict, Permanent, Temporary
 from services.i18n import T, Translator
 from services.text import one_line
@@ -50,9 +49,8 @@ async def begin(talk: Talk) -> None:
     most = talk.core.settings.limits.bots_per_owner
     if len(own) >= most and not talk.user.is_admin:
         raise Conflict(T("You already have {n} bots, which is the limit.", n=most), code="limit")
-    await leave(talk.state)
     if await can_manage(talk):
-        await talk.state.set_state(NewBot.managed)
+        go_to(talk.dialog, NewBot.managed)
         await talk.say(
             bold(_("Let’s create your bot.")),
             _("Press the button below: Telegram will ask for a name and create the bot."),
@@ -60,7 +58,7 @@ async def begin(talk: Talk) -> None:
             keyboard=keyboards.managed(_),
         )
         return
-    await talk.state.set_state(NewBot.name)
+    go_to(talk.dialog, NewBot.name)
     await talk.say(
         bold(_("Let’s create your bot.")),
         _("What is your business called? The bot will have this name. Example: Chinor Stom"),
@@ -102,7 +100,7 @@ async def token_sent(message: Message, token: str, talk: Talk, _: Translator) ->
             "⚠️ " + _("Telegram did not answer, so the token could not be checked. Please send it again in a minute.")
         )
         return
-    data = await talk.state.get_data() if await talk.state.get_state() == NewBot.token.state else {}
+    data = talk.dialog.data if talk.dialog.state == NewBot.token.state else {}
     await connect(talk, identity, token, name=str(data.get("name") or ""), bot_id=data.get("bot"))
 
 
@@ -123,9 +121,7 @@ async def ask_token(talk: Talk, *, name: str = "", bot: models.Bot | None = None
     ``username``: the account is connected already, only its token is renewed.
     """
     _ = talk.gettext
-    await leave(talk.state)
-    await talk.state.set_state(NewBot.token)
-    await talk.state.update_data({"name": name, "bot": bot.id if bot else None})
+    go_to(talk.dialog, NewBot.token, name=name, bot=bot.id if bot else None)
     title = _("“{name}”: now let’s connect Telegram", name=bot.name if bot else name)
     first = _("1. Open @BotFather and send it /newbot.")
     second = _("2. Give the bot a name and a username that ends in “bot”.")
@@ -173,7 +169,7 @@ async def managed_message(message: Message, talk: Talk) -> None:
 
 
 async def _connect_managed(talk: Talk, account: Account, *, changed: bool) -> None:
-    told = await was_told(talk.state, f"connected:{account.id}")
+    told = was_told(talk.dialog, f"connected:{account.id}")
     if told and not changed:
         return
     token = await talk.bot.get_managed_bot_token(user_id=account.id)
@@ -213,13 +209,10 @@ async def connect(
     _ = talk.gettext
     core, number = talk.core, int(identity["id"])
     limits = core.settings.limits
-    begun, told = f"connecting:{digest(token)[:16]}", f"connected:{number}"
     async with core.db.read() as session:
         _bot, known = await own_connection(session, talk.user, number)
-    if known is None:
-        await note_told(talk.state, begun)
     # Connected by this very update, whose answer was lost, is as new; connected otherwise, the token is only renewed.
-    renewed = not await was_told(talk.state, begun) or (known is not None and await was_told(talk.state, told))
+    renewed = not await talk.dialog.first("new", known is None)
     async with core.db.write() as session:
         bot, _known = await own_connection(session, talk.user, number)
         if bot is None and bot_id is not None:
@@ -231,7 +224,7 @@ async def connect(
             session, bot, identity=identity, token=token, crypto=core.crypto, actor=talk.user
         )
     core.bell.ring("channels")
-    await leave(talk.state)
+    leave(talk.dialog)
     about = {"name": bot.name, "username": channel.username}
     if renewed or bot.status != "active":
         text = _("@{username} is connected to “{name}”, but the bot is stopped: press Start.", **about)
@@ -255,7 +248,7 @@ async def connect(
             _("I read PDF, Word (.docx), CSV and text files."),
             keyboard=keyboards.next_steps(_, bot, channel.username),
         )
-    await note_told(talk.state, told)
+    note_told(talk.dialog, f"connected:{number}")
     await files.take_waiting(talk, bot)
 
 

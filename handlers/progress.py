@@ -23,7 +23,7 @@ from handlers.api import send
 from handlers.callbacks import DocMenu
 from handlers.keyboards import button
 from handlers.storage import Watch, all_watches, drop_watch, get_watch, keep_watch
-from handlers.talk import Page, bold, lines, page
+from handlers.talk import Page, Talk, bold, lines, page
 from services import bots
 from services.core import Core
 from services.errors import Permanent, Temporary
@@ -70,18 +70,16 @@ class Progress:
         self._core = core
         self._running: dict[str, asyncio.Task[Any]] = {}
 
-    async def follow(
-        self, bot: Bot, chat_id: int, language: str, tenant: models.Bot, document: models.Document
-    ) -> None:
+    async def follow(self, talk: Talk, tenant: models.Bot, document: models.Document) -> None:
         """Send the message about a document and keep it up to date; does nothing if one is there already."""
         watch, shown = await get_watch(self._core.db, document.id), ""
         if watch is None:
+            language = talk.user.language
             shown = page(lines(bold(document.name), state_text(document, language))).text
-            message = await send(bot, chat_id, shown)
             # Without a message to edit only the end is told, in a message of its own.
-            watch = Watch(document.id, tenant.id, chat_id, message.message_id if message else 0, language)
+            watch = Watch(document.id, tenant.id, talk.chat_id, await talk.send(shown) or 0, language)
             await keep_watch(self._core.db, watch)
-        self._start(bot, watch, shown)
+        self._start(talk.bot, watch, shown)
 
     async def resume(self, bot: Bot) -> None:
         """Take up every promise that was open when the program ended."""

@@ -9,7 +9,7 @@ from aiogram.types import CallbackQuery, Message
 from handlers import keyboards, newbot, panel
 from handlers.callbacks import Join, Menu
 from handlers.filters import WRITTEN
-from handlers.states import Onboarding, leave
+from handlers.states import Onboarding, go_to, leave
 from handlers.talk import Talk, bold, page
 from services import accounts, bots, panel_links
 from services.i18n import LANGUAGES, Translator, translate, translator
@@ -57,7 +57,7 @@ async def to_panel(message: Message, command: CommandObject, talk: Talk) -> None
 @router.message(CommandStart())
 async def start(message: Message, talk: Talk, _: Translator) -> None:
     """Begin, whatever the link's payload: the language first, or the menu for who has a bot already."""
-    await leave(talk.state)
+    leave(talk.dialog)
     async with talk.core.db.read() as session:
         own = await bots.list_for(session, talk.user)
     hello = bold(_("Hello, {name}!", name=talk.user.full_name))
@@ -83,7 +83,7 @@ async def go_on(talk: Talk) -> None:
     if talk.user.phone is not None:
         await newbot.begin(talk)
         return
-    await talk.state.set_state(Onboarding.phone)
+    go_to(talk.dialog, Onboarding.phone)
     await talk.say(
         _("Send your phone number with the button below, so that you can sign in to the web panel too."),
         _("You can skip this."),
@@ -104,7 +104,7 @@ async def contact(message: Message, talk: Talk, _: Translator) -> None:
         )
         return
     number = shared.phone_number
-    await _keep_phone(talk, number if number.startswith("+") else f"+{number}")
+    await _keep_phone(talk, number if number.startswith("+") else f"+{number}", proven=True)
 
 
 @router.message(Onboarding.phone, WRITTEN)
@@ -114,16 +114,24 @@ async def typed_phone(message: Message, talk: Talk) -> None:
     if keyboards.is_skip(text):
         await newbot.begin(talk)
     else:
-        await _keep_phone(talk, text)
+        await _keep_phone(talk, text, proven=False)
 
 
-async def _keep_phone(talk: Talk, number: str) -> None:
+async def _keep_phone(talk: Talk, number: str, *, proven: bool) -> None:
     _ = talk.gettext
     async with talk.core.db.write() as session:
-        await accounts.set_phone(session, talk.user, number)
+        former = await accounts.set_phone(session, talk.user, number, proven=proven)
         own = await bots.list_for(session, talk.user)
-    if await talk.state.get_state() == Onboarding.phone.state:
-        await leave(talk.state)
+    if former is not None and former.telegram_id is not None and talk.core.factory is not None:
+        text = translate(
+            former.language,
+            "Another person has proved that the phone number {phone} is theirs, so it was removed from your account. You "
+            "can add your own number in the panel: /panel",
+            phone=talk.user.phone,
+        )
+        await talk.core.factory.notify(former.telegram_id, text)
+    if talk.dialog.state == Onboarding.phone.state:
+        leave(talk.dialog)
         if not own:
             await newbot.begin(talk)
             return

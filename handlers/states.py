@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiogram.fsm.context import FSMContext
 from aiogram.fsm.state import State, StatesGroup
 
+from handlers.storage import Dialog
 from services.i18n import T, Text
 
 _KEPT = ("files", "told")
@@ -43,47 +43,45 @@ DROPPED: dict[str, Text] = {
 """What ``/cancel`` says about each."""
 
 
-async def leave(state: FSMContext) -> None:
+def go_to(dialog: Dialog, state: State | None, **data: Any) -> None:
+    """Drop the present dialog and wait in ``state``, with ``data``, for the answer; what has to outlive dialogs stays."""
+    dialog.state = state.state if state else None
+    dialog.data = {**{key: dialog.data[key] for key in _KEPT if key in dialog.data}, **data}
+
+
+def leave(dialog: Dialog) -> None:
     """End the dialog; what has to outlive dialogs stays."""
-    data = await state.get_data()
-    await state.set_state(None)
-    kept = {key: data[key] for key in _KEPT if key in data}
-    if kept != data:
-        await state.set_data(kept)
+    go_to(dialog, None)
 
 
-async def keep_file(state: FSMContext, message_id: int, info: dict[str, Any]) -> None:
+def keep_file(dialog: Dialog, message_id: int, info: dict[str, Any]) -> None:
     """Remember a document that was sent until its bot is known; the last twenty are kept."""
-    data = await state.get_data()
-    files = {**data.get("files", {}), str(message_id): info}
-    await state.set_data({**data, "files": dict(list(files.items())[-_MOST_KEPT:])})
+    files = {**dialog.data.get("files", {}), str(message_id): info}
+    dialog.data["files"] = dict(list(files.items())[-_MOST_KEPT:])
 
 
-async def take_file(state: FSMContext, message_id: int) -> dict[str, Any] | None:
-    """Return a remembered document; it stays remembered, since this update may come again."""
-    found: dict[str, Any] | None = (await state.get_data()).get("files", {}).get(str(message_id))
+def take_file(dialog: Dialog, message_id: int) -> dict[str, Any] | None:
+    """Return a remembered document; it stays remembered until :func:`forget_file`."""
+    found: dict[str, Any] | None = dialog.data.get("files", {}).get(str(message_id))
     return found
 
 
-async def forget_file(state: FSMContext, message_id: int) -> None:
+def forget_file(dialog: Dialog, message_id: int) -> None:
     """The document has found its bot."""
-    data = await state.get_data()
-    files = {key: value for key, value in data.get("files", {}).items() if key != str(message_id)}
-    await state.set_data({**data, "files": files})
+    dialog.data.get("files", {}).pop(str(message_id), None)
 
 
-async def waiting_files(state: FSMContext) -> list[int]:
+def waiting_files(dialog: Dialog) -> list[int]:
     """Return the message ids of the documents that wait for a bot."""
-    return [int(key) for key in (await state.get_data()).get("files", {})]
+    return [int(key) for key in dialog.data.get("files", {})]
 
 
-async def was_told(state: FSMContext, what: str) -> bool:
-    """Whether :func:`note_told` was called for this lately: the update at hand is a repeat or its twin."""
-    return what in (await state.get_data()).get("told", [])
+def was_told(dialog: Dialog, what: str) -> bool:
+    """Whether :func:`note_told` was called for this lately: the update at hand is the twin of that one."""
+    return what in dialog.data.get("told", [])
 
 
-async def note_told(state: FSMContext, what: str) -> None:
+def note_told(dialog: Dialog, what: str) -> None:
     """Remember that the person has been told; the last twenty things are kept."""
-    data = await state.get_data()
-    told = [entry for entry in data.get("told", []) if entry != what]
-    await state.set_data({**data, "told": [*told, what][-_MOST_KEPT:]})
+    told = [entry for entry in dialog.data.get("told", []) if entry != what]
+    dialog.data["told"] = [*told, what][-_MOST_KEPT:]

@@ -1,76 +1,93 @@
-"""Where dialogs stand, kept in our own database: a restart changes nothing for the person who talks."""
+"""Where dialogs stand, and what the update at hand has done, kept in our own database.
+
+Neither a restart nor an update that comes again changes anything for the person who talks.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from aiogram.fsm.state import State
-from aiogram.fsm.storage.base import BaseStorage, StateType, StorageKey
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import utcnow
 from db.engine import Database
+from services.crypto import digest
 
+_UPDATE = "update"
 _WATCHES = "watches"
 _MOST_WATCHES = 1000
 
 
-def row_key(key: StorageKey) -> str:
-    """Return the primary key of a dialog's row."""
-    parts = [str(key.bot_id), str(key.chat_id), str(key.user_id)]
-    if key.destiny != "default":
-        parts.append(key.destiny)
-    return ":".join(parts)[:128]
+def _begun(update_id: int) -> dict[str, Any]:
+    return {"id": update_id, "closed": False, "found": {}, "said": []}
 
 
-class DialogStorage(BaseStorage):
-    """aiogram's storage over :class:`db.models.DialogState`; one row a person and chat."""
+class Dialog:
+    """A person's dialog as one update finds and leaves it.
 
-    def __init__(self, db: Database) -> None:
+    ``state`` (the name of a state, or None) and ``data`` (JSON) are changed by the handler and stored by :meth:`close`, when it
+    has returned: until then the update may come again and begins where it began. What was said, and what was found first, is
+    stored at once, for the update that comes again to know. ``closed`` tells that this update has been handled to its end.
+    """
+
+    def __init__(self, db: Database, key: str, update_id: int, row: models.DialogState | None) -> None:
         self._db = db
+        self._key = key
+        self.state: str | None = row.state if row else None
+        self.data: dict[str, Any] = json.loads(row.data) if row else {}
+        known: dict[str, Any] = self.data.pop(_UPDATE, {})
+        self._update = known if known.get("id") == update_id else _begun(update_id)
+        self._before = self.state, json.dumps(self.data)
+        self._said_before: list[list[Any]] = [*self._update["said"]]
 
-    async def set_state(self, key: StorageKey, state: StateType = None) -> None:
-        """See :class:`aiogram.fsm.storage.base.BaseStorage`."""
-        name = state.state if isinstance(state, State) else state
-        async with self._db.write() as session:
-            row = await session.get(models.DialogState, row_key(key))
-            if row is None:
-                if name is None:
-                    return
-                row = models.DialogState(key=row_key(key), data="{}")
-                session.add(row)
-            row.state, row.updated_at = name, utcnow()
+    @classmethod
+    async def open(cls, db: Database, bot_id: int, person: int, update_id: int) -> Dialog:
+        """Read the dialog of ``person`` (an account's number) with a bot for an update."""
+        key = f"{bot_id}:{person}:{person}"
+        async with db.read() as session:
+            return cls(db, key, update_id, await session.get(models.DialogState, key))
 
-    async def get_state(self, key: StorageKey) -> str | None:
-        """See :class:`aiogram.fsm.storage.base.BaseStorage`."""
-        async with self._db.read() as session:
-            row = await session.get(models.DialogState, row_key(key))
-        return row.state if row else None
-
-    async def set_data(self, key: StorageKey, data: Mapping[str, Any]) -> None:
-        """See :class:`aiogram.fsm.storage.base.BaseStorage`."""
-        async with self._db.write() as session:
-            row = await session.get(models.DialogState, row_key(key))
-            if row is None:
-                if not data:
-                    return
-                row = models.DialogState(key=row_key(key), state=None)
-                session.add(row)
-            row.data, row.updated_at = json.dumps(dict(data)), utcnow()
-
-    async def get_data(self, key: StorageKey) -> dict[str, Any]:
-        """See :class:`aiogram.fsm.storage.base.BaseStorage`."""
-        async with self._db.read() as session:
-            row = await session.get(models.DialogState, row_key(key))
-        data: dict[str, Any] = json.loads(row.data) if row else {}
-        return data
+    @property
+    def closed(self) -> bool:
+        """Whether this update was handled to its end."""
+        return bool(self._update["closed"])
 
     async def close(self) -> None:
-        """Nothing to close: the database is the process's."""
+        """Store what the handler has left: the update is handled."""
+        self._update |= {"closed": True, "found": {}, "said": []}
+        self._before = self.state, json.dumps(self.data)
+        await self._store()
+
+    async def once(self, text: str, send: Callable[[], Awaitable[int | None]]) -> int | None:
+        """Send ``text`` by ``send``, unless this update has said it before; return what ``send`` returned."""
+        mark = digest(text)[:16]
+        said = next((said for said in self._said_before if said[0] == mark), None)
+        if said is not None:
+            self._said_before.remove(said)
+        else:
+            said = [mark, await send()]
+            self._update["said"].append(said)
+            await self._store()
+        number: int | None = said[1]
+        return number
+
+    async def first(self, name: str, value: bool) -> bool:
+        """Return the ``value`` that was given under this name when the update was handled for the first time."""
+        found: dict[str, bool] = self._update["found"]
+        if name not in found:
+            found[name] = value
+            await self._store()
+        return found[name]
+
+    async def _store(self) -> None:
+        state, data = self._before
+        text = json.dumps({**json.loads(data), _UPDATE: self._update})
+        async with self._db.write() as session:
+            await session.merge(models.DialogState(key=self._key, state=state, data=text, updated_at=utcnow()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from aiogram import Bot
 from aiogram.exceptions import TelegramBadRequest, TelegramForbiddenError
 from aiogram.filters.callback_data import CallbackData
-from aiogram.fsm.context import FSMContext
 from aiogram.types import (
     CallbackQuery,
     InlineKeyboardMarkup,
@@ -19,6 +18,7 @@ from markupsafe import Markup, escape
 from db import models
 from handlers import keyboards
 from handlers.api import Keyboard, send
+from handlers.storage import Dialog
 from services.core import Core
 from services.i18n import Translator, translator
 
@@ -71,9 +71,13 @@ class Line:
         self.callback = callback
         self._toasted = callback is None
 
+    async def send(self, text: str, keyboard: Keyboard | None = None) -> int | None:
+        """Send a message in Telegram's HTML; see :func:`handlers.api.send`."""
+        return await send(self.bot, self.chat_id, text, keyboard)
+
     async def say(self, *paragraphs: str, keyboard: Keyboard | None = None) -> None:
         """Send a message."""
-        await send(self.bot, self.chat_id, html(*paragraphs), keyboard)
+        await self.send(html(*paragraphs), keyboard)
 
     async def show(self, screen: Page) -> None:
         """Show a screen in place of the menu whose button was pressed, or as a new message where that is not possible."""
@@ -90,7 +94,7 @@ class Line:
             except TelegramBadRequest as error:
                 if "not modified" in error.message:
                     return
-        await send(self.bot, self.chat_id, screen.text, screen.keyboard)
+        await self.send(screen.text, screen.keyboard)
 
     async def drop_buttons(self) -> None:
         """Take the buttons off the message whose button was pressed."""
@@ -121,7 +125,7 @@ class Line:
 class Talk(Line):
     """The talk with one person in one update, and what handling it needs.
 
-    ``state`` is where the dialog stands, ``progress`` follows documents that are being read.
+    ``dialog`` is where the person stands, ``progress`` follows documents that are being read.
     """
 
     def __init__(
@@ -132,14 +136,18 @@ class Talk(Line):
         *,
         core: Core,
         user: models.User,
-        state: FSMContext,
+        dialog: Dialog,
         progress: Progress,
     ) -> None:
         super().__init__(bot, chat_id, callback)
         self.core = core
         self.user = user
-        self.state = state
+        self.dialog = dialog
         self.progress = progress
+
+    async def send(self, text: str, keyboard: Keyboard | None = None) -> int | None:
+        """Send a message, once in this update however often it comes again."""
+        return await self.dialog.once(text, lambda: super(Talk, self).send(text, keyboard))
 
     @property
     def gettext(self) -> Translator:

@@ -158,7 +158,8 @@ async def allow_attempt(limits: Limits, account: str, address: str, per_window: 
     from one address, behind which there may be an office.
     """
     account_key = digest(account)[:32]
-    for key, factor in ((f"login:account:{account_key}", 1), (f"login:address:{address}", 4)):
+    # The address first: what it may no longer do must not fill the memory of accounts.
+    for key, factor in ((f"login:address:{address}", 4), (f"login:account:{account_key}", 1)):
         for window_s, growth in ((900, 1), (7_200, 2), (86_400, 4)):
             if not await limits.hit(f"{key}:{window_s}", per_window * factor * growth, window_s):
                 raise TooMany(
@@ -239,7 +240,7 @@ async def register_owner(
     Raises ``Invalid`` with the field that is wrong and ``Conflict`` where the e-mail or phone has an account already.
     """
     email = clean_email(email) if email else None
-    phone = clean_phone(phone, foreign=telegram_id is not None) if phone else None
+    phone = clean_phone(phone) if phone else None
     if email:
         await _free(session, models.User.email == email, None, "email")
     if phone:
@@ -265,11 +266,12 @@ async def _free(session: AsyncSession, condition: object, user_id: str | None, f
     if taken is not None and taken != user_id:
         if field == "email":
             raise Conflict(T("This e-mail already has an account. Sign in instead."), code="taken", field=field)
-        raise Conflict(
-            T("This phone already has an account. Sign in instead, or ask the bot for a link with /panel."),
-            code="taken",
-            field=field,
-        )
+        raise _phone_taken()
+
+
+def _phone_taken() -> Conflict:
+    text = T("This phone already has an account. Sign in instead, or ask the bot for a link with /panel.")
+    return Conflict(text, code="taken", field="phone")
 
 
 async def by_telegram(session: AsyncSession, telegram_id: int) -> models.User | None:
@@ -323,12 +325,24 @@ async def set_theme(session: AsyncSession, user: models.User, theme: str) -> Non
     await session.execute(update(models.User).where(models.User.id == user.id).values(theme=theme))
 
 
-async def set_phone(session: AsyncSession, user: models.User, phone: str) -> None:
-    """Keep a phone that Telegram's contact button or its owner gave; raises ``Invalid``, or ``Conflict`` if another's."""
-    cleaned = clean_phone(phone, foreign=True)
-    await _free(session, models.User.phone == cleaned, user.id, "phone")
+async def set_phone(
+    session: AsyncSession, user: models.User, phone: str, *, proven: bool = False
+) -> models.User | None:
+    """Keep a phone; raises ``Invalid``, or ``Conflict`` if another account has it.
+
+    ``proven``: Telegram's contact button has shown that it is the person's own. Telegram gives a number to one account at a
+    time, so whoever had it before typed it or has lost it: that account goes on without it and is returned. One that could not
+    be signed in to any more keeps it.
+    """
+    cleaned = clean_phone(phone, foreign=proven)
+    other = await session.scalar(select(models.User).where(models.User.phone == cleaned, models.User.id != user.id))
+    if other is not None:
+        if not proven or (other.password_hash and not other.email and other.telegram_id is None):
+            raise _phone_taken()
+        await session.execute(update(models.User).where(models.User.id == other.id).values(phone=None))
     user.phone = cleaned
     await session.execute(update(models.User).where(models.User.id == user.id).values(phone=cleaned))
+    return other
 
 
 async def update_profile(session: AsyncSession, user: models.User, *, full_name: str, email: str, phone: str) -> None:
@@ -336,6 +350,8 @@ async def update_profile(session: AsyncSession, user: models.User, *, full_name:
     name = clean_name(full_name)
     new_email = clean_email(email) if email.strip() else None
     new_phone = clean_phone(phone, foreign=True) if phone.strip() else None
+    if new_phone is not None and new_phone != user.phone:
+        new_phone = clean_phone(phone)
     if new_email:
         await _free(session, models.User.email == new_email, user.id, "email")
     if new_phone:
@@ -454,8 +470,19 @@ async def link_telegram(session: AsyncSession, token: str, telegram_id: int) -> 
     """Join a Telegram account to the account that a one-time token names (``/start in_TOKEN`` in the factory bot).
 
     An account that Telegram's first contact made and that has no bots gives way; raises ``Conflict`` if it has, and
-    ``Invalid`` (code ``link``) for a token that is used or too old.
+    ``Invalid`` (code ``link``) for a token that is used or too old. One that has joined the two already changes nothing.
     """
+    joined = await session.scalar(
+        select(models.User)
+        .join(models.LoginLink, models.LoginLink.user_id == models.User.id)
+        .where(
+            models.LoginLink.token_hash == digest(token),
+            models.LoginLink.used_at.is_not(None),
+            models.User.telegram_id == telegram_id,
+        )
+    )
+    if joined is not None:
+        return joined
     user = await use_login_link(session, token)
     other = await by_telegram(session, telegram_id)
     if other is not None and other.id == user.id:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from babel.messages.frontend import parse_keywords, parse_mapping_cfg
 from babel.messages.pofile import read_po
 
 from services.i18n import CATALOGS, LOCALES_DIR
+from tests.extraction import extract_code
 
 ROOT = Path(__file__).resolve().parent.parent
 _PLACE = re.compile(r"\{([^{}]*)\}")
@@ -74,6 +76,21 @@ def messages(catalog: Catalog) -> Iterator[Message]:
 
 def test_the_texts_of_the_program_are_found() -> None:
     assert "Please sign in first." in extracted()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        'translator(user.language)("Hello")',
+        'talk.gettext("Hello")',
+        '_(f"Hello {name}")',
+        '_("Hello" if known else "Welcome")',
+        'translate(language, "Hello, " + name)',
+    ],
+)
+def test_a_text_that_would_not_be_found_is_refused(call: str) -> None:
+    with pytest.raises(ValueError, match="would not be found"):
+        list(extract_code(BytesIO(call.encode()), {"_": None, "translate": (2,)}, (), {}))
 
 
 def test_the_program_writes_plain_text_with_plain_places() -> None:

@@ -38,7 +38,9 @@ class Person:
     sent: int = field(default=0)
 
     def text(self, msgid: str, /, **params: object) -> str:
-        """Return a text of the catalogue in this person's language."""
+        """Return a text of the catalogue in this person's language; it must be there."""
+        catalogue = self.language.partition("-")[0]
+        assert catalogue == "en" or translate(catalogue, msgid) != msgid, f"not in the catalogue: {msgid}"
         return translate(self.language, msgid, **params)
 
     async def hears(self, wanted: Callable[[Sent], object] | str | None = None) -> Sent:
@@ -118,7 +120,10 @@ Start = Callable[..., contextlib.AbstractAsyncContextManager[Product]]
 
 @pytest.fixture
 def start(telegram: FakeTelegram, sqlite_url: str, tmp_path: Path) -> Start:
-    """Return what starts the product; it may be called again after the first one has ended."""
+    """Return what starts the product; it may be called again after the first one has ended.
+
+    Nobody waits for Telegram's pace unless the overrides set it.
+    """
 
     @contextlib.asynccontextmanager
     async def started(
@@ -130,7 +135,7 @@ def start(telegram: FakeTelegram, sqlite_url: str, tmp_path: Path) -> Start:
             tmp_path,
             sqlite_url,
             environment={"TELEGRAM_BOT_TOKEN": FACTORY, "TELEGRAM_API_BASE": telegram.base_url, **environment},
-            overrides=overrides,
+            overrides={"telegram": {"chat_messages_per_second": 1000}, **(overrides or {})},
         )
         async with running(settings, "worker") as core:
             async with core.bell.listen("channels") as bell, asyncio.timeout(60):

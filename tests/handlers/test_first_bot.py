@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from db import models
-from services import bots
+from services import accounts, bots
+from services.errors import Invalid
 from services.i18n import LANGUAGES
 from tests.composition import FAQ
 from tests.handlers.conftest import BOTFATHER, FACTORY, SECOND, TENANT, Person, Product, Start, language_name
@@ -268,9 +269,54 @@ async def test_two_accounts_are_not_given_one_phone(product: Product) -> None:
     first, second = await product.owner(900000115), await product.owner(900000116)
     first.user.share_contact(product.factory)
     await first.hears(first.text("Your phone number is saved."))
-    second.user.share_contact(product.factory)
-    await second.hears("/panel")
+    second.user.start(product.factory)
+    await second.presses(await second.hears(), language_name(second.language))
+    await second.hears(second.text("You can skip this."))
+    await second.says("+998 90 123 45 67", "/panel")
     assert (await product.account(second)).phone is None
+    assert (await product.account(first)).phone == "+998901234567"
+
+
+async def test_a_number_goes_to_the_person_who_proves_it(product: Product) -> None:
+    typed, owner = product.person(900000123, "en"), await product.owner(900000124)
+    await choose_language(typed)
+    await typed.hears(typed.text("You can skip this."))
+    await typed.says("+998 90 123 45 67", typed.text("Let’s create your bot."))
+    owner.user.share_contact(product.factory)
+    await owner.hears(owner.text("Your phone number is saved."))
+    await typed.hears("+998901234567")
+    assert [(await product.account(person)).phone for person in (typed, owner)] == [None, "+998901234567"]
+
+
+@pytest.mark.parametrize("email", ["shop@example.uz", ""])
+async def test_a_number_is_not_taken_from_who_could_not_sign_in_without_it(product: Product, email: str) -> None:
+    owner = await product.owner(900000125)
+    async with product.core.db.write() as session:
+        registered = await accounts.register_owner(
+            session, email="shop@example.uz", phone="+998901234567", password="uzun va murakkab parol"
+        )
+        await accounts.update_profile(session, registered, full_name="Nodira", email=email, phone="+998901234567")
+    owner.user.share_contact(product.factory)
+    await owner.hears(owner.text("Your phone number is saved.") if email else "/panel")
+    assert (await product.account(owner)).phone == ("+998901234567" if email else None)
+    async with product.core.db.read() as session:
+        assert (await session.get_one(models.User, registered.id)).phone == (None if email else "+998901234567")
+
+
+async def test_a_foreign_number_is_taken_from_the_contact_button_only(product: Product) -> None:
+    owner = product.person(900000126, "en")
+    await choose_language(owner)
+    await owner.hears(owner.text("You can skip this."))
+    await owner.says("+1 202 555 0101", owner.text("This is not a phone number. Example: +998 90 123 45 67"))
+    owner.user.share_contact(product.factory, phone="12025550101")
+    await owner.hears(owner.text("Let’s create your bot."))
+    user = await product.account(owner)
+    assert user.phone == "+12025550101"
+    async with product.core.db.write() as session:
+        await accounts.update_profile(session, user, full_name="Aziza", email="", phone="+1 202 555 0101")
+        with pytest.raises(Invalid):
+            await accounts.update_profile(session, user, full_name="Aziza", email="", phone="+1 202 555 0102")
+    assert (await product.account(owner)).phone == "+12025550101"
 
 
 async def test_start_shows_the_way_on_to_who_has_a_bot(product: Product) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -85,8 +86,9 @@ async def test_bots_and_anonymous_administrators_are_ignored(product: Product) -
         assert await accounts.by_telegram(session, anonymous["id"]) is None
 
 
-async def test_a_banned_owner_gets_one_line(product: Product) -> None:
-    owner = await product.owner(900000407)
+@pytest.mark.parametrize("language", LANGUAGES)
+async def test_a_banned_owner_gets_one_line(product: Product, language: str) -> None:
+    owner = await product.owner(900000407, language)
     menu = await owner.says("/bots")
     user = await product.account(owner)
     async with product.core.db.write() as session:
@@ -121,6 +123,17 @@ async def test_a_short_wait_that_telegram_asks_for_is_obeyed(product: Product) -
     assert len(product.fake.messages(owner.user.id)) == 1
 
 
+async def test_messages_to_one_person_keep_telegrams_pace(start: Start, telegram: FakeTelegram) -> None:
+    telegram.per_chat = 4
+    async with start(overrides={"telegram": {"chat_messages_per_second": 2, "chat_burst": 1}}) as product:
+        owner = await product.owner(900000417)
+        factory = product.core.factory
+        assert factory is not None
+        assert all(await asyncio.gather(*(factory.notify(owner.user.id, f"notice {n}") for n in range(6))))
+    assert len(telegram.messages(owner.user.id)) == 6
+    assert not telegram.violations
+
+
 async def test_a_server_error_is_tried_again_by_the_inbox(product: Product) -> None:
     owner = await product.owner(900000410)
     product.fake.fail(502, method="sendMessage", times=1)
@@ -145,8 +158,6 @@ async def test_the_same_update_is_handled_once(product: Product) -> None:
     for _ in range(5):
         product.factory.put(update)
     await owner.settled()
-    assert product.core.factory is not None
-    await product.core.factory.handle(update)
     shown = [m for m in product.fake.messages(owner.user.id) if owner.text("You have no bots yet.") in m.text]
     assert len(shown) == 1
 

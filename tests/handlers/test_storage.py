@@ -2,33 +2,63 @@
 
 from __future__ import annotations
 
-from aiogram.fsm.storage.base import StorageKey
+from collections.abc import Awaitable, Callable
 
 from db.engine import Database
-from handlers.states import NewBot
-from handlers.storage import DialogStorage, Watch, all_watches, drop_watch, get_watch, keep_watch
-
-KEY = StorageKey(bot_id=1, chat_id=2, user_id=3)
+from handlers.states import NewBot, go_to, leave, note_told
+from handlers.storage import Dialog, Watch, all_watches, drop_watch, get_watch, keep_watch
 
 
 async def test_states_and_data_are_found_by_the_next_process(database_url: str) -> None:
     first = Database(database_url)
-    storage = DialogStorage(first)
-    assert await storage.get_state(KEY) is None
-    await storage.set_state(KEY, None)
-    await storage.set_data(KEY, {})
-    await storage.set_state(KEY, NewBot.token)
+    dialog = await Dialog.open(first, 1, 3, update_id=10)
+    note_told(dialog, "something")
     # What no database takes as text must still be kept.
-    await storage.set_data(KEY, {"name": "Nur\0 \ud800 Ў"})
+    go_to(dialog, NewBot.token, name="Nur\0 \ud800 Ў")
+    await dialog.close()
     await first.close()
     second = Database(database_url)
-    storage = DialogStorage(second)
-    assert await storage.get_state(KEY) == NewBot.token.state
-    assert await storage.get_data(KEY) == {"name": "Nur\0 \ud800 Ў"}
-    assert await storage.get_state(StorageKey(bot_id=1, chat_id=2, user_id=4)) is None
-    await storage.set_state(KEY, None)
-    assert await storage.get_state(KEY) is None
+    dialog = await Dialog.open(second, 1, 3, update_id=11)
+    assert dialog.state == NewBot.token.state
+    assert dialog.data == {"told": ["something"], "name": "Nur\0 \ud800 Ў"}
+    stranger = await Dialog.open(second, 1, 4, update_id=11)
+    assert (stranger.state, stranger.data) == (None, {})
+    leave(dialog)
+    await dialog.close()
+    dialog = await Dialog.open(second, 1, 3, update_id=12)
+    assert (dialog.state, dialog.data) == (None, {"told": ["something"]})
     await second.close()
+
+
+async def test_an_update_that_comes_again_begins_where_it_began_and_knows_what_it_said(database_url: str) -> None:
+    db = Database(database_url)
+    sent: list[str] = []
+
+    def sending(text: str) -> Callable[[], Awaitable[int]]:
+        async def send() -> int:
+            sent.append(text)
+            return len(sent)
+
+        return send
+
+    async def handle(update_id: int, *texts: str) -> tuple[Dialog, list[int | None]]:
+        dialog = await Dialog.open(db, 1, 3, update_id)
+        assert (dialog.state, dialog.data, dialog.closed) == (None, {}, False)
+        assert await dialog.first("new", not sent) is True
+        go_to(dialog, NewBot.name, name="Nur")
+        return dialog, [await dialog.once(text, sending(text)) for text in texts]
+
+    # Two ends before their time, then what is new: the same words twice are two messages.
+    assert (await handle(10, "a"))[1] == [1]
+    assert (await handle(10, "a", "b"))[1] == [1, 2]
+    dialog, numbers = await handle(10, "a", "b", "b")
+    assert (numbers, sent) == ([1, 2, 3], ["a", "b", "b"])
+    await dialog.close()
+    assert (await Dialog.open(db, 1, 3, 10)).closed
+    following = await Dialog.open(db, 1, 3, 11)
+    assert (following.closed, following.state, following.data) == (False, NewBot.name.state, {"name": "Nur"})
+    assert await following.once("a", sending("a")) == 4
+    await db.close()
 
 
 async def test_a_promise_is_kept_until_it_was_told(database_url: str) -> None:
