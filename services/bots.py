@@ -146,7 +146,7 @@ async def set_openai_key(session: AsyncSession, bot: models.Bot, key: str | None
             raise Invalid(T("This is not an OpenAI key: OpenAI keys start with “sk-”."), field="openai_key")
     bot.openai_key = crypto.encrypt(key) if key else None
     session.add(bot)
-    await notices.solve(session, f"key:openai:{bot.id}")
+    await notices.solve_own_key(session, bot)
 
 
 async def start(session: AsyncSession, bot: models.Bot) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import structlog
-from sqlalchemy import Connection, case, or_, select, update
+from sqlalchemy import Connection, Select, case, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -226,15 +226,24 @@ async def open_for(session: AsyncSession, user: models.User) -> list[models.Noti
     )
 
 
-async def own_key_trouble(session: AsyncSession, bot: models.Bot) -> bool:
-    """Tell whether a bot's own model key does not work, as far as is known."""
-    trouble = select(models.Notice.id).where(
+def _own_key_troubles(bot: models.Bot) -> Select[str]:
+    return select(models.Notice.key).where(
         models.Notice.bot_id == bot.id,
         models.Notice.user_id == bot.owner_id,
         models.Notice.kind.in_(_KEY_TROUBLES),
         models.Notice.resolved_at.is_(None),
     )
-    return await session.scalar(trouble.limit(1)) is not None
+
+
+async def own_key_trouble(session: AsyncSession, bot: models.Bot) -> bool:
+    """Tell whether a bot's own model key does not work, as far as is known."""
+    return await session.scalar(_own_key_troubles(bot).limit(1)) is not None
+
+
+async def solve_own_key(session: AsyncSession, bot: models.Bot) -> None:
+    """End what was known against a bot's own key, which was replaced or removed."""
+    for key in sorted(set(await session.scalars(_own_key_troubles(bot)))):
+        await solve(session, key)
 
 
 async def dismiss(session: AsyncSession, user: models.User, notice_id: str) -> None:

@@ -103,10 +103,10 @@ async def test_a_model_that_is_not_asked_any_more_is_no_trouble(
         assert (await _told(core, "model_retired"))[0].resolved_at is not None
 
 
-async def _own_key(core: Core, shop: Shop) -> None:
+async def _own_key(core: Core, shop: Shop, key: str | None = OWN_KEY) -> None:
     async with core.db.write() as session:
         bot = await bots.get(session, shop.owner, shop.bot.id)
-        await bots.set_openai_key(session, bot, OWN_KEY, core.crypto)
+        await bots.set_openai_key(session, bot, key, core.crypto)
 
 
 async def test_an_owner_hears_of_a_model_that_the_own_key_may_not_use(
@@ -118,8 +118,10 @@ async def test_an_owner_hears_of_a_model_that_the_own_key_may_not_use(
         await _own_key(core, shop)
         assert (await _ask(core, shop))["model"]
         (notice,) = await _told(core, "own_model_missing")
-        assert (notice.user_id, notice.bot_id) == (shop.owner.id, shop.bot.id)
+        assert (notice.user_id, notice.bot_id, notice.resolved_at) == (shop.owner.id, shop.bot.id, None)
         assert not await _told(core, "model_retired")
+        await _own_key(core, shop, None)
+        assert (await _told(core, "own_model_missing"))[0].resolved_at is not None
 
 
 async def test_an_owner_hears_of_an_own_key_that_nothing_decrypts(
