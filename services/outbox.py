@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from sqlalchemy import Connection, bindparam, or_, select, update
 from db import direct
 from db.base import utcnow
 from services import lanes, metrics, notices
-from services.channels.base import AnotherConsumer, Moved, Outgoing, TokenRefused, Unreachable
+from services.channels.base import AnotherConsumer, Away, Moved, Outgoing, TokenRefused, Unreachable
 from services.conversations.records import BOT, CHANNEL, CONTACT, MESSAGE, LostLane
 from services.crypto import Undecryptable
 from services.errors import Permanent, Temporary
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from services.core import Core
 
 log = structlog.get_logger(__name__)
+
+_AWAY_PAUSE_S = 30.0
+_TROUBLE_PAUSE_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +76,11 @@ _DELIVERED = (
 
 
 def _mark(connection: Connection, scope: Scope, items: Sequence[Sent]) -> list[bool | Exception]:
-    held = lanes.ours(connection, scope.holder, [item.claim for item in items])
+    releases = [Release(item.claim, 0 if item.status == "queued" else 1, item.delay_s) for item in items]
+    held = lanes.release(connection, scope.holder, releases, scope.now)
     results: list[bool | Exception] = []
     rows: list[dict[str, Any]] = []
     delivered: list[dict[str, Any]] = []
-    releases: list[Release] = []
     occurrences: list[notices.Occurrence] = []
     for item in items:
         if item.claim.key not in held:
@@ -86,7 +90,7 @@ def _mark(connection: Connection, scope: Scope, items: Sequence[Sent]) -> list[b
         error = clean(item.error, 300) if item.error else None
         again = item.status == "queued"
         # Whether there is more to send at once.
-        results.append(not item.delay_s if again else held[item.claim.key] > 1)
+        results.append(not item.delay_s if again else held[item.claim.key] > 0)
         rows.append(
             {
                 "p_id": row["id"],
@@ -130,13 +134,11 @@ def _mark(connection: Connection, scope: Scope, items: Sequence[Sent]) -> list[b
             )
         if item.notice is not None:
             occurrences.append(item.notice)
-        releases.append(Release(item.claim.key, 0 if again else 1, item.delay_s))
     if rows:
         direct.change(connection, _MARKING, rows)
     if delivered:
         direct.change(connection, _DELIVERED, delivered)
     notices.open_in(connection, occurrences)
-    lanes.release(connection, releases, scope.now)
     return results
 
 
@@ -299,12 +301,13 @@ class Sender:
             return Sent(
                 claim, "queued", error=str(error), delay_s=error.retry_after_s + 0.1, counts=False, unsure=unsure
             )
-        attempt = item["attempts"] + 1
-        if attempt >= self._core.settings.telegram.max_send_attempts:
+        if utcnow() - item["created_at"] > dt.timedelta(hours=self._core.settings.queue.max_age_h):
             metrics.SENT.labels(channel.kind, "failed").inc()
             return Sent(claim, "failed", error=str(error), unsure=unsure)
         metrics.SENT.labels(channel.kind, "retried").inc()
-        pause = backoff_s(attempt, first=2.0, most=300.0)
+        # Nothing left us: looking whether the network is back costs nobody anything, so answers need not wait long for it.
+        most = _AWAY_PAUSE_S if isinstance(error, Away) else _TROUBLE_PAUSE_S
+        pause = backoff_s(item["attempts"] + 1, first=2.0, most=most)
         return Sent(claim, "queued", error=str(error), delay_s=pause, unsure=unsure)
 
     def _told_to_wait(self, channel_id: str, chat: str, seconds: float) -> None:
@@ -342,7 +345,7 @@ def report(core: Core, result: Sent) -> None:
 
 def _give_back(connection: Connection, scope: Scope, items: Sequence[Claimed]) -> list[Exception | None]:
     """Give items back that were not begun (the process stops)."""
-    held = lanes.ours(connection, scope.holder, items)
+    held = lanes.release(connection, scope.holder, [Release(item, 0) for item in items], scope.now)
     ids = [item.items[0]["id"] for item in items if item.key in held]
     if ids:
         connection.execute(
@@ -350,7 +353,6 @@ def _give_back(connection: Connection, scope: Scope, items: Sequence[Claimed]) -
             .where(lanes.OUTBOX.c.id.in_(ids))
             .values(status="queued", attempts=lanes.OUTBOX.c.attempts - 1)
         )
-    lanes.release(connection, [Release(item.key, 0) for item in items if item.key in held], scope.now)
     return [None] * len(items)
 
 

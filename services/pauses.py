@@ -22,7 +22,7 @@ def jitter(seconds: float, least: float = 0.5, most: float = 1.0) -> float:
 
 def backoff_s(attempt: int, *, first: float = 1.0, most: float = 60.0) -> float:
     """Return a growing pause with jitter: half to all of ``first`` × 2^(attempt−1), at most ``most``."""
-    return jitter(min(most, first * 2.0 ** max(0, attempt - 1)))
+    return jitter(min(most, first * 2.0 ** min(max(0, attempt - 1), 30)))
 
 
 def database_pause_s() -> float:

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -24,7 +25,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from db import models
 from db.base import utcnow
 from db.engine import DatabaseUnavailable
-from services import inbox, metrics, notices
+from services import accounts, inbox, metrics, notices
 from services.channels.base import AnotherConsumer, TokenRefused
 from services.channels.telegram import ALLOWED_UPDATES, TelegramApi, get_updates
 from services.crypto import Undecryptable
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+_LOOK_S = 30.0
 _CONFLICTS_BEFORE_PARKING = 3
+_CONFLICT_MEMORY_S = 600.0
 _CONFLICT_PAUSE_S = 5.0
 _PARKED_S = 60.0
 _WEBHOOK_CHECK_S = 300.0
@@ -68,6 +71,12 @@ class _Receiver:
     refused: dict[int, int] = field(default_factory=dict)
     task: asyncio.Task[None] | None = None
     last_answer: float = 0.0
+
+
+def _forget(conflicts: deque[float]) -> None:
+    """Drop the conflicts that were long ago."""
+    while conflicts and conflicts[0] <= time.monotonic() - _CONFLICT_MEMORY_S:
+        conflicts.popleft()
 
 
 class _NotStored(Exception):
@@ -110,6 +119,7 @@ class Receivers:
         self._changed = asyncio.Event()
         self._starting = asyncio.Semaphore(_STARTS_AT_ONCE)
         self._publishing = asyncio.Semaphore(_MENUS_AT_ONCE)
+        self._telling = asyncio.Lock()
         self._stopping = False
         self.webhooks = core.settings.secrets.webhook_base_url is not None
 
@@ -121,18 +131,24 @@ class Receivers:
         """Keep the set of receivers in step with the database until cancelled."""
         # It may have been stopped before: leadership comes and goes.
         self._stopping = False
+        clock = asyncio.get_running_loop().time
+        look_at = clock() + _LOOK_S
         while not self._stopping:
             try:
                 await self._sync()
             except DatabaseUnavailable:
                 log.warning("channels_not_read")
             try:
-                async with asyncio.timeout(30):
+                async with asyncio.timeout_at(look_at):
                     await self._changed.wait()
             except TimeoutError:
+                look_at = clock()
+            self._changed.clear()
+            # However often channels change.
+            if clock() >= look_at:
+                look_at = clock() + _LOOK_S
                 with contextlib.suppress(DatabaseUnavailable):
                     await self._watch()
-            self._changed.clear()
 
     async def stop(self) -> None:
         """End all long polls. Nothing is lost: what was not confirmed is delivered again."""
@@ -289,7 +305,9 @@ class Receivers:
         core, card = self._core, receiver.card
         timeout_s = core.settings.telegram.poll_timeout_s
         offset: int | None = None
-        failures = conflicts = 0
+        failures = 0
+        # When another reader was met lately. One that stays is met now and then only, and some polls succeed in between.
+        conflicts = deque([time.monotonic()] if card.status == "conflict" else [])
         # A thousand bots that start together should not poll in step for ever.
         await asyncio.sleep(jitter(_START_SPREAD_S, 0.0) if len(self._running) > _STARTS_AT_ONCE else 0)
         needs_delete = True
@@ -301,8 +319,8 @@ class Receivers:
                     needs_delete = False
                 updates = await get_updates(self._api, receiver.token, offset, timeout_s)
                 receiver.last_answer = time.monotonic()
-                conflicts = 0
-                if receiver.troubled:
+                _forget(conflicts)
+                if receiver.troubled and not conflicts:
                     card = await self._works_again(receiver)
                 if updates:
                     offset = await self._accept(receiver, updates)
@@ -313,13 +331,14 @@ class Receivers:
                 return
             except AnotherConsumer as error:
                 metrics.POLL_ERRORS.labels("conflict").inc()
-                conflicts += 1
                 needs_delete = "webhook" in str(error).lower()
                 receiver.last_answer = time.monotonic()
-                if conflicts == _CONFLICTS_BEFORE_PARKING:
+                _forget(conflicts)
+                conflicts.append(receiver.last_answer)
+                parked = len(conflicts) >= _CONFLICTS_BEFORE_PARKING
+                if parked:
                     receiver.troubled = True
-                    await self._write_down(receiver, partial(core.channel_failed, card.id, "conflict", str(error)))
-                parked = conflicts >= _CONFLICTS_BEFORE_PARKING
+                    await self._write_down(receiver, partial(self._read_elsewhere, card.id, str(error)))
                 await asyncio.sleep(_PARKED_S if parked else jitter(_CONFLICT_PAUSE_S))
             except Temporary as error:
                 metrics.POLL_ERRORS.labels("temporary").inc()
@@ -396,6 +415,12 @@ class Receivers:
             self._core.bell.ring("notices")
         metrics.SET_ASIDE.labels("accept").inc()
 
+    async def _read_elsewhere(self, channel_id: str, reason: str) -> None:
+        """Somebody else reads this bot's updates: its owner hears of it, and anew after starting the bot again."""
+        card = await self._core.cards.get(self._core, channel_id)
+        if card is not None and card.status != "conflict":
+            await self._core.channel_failed(channel_id, "conflict", reason)
+
     async def _works_again(self, receiver: _Receiver) -> ChannelCard:
         card = receiver.card
         await self._core.channel_recovered(card.id)
@@ -454,8 +479,30 @@ class Receivers:
             await self._core.channel_note(card.id, str(info.get("last_error_message") or "")[:200])
             if card.bot_id is not None:
                 await self._core.channel_trouble(card.id, "webhook_failed")
+            await self._tell_administrators(card)
             return True
         return False
+
+    async def _tell_administrators(self, card: ChannelCard) -> None:
+        """They can mend the address that all bots share: they hear of the first bot, and of others when that one works again."""
+        known = models.Notice
+        async with self._telling, self._core.db.write() as session:
+            troubles = await session.execute(
+                select(known.user_id, known.key).where(known.kind == "webhook_failed", known.resolved_at.is_(None))
+            )
+            # A bot that was disconnected meanwhile will never work again.
+            told = {user_id for user_id, key in troubles if key.split(":")[1] in self._running}
+            people = set(await accounts.administrators(session)) - told
+            channel = await session.get(models.Channel, card.id)
+            if not people or channel is None:
+                return
+            bot = await session.get(models.Bot, card.bot_id) if card.bot_id is not None else None
+            name = bot.name if bot is not None else f"@{channel.username}"
+            for user_id in people:
+                await notices.open_notice(
+                    session, user_id, "webhook_failed", key=f"channel:{card.id}:webhook_failed", params={"bot": name}
+                )
+        self._core.bell.ring("notices")
 
 
 async def factory_channel(core: Core, identity: Mapping[str, Any]) -> str:

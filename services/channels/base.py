@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from services.errors import Permanent
+from services.errors import Permanent, Temporary
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,8 @@ class Inbound:
 
     ``kind``: ``message``, ``command``, ``callback``, ``contact``, ``edit``, ``blocked``, ``unblocked``, ``managed_bot``,
     ``payment``, ``pre_checkout`` or ``unsupported``. ``type`` of a message: ``text``, ``document``, ``photo``, ``voice`` …
-    ``recipient`` is where an answer goes. ``reply`` tells whether an answer is due.
+    ``recipient`` is where an answer goes. ``reply`` tells whether an answer is due. ``extra``: ``chat_type``, ``album``, of a
+    command ``addressee`` (the bot it names, if any), of a contact ``phone`` (with "+") and ``own``.
     """
 
     kind: str
@@ -72,6 +73,14 @@ class Outgoing:
         """Read what :meth:`to_payload` wrote."""
         rows = tuple(tuple(Button(text, data) for text, data in row) for row in payload.get("buttons", ()))
         return cls(payload["text"], rows)
+
+
+class Away(Temporary):
+    """The network cannot be reached: nothing has left us."""
+
+
+class FilesOnDisk(Permanent):
+    """The network's server keeps files where only itself can read them."""
 
 
 class TokenRefused(Permanent):

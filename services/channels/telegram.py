@@ -6,6 +6,7 @@ instead of a tree of models, and starting does not wait seconds for an import. E
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime as dt
 import json
@@ -16,6 +17,8 @@ import aiohttp
 
 from services.channels.base import (
     AnotherConsumer,
+    Away,
+    FilesOnDisk,
     Inbound,
     Moved,
     Outgoing,
@@ -61,7 +64,69 @@ _TYPES = (
     "contact",
     "poll",
     "dice",
+    "story",
+    "paid_media",
+    "checklist",
+    "game",
+    "invoice",
+    "giveaway",
+    "gift",
+    "unique_gift",
     "successful_payment",
+)
+# What happened in a chat, said by Telegram: nobody waits for an answer.
+_SERVICE = frozenset(
+    {
+        "boost_added",
+        "channel_chat_created",
+        "chat_background_set",
+        "chat_owner_changed",
+        "chat_owner_left",
+        "checklist_tasks_added",
+        "checklist_tasks_done",
+        "community_chat_added",
+        "community_chat_joined",
+        "community_chat_removed",
+        "connected_website",
+        "delete_chat_photo",
+        "direct_message_price_changed",
+        "forum_topic_closed",
+        "forum_topic_created",
+        "forum_topic_edited",
+        "forum_topic_reopened",
+        "general_forum_topic_hidden",
+        "general_forum_topic_unhidden",
+        "gift_upgrade_sent",
+        "giveaway_completed",
+        "giveaway_created",
+        "giveaway_winners",
+        "group_chat_created",
+        "left_chat_member",
+        "managed_bot_created",
+        "message_auto_delete_timer_changed",
+        "migrate_from_chat_id",
+        "migrate_to_chat_id",
+        "new_chat_members",
+        "new_chat_photo",
+        "new_chat_title",
+        "paid_message_price_changed",
+        "pinned_message",
+        "poll_option_added",
+        "poll_option_deleted",
+        "proximity_alert_triggered",
+        "refunded_payment",
+        "suggested_post_approval_failed",
+        "suggested_post_approved",
+        "suggested_post_declined",
+        "suggested_post_paid",
+        "suggested_post_refunded",
+        "supergroup_chat_created",
+        "video_chat_ended",
+        "video_chat_participants_invited",
+        "video_chat_scheduled",
+        "video_chat_started",
+        "write_access_allowed",
+    }
 )
 _GONE = (
     "blocked by the user",
@@ -113,17 +178,23 @@ class TelegramApi:
     """Calls methods of the Bot API for any token. ``base``: the server's address."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, base: str = "https://api.telegram.org", *, timeout_s: float = 30
+        self,
+        session: aiohttp.ClientSession,
+        base: str = "https://api.telegram.org",
+        *,
+        timeout_s: float = 30,
+        download_timeout_s: float = 120,
     ) -> None:
         self._session = session
         self._base = base.rstrip("/")
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=10)
+        self._download_timeout_s = download_timeout_s
 
     async def call(self, token: str, method: str, *, timeout_s: float | None = None, **parameters: Any) -> Any:
         """Call ``method`` and return its ``result``; ``True`` where Telegram says it was done already.
 
-        Raises ``Temporary`` (with ``sent`` when the request left and no answer came), or a ``Permanent``. The token is
-        never part of an exception's text.
+        Raises ``Temporary`` (with ``sent`` when the request left and no answer came, :class:`Away` when it did not leave), or a
+        ``Permanent``. The token is never part of an exception's text.
         """
         timeout = self._timeout if timeout_s is None else aiohttp.ClientTimeout(total=timeout_s, connect=10)
         try:
@@ -137,7 +208,7 @@ class TelegramApi:
                 raw = await response.read()
                 status = response.status
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise Temporary(f"Telegram cannot be reached: {type(error).__name__}") from None
+            raise Away(f"Telegram cannot be reached: {type(error).__name__}") from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Temporary(f"no answer from Telegram: {type(error).__name__}", sent=True) from None
         try:
@@ -159,15 +230,26 @@ class TelegramApi:
         return result
 
     async def download(self, token: str, file_id: str, limit: int) -> bytes:
-        """Return a file's bytes, at most ``limit``. Raises ``Refused`` when it is larger."""
-        info = await self.call(token, "getFile", file_id=file_id)
-        path = str(info.get("file_path") or "")
-        if int(info.get("file_size") or 0) > limit or not path:
-            raise Refused("file is too big")
+        """Return a file's bytes, at most ``limit``.
+
+        Raises ``Refused`` when it is larger or not there, :class:`FilesOnDisk` where this server gives no files, ``Temporary``
+        when the server does not answer, and ``TimeoutError`` when all of it takes longer than ``download_timeout_s``: a file
+        that always does must not pass for a server that is away.
+        """
+        async with asyncio.timeout(self._download_timeout_s):
+            info = await self.call(token, "getFile", file_id=file_id)
+            path = str(info.get("file_path") or "")
+            if int(info.get("file_size") or 0) > limit or not path:
+                raise Refused("file is too big")
+            if path.startswith("/"):
+                raise FilesOnDisk("the Bot API server runs with --local and gives no files: start it without --local")
+            return await self._fetch(f"{self._base}/file/bot{token}/{path}", limit)
+
+    async def _fetch(self, address: str, limit: int) -> bytes:
         try:
-            async with self._session.get(
-                f"{self._base}/file/bot{token}/{path}", timeout=aiohttp.ClientTimeout(total=120)
-            ) as response:
+            async with self._session.get(address, timeout=aiohttp.ClientTimeout(connect=10)) as response:
+                if 400 <= response.status < 500 and response.status != 429:
+                    raise Refused(f"the file server answered {response.status}")
                 if response.status != 200:
                     raise Temporary(f"the file server answered {response.status}")
                 received = bytearray()
@@ -188,6 +270,12 @@ def _plain(number: str) -> str:
 def _sender(user: Mapping[str, Any]) -> Sender:
     name = f"{user.get('first_name', '')} {user.get('last_name', '')}".strip()
     return Sender(str(user.get("id", "")), name[:200], str(user.get("username", ""))[:64], user.get("language_code"))
+
+
+def _leading(text: str, units: int) -> str:
+    """Return the first word of ``text``, no longer than ``units`` of UTF-16."""
+    cut = text.encode("utf-16-le", "surrogatepass")[: 2 * units].decode("utf-16-le", "ignore")
+    return "".join(cut.split(maxsplit=1)[:1])
 
 
 def _content(update: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
@@ -255,7 +343,10 @@ class TelegramChannel:
     def _message(self, kind: str, content: Mapping[str, Any], recipient: str, sender: Sender) -> Inbound:
         chat = content.get("chat") or {}
         text = str(content.get("text") or content.get("caption") or "")
-        type_ = next((name for name in _TYPES if content.get(name)), "service")
+        private = chat.get("type") == "private"
+        # What Telegram will have one day is answered where a person certainly sent it: in a group it may be a note of Telegram's.
+        unknown = "other" if private and _SERVICE.isdisjoint(content) else "service"
+        type_ = next((name for name in _TYPES if content.get(name)), unknown)
         date = content.get("date")
         common: dict[str, Any] = {
             "message_id": str(content.get("message_id", "")),
@@ -275,20 +366,24 @@ class TelegramChannel:
             return Inbound("payment", recipient, sender, reply=False, **common)
         if type_ == "contact":
             contact = content["contact"]
+            phone = str(contact.get("phone_number") or "")
             common["extra"] |= {
-                "phone": contact.get("phone_number"),
+                "phone": f"+{phone.removeprefix('+')}" if phone else "",
                 "own": str(contact.get("user_id", "")) == sender.id,
             }
             return Inbound("contact", recipient, sender, **common)
         entities = content.get("entities") or ()
-        if text.startswith("/") and any(e.get("type") == "bot_command" and e.get("offset") == 0 for e in entities):
-            word, _, args = text.partition(" ")
+        first = next((e for e in entities if e.get("type") == "bot_command" and e.get("offset") == 0), None)
+        if text.startswith("/") and first is not None:
+            word = _leading(text, int(first.get("length") or 0))
+            command, _, addressee = word[1:].partition("@")
+            common["extra"]["addressee"] = addressee
             return Inbound(
                 "command",
                 recipient,
                 sender,
-                command=word[1:].partition("@")[0].lower()[:32],
-                args=args.strip()[:64],
+                command=command.lower()[:32],
+                args=text[len(word) :].strip()[:64],
                 **common,
             )
         return Inbound("message", recipient, sender, **common)

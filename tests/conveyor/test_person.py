@@ -76,7 +76,7 @@ async def test_a_message_that_never_ends_is_set_aside_and_the_talk_goes_on(
     fake, fake_models = fakes
     fake_models.latency_s = 3600
     stuck = {"handling_timeout_s": 0.5, "max_attempts": 1, "idle_poll_s": 0.05}
-    async with floor(tmp_path, database_url, fake, fake_models, queue=stuck, ai={"deadline_s": 3600}) as place:
+    async with floor(tmp_path, database_url, fake, fake_models, queue=stuck, ai={"deadline_s": 600}) as place:
         tenant = await place.tenant()
         person = tenant.person()
         tenant.ask(person)

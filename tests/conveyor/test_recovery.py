@@ -32,7 +32,7 @@ async def test_killed_while_the_model_answers_it_is_asked_again_and_the_customer
     tmp_path: Path, database_url: str, fakes: Fakes, children: Nursery
 ) -> None:
     fake, fake_models = fakes
-    patient = {"first_byte_s": 3600, "deadline_s": 3600}
+    patient = {"first_byte_s": 600, "deadline_s": 600}
     settings = settings_for(tmp_path, database_url, fake, fake_models, ai=patient)
     async with floor(tmp_path, database_url, fake, fake_models) as place:
         shop = await place.tenant()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import literal, select, text, update
 
 from db import models
 from services import bots
@@ -47,6 +48,37 @@ async def _end(place: Floor, tenant: Tenant, number: int) -> models.OutboxItem:
 
     item: models.OutboxItem = await place.until(ended)
     return item
+
+
+async def _tried(place: Floor, tenant: Tenant, times: int) -> float:
+    """Let no time pass between tries until there were so many; return for how long it waits then, in seconds."""
+    channel = tenant.shop.channel.id
+    lane, item = models.Lane, models.OutboxItem
+    mine = lane.key.startswith(f"out:{channel}:"), lane.pending > 0
+
+    async def tried() -> bool:
+        attempts = await place.one(
+            select(item.attempts).where(item.channel_id == channel, item.attempts > 0).order_by(item.id.desc()).limit(1)
+        )
+        waits = await place.one(select(lane.run_at).where(*mine, lane.holder.is_(None)))
+        if (attempts or 0) >= times and (waits is None or waits > 0):
+            return True
+        async with place.core.db.write() as session:
+            await session.execute(update(lane).where(*mine, lane.holder.is_(None)).values(run_at=0))
+        place.core.bell.ring("outbox")
+        return False
+
+    await place.until(tried)
+    run_at = await place.one(select(lane.run_at).where(*mine))
+    return float(run_at - await place.one(select(literal(place.core.db.now())))) if run_at else 0.0
+
+
+async def _a_day_passes(place: Floor, tenant: Tenant) -> None:
+    """Make what waits for being sent older than answers may become."""
+    older = dt.timedelta(hours=place.settings.queue.max_age_h + 1)
+    mine = models.OutboxItem.channel_id == tenant.shop.channel.id
+    async with place.core.db.write() as session:
+        await session.execute(update(models.OutboxItem).where(mine).values(created_at=dt.datetime.now(dt.UTC) - older))
 
 
 async def _contact(place: Floor, tenant: Tenant, external_id: object) -> models.Contact:
@@ -245,21 +277,22 @@ async def test_a_chat_that_moved_gets_its_answer_at_the_new_place(place: Floor) 
     assert await _contact(place, tenant, grown.id) is not None
 
 
-async def test_a_chat_that_moves_for_ever_is_given_up(tmp_path: Path, sqlite_url: str) -> None:
-    async with (
-        surroundings() as (fake, fake_models),
-        floor(tmp_path, sqlite_url, fake, fake_models, telegram={"max_send_attempts": 2}) as place,
-    ):
-        tenant, other = await place.tenant(), await place.tenant()
-        person = tenant.person()
-        fake.answer_with(400, _moved(person.id), bot=tenant.bot, method="sendMessage", times=None)
-        item = await _end(place, tenant, tenant.ask(person))
-        # Each try is repeated once at the new place.
-        assert (item.status, item.attempts, len(fake.called("sendMessage", tenant.bot))) == ("failed", 2, 4)
-        await place.noticed(tenant, "send_failed")
-        fake.clear_faults()
-        await tenant.answered([tenant.ask(person)])
-        await other.answered([other.ask(other.person())])
+async def test_a_chat_that_moves_for_ever_is_given_up(place: Floor) -> None:
+    fake = place.fake
+    tenant, other = await place.tenant(), await place.tenant()
+    person = tenant.person()
+    fake.answer_with(400, _moved(person.id), bot=tenant.bot, method="sendMessage", times=None)
+    number = tenant.ask(person)
+    await _tried(place, tenant, 1)
+    await _a_day_passes(place, tenant)
+    await _tried(place, tenant, 2)
+    item = await _end(place, tenant, number)
+    # Each try is repeated once at the new place.
+    assert (item.status, item.attempts, len(fake.called("sendMessage", tenant.bot))) == ("failed", 2, 4)
+    await place.noticed(tenant, "send_failed")
+    fake.clear_faults()
+    await tenant.answered([tenant.ask(person)])
+    await other.answered([other.ask(other.person())])
 
 
 NOTICES_AWAY = {
@@ -305,7 +338,7 @@ async def test_a_refusal_in_words_that_no_database_takes(place: Floor, words: st
     assert not place.fake.messages(person.id, tenant.bot)
 
 
-async def test_refused_connections_are_tried_again(place: Floor) -> None:
+async def test_an_outage_loses_no_answer(place: Floor) -> None:
     tenant = await place.tenant()
     person = tenant.person()
     answering = place.models.hold()
@@ -316,15 +349,44 @@ async def test_refused_connections_are_tried_again(place: Floor) -> None:
         port = place.fake.port
         await place.fake.stop()
         place.models.release()
-        queued = select(models.OutboxItem.attempts).where(
-            models.OutboxItem.channel_id == tenant.shop.channel.id, models.OutboxItem.status == "queued"
-        )
-
-        async def tried() -> bool:
-            return bool([row for row in await place.rows(queued) if row.attempts >= 1])
-
-        await place.until(tried)
+        waits_s = await _tried(place, tenant, 12)
+        # Nothing left us: it is looked for again and again, and sent soon after the network is back.
+        assert 10 < waits_s <= 30
         await place.fake.start(port=port)
+        await _tried(place, tenant, 13)
     finally:
         place.models.release()
-    assert (await tenant.answered([number]))[number] == 1
+    item = await _end(place, tenant, number)
+    assert (item.status, item.attempts, item.unsure, tenant.times()[number]) == ("sent", 13, False, 1)
+    assert not await place.notices(tenant)
+
+
+async def test_errors_of_telegrams_own_are_sat_out(place: Floor) -> None:
+    tenant = await place.tenant()
+    person = tenant.person()
+    trouble = place.fake.fail(502, bot=tenant.bot, method="sendMessage", times=12)
+    number = tenant.ask(person)
+    waits_s = await _tried(place, tenant, 12)
+    assert trouble.hits == 12 and 100 < waits_s <= 300
+    await _tried(place, tenant, 13)
+    item = await _end(place, tenant, number)
+    assert (item.status, item.attempts, tenant.times()[number]) == ("sent", 13, 1)
+    assert not await place.notices(tenant)
+
+
+async def test_an_answer_that_could_not_be_sent_for_a_day_is_given_up_and_told(place: Floor) -> None:
+    tenant = await place.tenant()
+    person = tenant.person()
+    place.fake.fail(503, bot=tenant.bot, method="sendMessage", times=None)
+    number = tenant.ask(person)
+    await _tried(place, tenant, 1)
+    assert not await place.notices(tenant)
+    await _a_day_passes(place, tenant)
+    await _tried(place, tenant, 2)
+    item = await _end(place, tenant, number)
+    assert (item.status, item.attempts) == ("failed", 2)
+    assert await place.one(select(models.Message.status).where(models.Message.id == item.message_id)) == "failed"
+    await place.noticed(tenant, "send_failed")
+    # Later ones have their own time.
+    place.fake.clear_faults()
+    await tenant.answered([tenant.ask(person)])

@@ -158,9 +158,13 @@ async def test_an_edit_is_stored_but_not_answered(place: Floor, shop: Tenant) ->
     await shop.answered([number])
     original = {"message_id": 1, "from": person.user(), "chat": person.chat(), "date": int(time.time())}
     person.edit(shop.bot, original, "Tahrirlangan savol: kafolat bormi?")
+    edited = str(list(shop.bot.pending)[-1])
     await shop.answered([shop.ask(person)])
     assert len(place.fake.messages(person.id, shop.bot)) == 2
     assert not any("Tahrirlangan" in question_of(seen) for seen in place.models.requests)
+    own = models.InboxItem.channel_id == shop.shop.channel.id
+    stored = select(models.InboxItem.status).where(own, models.InboxItem.external_id == edited)
+    assert await place.one(stored) == "done"
 
 
 async def test_long_answers_are_split_at_natural_breaks(place: Floor, shop: Tenant) -> None:
@@ -223,6 +227,83 @@ async def test_what_cannot_be_read_gets_a_friendly_line(place: Floor, shop: Tena
     assert kinds == ["voice", "photo", "sticker", "location", "document"]
 
 
+STRANGE: list[dict[str, Any]] = [
+    {"story": {"chat": {"id": 5, "type": "private"}, "id": 3}},
+    {"paid_media": {"star_count": 5, "paid_media": []}},
+    {"checklist": {"title": "Xaridlar", "tasks": []}},
+    {"game": {"title": "Ilon", "description": "", "photo": []}},
+    {"invoice": {"title": "Choy", "currency": "XTR", "total_amount": 5}},
+    {"giveaway": {"chats": [], "winner_count": 1}},
+    {"gift": {"gift": {"id": "1"}}},
+    {"users_shared": {"request_id": 1, "users": []}},
+    {"some_kind_of_next_year": {"x": 1}},
+]
+HAPPENED: list[dict[str, Any]] = [
+    {"new_chat_members": [{"id": 5, "is_bot": False, "first_name": "A"}]},
+    {"left_chat_member": {"id": 5, "is_bot": False, "first_name": "A"}},
+    {"pinned_message": {"message_id": 1, "date": 0}},
+    {"new_chat_title": "Do‘kon"},
+    {"message_auto_delete_timer_changed": {"message_auto_delete_time": 86400}},
+    {"write_access_allowed": {}},
+    {"video_chat_started": {}},
+]
+
+
+@pytest.mark.parametrize("content", STRANGE, ids=lambda content: next(iter(content)))
+async def test_whatever_else_a_customer_sends_gets_the_friendly_line(
+    place: Floor, shop: Tenant, content: dict[str, Any]
+) -> None:
+    person = shop.person("en")
+    person.message(shop.bot, **content)
+    assert (await place.fake.wait_message(person.id, bot=shop.bot)).text == translate("en", ONLY_TEXT)
+    assert [m.author for m in await _messages(place, shop, person)] == ["customer", "system"]
+
+
+async def test_what_only_happened_in_a_chat_is_not_answered(place: Floor, shop: Tenant) -> None:
+    person = shop.person("en")
+    group = place.fake.group(-100_700_000_001)
+    for content in HAPPENED:
+        person.message(shop.bot, **content)
+        person.message(shop.bot, group, **content)
+    # In a group it may be something that Telegram says there.
+    person.message(shop.bot, group, some_kind_of_next_year={"x": 1})
+    person.send(shop.bot, "/help", group=group)
+    person.send(shop.bot, "/help")
+    for chat in (person.id, group.id):
+        assert "/language" in (await place.fake.wait_message(chat, bot=shop.bot)).text
+        assert len(place.fake.messages(chat, shop.bot)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [("/operator\nMenga yordam kerak", 9), ("/operator, iltimos", 9), ("/operator😀yordam", 9), ("/OPERATOR\t!", 9)],
+)
+async def test_a_command_ends_where_telegram_says_it_does(place: Floor, shop: Tenant, text: str, length: int) -> None:
+    person = shop.person("uz")
+    person.message(shop.bot, text=text, entities=[{"type": "bot_command", "offset": 0, "length": length}])
+    called = "I have called a person 🙋 They will write to you here. Meanwhile you can go on asking me."
+    assert (await place.fake.wait_message(person.id, bot=shop.bot)).text == translate("uz", called)
+    assert (await _talk(place, shop, person)).status == "waiting"
+
+
+async def test_a_command_for_another_bot_of_a_group_is_not_answered(place: Floor, shop: Tenant) -> None:
+    person = shop.person("uz")
+    group = place.fake.group(-100_700_000_002)
+    person.send(shop.bot, "/operator@other_bot", group=group)
+    person.send(shop.bot, f"/help@{shop.bot.username.upper()}", group=group)
+    assert "/language" in (await place.fake.wait_message(group.id, bot=shop.bot)).text
+    person.send(shop.bot, "/help", group=group)
+    await place.fake.wait_message(group.id, "/language", bot=shop.bot)
+    assert len(place.fake.messages(group.id, shop.bot)) == 2
+    statuses = select(models.Message.status).join(models.Conversation).join(models.Contact)
+    rows = await place.rows(
+        statuses.where(models.Contact.external_id == str(group.id), models.Message.author == "customer").order_by(
+            models.Message.id
+        )
+    )
+    assert [row.status for row in rows] == ["skipped", "answered", "answered"]
+
+
 async def test_a_contact_of_ones_own_is_noted(place: Floor, shop: Tenant) -> None:
     person = shop.person("en")
     person.share_contact(shop.bot, own=False, phone="998900000000")
@@ -232,7 +313,7 @@ async def test_a_contact_of_ones_own_is_noted(place: Floor, shop: Tenant) -> Non
     person.share_contact(shop.bot, phone="998901234567")
     await place.fake.wait_message(person.id, bot=shop.bot)
     phone = select(models.Contact.phone).where(models.Contact.external_id == str(person.id))
-    assert await place.one(phone) == "998901234567"
+    assert await place.one(phone) == "+998901234567"
 
 
 async def test_unanswered_questions_are_kept_and_counted(place: Floor) -> None:
