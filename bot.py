@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent
 ROLES = ("all", "web", "worker")
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -51,6 +52,10 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the chosen command; return the exit status."""
     options = parser().parse_args(arguments)
+    if options.command in (None, "run"):
+        # Until the parts can be stopped in order there is nothing to finish, and slow imports must not hold it up.
+        for number in STOP_SIGNALS:
+            signal.signal(number, lambda *_: os._exit(0))
     if arguments is None:
         from services import bootstrap
 
@@ -108,7 +113,7 @@ async def _run(settings: Settings, role: str) -> int:
         print("BotFactory finishes what is in hand and stops; Ctrl+C again stops it at once.", flush=True)
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, on_signal)
     try:
         async with composed(settings, role) as core:

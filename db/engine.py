@@ -19,6 +19,7 @@ import random
 import sqlite3
 import threading
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -41,6 +42,31 @@ R = TypeVar("R")
 _CONTENTION_TRIES = 4
 _chance = random.SystemRandom()
 _BUSY_STEP_S = 0.25
+# What asyncpg takes of the parameters of PostgreSQL addresses, with the values that make sense here.
+_CHOICES = {
+    "ssl": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "target_session_attrs": ("any", "primary", "read-write"),
+    "pgbouncer": ("true", "false"),
+}
+_TAKEN = frozenset({"host", "port", "options", *_CHOICES})
+# Parameters of libpq and of platforms that may go: asyncpg has no such choice, or the engine makes it.
+_DROPPED = frozenset(
+    {
+        "application_name",
+        "channel_binding",
+        "client_encoding",
+        "connect_timeout",
+        "connection_limit",
+        "fallback_application_name",
+        "gssencmode",
+        "keepalives",
+        "keepalives_count",
+        "keepalives_idle",
+        "keepalives_interval",
+        "pool_timeout",
+        "tcp_user_timeout",
+    }
+)
 # Parts of the names of asyncpg's exceptions that mean: not now, rather than: not like this.
 _GONE = ("Connection", "CannotConnect", "Shutdown", "DiskFull", "InvalidCatalogName", "OutOfMemory", "ReadOnly")
 
@@ -52,8 +78,9 @@ class DatabaseUnavailable(Exception):
 def parse_url(text: str) -> URL:
     """Return the SQLAlchemy address for ``text`` as people and hosting platforms write it.
 
-    Accepted: ``sqlite:///path``, ``postgres://…``, ``postgresql://…``, with or without a driver. ``sslmode`` becomes what
-    asyncpg understands. Raises ``ValueError`` for anything else.
+    Accepted: ``sqlite:///path``, ``postgres://…``, ``postgresql://…``, with or without a driver. Of libpq's parameters,
+    ``sslmode`` becomes asyncpg's ``ssl``, what changes nothing here is dropped, and ``options`` and ``pgbouncer=true`` (a
+    pooler that gives a connection for one transaction) stay for :class:`Database`. Raises ``ValueError`` for anything else.
     """
     try:
         url = make_url(text)
@@ -63,11 +90,18 @@ def parse_url(text: str) -> URL:
     if backend == "sqlite":
         if not url.database or url.database == ":memory:":
             raise ValueError("an SQLite address needs a file: sqlite:///data/botfactory.db")
+        if url.query:
+            raise ValueError("an SQLite address takes no parameters: leave out what follows the ?")
         return url.set(drivername="sqlite+aiosqlite")
     if backend in ("postgresql", "postgres"):
-        query = dict(url.query)
-        if "sslmode" in query:
-            query["ssl"] = query.pop("sslmode")
+        query = {("ssl" if name == "sslmode" else name): value for name, value in url.query.items()}
+        query = {name: value for name, value in query.items() if name not in _DROPPED}
+        if unknown := sorted(query.keys() - _TAKEN):
+            raise ValueError(f"its parameter {unknown[0]} is not understood here: leave it out")
+        for name, choices in _CHOICES.items():
+            if name in query and query[name] not in choices:
+                written = "sslmode" if name == "ssl" else name
+                raise ValueError(f"its parameter {written} must be one of {', '.join(choices)}")
         return url.set(drivername="postgresql+asyncpg", query=query)
     raise ValueError(f"unknown kind of database: {backend}")
 
@@ -238,6 +272,20 @@ def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
         future.set_exception(error)
 
 
+def _durable(connection: Any, _record: Any) -> None:
+    # Said on the connection, not while it is made: poolers refuse there what they do not know.
+    connection.run_async(lambda driver: driver.execute("SET synchronous_commit = on"))
+
+
+def _pooled() -> dict[str, Any]:
+    """Return how asyncpg lives with a pooler whose next transaction may be on another connection to the server."""
+    return {
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+        "prepared_statement_name_func": lambda: f"__asyncpg_{uuid.uuid4()}__",
+    }
+
+
 def _load_vectors(connection: Any, _record: Any) -> None:
     connection.run_async(vectors.load_extension)
 
@@ -310,8 +358,10 @@ class Database:
             self._thread = _WriterThread()
             self._lock: asyncio.Lock | None = asyncio.Lock()
         else:
+            parameters = self.url.query
+            options = {"options": parameters["options"]} if "options" in parameters else {}
             self.engine = create_async_engine(
-                self.url,
+                self.url.difference_update_query(("options", "pgbouncer")),
                 pool_size=pool_size,
                 max_overflow=pool_size,
                 hide_parameters=True,
@@ -320,13 +370,11 @@ class Database:
                 connect_args={
                     "timeout": 10,
                     "command_timeout": statement_timeout_ms / 1000,
-                    "server_settings": {
-                        "synchronous_commit": "on",
-                        "timezone": "UTC",
-                        "application_name": "botfactory",
-                    },
+                    "server_settings": {"timezone": "UTC", "application_name": "botfactory", **options},
+                    **(_pooled() if parameters.get("pgbouncer") == "true" else {}),
                 },
             )
+            event.listen(self.engine.sync_engine, "connect", _durable)
             self._lock = None
         self._reads = async_sessionmaker(self.engine, expire_on_commit=False)
         self._writes = async_sessionmaker(self.engine.execution_options(botfactory_write=True), expire_on_commit=False)

@@ -6,7 +6,6 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,17 @@ from sqlalchemy import select, text
 from yarl import URL
 
 from db import migrate, models
-from db.engine import Database, DatabaseUnavailable
+from db.engine import Database, DatabaseUnavailable, parse_url
 from services import http, start
 from services.ai import PROVIDERS, provider_class
-from services.ai.base import Failure, GenerateRequest, Turn
+from services.ai.base import Failure, GenerateRequest, Provider, Turn
+from services.ai.router import ModelRow
 from services.channels.telegram import TelegramApi
 from services.core import embedding_model, router_settings
 from services.crypto import Crypto, KeyProblem, Undecryptable
 from services.errors import Permanent, Temporary
 from services.settings import Settings
+from services.upkeep import InstanceTaken
 
 GOOD, MISSING, BAD = "✓", "–", "✗"
 _TRY_S = 15.0
@@ -46,11 +47,14 @@ async def run(settings: Settings) -> int:
     report = _Report()
     start.hide_secrets(settings)
     report.line(GOOD, "config.toml and the environment can be read")
-    await _database(settings, report, _data(settings, report))
+    crypto = _data(settings, report)
+    await _database(settings, report, crypto)
     await _redis(settings, report)
     session = http.make_session()
     try:
-        await _web(settings, report, session)
+        beside = await _web(settings, report, session)
+        if crypto is not None and not beside:
+            _place(settings, report)
         await _telegram(settings, report, TelegramApi(session, settings.telegram.api_base))
         await _models(settings, report, session)
     finally:
@@ -137,6 +141,20 @@ async def _stored_secrets(crypto: Crypto, report: _Report, db: Database) -> None
             )
 
 
+def _place(settings: Settings, report: _Report) -> None:
+    """Say whether another process has the place of the one that would start."""
+    try:
+        url = parse_url(settings.database_url)
+    except ValueError:
+        # Said where the database was tried.
+        return
+    try:
+        with start.alone(settings, url):
+            pass
+    except (start.StartFailed, InstanceTaken) as error:
+        report.line(BAD, str(error), fatal=True)
+
+
 async def _redis(settings: Settings, report: _Report) -> None:
     if settings.secrets.redis_url is None:
         report.line(MISSING, "REDIS_URL is not set: fine for one process")
@@ -151,14 +169,17 @@ async def _redis(settings: Settings, report: _Report) -> None:
         await redis.aclose()
 
 
-async def _web(settings: Settings, report: _Report, session: aiohttp.ClientSession) -> None:
+async def _web(settings: Settings, report: _Report, session: aiohttp.ClientSession) -> bool:
+    """Say what is there for the web; return True where this very program listens already."""
     host, port = settings.server.host, settings.server.port
+    beside = False
     try:
         listening = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port, reuse_address=True)
         listening.close()
         report.line(GOOD, f"PORT: can listen on {host}:{port}, links begin with {settings.public_url}")
     except OSError as error:
-        if await _is_ours(session, host, port):
+        beside = await _is_ours(session, host, port)
+        if beside:
             report.line(MISSING, f"PORT: BotFactory listens on {host}:{port} already; stop it before you start another")
         else:
             report.line(BAD, f"PORT: cannot listen on {host}:{port}: {_said(error)}", fatal=True)
@@ -168,12 +189,13 @@ async def _web(settings: Settings, report: _Report, session: aiohttp.ClientSessi
         report.line(MISSING, "WEBHOOK_BASE_URL is not set: Telegram by long polling")
     elif not settings.secrets.webhook_base_url.startswith("https://"):
         report.line(BAD, "WEBHOOK_BASE_URL: Telegram delivers to https:// addresses only")
-    if (fault := start.password_fault(settings)) is not None:
-        report.line(BAD, fault, fatal=True)
+    for line in start.admin_faults(settings):
+        report.line(BAD, line, fatal=True)
     for line in start.ignored(settings):
         report.line(MISSING, line)
     if settings.secrets.admin_email is None:
         report.line(MISSING, "ADMIN_EMAIL is not set: the administrator signs in by the link printed at the start")
+    return beside
 
 
 def _said(error: OSError) -> str | None:
@@ -207,24 +229,23 @@ async def _telegram(settings: Settings, report: _Report, api: TelegramApi) -> No
 
 async def _models(settings: Settings, report: _Report, session: Any) -> None:
     chains = router_settings(settings)
-    rows = chains.roles.get(settings.ai.role, [])
-    checked = set()
+    rows = [row for row in chains.roles[settings.ai.role] if row.provider in chains.keys]
+    asked = {row.provider for row in rows}
 
-    async def attempt(name: str, call: Callable[[], Awaitable[object]]) -> None:
+    async def attempt(row: ModelRow, call: Callable[[Provider, str], Awaitable[object]]) -> None:
+        name = f"{row.provider.upper()}_API_KEY, {row.name}"
+        provider = provider_class(row.provider)(session, chains.base_urls.get(row.provider))
         try:
-            await asyncio.wait_for(call(), _TRY_S * 2)
+            await asyncio.wait_for(call(provider, chains.keys[row.provider]), _TRY_S * 2)
             report.line(GOOD, f"{name}: answers")
         except Failure as error:
             report.line(BAD, f"{name}: {error}")
         except TimeoutError:
             report.line(BAD, f"{name}: no answer")
+        finally:
+            await provider.close()
 
-    for row in rows:
-        key = chains.keys.get(row.provider)
-        if key is None:
-            continue
-        checked.add(row.provider)
-        provider = provider_class(row.provider)(session, chains.base_urls.get(row.provider))
+    async def generate(row: ModelRow) -> None:
         request = GenerateRequest(
             model=row.name,
             system="Answer with OK.",
@@ -233,18 +254,33 @@ async def _models(settings: Settings, report: _Report, session: Any) -> None:
             effort=row.effort,
             api=row.api,
         )
-        await attempt(f"{row.provider.upper()}_API_KEY, {row.name}", partial(provider.generate, request, api_key=key))
-        await provider.close()
+        await attempt(row, lambda provider, key: provider.generate(request, api_key=key))
+
+    async def embed(row: ModelRow) -> None:
+        await attempt(
+            row,
+            lambda provider, key: provider.embed(
+                ["OK?"], model=row.name, api_key=key, task="query", dimensions=chains.embedding_dimensions
+            ),
+        )
+
+    for row in rows:
+        await generate(row)
+    elsewhere = [*(row for chain in chains.roles.values() for row in chain), *chains.own_rows.values()]
     for kind in PROVIDERS:
-        if settings.model_key(kind) is None:
+        if kind not in chains.keys:
             report.line(MISSING, f"{kind.upper()}_API_KEY is not set")
-        elif kind not in checked:
+        elif kind not in asked:
             report.line(
                 MISSING, f"{kind.upper()}_API_KEY is set, but the chain “{settings.ai.role}” has no {kind} model"
             )
-    if not checked:
+            if (other := next((row for row in elsewhere if row.provider == kind), None)) is not None:
+                await generate(other)
+    if chains.embedding is not None:
+        await embed(chains.embedding)
+    if not rows:
         report.line(MISSING, "no model can be asked: answers are quoted passages of the documents")
-    if settings.knowledge.embedding != "none" and embedding_model(settings) is None:
+    if settings.knowledge.embedding != "none" and chains.embedding is None:
         report.line(
             BAD,
             f"[knowledge] embedding = {settings.knowledge.embedding!r}, but its API key is not set: search works by words",

@@ -27,16 +27,32 @@ class Undecryptable(Exception):
 
 
 def stored_secret(path: Path, make: Any) -> str:
-    """Return the text kept in ``path``, making it at first use with mode 0600, safely against two starts at once."""
+    """Return the text kept in ``path``, making it at first use with mode 0600, safely against two starts at once.
+
+    Raises :class:`KeyProblem` where there is something else, or nothing can be read or made.
+    """
     try:
-        return path.read_text("ascii").strip()
-    except FileNotFoundError:
-        pass
+        if not path.exists():
+            _store(path, make())
+        text = path.read_text("ascii").strip()
+    except OSError as error:
+        raise KeyProblem(f"{path} cannot be read or made: {error.strerror}") from error
+    except UnicodeDecodeError:
+        text = ""
+    if not text:
+        raise KeyProblem(
+            f"{path} holds no key: put your copy of it back. If there is none, remove the file: a new key is made, and what"
+            " the old one protected is lost"
+        )
+    return text
+
+
+def _store(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        os.write(descriptor, f"{make()}\n".encode("ascii"))
+        os.write(descriptor, f"{text}\n".encode("ascii"))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -46,7 +62,6 @@ def stored_secret(path: Path, make: Any) -> str:
         pass
     finally:
         temporary.unlink()
-    return path.read_text("ascii").strip()
 
 
 class Crypto:

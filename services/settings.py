@@ -7,6 +7,7 @@ into one :class:`SettingsError` with a line for each.
 from __future__ import annotations
 
 import difflib
+import io
 import os
 import re
 import tomllib
@@ -14,9 +15,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -28,6 +28,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from yarl import URL
 
 from services.ai import PROVIDERS
 
@@ -43,9 +44,13 @@ class SettingsError(Exception):
 
 
 def _http_address(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be an address like https://example.uz")
+    wanted = ValueError("must be an address like https://example.uz, with nothing after a ? or #")
+    try:
+        url = URL(value)
+    except ValueError:
+        raise wanted from None
+    if url.scheme not in ("http", "https") or not url.host or re.search(r"[\s?#]", value):
+        raise wanted
     return value.rstrip("/")
 
 
@@ -53,15 +58,23 @@ HttpAddress = Annotated[str, AfterValidator(_http_address)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch(cls, value: Any) -> Any:
+        # Pydantic would take true for 1, and no setting is a switch.
+        if isinstance(value, bool):
+            raise ValueError("cannot be true or false")
+        return value
 
 
 class Server(_Section):
     """Where it listens, what stands in front of it, and how long it may take to stop."""
 
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", min_length=1)
     port: int = Field(8080, ge=0, le=65535)
-    public_url: str = ""
+    public_url: Annotated[str, AfterValidator(lambda value: value and _http_address(value))] = ""
     trusted_proxies: int = Field(0, ge=0, le=10)
     shutdown_timeout_s: float = Field(25, gt=0, le=600)
     body_limit_kib: int = Field(4096, ge=16, le=65536)
@@ -77,10 +90,11 @@ class Logging(_Section):
 
 
 class DatabaseSection(_Section):
-    """Connections, and how long a statement may take (PostgreSQL)."""
+    """Connections, how long a statement may take (PostgreSQL), and what is kept free for deletions (SQLite)."""
 
     pool_size: int = Field(5, ge=2, le=100)
     statement_timeout_ms: int = Field(30_000, ge=1000)
+    reserve_mib: int = Field(32, ge=0, le=4096)
 
 
 class Queue(_Section):
@@ -97,7 +111,7 @@ class Queue(_Section):
     max_answer_batch: int = Field(10, ge=1, le=100)
     idle_poll_s: float = Field(1.0, gt=0, le=60)
     keep_done_days: float = Field(8, ge=1, le=365)
-    max_age_h: float = Field(24, gt=0)
+    max_age_h: float = Field(24, gt=0, le=8760)
 
 
 class Limits(_Section):
@@ -126,10 +140,9 @@ class Telegram(_Section):
     bulk_share: float = Field(0.7, gt=0, le=1)
     chat_messages_per_second: float = Field(1.0, gt=0)
     chat_burst: int = Field(4, ge=1)
-    send_timeout_s: float = Field(30, gt=0)
-    max_send_attempts: int = Field(6, ge=1)
+    send_timeout_s: float = Field(30, gt=0, le=600)
     typing_after_ms: int = Field(300, ge=0)
-    silent_after_s: float = Field(900, gt=0)
+    silent_after_s: float = Field(900, gt=0, le=86_400)
     webhook_max_connections: int = Field(40, ge=1, le=100_000)
 
 
@@ -141,8 +154,8 @@ class Knowledge(_Section):
     max_passages_in_memory: int = Field(3000, ge=10)
     cache_mib: int = Field(48, ge=1)
     not_found_below: float = Field(0.28, ge=0, le=1)
-    reader_seconds: float = Field(30, gt=0)
-    reader_memory_mib: int = Field(1024, ge=128)
+    reader_seconds: float = Field(30, gt=0, le=3600)
+    reader_memory_mib: int = Field(1024, ge=128, le=1_048_576)
     embedding: Literal["none", "gemini", "openai"] = "none"
     embedding_model_gemini: str = "gemini-embedding-001"
     embedding_model_openai: str = "text-embedding-3-small"
@@ -154,10 +167,18 @@ class ModelFacts(_Section):
 
     effort: str | None = None
     api: Literal["responses", "chat"] | None = None
-    price_in: Decimal | None = None
-    price_cached: Decimal | None = None
-    price_out: Decimal | None = None
-    context_tokens: int | None = None
+    price_in: Decimal | None = Field(None, ge=0)
+    price_cached: Decimal | None = Field(None, ge=0)
+    price_out: Decimal | None = Field(None, ge=0)
+    context_tokens: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _whole_price(self) -> ModelFacts:
+        if (self.price_in is None) != (self.price_out is None) or (
+            self.price_cached is not None and self.price_in is None
+        ):
+            raise ValueError("price_in and price_out go together, and price_cached only with them")
+        return self
 
 
 class OwnKey(_Section):
@@ -170,16 +191,16 @@ class AI(_Section):
     """Who answers: chains of ``provider:model`` by role, times, lengths, and prices of models that are not in the book."""
 
     role: str = "fast"
-    deadline_s: float = Field(30, gt=0)
-    first_byte_s: float = Field(10, gt=0)
+    deadline_s: float = Field(30, gt=0, le=600)
+    first_byte_s: float = Field(10, gt=0, le=600)
     max_output_tokens: int = Field(700, ge=16)
     max_answer_chars: int = Field(3500, ge=100)
     history_turns: int = Field(8, ge=0, le=50)
     history_chars: int = Field(4000, ge=0)
     breaker_failures: int = Field(3, ge=1)
-    breaker_rest_s: float = Field(30, gt=0)
-    unknown_price_in: Decimal = Decimal(5)
-    unknown_price_out: Decimal = Decimal(25)
+    breaker_rest_s: float = Field(30, gt=0, le=86_400)
+    unknown_price_in: Decimal = Field(Decimal(5), ge=0)
+    unknown_price_out: Decimal = Field(Decimal(25), ge=0)
     roles: dict[str, list[str]] = Field(
         default_factory=lambda: {
             "fast": ["gemini:gemini-3.5-flash-lite", "openai:gpt-6-luna", "anthropic:claude-haiku-5-5"],
@@ -226,18 +247,18 @@ class Secrets(_Section):
     redis_url: SecretStr | None = None
     secret_key: SecretStr | None = None
     encryption_keys: SecretStr | None = None
-    webhook_base_url: str | None = None
+    webhook_base_url: HttpAddress | None = None
     metrics_token: SecretStr | None = None
     telegram_bot_token: SecretStr | None = None
     admin_email: str | None = None
     admin_password: SecretStr | None = None
-    admin_telegram_ids: tuple[int, ...] = ()
+    admin_telegram_ids: tuple[Annotated[int, Field(gt=0, lt=2**53)], ...] = ()
     gemini_api_key: SecretStr | None = None
     openai_api_key: SecretStr | None = None
     anthropic_api_key: SecretStr | None = None
-    gemini_base_url: str | None = None
-    openai_base_url: str | None = None
-    anthropic_base_url: str | None = None
+    gemini_base_url: HttpAddress | None = None
+    openai_base_url: HttpAddress | None = None
+    anthropic_base_url: HttpAddress | None = None
 
     @field_validator("admin_telegram_ids", mode="before")
     @classmethod
@@ -251,32 +272,26 @@ class Secrets(_Section):
             return tuple(parts)
         return value
 
-    @field_validator("webhook_base_url", "gemini_base_url", "openai_base_url", "anthropic_base_url")
-    @classmethod
-    def _address(cls, value: str | None) -> str | None:
-        return None if value is None else _http_address(value)
-
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and urlsplit(value.get_secret_value()).scheme not in ("redis", "rediss", "unix"):
-            raise ValueError("must be an address like redis://localhost:6379/0")
-        return value
+        if value is not None:
+            from redis.asyncio import Redis
+            from redis.exceptions import RedisError
 
-    @field_validator("admin_email")
-    @classmethod
-    def _email(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", value):
-            raise ValueError("must be an e-mail address")
+            try:
+                # Connects to nothing; parameters that no connection takes are found out here.
+                pool = Redis.from_url(value.get_secret_value()).connection_pool
+                pool.connection_class(**pool.connection_kwargs)
+            except (ValueError, TypeError, RedisError):
+                raise ValueError("must be an address like redis://localhost:6379/0") from None
         return value
 
     @field_validator("telegram_bot_token")
     @classmethod
     def _token(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            number, colon, rest = value.get_secret_value().partition(":")
-            if not (number.isdigit() and colon and len(rest) >= 20):
-                raise ValueError("is not a bot token as BotFather writes it (digits:letters)")
+        if value is not None and not re.fullmatch(r"[0-9]+:[A-Za-z0-9_-]{20,}", value.get_secret_value()):
+            raise ValueError("is not a bot token as BotFather writes it (digits:letters)")
         return value
 
 
@@ -356,7 +371,7 @@ class Settings(FileSettings):
         if self.secrets.webhook_base_url:
             return self.secrets.webhook_base_url
         if self.server.public_url:
-            return self.server.public_url.rstrip("/")
+            return self.server.public_url
         return f"http://localhost:{self.server.port}"
 
     def model_key(self, provider: str) -> str | None:
@@ -378,22 +393,17 @@ def read_settings(
     faults: list[str] = []
     values: dict[str, Any] = {}
     try:
-        values = tomllib.loads(config_file.read_text("utf-8"))
+        values = tomllib.loads(_text(config_file))
     except FileNotFoundError:
         faults.append(f"{config_file.name}: the file is missing; restore it from the repository")
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except SettingsError as error:
+        faults += error.lines
+    except tomllib.TOMLDecodeError as error:
         faults.append(f"{config_file.name}: {error}")
     if values.pop("secrets", None) is not None:
         faults.append(f"{config_file.name}: secrets belong into the environment or .env, not into this file")
 
-    own: dict[str, str] = {}
-    if env_file is not None and env_file.exists():
-        for name, value in dotenv_values(env_file).items():
-            if name not in _ENVIRONMENT and name not in _KNOWN_LATER:
-                hint = difflib.get_close_matches(name, [*_ENVIRONMENT, *_KNOWN_LATER], 1)
-                faults.append(f".env: {name} is not a setting" + (f"; did you mean {hint[0]}?" if hint else ""))
-            elif value:
-                own[name] = value
+    own = {} if env_file is None else _env(env_file, faults)
     process = os.environ if environment is None else environment
     known = (*_ENVIRONMENT, *_KNOWN_LATER, "RENDER_EXTERNAL_URL")
     own |= {name: process[name] for name in known if process.get(name)}
@@ -422,6 +432,42 @@ def read_settings(
         raise SettingsError(faults)
     settings._unused = tuple(sorted(_KNOWN_LATER & own.keys()))
     return settings
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text("utf-8-sig")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise SettingsError([f"{file.name}: cannot be read: {error.strerror}"]) from error
+    except UnicodeDecodeError:
+        raise SettingsError([f"{file.name}: is not UTF-8 text; save it as UTF-8"]) from None
+
+
+def _env(file: Path, faults: list[str]) -> dict[str, str]:
+    """Return what the lines of ``.env`` set, each value as it is written; what is wrong with them joins ``faults``."""
+    own: dict[str, str] = {}
+    try:
+        text = _text(file)
+    except FileNotFoundError:
+        return own
+    except SettingsError as error:
+        faults += error.lines
+        return own
+    for binding in parse_stream(io.StringIO(text)):
+        name, written = binding.key, binding.original.string
+        if binding.error or (name is not None and binding.value is None):
+            line = binding.original.line + written[: -len(written.lstrip())].count("\n")
+            faults.append(f"{file.name}: line {line} must be written NAME=value")
+        elif name is None:
+            continue
+        elif name not in _ENVIRONMENT and name not in _KNOWN_LATER:
+            hint = difflib.get_close_matches(name, [*_ENVIRONMENT, *_KNOWN_LATER], 1)
+            faults.append(f"{file.name}: {name} is not a setting" + (f"; did you mean {hint[0]}?" if hint else ""))
+        elif binding.value:
+            own[name] = binding.value
+    return own
 
 
 def _fault(error: Any, names: Mapping[tuple[str, ...], str], file: str) -> str:

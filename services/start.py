@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import gc
+import os
+import shutil
 import sys
-from collections.abc import Awaitable, Callable
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import URL, select, update
 from sqlalchemy.exc import DBAPIError
 
 from db import migrate, models, vectors
@@ -83,16 +87,21 @@ def role_fault(settings: Settings, role: str) -> str | None:
     return f"--role {role}: SQLite allows one process. Start without --role, or use PostgreSQL (DATABASE_URL)."
 
 
-def password_fault(settings: Settings) -> str | None:
-    """Return why the administrator's first password cannot be taken."""
+def admin_faults(settings: Settings) -> list[str]:
+    """Return why the administrator's address or first password cannot be taken, a line each."""
     email, password = settings.secrets.admin_email, settings.secrets.admin_password
-    if email is None or password is None:
-        return None
-    try:
-        accounts.check_new_password(password.get_secret_value(), email=email.lower())
-    except Invalid as fault:
-        return f"ADMIN_PASSWORD: {fault.text.render('en')}"
-    return None
+    if email is None:
+        return []
+    looks: dict[str, Callable[[], object]] = {"ADMIN_EMAIL": partial(accounts.clean_email, email)}
+    if password is not None:
+        looks["ADMIN_PASSWORD"] = partial(accounts.check_new_password, password.get_secret_value(), email=email.lower())
+    faults = []
+    for name, look in looks.items():
+        try:
+            look()
+        except Invalid as fault:
+            faults.append(f"{name}: {fault.text.render('en')}")
+    return faults
 
 
 def ignored(settings: Settings) -> list[str]:
@@ -100,6 +109,11 @@ def ignored(settings: Settings) -> list[str]:
     lines = [f"{name} is set, but nothing uses it yet" for name in settings.unused]
     if settings.secrets.admin_password is not None and settings.secrets.admin_email is None:
         lines.append("ADMIN_PASSWORD is set, but does nothing without ADMIN_EMAIL")
+    conf = settings.ai
+    asked = {entry.partition(":")[2] for chain in conf.roles.values() for entry in chain} | {conf.own_key.model}
+    lines += [
+        f'[ai.models."{name}"] does nothing: no chain has this model' for name in conf.models if name not in asked
+    ]
     return lines
 
 
@@ -111,6 +125,53 @@ def hide_secrets(settings: Settings) -> None:
             logs.hide(value.get_secret_value())
 
 
+@contextlib.contextmanager
+def alone(settings: Settings, url: URL) -> Iterator[upkeep.Instance]:
+    """Hold this process's place in the data folder, and the file of an SQLite database for this process alone.
+
+    Raises ``StartFailed`` where the locks cannot be made, ``InstanceTaken`` where another process has them.
+    """
+    single = url.get_backend_name() == "sqlite"
+    try:
+        instance = upkeep.Instance(settings.data_dir, single=single)
+    except OSError as error:
+        raise StartFailed(folder_fault(settings.data_dir, error)) from None
+    with contextlib.ExitStack() as held:
+        held.callback(instance.release)
+        if single:
+            held.callback(os.close, _locked(Path(url.database or "").resolve()))
+        yield instance
+
+
+def _locked(file: Path) -> int:
+    """Lock SQLite's ``file`` by one beside it, for two data folders may name the same; return the lock's descriptor."""
+    place = file.with_name(f"{file.name}-lock")
+    try:
+        descriptor = os.open(place, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StartFailed(f"DATABASE_URL: {place} cannot be written: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise upkeep.InstanceTaken(
+            f"another BotFactory runs with {file}; SQLite allows one process. Stop it, or use PostgreSQL (DATABASE_URL)."
+        ) from None
+    return descriptor
+
+
+def _scratch(folder: Path, stack: contextlib.AsyncExitStack) -> None:
+    """Let temporary files of this process come into ``folder``, without what an earlier life of it left there."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for left in folder.iterdir():
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink()
+    tempfile.tempdir = str(folder)
+    stack.callback(setattr, tempfile, "tempdir", None)
+
+
 async def foundation(
     settings: Settings, stack: contextlib.AsyncExitStack, *, pause: Callable[[str], Awaitable[None]] | None = None
 ) -> Core:
@@ -119,8 +180,8 @@ async def foundation(
     Raises ``StartFailed``, or ``DatabaseUnavailable`` with a line that says what to do.
     """
     hide_secrets(settings)
-    if (fault := password_fault(settings)) is not None:
-        raise StartFailed(fault)
+    if faults := admin_faults(settings):
+        raise StartFailed("\n✗ ".join(faults))
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -134,11 +195,11 @@ async def foundation(
         )
     except (ValueError, OSError) as error:
         raise StartFailed(f"DATABASE_URL: {error}") from None
+    instance = stack.enter_context(alone(settings, db.url))
     try:
-        instance = upkeep.Instance(settings.data_dir, single=db.is_sqlite)
+        _scratch(settings.data_dir.resolve() / "tmp" / instance.holder, stack)
     except OSError as error:
         raise StartFailed(folder_fault(settings.data_dir, error)) from None
-    stack.callback(instance.release)
     crypto, secret = keys(settings)
     await migrate.upgrade(settings.database_url)
     # Only now: closing folds the log back into SQLite's file, and one that cannot be used would fail once more.
@@ -268,7 +329,7 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
     core.job_abandoners |= {documents.INDEX_JOB: partial(documents.abandon, core)}
     await asyncio.to_thread(_warm_up)
     conveyor = Conveyor(core)
-    core.wake_inbox = conveyor.inbox.wake
+    core.wake_inbox = conveyor.inbox.wake_for_new
     conveyor.start()
 
     async def drain() -> None:

@@ -64,6 +64,20 @@ def test_a_stored_secret_is_made_once_for_everybody_and_readable_by_nobody_else(
     assert [entry.name for entry in path.parent.iterdir()] == ["encryption.keys"]
 
 
+@pytest.mark.parametrize("content", ["", "\n", "ключ", b"\xff\xfe\0", None], ids=repr)
+def test_a_stored_secret_that_is_none_is_named_and_left_alone(tmp_path: Path, content: str | bytes | None) -> None:
+    """None: a folder stands in its place. What is there may be half of a copy put back, so nothing is written over it."""
+    path = tmp_path / "secret.key"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(KeyProblem, match=r"secret\.key (holds no key|cannot be read)") as caught:
+        stored_secret(path, new_fernet_key)
+    assert "\n" not in str(caught.value)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["secret.key"]
+
+
 def test_derived_keys_differ_by_purpose_and_comparison_takes_any_text() -> None:
     assert derive("s", "cookie") != derive("s", "other") != derive("t", "other")
     assert len(derive("s", "cookie")) == 32

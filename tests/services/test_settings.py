@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -32,12 +33,17 @@ def _faults(tmp_path: Path, toml: str = "", env: str | None = None, **environmen
 
 def test_the_file_in_the_repository_holds_every_key_with_its_default() -> None:
     text = (ROOT / "config.toml").read_text()
-    values = tomllib.loads(text)
-    assert FileSettings.model_validate(values).model_dump(exclude={"ai"}) == FileSettings().model_dump(exclude={"ai"})
-    for section, model in FileSettings().model_dump().items():
-        assert set(model) - {"models", "roles", "own_key"} <= set(values[section]), section
-    comments = [line for line in text.splitlines() if "=" in line and line[0].isalpha() and "#" not in line]
-    assert all(line.split("=")[0].strip() in ("fast", "balanced", "strong", "effort") for line in comments), comments
+    written, usual = FileSettings.model_validate(tomllib.loads(text)), FileSettings()
+    tables = {"ai": {"roles", "models"}}
+    assert written.model_dump(exclude=tables) == usual.model_dump(exclude=tables)
+    # What has no default stands there behind a "# ", and may be used as it stands.
+    values = tomllib.loads(re.sub(r"^# (?=\w+ = )", "", text, flags=re.MULTILINE))
+    whole = FileSettings.model_validate(values).ai.models["gpt-6-luna"].model_dump()
+    assert whole.keys() == values["ai"]["models"]["gpt-6-luna"].keys() and None not in whole.values()
+    for section, model in usual.model_dump().items():
+        assert model.keys() == values[section].keys(), section
+    lines = [line for line in text.splitlines() if re.match(r"(# )?\w+ = ", line) and "#" not in line[1:]]
+    assert all(line.split("=")[0].strip() in ("fast", "balanced", "strong", "effort") for line in lines), lines
 
 
 def test_environment_over_env_file_over_file(tmp_path: Path) -> None:
@@ -76,6 +82,20 @@ def test_secrets_never_show(tmp_path: Path) -> None:
         ("server = 5\n", ["config.toml: server"]),
         # A poll that does not wait would be asked again at once, for ever.
         ("[telegram]\npoll_timeout_s = 0\n", ["config.toml: telegram.poll_timeout_s:"]),
+        ("[server]\nhost = ''\n", ["config.toml: server.host:"]),
+        ("[server]\nport = true\n", ["config.toml: server.port: cannot be true or false"]),
+        ("[server]\npublic_url = 'example.uz'\n", ["config.toml: server.public_url: must be an address like"]),
+        ("[server]\npublic_url = 'ftp://x'\n", ["config.toml: server.public_url: must be an address like"]),
+        ("[queue]\nmax_age_h = inf\n", ["config.toml: queue.max_age_h:"]),
+        ("[queue]\nmax_age_h = 1e300\n", ["config.toml: queue.max_age_h:"]),
+        ("[telegram]\nmessages_per_second = inf\n", ["config.toml: telegram.messages_per_second:"]),
+        ("[telegram]\nsilent_after_s = nan\n", ["config.toml: telegram.silent_after_s:"]),
+        ("[ai]\nunknown_price_in = '-5'\n", ["config.toml: ai.unknown_price_in:"]),
+        ("[ai]\nunknown_price_out = 'Infinity'\n", ["config.toml: ai.unknown_price_out:"]),
+        ("[ai.models.x]\nprice_in = -1\nprice_out = 1\n", ["config.toml: ai.models.x.price_in:"]),
+        ("[ai.models.x]\nprice_in = 1\n", ["config.toml: ai.models.x: price_in and price_out go together"]),
+        ("[ai.models.x]\nprice_cached = 1\n", ["config.toml: ai.models.x: price_in and price_out go together"]),
+        ("[ai.models.x]\ncontext_tokens = 0\n", ["config.toml: ai.models.x.context_tokens:"]),
     ],
 )
 def test_a_line_for_each_fault_of_the_file(tmp_path: Path, toml: str, wanted: list[str]) -> None:
@@ -90,6 +110,65 @@ def test_faults_of_the_environment_are_named_and_not_shown(tmp_path: Path) -> No
     assert _faults(tmp_path, PORT=CANARY)[0].startswith("PORT:")
     assert _faults(tmp_path, ADMIN_TELEGRAM_IDS=f"1,{CANARY}")[0].startswith("ADMIN_TELEGRAM_IDS")
     assert len(_faults(tmp_path, PORT=CANARY, TELEGRAM_BOT_TOKEN=CANARY)) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REDIS_URL", f"redis://localhost:{CANARY}"),
+        ("REDIS_URL", f"redis://[{CANARY}"),
+        ("REDIS_URL", f"redis://localhost?{CANARY}=1"),
+        ("REDIS_URL", "redis://localhost?protocol=9"),
+        ("WEBHOOK_BASE_URL", f"https://example.uz:{CANARY}"),
+        ("WEBHOOK_BASE_URL", f"https://example.uz/?a={CANARY}"),
+        ("WEBHOOK_BASE_URL", f"https://example.uz/#{CANARY}"),
+        ("WEBHOOK_BASE_URL", f"https://[{CANARY}"),
+        ("TELEGRAM_API_BASE", f"http://localhost:{CANARY}"),
+        ("TELEGRAM_API_BASE", f"http://local host/{CANARY}"),
+        ("GEMINI_BASE_URL", f"http://localhost:{CANARY}"),
+        ("OPENAI_BASE_URL", f"http://localhost:{CANARY}"),
+        ("ANTHROPIC_BASE_URL", "http://localhost:99999"),
+        ("TELEGRAM_BOT_TOKEN", "7700000001:AAH/../not_a_real_token_at_all"),
+        ("ADMIN_TELEGRAM_IDS", "12, 9999999999999999999999999"),
+    ],
+)
+def test_an_address_or_name_that_nothing_could_use(tmp_path: Path, name: str, value: str) -> None:
+    faults = _faults(tmp_path, **{name: value})
+    assert len(faults) == 1 and faults[0].startswith(f"{name}: "), faults
+
+
+def test_addresses_that_are_used_as_they_stand(tmp_path: Path) -> None:
+    for value in ("redis://:word@localhost:6379/0", "rediss://h:1/0?ssl_cert_reqs=none", "unix:///run/redis.sock?db=2"):
+        assert _read(tmp_path, REDIS_URL=value).secrets.redis_url is not None
+    assert _read(tmp_path, WEBHOOK_BASE_URL="https://[::1]:8443/bots/").public_url == "https://[::1]:8443/bots"
+    assert _read(tmp_path, "[server]\npublic_url = 'https://бот.uz/'\n").public_url == "https://бот.uz"
+
+
+def test_lines_of_env_are_read_as_they_stand(tmp_path: Path) -> None:
+    lines = "\ufeff# hello\nADMIN_PASSWORD='Qw${NOPE}erty$9'\nexport SECRET_KEY=${PATH}\n\nHOST=\n"
+    secrets = _read(tmp_path, env=lines).secrets
+    assert secrets.admin_password is not None and secrets.admin_password.get_secret_value() == "Qw${NOPE}erty$9"
+    assert secrets.secret_key is not None and secrets.secret_key.get_secret_value() == "${PATH}"
+
+
+def test_lines_of_env_that_set_nothing_are_named(tmp_path: Path) -> None:
+    lines = f"HOST=a\n\nTELEGRAM_BOT_TOKEN {CANARY}\n={CANARY}\n\n\nADMIN_PASSWORD\nPORT=1\n"
+    assert _faults(tmp_path, env=lines) == [f".env: line {n} must be written NAME=value" for n in (3, 4, 7)]
+
+
+@pytest.mark.parametrize("name", [".env", "config.toml"])
+def test_a_file_that_cannot_be_read_is_a_clear_fault(tmp_path: Path, name: str) -> None:
+    def faults() -> list[str]:
+        with pytest.raises(SettingsError) as caught:
+            read_settings(tmp_path / "config.toml", environment={}, env_file=tmp_path / ".env")
+        return caught.value.lines
+
+    (tmp_path / "config.toml").write_text("")
+    (tmp_path / name).write_bytes("# изоҳ\n".encode("cp1251", "replace"))
+    assert faults() == [f"{name}: is not UTF-8 text; save it as UTF-8"]
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    assert faults() == [f"{name}: cannot be read: Is a directory"]
 
 
 def test_a_misspelt_name_in_env_is_told_and_later_names_are_not(tmp_path: Path) -> None:
