@@ -254,7 +254,7 @@ async def test_a_second_sigterm_ends_it_at_once(tmp_path: Path, sqlite_url: str,
     # The model is silent, and hours are allowed for the first signal.
     silence = fake_models.hold()
     number = shop.ask(shop.person())
-    patient = {"deadline_s": 3600, "first_byte_s": 3600}
+    patient = {"deadline_s": 600, "first_byte_s": 600}
     with _program(tmp_path, sqlite_url, fakes, server={"shutdown_timeout_s": 600}, ai=patient) as program:
         async with asyncio.timeout(60):
             await silence.reached.wait()
