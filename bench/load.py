@@ -51,6 +51,10 @@ def _process(command: list[str]) -> Iterator[str]:
         child.wait()
 
 
+ANSWER = "Chinor Stom: +998 71 200 00 07, 8:00–20:00 🦷"
+"""What the fake model says to everybody. It is of no language: an answer in the wrong one is asked for again."""
+
+
 class Models:
     """The fake model on a port that stays, so that its latency can be changed while a program runs."""
 
@@ -69,6 +73,8 @@ class Models:
             str(self.port),
             "--latency-ms",
             str(latency_ms),
+            "--text",
+            ANSWER,
         ]
         with _process(command):
             yield
