@@ -8,7 +8,7 @@ file can be read by older Pythons, so that they get a clear line instead of a sy
 import os
 import sys
 
-if sys.path and os.path.realpath(sys.path[0] or ".") == os.path.dirname(os.path.realpath(__file__)):  # noqa: PTH120
+if sys.path and os.path.realpath(sys.path[0] or ".") == os.path.dirname(os.path.realpath(__file__)):  # noqa: PTH120 - pathlib would be imported from the wrong place
     # Run as a script: this folder comes first on the path, and its http.py would stand for the standard library's.
     sys.path.pop(0)
 
@@ -76,7 +76,7 @@ def _venv_works() -> bool:
     """Tell whether ``.venv``, though nothing says that its set-up ended, is one of this Python and can be completed."""
     program = "import pip, sys; print('.'.join(map(str, sys.version_info[:3])))"
     try:
-        answer = subprocess.run([PYTHON, "-c", program], check=False, capture_output=True, text=True)  # noqa: S603
+        answer = subprocess.run([PYTHON, "-c", program], check=False, capture_output=True, text=True)  # noqa: S603 - our own program
     except OSError:
         return False
     return answer.stdout.strip() == _python_version()
@@ -124,7 +124,7 @@ def _as_root() -> list[str] | None:
     if os.geteuid() == 0:
         return []
     sudo = shutil.which("sudo")
-    if sudo and subprocess.run([sudo, "-n", "true"], check=False, capture_output=True).returncode == 0:  # noqa: S603
+    if sudo and subprocess.run([sudo, "-n", "true"], check=False, capture_output=True).returncode == 0:  # noqa: S603 - found by which()
         return [sudo, "-n"]
     return None
 

@@ -179,7 +179,7 @@ def ask_book(provider: str, model: str) -> Line | None:
     Raises ``OSError``, ``subprocess.SubprocessError`` or ``ValueError`` where the book cannot be read.
     """
     command = [sys.executable, "-m", "services.ai.prices", BOOK_NAMES[provider], model]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=LOOKUP_S, check=True)  # noqa: S603
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=LOOKUP_S, check=True)  # noqa: S603 - our own module, no shell
     steps = json.loads(done.stdout)
     if not steps:
         log.warning("price_unknown", provider=provider, model=model)
