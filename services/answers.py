@@ -465,9 +465,24 @@ async def _tell(core: Core, bot: BotCard, key_events: Sequence[KeyEvent]) -> Non
         await core.key_event(event, bot)
 
 
-async def _note(core: Core, bot: BotCard, found: Found, calls: list[CallRecord]) -> None:
-    calls += found.calls
-    await account(core, bot, found.calls, found.key_events)
+async def _find(core: Core, bot: BotCard, question: str, calls: list[CallRecord], **how: Any) -> Found:
+    """Search; ``calls`` gets what it took, whatever becomes of it."""
+    made: list[CallRecord] = []
+    try:
+        found = await core.search.search(bot.id, bot.knowledge_version, question, calls=made, **how)
+    finally:
+        calls.extend(made)
+        _count(core, bot, made)
+    await _tell(core, bot, found.key_events)
+    return found
+
+
+async def keep_usage(core: Core, bot: BotCard, calls: Sequence[CallRecord]) -> None:
+    """Store and count calls that were made for a bot outside a talk."""
+    if calls:
+        _count(core, bot, calls)
+        async with core.db.write() as session:
+            add_usage(session, bot, calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -554,14 +569,12 @@ async def _search(
     language: str | None = None,
 ) -> tuple[Found, str]:
     """Search a question; returns also what was searched in the end: the question before may belong to it."""
-    found = await core.search.search(bot.id, bot.knowledge_version, question, may_spend=may_spend, language=language)
-    await _note(core, bot, found, calls)
+    found = await _find(core, bot, question, calls, may_spend=may_spend, language=language)
     if earlier is None or found.small_talk or found.content_words > 1 or (found.found and found.content_words):
         return found, question
     # "And how much is it?" is about what was asked before; "Do you have boats?" is not: its own word must be there too.
     both = f"{earlier}\n{question}"
-    together = await core.search.search(bot.id, bot.knowledge_version, both, may_spend=may_spend)
-    await _note(core, bot, together, calls)
+    together = await _find(core, bot, both, calls, may_spend=may_spend)
     # Nothing but "and how much?" that no passage answers of itself can only belong to it.
     belongs = not found.found and not found.content_words
     if together.found and (belongs or _tells(together.passages[0], question, language)):
@@ -580,11 +593,14 @@ async def look_up(core: Core, bot: models.Bot, question: str, limit: int | None 
     """Search outside a talk (the owner tries a question), with the embedding call accounted for. No session may be open."""
     card = card_of(bot)
     may_spend = await core.spending.allowed(core, card)
-    found = await core.search.search(bot.id, bot.knowledge_version, question, limit, may_spend=may_spend)
-    if found.calls:
-        async with core.db.write() as session:
-            add_usage(session, card, found.calls)
-        await account(core, card, found.calls, found.key_events)
+    calls: list[CallRecord] = []
+    try:
+        found = await core.search.search(
+            bot.id, bot.knowledge_version, question, limit, may_spend=may_spend, calls=calls
+        )
+    finally:
+        await asyncio.shield(keep_usage(core, card, calls))
+    await _tell(core, card, found.key_events)
     return found
 
 

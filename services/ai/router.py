@@ -364,17 +364,22 @@ class Router:
     # ---- embeddings ------------------------------------------------------------------------------------------
 
     async def embed(
-        self, texts: Sequence[str], *, task: Literal["document", "query"], deadline_s: float | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        task: Literal["document", "query"],
+        deadline_s: float | None = None,
+        calls: list[CallRecord] | None = None,
     ) -> EmbedResult:
         """Turn texts into vectors with the configured model, in groups of at most :data:`EMBED_BATCH`.
 
         There is no second model: vectors of different models do not compare. One retry as for answers, none where the
-        same texts would bring the same failure.
+        same texts would bring the same failure. ``calls``: as for :meth:`answer`.
         """
-        row, result = self._settings.embedding, RouterResult()
+        row, result = self._settings.embedding, RouterResult(calls=[] if calls is None else calls)
         key = self._settings.keys.get(row.provider) if row else None
         if row is None or not key:
-            return EmbedResult(None, None, [], [])
+            return EmbedResult(None, None, result.calls, [])
         candidate = _Candidate(row, key, False, fingerprint(key))
         ends = self._clock() + (self._settings.deadline_s if deadline_s is None else deadline_s)
         vectors: list[list[float]] = []

@@ -6,6 +6,7 @@ up for by a job of the bot's own lane, so that it keeps no document waiting.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models, vectors
 from services import answers, jobs
-from services.ai.router import EmbedResult, Router
+from services.ai.router import CallRecord, EmbedResult, Router
 
 if TYPE_CHECKING:
     from services.core import Core
@@ -48,13 +49,13 @@ class Embedder:
         self.model = model
         self._questions: OrderedDict[str, list[float]] = OrderedDict()
 
-    async def question(self, text: str) -> EmbedResult:
-        """Return the vector of a question, or none when the model does not answer in time, and the calls it took."""
+    async def question(self, text: str, calls: list[CallRecord]) -> EmbedResult:
+        """Return the vector of a question, or none when the model does not answer in time; ``calls`` gets those it took."""
         known = self._questions.get(text)
         if known is not None:
             self._questions.move_to_end(text)
-            return EmbedResult([known], self.model, [], [])
-        result = await self._router.embed([text[:2000]], task="query", deadline_s=_QUESTION_DEADLINE_S)
+            return EmbedResult([known], self.model, calls, [])
+        result = await self._router.embed([text[:2000]], task="query", deadline_s=_QUESTION_DEADLINE_S, calls=calls)
         if result.vectors:
             self._questions[text] = result.vectors[0]
             while len(self._questions) > _QUESTIONS_KEPT:
@@ -88,7 +89,12 @@ class Embedder:
         if not await core.spending.allowed(core, card):
             return "over_limit"
         texts = [f"{heading}\n{text}"[:4000] if heading else text[:4000] for _, heading, text in rows]
-        result = await self._router.embed(texts, task="document", deadline_s=60)
+        calls: list[CallRecord] = []
+        try:
+            result = await self._router.embed(texts, task="document", deadline_s=60, calls=calls)
+        except asyncio.CancelledError:
+            await asyncio.shield(answers.keep_usage(core, card, calls))
+            raise
         async with core.db.write() as session:
             answers.add_usage(session, card, result.calls)
             if result.vectors:

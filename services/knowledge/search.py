@@ -92,12 +92,15 @@ class KnowledgeSearch:
         *,
         may_spend: bool = True,
         language: str | None = None,
+        calls: list[CallRecord] | None = None,
     ) -> Found:
         """Return the best passages of one bot's serving documents for a question.
 
         ``version`` is the bot's ``knowledge_version``: a newer one than what is in memory is loaded first. Without
         ``may_spend`` no embedding model is asked: words alone decide. ``language``: of the question, where it is known.
+        ``calls``: becomes the result's list of calls; where this is cancelled or fails, it holds those that were made until then.
         """
+        calls = [] if calls is None else calls
         limit = limit or self._settings.passages
         whole, question = question, subject(question)
         if not question:
@@ -109,11 +112,10 @@ class KnowledgeSearch:
             return Found([], False, small_talk=_words(question) < _words(whole))
         base = await self._base(bot_id, version)
         cosines: Mapping[int, float] | None = None
-        calls: Sequence[CallRecord] = ()
         key_events: Sequence[KeyEvent] = ()
         if self._embedder is not None and content and may_spend:
-            asked = await self._embedder.question(question)
-            calls, key_events = asked.calls, asked.key_events
+            asked = await self._embedder.question(question, calls)
+            key_events = asked.key_events
             if asked.vectors:
                 async with self._db.read() as session:
                     cosines = await vectors.nearest(session, bot_id, self._embedder.model, asked.vectors[0], limit * 4)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from sqlalchemy import func, select
 
 from db import models
 from services import answers, jobs
+from services.ai.router import CallRecord
 from services.core import Core
 from services.knowledge import documents, embedding
 from tests.composition import FAQ, Shop, make_settings, make_shop, running
@@ -165,6 +167,36 @@ async def test_every_embedding_is_kept_and_counted(sqlite_url: str, tmp_path: Pa
         # Of a question without an answer too.
         unknown = await answers.answer(core, answers.card_of(bot), "Kosmik kemalar bormi?", "uz", [])
         assert [call.kind for call in unknown.calls][:1] == ["embed"]
+
+
+@pytest.mark.parametrize("what", ["document", "question", "trial"])
+async def test_an_embedding_that_is_cut_off_is_kept_and_counted(
+    what: str, sqlite_url: str, tmp_path: Path, fake: FakeModels
+) -> None:
+    async with started(tmp_path, sqlite_url, fake) as core:
+        shop = await make_shop(core, document=None)
+        if what != "document":
+            await _read(core, shop)
+        async with core.db.read() as session:
+            bot = await session.get_one(models.Bot, shop.bot.id)
+        before, spent = len(await _usage(core)), await core.spending.today(core, shop.owner.id)
+        calls: list[CallRecord] = []
+        held = fake.hold()
+        work: Mapping[str, Callable[[], Coroutine[Any, Any, Any]]] = {
+            "document": lambda: _read(core, shop),
+            "question": lambda: answers.answer(core, answers.card_of(bot), QUESTION, "uz", [], calls=calls),
+            "trial": lambda: answers.look_up(core, bot, QUESTION),
+        }
+        task = asyncio.create_task(work[what]())
+        await held.reached.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        fake.release()
+        # A talk's calls are stored with what becomes of the talk.
+        assert [call.outcome for call in calls] == (["cut"] if what == "question" else [])
+        assert len(await _usage(core)) - before == (what != "question")
+        assert await core.spending.today(core, shop.owner.id) > spent
 
 
 async def test_over_the_limit_words_alone_decide(sqlite_url: str, tmp_path: Path, fake: FakeModels) -> None:
