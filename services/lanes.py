@@ -203,20 +203,21 @@ def _add(connection: Connection, rows: Sequence[tuple[str, str, str, int, float]
     )
 
 
-@cache
-def _counting_in(dialect: str) -> Executable:
+def _new_lane(dialect: str, **values: Any) -> sqlite.Insert | postgresql.Insert:
     insert = sqlite.insert(LANES) if dialect == "sqlite" else postgresql.insert(LANES)
-    statement = insert.values(
+    return insert.values(
         key=bindparam("p_key"),
         kind=bindparam("p_kind"),
         owner_id=bindparam("p_owner"),
         pending=bindparam("p_n"),
         waiting_since=bindparam("p_clock"),
-        run_at=bindparam("p_run_at"),
-        holder=None,
-        lease_until=0.0,
-        claim_no=0,
+        **values,
     )
+
+
+@cache
+def _counting_in(dialect: str) -> Executable:
+    statement = _new_lane(dialect, run_at=bindparam("p_run_at"), holder=None, lease_until=0.0, claim_no=0)
     was_empty = and_(LANES.c.pending == 0, statement.excluded.pending > 0)
     return statement.on_conflict_do_update(
         index_elements=[LANES.c.key],
@@ -231,18 +232,8 @@ def _counting_in(dialect: str) -> Executable:
 @cache
 def _counting_in_and_taking(dialect: str) -> Executable:
     """The same for lanes that are to be ours if they were empty and free."""
-    insert = sqlite.insert(LANES) if dialect == "sqlite" else postgresql.insert(LANES)
-    statement = insert.values(
-        key=bindparam("p_key"),
-        kind=bindparam("p_kind"),
-        owner_id=bindparam("p_owner"),
-        pending=bindparam("p_n"),
-        waiting_since=bindparam("p_clock"),
-        run_at=0.0,
-        holder=bindparam("p_holder"),
-        lease_until=_now(dialect) + bindparam("p_lease", type_=Double()),
-        claim_no=1,
-    )
+    lease_until = _now(dialect) + bindparam("p_lease", type_=Double())
+    statement = _new_lane(dialect, run_at=0.0, holder=bindparam("p_holder"), lease_until=lease_until, claim_no=1)
     was_empty = LANES.c.pending == 0
     was_free = and_(was_empty, LANES.c.holder.is_(None))
     new = statement.excluded

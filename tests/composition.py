@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
 import bot
 from db import models
 from services import accounts, bots
@@ -129,3 +131,17 @@ async def add_document(core: Core, tenant: models.Bot, name: str, data: bytes) -
 def body(value: Any) -> bytes:
     """Return JSON as the networks send it."""
     return json.dumps(value, ensure_ascii=False).encode()
+
+
+async def ask(core: Core, shop: Shop) -> dict[str, Any]:
+    """Ask as a customer of the web channel."""
+    async with (
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {shop.token}"}) as http,
+        http.post(
+            f"{address(core)}/api/v1/bots/{shop.bot.id}/chat",
+            json={"contact": "c1", "text": "Muzlatgichlarga kafolat bormi?"},
+        ) as answer,
+    ):
+        found: dict[str, Any] = await answer.json()
+        assert answer.status == 200, found
+        return found

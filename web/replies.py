@@ -58,5 +58,6 @@ def failures(tell: Callable[[AppError], None]) -> Iterator[None]:
         log.warning("database_unavailable", reason=str(error))
         tell(Unavailable())
     except Exception:
+        # Whatever it is: the reader waits for a last word, and nobody else would hear of it.
         log.exception("request_failed")
         tell(AppError())

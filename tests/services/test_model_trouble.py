@@ -15,7 +15,7 @@ from services import accounts, bots
 from services.core import Core
 from services.crypto import new_fernet_key
 from services.settings import Settings
-from tests.composition import Shop, address, make_settings, make_shop, running
+from tests.composition import Shop, address, ask, make_settings, make_shop, running
 from tests.conveyor.harness import until
 from tests.fakes.models import FakeModels
 
@@ -40,20 +40,6 @@ def _settings(
     return make_settings(folder, url, environment={**given, **(environment or {})}, overrides=overrides)
 
 
-async def _ask(core: Core, shop: Shop) -> dict[str, Any]:
-    """Ask as a customer of the web channel."""
-    async with (
-        aiohttp.ClientSession(headers={"Authorization": f"Bearer {shop.token}"}) as http,
-        http.post(
-            f"{address(core)}/api/v1/bots/{shop.bot.id}/chat",
-            json={"contact": "c1", "text": "Muzlatgichlarga kafolat bormi?"},
-        ) as answer,
-    ):
-        found: dict[str, Any] = await answer.json()
-        assert answer.status == 200, found
-        return found
-
-
 async def _page(core: Core, path: str) -> tuple[int, Any]:
     async with aiohttp.ClientSession() as http, http.get(f"{address(core)}{path}") as answer:
         return answer.status, await (answer.json() if path == "/readyz" else answer.text())
@@ -72,7 +58,7 @@ async def test_administrators_hear_of_a_retired_model(tmp_path: Path, sqlite_url
     async with running(_settings(tmp_path, sqlite_url, upstream)) as core:
         shop = await make_shop(core)
         for _ in range(2):
-            assert (await _ask(core, shop))["provider"] == "openai"
+            assert (await ask(core, shop))["provider"] == "openai"
         (notice,) = await _told(core, "model_retired")
         async with core.db.read() as session:
             assert [notice.user_id] == await accounts.administrators(session)
@@ -82,7 +68,7 @@ async def test_administrators_hear_of_a_retired_model(tmp_path: Path, sqlite_url
     upstream.heal()
     async with running(_settings(tmp_path, sqlite_url, upstream)) as core:
         assert (await _told(core, "model_retired"))[0].resolved_at is None
-        await _ask(core, shop)
+        await ask(core, shop)
 
         async def solved() -> bool:
             return (await _told(core, "model_retired"))[0].resolved_at is not None
@@ -96,7 +82,7 @@ async def test_a_model_that_is_not_asked_any_more_is_no_trouble(
 ) -> None:
     upstream.fail("retired", model="first")
     async with running(_settings(tmp_path, sqlite_url, upstream)) as core:
-        await _ask(core, await make_shop(core))
+        await ask(core, await make_shop(core))
     async with running(_settings(tmp_path, sqlite_url, upstream)) as core:
         assert (await _told(core, "model_retired"))[0].resolved_at is None
     async with running(_settings(tmp_path, sqlite_url, upstream, role="balanced")) as core:
@@ -116,7 +102,7 @@ async def test_an_owner_hears_of_a_model_that_the_own_key_may_not_use(
     async with running(_settings(tmp_path, sqlite_url, upstream)) as core:
         shop = await make_shop(core)
         await _own_key(core, shop)
-        assert (await _ask(core, shop))["model"]
+        assert (await ask(core, shop))["model"]
         (notice,) = await _told(core, "own_model_missing")
         assert (notice.user_id, notice.bot_id, notice.resolved_at) == (shop.owner.id, shop.bot.id, None)
         assert not await _told(core, "model_retired")
@@ -157,11 +143,11 @@ async def test_readiness_names_a_provider_that_refuses_its_key(
     """Known from the last call and not asked for; the customer is answered all the same."""
     async with running(_settings(tmp_path, sqlite_url, upstream)) as core:
         shop = await make_shop(core)
-        await _ask(core, shop)
+        await ask(core, shop)
         status, found = await _page(core, "/readyz")
         assert (status, found["parts"]["openai"], found["parts"]["gemini"]) == (200, "configured", "not configured")
         upstream.fail("key_revoked")
-        assert (await _ask(core, shop))["provider"] == "extractive"
+        assert (await ask(core, shop))["provider"] == "extractive"
         asked = len(upstream.requests)
         status, found = await _page(core, "/readyz")
         assert (status, found["parts"]["openai"]) == (503, "key refused")
@@ -178,6 +164,6 @@ async def test_what_calls_cost_is_a_number(tmp_path: Path, sqlite_url: str, upst
             return sum(float(line.removeprefix(name)) for line in text.splitlines() if line.startswith(name))
 
         before = await cost()
-        answer = await _ask(core, shop)
+        answer = await ask(core, shop)
         assert await cost() - before == pytest.approx(float(answer["usage"]["cost_usd"]))
         assert float(answer["usage"]["cost_usd"]) > 0

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import pytest
 from sqlalchemy import select, update
 
@@ -16,7 +14,7 @@ from db.engine import Database
 from services import accounts, bots, notices
 from services.core import Core
 from services.settings import Settings
-from tests.composition import Shop, address, make_settings, make_shop, running
+from tests.composition import Shop, ask, make_settings, make_shop, running
 from tests.conveyor.harness import until
 from tests.fakes.models import FakeModels
 
@@ -36,20 +34,6 @@ def _settings(folder: Path, url: str, upstream: FakeModels, key: str) -> Setting
     given = {"OPENAI_API_KEY": key, "OPENAI_BASE_URL": upstream.base_urls["openai"]}
     ai = {"roles": {"fast": ["openai:first"], "balanced": ["openai:first"]}}
     return make_settings(folder, url, environment=given, overrides={"ai": ai})
-
-
-async def _ask(core: Core, shop: Shop) -> dict[str, Any]:
-    """Ask as a customer of the web channel."""
-    async with (
-        aiohttp.ClientSession(headers={"Authorization": f"Bearer {shop.token}"}) as http,
-        http.post(
-            f"{address(core)}/api/v1/bots/{shop.bot.id}/chat",
-            json={"contact": "c1", "text": "Muzlatgichlarga kafolat bormi?"},
-        ) as answer,
-    ):
-        found: dict[str, Any] = await answer.json()
-        assert answer.status == 200, found
-        return found
 
 
 async def _own_key(core: Core, shop: Shop) -> None:
@@ -75,7 +59,7 @@ async def test_what_is_wrong_with_a_key_is_said_to_whoever_can_mend_it(
         shop = await make_shop(core)
         if own:
             await _own_key(core, shop)
-        assert (await _ask(core, shop))["provider"] == "extractive"
+        assert (await ask(core, shop))["provider"] == "extractive"
         said = await _said(core)
         async with core.db.read() as session:
             people = [shop.owner.id] if own else await accounts.administrators(session)
@@ -103,12 +87,12 @@ async def test_an_own_key_needs_attention_until_it_has_answered(
         shop = await make_shop(core)
         await _own_key(core, shop)
         # The installation's own key answers meanwhile.
-        assert (await _ask(core, shop))["provider"] == "openai"
+        assert (await ask(core, shop))["provider"] == "openai"
         assert not await in_use()
     upstream.heal()
     async with running(_settings(tmp_path, sqlite_url, upstream, KEY)) as core:
         assert not await in_use()
-        await _ask(core, shop)
+        await ask(core, shop)
         # Noted after the answer, which nobody has to wait for.
         await until(in_use)
 
