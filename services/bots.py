@@ -177,7 +177,7 @@ async def delete(session: AsyncSession, bot: models.Bot, *, actor: models.User |
     for channel in await channels(session, bot):
         await _free(session, channel)
     await session.flush()
-    await jobs.add(session, PURGE_JOB, {"bot": bot.id}, lane=f"purge:{bot.id}", owner_id=bot.owner_id)
+    await jobs.add(session, PURGE_JOB, {"bot": bot.id}, lane=f"purge:{bot.id}", owner_id=bot.owner_id, bot_id=bot.id)
     await access.record(session, actor, "bot_deleted", "bot", bot.id)
 
 

@@ -17,6 +17,7 @@ from db.base import utcnow
 from services import lanes, metrics
 from services.errors import TooMany
 from services.i18n import T
+from services.lanes import Line
 from services.writer import Operation, Scope
 
 if TYPE_CHECKING:
@@ -43,8 +44,7 @@ class Accept:
     """One update to store."""
 
     channel_id: str
-    kind: str
-    owner_id: str
+    line: Line
     lane: str
     external_id: str
     payload: str
@@ -128,7 +128,7 @@ def _accept(connection: Connection, scope: Scope, items: Sequence[Accept]) -> li
     for row in sorted(rows, key=lambda row: row.id):
         stored.setdefault(row.lane, []).append(row._asdict())
     if stored:
-        lanes.fill(connection, scope.places, "inbox", stored, {item.lane: item.owner_id for item in items}, scope.now)
+        lanes.fill(connection, scope.places, "inbox", stored, {item.lane: item.line for item in items}, scope.now)
     new = {(row.channel_id, row.external_id) for row in rows}
     results: list[bool | Exception] = []
     for item in items:
@@ -137,7 +137,7 @@ def _accept(connection: Connection, scope: Scope, items: Sequence[Accept]) -> li
     return results
 
 
-ACCEPT: Operation[Accept, bool] = Operation("accept", 10, _accept, lambda item: {item.lane: ("inbox", item.owner_id)})
+ACCEPT: Operation[Accept, bool] = Operation("accept", 10, _accept, lambda item: {item.lane: item.line})
 
 
 async def accept_update(core: Core, card: ChannelCard, update: Mapping[str, Any], raw: str) -> bool:
@@ -152,7 +152,8 @@ async def accept_update(core: Core, card: ChannelCard, update: Mapping[str, Any]
         metrics.OVER_LIMIT.labels("owner_pending_hard").inc()
         raise TooMany(T("Too many messages are waiting for this bot. Please try again later."))
     request_id = str(structlog.contextvars.get_contextvars().get("request_id") or f"{card.id[-6:]}-{external_id}")[:32]
-    item = Accept(card.id, card.kind, card.owner_id, lane_of(card.id, chat), external_id[:128], raw, request_id)
+    line = Line("inbox", card.owner_id, card.bot_id or "")
+    item = Accept(card.id, line, lane_of(card.id, chat), external_id[:128], raw, request_id)
     future = core.writer.submit(ACCEPT, item)
     core.wake_inbox()
     is_new = await future

@@ -14,7 +14,7 @@ from db.base import utcnow
 from db.engine import clock
 from services import lanes
 from services.conversations.records import LostLane
-from services.lanes import Claimed, Release
+from services.lanes import Claimed, Line, Release
 from services.text import clean
 from services.writer import Operation, Scope
 
@@ -29,10 +29,10 @@ class TryLater(Exception):
         self.delay_s = delay_s
 
 
-def _add(connection: Connection, row: Mapping[str, Any], owner_id: str, delay_s: float) -> bool:
+def _add(connection: Connection, row: Mapping[str, Any], line: Line, delay_s: float) -> bool:
     now = clock(connection.dialect.name)
     lane = row["lane"]
-    lanes.lock(connection, {lane: ("jobs", owner_id)})
+    lanes.lock(connection, {lane: line})
     insert = sqlite.insert(lanes.JOBS) if connection.dialect.name == "sqlite" else postgresql.insert(lanes.JOBS)
     created = connection.execute(
         insert.values(status="new", attempts=0, created_at=utcnow(), **row)
@@ -41,7 +41,7 @@ def _add(connection: Connection, row: Mapping[str, Any], owner_id: str, delay_s:
     ).scalar_one_or_none()
     if created is None:
         return False
-    lanes.add(connection, {lane: 1}, {lane: ("jobs", owner_id)}, now, delay_s=delay_s)
+    lanes.add(connection, {lane: 1}, {lane: line}, now, delay_s=delay_s)
     return True
 
 
@@ -56,6 +56,7 @@ async def add(
     *,
     lane: str,
     owner_id: str = "",
+    bot_id: str = "",
     unique_key: str | None = None,
     delay_s: float = 0.0,
 ) -> bool:
@@ -65,12 +66,11 @@ async def add(
     """
     row = {"lane": _key(lane), "kind": kind, "payload": dict(payload), "unique_key": unique_key}
     connection = await session.connection()
-    return await connection.run_sync(_add, row, owner_id, delay_s)
+    return await connection.run_sync(_add, row, Line("jobs", owner_id, bot_id), delay_s)
 
 
-def _drop(connection: Connection, key: str, owner_id: str, kind: str, unwanted: Callable[[Any], bool]) -> None:
-    lane = {key: ("jobs", owner_id)}
-    lanes.lock(connection, lane)
+def _drop(connection: Connection, key: str, line: Line, kind: str, unwanted: Callable[[Any], bool]) -> None:
+    lanes.lock(connection, {key: line})
     job = lanes.JOBS.c
     # A claim raises the attempts before anything else: what was tried may be in hand and is closed by who holds it.
     waiting = select(job.id, job.payload).where(
@@ -78,15 +78,15 @@ def _drop(connection: Connection, key: str, owner_id: str, kind: str, unwanted: 
     )
     ids = [row.id for row in connection.execute(waiting) if unwanted(row.payload)]
     connection.execute(lanes.JOBS.delete().where(job.id.in_(ids)))
-    lanes.add(connection, {key: -len(ids)}, lane, clock(connection.dialect.name))
+    lanes.add(connection, {key: -len(ids)}, {key: line}, clock(connection.dialect.name))
 
 
 async def drop(
-    session: AsyncSession, kind: str, unwanted: Callable[[Any], bool], *, lane: str, owner_id: str = ""
+    session: AsyncSession, kind: str, unwanted: Callable[[Any], bool], *, lane: str, owner_id: str, bot_id: str
 ) -> None:
     """Take the jobs with an ``unwanted`` payload out of their lane, but for one that was begun."""
     connection = await session.connection()
-    await connection.run_sync(_drop, _key(lane), owner_id, kind, unwanted)
+    await connection.run_sync(_drop, _key(lane), Line("jobs", owner_id, bot_id), kind, unwanted)
 
 
 @dataclass(frozen=True, slots=True)

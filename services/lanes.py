@@ -9,18 +9,19 @@ Rules that keep it right:
 * the lane row is locked before its items are numbered, so numbers inside a lane commit in order;
 * whether a lane is ready follows from ``pending`` in the lane row itself, never from looking for open items;
 * attempts are raised and committed by the claim, before anything is handled;
-* a result counts only while the lane is still held with the same ``claim_no``.
+* a result counts only while the lane is still held with the same ``claim_no``;
+* claims are fair between owners, and between the bots of one owner: who has least in hand is served first.
 
 Statements are built once and kept: putting one together costs several times what SQLite needs to run it.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     Column,
@@ -64,45 +65,75 @@ class QueueKind:
     take: int
 
 
+class Line(NamedTuple):
+    """Which queue a lane belongs to and whom it serves: a bot and its owner, or ``""`` the product itself."""
+
+    kind: str
+    owner_id: str
+    bot_id: str
+
+
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """A lane that is ours until its lease ends, with the items taken, oldest first."""
 
     key: str
-    owner_id: str
+    line: Line
     claim_no: int
     items: list[Mapping[str, Any]] = field(compare=False)
+
+
+@dataclass(slots=True)
+class Load:
+    """How many lanes are in hand by owner, at most ``per_owner`` each (the product itself has no such limit), and by bot."""
+
+    per_owner: int
+    owners: Counter[str] = field(default_factory=Counter)
+    bots: Counter[str] = field(default_factory=Counter)
+
+    def add(self, line: Line, n: int = 1) -> None:
+        """Count lanes that were taken, or with a negative number given back."""
+        for counter, key in ((self.owners, line.owner_id), (self.bots, line.bot_id)):
+            counter[key] += n
+            if not counter[key]:
+                del counter[key]
+
+    def full(self, owner_id: str) -> bool:
+        """Return whether this owner must wait."""
+        return bool(owner_id) and self.owners[owner_id] >= self.per_owner
+
+    def copy(self) -> Load:
+        """Return what may be counted on separately."""
+        return Load(self.per_owner, self.owners.copy(), self.bots.copy())
 
 
 @dataclass(slots=True)
 class Offer:
     """A claim that looks for nothing but what its own transaction fills: see :func:`fill`.
 
-    ``slots`` places are left, ``running`` counts the lanes in hand by owner, at most ``per_owner`` each; lanes ``in_hand`` are
-    not taken. ``taken``: what was.
+    ``slots`` places are left beside the ``load``; lanes ``in_hand`` are not taken. ``taken``: what was.
     """
 
     queue: QueueKind
     holder: str
     lease_s: float
     slots: int
-    per_owner: int
-    running: Counter[str]
+    load: Load
     in_hand: Collection[str]
     taken: list[Claimed] = field(default_factory=list)
 
-    def reserve(self, key: str, owner_id: str) -> bool:
+    def reserve(self, key: str, line: Line) -> bool:
         """Keep a place for a lane if there is one."""
-        if self.slots <= 0 or self.running[owner_id] >= self.per_owner or key in self.in_hand:
+        if self.slots <= 0 or self.load.full(line.owner_id) or key in self.in_hand:
             return False
         self.slots -= 1
-        self.running[owner_id] += 1
+        self.load.add(line)
         return True
 
-    def give_back(self, owner_id: str) -> None:
+    def give_back(self, line: Line) -> None:
         """Free a place that was kept."""
         self.slots += 1
-        self.running[owner_id] -= 1
+        self.load.add(line, -1)
 
 
 @dataclass(slots=True)
@@ -123,35 +154,34 @@ class Places:
         return (self.left | self.filled) - self.looked
 
 
-def touched(claim: Claimed) -> dict[str, tuple[str, str]]:
+def touched(claim: Claimed) -> dict[str, Line]:
     """Return a claimed lane as :func:`lock` takes it."""
-    kind = {"in": "inbox", "out": "outbox", "bulk": "bulk"}.get(claim.key.partition(":")[0], "jobs")
-    return {claim.key: (kind, claim.owner_id)}
+    return {claim.key: claim.line}
 
 
-def lock(connection: Connection, rows: Mapping[str, tuple[str, str]]) -> None:
-    """Make and lock the lanes (key → kind, owner), in key order so that two processes cannot wait for each other.
+def lock(connection: Connection, lines: Mapping[str, Line]) -> None:
+    """Make and lock the lanes with these keys, in key order so that two processes cannot wait for each other.
 
     SQLite has one writer at a time: there the transaction is the lock.
     """
     if connection.dialect.name == "sqlite":
         return
-    _add(connection, [(key, kind, owner, 0, 0.0) for key, (kind, owner) in sorted(rows.items())], literal_column("0"))
+    _add(connection, [(key, line, 0, 0.0) for key, line in sorted(lines.items())], literal_column("0"))
 
 
 def add(
     connection: Connection,
     counts: Mapping[str, int],
-    owners: Mapping[str, tuple[str, str]],
+    lines: Mapping[str, Line],
     now: Moment,
     *,
     delay_s: float = 0.0,
 ) -> None:
-    """Count ``counts[key]`` new items into their lanes; ``owners`` gives kind and owner of each.
+    """Count ``counts[key]`` new items into their lanes.
 
     A lane that was empty is not taken before ``delay_s`` have passed.
     """
-    _add(connection, [(key, *owners[key], n, delay_s) for key, n in sorted(counts.items()) if n], now)
+    _add(connection, [(key, lines[key], n, delay_s) for key, n in sorted(counts.items()) if n], now)
 
 
 def fill(
@@ -159,46 +189,49 @@ def fill(
     places: Places,
     kind: str,
     items: Mapping[str, Sequence[Mapping[str, Any]]],
-    owners: Mapping[str, str],
+    lines: Mapping[str, Line],
     now: Moment,
 ) -> None:
-    """Count rows that were just stored, by lane and oldest first, into lanes of one queue; ``owners`` gives the owner of each.
+    """Count rows that were just stored, by lane and oldest first, into lanes of one queue.
 
     Where a claim of the same transaction offers a place, a lane that was empty and free is taken at once, with the first
     of its items: the claim need not look for it.
     """
     offer = places.offers.get(kind)
-    wanted = [key for key in sorted(items) if offer is not None and offer.reserve(key, owners[key])]
-    rest = [(key, kind, owners[key], len(items[key]), 0.0) for key in sorted(items) if key not in wanted]
+    wanted = [key for key in sorted(items) if offer is not None and offer.reserve(key, lines[key])]
+    rest = [(key, lines[key], len(items[key]), 0.0) for key in sorted(items) if key not in wanted]
     if rest:
         _add(connection, rest, now)
         places.filled.add(kind)
     if offer is None or not wanted:
         return
-    given = {"p_kind": kind, "p_holder": offer.holder, "p_lease": offer.lease_s, "p_clock": _seconds(connection, now)}
-    given |= _at(now)
-    sets = [{**given, "p_key": key, "p_owner": owners[key], "p_n": len(items[key])} for key in wanted]
+    given = {"p_holder": offer.holder, "p_lease": offer.lease_s, "p_clock": _seconds(connection, now), **_at(now)}
+    sets = [{**given, **_named(key, lines[key]), "p_n": len(items[key])} for key in wanted]
     for row in direct.change_returning(connection, _counting_in_and_taking(connection.dialect.name), sets):
         if row.holder == offer.holder and row.pending == len(items[row.key]):
             first = list(items[row.key][: offer.queue.take])
-            offer.taken.append(Claimed(row.key, owners[row.key], row.claim_no, first))
+            offer.taken.append(Claimed(row.key, lines[row.key], row.claim_no, first))
         else:
-            offer.give_back(owners[row.key])
+            offer.give_back(lines[row.key])
             places.filled.add(kind)
     if taken := [item["id"] for claim in offer.taken if claim.key in items for item in claim.items]:
         direct.change(connection, _raising(offer.queue.items), [{"p_ids": taken}])
 
 
-def _add(connection: Connection, rows: Sequence[tuple[str, str, str, int, float]], now: Moment) -> None:
+def _named(key: str, line: Line) -> dict[str, Any]:
+    return {"p_key": key, "p_kind": line.kind, "p_owner": line.owner_id, "p_bot": line.bot_id}
+
+
+def _add(connection: Connection, rows: Sequence[tuple[str, Line, int, float]], now: Moment) -> None:
     if not rows:
         return
-    clock = _seconds(connection, now) if any(row[3] for row in rows) else 0.0
+    clock = _seconds(connection, now) if any(row[2] for row in rows) else 0.0
     direct.change(
         connection,
         _counting_in(connection.dialect.name),
         [
-            {"p_key": k, "p_kind": kind, "p_owner": o, "p_n": n, "p_clock": clock, "p_run_at": clock + r if r else 0.0}
-            for k, kind, o, n, r in rows
+            {**_named(key, line), "p_n": n, "p_clock": clock, "p_run_at": clock + delay_s if delay_s else 0.0}
+            for key, line, n, delay_s in rows
         ],
     )
 
@@ -209,6 +242,7 @@ def _new_lane(dialect: str, **values: Any) -> sqlite.Insert | postgresql.Insert:
         key=bindparam("p_key"),
         kind=bindparam("p_kind"),
         owner_id=bindparam("p_owner"),
+        bot_id=bindparam("p_bot"),
         pending=bindparam("p_n"),
         waiting_since=bindparam("p_clock"),
         **values,
@@ -266,92 +300,78 @@ def _at(now: Moment) -> dict[str, Any]:
 
 
 @cache
-def _looking(dialect: str, *, of_one_owner: bool) -> Executable:
-    """Ready lanes of a queue: any, or one owner's in the order of their waiting."""
+def _looking(dialect: str, *, of_one_bot: bool) -> Executable:
+    """Ready lanes of a queue: any, or one bot's in the order of their waiting."""
     now = _now(dialect)
-    statement = select(LANES.c.key, LANES.c.owner_id, LANES.c.claim_no, LANES.c.waiting_since).where(
+    statement = select(LANES.c.key, LANES.c.owner_id, LANES.c.bot_id, LANES.c.claim_no, LANES.c.waiting_since).where(
         LANES.c.kind == bindparam("p_kind"), LANES.c.pending > 0, LANES.c.lease_until < now, LANES.c.run_at <= now
     )
-    if of_one_owner:
-        statement = statement.where(LANES.c.owner_id == bindparam("p_owner")).order_by(LANES.c.waiting_since)
+    if of_one_bot:
+        statement = statement.where(LANES.c.bot_id == bindparam("p_bot")).order_by(LANES.c.waiting_since)
     return statement.limit(bindparam("p_most"))
 
 
 def _waiting(
-    connection: Connection,
-    kind: str,
-    now: Moment,
-    slots: int,
-    running: Mapping[str, int],
-    per_owner: int,
-    in_hand: Collection[str],
-) -> tuple[list[tuple[str, str, int]], set[str]]:
-    """Return up to ``slots`` lanes to take, of the least-served owner the longest-waiting one again and again, and the ready
-    ones that are ``in_hand``.
+    connection: Connection, kind: str, now: Moment, slots: int, load: Load, in_hand: Collection[str]
+) -> tuple[list[Any], set[str]]:
+    """Return up to ``slots`` lanes to take, and the ready ones that are ``in_hand``.
 
-    Few ready lanes are ranked here. Of many, the owners are found by hopping through the index (two seeks an owner, not
-    one step a lane) and each gives its first lanes, so one owner's backlog of 100,000 costs the same as one of ten.
+    Few ready lanes are ranked here. Of many, the bots are found by hopping through the index (two seeks a bot, not one step a
+    lane) and each gives its first lanes, so one bot's backlog of 100,000 costs the same as one of ten.
     """
     dialect, wanted = connection.dialect.name, {"p_kind": kind, **_at(now)}
     few = slots * 2 + 16 + len(in_hand)
-    rows = direct.rows(connection, _looking(dialect, of_one_owner=False), {**wanted, "p_most": few + 1})
-    if len(rows) <= few:
-        candidates = sorted(rows, key=lambda row: row.waiting_since)
-    else:
-        owners = [
-            (running.get(owner, 0), since, owner)
-            for owner, since in connection.execute(_owners(dialect), wanted)
-            if since is not None and running.get(owner, 0) < per_owner
-        ]
-        chosen = [owner for _, _, owner in sorted(owners)[: max(slots, 1)]]
-        each = max(1, -(-slots // max(1, len(chosen))))
-        candidates = []
-        first = _looking(dialect, of_one_owner=True)
-        for owner in chosen:
-            candidates += connection.execute(first, {**wanted, "p_owner": owner, "p_most": each}).all()
-    lines: dict[str, deque[Any]] = defaultdict(deque)
-    passed = set()
-    for row in candidates:
-        if row.key in in_hand:
-            passed.add(row.key)
-        else:
-            lines[row.owner_id].append(row)
-    taken: list[tuple[str, str, int]] = []
-    load = Counter(running)
-    while lines and len(taken) < slots:
-        owner = min(lines, key=lambda o: (load[o], lines[o][0].waiting_since))
-        if load[owner] >= per_owner:
-            del lines[owner]
-            continue
-        row = lines[owner].popleft()
-        if not lines[owner]:
-            del lines[owner]
-        load[owner] += 1
-        taken.append((row.key, row.owner_id, row.claim_no))
-    return taken, passed
+    rows = direct.rows(connection, _looking(dialect, of_one_bot=False), {**wanted, "p_most": few + 1})
+    if len(rows) > few:
+        first = _looking(dialect, of_one_bot=True)
+        chosen = _in_turn(connection.execute(_bots(dialect), wanted).all(), load)[:slots]
+        bots = Counter(row.owner_id for row in chosen)
+        rows = []
+        for row in chosen:
+            # Together as many of each owner as a fair choice may need.
+            most = -(-slots // len(bots) // bots[row.owner_id])
+            rows += connection.execute(first, {**wanted, "p_bot": row.bot_id, "p_most": most}).all()
+    passed = {row.key for row in rows if row.key in in_hand}
+    return _in_turn([row for row in rows if row.key not in passed], load)[:slots], passed
+
+
+def _in_turn(rows: Sequence[Any], load: Load) -> list[Any]:
+    """Return lanes in the order in which they are to be taken: again and again, of the owner who is served least then, of his
+    least-served bot, the one that waits longest. Without those of owners for whom there is no place."""
+    bots, owners = load.bots.copy(), load.owners.copy()
+    of_bot = []
+    for row in sorted(rows, key=lambda row: row.waiting_since):
+        of_bot.append((bots[row.bot_id], row.waiting_since, row.key, row))
+        bots[row.bot_id] += 1
+    of_owner = []
+    for _, since, key, row in sorted(of_bot):
+        if not row.owner_id or owners[row.owner_id] < load.per_owner:
+            of_owner.append((owners[row.owner_id], since, key, row))
+            owners[row.owner_id] += 1
+    return [row for *_, row in sorted(of_owner)]
 
 
 @cache
-def _owners(dialect: str) -> Executable:
-    """Every owner with open items in a queue, with the time since when its first ready lane waits (NULL: none is ready)."""
+def _bots(dialect: str) -> Executable:
+    """Every bot with a ready lane in a queue, with its owner and the time since when the first one waits."""
     now, kind = _now(dialect), bindparam("p_kind", type_=LANES.c.kind.type)
     step, ready = LANES.alias("step"), LANES.alias("ready")
     hop = (
-        select(func.min(LANES.c.owner_id).label("owner_id"))
+        select(func.min(LANES.c.bot_id).label("bot_id"))
         .where(LANES.c.kind == kind, LANES.c.pending > 0)
         .cte("hop", recursive=True)
     )
     following = (
-        select(func.min(step.c.owner_id))
-        .where(step.c.kind == kind, step.c.pending > 0, step.c.owner_id > hop.c.owner_id)
+        select(func.min(step.c.bot_id))
+        .where(step.c.kind == kind, step.c.pending > 0, step.c.bot_id > hop.c.bot_id)
         .scalar_subquery()
     )
-    hop = hop.union_all(select(following).where(hop.c.owner_id.is_not(None)))
-    since = (
-        select(ready.c.waiting_since)
+    hop = hop.union_all(select(following).where(hop.c.bot_id.is_not(None)))
+    first = (
+        select(ready.c.key)
         .where(
             ready.c.kind == kind,
-            ready.c.owner_id == hop.c.owner_id,
+            ready.c.bot_id == hop.c.bot_id,
             ready.c.pending > 0,
             ready.c.lease_until < now,
             ready.c.run_at <= now,
@@ -360,7 +380,8 @@ def _owners(dialect: str) -> Executable:
         .limit(1)
         .scalar_subquery()
     )
-    return select(hop.c.owner_id, since).where(hop.c.owner_id.is_not(None))
+    columns = LANES.c.key, LANES.c.owner_id, LANES.c.bot_id, LANES.c.waiting_since
+    return select(*columns).select_from(hop.join(LANES, LANES.c.key == first))
 
 
 @cache
@@ -415,8 +436,7 @@ def claim(
     holder: str,
     slots: int,
     lease_s: float,
-    running: Mapping[str, int],
-    per_owner: int,
+    load: Load,
     suspect_at: int = 1_000_000,
     suspects: int = 0,
     in_hand: Collection[str] = (),
@@ -431,24 +451,24 @@ def claim(
     ``in_hand``: lanes that this process works on. They are not taken even if their lease has run out: where a clock is set
     forward that means nothing, and a message being sent would be sent a second time.
     """
-    wanted, passed = _waiting(connection, queue.name, now, slots, running, per_owner, in_hand)
+    wanted, passed = _waiting(connection, queue.name, now, slots, load, in_hand)
     if wanted and connection.dialect.name != "sqlite":
         free = set(
             connection.scalars(
                 select(LANES.c.key)
-                .where(LANES.c.key.in_([key for key, _, _ in wanted]), LANES.c.lease_until < now, LANES.c.pending > 0)
+                .where(LANES.c.key.in_([lane.key for lane in wanted]), LANES.c.lease_until < now, LANES.c.pending > 0)
                 .with_for_update(skip_locked=True)
             )
         )
-        wanted = [lane for lane in wanted if lane[0] in free]
+        wanted = [lane for lane in wanted if lane.key in free]
     if not wanted:
         return [], passed
-    keys = [key for key, _, _ in wanted]
+    keys = [lane.key for lane in wanted]
     taken = {"p_keys": keys, "p_holder": holder, "p_lease": lease_s, **_at(now)}
     direct.change(connection, _taking(connection.dialect.name), [taken])
     # The number may have moved between looking and locking on PostgreSQL, so it is read back.
     numbers = (
-        {key: n + 1 for key, _, n in wanted}
+        {lane.key: lane.claim_no + 1 for lane in wanted}
         if connection.dialect.name == "sqlite"
         else dict(connection.execute(select(LANES.c.key, LANES.c.claim_no).where(LANES.c.key.in_(keys))).all())
     )
@@ -480,7 +500,12 @@ def claim(
     if empty:
         # Nothing open although counted: rows were removed by hand. The count is set right, the lane rests.
         connection.execute(update(LANES).where(LANES.c.key.in_(empty)).values(pending=0, holder=None, lease_until=0.0))
-    return [Claimed(key, owner, numbers[key], lines[key]) for key, owner, _ in wanted if key in lines], passed
+    claims = [
+        Claimed(lane.key, Line(queue.name, lane.owner_id, lane.bot_id), numbers[lane.key], lines[lane.key])
+        for lane in wanted
+        if lane.key in lines
+    ]
+    return claims, passed
 
 
 @cache

@@ -245,7 +245,15 @@ def _lead(connection: Connection, key: str, holder: str, lease_s: float) -> bool
     insert = sqlite.insert(LANES) if connection.dialect.name == "sqlite" else postgresql.insert(LANES)
     connection.execute(
         insert.values(
-            key=key, kind="leader", owner_id="", pending=0, waiting_since=0.0, run_at=0.0, lease_until=0.0, claim_no=0
+            key=key,
+            kind="leader",
+            owner_id="",
+            bot_id="",
+            pending=0,
+            waiting_since=0.0,
+            run_at=0.0,
+            lease_until=0.0,
+            claim_no=0,
         ).on_conflict_do_nothing(index_elements=["key"])
     )
     result = connection.execute(

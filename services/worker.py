@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -41,7 +40,7 @@ from services.conversations.records import (
 )
 from services.errors import Temporary
 from services.i18n import DEFAULT_LANGUAGE, translate
-from services.lanes import INBOX, JOBS, OUTBOX, Claimed, QueueKind
+from services.lanes import INBOX, JOBS, OUTBOX, Claimed, Line, QueueKind
 from services.pauses import backoff_s, database_pause_s, until_available
 from services.writer import Operation, Scope
 
@@ -70,8 +69,7 @@ class Ask:
     look: bool
     slots: int
     lease_s: float
-    running: Mapping[str, int]
-    per_owner: int
+    load: lanes.Load
     suspect_at: int
     suspects: int
     in_hand: frozenset[str]
@@ -90,9 +88,7 @@ def _offer(scope: Scope, ask: Ask) -> None:
     """Let what this transaction fills be taken at once, where nothing else can be waiting."""
     kind, places = ask.queue.name, scope.places
     if not ask.look and kind not in places.left:
-        places.offers[kind] = lanes.Offer(
-            ask.queue, scope.holder, ask.lease_s, ask.slots, ask.per_owner, Counter(ask.running), ask.in_hand
-        )
+        places.offers[kind] = lanes.Offer(ask.queue, scope.holder, ask.lease_s, ask.slots, ask.load.copy(), ask.in_hand)
 
 
 def _claim(connection: Connection, scope: Scope, items: Sequence[Ask]) -> list[_Taken | Exception]:
@@ -117,8 +113,7 @@ def _look(connection: Connection, scope: Scope, ask: Ask) -> tuple[list[Claimed]
         holder=scope.holder,
         slots=ask.slots,
         lease_s=ask.lease_s,
-        running=ask.running,
-        per_owner=ask.per_owner,
+        load=ask.load,
         suspect_at=ask.suspect_at,
         suspects=ask.suspects,
         in_hand=ask.in_hand,
@@ -133,9 +128,9 @@ class _Renewal:
     claims: list[Claimed]
     lease_s: float
 
-    def touched(self) -> dict[str, tuple[str, str]]:
+    def touched(self) -> dict[str, Line]:
         """Return the claims' lanes as the group locks them."""
-        return {key: kind for claim in self.claims for key, kind in lanes.touched(claim).items()}
+        return {claim.key: claim.line for claim in self.claims}
 
 
 def _renew(connection: Connection, scope: Scope, items: Sequence[_Renewal]) -> list[Exception | None]:
@@ -173,11 +168,11 @@ class Worker:
         suspect_at: int,
         receive: Receive | None = None,
     ) -> None:
-        self._core, self.queue, self._slots, self._per_owner = core, queue, slots, per_owner
+        self._core, self.queue, self._slots = core, queue, slots
         self._handle, self._suspect_at, self._receive = handle, suspect_at, receive
         self._bell = asyncio.Event()
         self._look = True
-        self._running: Counter[str] = Counter()
+        self._load = lanes.Load(per_owner)
         self._passed: set[str] = set()
         self._suspects = 0
         self._count = 0
@@ -246,8 +241,7 @@ class Worker:
                 look,
                 free,
                 settings.lease_s,
-                dict(self._running),
-                self._per_owner,
+                self._load.copy(),
                 self._suspect_at,
                 self._suspects,
                 frozenset(self.in_hand),
@@ -292,7 +286,7 @@ class Worker:
         suspect = claim.items[0]["attempts"] >= self._suspect_at
         self._count += 1
         self._suspects += suspect
-        self._running[claim.owner_id] += 1
+        self._load.add(claim.line)
         self.in_hand[claim.key] = claim
         self.idle.clear()
         self._in_work.set(self._count)
@@ -315,13 +309,11 @@ class Worker:
             log.error("lane_failed", queue=self.queue.name, exc_info=error)
             await persist(self._core, LET_GO, (claim, self._core.settings.queue.lease_s))
         finally:
-            was_full = self._count >= self._slots or self._running[claim.owner_id] >= self._per_owner
+            was_full = self._count >= self._slots or self._load.full(claim.line.owner_id)
             self._count -= 1
             self._suspects -= suspect
-            self._running[claim.owner_id] -= 1
+            self._load.add(claim.line, -1)
             del self.in_hand[claim.key]
-            if not self._running[claim.owner_id]:
-                del self._running[claim.owner_id]
             if not self._count:
                 self.idle.set()
             self._in_work.set(self._count)
@@ -402,7 +394,8 @@ class Conveyor:
             core,
             QueueKind("jobs", JOBS, ("new",), 1),
             slots=settings.jobs,
-            per_owner=settings.jobs,
+            # One owner's hundred files leave a place for another's price list.
+            per_owner=max(1, settings.jobs // 2),
             handle=self._job,
             suspect_at=suspect_at,
         )
@@ -580,9 +573,9 @@ class Conveyor:
         if not await persist(core, FAIL, failed, submitted=self.outbox.wake_for_new):
             return
         metrics.SET_ASIDE.labels("inbox").inc()
-        core.backlog.add(claim.owner_id, -1)
+        core.backlog.add(claim.line.owner_id, -1)
         core.bell.ring("notices")
-        if not claim.owner_id:
+        if not claim.line.owner_id:
             await self._apologise_to_owner(claim)
             return
         core.bell.ring_elsewhere("outbox")

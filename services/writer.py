@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 
 from db.engine import Database, DatabaseUnavailable, Moment
 from services import lanes, metrics
+from services.lanes import Line
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +43,7 @@ class Operation(Generic[Item, Result]):
 
     ``apply(connection, scope, items)`` returns one result per item, in order; a result that is an exception is raised to
     that item's caller alone. Operations of one transaction run by ``order``: what is accepted first may be claimed in the
-    same transaction. ``touches(item)``: the lanes (key → kind, owner) that it will change; the group locks all of them in key
+    same transaction. ``touches(item)``: the lanes that it will change, by key; the group locks all of them in key
     order before anything else, so two processes never wait for each other in a circle. ``prepare(scope, item)`` is called
     before any operation of the transaction is applied. ``patience_s``: for so long it waits for others to share a commit
     with, where nobody waits for it.
@@ -51,7 +52,7 @@ class Operation(Generic[Item, Result]):
     name: str
     order: int
     apply: Callable[[Connection, Scope, Sequence[Item]], Sequence[Result | Exception]]
-    touches: Callable[[Item], Mapping[str, tuple[str, str]]] | None = None
+    touches: Callable[[Item], Mapping[str, Line]] | None = None
     prepare: Callable[[Scope, Item], None] | None = None
     patience_s: float = 0.0
 
@@ -161,7 +162,7 @@ class Writer:
                 operation.prepare(scope, item)
         results: list[Any] = [None] * len(group)
         if connection.dialect.name != "sqlite":
-            touched: dict[str, tuple[str, str]] = {}
+            touched: dict[str, Line] = {}
             for operation, item in group:
                 if operation.touches is not None:
                     touched |= operation.touches(item)

@@ -19,6 +19,7 @@ from services.channels.base import Outgoing
 from services.conversations.records import RECENT_CHARS, RECENT_TURNS, Reply, out_lane, outbox_rows, put_out
 from services.errors import Invalid, NotFound
 from services.i18n import T
+from services.lanes import Line
 from services.text import clean, one_line, split_text
 from services.writer import Scope
 
@@ -193,13 +194,13 @@ async def operator_reply(session: AsyncSession, row: ConversationRow, text: str,
         raise Invalid(T("Write a message first."), field="text")
     if len(text) > 4096:
         raise Invalid(T("A message may have at most {n} characters.", n=4096), field="text")
-    talk, owner_id = row.conversation, row.bot.owner_id
+    talk, line = row.conversation, Line("outbox", row.bot.owner_id, row.bot.id)
     outgoing = () if row.channel.kind == "web" else tuple(Outgoing(part) for part in split_text(text, 4096))
     if outgoing:
         # The lane before the talk, as the conveyor locks them: two that wait for each other would both lose time.
         connection = await session.connection()
         lane = out_lane(row.channel.id, row.contact.external_id)
-        await connection.run_sync(lanes.lock, {lane: ("outbox", owner_id)})
+        await connection.run_sync(lanes.lock, {lane: line})
     # Read again under the lock: an answer of the bot, or the first of two presses, may have been stored meanwhile.
     await session.refresh(talk, with_for_update=True)
     if seen:
@@ -228,15 +229,15 @@ async def operator_reply(session: AsyncSession, row: ConversationRow, text: str,
     if outgoing:
         request_id = str(structlog.contextvars.get_contextvars().get("request_id") or "")[:32]
         rows = outbox_rows(row.channel.id, row.contact.external_id, reply, talk.id, request_id, moment)
-        await put_in_outbox(session, rows, owner_id)
+        await put_in_outbox(session, rows, line)
     return message
 
 
-async def put_in_outbox(session: AsyncSession, rows: list[dict[str, Any]], owner_id: str) -> None:
+async def put_in_outbox(session: AsyncSession, rows: list[dict[str, Any]], line: Line) -> None:
     """Put messages into the outbox inside a session's own transaction."""
     connection = await session.connection()
     scope = Scope("", clock(connection.dialect.name))
-    await connection.run_sync(put_out, scope, rows, {str(row["channel_id"]): owner_id for row in rows})
+    await connection.run_sync(put_out, scope, rows, {str(row["channel_id"]): line for row in rows})
 
 
 async def set_status(session: AsyncSession, row: ConversationRow, status: str) -> None:

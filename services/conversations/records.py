@@ -20,7 +20,7 @@ from db import direct, models
 from db.base import new_id, table_of, utcnow
 from services import lanes
 from services.channels.base import Inbound, Outgoing
-from services.lanes import Claimed, Release
+from services.lanes import Claimed, Line, Release
 from services.notices import Occurrence, open_in
 from services.text import clean, one_line
 from services.writer import Operation, Scope
@@ -463,7 +463,7 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
     _keep_unanswered(connection, valid, moment)
     open_in(connection, [occurrence for item in valid for occurrence in item.notices])
     if outbox:
-        put_out(connection, scope, outbox, {item.talk.channel_id: item.talk.claim.owner_id for item in valid})
+        put_out(connection, scope, outbox, {item.talk.channel_id: item.talk.claim.line for item in valid})
     if closed:
         direct.change(connection, _CLOSING, [{"p_ids": closed}])
     _uncount(connection, [id_ for item in valid for id_ in item.returned])
@@ -507,15 +507,15 @@ def outbox_rows(
     ]
 
 
-def put_out(connection: Connection, scope: Scope, rows: list[dict[str, Any]], owners: Mapping[str, str]) -> None:
-    """Insert outbox rows and count them into their lanes. ``owners``: channel id → owner id."""
-    owner = {row["lane"]: owners.get(row["channel_id"], "") for row in rows}
-    lanes.lock(connection, {lane: ("outbox", owner_id) for lane, owner_id in owner.items()})
+def put_out(connection: Connection, scope: Scope, rows: list[dict[str, Any]], lines: Mapping[str, Line]) -> None:
+    """Insert outbox rows and count them into their lanes. ``lines``: of whom each channel is."""
+    line = {row["lane"]: lines[row["channel_id"]]._replace(kind="outbox") for row in rows}
+    lanes.lock(connection, line)
     stored: dict[str, list[Mapping[str, Any]]] = {}
     sets = [{"status": "queued", "attempts": 0, "unsure": False, **row} for row in rows]
     for row in sorted(direct.change_returning(connection, _NEW_OUTGOING, sets), key=lambda row: row.id):
         stored.setdefault(row.lane, []).append(row._asdict())
-    lanes.fill(connection, scope.places, "outbox", stored, owner, scope.now)
+    lanes.fill(connection, scope.places, "outbox", stored, line, scope.now)
 
 
 def _keep_unanswered(connection: Connection, items: Sequence[Outcome], moment: dt.datetime) -> None:
@@ -555,11 +555,11 @@ def _keep_unanswered(connection: Connection, items: Sequence[Outcome], moment: d
     )
 
 
-def _touched(item: Outcome) -> dict[str, tuple[str, str]]:
+def _touched(item: Outcome) -> dict[str, Line]:
     keys = lanes.touched(item.talk.claim)
     if any(reply.outgoing for reply in item.replies):
         lane = out_lane(item.talk.channel_id, item.talk.recipient)
-        keys[lane] = ("outbox", item.talk.claim.owner_id)
+        keys[lane] = item.talk.claim.line._replace(kind="outbox")
     return keys
 
 
@@ -613,7 +613,9 @@ def _fail(connection: Connection, scope: Scope, items: Sequence[Failed]) -> list
             connection.execute(
                 update(lanes.INBOX)
                 .where(lanes.INBOX.c.id == first["id"])
-                .values(status="dead", error=clean(item.error, 300), **({} if item.claim.owner_id else {"payload": ""}))
+                .values(
+                    status="dead", error=clean(item.error, 300), **({} if item.claim.line.owner_id else {"payload": ""})
+                )
             )
             connection.execute(
                 update(MESSAGE)
@@ -656,14 +658,14 @@ def _apologise(connection: Connection, scope: Scope, apology: Apology, claim: Cl
     request_id = claim.items[0]["request_id"]
     rows = outbox_rows(apology.channel_id, apology.recipient, reply, apology.conversation_id, request_id, moment)
     if rows:
-        put_out(connection, scope, rows, {apology.channel_id: claim.owner_id})
+        put_out(connection, scope, rows, {apology.channel_id: claim.line})
 
 
-def _fails(item: Failed) -> dict[str, tuple[str, str]]:
+def _fails(item: Failed) -> dict[str, Line]:
     keys = lanes.touched(item.claim)
     apology = item.apology
     if apology is not None and apology.reply is not None and apology.reply.outgoing:
-        keys[out_lane(apology.channel_id, apology.recipient)] = ("outbox", item.claim.owner_id)
+        keys[out_lane(apology.channel_id, apology.recipient)] = item.claim.line._replace(kind="outbox")
     return keys
 
 

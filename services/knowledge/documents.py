@@ -141,13 +141,17 @@ async def _drop_unread(session: AsyncSession, bot: models.Bot, name: str) -> Non
     )
     if gone:
         await jobs.drop(
-            session, INDEX_JOB, lambda payload: payload["document"] in gone, lane=_lane(bot), owner_id=bot.owner_id
+            session,
+            INDEX_JOB,
+            lambda payload: payload["document"] in gone,
+            lane=_lane(bot),
+            owner_id=bot.owner_id,
+            bot_id=bot.id,
         )
 
 
 def _lane(bot: models.Bot) -> str:
-    # One lane an owner: a person with a hundred files does not take every reader.
-    return f"documents:{bot.owner_id}"
+    return f"documents:{bot.id}"
 
 
 async def _queue(session: AsyncSession, bot: models.Bot, document: models.Document, watched: bool = False) -> None:
@@ -155,7 +159,7 @@ async def _queue(session: AsyncSession, bot: models.Bot, document: models.Docume
     # What is logged while it is read can then be told to belong to this upload.
     if request_id := structlog.contextvars.get_contextvars().get("request_id"):
         payload["request_id"] = str(request_id)
-    await jobs.add(session, INDEX_JOB, payload, lane=_lane(bot), owner_id=bot.owner_id)
+    await jobs.add(session, INDEX_JOB, payload, lane=_lane(bot), owner_id=bot.owner_id, bot_id=bot.id)
 
 
 async def list_for(session: AsyncSession, bot: models.Bot) -> list[models.Document]:
@@ -191,7 +195,7 @@ async def delete(session: AsyncSession, bot: models.Bot, document: models.Docume
     document.serving = False
     await _bump(session, bot.id)
     await session.execute(sql_delete(models.DocumentContent).where(models.DocumentContent.document_id == document.id))
-    await jobs.add(session, PURGE_JOB, {"bot": bot.id}, lane=_lane(bot), owner_id=bot.owner_id)
+    await jobs.add(session, PURGE_JOB, {"bot": bot.id}, lane=_lane(bot), owner_id=bot.owner_id, bot_id=bot.id)
 
 
 async def retry(session: AsyncSession, bot: models.Bot, document: models.Document) -> None:
@@ -473,7 +477,7 @@ async def _serve(core: Core, bot: models.Bot, document: models.Document, count: 
         current.status, current.progress, current.serving = "ready", 100, True
         current.chunk_count, current.error_code, current.finished_at = count, None, utcnow()
         await _bump(session, bot.id)
-        await jobs.add(session, PURGE_JOB, {"bot": bot.id}, lane=_lane(bot), owner_id=bot.owner_id)
+        await jobs.add(session, PURGE_JOB, {"bot": bot.id}, lane=_lane(bot), owner_id=bot.owner_id, bot_id=bot.id)
         if not embedded:
             await embedding.enqueue(session, bot.id, bot.owner_id)
     core.bell.ring(f"bot:{bot.id}", {"document": document.id, "status": "ready", "progress": 100})

@@ -146,6 +146,7 @@ async def enqueue(session: AsyncSession, bot_id: str, owner_id: str, *, delay_s:
         {"bot": bot_id, "since": time.time()},
         lane=f"embed:{bot_id}",
         owner_id=owner_id,
+        bot_id=bot_id,
         delay_s=delay_s,
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import structlog
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
@@ -219,8 +219,8 @@ async def _pile_up(session: AsyncSession, name: str, *, chats: int, each: int) -
         "INSERT INTO inbox (lane, channel_id, external_id, payload, request_id, status, attempts, received_at)"
         f" {numbers.format(chats * each)} SELECT 'in\\:' || c.id || '\\:c' || (i % :chats), c.id, 'b' || i, {update},"
         f" b.name, 'new', 0, {now} FROM {of_whom}",
-        "INSERT INTO lanes (key, kind, owner_id, pending, waiting_since, run_at, lease_until, claim_no)"
-        f" {numbers.format(chats)} SELECT 'in\\:' || c.id || '\\:c' || i, 'inbox', b.owner_id, :each, 1.0, 0, 0, 0"
+        "INSERT INTO lanes (key, kind, owner_id, bot_id, pending, waiting_since, run_at, lease_until, claim_no)"
+        f" {numbers.format(chats)} SELECT 'in\\:' || c.id || '\\:c' || i, 'inbox', b.owner_id, b.id, :each, 1.0, 0, 0, 0"
         f" FROM {of_whom}",
     )
     values = {"name": name, "chats": chats, "each": each}
@@ -283,6 +283,40 @@ async def test_one_owners_backlog_does_not_keep_others_waiting(
         await until(all_done)
     finally:
         await child.kill()
+        await db.close()
+
+
+async def test_one_bots_backlog_does_not_keep_its_owners_other_bot_waiting(
+    tmp_path: Path, database_url: str, fakes: Fakes, children: Nursery
+) -> None:
+    """Of three bots, two of them of one owner and one of those with 30,000 messages, every second turn is the other owner's and
+    every fourth the small sister's, although its talks wait since much later."""
+    queue = {"conversations": 8, "conversations_per_owner": 6, "idle_poll_s": 0.05}
+    settings = settings_for(tmp_path, database_url, *fakes, queue=queue)
+    db = Database(database_url, pool_size=1)
+    try:
+        async with db.write() as session:
+            await _owners(session, "big", "other")
+            owner = await session.scalar(select(models.Bot.owner_id).where(models.Bot.name == "big"))
+            sister = models.Bot(owner_id=owner, name="sister", status="stopped")
+            session.add(sister)
+            await session.flush()
+            session.add(models.Channel(bot_id=sister.id, kind="web", external_id=sister.id))
+            await session.flush()
+            await _pile_up(session, "big", chats=30_000, each=1)
+            await _pile_up(session, "sister", chats=40, each=1)
+            await _pile_up(session, "other", chats=200, each=1)
+            late = update(models.Lane).where(models.Lane.bot_id == sister.id)
+            await session.execute(late.values(waiting_since=2.0))
+        child = await children.start(settings, telling=["received"])
+        served: Counter[str] = Counter()
+        while served["sister"] < 40:
+            served[(await child.hears("passed"))["request"]] += 1
+            # What was taken together is begun in any order.
+            assert served["big"] <= served["sister"] + queue["conversations"]
+            assert served["big"] + served["sister"] <= served["other"] + queue["conversations"]
+        await child.kill()
+    finally:
         await db.close()
 
 

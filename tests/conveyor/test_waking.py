@@ -12,7 +12,7 @@ from sqlalchemy import select
 from db.engine import Database
 from db.models import InboxItem, Lane
 from services.inbox import ACCEPT, Accept
-from services.lanes import INBOX, QueueKind
+from services.lanes import INBOX, Line, Load, QueueKind
 from services.tasks import TaskGroup
 from services.worker import CLAIM, Ask
 from services.writer import Writer
@@ -56,10 +56,11 @@ async def test_a_claim_that_looks_for_nothing_finds_what_was_left(tmp_path: Path
     queue = QueueKind("inbox", INBOX, ("new",), 10)
 
     def accept(number: int, chat: str) -> Accept:
-        return Accept("c" * 26, "telegram", "o" * 26, f"in:c:{chat}", str(number), "{}", "")
+        line = Line("inbox", "o" * 26, "b" * 26)
+        return Accept("c" * 26, line, f"in:c:{chat}", str(number), "{}", "")
 
     async def claim(look: bool, in_hand: frozenset[str] = frozenset()) -> dict[str, list[str]]:
-        ask = Ask(queue, look, 10, 60.0, {}, 10, 1_000, 0, in_hand, None)
+        ask = Ask(queue, look, 10, 60.0, Load(10), 1_000, 0, in_hand, None)
         taken = await writer.submit(CLAIM, ask)
         return {claim.key: [row["external_id"] for row in claim.items] for claim in taken.claims}
 
