@@ -7,9 +7,10 @@ notes and sums between the rows, cells that looked merged, empty columns, two li
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from services.knowledge.base import Block
 
@@ -40,6 +41,10 @@ _COLUMN_WORDS_MAX = 5
 _CODE = re.compile(
     r"№|#|n[o°]?\b|nn\b|t/r|п/п|код\b|kod\b|code|артикул|artikul|арт\b|sku|id\b|штрих|shtrix|barcode", re.I
 )
+# How words say that they name several things, in Uzbek, Russian and English.
+_PLURAL = re.compile(r".{2,}(?:l[ao]r|лар)(?:i|и|imiz|имиз)?|.{3,}[ыи][ейх]?|.{3,}[^su\W]s", re.IGNORECASE)
+_COMMON = 0.3
+_NAMES = 100
 _HAS_NAME = re.compile(r"[^\W\d_]{3}")
 _TOTAL = re.compile(
     r"(?:общ(?:ий|ая)\s+|umumiy\s+|умумий\s+|grand\s+|sub\W?|под)?"
@@ -81,6 +86,14 @@ class _Row:
     @property
     def filled(self) -> list[str]:
         return [cell for cell in self.cells if cell]
+
+
+class _Shape(NamedTuple):
+    """How a name looks: with figures, of several words, in the plural."""
+
+    figures: bool
+    several: bool
+    plural: bool
 
 
 class Table:
@@ -156,7 +169,8 @@ class Table:
         self._starts = _side_by_side(header) or [0]
         for start, end in zip(self._starts, [*self._starts[1:], None], strict=True):
             inside = [column - start for column in columns if start <= column and (end is None or column < end)]
-            self._lists.append(_List(self._locus, header[start:end], inside, above, named))
+            coming = [part for row in rest if any((part := replace(row, cells=row.cells[start:end])).cells)]
+            self._lists.append(_List(self._locus, header[start:end], inside, above, named, coming))
         for row in rest:
             yield from self._add(row)
 
@@ -194,10 +208,16 @@ class Table:
 
 
 class _List:
-    """The rows under the names of the columns."""
+    """The rows under the names of the columns; the first of them are known when it begins."""
 
     def __init__(
-        self, locus: str, header: list[str], columns: list[int], above: tuple[str, ...], named: _Row | None
+        self,
+        locus: str,
+        header: list[str],
+        columns: list[int],
+        above: tuple[str, ...],
+        named: _Row | None,
+        coming: Sequence[_Row],
     ) -> None:
         self._locus = locus
         self._header = header
@@ -208,6 +228,9 @@ class _List:
         self._lone: list[_Row] = []
         self._ordinary: Counter[frozenset[str]] = Counter()
         self._headings: set[frozenset[str]] = set()
+        self._shapes: list[_Shape] = []
+        self._names: deque[str] = deque(maxlen=_NAMES)
+        self._coming = coming
         self._rows = self._headed = self._sums = 0
         self._summed = False
         self._above_cells: list[str] | None = None
@@ -224,20 +247,24 @@ class _List:
         if self._is_new_header(row):
             # Another list begins, whose rows and sections look their own way.
             self._ordinary.clear()
-            out = self._flush(as_heading=True)
+            out = self._flush(below=row)
             self._headings.clear()
+            self._shapes.clear()
+            self._names.clear()
+            self._coming = ()
             self._header, self._named, self._above_cells = list(row.cells), row, None
             self._columns = sorted({*self._columns, *(n for n, cell in enumerate(row.cells) if cell)})
             return out
-        out = self._flush(as_heading=True)
+        out = self._flush(below=row)
         if self._is_total(row):
             return [*out, self._sum(row)]
         self._ordinary[self._marks(row)] += 1
+        self._names.append(self._name(row))
         return [*out, self._fact(row, self._completed(row))]
 
     def close(self) -> list[Block]:
         """End the list: what was held back comes now."""
-        out = self._flush(as_heading=False)
+        out = self._flush()
         if self._named and not self._rows:
             text = "; ".join(name for name in self._header if name)
             out.append(self._block(self._named, text, len(text)))
@@ -252,29 +279,64 @@ class _List:
         if leads and _may_be_section(text, 0 if row.across else len(self._columns)):
             self._lone.append(row)
             return []
-        out = self._flush(as_heading=False)
+        out = self._flush()
         if leads and len(self._columns) > 2 and not _is_number(text):
             return [*out, self._alone(row)]
         return [*out, self._fact(row, row.cells)]
 
-    def _is_section(self, row: _Row) -> bool:
-        """Tell whether a lone row heads those below it: the first of a list, one unlike most rows, or like a section before."""
-        if not self._ordinary:
-            return True
-        rows = self._ordinary.total()
+    def _is_section(self, row: _Row, below: _Row | None) -> bool:
+        """Tell whether a lone row heads those below it: one unlike most rows, or the first of a list or like a section before,
+        unless it reads like the name of a product."""
+        ordinary = self._ordinary or Counter(map(self._marks, self._told()))
+        rows = ordinary.total()
         usual = {
             mark
-            for mark in frozenset().union(*self._ordinary)
-            if 2 * sum(count for marks, count in self._ordinary.items() if mark in marks) > rows
+            for mark in frozenset().union(*ordinary)
+            if 2 * sum(count for marks, count in ordinary.items() if mark in marks) > rows
         }
-        return not self._marks(row) <= usual or any(marks <= usual for marks in self._headings)
+        if not self._marks(row) <= usual:
+            return True
+        if self._ordinary and not any(marks <= usual for marks in self._headings):
+            return False
+        return not self._is_product(self._name(row), self._name(below) if below is not None else "")
+
+    def _is_product(self, name: str, below: str) -> bool:
+        """Tell whether a name that stands alone is rather one more of the list's names: it begins like one of them, but not as
+        what the row ``below`` is a kind of; or it looks like them and is the only one that stands alone, or has figures and no section
+        has any."""
+        names = [*self._names, *map(self._name, self._told())]
+        if not names or len(set(self._names)) < len(self._names):
+            # The same things stand in the list again: it must have parts.
+            return False
+        words = name.lower().split()
+        if any(other.lower().split()[:1] == words[:1] for other in names):
+            return not set(words) <= set(below.lower().split())
+        shape = _shape(name)
+        if sum(_shape(other) == shape for other in names) < _COMMON * len(names):
+            return False
+        others = list(self._shapes)
+        if not others:
+            others = [_shape(self._name(row)) for row in self._coming if len(row.filled) == 1]
+            if shape in others:
+                others.remove(shape)
+        return not others or (shape.figures and not any(other.figures for other in others))
+
+    def _told(self) -> list[_Row]:
+        """Return those of the first rows that tell something of what they name."""
+        return [row for row in self._coming if len(row.filled) > 1 and not self._is_total(row)]
+
+    def _name(self, row: _Row) -> str:
+        """Return what a row is about."""
+        first, filled = self._columns[0], row.filled
+        has_code = len(filled) > 1 and any(row.cells[first : first + 1])
+        return filled[1] if _is_code(self._header, first) and has_code else filled[0]
 
     def _marks(self, row: _Row) -> frozenset[str]:
         """Return what may set a section apart from the rows below it."""
         first, filled = self._columns[0], row.filled
         has_code = len(filled) > 1 and any(row.cells[first : first + 1])
         in_codes = _is_code(self._header, first)
-        name = filled[1] if in_codes and has_code else filled[0]
+        name = self._name(row)
         marks = {
             "across": row.across,
             "after a gap": row.after_gap,
@@ -301,6 +363,8 @@ class _List:
         """Give a row its name from above where cells looked merged: empty at its beginning, but filled in the first row."""
         cells, above = row.cells, self._above_cells
         if above is None:
+            if len(row.filled) == 1:
+                return cells
             self._above_cells = cells
             self._merging = frozenset(place for place in self._columns if place < len(cells) and cells[place])
             return cells
@@ -341,17 +405,19 @@ class _List:
         text = "; ".join(row.filled)
         return self._block(row, text, len(text))
 
-    def _flush(self, *, as_heading: bool) -> list[Block]:
+    def _flush(self, *, below: _Row | None = None) -> list[Block]:
+        """Tell what was held back, above the row that comes now or at an end."""
         lone, self._lone = self._lone, []
         if not lone:
             return []
         # Others are things of which only the name is known.
-        first = next((number for number, row in enumerate(lone) if self._is_section(row)), len(lone))
+        first = next((number for number, row in enumerate(lone) if self._is_section(row, below)), len(lone))
         out = [self._fact(row, self._completed(row)) for row in lone[:first]]
         lone = lone[first:]
-        if not lone or not as_heading:
+        if not lone or below is None:
             return out + [self._alone(row) for row in lone]
         self._headings.update(map(self._marks, lone))
+        self._shapes += [_shape(self._name(row)) for row in lone]
         self._above_cells = None
         titles = [row.filled[0].rstrip(_LABEL_END) for row in lone]
         # A section and one inside it; of more, or where the second is the greater one, only the last heads what follows.
@@ -375,6 +441,12 @@ class _List:
     def _block(self, row: _Row, text: str, own: int, *, sections: tuple[str, ...] | None = None) -> Block:
         heading = self._above + (self._sections if sections is None else sections)
         return Block(text, "row", heading, self._locus.format(row=row.number), row.share, own=own)
+
+
+def _shape(name: str) -> _Shape:
+    words = name.split()
+    plural = any(_PLURAL.fullmatch(word.strip(",.:")) for word in words)
+    return _Shape(any(map(str.isdigit, name)), len(words) > 1, plural)
 
 
 def _columns(rows: Sequence[_Row]) -> list[int]:

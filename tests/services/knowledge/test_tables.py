@@ -195,6 +195,62 @@ PRICE_LISTS = {
             "КУЗОВ › Шины | Услуга: Замена; Цена: 60 000; Срок: 1 час",
         ],
     ),
+    "only-a-name-in-the-first-row": (
+        "Nomi,Narxi,Kafolat\nSmartfon A,,\nSmartfon B,2 000 000,12 oy\nSmartfon C,3 000 000,12 oy\n",
+        [
+            "Nomi: Smartfon A",
+            "Nomi: Smartfon B; Narxi: 2 000 000; Kafolat: 12 oy",
+            "Nomi: Smartfon C; Narxi: 3 000 000; Kafolat: 12 oy",
+        ],
+    ),
+    "only-a-name-in-the-first-row-that-looks-like-the-others": (
+        "Nomi,Narxi,Kafolat\nKonditsioner,,\nTelevizor,3 000 000,12 oy\nMuzlatgich,4 000 000,24 oy\n",
+        [
+            "Nomi: Konditsioner",
+            "Nomi: Televizor; Narxi: 3 000 000; Kafolat: 12 oy",
+            "Nomi: Muzlatgich; Narxi: 4 000 000; Kafolat: 24 oy",
+        ],
+    ),
+    "only-a-name-under-sections-that-are-not-marked": (
+        "Nomi,Narxi,Kafolat\nTelefonlar,,\nSamsung A15,2 000 000,12 oy\nSamsung A25,,\nRedmi 13,1 900 000,12 oy\n"
+        "Maishiy texnika,,\nMuzlatgich Artel 345,4 000 000,24 oy\nHonor X8,,\nChangyutgich Bosch 22,900 000,6 oy\n",
+        [
+            "Telefonlar | Nomi: Samsung A15; Narxi: 2 000 000; Kafolat: 12 oy",
+            "Telefonlar | Nomi: Samsung A25",
+            "Telefonlar | Nomi: Redmi 13; Narxi: 1 900 000; Kafolat: 12 oy",
+            "Maishiy texnika | Nomi: Muzlatgich Artel 345; Narxi: 4 000 000; Kafolat: 24 oy",
+            "Maishiy texnika | Nomi: Honor X8",
+            "Maishiy texnika | Nomi: Changyutgich Bosch 22; Narxi: 900 000; Kafolat: 6 oy",
+        ],
+    ),
+    "the-first-section-is-what-the-rows-are-kinds-of": (
+        "Товар;Цена;Ед.\nТруба;;\nТруба ПП 20;12 000;м\nТруба ПП 25;15 000;м\nDnipro-M;;\nDnipro-M дрель 600;700 000;шт\n"
+        "Dnipro-M пила 12;900 000;шт\n",
+        [
+            "Труба | Товар: Труба ПП 20; Цена: 12 000; Ед.: м",
+            "Труба | Товар: Труба ПП 25; Цена: 15 000; Ед.: м",
+            "Dnipro-M | Товар: Dnipro-M дрель 600; Цена: 700 000; Ед.: шт",
+            "Dnipro-M | Товар: Dnipro-M пила 12; Цена: 900 000; Ед.: шт",
+        ],
+    ),
+    "one-section-in-the-plural-above-single-words": (
+        "Taom;Narxi;Hajmi\nIchimliklar;;\nChoy;8 000;0,5 l\nKofe;15 000;0,2 l\nLimonad;12 000;0,3 l\n",
+        [
+            "Ichimliklar | Taom: Choy; Narxi: 8 000; Hajmi: 0,5 l",
+            "Ichimliklar | Taom: Kofe; Narxi: 15 000; Hajmi: 0,2 l",
+            "Ichimliklar | Taom: Limonad; Narxi: 12 000; Hajmi: 0,3 l",
+        ],
+    ),
+    "sections-whose-rows-are-called-alike": (
+        "Xizmat;Narxi;Muddat\nTish oldirish;;\nKattalar;150 000;20 daq\nBolalar;100 000;15 daq\nTish tozalash;;\n"
+        "Kattalar;250 000;40 daq\nBolalar;180 000;30 daq\n",
+        [
+            "Tish oldirish | Xizmat: Kattalar; Narxi: 150 000; Muddat: 20 daq",
+            "Tish oldirish | Xizmat: Bolalar; Narxi: 100 000; Muddat: 15 daq",
+            "Tish tozalash | Xizmat: Kattalar; Narxi: 250 000; Muddat: 40 daq",
+            "Tish tozalash | Xizmat: Bolalar; Narxi: 180 000; Muddat: 30 daq",
+        ],
+    ),
     "no-header": ("Osh,25000\nManti,20000\n", ["Osh: 25000", "Manti: 20000"]),
     "a-header-of-sentences-is-none": (
         "Qayerdasiz?,Chilonzorda.\nYetkazib berasizmi?,Ha.\n",
