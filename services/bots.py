@@ -190,6 +190,8 @@ async def _free(session: AsyncSession, channel: models.Channel) -> None:
     channel.credentials = None
     channel.external_id = None
     session.add(channel)
+    for trouble in notices.CHANNEL_TROUBLES:
+        await notices.forget(session, f"channel:{channel.id}:{trouble}")
 
 
 async def channels(session: AsyncSession, bot: models.Bot) -> list[models.Channel]:

@@ -40,6 +40,10 @@ TEXTS: Mapping[str, Text] = {
     "unreadable": T("“{bot}”: its saved token can no longer be read. Connect the bot to Telegram again."),
     "silent": T("“{bot}”: Telegram has not answered for a long time. Reconnecting."),
     "webhook_failed": T(
+        "“{bot}”: Telegram cannot deliver messages to us at the moment. They are kept for up to a day; the administrator "
+        "has been told."
+    ),
+    "webhook_failed_here": T(
         "“{bot}”: Telegram reports that messages could not be delivered to us. Check the server’s address."
     ),
     "document_failed": T("“{document}” could not be read. Open the bot’s documents to see why and what to do."),
@@ -133,6 +137,9 @@ def text(notice: models.Notice, language: str) -> str:
     variant = notice.kind
     if notice.kind in _WAITING and notice.params.get("name") in (None, "", "—"):
         variant = f"{notice.kind}_nameless"
+    elif notice.bot_id is None and f"{notice.kind}_here" in TEXTS:
+        # Whose the bot is not can mend what it stands on.
+        variant = f"{notice.kind}_here"
     elif "bot" in notice.params and f"own_{notice.kind}" in TEXTS:
         variant = f"own_{notice.kind}"
     pattern = TEXTS.get(variant)
@@ -210,6 +217,12 @@ async def solve(session: AsyncSession, key: str) -> None:
                     params=notice.params,
                 )
             )
+
+
+async def forget(session: AsyncSession, key: str) -> None:
+    """End what was known of ``key``, which is no more: there is nothing to tell of."""
+    gone = models.Notice.key == key, models.Notice.resolved_at.is_(None)
+    await session.execute(update(models.Notice).where(*gone).values(resolved_at=utcnow()))
 
 
 async def open_for(session: AsyncSession, user: models.User) -> list[models.Notice]:

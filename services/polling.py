@@ -477,9 +477,10 @@ class Receivers:
         lately = _WEBHOOK_RETRY_S if troubled else _WEBHOOK_CHECK_S
         if error_at and time.time() - error_at < lately and int(info.get("pending_update_count") or 0) > 0:
             await self._core.channel_note(card.id, str(info.get("last_error_message") or "")[:200])
+            # First, so that an administrator whose own bot it is hears what can be done.
+            await self._tell_administrators(card)
             if card.bot_id is not None:
                 await self._core.channel_trouble(card.id, "webhook_failed")
-            await self._tell_administrators(card)
             return True
         return False
 

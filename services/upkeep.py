@@ -63,7 +63,7 @@ class Instance:
             os.close(descriptor)
         except FileExistsError:
             pass
-        machine = name.read_text().strip() or "one"
+        machine = name.read_text("ascii", "ignore").strip()[:32] or "one"
         for number in range(1 if single else 64):
             descriptor = os.open(data_dir / f"process-{number}.lock", os.O_RDWR | os.O_CREAT, 0o600)
             try:

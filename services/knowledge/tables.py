@@ -301,9 +301,11 @@ class _List:
         return not self._is_product(self._name(row), self._name(below) if below is not None else "")
 
     def _is_product(self, name: str, below: str) -> bool:
-        """Tell whether a name that stands alone is rather one more of the list's names: it begins like one of them, but not as
-        what the row ``below`` is a kind of; or it looks like them and is the only one that stands alone, or has figures and no section
-        has any."""
+        """Tell whether a name that stands alone is rather one more of the list's names.
+
+        It begins like one of them, but not as what the row ``below`` is a kind of; or it looks like them and is the only one
+        that stands alone, or has figures and no section has any.
+        """
         names = [*self._names, *map(self._name, self._told())]
         if not names or len(set(self._names)) < len(self._names):
             # The same things stand in the list again: it must have parts.

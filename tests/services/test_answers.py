@@ -133,6 +133,8 @@ async def test_an_endless_answer_is_bounded_while_it_streams(sqlite_url: str, tm
         (f"<no_answer/>{SORRY}", SORRY),
         (f"{SORRY}\n{NO}", SORRY),
         (f"{NO}{NO}{SORRY}", SORRY),
+        (f"**{NO}**\n{SORRY}", SORRY),
+        (f"`{NO}` {SORRY}", SORRY),
         (NO, ""),
         (f"{NO} …", ""),
         # Not even as our own words in another language.
