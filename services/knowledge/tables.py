@@ -7,10 +7,10 @@ notes and sums between the rows, cells that looked merged, empty columns, two li
 from __future__ import annotations
 
 import re
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from itertools import pairwise, takewhile
 
 from services.knowledge.base import Block
 
@@ -44,7 +44,8 @@ _CODE = re.compile(
 # How words say that they name several things, in Uzbek, Russian and English.
 _PLURAL = re.compile(r".{2,}(?:l[ao]r|лар)(?:i|и|imiz|имиз)?|.{3,}[ыи][ейх]?|.{3,}[^su\W]s", re.IGNORECASE)
 _COMMON = 0.3
-_NAMES = 100
+_NAMES = 10_000
+_GAP = "after a gap"
 _HAS_NAME = re.compile(r"[^\W\d_]{3}")
 _TOTAL = re.compile(
     r"(?:общ(?:ий|ая)\s+|umumiy\s+|умумий\s+|grand\s+|sub\W?|под)?"
@@ -88,14 +89,6 @@ class _Row:
         return [cell for cell in self.cells if cell]
 
 
-class _Shape(NamedTuple):
-    """How a name looks: with figures, of several words, in the plural."""
-
-    figures: bool
-    several: bool
-    plural: bool
-
-
 class Table:
     """Turns rows into blocks one by one: finds the names of the columns, takes lone cells for titles and sections.
 
@@ -129,12 +122,12 @@ class Table:
         self._opening.append(taken)
         several = sum(len(waiting.filled) > 1 for waiting in self._opening)
         if several >= _OPENING_ROWS or len(self._opening) >= _OPENING_LINES:
-            yield from self._begin(self._opening)
+            yield from self._begin(self._opening, whole=False)
 
     def close(self) -> Iterator[Block]:
         """End the table: what was held back comes now."""
         if self._opening is not None:
-            yield from self._begin(self._opening)
+            yield from self._begin(self._opening, whole=True)
         for number, part in enumerate(self._lists):
             blocks = part.close()
             if number:
@@ -143,7 +136,7 @@ class Table:
                 yield from blocks
         yield from self._later
 
-    def _begin(self, opening: list[_Row]) -> Iterator[Block]:
+    def _begin(self, opening: list[_Row], *, whole: bool) -> Iterator[Block]:
         self._opening = None
         columns = _columns(opening)
         place = self._header_place(opening, columns)
@@ -166,11 +159,12 @@ class Table:
                 yield block
                 if block.kind == "heading":
                     above += (block.text.rstrip(_LABEL_END),)
+        titles = len(above) - len(self._heading)
         self._starts = _side_by_side(header) or [0]
         for start, end in zip(self._starts, [*self._starts[1:], None], strict=True):
             inside = [column - start for column in columns if start <= column and (end is None or column < end)]
             coming = [part for row in rest if any((part := replace(row, cells=row.cells[start:end])).cells)]
-            self._lists.append(_List(self._locus, header[start:end], inside, above, named, coming))
+            self._lists.append(_List(self._locus, header[start:end], inside, above, titles, named, coming, whole))
         for row in rest:
             yield from self._add(row)
 
@@ -183,7 +177,8 @@ class Table:
             return several[0]
         for place in several:
             row = opening[place]
-            if any(_is_number(cell) for cell in row.filled) and len(row.filled) > len(columns) / 2:
+            figures = any(map(_is_number, row.filled)) and not _names_sizes(row.filled)
+            if figures and len(row.filled) > len(columns) / 2:
                 # Already a row of the list.
                 break
             if _column_words(row.filled) >= min(2, len(columns)) and _names_columns(opening, place, columns):
@@ -208,7 +203,9 @@ class Table:
 
 
 class _List:
-    """The rows under the names of the columns; the first of them are known when it begins."""
+    """The rows under the names of the columns; the first of them are known when it begins, of a short list (``whole``) all.
+
+    ``titles`` of what stands ``above`` it are its own."""
 
     def __init__(
         self,
@@ -216,21 +213,22 @@ class _List:
         header: list[str],
         columns: list[int],
         above: tuple[str, ...],
+        titles: int,
         named: _Row | None,
         coming: Sequence[_Row],
+        whole: bool,
     ) -> None:
         self._locus = locus
         self._header = header
         self._columns = columns or [0]
-        self._above = above
+        self._above, self._titles = above, titles
         self._named = named
         self._sections: tuple[str, ...] = ()
         self._lone: list[_Row] = []
         self._ordinary: Counter[frozenset[str]] = Counter()
         self._headings: set[frozenset[str]] = set()
-        self._shapes: list[_Shape] = []
-        self._names: deque[str] = deque(maxlen=_NAMES)
-        self._coming = coming
+        self._coming, self._whole = coming, whole
+        self._names = _Names()
         self._rows = self._headed = self._sums = 0
         self._summed = False
         self._above_cells: list[str] | None = None
@@ -240,8 +238,10 @@ class _List:
         """Take one row; return what is told with it and before it."""
         filled = row.filled
         if self._named and filled == self._named.filled:
-            # The names come again on the next page.
-            return []
+            # The names come again, on the next page or for the part that was just named; so was the first part then.
+            if self._lone and not self._headed and self._titles:
+                self._above = self._above[:-1]
+            return self._flush(below=row)
         if len(filled) == 1 and len(self._columns) > 1:
             return self._add_lone(row, filled[0])
         if self._is_new_header(row):
@@ -249,9 +249,7 @@ class _List:
             self._ordinary.clear()
             out = self._flush(below=row)
             self._headings.clear()
-            self._shapes.clear()
-            self._names.clear()
-            self._coming = ()
+            self._names, self._coming = _Names(), ()
             self._header, self._named, self._above_cells = list(row.cells), row, None
             self._columns = sorted({*self._columns, *(n for n, cell in enumerate(row.cells) if cell)})
             return out
@@ -259,7 +257,7 @@ class _List:
         if self._is_total(row):
             return [*out, self._sum(row)]
         self._ordinary[self._marks(row)] += 1
-        self._names.append(self._name(row))
+        self._names.add(self._name(row))
         return [*out, self._fact(row, self._completed(row))]
 
     def close(self) -> list[Block]:
@@ -296,32 +294,29 @@ class _List:
         }
         if not self._marks(row) <= usual:
             return True
+        name = self._name(row)
         if self._ordinary and not any(marks <= usual for marks in self._headings):
-            return False
-        return not self._is_product(self._name(row), self._name(below) if below is not None else "")
+            # A gap above one section need not stand above each, if something else tells them apart.
+            gaps_only = any(marks - {_GAP} <= usual for marks in self._headings)
+            return gaps_only and _is_plural(name) and not self._names.mostly_plural
+        return not self._is_product(name, self._name(below) if below is not None else "")
 
     def _is_product(self, name: str, below: str) -> bool:
         """Tell whether a name that stands alone is rather one more of the list's names.
 
-        It begins like one of them, but not as what the row ``below`` is a kind of; or it looks like them and is the only one
-        that stands alone, or has figures and no section has any.
+        It begins like one of those above or like the row ``below`` without being what that is a kind of; or it is the only
+        one that stands alone, and looks like the others.
         """
-        names = [*self._names, *map(self._name, self._told())]
-        if not names or len(set(self._names)) < len(self._names):
+        coming = [self._name(row) for row in self._told()]
+        if self._names.repeated or len(set(coming)) < len(coming):
             # The same things stand in the list again: it must have parts.
             return False
         words = name.lower().split()
-        if any(other.lower().split()[:1] == words[:1] for other in names):
+        if words[0] in self._names.first_words or below.lower().split()[:1] == words[:1]:
             return not set(words) <= set(below.lower().split())
-        shape = _shape(name)
-        if sum(_shape(other) == shape for other in names) < _COMMON * len(names):
+        if not self._whole or sum(len(row.filled) == 1 for row in self._coming) > 1:
             return False
-        others = list(self._shapes)
-        if not others:
-            others = [_shape(self._name(row)) for row in self._coming if len(row.filled) == 1]
-            if shape in others:
-                others.remove(shape)
-        return not others or (shape.figures and not any(other.figures for other in others))
+        return sum(_shape(other) == _shape(name) for other in coming) >= _COMMON * len(coming) > 0
 
     def _told(self) -> list[_Row]:
         """Return those of the first rows that tell something of what they name."""
@@ -341,7 +336,7 @@ class _List:
         name = self._name(row)
         marks = {
             "across": row.across,
-            "after a gap": row.after_gap,
+            _GAP: row.after_gap,
             "capitals": name.isupper(),
             "colon": name.endswith(_LABEL_END),
             "no code": in_codes and not has_code,
@@ -413,13 +408,14 @@ class _List:
         if not lone:
             return []
         # Others are things of which only the name is known.
-        first = next((number for number, row in enumerate(lone) if self._is_section(row, below)), len(lone))
+        named = below is not None and self._named is not None and below.filled == self._named.filled
+        least = len(lone) - 1 if named else len(lone)
+        first = next((number for number, row in enumerate(lone[:least]) if self._is_section(row, below)), least)
         out = [self._fact(row, self._completed(row)) for row in lone[:first]]
         lone = lone[first:]
         if not lone or below is None:
             return out + [self._alone(row) for row in lone]
         self._headings.update(map(self._marks, lone))
-        self._shapes += [_shape(self._name(row)) for row in lone]
         self._above_cells = None
         titles = [row.filled[0].rstrip(_LABEL_END) for row in lone]
         # A section and one inside it; of more, or where the second is the greater one, only the last heads what follows.
@@ -445,10 +441,37 @@ class _List:
         return Block(text, "row", heading, self._locus.format(row=row.number), row.share, own=own)
 
 
-def _shape(name: str) -> _Shape:
-    words = name.split()
-    plural = any(_PLURAL.fullmatch(word.strip(",.:")) for word in words)
-    return _Shape(any(map(str.isdigit, name)), len(words) > 1, plural)
+class _Names:
+    """What the rows of a list are called, as far as it tells a section from one of them."""
+
+    def __init__(self) -> None:
+        self.first_words: set[str] = set()
+        self.repeated = False
+        self._known: set[str] = set()
+        self._all = self._plural = 0
+
+    def add(self, name: str) -> None:
+        """Take the name of a row."""
+        self._all += 1
+        self._plural += _is_plural(name)
+        self.repeated = self.repeated or name in self._known
+        if len(self._known) < _NAMES:
+            self._known.add(name)
+            self.first_words.add(name.lower().split()[0])
+
+    @property
+    def mostly_plural(self) -> bool:
+        """Whether many of them are in the plural."""
+        return self._plural >= _COMMON * self._all
+
+
+def _is_plural(name: str) -> bool:
+    return any(_PLURAL.fullmatch(word.strip(",.:")) for word in name.split())
+
+
+def _shape(name: str) -> tuple[bool, bool, bool]:
+    """Return how a name looks: with figures, of several words, in the plural."""
+    return any(map(str.isdigit, name)), len(name.split()) > 1, _is_plural(name)
 
 
 def _columns(rows: Sequence[_Row]) -> list[int]:
@@ -470,6 +493,8 @@ def _names_columns(rows: Sequence[_Row], place: int, columns: Sequence[int]) -> 
 
 def _looks_named(filled: Sequence[str]) -> bool:
     """Tell whether cells may be names of columns: several, short, no figures, no sentences, none twice but in turn."""
+    if _names_sizes(filled):
+        return True
     if len(filled) < 2 or any(
         len(cell) > _HEADER_CELL_MAX or _is_number(cell) or _is_sentence(cell) for cell in filled
     ):
@@ -478,11 +503,22 @@ def _looks_named(filled: Sequence[str]) -> bool:
     return not twice or _column_words(filled) >= len(filled) / 2
 
 
+def _names_sizes(filled: Sequence[str]) -> bool:
+    """Tell whether a row names columns by sizes or years: "Model; 36; 37; 38", rising, behind what the rows are."""
+    words = list(takewhile(lambda cell: not cell.isdecimal(), filled))
+    sizes = [int(cell) for cell in filled[len(words) :] if cell.isdecimal()]
+    rising = all(one < next_one for one, next_one in pairwise(sizes))
+    return (
+        len(sizes) > 1 and len(words) + len(sizes) == len(filled) and rising and _column_words(words) == len(words) > 0
+    )
+
+
 def _is_sentence(cell: str) -> bool:
     if cell.endswith("?"):
         return True
     words = cell.rstrip(".").split() or [""]
-    return cell.endswith(".") and (len(words) > _ABBREVIATED_WORDS or len(words[-1]) > _ABBREVIATION_MAX)
+    last = words[-1].rpartition(".")[2]
+    return cell.endswith(".") and len(words) > 1 and (len(words) > _ABBREVIATED_WORDS or len(last) > _ABBREVIATION_MAX)
 
 
 def _column_words(filled: Sequence[str]) -> int:

@@ -213,13 +213,12 @@ PRICE_LISTS = {
     ),
     "only-a-name-under-sections-that-are-not-marked": (
         "Nomi,Narxi,Kafolat\nTelefonlar,,\nSamsung A15,2 000 000,12 oy\nSamsung A25,,\nRedmi 13,1 900 000,12 oy\n"
-        "Maishiy texnika,,\nMuzlatgich Artel 345,4 000 000,24 oy\nHonor X8,,\nChangyutgich Bosch 22,900 000,6 oy\n",
+        "Maishiy texnika,,\nMuzlatgich Artel 345,4 000 000,24 oy\nChangyutgich Bosch 22,900 000,6 oy\n",
         [
             "Telefonlar | Nomi: Samsung A15; Narxi: 2 000 000; Kafolat: 12 oy",
             "Telefonlar | Nomi: Samsung A25",
             "Telefonlar | Nomi: Redmi 13; Narxi: 1 900 000; Kafolat: 12 oy",
             "Maishiy texnika | Nomi: Muzlatgich Artel 345; Narxi: 4 000 000; Kafolat: 24 oy",
-            "Maishiy texnika | Nomi: Honor X8",
             "Maishiy texnika | Nomi: Changyutgich Bosch 22; Narxi: 900 000; Kafolat: 6 oy",
         ],
     ),
@@ -250,6 +249,53 @@ PRICE_LISTS = {
             "Tish tozalash | Xizmat: Kattalar; Narxi: 250 000; Muddat: 40 daq",
             "Tish tozalash | Xizmat: Bolalar; Narxi: 180 000; Muddat: 30 daq",
         ],
+    ),
+    "the-header-again-for-each-branch": (
+        "Toshkent filiali;;\nXizmat;Narxi;Muddati\nTozalash;300 000;1 soat\nPlomba;250 000;1 soat\nSamarqand filiali;;\n"
+        "Xizmat;Narxi;Muddati\nTozalash;200 000;1 soat\nPlomba;150 000;1 soat\nBuxoro filiali;;\nXizmat;Narxi;Muddati\n"
+        "Tozalash;100 000;1 soat\n",
+        [
+            "Toshkent filiali | Xizmat: Tozalash; Narxi: 300 000; Muddati: 1 soat",
+            "Toshkent filiali | Xizmat: Plomba; Narxi: 250 000; Muddati: 1 soat",
+            "Samarqand filiali | Xizmat: Tozalash; Narxi: 200 000; Muddati: 1 soat",
+            "Samarqand filiali | Xizmat: Plomba; Narxi: 150 000; Muddati: 1 soat",
+            "Buxoro filiali | Xizmat: Tozalash; Narxi: 100 000; Muddati: 1 soat",
+        ],
+    ),
+    "a-gap-above-one-section-only": (
+        "Nomi;Narxi;Izoh\nOsh;35 000;\nManti;30 000;\n;;\nIchimliklar;;\nChoy;3 000;\nSalatlar;;\nAchichuk;10 000;issiq\n",
+        [
+            "Nomi: Osh; Narxi: 35 000",
+            "Nomi: Manti; Narxi: 30 000",
+            "Ichimliklar | Nomi: Choy; Narxi: 3 000",
+            "Salatlar | Nomi: Achichuk; Narxi: 10 000; Izoh: issiq",
+        ],
+    ),
+    "sections-with-figures": (
+        "Номер;Цена;Завтрак\nСтандарт;;\n2 человека;500 000;да\n3 человека;700 000;да\nЛюкс 1;;\n2 человека;900 000;да\n",
+        [
+            "Стандарт | Номер: 2 человека; Цена: 500 000; Завтрак: да",
+            "Стандарт | Номер: 3 человека; Цена: 700 000; Завтрак: да",
+            "Люкс 1 | Номер: 2 человека; Цена: 900 000; Завтрак: да",
+        ],
+    ),
+    "a-section-named-like-one-of-its-own-rows": (
+        "Модель;Цена;Память\nSamsung;;\nGalaxy A15;2 100 000;128\nGalaxy S24;9 900 000;256\nXiaomi;;\n"
+        "Redmi Note 13;2 500 000;128\nXiaomi 14T;6 500 000;256\n",
+        [
+            "Samsung | Модель: Galaxy A15; Цена: 2 100 000; Память: 128",
+            "Samsung | Модель: Galaxy S24; Цена: 9 900 000; Память: 256",
+            "Xiaomi | Модель: Redmi Note 13; Цена: 2 500 000; Память: 128",
+            "Xiaomi | Модель: Xiaomi 14T; Цена: 6 500 000; Память: 256",
+        ],
+    ),
+    "abbreviated-names-of-columns": (
+        "№;Ф.И.О.;Ед.изм.;Цена.\n1;Алиев;шт;5 000\n2;Валиев;кг;3 000\n",
+        ["№: 1; Ф.И.О.: Алиев; Ед.изм.: шт; Цена.: 5 000", "№: 2; Ф.И.О.: Валиев; Ед.изм.: кг; Цена.: 3 000"],
+    ),
+    "sizes-as-names-of-columns": (
+        "Модель;36;37;38\nТуфли;нет;есть;есть\nБотинки;есть;нет;нет\n",
+        ["Модель: Туфли; 36: нет; 37: есть; 38: есть", "Модель: Ботинки; 36: есть; 37: нет; 38: нет"],
     ),
     "no-header": ("Osh,25000\nManti,20000\n", ["Osh: 25000", "Manti: 20000"]),
     "a-header-of-sentences-is-none": (
