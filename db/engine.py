@@ -28,7 +28,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import aiosqlite.core
-from sqlalchemy import ColumnElement, Connection, Double, Engine, create_engine, event, extract, func
+from sqlalchemy import ColumnElement, Connection, Double, Engine, create_engine, event, extract, func, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -272,9 +272,11 @@ def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
         future.set_exception(error)
 
 
-def _durable(connection: Any, _record: Any) -> None:
-    # Said on the connection, not while it is made: poolers refuse there what they do not know.
-    connection.run_async(lambda driver: driver.execute("SET synchronous_commit = on"))
+def _prepared(connection: Any, _record: Any) -> None:
+    # Said on the connection, not while it is made: poolers refuse there what they do not know. What a process that stands
+    # still has locked is free again after a minute.
+    settings = "SET synchronous_commit = on; SET idle_in_transaction_session_timeout = '60s'"
+    connection.run_async(lambda driver: driver.execute(settings))
 
 
 def _pooled() -> dict[str, Any]:
@@ -374,7 +376,7 @@ class Database:
                     **(_pooled() if parameters.get("pgbouncer") == "true" else {}),
                 },
             )
-            event.listen(self.engine.sync_engine, "connect", _durable)
+            event.listen(self.engine.sync_engine, "connect", _prepared)
             self._lock = None
         self._reads = async_sessionmaker(self.engine, expire_on_commit=False)
         self._writes = async_sessionmaker(self.engine.execution_options(botfactory_write=True), expire_on_commit=False)
@@ -495,6 +497,11 @@ class Database:
     def now(self) -> Moment:
         """Return the clock for leases: see :func:`clock`."""
         return clock(self.dialect)
+
+    async def read_clock(self, session: AsyncSession) -> float:
+        """Return :meth:`now` as a number, for what is kept outside the columns of a table."""
+        now = self.now()
+        return now if isinstance(now, float) else float((await session.execute(select(now))).scalar_one())
 
     async def close(self) -> None:
         """Close all connections. The last one folds SQLite's write-ahead log back into the file, unless somebody reads it."""

@@ -26,6 +26,7 @@ async def list_page(core: Core, user: models.User, _: Translator, *, do: str = "
     """Return the person's bots to choose from; ``do`` is what choosing one does, ``number`` the part of a long list."""
     async with core.db.read() as session:
         own = await bots.list_for(session, user)
+        broken = await bots.broken_channels(session, user)
     new = button("➕ " + _("New bot"), Menu(to="new"))
     if not own:
         return page(
@@ -34,12 +35,17 @@ async def list_page(core: Core, user: models.User, _: Translator, *, do: str = "
             keyboard=keyboards.inline([new], [button("✖️ " + _("Close"), Menu(to="close"))]),
         )
     shown, turns = keyboards.part(own, Turn(of=do, number=number))
-    rows = [
-        [button(f"{'🟢' if bot.status == 'active' else '⏸'} {bot.name}", BotMenu(do=do, bot=bot.id))] for bot in shown
-    ]
+    rows = [[button(f"{_mark(bot, bot.id in broken)} {bot.name}", BotMenu(do=do, bot=bot.id))] for bot in shown]
     title = _("Your bots") if do == "open" else _("Which bot?")
     close = button("✖️ " + _("Close"), Menu(to="close"))
     return page(bold(title), keyboard=keyboards.inline(*rows, turns, [new], [close]))
+
+
+def _mark(bot: models.Bot, broken: bool) -> str:
+    """Return the sign of a bot's state; ``broken``: whether a channel of it waits for its owner."""
+    if broken:
+        return "🔴"
+    return "🟢" if bot.status == "active" else "⏸"
 
 
 def trouble_of(channel: models.Channel | None, _: Translator) -> str:
@@ -62,22 +68,24 @@ async def menu_page(talk: Talk, bot_id: str) -> Page:
     telegram = bots.of_kind(channels, "telegram")
     running = bot.status == "active"
     trouble = trouble_of(telegram, _)
-    toggle = button("⏹ " + _("Stop"), BotMenu(do="stop", bot=bot.id))
-    if not running:
-        toggle = button("▶️ " + _("Start"), BotMenu(do="start", bot=bot.id))
+    state = _("Needs attention") if trouble else _("Working") if running else _("Stopped")
+    begin = button("▶️ " + _("Start"), BotMenu(do="start", bot=bot.id))
+    toggle = button("⏹ " + _("Stop"), BotMenu(do="stop", bot=bot.id)) if running else begin
     address = f"{core.settings.public_url}/chat/{bot.public_id}"
     if telegram is not None and telegram.username:
         address = keyboards.telegram_link(telegram.username)
     return page(
         bold(bot.name),
         lines(
-            ("🟢 " + _("Working")) if running else ("⏸ " + _("Stopped")),
+            f"{_mark(bot, bool(trouble))} {state}",
             f"@{telegram.username}" if telegram else _("Not connected to Telegram"),
             _("Documents: {n}", n=count),
             _("Languages: {languages}", languages=", ".join(LANGUAGE_NAMES[code] for code in bot.languages)),
         ),
         "⚠️ " + trouble if trouble else "",
         keyboard=keyboards.inline(
+            # What was stopped from outside is started here, though the bot itself never stopped.
+            [begin if running and telegram is not None and telegram.status == "conflict" else None],
             [toggle, keyboards.link("💬 " + _("Try it"), address)],
             [
                 button("📚 " + _("Knowledge"), BotMenu(do="docs", bot=bot.id)),

@@ -27,6 +27,7 @@ from services.pauses import backoff_s
 log = structlog.get_logger(__name__)
 
 ROUTERS: tuple[Router, ...] = (
+    newbot.tokens,
     common.router,
     start.router,
     language.router,
@@ -66,10 +67,10 @@ class FactoryBot:
         self._idle.set()
 
     async def start(self) -> None:
-        """Set the command lists and take up what the last run promised. Telegram being away does not stop the start."""
+        """Set the command lists and take up what was promised before. Telegram being away does not stop the start."""
         if not await self._publish():
             self._core.tasks.start(self._publish_later(), name="factory:commands")
-        await self._progress.resume(self.bot)
+        self._progress.begin(self.bot)
 
     async def _publish(self) -> bool:
         try:
@@ -130,5 +131,7 @@ class FactoryBot:
         with suppress(TimeoutError):
             async with asyncio.timeout(_STOP_S):
                 await self._idle.wait()
-        await self._progress.stop()
-        await self.bot.session.close()
+        try:
+            await self._progress.stop()
+        finally:
+            await self.bot.session.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from aiogram.enums import ChatAction
@@ -37,7 +38,7 @@ async def take_waiting(talk: Talk, bot: models.Bot) -> None:
 async def take(talk: Talk, bot: models.Bot, file: dict[str, Any]) -> None:
     """Download a document, store it and follow its reading.
 
-    The same bytes sent within an hour are a repeat of this update: they are followed, not stored again.
+    An update that comes again finds its document there and only follows it.
     """
     core, limit = talk.core, talk.core.settings.knowledge.max_file_mib * 1_048_576
     await talk.bot.send_chat_action(talk.chat_id, ChatAction.TYPING)
@@ -48,20 +49,24 @@ async def take(talk: Talk, bot: models.Bot, file: dict[str, Any]) -> None:
             mib = core.settings.knowledge.max_file_mib
             raise TooLarge(T("The file is larger than {n} MB. Split it or send a smaller one.", n=mib)) from None
         raise Invalid(T("Telegram no longer has this file. Please send it again."), field="file") from None
-    digest = hashlib.sha256(data).hexdigest()
     async with core.db.write() as session:
-        known = await documents.list_for(session, bot)
-        document = next(
-            (
-                each
-                for each in known
-                if each.sha256 == digest and each.status != "failed" and each.created_at > utcnow() - _REPEAT
-            ),
-            None,
-        )
+        document = _repeated(await documents.list_for(session, bot), str(file["name"]), data)
         if document is None:
             document = await documents.upload(
                 session, bot, str(file["name"]), data, limits=core.settings.limits, max_bytes=limit, watched=True
             )
     core.bell.ring("jobs")
     await talk.progress.follow(talk, bot, document)
+
+
+def _repeated(known: Sequence[models.Document], name: str, data: bytes) -> models.Document | None:
+    """Return the document that an update which came again has made already; ``known``: the bot's, the latest first.
+
+    That is the latest of its name, if it came within the hour and has these bytes. They do not tell it alone: a price list sent
+    under a wrong name is sent again under the right one.
+    """
+    title = documents.title_of(name).casefold()
+    latest = next((each for each in known if each.name.casefold() == title), None)
+    if latest is None or latest.status == "failed" or latest.created_at <= utcnow() - _REPEAT:
+        return None
+    return latest if latest.sha256 == hashlib.sha256(data).hexdigest() else None

@@ -153,7 +153,7 @@ async def document_sent(message: Message, talk: Talk, _: Translator) -> None:
         return
     name = message.document.file_name or "document"
     limit_mib = talk.core.settings.knowledge.max_file_mib
-    sniff(name, b"?")
+    sniff(documents.title_of(name), b"?")
     if (message.document.file_size or 0) > limit_mib * 1_048_576:
         raise TooLarge(T("The file is larger than {n} MB. Split it or send a smaller one.", n=limit_mib))
     if message.document.file_size == 0:
@@ -167,17 +167,21 @@ async def document_sent(message: Message, talk: Talk, _: Translator) -> None:
     keep_file(talk.dialog, message.message_id, file)
     if not own:
         await talk.say(
-            "📄 " + _("“{name}” is saved for your bot. First, the bot itself:", name=one_line(name, 100)),
+            "📄 " + _("“{name}” is saved for your bot. First, the bot itself:", name=_shown(name)),
         )
         await newbot.begin(talk)
         return
     await talk.show(_which_bot(_, own, name, Turn(of="put", number=0, file=message.message_id)))
 
 
+def _shown(name: str) -> str:
+    return one_line(documents.title_of(name), 100)
+
+
 def _which_bot(_: Translator, own: Sequence[models.Bot], name: str, at: Turn) -> Page:
     shown, turns = keyboards.part(own, at)
     rows = [[button(f"🤖 {bot.name}", PutFile(bot=bot.id, file=at.file))] for bot in shown]
-    question = bold(_("Which bot is “{name}” for?", name=one_line(name, 100)))
+    question = bold(_("Which bot is “{name}” for?", name=_shown(name)))
     return page(question, keyboard=keyboards.inline(*rows, turns))
 
 
@@ -208,6 +212,6 @@ async def bot_chosen(callback: CallbackQuery, callback_data: PutFile, talk: Talk
     if file is None:
         await _file_is_gone(talk)
         return
-    await talk.show(page("📄 " + _("Adding “{name}” to “{bot}”.", name=one_line(file["name"], 100), bot=bot.name)))
+    await talk.show(page("📄 " + _("Adding “{name}” to “{bot}”.", name=_shown(file["name"]), bot=bot.name)))
     await take(talk, bot, file)
     forget_file(talk.dialog, callback_data.file)

@@ -29,6 +29,8 @@ from services.errors import Conflict, Permanent, Temporary
 from services.i18n import T, Translator
 from services.text import one_line
 
+tokens = Router(name="tokens")
+"""Asked before all others: a token is nothing else in any dialog, and must not stay in the chat."""
 router = Router(name="newbot")
 log = structlog.get_logger(__name__)
 
@@ -79,7 +81,7 @@ async def pressed(callback: CallbackQuery, talk: Talk) -> None:
     await begin(talk)
 
 
-@router.message(has_token)
+@tokens.message(has_token)
 async def token_sent(message: Message, token: str, talk: Talk, _: Translator) -> None:
     """Connect the bot of a token; the message that holds it is deleted first, the stored update is enough to repeat."""
     await talk.delete(message.message_id)
@@ -109,8 +111,11 @@ async def name_sent(message: Message, talk: Talk, _: Translator) -> None:
     """Keep the name and ask for the token."""
     most = talk.core.settings.limits.name_chars
     name = one_line(message.text or "", most + 1)
-    if not name or len(name) > most:
-        await talk.say(_("The name may have at most {n} characters.", n=most))
+    if not name:
+        await talk.say("⚠️ " + _("Give the bot a name."))
+        return
+    if len(name) > most:
+        await talk.say("⚠️ " + _("The name may have at most {n} characters.", n=most), _("Send a shorter one."))
         return
     await ask_token(talk, name=name)
 

@@ -1,7 +1,8 @@
 """One message for each document that is being read, edited as the reading goes on.
 
-Every promise to tell the end is a row (:class:`handlers.storage.Watch`) until it has been told, so a restart takes it up
-again. Edits may be repeated without harm.
+Every promise to tell the end is stored (:class:`handlers.storage.Watch`) until it has been told. One process holds it, by a lease
+as for lanes: when that process has ended, whatever way, another one or its next life takes it up. Edits may be repeated without
+harm.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from handlers import examples, keyboards
 from handlers.api import send
 from handlers.callbacks import DocMenu
 from handlers.keyboards import button
-from handlers.storage import Watch, all_watches, drop_watch, get_watch, keep_watch
+from handlers.storage import Watch, drop_watch, get_watch, hold_watches, keep_watch, release_watches
 from handlers.talk import Page, Talk, bold, lines, page
 from services import bots
 from services.core import Core
@@ -64,35 +65,59 @@ def again_key(document: models.Document, _: Translator) -> InlineKeyboardButton 
 
 
 class Progress:
-    """Follows documents in the background; one watcher a document in this process."""
+    """Follows documents in the background; one watcher a document in all processes."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._holder, self._lease_s = core.writer.holder, core.settings.queue.lease_s
         self._running: dict[str, asyncio.Task[Any]] = {}
+        self._keeping: asyncio.Task[Any] | None = None
 
     async def follow(self, talk: Talk, tenant: models.Bot, document: models.Document) -> None:
         """Send the message about a document and keep it up to date; does nothing if one is there already."""
-        watch, shown = await get_watch(self._core.db, document.id), ""
-        if watch is None:
-            language = talk.user.language
-            shown = page(lines(bold(document.name), state_text(document, language))).text
-            # Without a message to edit only the end is told, in a message of its own.
-            watch = Watch(document.id, tenant.id, talk.chat_id, await talk.send(shown) or 0, language)
-            await keep_watch(self._core.db, watch)
+        if await get_watch(self._core.db, document.id) is not None:
+            await self._take_up(talk.bot)
+            return
+        language = talk.user.language
+        shown = page(lines(bold(document.name), state_text(document, language))).text
+        # Without a message to edit only the end is told, in a message of its own.
+        number = await talk.send(shown) or 0
+        watch = Watch(document.id, tenant.id, talk.chat_id, number, language, holder=self._holder)
+        await keep_watch(self._core.db, watch, self._lease_s)
         self._start(talk.bot, watch, shown)
 
-    async def resume(self, bot: Bot) -> None:
-        """Take up every promise that was open when the program ended."""
-        for watch in await all_watches(self._core.db):
-            self._start(bot, watch)
+    def begin(self, bot: Bot) -> None:
+        """Keep the promises that an earlier life of this process or one that has ended left open, from now on."""
+        if self._keeping is None:
+            self._keeping = self._core.tasks.start(self._keep(bot), name="promises")
 
     async def stop(self) -> None:
-        """End the watchers of this process; their promises stay."""
-        tasks = list(self._running.values())
+        """End the watchers of this process; their promises stay, for others to keep."""
+        tasks = [*self._running.values(), *([self._keeping] if self._keeping else [])]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        with suppress(DatabaseUnavailable):
+            await release_watches(self._core.db, self._holder)
+
+    async def _keep(self, bot: Bot) -> None:
+        while True:
+            try:
+                await self._take_up(bot)
+            except DatabaseUnavailable:
+                log.warning("promises_not_held")
+            await asyncio.sleep(self._lease_s / 3)
+
+    async def _take_up(self, bot: Bot) -> None:
+        """Hold on to what is followed here, and follow what nobody does; what another process has taken over is left to it."""
+        running = dict(self._running)
+        held = {watch.document_id: watch for watch in await hold_watches(self._core.db, self._holder, self._lease_s)}
+        for watch in held.values():
+            self._start(bot, watch)
+        for document_id, task in running.items():
+            if document_id not in held:
+                task.cancel()
 
     def _start(self, bot: Bot, watch: Watch, shown: str = "") -> None:
         if watch.document_id in self._running:
@@ -117,13 +142,10 @@ class Progress:
                     if final:
                         await drop_watch(core.db, watch.document_id)
                         return
-                except (Temporary, DatabaseUnavailable) as error:
+                except (Temporary, Permanent, DatabaseUnavailable) as error:
+                    # Even a factory bot that is refused may be accepted again: the promise stays.
                     log.info("progress_not_shown", reason=type(error).__name__)
                     edited_at = time.monotonic()
-                except Permanent as error:
-                    # The factory bot itself is refused; the next start takes the promise up again.
-                    log.warning("progress_given_up", reason=type(error).__name__)
-                    return
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_LOOK_EVERY_S):
                         await self._ring(rings, watch.document_id)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -92,21 +92,52 @@ class Dialog:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """A promise to tell in one message how the reading of a document goes; kept until its end has been told."""
+    """A promise to tell in one message how the reading of a document goes; kept until its end has been told.
+
+    ``holder`` is the process that edits the message; after ``held_until``, by :meth:`Database.read_clock`, another one may.
+    """
 
     document_id: str
     bot_id: str
     chat_id: int
     message_id: int
     language: str
+    holder: str = ""
+    held_until: float = 0.0
 
 
-async def keep_watch(db: Database, watch: Watch) -> None:
-    """Store a promise; of more than a thousand open ones the oldest is forgotten."""
+async def keep_watch(db: Database, watch: Watch, lease_s: float) -> None:
+    """Store a promise that its holder has for so long; of more than a thousand open ones the oldest is forgotten."""
     async with db.write() as session:
-        row = await _watches_row(session)
-        watches = {**json.loads(row.data), watch.document_id: asdict(watch)}
-        row.data, row.updated_at = json.dumps(dict(list(watches.items())[-_MOST_WATCHES:])), utcnow()
+        row, watches = await _watches(session)
+        watches[watch.document_id] = replace(watch, held_until=await db.read_clock(session) + lease_s)
+        _store_watches(row, dict(list(watches.items())[-_MOST_WATCHES:]))
+
+
+async def hold_watches(db: Database, holder: str, lease_s: float) -> list[Watch]:
+    """Renew what ``holder`` holds, take over what nobody holds any more, and return all that it holds now, oldest first."""
+    if not await all_watches(db):
+        return []
+    async with db.write() as session:
+        row, watches = await _watches(session)
+        now = await db.read_clock(session)
+        held = {
+            key: replace(watch, holder=holder, held_until=now + lease_s)
+            for key, watch in watches.items()
+            if watch.holder == holder or watch.held_until < now
+        }
+        _store_watches(row, {**watches, **held})
+    return list(held.values())
+
+
+async def release_watches(db: Database, holder: str) -> None:
+    """Let others take over at once what ``holder`` holds."""
+    if not await all_watches(db):
+        return
+    async with db.write() as session:
+        row, watches = await _watches(session)
+        free = {key: replace(watch, held_until=0.0) for key, watch in watches.items() if watch.holder == holder}
+        _store_watches(row, {**watches, **free})
 
 
 async def get_watch(db: Database, document_id: str) -> Watch | None:
@@ -117,22 +148,30 @@ async def get_watch(db: Database, document_id: str) -> Watch | None:
 async def drop_watch(db: Database, document_id: str) -> None:
     """The promise has been kept."""
     async with db.write() as session:
-        row = await _watches_row(session)
-        watches = json.loads(row.data)
+        row, watches = await _watches(session)
         watches.pop(document_id, None)
-        row.data, row.updated_at = json.dumps(watches), utcnow()
+        _store_watches(row, watches)
 
 
 async def all_watches(db: Database) -> list[Watch]:
     """Return every promise that is still open, oldest first."""
     async with db.read() as session:
         row = await session.get(models.DialogState, _WATCHES)
-    return [Watch(**fields) for fields in json.loads(row.data).values()] if row else []
+    return list(_read_watches(row).values()) if row else []
 
 
-async def _watches_row(session: AsyncSession) -> models.DialogState:
+async def _watches(session: AsyncSession) -> tuple[models.DialogState, dict[str, Watch]]:
+    """Return the row of all promises, locked, and what stands in it."""
     row = await session.get(models.DialogState, _WATCHES, with_for_update=True)
     if row is None:
         row = models.DialogState(key=_WATCHES, data="{}")
         session.add(row)
-    return row
+    return row, _read_watches(row)
+
+
+def _read_watches(row: models.DialogState) -> dict[str, Watch]:
+    return {key: Watch(**fields) for key, fields in json.loads(row.data).items()}
+
+
+def _store_watches(row: models.DialogState, watches: dict[str, Watch]) -> None:
+    row.data, row.updated_at = json.dumps({key: asdict(watch) for key, watch in watches.items()}), utcnow()

@@ -22,7 +22,7 @@ from db import models
 from db.base import utcnow
 from db.engine import Database
 from services.crypto import digest, new_token
-from services.errors import Conflict, Invalid, NotFound, NotSignedIn, TooMany
+from services.errors import Conflict, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
 from services.i18n import LANGUAGES, T, normalize_language
 from services.limits import Limits
 from services.settings import Settings
@@ -179,16 +179,19 @@ async def check_password(
 ) -> models.User:
     """Return the account for an e-mail or phone and its password.
 
-    Raises ``TooMany`` after too many attempts and ``Invalid`` (code ``credentials``) in the same words and time for an
-    unknown account, a wrong password and a banned person. Opens its own short reading unit: hashing must stay outside.
+    Raises ``TooMany`` after too many attempts, ``Invalid`` (code ``credentials``) in the same words and time for an unknown
+    account and a wrong password, banned or not, and ``Forbidden`` (code ``banned``) for a banned person who has proved to be
+    the account's. Opens its own short reading unit: hashing must stay outside.
     """
     account = _login_key(login)
     await allow_attempt(limits, account, address, per_window)
     async with db.read() as session:
         column = models.User.email if "@" in account else models.User.phone
         user = await session.scalar(select(models.User).where(column == account))
-    if not await verify_password(user, password) or user is None or user.banned_at is not None:
+    if not await verify_password(user, password) or user is None:
         raise Invalid(T("The e-mail, phone or password is wrong."), code="credentials", field="login")
+    if user.banned_at is not None:
+        raise Forbidden(T("Your account is blocked. Please write to whoever runs this service."), code="banned")
     await _forget_attempts(limits, account)
     return user
 

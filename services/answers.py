@@ -25,11 +25,12 @@ from services.ai.router import CallRecord, KeyEvent, Prompt, RouterResult
 from services.conversations.records import BotCard
 from services.crypto import Undecryptable
 from services.i18n import translate
-from services.knowledge.analysis import analyze_passage, analyze_question, question_key
+from services.knowledge.analysis import analyze_passage, analyze_question, fold, question_key
 from services.knowledge.base import ANSWERS
+from services.knowledge.cutting import BARE, HEADING_JOINT
 from services.knowledge.ranking import LexicalIndex
 from services.knowledge.search import Found, Passage, greets, subject
-from services.languages import Detection
+from services.languages import APOSTROPHE, Detection
 from services.scripts import to_cyrillic, to_latin
 
 if TYPE_CHECKING:
@@ -241,6 +242,67 @@ def in_script(text: str, language: str, detected: str | None) -> str:
     return text
 
 
+_SURE = 0.85
+_TELLING = 2
+"""So many words of a line outweigh what stands around it."""
+_CELL = re.compile(r"(• ([^:\n]{1,60}): )(.+)")
+_CAPITALISED = re.compile(r"(?<![\w'‘’])[A-Z][A-Za-z]{3,}(?![\w'‘’])")
+_GOES_ON = re.compile(r"(?:[ -](?:[A-Z]\w*|\d\w*)(?![\w'‘’]))*")
+_NAMES_THAT_ARE_WORDS = frozenset(("mini", "plus", "test", "uzum"))
+
+
+def quoted_in_script(text: str, language: str) -> str:
+    """Return lines of a document in the script of ``language`` as far as they are Uzbek.
+
+    A word alone is judged by the lines around it, a row by the names of its columns. English cells and names of makers
+    stay Latin.
+    """
+    if language not in (languages.UZBEK, languages.UZBEK_CYRILLIC):
+        return text
+    columns = " ".join(cell[2] for line in text.split("\n") if (cell := _CELL.fullmatch(line)))
+    around = _written(columns) or _written(text)
+    return "\n".join(_line_in_script(line, language, around) for line in text.split("\n"))
+
+
+def _line_in_script(line: str, language: str, around: str | None) -> str:
+    cell = _CELL.fullmatch(line)
+    if cell is None:
+        own = _written(line, least=_TELLING) or around
+        return _but_for_names(line, language, own)
+    own = around or _written(line)
+    english = _written(cell[3]) == languages.ENGLISH
+    return in_script(cell[1], language, own) + (cell[3] if english else _but_for_names(cell[3], language, own))
+
+
+def _but_for_names(text: str, language: str, own: str | None) -> str:
+    """Return text that is written in the language ``own`` in the script of ``language``; "Nike Air Jordan" stays."""
+    parts: list[str] = []
+    end = 0
+    for match in _CAPITALISED.finditer(text):
+        if match.start() >= end and _is_name(match[0]):
+            going_on = _GOES_ON.match(text, match.end())
+            parts += [in_script(text[end : match.start()], language, own), match[0], going_on[0] if going_on else ""]
+            end = match.end() + len(parts[-1])
+    return "".join([*parts, in_script(text[end:], language, own)])
+
+
+def _written(text: str, least: int = 1) -> str | None:
+    """Return the language of a piece of a document, None where it is not sure.
+
+    ``least``: of so many words, but for English, whose words are its own. No document is Russian in Latin letters.
+    """
+    found = languages.detect(text)
+    if found.language == languages.RUSSIAN and languages.script_of(text) == "latin":
+        return languages.UZBEK if least == 1 else None
+    enough = found.language == languages.ENGLISH or len(languages.words_of(text)) >= least
+    return found.language if enough and found.confidence >= _SURE else None
+
+
+def _is_name(word: str) -> bool:
+    """Whether a word is the name of a maker or of goods: those say nothing about a language."""
+    return word.lower() not in _NAMES_THAT_ARE_WORDS and not languages.words_of(word)
+
+
 def _wrong_language(text: str, detected: Detection, language: str) -> bool:
     """Whether an answer is clearly in another language (Uzbek in the other script is mended without asking again).
 
@@ -287,8 +349,7 @@ async def answer(
     may_spend = await core.spending.allowed(core, bot)
     sought = await _seek(core, bot, asked, recent, calls, may_spend=may_spend, language=detected)
     if sought.small_talk:
-        hello = not recent or greets(whole)
-        return Answer(_small_talk(bot, language, hello=hello), language, True, "extractive", calls=calls)
+        return Answer(_small_talk(bot, language, asked, recent), language, True, "extractive", calls=calls)
     if not sought.found:
         return Answer(
             _unknown(language),
@@ -386,9 +447,13 @@ def _unknown(language: str) -> str:
 def _quoted(sought: _Sought, language: str) -> str:
     """The best passage for each question that one was found for, each passage once; then what nothing was found for."""
     first, *others = sought.found
-    text = extractive.answer(first.searched, [_quotable(passage) for passage in first.passages], language)
+
+    def spell(quoted: str) -> str:
+        return quoted_in_script(quoted, language)
+
+    text = extractive.answer(first.searched, [_source(passage) for passage in first.passages], language, spell)
     for part in others:
-        quote = extractive.quote(part.searched, [_quotable(passage) for passage in part.passages], language)
+        quote = extractive.quote(part.searched, [_source(passage) for passage in part.passages], spell)
         if quote not in text:
             text += f"\n\n{quote}"
     missing = [
@@ -400,12 +465,13 @@ def _quoted(sought: _Sought, language: str) -> str:
     return "\n\n".join([text, *missing])
 
 
-def _quotable(passage: Passage) -> str | tuple[str, str]:
-    """The text of a passage; of what the owner taught the question and the answer."""
-    if passage.document_name != ANSWERS:
-        return passage.text
-    question, _, taught = passage.text.partition("\n")
-    return question, taught
+def _source(passage: Passage) -> extractive.Source:
+    """A passage to quote from; of what the owner taught the answer alone is quoted."""
+    if passage.document_name == ANSWERS:
+        question, _, taught = passage.text.partition("\n")
+        return extractive.Source(taught, asked=question, score=passage.score)
+    headings = tuple(passage.heading.split(HEADING_JOINT)) if passage.heading else ()
+    return extractive.Source(passage.text, headings, bare=passage.locus.startswith(BARE), score=passage.score)
 
 
 def _checked(core: Core, result: RouterResult) -> tuple[str, bool]:
@@ -517,12 +583,25 @@ async def _seek(
     language: str | None,
 ) -> _Sought:
     """Search each question of its own, and all of them together: people also write one question in several messages."""
-    subjects = [said for text in asked if (said := subject(text))]
-    if len(subjects) > 1:
-        subjects = list({question_key(said): said for said in subjects}.values())
-    if not subjects:
-        return _Sought([], [], [], small_talk=True)
+    # Each question with the one before it in the same message.
+    before: dict[str, str | None] = {}
+    for text in asked:
+        if not _replies(text):
+            questions = _questions(subject(text))
+            before |= zip(questions, [None, *questions], strict=False)
+    subjects = list({question_key(said): said for said in before}.values())
     earlier = next((text for role, text in reversed(list(recent)) if role == "user"), None)
+    if not subjects:
+        if (
+            earlier
+            and any(map(_replies, asked))
+            and recent[-1][0] == "assistant"
+            and _OUR_QUESTION.search(recent[-1][1])
+        ):
+            found = await _find(core, bot, earlier, calls, may_spend=may_spend)
+            if found.found:
+                return _Sought(found.passages, [_Part(earlier, found.passages, earlier)], [])
+        return _Sought([], [], [], small_talk=True)
     if len(subjects) == 1:
         found, whole = await _search(core, bot, subjects[0], earlier, calls, may_spend=may_spend, language=language)
         if found.found:
@@ -532,11 +611,16 @@ async def _seek(
     if rest := subjects[MOST_SEARCHES - 1 :]:
         groups.append(rest)
     texts = ["\n".join(group) for group in groups]
-    searches = (_search(core, bot, text, None, calls, may_spend=may_spend) for text in texts)
-    results = [found for found, _ in await asyncio.gather(*searches)]
+    searches = (
+        _search(core, bot, text, before.get(text), calls, may_spend=may_spend, same_message=True) for text in texts
+    )
+    searched = await asyncio.gather(*searches)
+    results = [found for found, _ in searched]
     # The words of all of them; their meaning was asked for already, question by question.
     together, whole = await _search(core, bot, "\n".join(subjects), earlier, calls, may_spend=False)
-    parts = [_Part(text, found.passages, text) for text, found in zip(texts, results, strict=True) if found.found]
+    parts = [
+        _Part(text, found.passages, what) for text, (found, what) in zip(texts, searched, strict=True) if found.found
+    ]
     missing = [
         said
         for group, found in zip(groups, results, strict=True)
@@ -550,6 +634,84 @@ async def _seek(
         return _Sought(together.passages, [], [] if small_talk else missing or subjects, small_talk)
     lists = [part.passages for part in parts] + ([together.passages] if together.found else [])
     return _Sought(_in_turn(lists, max(core.settings.knowledge.passages, 2 * len(parts))), parts, missing)
+
+
+# Words that ask, as ``fold`` leaves them.
+_ASKING = re.compile(
+    r"[a-z]{2,}mi(?:kan|kin|di)?|[kn](?:anch|ech)[aio]?[a-z]*|kachon|kayer[a-z]*|kanday|kanaka|kaysi[a-z]*|nima[a-z]*|nega|kim"
+    r"|narh[a-z]*|skolko|stoi[a-z]*|est|gde|kogda|kak|kak[aoiu][a-z]*|mojno|sena|how|what|when|where|which|who|do|does|is|are|can"
+)
+_LETTERS_ONLY = re.compile(r"[^\W\d_]+")
+_QUESTION_ENDS = re.compile(r"(?<=\?)\s+|\n")
+
+
+def _questions(said: str) -> list[str]:
+    """The questions of a message, at most :data:`MOST_SEARCHES`; what asks nothing stays with the question that it leads to."""
+    questions: list[str] = []
+    lead = ""
+    for piece in filter(None, map(str.strip, _QUESTION_ENDS.split(said))):
+        lead = f"{lead}\n{piece}" if lead else piece
+        if len(questions) < MOST_SEARCHES - 1 and _asks(piece):
+            questions.append(lead)
+            lead = ""
+    if not lead:
+        return questions
+    if questions and not any(map(_asks, lead.split("\n"))):
+        return [*questions[:-1], f"{questions[-1]}\n{lead}"]
+    return [*questions, lead]
+
+
+# Yes and no: what people write to end a matter, or because they were asked something.
+_REPLIES = sorted(
+    map(
+        question_key,
+        (
+            *(
+                "ha",
+                "xa",
+                "ha albatta",
+                "albatta",
+                "bo'ldi",
+                "yo'q",
+                "yoq",
+                "kerak emas",
+                "kerakmas",
+                "shart emas",
+                "hozircha yo'q",
+            ),
+            *(
+                "да",
+                "ага",
+                "угу",
+                "конечно",
+                "да конечно",
+                "нет",
+                "не",
+                "не надо",
+                "не нужно",
+                "нет не надо",
+                "пока нет",
+            ),
+            *("yes", "yeah", "yep", "sure", "no", "nope", "no need", "not now"),
+        ),
+    ),
+    key=len,
+    reverse=True,
+)
+# Atomic: nobody's "da konechno da konechno …" may be tried in every way of reading it.
+_REPLY = re.compile(rf"(?:(?>{'|'.join(_REPLIES)})(?: |\Z))++")
+_MARKS = re.compile(r"[\s?!.,…؟]+")
+_OUR_QUESTION = re.compile(r"\?\W*\Z")
+
+
+def _replies(text: str) -> bool:
+    """Whether a message says yes or no and nothing else; many write + for yes."""
+    return text.strip() == "+" or _REPLY.fullmatch(question_key(subject(text))) is not None
+
+
+def _asks(piece: str) -> bool:
+    words = _LETTERS_ONLY.findall(APOSTROPHE.sub("", piece))
+    return bool(words) and (piece.endswith("?") or any(_ASKING.fullmatch(fold(word)) for word in words))
 
 
 def _in_turn(lists: Sequence[Sequence[Passage]], most: int) -> list[Passage]:
@@ -569,17 +731,26 @@ async def _search(
     *,
     may_spend: bool,
     language: str | None = None,
+    same_message: bool = False,
 ) -> tuple[Found, str]:
-    """Search a question; returns also what was searched in the end: the question before may belong to it."""
+    """Search a question; returns also what was searched in the end: the question before may belong to it.
+
+    ``same_message``: the one before stands in the same message.
+    """
     found = await _find(core, bot, question, calls, may_spend=may_spend, language=language)
-    if earlier is None or found.small_talk or found.content_words > 1 or (found.found and found.content_words):
+    full = found.content_words > 1 and (found.found or not same_message)
+    if earlier is None or found.small_talk or full:
         return found, question
     # "And how much is it?" is about what was asked before; "Do you have boats?" is not: its own word must be there too.
     both = f"{earlier}\n{question}"
     together = await _find(core, bot, both, calls, may_spend=may_spend)
+    if not together.found:
+        return found, question
     # Nothing but "and how much?" that no passage answers of itself can only belong to it.
     belongs = not found.found and not found.content_words
-    if together.found and (belongs or _tells(together.passages[0], question, language)):
+    # "Is there a discount?" is answered of itself, and better so than with the goods that were asked about before.
+    apart = found.found and found.content_words > 0 and found.confidence > together.confidence
+    if belongs or (not apart and _tells(together.passages[0], question, language)):
         return together, both
     return found, question
 
@@ -606,9 +777,13 @@ async def look_up(core: Core, bot: models.Bot, question: str, limit: int | None 
     return found
 
 
-def _small_talk(bot: BotCard, language: str, *, hello: bool) -> str:
-    if hello:
+def _small_talk(bot: BotCard, language: str, asked: Sequence[str], recent: Sequence[Sequence[str]]) -> str:
+    if not recent or greets("\n".join(asked)):
         return translate(language, "Hello! 👋 I am {name}. What would you like to know?", name=bot.name)
+    if all(map(_MARKS.fullmatch, asked)):
+        return translate(language, "Please write your question in words 🙂 Write /operator to talk to a person.")
+    if all(map(_replies, asked)):
+        return translate(language, "All right 😊 If you have a question, just write.")
     return translate(language, "You are welcome 😊 If you have another question, just write.")
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+# States of a channel that last until its owner does something.
+BROKEN = ("conflict", "refused", "unreadable")
 PURGE_JOB = "purge_bot"
 RELEASE_JOB = "release_channel"
 _RELEASE_TRIES_S = 60.0
@@ -154,7 +156,7 @@ async def start(session: AsyncSession, bot: models.Bot) -> None:
     bot.status = "active"
     session.add(bot)
     for channel in await channels(session, bot):
-        if channel.kind != "web" and channel.status in ("conflict", "refused", "unreadable"):
+        if channel.kind != "web" and channel.status in BROKEN:
             channel.status, channel.last_error = "active", ""
             await _solve(session, channel)
 
@@ -205,6 +207,25 @@ async def channels(session: AsyncSession, bot: models.Bot) -> list[models.Channe
     )
 
 
+async def broken_channels(session: AsyncSession, user: models.User) -> dict[str, list[models.Channel]]:
+    """Return a person's channels that wait for them to mend something, by the id of the bot; no bot without any is in it."""
+    rows = await session.execute(
+        select(models.Bot.id, models.Channel)
+        .join(models.Channel, models.Channel.bot_id == models.Bot.id)
+        .where(
+            models.Bot.owner_id == user.id,
+            models.Bot.deleted_at.is_(None),
+            models.Channel.external_id.is_not(None),
+            models.Channel.status.in_(BROKEN),
+        )
+        .order_by(models.Channel.id)
+    )
+    found: dict[str, list[models.Channel]] = {}
+    for bot_id, channel in rows:
+        found.setdefault(bot_id, []).append(channel)
+    return found
+
+
 def of_kind(connected: Sequence[models.Channel], kind: str) -> models.Channel | None:
     """Return the one channel of a kind among a bot's channels, None where it has none."""
     return next((each for each in connected if each.kind == kind), None)
@@ -250,7 +271,9 @@ async def connect_telegram(
         if own is not None:
             raise Conflict(
                 T(
-                    "“{name}” is already connected to @{username}. Disconnect it first.",
+                    "This token is of @{other}, but “{name}” is connected to @{username}. Send the token of @{username}, or "
+                    "disconnect it first.",
+                    other=one_line(str(identity.get("username") or ""), 64),
                     name=bot.name,
                     username=own.username,
                 ),

@@ -93,7 +93,7 @@ class Unavailable(AppError):
 
     code = "unavailable"
     status = 503
-    default = T("We are very busy right now and could not take your request. Please try again in a minute.")
+    default = T("We cannot take your request right now. Please try again in a minute.")
 
 
 class Temporary(Exception):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +23,38 @@ from services.writer import Operation, Scope
 Handler = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
+_held: ContextVar[tuple[str, Claimed] | None] = ContextVar("held", default=None)
+
+
 class TryLater(Exception):
     """The job cannot be done now; it is taken up again after ``delay_s`` without counting as a failure."""
 
     def __init__(self, delay_s: float) -> None:
         super().__init__(f"again in {delay_s:.0f} s")
         self.delay_s = delay_s
+
+
+@contextlib.contextmanager
+def holding(holder: str, claim: Claimed) -> Iterator[None]:
+    """Let the handler that runs inside know by which claim it works."""
+    before = _held.set((holder, claim))
+    try:
+        yield
+    finally:
+        _held.reset(before)
+
+
+async def still_ours(session: AsyncSession) -> None:
+    """Lock the lane of the job that runs, for the session's transaction; outside of jobs nothing is done.
+
+    Raises ``LostLane`` where another worker has taken it over: a handler that writes in several transactions and slept through
+    its lease must change nothing more. Rows of bots are locked before lanes.
+    """
+    if held := _held.get():
+        connection = await session.connection()
+        holder, claim = held
+        if not await connection.run_sync(lanes.ours, holder, [claim]):
+            raise LostLane(claim.key)
 
 
 def _add(connection: Connection, row: Mapping[str, Any], line: Line, delay_s: float) -> bool:
@@ -45,6 +73,10 @@ def _add(connection: Connection, row: Mapping[str, Any], line: Line, delay_s: fl
     return True
 
 
+def _line(owner_id: str, bot_id: str | None) -> Line:
+    return Line("jobs", owner_id, bot_id or owner_id)
+
+
 def _key(lane: str) -> str:
     return f"job:{lane}"[:200]
 
@@ -56,17 +88,17 @@ async def add(
     *,
     lane: str,
     owner_id: str = "",
-    bot_id: str = "",
+    bot_id: str | None = None,
     unique_key: str | None = None,
     delay_s: float = 0.0,
 ) -> bool:
     """Put a job into its lane inside the session's transaction; return False when ``unique_key`` is known already.
 
-    ``delay_s`` counts only for a lane that was empty.
+    ``delay_s`` counts only for a lane that was empty. ``bot_id``: where the lane serves one bot of the owner alone.
     """
     row = {"lane": _key(lane), "kind": kind, "payload": dict(payload), "unique_key": unique_key}
     connection = await session.connection()
-    return await connection.run_sync(_add, row, Line("jobs", owner_id, bot_id), delay_s)
+    return await connection.run_sync(_add, row, _line(owner_id, bot_id), delay_s)
 
 
 def _drop(connection: Connection, key: str, line: Line, kind: str, unwanted: Callable[[Any], bool]) -> None:
@@ -81,12 +113,10 @@ def _drop(connection: Connection, key: str, line: Line, kind: str, unwanted: Cal
     lanes.add(connection, {key: -len(ids)}, {key: line}, clock(connection.dialect.name))
 
 
-async def drop(
-    session: AsyncSession, kind: str, unwanted: Callable[[Any], bool], *, lane: str, owner_id: str, bot_id: str
-) -> None:
+async def drop(session: AsyncSession, kind: str, unwanted: Callable[[Any], bool], *, lane: str, owner_id: str) -> None:
     """Take the jobs with an ``unwanted`` payload out of their lane, but for one that was begun."""
     connection = await session.connection()
-    await connection.run_sync(_drop, _key(lane), Line("jobs", owner_id, bot_id), kind, unwanted)
+    await connection.run_sync(_drop, _key(lane), _line(owner_id, None), kind, unwanted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,11 +66,14 @@ class QueueKind:
 
 
 class Line(NamedTuple):
-    """Which queue a lane belongs to and whom it serves: a bot and its owner, or ``""`` the product itself."""
+    """Which queue a lane belongs to and whom it serves: an owner (``""``: the product itself), and of what is his a share.
+
+    ``share_id``: the bot, or the owner again where it is for all his bots.
+    """
 
     kind: str
     owner_id: str
-    bot_id: str
+    share_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,26 +88,26 @@ class Claimed:
 
 @dataclass(slots=True)
 class Load:
-    """How many lanes are in hand by owner, at most ``per_owner`` each (the product itself has no such limit), and by bot."""
+    """How many lanes are in hand by owner, at most ``per_owner`` each, and by share."""
 
     per_owner: int
     owners: Counter[str] = field(default_factory=Counter)
-    bots: Counter[str] = field(default_factory=Counter)
+    shares: Counter[str] = field(default_factory=Counter)
 
     def add(self, line: Line, n: int = 1) -> None:
         """Count lanes that were taken, or with a negative number given back."""
-        for counter, key in ((self.owners, line.owner_id), (self.bots, line.bot_id)):
+        for counter, key in ((self.owners, line.owner_id), (self.shares, line.share_id)):
             counter[key] += n
             if not counter[key]:
                 del counter[key]
 
     def full(self, owner_id: str) -> bool:
         """Return whether this owner must wait."""
-        return bool(owner_id) and self.owners[owner_id] >= self.per_owner
+        return self.owners[owner_id] >= self.per_owner
 
     def copy(self) -> Load:
         """Return what may be counted on separately."""
-        return Load(self.per_owner, self.owners.copy(), self.bots.copy())
+        return Load(self.per_owner, self.owners.copy(), self.shares.copy())
 
 
 @dataclass(slots=True)
@@ -219,7 +222,7 @@ def fill(
 
 
 def _named(key: str, line: Line) -> dict[str, Any]:
-    return {"p_key": key, "p_kind": line.kind, "p_owner": line.owner_id, "p_bot": line.bot_id}
+    return {"p_key": key, "p_kind": line.kind, "p_owner": line.owner_id, "p_share": line.share_id}
 
 
 def _add(connection: Connection, rows: Sequence[tuple[str, Line, int, float]], now: Moment) -> None:
@@ -242,7 +245,7 @@ def _new_lane(dialect: str, **values: Any) -> sqlite.Insert | postgresql.Insert:
         key=bindparam("p_key"),
         kind=bindparam("p_kind"),
         owner_id=bindparam("p_owner"),
-        bot_id=bindparam("p_bot"),
+        share_id=bindparam("p_share"),
         pending=bindparam("p_n"),
         waiting_since=bindparam("p_clock"),
         **values,
@@ -256,6 +259,8 @@ def _counting_in(dialect: str) -> Executable:
     return statement.on_conflict_do_update(
         index_elements=[LANES.c.key],
         set_={
+            # A program of before may have made the lane, which knew no shares.
+            "share_id": statement.excluded.share_id,
             "pending": LANES.c.pending + statement.excluded.pending,
             "waiting_since": case((was_empty, statement.excluded.waiting_since), else_=LANES.c.waiting_since),
             "run_at": case((was_empty, statement.excluded.run_at), else_=LANES.c.run_at),
@@ -274,6 +279,7 @@ def _counting_in_and_taking(dialect: str) -> Executable:
     return statement.on_conflict_do_update(
         index_elements=[LANES.c.key],
         set_={
+            "share_id": new.share_id,
             "pending": LANES.c.pending + new.pending,
             "waiting_since": case((was_empty, new.waiting_since), else_=LANES.c.waiting_since),
             "run_at": case((was_empty, 0.0), else_=LANES.c.run_at),
@@ -300,14 +306,14 @@ def _at(now: Moment) -> dict[str, Any]:
 
 
 @cache
-def _looking(dialect: str, *, of_one_bot: bool) -> Executable:
+def _looking(dialect: str, *, of_one_share: bool) -> Executable:
     """Ready lanes of a queue: any, or one bot's in the order of their waiting."""
     now = _now(dialect)
-    statement = select(LANES.c.key, LANES.c.owner_id, LANES.c.bot_id, LANES.c.claim_no, LANES.c.waiting_since).where(
+    statement = select(LANES.c.key, LANES.c.owner_id, LANES.c.share_id, LANES.c.claim_no, LANES.c.waiting_since).where(
         LANES.c.kind == bindparam("p_kind"), LANES.c.pending > 0, LANES.c.lease_until < now, LANES.c.run_at <= now
     )
-    if of_one_bot:
-        statement = statement.where(LANES.c.bot_id == bindparam("p_bot")).order_by(LANES.c.waiting_since)
+    if of_one_share:
+        statement = statement.where(LANES.c.share_id == bindparam("p_share")).order_by(LANES.c.waiting_since)
     return statement.limit(bindparam("p_most"))
 
 
@@ -321,16 +327,16 @@ def _waiting(
     """
     dialect, wanted = connection.dialect.name, {"p_kind": kind, **_at(now)}
     few = slots * 2 + 16 + len(in_hand)
-    rows = direct.rows(connection, _looking(dialect, of_one_bot=False), {**wanted, "p_most": few + 1})
+    rows = direct.rows(connection, _looking(dialect, of_one_share=False), {**wanted, "p_most": few + 1})
     if len(rows) > few:
-        first = _looking(dialect, of_one_bot=True)
-        chosen = _in_turn(connection.execute(_bots(dialect), wanted).all(), load)[:slots]
-        bots = Counter(row.owner_id for row in chosen)
+        first = _looking(dialect, of_one_share=True)
+        chosen = _in_turn(connection.execute(_shares(dialect), wanted).all(), load)[:slots]
+        shares = Counter(row.owner_id for row in chosen)
         rows = []
         for row in chosen:
             # Together as many of each owner as a fair choice may need.
-            most = -(-slots // len(bots) // bots[row.owner_id])
-            rows += connection.execute(first, {**wanted, "p_bot": row.bot_id, "p_most": most}).all()
+            most = -(-slots // len(shares) // shares[row.owner_id])
+            rows += connection.execute(first, {**wanted, "p_share": row.share_id, "p_most": most}).all()
     passed = {row.key for row in rows if row.key in in_hand}
     return _in_turn([row for row in rows if row.key not in passed], load)[:slots], passed
 
@@ -338,40 +344,40 @@ def _waiting(
 def _in_turn(rows: Sequence[Any], load: Load) -> list[Any]:
     """Return lanes in the order in which they are to be taken: again and again, of the owner who is served least then, of his
     least-served bot, the one that waits longest. Without those of owners for whom there is no place."""
-    bots, owners = load.bots.copy(), load.owners.copy()
-    of_bot = []
+    shares, owners = load.shares.copy(), load.owners.copy()
+    of_share = []
     for row in sorted(rows, key=lambda row: row.waiting_since):
-        of_bot.append((bots[row.bot_id], row.waiting_since, row.key, row))
-        bots[row.bot_id] += 1
+        of_share.append((shares[row.share_id], row.waiting_since, row.key, row))
+        shares[row.share_id] += 1
     of_owner = []
-    for _, since, key, row in sorted(of_bot):
-        if not row.owner_id or owners[row.owner_id] < load.per_owner:
+    for _, since, key, row in sorted(of_share):
+        if owners[row.owner_id] < load.per_owner:
             of_owner.append((owners[row.owner_id], since, key, row))
             owners[row.owner_id] += 1
     return [row for *_, row in sorted(of_owner)]
 
 
 @cache
-def _bots(dialect: str) -> Executable:
-    """Every bot with a ready lane in a queue, with its owner and the time since when the first one waits."""
+def _shares(dialect: str) -> Executable:
+    """The ready lane that waits longest of every bot, or other share, in a queue."""
     now, kind = _now(dialect), bindparam("p_kind", type_=LANES.c.kind.type)
     step, ready = LANES.alias("step"), LANES.alias("ready")
     hop = (
-        select(func.min(LANES.c.bot_id).label("bot_id"))
+        select(func.min(LANES.c.share_id).label("share_id"))
         .where(LANES.c.kind == kind, LANES.c.pending > 0)
         .cte("hop", recursive=True)
     )
     following = (
-        select(func.min(step.c.bot_id))
-        .where(step.c.kind == kind, step.c.pending > 0, step.c.bot_id > hop.c.bot_id)
+        select(func.min(step.c.share_id))
+        .where(step.c.kind == kind, step.c.pending > 0, step.c.share_id > hop.c.share_id)
         .scalar_subquery()
     )
-    hop = hop.union_all(select(following).where(hop.c.bot_id.is_not(None)))
+    hop = hop.union_all(select(following).where(hop.c.share_id.is_not(None)))
     first = (
         select(ready.c.key)
         .where(
             ready.c.kind == kind,
-            ready.c.bot_id == hop.c.bot_id,
+            ready.c.share_id == hop.c.share_id,
             ready.c.pending > 0,
             ready.c.lease_until < now,
             ready.c.run_at <= now,
@@ -380,7 +386,7 @@ def _bots(dialect: str) -> Executable:
         .limit(1)
         .scalar_subquery()
     )
-    columns = LANES.c.key, LANES.c.owner_id, LANES.c.bot_id, LANES.c.waiting_since
+    columns = LANES.c.key, LANES.c.owner_id, LANES.c.share_id, LANES.c.waiting_since
     return select(*columns).select_from(hop.join(LANES, LANES.c.key == first))
 
 
@@ -501,7 +507,7 @@ def claim(
         # Nothing open although counted: rows were removed by hand. The count is set right, the lane rests.
         connection.execute(update(LANES).where(LANES.c.key.in_(empty)).values(pending=0, holder=None, lease_until=0.0))
     claims = [
-        Claimed(lane.key, Line(queue.name, lane.owner_id, lane.bot_id), numbers[lane.key], lines[lane.key])
+        Claimed(lane.key, Line(queue.name, lane.owner_id, lane.share_id), numbers[lane.key], lines[lane.key])
         for lane in wanted
         if lane.key in lines
     ]

@@ -163,7 +163,18 @@ _LATIN_WORDS = frozenset(
         "nujen nujna nujno vas nas chto kakoy kakaya kakie eto dlya privet"
     ).split()
 )
-_UZBEK_AROUND_BONUS = 12.0
+_AROUND_BONUS = 12.0
+# They stand before a name that is the same in both languages, "тур в Бухару": Uzbek says such things by endings. Left out: what
+# is an Uzbek word as well (от, у, к).
+_RUSSIAN_PREPOSITIONS = frozenset("в во на с со ко по до из за для без под над при про через между возле около".split())
+# Places people name in either language, in the spelling of Russian and of keyboards without қ and ғ: they tell nothing of who
+# speaks, only an Uzbek ending does. Each with the endings of Russian.
+_PLACE = re.compile(
+    "(?:ташкент|самарканд|бухар|андижан|ферган|наманган|карш|термез|нукус|ургенч|хив|наво|джизак|гулистан|коканд|маргилан|"
+    "чирчик|ангрен|алмалык|газалкент|янгиюл|чиланзар|юнусабад|мирабад|алмазар|сергел|яккасара|учтепа|шайхантахур|"
+    "бектемир|яшнабад|мирзо|улугбек|чорсу|куйлюк|каракалпакстан|хорезм|кашкадарь|сурхандарь|сырдарь)"
+    "(?:|а|у|е|ы|и|ом|ой|ою|я|ю|ей|ью|ий|ия|ию|ии|ск(?:ий|ая|ое|ой|ом|ую))"
+)
 
 
 _DROPPED = frozenset(("Mn", "Me", "Mc", "Cf", "Cs", "Co", "Cn"))
@@ -244,6 +255,8 @@ def detect(text: str) -> Detection:
 @lru_cache(maxsize=_WORDS_KEPT)
 def _cyrillic_word(word: str) -> tuple[int, bool, bool, bool]:
     """What a word says for Russian, whether Uzbek chat borrows it, whether its letters are Uzbek, whether the word is."""
+    if _PLACE.fullmatch(word):
+        return 0, False, False, False
     table = _model().cyrillic
     values = [table[g] for g in grams_of(word) if g in table]
     borrowed = _BORROWED_CYRILLIC.fullmatch(word) is not None
@@ -262,7 +275,9 @@ def _cyrillic(words: list[str]) -> Detection:
         around = around or spoken
     russian = total / SCALE - _UZBEK_LETTER_BONUS * uzbek
     if around and _RUSSIAN_WORDS.isdisjoint(words):
-        russian = min(russian, -_UZBEK_AROUND_BONUS)
+        russian = min(russian, -_AROUND_BONUS)
+    elif not around and not uzbek and not _RUSSIAN_PREPOSITIONS.isdisjoint(words):
+        russian = max(russian, _AROUND_BONUS)
     confidence = 1 / (1 + math.exp(-min(abs(russian) / _EVIDENCE_OVERLAP, 50)))
     return Detection(RUSSIAN if russian > 0 else UZBEK_CYRILLIC, confidence)
 
@@ -293,7 +308,7 @@ def _latin(words: list[str]) -> Detection:
     english += ((total >> _SHIFT) - ZERO * count) / SCALE
     russian += ((total & ((1 << _SHIFT) - 1)) - ZERO * count) / SCALE
     if around and _LATIN_WORDS.isdisjoint(words):
-        english, russian = min(english, -_UZBEK_AROUND_BONUS), min(russian, -_UZBEK_AROUND_BONUS)
+        english, russian = min(english, -_AROUND_BONUS), min(russian, -_AROUND_BONUS)
     scores = {UZBEK: 0.0, ENGLISH: english, RUSSIAN: russian}
     best = max(scores, key=scores.__getitem__)
     odds = sum(math.exp(max((s - scores[best]) / _EVIDENCE_OVERLAP, -50)) for s in scores.values())
@@ -314,7 +329,8 @@ _SPOKEN = {
     ENGLISH: frozenset(
         (
             "is are do does you your have has i we my me what where when how much many can could would which who why "
-            "there any want need please hello hi hey thanks thank price cost delivery address hours open"
+            "there any want need please hello hi hey thanks thank price cost delivery address hours open "
+            "good morning afternoon evening phone number contact location discount available warranty refund"
         ).split()
     ),
     RUSSIAN: frozenset(
@@ -341,7 +357,7 @@ def outweighs(text: str, detected: Detection, known: str | None) -> bool:
         return False
     if language == known:
         return True
-    words = words_of(text)
+    words = [word for word in words_of(text) if not _PLACE.fullmatch(word)]
     cyrillic = script_of(" ".join(words)) == "cyrillic"
     if cyrillic and known in (None, UZBEK, ENGLISH):
         return True

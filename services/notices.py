@@ -114,6 +114,20 @@ _LASTING = frozenset(
 )
 _WAITING = ("operator_wanted", "customer_wrote")
 """Somebody waits for a person in a conversation; the notice's key names it (:func:`talk_key`)."""
+_TALKS = "/conversations"
+_PLACES: Mapping[str, str] = {
+    **dict.fromkeys(("token_refused", "conflict", "unreadable", "silent", "webhook_failed"), "/channels"),
+    **dict.fromkeys((*_WAITING, "message_failed", "send_failed"), _TALKS),
+    "document_failed": "/documents",
+    **dict.fromkeys((*_KEY_TROUBLES, "model_retired", "factory_failed"), ""),
+}
+"""Where below a bot's page one sees to it. What is not here asks nothing of anybody."""
+_LABELS: Mapping[str, Text] = {
+    "/channels": T("Open the channels"),
+    _TALKS: T("Open the conversations"),
+    "/documents": T("Open the documents"),
+    "": T("Open the bot’s settings"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,16 +292,42 @@ def opens_only_here(address: str) -> bool:
     return found.is_loopback or found.is_unspecified
 
 
+def _talk(notice: models.Notice) -> str:
+    """Return the id of the conversation that a notice is about; empty where there is none or it is not known."""
+    if notice.kind in _WAITING:
+        return notice.key.removeprefix(talk_key(""))
+    return str(notice.params.get("conversation") or "")
+
+
+def page(notice: models.Notice) -> str:
+    """Return the path of the panel's page where a person sees what a notice tells of and can act."""
+    if notice.bot_id is None:
+        return "/dashboard"
+    talk = _talk(notice)
+    return f"/bots/{notice.bot_id}{_PLACES.get(notice.kind, '')}" + (f"/{talk}" if talk else "")
+
+
 def _way(notices: list[models.Notice], public_url: str, language: str) -> tuple[str, str] | None:
-    """Return the button that leads to the customers who wait; None where nobody does or the panel opens only here."""
-    waiting = [notice for notice in notices if notice.kind in _WAITING]
-    if not waiting or opens_only_here(public_url):
+    """Return the button for notices about one bot, or about none; None where they ask nothing or the panel opens only here.
+
+    Customers who wait go before everything else. More than one conversation is their list.
+    """
+    asking = [notice for notice in notices if notice.kind in _PLACES]
+    asking = [notice for notice in asking if notice.kind in _WAITING] or asking
+    if not asking or opens_only_here(public_url):
         return None
-    talks = f"{public_url}/bots/{waiting[0].bot_id}/conversations"
-    if len(waiting) > 1:
-        called = all(notice.kind == "operator_wanted" for notice in waiting)
-        return translate(language, "Open the conversations"), f"{talks}?status=waiting" if called else talks
-    return translate(language, "Open the conversation"), f"{talks}/{waiting[0].key.removeprefix(talk_key(''))}"
+    first, place = asking[0], _PLACES[asking[0].kind]
+    label, path = _LABELS[place], page(first)
+    if first.bot_id is None:
+        label = T("Open the panel")
+    elif place == _TALKS:
+        talks = {_talk(notice) for notice in asking if _PLACES[notice.kind] == _TALKS}
+        if len(talks) > 1:
+            path = f"/bots/{first.bot_id}{_TALKS}"
+            path += "?status=waiting" if all(notice.kind == "operator_wanted" for notice in asking) else ""
+        elif talks != {""}:
+            label = T("Open the conversation")
+    return label.render(language), f"{public_url}{path}"
 
 
 def _compose(notices: list[models.Notice], language: str) -> str:

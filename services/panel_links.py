@@ -11,13 +11,15 @@ from db.base import ID_LENGTH
 
 _ID = rf"[0-9a-z]{{{ID_LENGTH}}}"
 _WAITING = "waiting"
-_PAGE = re.compile(rf"/bots/({_ID})/conversations(?:/({_ID})|\?status=({_WAITING}))?")
-START_WORD = re.compile(rf"panel(?:_({_ID})(?:_({_ID}|{_WAITING}))?)?")
+_PLACES = "channels|documents"
+_PAGE = re.compile(rf"/bots/({_ID})/(?:conversations(?:/({_ID})|\?status=({_WAITING}))?|({_PLACES}))")
+START_WORD = re.compile(rf"panel(?:_({_ID})(?:_({_ID}|{_WAITING}|{_PLACES}))?)?")
 """What :func:`start_word` returns."""
 
 
 def start_word(path: str) -> str:
-    """Return the payload for a page: a bot's conversations, those that wait, or one; only ``panel`` for every other page."""
+    """Return the payload for a page: a bot's conversations, those that wait, or one, its channels or its documents; only
+    ``panel`` for every other page."""
     found = _PAGE.fullmatch(path)
     return "_".join(["panel", *(part for part in found.groups() if part)]) if found else "panel"
 
@@ -27,5 +29,7 @@ def page_of(word: str) -> str:
     found = START_WORD.fullmatch(word)
     if found is None or found[1] is None:
         return ""
+    if found[2] is not None and found[2] in _PLACES.split("|"):
+        return f"/bots/{found[1]}/{found[2]}"
     one = "" if found[2] is None else "?status=waiting" if found[2] == _WAITING else f"/{found[2]}"
     return f"/bots/{found[1]}/conversations{one}"

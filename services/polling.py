@@ -509,17 +509,17 @@ class Receivers:
 async def factory_channel(core: Core, identity: Mapping[str, Any]) -> str:
     """Return the id of the factory bot's channel, made at its first start."""
     number = str(identity["id"])
+    mine = models.Channel.kind == inbox.FACTORY, models.Channel.external_id == number
     async with core.db.write() as session:
-        channel = await session.scalar(
-            select(models.Channel).where(models.Channel.kind == inbox.FACTORY, models.Channel.external_id == number)
+        if await session.scalar(select(models.Channel.id).where(*mine)) is None:
+            try:
+                async with session.begin_nested():
+                    session.add(models.Channel(kind=inbox.FACTORY, external_id=number, created_at=utcnow()))
+            except IntegrityError:
+                # Another process starts for the first time too.
+                log.info("factory_channel_made_elsewhere")
+        values = {"status": "active", "username": str(identity.get("username") or ""), "last_error": ""}
+        channel_id = await session.scalar(
+            update(models.Channel).where(*mine).values(**values).returning(models.Channel.id)
         )
-        if channel is None:
-            channel = models.Channel(kind=inbox.FACTORY, external_id=number, status="active", created_at=utcnow())
-            session.add(channel)
-            await session.flush()
-        await session.execute(
-            update(models.Channel)
-            .where(models.Channel.id == channel.id)
-            .values(status="active", username=str(identity.get("username") or ""), last_error="")
-        )
-        return channel.id
+        return str(channel_id)

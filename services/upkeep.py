@@ -118,7 +118,8 @@ async def enqueue_due(core: Core, kind: str, moment: dt.datetime | None = None) 
 
 
 async def clean_up(core: Core, _payload: Mapping[str, Any]) -> None:
-    """Delete what is no longer needed, in small transactions: old finished queue rows, sessions, links, idle lanes."""
+    """Delete what is no longer needed, in small transactions: old finished queue rows, sessions, links, notices, states of
+    dialogs, idle lanes."""
     now = utcnow()
     kept = now - dt.timedelta(days=core.settings.queue.keep_done_days)
     month = now - dt.timedelta(days=30)
@@ -248,7 +249,7 @@ def _lead(connection: Connection, key: str, holder: str, lease_s: float) -> bool
             key=key,
             kind="leader",
             owner_id="",
-            bot_id="",
+            share_id="",
             pending=0,
             waiting_since=0.0,
             run_at=0.0,

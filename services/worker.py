@@ -394,8 +394,7 @@ class Conveyor:
             core,
             QueueKind("jobs", JOBS, ("new",), 1),
             slots=settings.jobs,
-            # One owner's hundred files leave a place for another's price list.
-            per_owner=max(1, settings.jobs // 2),
+            per_owner=settings.jobs,
             handle=self._job,
             suspect_at=suspect_at,
         )
@@ -700,7 +699,10 @@ class Conveyor:
             elif row["attempts"] >= settings.max_attempts:
                 done = jobs.JobDone(claim, "dead", "it stopped the program each time it was run")
             else:
-                await handler(row["payload"])
+                with jobs.holding(core.writer.holder, claim):
+                    await handler(row["payload"])
+        except LostLane:
+            raise
         except asyncio.CancelledError:
             await asyncio.shield(persist(core, jobs.FINISH, jobs.JobDone(claim, "new", counts=False)))
             raise

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Awaitable, Callable
+from html import escape
 from http import HTTPStatus
 from typing import Any, Literal
 
@@ -23,7 +24,22 @@ log = structlog.get_logger(__name__)
 
 _BEGINNING = re.compile(rb"[A-Z]+ (/api/)?")
 _UNREADABLE = T("This request could not be read: its address or its cookies are too long, or it arrived damaged.")
+_WHAT_HELPS = T("Open the site’s first page again; if that does not help, delete this site’s cookies in the browser.")
+_HOME = T("Go to the home page")
 _SHOWN_IN = [language for language in LANGUAGES if "-" not in language]
+_PAGE = """<!doctype html>
+<html lang="uz">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>BotFactory</title>
+</head>
+<body>
+<h1>BotFactory</h1>
+{told}</body>
+</html>
+"""
 
 
 class Connection(RequestHandler):
@@ -63,14 +79,22 @@ class Connection(RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("a part of another answer has been sent")
         failure.status = status
-        if self._by_program:
-            response = json_error(failure, "en")
-        else:
-            text = "\n".join(failure.text.render(language) for language in _SHOWN_IN)
-            response = web.Response(status=status, text=text)
+        response = json_error(failure, "en") if self._by_program else _bare_page(failure)
         secure(response.headers, tls=self._tls)
         response.force_close()
         return response
+
+
+def _bare_page(failure: AppError) -> web.Response:
+    """Return an error as a page that needs nothing else: who asks for a style would be answered with this page again."""
+    advice = [_WHAT_HELPS] if failure.status == HTTPStatus.BAD_REQUEST else []
+
+    def told(language: str) -> str:
+        words = escape(" ".join(text.render(language) for text in (failure.text, *advice)))
+        return f'<p lang="{language}">{words}<br><a href="/">{escape(_HOME.render(language))}</a></p>\n'
+
+    page = _PAGE.format(told="".join(map(told, _SHOWN_IN)))
+    return web.Response(status=failure.status, text=page, content_type="text/html")
 
 
 def _expecting(

@@ -246,6 +246,7 @@ def render(request: web.Request, template: str, *, status: int = 200, **context:
         "fault": None,
         "bot": None,
         "bots": (),
+        "broken": {},
         "notices": (),
         "here": "",
         "toast": toast_text(request.query.get("done", ""), language),

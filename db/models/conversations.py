@@ -55,9 +55,9 @@ class Conversation(Base):
 class Message(Base):
     """One message. ``author``: ``customer``, ``bot``, ``operator`` or ``system``.
 
-    ``status`` of what we sent: ``queued``, ``sent``, ``delivered``, ``read``, ``failed``, ``unknown`` (it left us and no
-    answer came). Of what we received: ``received``, ``answered``, ``failed`` (set aside), ``skipped`` (over a limit or too
-    old). ``answered`` is false on a reply that says "I don't know".
+    ``status`` of what we sent: ``queued``, ``sent``, ``failed``, ``unknown`` (it left us and no answer came); networks that
+    tell more also ``delivered``, ``read``. Of what we received: ``received``, ``answered``, ``failed`` (set aside),
+    ``skipped`` (over a limit or too old). ``answered`` is false on a reply that says "I don't know".
     """
 
     __tablename__ = "messages"

@@ -18,19 +18,20 @@ def _where(condition: str) -> dict[str, Any]:
 class Lane(Base):
     """A line in which items are worked in order by one worker at a time: a conversation, a receiving chat, or jobs.
 
-    ``kind``: ``inbox``, ``outbox``, ``bulk`` or ``jobs``. ``owner_id`` and ``bot_id``, empty for what is the product's own, say
-    between whom claims are fair. ``pending`` counts the open items and changes only under this row's
-    lock. ``waiting_since``, ``run_at`` (not before), ``lease_until``: seconds since 1970 by the database's clock.
-    ``claim_no`` grows with each claim and fences off a worker that overslept.
+    ``kind``: ``inbox``, ``outbox``, ``bulk`` or ``jobs``; ``leader`` is no queue but a right that one process has.
+    ``owner_id`` (empty: the product's own) and ``share_id``, the bot or the owner again, say between whom claims are fair.
+    ``pending`` counts the open items and changes only under this row's lock. ``waiting_since``, ``run_at`` (not before),
+    ``lease_until``: seconds since 1970 by the database's clock. ``claim_no`` grows with each claim and fences off a worker
+    that overslept.
     """
 
     __tablename__ = "lanes"
-    __table_args__ = (Index("ix_lanes_ready", "kind", "bot_id", "waiting_since", **_where("pending > 0")),)
+    __table_args__ = (Index("ix_lanes_ready", "kind", "share_id", "waiting_since", **_where("pending > 0")),)
 
     key: Mapped[str] = mapped_column(String(200), primary_key=True)
     kind: Mapped[str] = mapped_column(String(8))
     owner_id: Mapped[str] = mapped_column(Id, default="")
-    bot_id: Mapped[str] = mapped_column(Id, default="", server_default="")
+    share_id: Mapped[str] = mapped_column(Id, default="", server_default="")
     pending: Mapped[int] = mapped_column(default=0)
     waiting_since: Mapped[float] = mapped_column(default=0.0)
     run_at: Mapped[float] = mapped_column(default=0.0)

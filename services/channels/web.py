@@ -9,7 +9,7 @@ from services.channels.base import Inbound, Outgoing, Sender
 
 
 class WebChannel:
-    """Updates are ours: ``{id, contact, name, text, command, language}``."""
+    """Updates are ours: ``{id, contact, name, text, command, args, language, language_code}``."""
 
     kind = "web"
     text_limit = 16_000

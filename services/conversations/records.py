@@ -313,7 +313,7 @@ RECEIVE: Operation[Incoming, Talk] = Operation("receive", 30, _receive, lambda i
 
 @dataclass(slots=True)
 class Reply:
-    """One message of ours. ``parts`` are what the channel sends; ``message`` extra columns of the row."""
+    """One message of ours. ``outgoing`` is what the channel sends, ``columns`` are more of the message's row."""
 
     text: str
     author: str = "bot"

@@ -81,6 +81,29 @@ _DENIALS = frozenset(fold(word) for word in ("не", "emas", "нет", "yo'q", "
 _MACHINES = frozenset(fold(word) for word in ("bot", "ботом", "боту", "robot", "роботом"))
 _WORD = re.compile(r"[^\W_]+")
 _MOST_WORDS = 14
+# A number with its country, or as it is dialled in Uzbekistan and Russia; "100 000 000" is a sum.
+_PHONE = re.compile(
+    r"\+\d(?:[\s().-]{0,2}\d){8,14}|998(?:[\s().-]{0,2}\d){9}|[78][\s(.-]{0,2}9(?:[\s().-]{0,2}\d){9}"
+    r"|\(?(?:20|33|50|55|6[125679]|7\d|8[78]|9[01345789])\)?[\s.-]?\d{3}[\s.-]?\d\d[\s.-]?\d\d"
+)
+_AROUND_PHONE = frozenset(
+    fold(word)
+    for word in (
+        "men mening raqamim raqam nomerim nomer telefonim telefon tel mana manga menga bu salom iltimos rahmat qo'ng'iroq qiling "
+        "мой мне номер телефон телефона тел вот это позвоните перезвоните пожалуйста спасибо здравствуйте "
+        "my phone number is call me please"
+    ).split()
+)
+
+
+def gives_phone(text: str) -> bool:
+    """Whether a message gives a telephone number and says nothing else."""
+    if len(text) > 200 or (found := _PHONE.search(text)) is None:
+        return False
+    around = f"{text[: found.start()]} {text[found.end() :]}".translate(_NO_APOSTROPHES)
+    if "?" in around or any(map(str.isdigit, around)):
+        return False
+    return all(fold(word) in _AROUND_PHONE for word in _WORD.findall(around))
 
 
 def asks_for_person(text: str) -> bool:
@@ -232,7 +255,7 @@ class _Turn:
             self.talk.status = self.outcome.status = "bot"
         for message_id, _, event in self.talk.messages:
             is_question = event.kind == "message" and bool(clean(event.text).strip())
-            if is_question and not asks_for_person(event.text):
+            if is_question and not asks_for_person(event.text) and not gives_phone(event.text):
                 self.questions.append((message_id, event, clean(event.text, self.core.settings.limits.message_chars)))
                 continue
             await self.flush()
@@ -270,7 +293,10 @@ class _Turn:
         elif event.kind == "message" and clean(event.text).strip():
             language = self.hear(event, event.text, languages.detect(event.text))
             if self.bot.status == "active":
-                self.person(event, language)
+                if gives_phone(event.text):
+                    self.phoned(event, language)
+                else:
+                    self.person(event, language)
                 self.read(message_id)
             else:
                 self.resting(language)
@@ -353,14 +379,26 @@ class _Turn:
             self.say(translate(language, "This button is old. Write /language to choose the language."), language)
 
     def person(self, event: Inbound, language: str) -> None:
-        """The customer wants a person: the talk is flagged, the owner hears of it."""
-        self.talk.status = self.outcome.status = "waiting"
+        """The customer wants a person."""
+        self.call_person(event)
         self.say(
             translate(
                 language, "I have called a person 🙋 They will write to you here. Meanwhile you can go on asking me."
             ),
             language,
         )
+
+    def phoned(self, event: Inbound, language: str) -> None:
+        """The customer gave a telephone number: that is for a person to use."""
+        self.call_person(event)
+        self.say(
+            translate(language, "Thank you! 📞 I have passed your number on. Meanwhile you can go on asking me."),
+            language,
+        )
+
+    def call_person(self, event: Inbound) -> None:
+        """The talk is flagged, the owner hears of it."""
+        self.talk.status = self.outcome.status = "waiting"
         self.tell_owner(
             "operator_wanted",
             notices.talk_key(self.talk.conversation_id),

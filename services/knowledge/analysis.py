@@ -31,6 +31,10 @@ _WORD_CHARACTERS = 40
 LEXICON_WEIGHT = 0.7
 #: How much words of the kind "price", "where", "when" count.
 ASKING_WEIGHT = 0.6
+#: The stem that a telephone number adds to its passage, whatever stands before it: "Tel", "☎", nothing.
+PHONE_STEM = "telefon"
+# Before a word of the lexicon that leads to the others of its line, and none of them to it.
+_LEADS_ONLY = ">"
 
 _LEXICON = Path(__file__).with_name("lexicon.toml")
 
@@ -271,6 +275,7 @@ _SEPARATORS = re.compile(r"[ \u00a0\u202f.,]")
 class _Token:
     text: str
     exact: bool  # already a term: a number, a telephone, an article
+    phone: bool = False
 
 
 def _tokens(text: str, most: int) -> Iterable[_Token]:
@@ -290,7 +295,7 @@ def _tokens(text: str, most: int) -> Iterable[_Token]:
         elif kind == "money":
             yield _Token("dollar" if value == "$" else "evro", False)
         elif kind == "phone":
-            yield _Token(re.sub(r"\D", "", value)[-9:], True)
+            yield _Token(re.sub(r"\D", "", value)[-9:], True, phone=True)
         elif kind == "time":
             hours, minutes = value.split(":")
             yield _Token(f"{int(hours)}x{minutes}", True)
@@ -360,6 +365,8 @@ def analyze_passage(text: str, heading: str = "") -> Terms:
             stems.append(stem)
             if not token.exact:
                 grams.extend(grams_of(stem))
+        if token.phone:
+            stems.append(PHONE_STEM)
     return Terms(tuple(stems), tuple(grams))
 
 
@@ -367,10 +374,29 @@ def analyze_passage(text: str, heading: str = "") -> Terms:
 
 
 @dataclass(frozen=True, slots=True)
+class _Phrase:
+    """A word or phrase of a concept, as a question may name it. ``silent``: it is a single word that carries no subject."""
+
+    stems: tuple[str, ...]
+    concept: int
+    silent: bool
+
+    def is_named(self, stems: list[str], at: int, *, silent: bool) -> bool:
+        """Whether a question's ``stems`` hold it from place ``at``. ``silent``: the word there carries no subject.
+
+        Such a word alone names only what is such a word itself: Uzbek "bo‘ldi" (it is done) is neither "bo‘lim" (a
+        branch) nor "боль" (pain), though all their stems are the same.
+        """
+        if len(self.stems) == 1:
+            return self.silent or not silent
+        return tuple(stems[at : at + len(self.stems)]) == self.stems
+
+
+@dataclass(frozen=True, slots=True)
 class _Lexicon:
-    silent: frozenset[str]  # keys of whole words
-    phrases: dict[str, tuple[tuple[tuple[str, ...], int], ...]]  # first stem → (stems, concept)
-    members: tuple[tuple[tuple[str, ...], ...], ...]  # concept → the stems of its words and phrases
+    silent: dict[str, frozenset[str]]  # language → keys of whole words
+    phrases: dict[str, tuple[_Phrase, ...]]  # first stem → what begins with it
+    members: tuple[tuple[tuple[str, ...], ...], ...]  # concept → the stems of what it is searched with
     asking: frozenset[int]
 
 
@@ -378,28 +404,29 @@ class _Lexicon:
 def lexicon() -> _Lexicon:
     """``lexicon.toml`` with every word stemmed by the rules of its language."""
     data = tomllib.loads(_LEXICON.read_text(encoding="utf-8"))
-    silent = frozenset(fold(w) for text in data["silent"].values() for w in text.split())
-    phrases: dict[str, dict[tuple[tuple[str, ...], int], None]] = {}
+    silent = {language: frozenset(map(fold, listed.split())) for language, listed in data["silent"].items()}
+    phrases: dict[str, dict[_Phrase, None]] = {}
     members: list[tuple[tuple[str, ...], ...]] = []
     asking: set[int] = set()
     for section in ("words", "asking"):
         for concept in data[section].values():
             number = len(members)
-            stems: dict[tuple[str, ...], None] = {}
+            searched: dict[tuple[str, ...], None] = {}
             for language, listed in concept.items():
-                for phrase in listed.split(","):
-                    stems[_phrase_stems(phrase, language)] = None
-            for phrase_stems in stems:
-                phrases.setdefault(phrase_stems[0], {})[(phrase_stems, number)] = None
-            members.append(tuple(stems))
+                for phrase in map(str.strip, listed.split(",")):
+                    stems = _phrase_stems(phrase, language)
+                    named = _Phrase(stems, number, fold(phrase) in silent[language])
+                    phrases.setdefault(stems[0], {})[named] = None
+                    if not phrase.startswith(_LEADS_ONLY):
+                        searched[stems] = None
+            members.append(tuple(searched))
             if section == "asking":
                 asking.add(number)
-    longest_first = {first: tuple(sorted(found, key=lambda entry: -len(entry[0]))) for first, found in phrases.items()}
-    return _Lexicon(silent, longest_first, tuple(members), frozenset(asking))
+    return _Lexicon(silent, {f: tuple(found) for f, found in phrases.items()}, tuple(members), frozenset(asking))
 
 
 def _phrase_stems(phrase: str, language: str) -> tuple[str, ...]:
-    return tuple(s for t in _tokens(clean(phrase.strip()), 8) for s in _stems_of(t, language))
+    return tuple(s for t in _tokens(clean(phrase), 8) for s in _stems_of(t, language))
 
 
 def analyze_question(text: str, language: str | None = None) -> Query:
@@ -413,18 +440,20 @@ def analyze_question(text: str, language: str | None = None) -> Query:
     tokens = list(_tokens(whole, QUESTION_WORDS))
     stems = [_stems_of(t, language) for t in tokens]
     firsts = [s[0] if s else "" for s in stems]
+    keys = ["" if t.exact else _key(_latin(t.text)) for t in tokens]
+    here = known.silent.get((language or "").partition("-")[0], frozenset())
     concepts: list[set[int]] = [set() for _ in tokens]
     for i, first in enumerate(firsts):
-        for phrase, concept in known.phrases.get(first, ()):
-            if len(phrase) == 1 or tuple(firsts[i : i + len(phrase)]) == phrase:
-                for j in range(i, i + len(phrase)):
-                    concepts[j].add(concept)
+        for phrase in known.phrases.get(first, ()):
+            if phrase.is_named(firsts, i, silent=keys[i] in here):
+                for j in range(i, i + len(phrase.stems)):
+                    concepts[j].add(phrase.concept)
     words: dict[tuple[str, ...], QueryWord] = {}
-    for token, own, found in zip(tokens, stems, concepts, strict=True):
+    for token, own, key, found in zip(tokens, stems, keys, concepts, strict=True):
         if not own or own in words:
             continue
         asking = bool(found) and found <= known.asking
-        silent = not token.exact and _key(_latin(token.text)) in known.silent
+        silent = any(key in words_of_one for words_of_one in known.silent.values())
         if silent and not found:
             continue
         others = dict.fromkeys(p for c in found for p in known.members[c] if p != own)

@@ -11,9 +11,11 @@ from services.knowledge.base import Block
 MAX_PASSAGE = 900
 """Characters of a passage; search looks at the first 1,200 of it."""
 HEADING_MAX = 300
+HEADING_JOINT = " › "
+BARE = "title:"
+"""So begins the ``locus`` of a passage that is a heading with nothing under it."""
 _JOINED_MAX = 600
 _TINY = 160
-_HEADING_JOINT = " › "
 _NUMBERED = r"^(?:\d{1,3}\s*[.)]\s*|[•*–—-]\s*)?"
 _QUESTION_LABEL = re.compile(
     _NUMBERED + r"(?:(?:savol|савол|вопрос|question)\s*(?:№?\s*\d+)?\s*[:.)–—-]|[qsвс]\d{0,2}\s?:(?!\d))", re.IGNORECASE
@@ -32,7 +34,8 @@ _SENTENCE_END = (".", "!", "?", "…", ":", ";", "»", "”", '"', ")")
 class Passage:
     """A piece of a document that says something by itself.
 
-    ``heading``: the headings above it in one line, outermost first; ``locus``: of its first block, see ``Block``.
+    ``heading``: the headings above it in one line, outermost first; ``locus``: of its first block, see ``Block``, with
+    :data:`BARE` before it where there is nothing but a heading.
     """
 
     text: str
@@ -117,7 +120,7 @@ class _Cutter:
     def _flush_title(self, heading: tuple[str, ...] = ()) -> Iterator[Passage]:
         title, self._title = self._title, None
         if title is not None and title.text.rstrip(":") not in heading:
-            yield Passage(title.text[:MAX_PASSAGE], heading_line(title.heading), title.locus)
+            yield Passage(title.text[:MAX_PASSAGE], heading_line(title.heading), BARE + title.locus)
 
     def close(self) -> Iterator[Passage]:
         yield from self._flush()
@@ -126,7 +129,7 @@ class _Cutter:
 
 def heading_line(parts: Sequence[str]) -> str:
     """Return headings in one line of at most :data:`HEADING_MAX` characters; the innermost matter most."""
-    line = _HEADING_JOINT.join(part for part in parts if part)
+    line = HEADING_JOINT.join(part for part in parts if part)
     return line if len(line) <= HEADING_MAX else "…" + line[-(HEADING_MAX - 1) :]
 
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import structlog
 from sqlalchemy import ColumnElement, func, insert, or_, select, update
@@ -31,7 +34,7 @@ from services.settings import Limits
 from services.text import clean, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from services.core import Core
 
@@ -42,6 +45,11 @@ PURGE_JOB = "purge_documents"
 _SLICE = 200
 _TITLE_MAX = 255
 _READER_RESTS_S = 30.0
+_WHOLE_KEY = 300
+"""A key of :func:`question_key` that is shorter was not cut off."""
+_SIGNS = re.compile(r"(?<=\w)[+#]+")
+# A file name as some programs send it: neither a blank nor a % stands for itself.
+_ESCAPED = re.compile("(?:[!-$&-~]|%[0-9A-Fa-f]{2})+")
 
 
 async def upload(
@@ -56,31 +64,32 @@ async def upload(
 ) -> models.Document:
     """Take a document in; reading follows in the background. ``watched``: somebody shows its progress, so no notice is due.
 
-    An older one of its name that still waits, or could not be read, is gone with that; one that serves goes on until the
-    new one does.
+    An older one of its name, see :func:`_called`, that still waits, or could not be read, is gone with that; one that serves
+    goes on until the new one does.
     Raises ``TooLarge``, ``Invalid`` (empty, not a kind we read) or ``Conflict`` (too many documents).
     """
     if len(data) > max_bytes:
         raise TooLarge(
             T("The file is larger than {n} MB. Split it or send a smaller one.", n=max_bytes // 1_048_576), field="file"
         )
-    title = _title(name)
+    title = title_of(name)
     sniff(title, data)
     await _hold(session, bot.id)
-    count = await session.scalar(
+    same = await _called(session, bot.id, title)
+    others = await session.scalar(
         select(func.count()).where(
             models.Document.bot_id == bot.id,
             models.Document.deleted_at.is_(None),
-            models.Document.name != title,
+            models.Document.id.not_in(same),
             models.Document.kind != ANSWERS,
         )
     )
-    if int(count or 0) >= limits.documents_per_bot:
+    if int(others or 0) >= limits.documents_per_bot:
         raise Conflict(
             T("This bot already has {n} documents, which is the limit. Delete some first.", n=limits.documents_per_bot),
             code="limit",
         )
-    await _drop_unread(session, bot, title)
+    await _drop_unread(session, bot, same)
     document = models.Document(
         bot_id=bot.id,
         name=title,
@@ -100,14 +109,48 @@ async def upload(
     return document
 
 
-def _title(name: str) -> str:
-    """Return the last part of a file name, shortened to what a row holds before its suffix."""
-    title = one_line(PurePath(name.replace("\\", "/")).name, len(name)) or "document"
+def title_of(name: str) -> str:
+    """Return what a document is called: the last part of its file name, shortened to what a row holds before the suffix.
+
+    Letters are composed as Windows and Linux write them: macOS sends ``й`` as two characters.
+    """
+    last = PurePath(_unescaped(name).replace("\\", "/")).name
+    title = unicodedata.normalize("NFC", one_line(last, len(last))) or "document"
     too_long = len(title) - _TITLE_MAX
     if too_long <= 0:
         return title
     suffix = suffix_of(title)
     return title[: -len(suffix) - too_long].rstrip() + suffix
+
+
+def _unescaped(name: str) -> str:
+    """Return a file name that came as in an address, ``%D0%9D%D0%B0%D1%80%D1%85.csv``, as it is read; others unchanged."""
+    if not _ESCAPED.fullmatch(name):
+        return name
+    try:
+        return unquote(name, errors="strict")
+    except UnicodeDecodeError:
+        return name
+
+
+async def _called(session: AsyncSession, bot_id: str, name: str) -> list[str]:
+    """Return the ids of a bot's documents of a name, whatever their letter case and however their letters are composed.
+
+    They are compared here: the databases do not agree on what a small letter is. A bot has a few hundred at most.
+    """
+    document = models.Document
+    known = await session.execute(
+        select(document.id, document.name).where(
+            document.bot_id == bot_id, document.deleted_at.is_(None), document.kind != ANSWERS
+        )
+    )
+    wanted = _caseless(name)
+    return [id_ for id_, title in known if _caseless(title) == wanted]
+
+
+def _caseless(name: str) -> str:
+    """Return the form in which two names are the same: Unicode's canonical caseless matching."""
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
 
 
 async def _hold(session: AsyncSession, bot_id: str) -> None:
@@ -124,15 +167,14 @@ async def _hold_document(session: AsyncSession, bot: models.Bot, document: model
     return current
 
 
-async def _drop_unread(session: AsyncSession, bot: models.Bot, name: str) -> None:
-    """Remove the documents of a name that wait to be read or could not be read, with their bytes and jobs."""
+async def _drop_unread(session: AsyncSession, bot: models.Bot, ids: Sequence[str]) -> None:
+    """Remove those of a bot's documents that wait to be read or could not be read, with their bytes and jobs."""
     document = models.Document
     gone = set(
         await session.scalars(
             sql_delete(document)
             .where(
-                document.bot_id == bot.id,
-                document.name == name,
+                document.id.in_(ids),
                 document.status.in_(("queued", "failed")),
                 document.deleted_at.is_(None),
             )
@@ -141,17 +183,13 @@ async def _drop_unread(session: AsyncSession, bot: models.Bot, name: str) -> Non
     )
     if gone:
         await jobs.drop(
-            session,
-            INDEX_JOB,
-            lambda payload: payload["document"] in gone,
-            lane=_lane(bot),
-            owner_id=bot.owner_id,
-            bot_id=bot.id,
+            session, INDEX_JOB, lambda payload: payload["document"] in gone, lane=_lane(bot), owner_id=bot.owner_id
         )
 
 
 def _lane(bot: models.Bot) -> str:
-    return f"documents:{bot.id}"
+    # One lane an owner: a person with a hundred files does not take every reader.
+    return f"documents:{bot.owner_id}"
 
 
 async def _queue(session: AsyncSession, bot: models.Bot, document: models.Document, watched: bool = False) -> None:
@@ -159,7 +197,7 @@ async def _queue(session: AsyncSession, bot: models.Bot, document: models.Docume
     # What is logged while it is read can then be told to belong to this upload.
     if request_id := structlog.contextvars.get_contextvars().get("request_id"):
         payload["request_id"] = str(request_id)
-    await jobs.add(session, INDEX_JOB, payload, lane=_lane(bot), owner_id=bot.owner_id, bot_id=bot.id)
+    await jobs.add(session, INDEX_JOB, payload, lane=_lane(bot), owner_id=bot.owner_id)
 
 
 async def list_for(session: AsyncSession, bot: models.Bot) -> list[models.Document]:
@@ -195,7 +233,7 @@ async def delete(session: AsyncSession, bot: models.Bot, document: models.Docume
     document.serving = False
     await _bump(session, bot.id)
     await session.execute(sql_delete(models.DocumentContent).where(models.DocumentContent.document_id == document.id))
-    await jobs.add(session, PURGE_JOB, {"bot": bot.id}, lane=_lane(bot), owner_id=bot.owner_id, bot_id=bot.id)
+    await jobs.add(session, PURGE_JOB, {"bot": bot.id}, lane=_lane(bot), owner_id=bot.owner_id)
 
 
 async def retry(session: AsyncSession, bot: models.Bot, document: models.Document) -> None:
@@ -241,9 +279,15 @@ async def answers(session: AsyncSession, bot: models.Bot) -> list[TaughtAnswer]:
 async def add_answer(session: AsyncSession, bot: models.Bot, question: str, answer: str) -> TaughtAnswer:
     """Teach the bot one answer: it knows it from the next message on, and the question leaves the unanswered list.
 
-    Raises ``Invalid`` when either is empty.
+    A question that it was taught before, however it is spelt, keeps its id and gets the new answer. Raises ``Invalid`` when
+    either is empty.
     """
     question, answer = _written(question, answer)
+    await _hold(session, bot.id)
+    known = await _taught_to(session, bot, question)
+    if known:
+        chunk, since = known[0]
+        return await _rewrite(session, bot, chunk, since, question, answer)
     document = await session.scalar(
         select(models.Document)
         .where(models.Document.bot_id == bot.id, models.Document.kind == ANSWERS, models.Document.deleted_at.is_(None))
@@ -266,7 +310,7 @@ async def add_answer(session: AsyncSession, bot: models.Bot, question: str, answ
         session.add(document)
         await session.flush()
     last = await session.scalar(select(func.max(models.Chunk.position)).where(models.Chunk.document_id == document.id))
-    chunk = models.Chunk(bot_id=bot.id, document_id=document.id, position=0 if last is None else last + 1, locus="")
+    chunk = models.Chunk(bot_id=bot.id, document_id=document.id, position=0 if last is None else last + 1)
     now = utcnow()
     _write(chunk, question, answer, now)
     session.add(chunk)
@@ -279,29 +323,78 @@ async def add_answer(session: AsyncSession, bot: models.Bot, question: str, answ
 async def update_answer(
     session: AsyncSession, bot: models.Bot, answer_id: str, question: str, text: str
 ) -> TaughtAnswer:
-    """Correct a taught answer; the next message gets the new one. Raises ``NotFound`` or ``Invalid``."""
+    """Correct a taught answer; the next message gets the new one. Raises ``NotFound`` or ``Invalid``.
+
+    Another answer to the question that it now has is forgotten.
+    """
+    await _hold(session, bot.id)
     chunk, since = await _find_taught(session, bot, answer_id)
     question, text = _written(question, text)
+    return await _rewrite(session, bot, chunk, since, question, text)
+
+
+async def _rewrite(
+    session: AsyncSession, bot: models.Bot, chunk: models.Chunk, since: dt.datetime, question: str, text: str
+) -> TaughtAnswer:
     _write(chunk, question, text, _shown(chunk, since).created)
     # The row first: who is storing a vector of the old text then waits for it, and finds that the text has changed.
     await session.flush()
     await session.execute(sql_delete(models.ChunkVector).where(models.ChunkVector.chunk_id == chunk.id))
+    for other, _ in await _taught_to(session, bot, question):
+        if other.id != chunk.id:
+            await _forget(session, other)
     await _taught_now(session, bot, question)
     return _shown(chunk, since)
 
 
 async def delete_answer(session: AsyncSession, bot: models.Bot, answer_id: str) -> None:
     """Let a bot forget a taught answer from the next message on; raises ``NotFound``."""
+    await _hold(session, bot.id)
     chunk, _ = await _find_taught(session, bot, answer_id)
+    await _forget(session, chunk)
+    await _bump(session, bot.id)
+
+
+async def _forget(session: AsyncSession, chunk: models.Chunk) -> None:
     await session.delete(chunk)
     await session.flush()
     await _count(session, chunk.document_id, -1)
-    await _bump(session, bot.id)
 
 
 def _taught(bot: models.Bot) -> tuple[ColumnElement[bool], ...]:
     document = models.Document
     return (document.bot_id == bot.id, document.kind == ANSWERS, document.deleted_at.is_(None))
+
+
+async def _taught_to(session: AsyncSession, bot: models.Bot, question: str) -> list[tuple[models.Chunk, dt.datetime]]:
+    """Return what a bot was taught to a question, however it is spelt, the oldest first; each with its document's time.
+
+    There is more than one only where they were taught before the program kept one answer to a question.
+    """
+    chunk, document = models.Chunk, models.Document
+    rows = await session.execute(
+        select(chunk, document.created_at)
+        .join(document, document.id == chunk.document_id)
+        # Those from before marks were kept are compared one by one.
+        .where(*_taught(bot), chunk.locus.in_((_mark_of(question), "")))
+        .order_by(chunk.id)
+    )
+    spelling = _spelling(question)
+    return [(row, since) for row, since in rows if _spelling(_shown(row, since).question) == spelling]
+
+
+def _spelling(question: str) -> str:
+    """Return what is the same for two spellings of a question; one that is longer than a key stands for itself.
+
+    A key has no signs, but a course of C++ is none of C#.
+    """
+    key = question_key(question)
+    return " ".join((key, *_SIGNS.findall(question))) if len(key) < _WHOLE_KEY else question
+
+
+def _mark_of(question: str) -> str:
+    """Return the ``locus`` of a taught answer, by which its question is found again."""
+    return "question:" + hashlib.sha256(_spelling(question).encode()).hexdigest()[:32]
 
 
 async def _find_taught(session: AsyncSession, bot: models.Bot, answer_id: str) -> tuple[models.Chunk, dt.datetime]:
@@ -333,7 +426,7 @@ def _written(question: str, answer: str) -> tuple[str, str]:
 def _write(chunk: models.Chunk, question: str, answer: str, created: dt.datetime) -> None:
     text = f"{question}\n{answer}"
     terms = analyze_passage(text, "")
-    chunk.heading, chunk.text = one_line(question, 500), text
+    chunk.heading, chunk.text, chunk.locus = one_line(question, 500), text, _mark_of(question)
     chunk.stems, chunk.grams = terms.stems_text, terms.grams_text
     chunk.meta = {"question": question, "answer": answer, "created": created.isoformat()}
 
@@ -447,6 +540,7 @@ async def index_document(core: Core, payload: Mapping[str, Any]) -> None:
             for offset, passage in enumerate(passages[start : start + _SLICE])
         ]
         async with core.db.write() as session:
+            await jobs.still_ours(session)
             await session.execute(insert(models.Chunk), rows)
     embedded = core.embedder is None or await core.embedder.embed_document(core, bot, document.id)
     await core.pause("ingest")
@@ -459,16 +553,16 @@ async def _serve(core: Core, bot: models.Bot, document: models.Document, count: 
     """Let the new document serve and every older one of its name stop, in one transaction."""
     async with core.db.write() as session:
         await _hold(session, bot.id)
+        await jobs.still_ours(session)
         current = await session.get(models.Document, document.id, with_for_update=True)
         if current is None or current.deleted_at is not None:
             return
         older = models.Document
+        same = await _called(session, bot.id, document.name)
         await session.execute(
             update(older)
             .where(
-                older.bot_id == bot.id,
-                older.name == document.name,
-                older.kind != ANSWERS,
+                older.id.in_(same),
                 older.id < document.id,
                 older.deleted_at.is_(None),
             )
@@ -477,7 +571,7 @@ async def _serve(core: Core, bot: models.Bot, document: models.Document, count: 
         current.status, current.progress, current.serving = "ready", 100, True
         current.chunk_count, current.error_code, current.finished_at = count, None, utcnow()
         await _bump(session, bot.id)
-        await jobs.add(session, PURGE_JOB, {"bot": bot.id}, lane=_lane(bot), owner_id=bot.owner_id, bot_id=bot.id)
+        await jobs.add(session, PURGE_JOB, {"bot": bot.id}, lane=_lane(bot), owner_id=bot.owner_id)
         if not embedded:
             await embedding.enqueue(session, bot.id, bot.owner_id)
     core.bell.ring(f"bot:{bot.id}", {"document": document.id, "status": "ready", "progress": 100})
@@ -497,6 +591,7 @@ async def _mark(
 ) -> bool:
     """Say how far reading has come; return False, and say nothing, for what was read, given up or deleted meanwhile."""
     async with core.db.write() as session:
+        await jobs.still_ours(session)
         marked = await session.scalar(
             update(models.Document)
             .where(
@@ -529,6 +624,7 @@ async def _drop_passages(core: Core, document_id: str) -> None:
     """Delete a document's passages in small transactions."""
     while True:
         async with core.db.write() as session:
+            await jobs.still_ours(session)
             ids = list(
                 await session.scalars(
                     select(models.Chunk.id).where(models.Chunk.document_id == document_id).limit(_SLICE)

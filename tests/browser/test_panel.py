@@ -149,6 +149,11 @@ async def test_menu_and_theme_on_a_phone(chromium: Browser, browser_site: Site) 
         await seen.page.click("header.top button")
         await expect(seen.page.locator("#drawer")).to_be_visible()
         await seen.check()
+        close = seen.page.locator("#drawer .drawer-head button")
+        await close.hover()
+        # White on what lets the dark frame through: a light ground would swallow it.
+        assert await close.evaluate("node => getComputedStyle(node).color") == "rgb(255, 255, 255)"
+        assert "0.12" in await close.evaluate("node => getComputedStyle(node).backgroundColor")
         await seen.page.click("#drawer button[value=dark]")
         await expect(seen.page.locator("html")).to_have_attribute("data-bs-theme", "dark")
         await seen.open("/settings")
@@ -293,6 +298,59 @@ async def test_a_conversation_fits_a_narrow_phone(chromium: Browser, browser_sit
         await seen.open(f"/chat/{bot.public_id}")
         small["chat"] = await page.evaluate(SMALL)
         assert {path: found for path, found in small.items() if found} == {}
+        assert seen.troubles == []
+
+
+LAPTOP: ViewportSize = {"width": 1280, "height": 800}
+
+
+async def test_buttons_of_one_choice_stand_in_one_row(chromium: Browser, browser_site: Site) -> None:
+    """What can be done with a conversation, and with a question without answer: alike in height, none falls out of line."""
+    email = await person(browser_site, "Rows", "ru")
+    core = browser_site.core
+    async with core.db.read() as session:
+        user = await accounts.by_email(session, email)
+    assert user is not None
+    bot = await browser_site.bot_of(user)
+    async with core.db.write() as session:
+        talk = await web_talk(session, bot, status="waiting")
+        session.add(models.UnansweredQuestion(bot_id=bot.id, question="Avtoturargoh bormi?", folded="a"))
+    async with watched(chromium, browser_site, "desktop", "light", "ru") as seen:
+        await seen.sign_in(email)
+        rows = {f"/conversations/{talk.id}": ".talk-actions button", "/documents": ".question button"}
+        for language in ("uz", "ru"):
+            await seen.open("/dashboard")
+            await seen.page.locator(f"button[name=language][value={language}]").first.dispatch_event("click")
+            await expect(seen.page.locator("html")).to_have_attribute("lang", language)
+            await seen.page.set_viewport_size(LAPTOP)
+            for path, buttons in rows.items():
+                await seen.open(f"/bots/{bot.id}{path}")
+                boxes = [await button.bounding_box() for button in await seen.page.locator(buttons).all()]
+                assert len(boxes) == (3 if "talk" in buttons else 2)
+                assert len({(box["y"], box["height"]) for box in boxes if box}) == 1, (language, path, boxes)
+        await seen.page.locator(".question button").last.click()
+        await expect(seen.page.locator(".question")).to_have_count(0)
+        assert seen.troubles == []
+
+
+async def test_a_notice_is_whole_on_a_phone(chromium: Browser, browser_site: Site) -> None:
+    """Its end says what to do: none of it is cut off."""
+    email = await person(browser_site, "Whole", "ru")
+    async with browser_site.core.db.read() as session:
+        user = await accounts.by_email(session, email)
+    assert user is not None
+    bot = await browser_site.bot_of(user, "Chinor Stomatologiya va implantologiya markazi")
+    params = {"bot": bot.name, "provider": "OpenAI"}
+    async with browser_site.core.db.write() as session:
+        session.add(models.Notice(user_id=user.id, bot_id=bot.id, kind="key_no_money", key="n", params=params))
+    async with watched(chromium, browser_site, "phone", "light", "ru") as seen:
+        await seen.page.set_viewport_size(NARROW)
+        await seen.sign_in(email)
+        await seen.open(f"/bots/{bot.id}/channels")
+        text = seen.page.locator(".notice-text").first
+        shown, whole = await text.evaluate("node => [node.getBoundingClientRect().height, node.scrollHeight]")
+        assert shown >= whole
+        await seen.check(axe=False)
         assert seen.troubles == []
 
 

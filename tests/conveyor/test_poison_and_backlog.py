@@ -219,7 +219,7 @@ async def _pile_up(session: AsyncSession, name: str, *, chats: int, each: int) -
         "INSERT INTO inbox (lane, channel_id, external_id, payload, request_id, status, attempts, received_at)"
         f" {numbers.format(chats * each)} SELECT 'in\\:' || c.id || '\\:c' || (i % :chats), c.id, 'b' || i, {update},"
         f" b.name, 'new', 0, {now} FROM {of_whom}",
-        "INSERT INTO lanes (key, kind, owner_id, bot_id, pending, waiting_since, run_at, lease_until, claim_no)"
+        "INSERT INTO lanes (key, kind, owner_id, share_id, pending, waiting_since, run_at, lease_until, claim_no)"
         f" {numbers.format(chats)} SELECT 'in\\:' || c.id || '\\:c' || i, 'inbox', b.owner_id, b.id, :each, 1.0, 0, 0, 0"
         f" FROM {of_whom}",
     )
@@ -306,7 +306,7 @@ async def test_one_bots_backlog_does_not_keep_its_owners_other_bot_waiting(
             await _pile_up(session, "big", chats=30_000, each=1)
             await _pile_up(session, "sister", chats=40, each=1)
             await _pile_up(session, "other", chats=200, each=1)
-            late = update(models.Lane).where(models.Lane.bot_id == sister.id)
+            late = update(models.Lane).where(models.Lane.share_id == sister.id)
             await session.execute(late.values(waiting_since=2.0))
         child = await children.start(settings, telling=["received"])
         served: Counter[str] = Counter()

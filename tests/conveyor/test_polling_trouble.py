@@ -27,6 +27,12 @@ def _hit(fault: Fault, times: int) -> bool:
     return fault.hits >= times
 
 
+@pytest.fixture(autouse=True)
+def _long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pause after another reader was met is longer than what happens in it takes on a slow machine."""
+    monkeypatch.setattr(polling, "_CONFLICT_PAUSE_S", 15.0)
+
+
 async def _meets_another_reader(shop: Tenant) -> None:
     """The poll that waits is ended by somebody else's; the next one is answered."""
     polls = len(shop.fake.called("getUpdates", shop.bot))

@@ -16,7 +16,9 @@ from sqlalchemy import func, select, text, true, update
 
 from db import models
 from db.engine import Database
-from services import upkeep
+from services import polling, upkeep
+from services.knowledge import documents
+from tests.composition import make_shop
 from tests.conveyor.harness import echo, floor, settings_for, texts, until
 from tests.conveyor.nursery import Child, Nursery
 from tests.fakes.models import FakeModels
@@ -104,6 +106,57 @@ async def _run_out(db: Database, *holders: str) -> None:
         await session.execute(update(models.Lane).where(of_them).values(lease_until=0.0))
 
 
+async def _stop_between_writes(child: Child, db: Database) -> None:
+    """Stop a process where it holds no lock: what it has locked nobody could take over while it stands."""
+    mine = select(models.Lane.key).where(models.Lane.holder == _ready(child)["holder"])
+    while True:
+        child.signal(signal.SIGSTOP)
+        async with db.write() as session:
+            held = (await session.scalars(mine)).all()
+            if len((await session.scalars(mine.with_for_update(skip_locked=True))).all()) == len(held):
+                return
+        child.signal(signal.SIGCONT)
+        await asyncio.sleep(0.01)
+
+
+async def test_a_reader_that_sleeps_through_its_lease_writes_nothing_into_the_document(
+    tmp_path: Path, postgres_url: str, fakes: Fakes, children: Nursery
+) -> None:
+    """It is stopped when it has stored some passages, and wakes while another one reads the same document."""
+    rows = 6_000
+    lines = (f"Mahsulot {number},{number}000,izoh raqami {number}" for number in range(rows))
+    content = "\n".join(["nomi,narxi,izoh", *lines]).encode()
+    settings = settings_for(tmp_path, postgres_url, *fakes, queue={"lease_s": 6, "idle_poll_s": 0.05})
+    async with floor(tmp_path, postgres_url, *fakes, role="web") as place:
+        shop = await make_shop(place.core, document=None)
+        sleeper = await children.start(settings)
+        async with place.core.db.write() as session:
+            limits = place.core.settings.limits
+            document = await documents.upload(session, shop.bot, "a.csv", content, limits=limits, max_bytes=10**7)
+        positions = select(models.Chunk.position).where(models.Chunk.document_id == document.id)
+        status = select(models.Document.status).where(models.Document.id == document.id)
+        tries = select(models.Job.attempts).where(models.Job.kind == documents.INDEX_JOB)
+        await place.until(lambda: place.one(positions.where(models.Chunk.position == 1)), 60)
+        await _stop_between_writes(sleeper, place.core.db)
+        assert 0 < len(await place.rows(positions)) < rows
+        await _run_out(place.core.db, _ready(sleeper)["holder"])
+        other = await children.start(settings)
+
+        async def taken() -> bool:
+            return bool(await place.one(tries) == 2)
+
+        async def ready() -> bool:
+            return bool(await place.one(status) == "ready")
+
+        await place.until(taken)
+        sleeper.signal(signal.SIGCONT)
+        await place.until(ready, 60)
+        await sleeper.stop()
+        await other.stop()
+        assert sorted(position for (position,) in await place.rows(positions)) == list(range(rows))
+        assert await place.one(status) == "ready"
+
+
 async def test_a_worker_that_sleeps_through_its_lease_changes_nothing(
     tmp_path: Path, postgres_url: str, fakes: Fakes, children: Nursery
 ) -> None:
@@ -116,9 +169,9 @@ async def test_a_worker_that_sleeps_through_its_lease_changes_nothing(
     numbers = [shop.ask(shop.person()) for _ in range(5)]
     await fake.wait_delivered(shop.bot)
     await until(lambda: _true(len(fake_models.requests) == len(numbers)))
-    sleeper.signal(signal.SIGSTOP)
-    fake_models.release()
     async with floor(tmp_path, postgres_url, fake, fake_models, role="web") as place:
+        await _stop_between_writes(sleeper, place.core.db)
+        fake_models.release()
         await _run_out(place.core.db, _ready(sleeper)["holder"])
         other = await children.start(settings)
         await shop.answered(numbers)
@@ -138,6 +191,16 @@ async def test_a_worker_that_sleeps_through_its_lease_changes_nothing(
         assert set((await shop.answered()).values()) == {1}
         said = select(func.count()).select_from(models.Message).where(models.Message.author == "bot")
         assert await place.one(said) == len(shop.asked)
+
+
+async def test_the_factory_bots_channel_is_made_once_where_several_start_for_the_first_time(
+    tmp_path: Path, database_url: str, fakes: Fakes
+) -> None:
+    async with floor(tmp_path, database_url, *fakes, role="web") as place:
+        identity = {"id": 7_000_000_001, "username": "zavod_bot"}
+        found = await asyncio.gather(*(polling.factory_channel(place.core, identity) for _ in range(8)))
+        known = await place.rows(select(models.Channel.id).where(models.Channel.kind == "factory"))
+        assert {(channel,) for channel in found} == set(map(tuple, known)) and len(known) == 1
 
 
 async def test_a_result_under_an_older_claim_does_not_count(tmp_path: Path, database_url: str, fakes: Fakes) -> None:

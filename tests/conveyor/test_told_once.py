@@ -69,6 +69,8 @@ async def test_another_program_that_reads_the_bot(
     fake, _ = fakes
     factory = fake.add_bot(new_token())
     environment = {"TELEGRAM_BOT_TOKEN": factory.token}
+    # Longer than the steps below take on a slow machine: ``due`` ends the pauses.
+    monkeypatch.setattr(polling, "_CONFLICT_PAUSE_S", 15.0)
     async with floor(tmp_path, database_url, *fakes, environment=environment) as place:
         told = await owner(place, factory)
         shop = await place.tenant(email=told.email)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import random
 import sqlite3
@@ -73,10 +74,12 @@ async def test_a_unit_that_fails_leaves_nothing(database_url: str) -> None:
 
 
 async def test_many_writers_at_once_lose_no_update(database_url: str) -> None:
+    """What a unit has read is still so when it writes: on SQLite units come one after another, on PostgreSQL it locks."""
     db = Database(database_url)
 
     def add_one(connection: Connection) -> None:
-        connection.execute(update(models.Lane).values(pending=models.Lane.pending + 1))
+        pending = connection.scalars(select(models.Lane.pending).with_for_update()).one()
+        connection.execute(update(models.Lane).values(pending=pending + 1))
 
     async def add_in_session() -> None:
         async with db.write() as session:
@@ -88,6 +91,18 @@ async def test_many_writers_at_once_lose_no_update(database_url: str) -> None:
         await asyncio.gather(*(db.transact(add_one) for _ in range(30)), *(add_in_session() for _ in range(30)))
         async with db.read() as session:
             assert await session.scalar(select(models.Lane.pending)) == 60
+    finally:
+        await db.close()
+
+
+async def test_a_unit_that_has_only_read_holds_the_place_of_the_one_writer(sqlite_url: str, tmp_path: Path) -> None:
+    db = Database(sqlite_url)
+    try:
+        async with db.write() as session:
+            await session.scalar(select(func.count()).select_from(models.Lane))
+            other = sqlite3.connect(str(db.url.database), timeout=0)
+            with contextlib.closing(other), pytest.raises(sqlite3.OperationalError, match="locked"):
+                other.execute("BEGIN IMMEDIATE")
     finally:
         await db.close()
 

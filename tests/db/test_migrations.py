@@ -86,17 +86,18 @@ async def _fill(db: Database) -> None:
                 models.PanelSession(user_id=owner.id, id="c" * 64, expires_at=soon),
             ]
         )
-        # As the product of that time stored them: bot_id came with 0004, which finds it.
+        # As the product of that time stored them: share_id came with 0004, which finds it.
         lane = {"pending": 1, "waiting_since": 1.5, "run_at": 0, "lease_until": 0, "claim_no": 0}
-        for key, kind, bot_id in (
+        for key, kind, share_id in (
             (f"in:{channel.id}:900", "inbox", bot.id),
             (f"out:{channel.id}:900", "outbox", bot.id),
             (f"bulk:{channel.id}:900", "bulk", bot.id),
             (f"job:embed:{bot.id}", "jobs", bot.id),
+            (f"job:documents:{owner.id}", "jobs", owner.id),
             ("in:factory:900", "inbox", ""),
             ("job:upkeep:clean_up", "jobs", ""),
         ):
-            row = {**lane, "key": key, "kind": kind, "owner_id": owner.id if bot_id else "", "bot_id": bot_id}
+            row = {**lane, "key": key, "kind": kind, "owner_id": owner.id if share_id else "", "share_id": share_id}
             stored = {name: value for name, value in row.items() if name in known}
             await session.execute(insert(table("lanes", *map(column, stored))).values(stored))
 
@@ -203,9 +204,11 @@ async def test_every_migration_goes_up_and_down_with_data(empty_url: str) -> Non
             assert await migrate.upgrade(empty_url) == (revision, migrate.head())
             assert await _content(db, columns) == content
             async with db.read() as session:
-                lanes = (await session.execute(select(models.Lane.owner_id, models.Lane.bot_id))).all()
+                lanes = (await session.execute(select(models.Lane.owner_id, models.Lane.share_id))).all()
                 (bot,) = (await session.scalars(select(models.Bot))).all()
-            assert sorted(lanes) == [("", "")] * 2 + [(bot.owner_id, bot.id)] * 4
+            assert sorted(lanes) == [("", "")] * 2 + sorted(
+                [(bot.owner_id, bot.id)] * 4 + [(bot.owner_id, bot.owner_id)]
+            )
         async with db.engine.execution_options(botfactory_write=True).begin() as connection:
             await connection.run_sync(go, "base")
         assert await migrate.current(db) is None

@@ -374,7 +374,7 @@ class FakeTelegram:
     ) -> Fault:
         """Delay matching requests before their effect, or with ``after`` between the effect and the answer."""
         delay = {"delay_after_s": seconds} if after else {"delay_s": seconds}
-        return self._rule(Fault(bot, method, None, times, **delay))  # type: ignore[arg-type]
+        return self._rule(Fault(bot, method, None, times, **delay))  # type: ignore[arg-type]  # one of two delays
 
     def cut(
         self,

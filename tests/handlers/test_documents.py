@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import unicodedata
 
 import pytest
+from sqlalchemy import select
 
 from db import models
 from handlers import progress
+from handlers.storage import Watch, all_watches, keep_watch
 from services.i18n import LANGUAGES, translate_plural
 from services.knowledge import documents
 from tests.composition import FAQ
+from tests.conveyor.clock import due, waits
+from tests.conveyor.harness import until
 from tests.handlers.conftest import TENANT, Person, Product, Start
 
 
@@ -162,6 +167,75 @@ async def test_the_same_file_again_replaces_the_old_one(product: Product) -> Non
         message = await owner.hears("savollar.txt")
         await product.fake.wait_edit(message, "✅")
     assert await known(product, owner) == ["savollar.txt"]
+
+
+async def test_the_same_file_from_a_mac_replaces_the_old_one(product: Product) -> None:
+    owner = await product.owner(900000316)
+    await product.make_bot(owner)
+    name = "Прайс-Йил.txt"
+    for sent, text in ((name, FAQ), (unicodedata.normalize("NFD", name).upper(), FAQ + "\nDam olish kuni yo'q.\n")):
+        owner.user.send_document(product.factory, sent, text.encode())
+        message = await owner.hears(unicodedata.normalize("NFC", sent))
+        await product.fake.wait_edit(message, "✅")
+    assert await known(product, owner) == [name.upper()]
+
+
+async def test_the_question_which_bot_names_the_file_as_people_write_it(product: Product) -> None:
+    owner = await product.owner(900000317)
+    await product.make_bot(owner, "Chinor")
+    await product.make_bot(owner, "Nur")
+    owner.user.send_document(product.factory, "%D0%9F%D1%80%D0%B0%D0%B8%CC%86%D1%81.txt", FAQ.encode())
+    question = await owner.hears("Прайс.txt")
+    owner.user.press(question, "Nur")
+    message = await owner.hears(lambda sent: sent.text.startswith("Прайс.txt"))
+    await product.fake.wait_edit(message, "✅")
+    assert await known(product, owner) == ["Прайс.txt"]
+
+
+async def test_a_file_sent_again_under_its_right_name_is_taken_in(product: Product) -> None:
+    owner = await product.owner(900000316)
+    tenant = await product.make_bot(owner)
+    old, new = "Muzlatgich Artel: 4 000 000 so'm.", "Muzlatgich Artel: 5 500 000 so'm."
+    for name, text in (("narxlar.txt", old), ("narxlar (1).txt", new), ("narxlar.txt", new)):
+        owner.user.send_document(product.factory, name, text.encode())
+        message = await owner.hears(name)
+        await product.fake.wait_edit(message, "✅")
+    async with product.core.db.read() as session:
+        passages = await session.execute(
+            select(models.Document.name, models.Chunk.text)
+            .join(models.Chunk, models.Chunk.document_id == models.Document.id)
+            .where(models.Document.bot_id == tenant.id, models.Document.serving)
+        )
+    serving = {row.name: row.text for row in passages}
+    assert serving.keys() == {"narxlar.txt", "narxlar (1).txt"}
+    assert all("5 500 000" in text for text in serving.values())
+
+
+async def test_a_promise_of_a_process_that_ended_is_kept_by_one_that_runs(product: Product) -> None:
+    owner = await product.owner(900000317)
+    tenant = await product.make_bot(owner)
+    core = product.core
+    async with core.db.write() as session:
+        failed = models.Document(
+            bot_id=tenant.id, name="yopiq.pdf", kind="pdf", status="failed", error_code="encrypted"
+        )
+        session.add(failed)
+    message = await owner.says("/help")
+    promise = Watch(failed.id, tenant.id, owner.user.id, message.message_id, "uz", holder="another")
+    await keep_watch(core.db, promise, 3600)
+    await due("promises")
+    await waits("promises")
+    assert [watch.holder for watch in await all_watches(core.db)] == ["another"]
+    assert not product.fake.called("editMessageText")
+    # It was killed: nobody renews what it held.
+    await keep_watch(core.db, promise, -1)
+    await due("promises")
+    await product.fake.wait_edit(message, "yopiq.pdf\n⚠️")
+
+    async def kept() -> bool:
+        return not await all_watches(core.db)
+
+    await until(kept)
 
 
 async def test_a_file_replaced_before_it_is_read_says_so(product: Product, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from aiogram.fsm.state import State
 
 from db import models
+from handlers.states import Editing, NewBot, Onboarding, go_to
+from handlers.storage import Dialog
 from services import accounts, bots
 from services.errors import Invalid
 from services.i18n import LANGUAGES
@@ -89,6 +92,65 @@ async def test_the_message_with_the_token_is_deleted(product: Product) -> None:
     deleted = [call.params["message_id"] for call in product.fake.called("deleteMessage", product.factory)]
     assert str(message["message_id"]) in map(str, deleted)
     assert all(TENANT not in said.text for said in product.fake.messages(owner.user.id))
+
+
+async def in_state(product: Product, number: int, state: State) -> Person:
+    """Return a person whose dialog waits in ``state``."""
+    person = await product.owner(number, "en")
+    dialog = await Dialog.open(product.core.db, product.factory.id, number, update_id=1)
+    data = {"bot": (await product.make_bot(person, "Nur")).id} if state == Editing.prompt else {}
+    go_to(dialog, state, **data)
+    await dialog.close()
+    return person
+
+
+@pytest.mark.parametrize(
+    "state",
+    [state for group in (Onboarding, NewBot, Editing) for state in group.__states__],
+    ids=lambda state: state.state,
+)
+async def test_a_token_is_taken_and_deleted_in_every_state(product: Product, state: State) -> None:
+    product.fake.add_bot(TENANT, "chinor_bot", name="Chinor")
+    owner = await in_state(product, 900000127, state)
+    message = owner.user.send(product.factory, BOTFATHER.format(token=TENANT))
+    await owner.hears(owner.text("I read PDF, Word (.docx), CSV and text files."))
+    deleted = [call.params["message_id"] for call in product.fake.called("deleteMessage", product.factory)]
+    assert str(message["message_id"]) in map(str, deleted)
+    assert "Chinor" in [bot.name for bot in await product.bots_of(owner)]
+    assert (await product.account(owner)).phone is None
+    await owner.settled()
+
+
+async def test_a_token_behind_a_command_is_a_token(product: Product) -> None:
+    product.fake.add_bot(TENANT, "chinor_bot")
+    owner = await product.owner(900000128)
+    await owner.says(f"/newbot {TENANT}", "@chinor_bot")
+    assert product.fake.called("deleteMessage", product.factory)
+
+
+async def test_a_token_of_another_bot_is_refused_by_its_name(product: Product) -> None:
+    product.fake.add_bot(TENANT, "chinor_bot")
+    product.fake.add_bot(SECOND, "nur_bot")
+    owner = await product.owner(900000129, "en")
+    tenant = await product.make_bot(owner, token=TENANT)
+    menu = await owner.says("/bots")
+    await owner.presses(menu, tenant.name)
+    await owner.presses(menu, owner.text("Channels"))
+    owner.user.press(menu, owner.text("New token"))
+    await owner.hears(owner.text("A new token for @{username}", username="chinor_bot"))
+    answer = await owner.says(SECOND)
+    assert "token is of @nur_bot" in answer.text
+    assert "Send the token of @chinor_bot" in answer.text
+
+
+async def test_a_name_that_is_too_long_is_asked_for_again(product: Product) -> None:
+    owner = await product.owner(900000130, "en")
+    most = product.core.settings.limits.name_chars
+    await owner.says("/newbot", owner.text("Let’s create your bot."))
+    answer = await owner.says("a" * (most + 1), f"⚠️ The name may have at most {most} characters.")
+    assert "Send a shorter one." in answer.text
+    await owner.says("\x7f", "⚠️ Give the bot a name.")
+    await owner.says("a" * most, owner.text("1. Open @BotFather and send it /newbot."))
 
 
 async def test_a_token_that_telegram_refuses_is_said_so_and_makes_nothing(product: Product) -> None:

@@ -367,7 +367,10 @@ async def test_what_is_wrong_with_telegram_is_said_in_words(product: Product, st
     channel = await _telegram_of(product, tenant)
     assert channel is not None
     await product.core.channel_failed(channel.id, status, "a line for the log")
-    menu = await open_menu(owner, "Chinor Stom")
+    menu = await owner.says("/bots", owner.text("Your bots"))
+    assert "🔴 Chinor Stom" in labels(menu)
+    await owner.presses(menu, "Chinor Stom", "🔴 " + owner.text("Needs attention"))
+    assert ("▶️ " + owner.text("Start") in labels(menu)) == (status == "conflict")
     await owner.presses(menu, owner.text("Channels"), owner.text(words))
     assert "a line for the log" not in menu.text
     owner.user.press(menu, owner.text("New token"))
@@ -375,6 +378,19 @@ async def test_what_is_wrong_with_telegram_is_said_in_words(product: Product, st
     await owner.says(TENANT, "@chinor_bot")
     renewed = await _telegram_of(product, tenant)
     assert renewed is not None and (renewed.id, renewed.status) == (channel.id, "active")
+
+
+async def test_a_bot_that_another_program_read_is_started_from_its_menu(product: Product) -> None:
+    product.fake.add_bot(TENANT, "chinor_bot")
+    owner = await product.owner(900000230)
+    channel = await _telegram_of(product, await product.make_bot(owner, token=TENANT))
+    assert channel is not None
+    await product.core.channel_failed(channel.id, "conflict", "a line for the log")
+    menu = await open_menu(owner, "Chinor Stom")
+    await owner.presses(menu, "▶️ " + owner.text("Start"), owner.text("Working"))
+    assert "▶️ " + owner.text("Start") not in labels(menu)
+    await owner.presses(menu, owner.text("Back"))
+    assert "🟢 Chinor Stom" in labels(menu)
 
 
 async def test_the_bots_page_is_connected_again(product: Product) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from sqlalchemy import select, text, update
 
 from db import models
@@ -93,6 +94,58 @@ async def test_an_own_key_is_named_by_its_bot_and_putting_a_trouble_away_does_no
     await notices.deliver(product.core)
     await owner.hears("✅ “Chinor Stom”: the trouble with its own OpenAI key is over.")
     assert len(product.fake.messages(owner.user.id)) == 2
+
+
+@pytest.mark.parametrize(
+    ("kinds", "label", "place"),
+    [
+        (["token_refused"], "Open the channels", "/channels"),
+        (["document_failed"], "Open the documents", "/documents"),
+        (["send_failed"], "Open the conversation", "/conversations/talk0"),
+        (["message_failed", "send_failed"], "Open the conversations", "/conversations"),
+        (["key_no_money"], "Open the bot’s settings", ""),
+        (["over_limit", "document_failed"], "Open the documents", "/documents"),
+        (["document_failed", "customer_wrote"], "Open the conversation", "/conversations/talk1"),
+        (["over_limit"], None, None),
+        (["channel_recovered"], None, None),
+    ],
+)
+async def test_a_notice_has_a_button_to_where_it_sends_its_reader(
+    product: Product, kinds: list[str], label: str | None, place: str | None
+) -> None:
+    owner, core = await product.owner(900000709, "en"), product.core
+    tenant = await product.make_bot(owner)
+    _public(product, "https://bot.example.uz")
+    async with core.db.write() as session:
+        for number, kind in enumerate(kinds):
+            talk = f"talk{number}"
+            key = notices.talk_key(talk) if kind == "customer_wrote" else f"{kind}:1"
+            params = {"bot": tenant.name, "name": "Botir", "document": "narxlar.csv", "provider": "OpenAI"}
+            if kind in ("send_failed", "message_failed"):
+                params["conversation"] = talk
+            await notices.open_notice(session, tenant.owner_id, kind, key=key, bot_id=tenant.id, params=params)
+    await notices.deliver(core)
+    message = await owner.hears()
+    wanted = [(label, f"https://bot.example.uz/bots/{tenant.id}{place}")] if label else []
+    assert [(key["text"], key["url"]) for key in message.buttons] == wanted
+
+
+async def test_what_is_about_no_bot_has_a_button_to_the_panel(product: Product) -> None:
+    admin = await product.owner(900000710, "en")
+    account = await product.account(admin)
+    _public(product, "https://bot.example.uz")
+    async with product.core.db.write() as session:
+        params = {"provider": "OpenAI"}
+        await notices.open_notice(session, account.id, "key_refused", key="key:openai", params=params)
+    await notices.deliver(product.core)
+    button = (await admin.hears("OpenAI")).button("Open the panel")
+    assert button["url"] == "https://bot.example.uz/dashboard"
+
+
+def _public(product: Product, address: str) -> None:
+    """Let the panel be at an address that people can open; updates still come by polling."""
+    section = product.core.settings.server.model_copy(update={"public_url": address})
+    product.core.settings = product.core.settings.model_copy(update={"server": section})
 
 
 async def test_an_answer_that_was_cut_off_is_not_said_again(product: Product) -> None:

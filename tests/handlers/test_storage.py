@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from db.engine import Database
 from handlers.states import NewBot, go_to, leave, note_told
-from handlers.storage import Dialog, Watch, all_watches, drop_watch, get_watch, keep_watch
+from handlers.storage import (
+    Dialog,
+    Watch,
+    all_watches,
+    drop_watch,
+    get_watch,
+    hold_watches,
+    keep_watch,
+    release_watches,
+)
 
 
 async def test_states_and_data_are_found_by_the_next_process(database_url: str) -> None:
@@ -63,13 +73,35 @@ async def test_an_update_that_comes_again_begins_where_it_began_and_knows_what_i
 
 async def test_a_promise_is_kept_until_it_was_told(database_url: str) -> None:
     db = Database(database_url)
-    watches = [Watch(f"document{number}", "bot", 5, number, "uz") for number in range(3)]
+    watches = [Watch(f"document{number}", "bot", 5, number, "uz", holder="one") for number in range(3)]
     for watch in watches:
-        await keep_watch(db, watch)
-    await keep_watch(db, watches[0])
-    assert await all_watches(db) == watches
+        await keep_watch(db, watch, 60)
+    await keep_watch(db, watches[0], 60)
+    assert [replace(watch, held_until=0.0) for watch in await all_watches(db)] == watches
     await drop_watch(db, watches[1].document_id)
     await drop_watch(db, "unknown")
     assert await get_watch(db, watches[1].document_id) is None
-    assert await all_watches(db) == [watches[0], watches[2]]
+    assert [watch.document_id for watch in await all_watches(db)] == ["document0", "document2"]
+    await db.close()
+
+
+async def test_a_promise_has_one_holder_at_a_time(database_url: str) -> None:
+    db = Database(database_url)
+
+    async def holds(holder: str, lease_s: float = 60) -> list[str]:
+        return [watch.document_id for watch in await hold_watches(db, holder, lease_s)]
+
+    assert await holds("one") == []
+    await keep_watch(db, Watch("living", "bot", 5, 1, "uz", holder="one"), 60)
+    await keep_watch(db, Watch("left", "bot", 5, 2, "uz", holder="gone"), -1)
+    assert await holds("two") == ["left"]
+    assert await holds("one") == ["living"]
+    # Whoever ends in order gives its own up at once.
+    await release_watches(db, "two")
+    assert await holds("one") == ["living", "left"]
+    assert await holds("two") == []
+    # A lease that has run out while its holder lives is taken, and the holder finds that out.
+    await holds("one", lease_s=-1)
+    assert await holds("two") == ["living", "left"]
+    assert await holds("one") == []
     await db.close()

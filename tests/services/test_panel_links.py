@@ -19,6 +19,13 @@ def test_a_bots_conversations_go_there_and_back(tail: str) -> None:
     assert page_of(word) == page
 
 
+@pytest.mark.parametrize("place", ["channels", "documents"])
+def test_where_a_bots_trouble_is_mended_goes_there_and_back(place: str) -> None:
+    word = start_word(f"/bots/{BOT}/{place}")
+    assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", word)
+    assert page_of(word) == f"/bots/{BOT}/{place}"
+
+
 @pytest.mark.parametrize(
     "page",
     [

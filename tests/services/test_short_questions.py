@@ -88,3 +88,35 @@ def test_a_talk_in_russian_goes_on_in_uzbek_when_asked_so(text: str) -> None:
     found = detect(text)
     assert found.language == "uz-Cyrl"
     assert outweighs(text, found, "ru")
+
+
+RUSSIAN_ABOUT_PLACES = """
+а доставка в Самарканд? | тур в Бухару | магазин на Чорсу | курс в Самарканде | а в Андижан? | доставка по Ташкенту
+едете в Хиву? | есть филиал в Намангане? | метро Чиланзар | доставка Алмазар | Чиланзар где? | до Чирчика доставка сколько
+"""
+UZBEK_ABOUT_PLACES = """
+Самаркандга борми | Ташкентга етказасизми | Чиланзарда борми | тур Бухара канча | филиал борми Навоида | билет Самарканд канча
+доставка Самаркандга | хивага тур | Бухорога доставка борми
+"""
+
+
+@pytest.mark.parametrize(
+    ("language", "text"), [("uz-Cyrl", UZBEK_ABOUT_PLACES), ("ru", RUSSIAN_ABOUT_PLACES)], ids=["uz-Cyrl", "ru"]
+)
+def test_names_of_places_do_not_decide(language: str, text: str) -> None:
+    assert {question: found for question in _questions(text) if (found := detect(question).language) != language} == {}
+
+
+@pytest.mark.parametrize("text", ["Самарканд?", "тур Самарканд Бухара", "филиал Ургенч"])
+def test_a_talk_in_russian_does_not_end_with_the_name_of_a_place(text: str) -> None:
+    assert not outweighs(text, detect(text), "ru")
+
+
+@pytest.mark.parametrize("text", ["phone number?", "discount?", "good morning", "good evening", "location?"])
+def test_english_that_only_its_speakers_write_begins_a_talk_in_english(text: str) -> None:
+    assert outweighs(text, detect(text), None)
+
+
+@pytest.mark.parametrize("text", ["power bank", "chicken burger", "Hugo Boss", "business lunch"])
+def test_english_names_of_goods_begin_no_talk_in_english(text: str) -> None:
+    assert not outweighs(text, detect(text), None)

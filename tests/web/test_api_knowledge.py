@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import unicodedata
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,28 @@ async def test_a_file_name_of_raw_bytes_is_a_title_or_refused(site: Site, name: 
         assert (await site.owner.call("DELETE", f"{documents}/{taken.body['id']}")).status == 204
 
 
+@pytest.mark.parametrize(
+    ("sent", "title"),
+    [
+        ("%D0%9F%D1%80%D0%B0%D0%B9%D1%81%20%E2%84%961.txt", "Прайс №1.txt"),
+        ("%D0%9F%D1%80%D0%B0%D0%B8%CC%86%D1%81%20%E2%84%961.txt", "Прайс №1.txt"),
+        ("narx%2F%D0%A1%D0%9A%D0%98%D0%94%D0%9A%D0%90.txt", "СКИДКА.txt"),
+        (unicodedata.normalize("NFD", "Йил якуни.txt"), "Йил якуни.txt"),
+        ("100%.txt", "100%.txt"),
+        ("Chegirma 50%20.txt", "Chegirma 50%20.txt"),
+        ("%D0%9F%FF.txt", "%D0%9F%FF.txt"),
+        ("Скидка%20.txt", "Скидка%20.txt"),
+    ],
+)
+async def test_a_file_name_is_shown_as_people_write_it(site: Site, sent: str, title: str) -> None:
+    documents = f"{site.owner.bot}/documents"
+    part = f'--x\r\nContent-Disposition: form-data; name="file"; filename="{sent}"\r\n\r\nSalom\r\n--x--\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    taken = await site.owner.call("POST", documents, data=part.encode(), headers=headers)
+    assert (taken.status, taken.body["name"]) == (202, title)
+    assert (await site.owner.call("DELETE", f"{documents}/{taken.body['id']}")).status == 204
+
+
 async def test_what_is_no_document_is_refused(site: Site) -> None:
     documents = f"{site.owner.bot}/documents"
     before = (await site.owner.get(documents)).body
@@ -167,6 +190,28 @@ async def test_an_answer_is_known_from_the_next_message_on(site: Site) -> None:
     again = await site.owner.post(f"{bot}/chat", {"contact": "guest", "text": question})
     assert again.body["answered"] is True
     assert "20 000" in again.body["sources"][0]["snippet"]
+
+
+async def test_an_answer_taught_again_is_the_one_that_is_given(site: Site) -> None:
+    """By several programs at once: each gets the same id, and one answer is left."""
+    bot, question = site.owner.bot, "Nasiyaga olsa bo'ladimi?"
+    texts = [f"Ha, {months} oygacha." for months in range(1, 5)]
+    made = await asyncio.gather(
+        *(site.owner.post(f"{bot}/answers", {"question": question, "answer": text}) for text in texts)
+    )
+    assert {answer.status for answer in made} == {201} and len({answer.body["id"] for answer in made}) == 1
+    last = {"question": "НАСИЯГА ОЛСА БЎЛАДИМИ", "answer": "Yo'q, tugadi."}
+    again = await site.owner.post(f"{bot}/answers", last)
+    assert (again.status, again.body) == (201, {"id": made[0].body["id"], **last})
+    listed = (await site.owner.get(f"{bot}/answers")).body["items"]
+    assert [item for item in listed if item["id"] == again.body["id"] or "oygacha" in item["answer"]] == [again.body]
+    theirs = await site.stranger.post(
+        f"{site.stranger.bot}/answers", {"question": question, "answer": "Gullar nasiyaga emas."}
+    )
+    assert theirs.body["id"] != again.body["id"]
+    told = await site.owner.post(f"{bot}/chat", {"contact": "on-credit", "text": question})
+    assert told.body["sources"][0]["snippet"].endswith("Yo'q, tugadi.")
+    assert not any("oygacha" in source["snippet"] for source in told.body["sources"])
 
 
 async def test_what_was_taught_is_listed_and_forgotten(site: Site) -> None:

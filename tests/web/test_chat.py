@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from services import bots
 from services.i18n import LANGUAGE_NAMES, translate
@@ -264,6 +264,29 @@ async def test_a_stopped_bot_says_that_it_rests(site: Site) -> None:
     assert [data["text"] for kind, data in events if kind == "message"] == [line]
 
 
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        ("bot", "answers at once"),
+        ("waiting", "a person has been called; meanwhile the bot answers"),
+        ("human", "a person answers"),
+        ("closed", "answers at once"),
+    ],
+)
+async def test_the_page_says_who_answers(site: Site, status: str, told: str) -> None:
+    me = visitor(site)
+    await me.stream(text=QUESTION)
+    if status == "waiting":
+        await me.stream(operator="1")
+    else:
+        talk = (await site.owner.get(f"{site.owner.bot}/conversations", limit="1")).body["items"][0]
+        await site.owner.call("PATCH", f"/conversations/{talk['id']}", json={"status": status})
+    page = await me.look("?lang=en")
+    assert re.findall(r'<p class="state"[^>]*>([^<]*)<', page) == [told]
+    await site.owner.post(f"{site.owner.bot}/stop")
+    assert re.findall(r'<p class="state[^>]*>([^<]*)<', await me.look("?lang=en")) == ["resting now"]
+
+
 async def test_markup_stays_text(site: Site) -> None:
     site.models.reply = f"Mana {CANARY}"
     me = visitor(site)
@@ -411,13 +434,19 @@ async def test_a_lost_connection_loses_nothing(browser: Browser, site: Site, con
 
 @pytest.mark.browser
 async def test_an_operator_appears_without_reload(browser: Browser, site: Site, console: list[str]) -> None:
-    page = await opened(browser, site, console)
+    page = await opened(browser, site, console, locale="en")
+    answering = page.locator("#answering")
+    await expect(answering).to_have_text("answers at once")
     await page.locator("#person").click()
     await page.locator(".theirs[data-id]").first.wait_for()
+    await expect(answering).to_have_text("a person has been called; meanwhile the bot answers")
     talk = (await site.owner.get(f"{site.owner.bot}/conversations", limit="1")).body["items"][0]
     await site.owner.post(f"/conversations/{talk['id']}/messages", {"text": "Men Dilnozaman"})
     await page.get_by_text("Men Dilnozaman").wait_for()
     assert await page.locator(".who").count() == 1
+    await expect(answering).to_have_text("a person answers")
+    await site.owner.call("PATCH", f"/conversations/{talk['id']}", json={"status": "bot"})
+    await expect(answering).to_have_text("answers at once", timeout=60_000)
     assert console == []
     await page.context.close()
 

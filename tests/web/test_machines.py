@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 from collections.abc import AsyncIterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from sqlalchemy import func, select
 
 from db import models
+from services.i18n import translate
 from tests import servers
 from tests.composition import address, make_settings, running
 from tests.fakes.telegram import FakeTelegram
@@ -215,6 +218,8 @@ async def test_database_gone(tmp_path: Path, servers_run: servers.Run) -> None:
             assert page.status == 503
             assert page.headers["Retry-After"]
             assert "botfactory.db" not in page.text
+            told = translate("uz", "We cannot take your request right now. Please try again in a minute.")
+            assert told in page.visible()
         finally:
             place.rmdir()
             hidden.rename(place)
@@ -222,6 +227,10 @@ async def test_database_gone(tmp_path: Path, servers_run: servers.Run) -> None:
 
 
 CANARY = "CANARY-signs-somebody-in"
+UNREADABLE = (
+    "This request could not be read: its address or its cookies are too long, or it arrived damaged.",
+    "Open the site’s first page again; if that does not help, delete this site’s cookies in the browser.",
+)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +263,13 @@ async def test_what_is_no_request_is_repeated_nowhere(
     if by_program:
         assert json.loads(body)["error"]["code"] == "invalid"
     else:
-        assert headers["Content-Type"].startswith("text/plain") and "could not be read" in body
+        assert headers["Content-Type"].startswith("text/html") and '<meta name="viewport"' in body
+        for language in ("uz", "ru", "en"):
+            for said in UNREADABLE:
+                assert translate(language, said) in unescape(body)
+        assert body.count('<a href="/">') == 3
+        # What the policy of every answer refuses would not be shown.
+        assert not re.search(r"style|<script|<link|<img", body)
     told = "".join(capfd.readouterr()) + caplog.text
     assert told.count("request_unreadable") == 1
     assert "Traceback" not in told

@@ -78,6 +78,21 @@ async def test_a_failure_leads_to_the_conversation_where_it_is_known(site: Site,
     assert f'href="/bots/{bot.id}/conversations/02talk"' in (await browser.get("/dashboard")).text
 
 
+async def test_what_is_about_no_bot_leads_to_the_dashboard(site: Site) -> None:
+    """The pages of a bot show one line of it; on the dashboard itself there is nowhere else to go."""
+    browser, bot = await _told(site, "Nobot")
+    async with site.core.db.write() as session:
+        params = {"provider": "OpenAI"}
+        await notices.open_notice(session, bot.owner_id, "key_refused", key="key:openai:nobot", params=params)
+
+    async def shown(path: str) -> str:
+        return (await browser.get(path)).text.partition("OpenAI does not accept")[2].partition("/dismiss")[0]
+
+    assert 'href="/dashboard"' in await shown(f"/bots/{bot.id}/documents")
+    home = await shown("/dashboard")
+    assert home and "href=" not in home
+
+
 async def test_earlier_messages_lead_back_to_the_newest(site: Site) -> None:
     """The list's filters stay on the way, and what is fetched live on an earlier page is that page."""
     user = await site.person("Earlier", language="en")

@@ -9,12 +9,12 @@ import gzip
 import json
 import re
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import aiohttp
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 from yarl import URL
 
 from db import models
@@ -119,6 +119,28 @@ async def test_unanswered_question_is_taught(site: Site) -> None:
     answer = await browser.post(f"/bots/{bot.id}/try", text="Avtoturargoh haqida nima deysiz?")
     assert "30 joy" in answer.text
     async with site.core.db.read() as session:
+        assert (await conversations.unanswered(session, bot)).items == []
+
+
+async def test_unanswered_question_taught_from_two_pages_has_the_last_answer(site: Site) -> None:
+    """A page that was opened before still shows the question; what is sent from it is heard."""
+    user = await site.person("Twice")
+    bot = await site.bot_of(user)
+    pages = [await site.signed_in(user) for _ in range(2)]
+    question, path = "Avtoturargoh haqida nima deysiz?", f"/bots/{bot.id}/answers"
+    await pages[0].post(f"/bots/{bot.id}/try", text=question)
+    for browser in pages:
+        assert question in (await browser.get(f"/bots/{bot.id}/documents")).visible()
+    for browser, places in zip(pages, (30, 45), strict=True):
+        assert (await browser.post(path, question=question, answer=f"Bepul, {places} joy.")).status == 303
+    page = await pages[0].get(f"/bots/{bot.id}/documents")
+    assert "45 joy" in page.visible() and "30 joy" not in page.visible()
+    answer = await pages[0].post(f"/bots/{bot.id}/try", text=question)
+    assert "45 joy" in answer.text and "30 joy" not in answer.text
+    # Both at once: one of them is kept.
+    await asyncio.gather(*(browser.post(path, question=question, answer="Pullik, 60 joy.") for browser in pages))
+    async with site.core.db.read() as session:
+        assert [taught.text for taught in await documents.answers(session, bot)] == ["Pullik, 60 joy."]
         assert (await conversations.unanswered(session, bot)).items == []
 
 
@@ -250,6 +272,97 @@ async def test_channels_say_when_the_last_message_came(site: Site) -> None:
     page = await browser.get(f"/bots/{bot.id}/channels")
     assert f'datetime="{moment.isoformat()}"' in page.text
     assert not re.search(r"Last message received\s+none yet", page.visible())
+
+
+def _totals(page: Page) -> list[str]:
+    return re.findall(r'class="number[^"]*" href="([^"]+)"', page.text)
+
+
+async def test_a_total_leads_to_where_it_comes_from(site: Site) -> None:
+    """To the list of the one bot that makes it up, else to the rows by bot; with a single bot always to its list."""
+    user = await site.person("Totals")
+    browser, first = await site.signed_in(user), await site.bot_of(user, "Birinchi")
+    assert all(link.startswith(f"/bots/{first.id}/") for link in _totals(await browser.get("/dashboard")))
+    second = await site.bot_of(user, "Ikkinchi")
+    async with site.core.db.write() as session:
+        await web_talk(session, first)
+        talk = await web_talk(session, second, status="waiting", last_message_at=utcnow())
+        session.add(models.Message(conversation_id=talk.id, author="customer", text="Narxi?"))
+        session.add(models.Message(conversation_id=talk.id, author="bot", text="Bilmayman", answered=False))
+    since = (await browser.get("/dashboard")).text.partition("conversations?since=")[2][:10]
+    asked = f"/bots/{second.id}/conversations?since={since}"
+    assert _totals(await browser.get("/dashboard")) == [
+        asked,
+        asked,
+        f"/bots/{second.id}/documents#unanswered",
+        f"/bots/{second.id}/conversations?status=waiting",
+        "#by-bot",
+    ]
+
+
+async def _broken(site: Site, bot: models.Bot, status: str) -> None:
+    async with site.core.db.write() as session:
+        session.add(
+            models.Channel(bot_id=bot.id, kind="telegram", external_id=bot.id, username="chinor_bot", status=status)
+        )
+
+
+@pytest.mark.parametrize("status", ["refused", "unreadable"])
+async def test_a_lost_token_is_renewed_for_the_same_telegram_bot(site: Site, status: str) -> None:
+    """The steps ask BotFather for that bot's token; to make another bot is said only where none is connected."""
+    user = await site.person(f"Renewing{status}")
+    browser, bot = await site.signed_in(user), await site.bot_of(user)
+    path = f"/bots/{bot.id}/channels"
+    await browser.post("/preferences", language="en", next="/dashboard")
+    fresh = await browser.get(path)
+    assert "/newbot" in fresh.visible() and "/token" not in fresh.visible()
+    await _broken(site, bot, status)
+    lost = await browser.get(path)
+    assert "/newbot" not in lost.visible()
+    assert "send it /token" in lost.visible() and "Choose @chinor_bot." in lost.visible()
+    assert f'action="{path}/telegram"' in lost.text
+
+
+@contextlib.contextmanager
+def _questions(site: Site) -> Iterator[list[str]]:
+    """Gather the questions that are put to the database."""
+    seen: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("SELECT"):
+            seen.append(statement)
+
+    engine = site.core.db.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+@pytest.mark.parametrize("status", bots.BROKEN)
+async def test_a_dead_channel_is_seen_wherever_the_state_is(site: Site, status: str) -> None:
+    """List, home, menu and the bot's own page say the same and lead to the mend; it takes one question for all bots."""
+    user = await site.person(f"Dead{status}")
+    browser, well, dead = await site.signed_in(user), await site.bot_of(user, "Soq"), await site.bot_of(user, "Jim")
+    await browser.post("/preferences", language="en", next="/dashboard")
+    await _broken(site, dead, status)
+    fix = f'<a href="/bots/{dead.id}/channels">Fix it</a>'
+    for path in ("/dashboard", "/bots", f"/bots/{dead.id}"):
+        page = await browser.get(path)
+        assert "Needs attention" in page.visible(), path
+        assert page.text.count(fix) == 1, path
+        menu = page.text.partition('<main id="main"')[0]
+        assert menu.count("dot-bad") - menu.count("dot-good") == (2 if path == f"/bots/{dead.id}" else -2), path
+    page = await browser.get(f"/bots/{well.id}")
+    assert "Working" in page.visible() and "Fix it" not in page.visible()
+    with _questions(site) as few:
+        await browser.get("/bots/new")
+    for number in range(3):
+        await _broken(site, await site.bot_of(user, f"Yana {number}"), status)
+    with _questions(site) as many:
+        await browser.get("/bots/new")
+    assert len(many) == len(few)
 
 
 async def test_delete_asks_for_the_name(site: Site) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import select, update
 from db import models
 from db.base import utcnow
 from services import accounts
+from services.i18n import translate
 from tests import servers
 from tests.web.panel import PASSWORD, Site, open_site
 from web.auth import safe_next
@@ -141,7 +142,15 @@ async def test_ban_ends_everything(site: Site) -> None:
         await accounts.ban(session, await session.get_one(models.User, user.id))
     assert (await browser.get("/dashboard")).status == 303
     assert (await site.browser().get(f"/login/link?token={link}")).status == 400
-    assert (await site.browser().post("/login", login="banned@example.uz", password=PASSWORD)).status == 400
+    proven = await site.browser().post("/login", login="banned@example.uz", password=PASSWORD)
+    assert proven.status == 403
+    assert translate("uz", "Your account is blocked. Please write to whoever runs this service.") in proven.visible()
+    # Whoever has not proved to be that person learns no more than of an account that does not exist.
+    guesses = [
+        (await site.browser().post("/login", login=login, password="guess-1-2-3")).visible().replace(login, "")
+        for login in ("banned@example.uz", "nobody-at-all@example.uz")
+    ]
+    assert guesses[0] == guesses[1]
     page = await site.browser().request("GET", "/api/v1/bots", headers={"Authorization": f"Bearer {token}"})
     assert page.status == 401
 

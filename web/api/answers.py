@@ -36,7 +36,7 @@ def show(taught: documents.TaughtAnswer) -> AnswerAnswer:
     example={"question": "Do you work on Sundays?", "answer": "Yes, from 10:00 to 16:00."},
 )
 async def create(call: Call, bot_id: str, body: NewAnswer) -> AnswerAnswer:
-    """Teach the bot one answer: it knows it from the next message on."""
+    """Teach the bot one answer: it knows it from the next message on. The same question again gets the new answer, by its id."""
     async with call.core.db.write() as session:
         bot = await bots.get(session, call.user, bot_id)
         taught = await documents.add_answer(session, bot, body.question, body.answer)

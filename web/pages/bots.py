@@ -38,7 +38,6 @@ async def _row(session: AsyncSession, bot: models.Bot) -> dict[str, Any]:
     return {
         "bot": bot,
         "channels": channels,
-        "broken": [channel for channel in channels if channel.status in ("refused", "conflict", "unreadable")],
         "documents": len(await documents.list_for(session, bot)),
         "numbers": await stats.numbers(session, bot, since_of("7")),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -96,11 +97,22 @@ async def dashboard(request: web.Request) -> web.StreamResponse:
         here="dashboard",
         rows=rows,
         total=total,
+        comes_from=partial(comes_from, rows),
         period=period,
         since=since.astimezone(view.TASHKENT).date().isoformat(),
         steps=[] if hidden else steps,
         **shared,
     )
+
+
+def comes_from(rows: Sequence[tuple[models.Bot, stats.Numbers]], *counts: str) -> models.Bot | None:
+    """Return the bot that alone makes up a total, whose list is then the total's; None where the rows by bot say more.
+
+    ``counts``: the names of the numbers that the total is made of.
+    """
+    having = [bot for bot, numbers in rows if any(getattr(numbers, count) for count in counts)]
+    of_one = having or [bot for bot, _ in rows]
+    return of_one[0] if len(of_one) == 1 else None
 
 
 @routes.post("/dashboard/steps")

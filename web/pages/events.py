@@ -90,7 +90,7 @@ async def open_notices(request: web.Request) -> web.StreamResponse:
     return view.render(
         request,
         "_notices.html",
-        notices=[(notice, notices.text(notice, language)) for notice in told],
+        notices=[(notice, notices.text(notice, language), notices.page(notice)) for notice in told],
         brief="brief" in request.query,
         at=auth.safe_next(request.query.get("at")),
     )

@@ -20,7 +20,7 @@ def core_of(request: web.Request) -> Core:
 
 
 async def frame(session: AsyncSession, request: web.Request, bot: models.Bot | None = None) -> dict[str, Any]:
-    """Return what the menu and the bar of notices show."""
+    """Return what the menu and the bar of notices show; ``broken``: the channels to mend, by the id of the bot."""
     person = auth.user(request)
     language = auth.visitor(request).language
     own = await bots.list_for(session, person)
@@ -28,7 +28,8 @@ async def frame(session: AsyncSession, request: web.Request, bot: models.Bot | N
     return {
         "bots": own,
         "bot": bot,
-        "notices": [(notice, notices.text(notice, language)) for notice in told],
+        "broken": await bots.broken_channels(session, person),
+        "notices": [(notice, notices.text(notice, language), notices.page(notice)) for notice in told],
     }
 
 

@@ -11,6 +11,8 @@ const sendButton = composer.querySelector(".send");
 const fault = document.getElementById("fault");
 const count = document.getElementById("count");
 const offline = document.getElementById("offline");
+// Who answers; not there while the bot rests.
+const answering = document.getElementById("answering");
 const limit = Number(words.limit);
 const address = `${words.base}/messages`;
 
@@ -103,6 +105,13 @@ function show(item) {
   }
   finish(row, item);
   if (stay) toEnd();
+}
+
+function setStatus(now) {
+  status = now;
+  const told = answering?.dataset[now] ?? answering?.dataset.bot;
+  // Told again only when it changed: it is read out.
+  if (told && answering.textContent !== told) answering.textContent = told;
 }
 
 // The sign that an answer is being made: while something is awaited and no piece of it has come.
@@ -214,7 +223,7 @@ async function follow(response) {
           show(data);
         }
       } else if (kind === "done") {
-        status = data.status;
+        setStatus(data.status);
         data.items.forEach(show);
         taken = true;
       } else if (kind === "error") {
@@ -241,7 +250,7 @@ async function history() {
   if (!response.ok) throw new Error(String(response.status));
   const { items, status: now } = await response.json();
   items.forEach(show);
-  status = now;
+  setStatus(now);
   return items;
 }
 

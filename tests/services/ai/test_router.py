@@ -108,7 +108,8 @@ async def test_what_a_failed_call_is_booked_at(
 ) -> None:
     """Nothing where the provider refused; a guess where it was at work and could not tell."""
     models.fail(fault, provider="gemini")
-    usage = (await world(deadline_s=2.0, first_byte_s=0.3).ask()).calls[0].usage
+    quick = {"deadline_s": 2.0, "first_byte_s": 0.3} if fault == "silence" else {}
+    usage = (await world(**quick).ask()).calls[0].usage
     guess = sum(len(text.encode()) // 3 + 1 for text in (PROMPT.system, *(turn.text for turn in PROMPT.turns)))
     assert (usage.input_tokens, usage.output_tokens) == {"none": (0, 0), "guessed": (guess, 0), "told": (100, 20)}[
         tokens
@@ -207,6 +208,15 @@ async def test_no_model_at_all(world: Callable[..., World], models: FakeModels) 
     nobody = await world(keys={}).ask()
     assert nobody.reply is None
     assert nobody.calls == []
+
+
+async def test_a_model_that_says_nothing_for_long_is_passed_over_before_the_deadline(
+    world: Callable[..., World], models: FakeModels
+) -> None:
+    models.fail("silence", provider="gemini")
+    result = await world(deadline_s=60.0, first_byte_s=0.3).ask()
+    assert (result.provider, result.calls[0].provider) == ("openai", "gemini")
+    assert all(call.latency_ms < 30_000 for call in result.calls)
 
 
 async def test_silence_everywhere_ends_at_the_deadline(world: Callable[..., World], models: FakeModels) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,103 @@ async def test_an_answer_is_seen_corrected_and_forgotten(database_url: str, tmp_
         # Teaching goes on afterwards.
         await _teach(core, shop)
         assert (await _found(core, shop)).found
+
+
+async def _counted(core: Core, shop: Shop) -> list[int]:
+    """How many passages the documents of a bot's taught answers say that they have."""
+    async with core.db.read() as session:
+        document = models.Document
+        known = select(document.chunk_count).where(document.bot_id == shop.bot.id, document.kind == ANSWERS)
+        return list(await session.scalars(known))
+
+
+@pytest.mark.parametrize("most", [3000, 10])
+async def test_what_is_taught_again_takes_the_place_of_the_old_answer(
+    database_url: str, tmp_path: Path, most: int
+) -> None:
+    """In memory, and through the full-text index; however the question is spelt."""
+    settings = make_settings(tmp_path, database_url, overrides={"knowledge": {"max_passages_in_memory": most}})
+    async with running(settings, "worker") as core:
+        shop, other = await make_shop(core), await make_shop(core, email="other@example.uz")
+        await add_document(core, shop.bot, "katalog.csv", CATALOG.encode())
+        await _teach(core, other)
+        id_ = await _teach(core, shop)
+        (first,) = await _taught(core, shop)
+        spelt = "Кондиционер ўрнатиб берасизларми"
+        assert await _teach(core, shop, spelt, "Yo'q, usta ishdan ketdi.") == id_
+        (taught,) = await _taught(core, shop)
+        assert (taught.question, taught.text, taught.created) == (spelt, "Yo'q, usta ishdan ketdi.", first.created)
+        texts = [passage.text for passage in (await _found(core, shop)).passages]
+        assert "usta ishdan ketdi" in texts[0] and not any("150 000" in text for text in texts)
+        assert await _counted(core, shop) == [1]
+        assert [known.text for known in await _taught(core, other)] == [ANSWER]
+        assert await _teach(core, shop, "Konditsioner tozalaysizlarmi?", "Ha") != id_
+
+
+async def test_of_answers_taught_at_once_one_is_kept(database_url: str, tmp_path: Path) -> None:
+    async with running(make_settings(tmp_path, database_url), "web") as core:
+        shops = [await make_shop(core, document=None), await make_shop(core, email="b@example.uz", document=None)]
+        spelt = (QUESTION, QUESTION.upper(), "konditsioner oʻrnatib berasizlarmi", "Кондиционер ўрнатиб берасизларми?")
+        ids = await asyncio.gather(
+            *(_teach(core, shop, question, f"{n}") for shop in shops for n, question in enumerate(spelt * 2))
+        )
+        for shop, made in zip(shops, (ids[:8], ids[8:]), strict=True):
+            (taught,) = await _taught(core, shop)
+            assert set(made) == {taught.id}
+            assert await _counted(core, shop) == [1]
+            assert await _teach(core, shop, text="the last") == taught.id
+            assert [known.text for known in await _taught(core, shop)] == ["the last"]
+
+
+async def test_answers_from_before_give_way_to_the_new_one(database_url: str, tmp_path: Path) -> None:
+    """As they were kept when a question could be taught twice, the oldest ones without their two halves."""
+    async with running(make_settings(tmp_path, database_url), "worker") as core:
+        shop = await make_shop(core)
+        ids = [
+            await _teach(core, shop, question, "Ha, 150 000.") for question in (QUESTION, "Boshqa savol?", "Uchinchi")
+        ]
+        async with core.db.write() as session:
+            for id_, meta in ((ids[0], None), (ids[2], {"question": QUESTION, "answer": "x", "created": "2026-11-01"})):
+                await session.execute(
+                    update(models.Chunk)
+                    .where(models.Chunk.id == int(id_))
+                    .values(text=f"{QUESTION}\nx", locus="", meta=meta)
+                )
+        assert await _teach(core, shop, text="Yo'q") == ids[0]
+        assert [(known.id, known.text) for known in await _taught(core, shop)] == [
+            (ids[1], "Ha, 150 000."),
+            (ids[0], "Yo'q"),
+        ]
+        assert await _counted(core, shop) == [2]
+
+
+async def test_an_answer_that_gets_the_question_of_another_takes_its_place(sqlite_url: str, tmp_path: Path) -> None:
+    async with running(make_settings(tmp_path, sqlite_url), "worker") as core:
+        shop = await make_shop(core)
+        await _teach(core, shop)
+        second = await _teach(core, shop, "Velosiped bormi?", "Ha")
+        async with core.db.write() as session:
+            await documents.update_answer(session, shop.bot, second, QUESTION, "Yo'q")
+        assert [(known.id, known.text) for known in await _taught(core, shop)] == [(second, "Yo'q")]
+        assert await _counted(core, shop) == [1]
+        assert await _teach(core, shop, "Velosiped bormi?", "Ha") != second
+
+
+LONG = "Sizdan oldin ham so'raganman, javob ololmadim. " * 8
+
+
+@pytest.mark.parametrize(
+    "questions",
+    [(f"{LONG}Velosiped bormi?", f"{LONG}Samokat bormi?"), ("C++ kursi bormi?", "C# kursi bormi?")],
+    ids=["long", "signs"],
+)
+async def test_questions_that_only_seem_alike_are_two(
+    sqlite_url: str, tmp_path: Path, questions: tuple[str, str]
+) -> None:
+    async with running(make_settings(tmp_path, sqlite_url), "worker") as core:
+        shop = await make_shop(core)
+        ids = {await _teach(core, shop, question, "Ha") for question in questions}
+        assert {known.id for known in await _taught(core, shop)} == ids and len(ids) == 2
 
 
 async def test_only_the_own_answers_can_be_changed(sqlite_url: str, tmp_path: Path) -> None:

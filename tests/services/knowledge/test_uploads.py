@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import unicodedata
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
@@ -21,6 +23,8 @@ from tests.composition import FAQ, Shop, add_document, make_settings, make_shop,
 Change = Callable[[AsyncSession, models.Bot, models.Document], Awaitable[None]]
 ONE = {"limits": {"documents_per_bot": 1}}
 PRICES = "Velosiped ijarasi bir kunga {n} 000 so'm."
+NAME = "Прайс Йил – Ёз.txt"
+ON_A_MAC = unicodedata.normalize("NFD", NAME)
 
 
 async def _upload(core: Core, shop: Shop, name: str, data: bytes) -> str:
@@ -60,6 +64,41 @@ async def test_of_many_uploads_of_one_name_the_last_one_waits(database_url: str,
                 last,
                 {"document": last, "watched": False},
             )
+
+
+async def test_letter_case_and_composition_make_no_other_name(database_url: str, tmp_path: Path) -> None:
+    """Of each owner's uploads that come at once one waits, and none is over the limit."""
+    async with running(make_settings(tmp_path, database_url, overrides=ONE), "web") as core:
+        shops = [await make_shop(core, document=None), await make_shop(core, email="b@example.uz", document=None)]
+        names = (NAME, ON_A_MAC, NAME.lower(), ON_A_MAC.upper(), quote(NAME), f"C:\\narx\\{NAME}")
+        assert len(set(names)) == len(names)
+        await asyncio.gather(*(_upload(core, shop, name, b"x" * 1000) for name in names for shop in shops))
+        assert await _kept(core) == (["queued"] * 2, 2)
+        for shop in shops:
+            await _upload(core, shop, ON_A_MAC, b"y" * 1000)
+            with pytest.raises(Conflict):
+                await _upload(core, shop, NAME.replace("Й", "И"), b"another letter")
+            async with core.db.read() as session:
+                assert [document.name for document in await documents.list_for(session, shop.bot)] == [NAME]
+
+
+async def test_a_file_from_a_mac_replaces_the_one_that_serves(database_url: str, tmp_path: Path) -> None:
+    """Also those that were kept under several spellings before names were compared so."""
+    async with running(make_settings(tmp_path, database_url), "worker") as core:
+        shop = await make_shop(core)
+        stored = {"eski.txt": NAME.lower(), "boshqa.txt": ON_A_MAC}
+        for name, price in zip(stored, (10, 20), strict=True):
+            await add_document(core, shop.bot, name, PRICES.format(n=price).encode())
+        async with core.db.write() as session:
+            for name, title in stored.items():
+                await session.execute(update(models.Document).where(models.Document.name == name).values(name=title))
+        await add_document(core, shop.bot, ON_A_MAC.upper(), PRICES.format(n=30).encode())
+        async with core.db.read() as session:
+            names = [document.name for document in await documents.list_for(session, shop.bot)]
+            bot = await bots.get(session, shop.owner, shop.bot.id)
+        assert names == [NAME.upper(), "savollar.txt"]
+        found = await core.search.search(bot.id, bot.knowledge_version, "Velosiped ijarasi qancha?")
+        assert [passage.text for passage in found.passages if "Velosiped" in passage.text] == [PRICES.format(n=30)]
 
 
 async def test_uploads_of_other_names_at_once_keep_the_limit(database_url: str, tmp_path: Path) -> None:

@@ -1,0 +1,67 @@
+"""Passages stored before telephone numbers counted as the word "telephone" are found by it after the upgrade."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from db import fulltext, migrate, models
+from db.engine import Database
+from services.knowledge.analysis import analyze_passage
+from tests.servers import Run
+
+BEFORE = "0004"
+TEXTS = (
+    "Tel.: +998 90 123 45 67, (71) 200-11-22\nKvartira narxi 450 000 000 so'm",
+    "Телефон +998\u00a093\u00a0388-77-66",
+    "Uy 123 456 789 so'm",
+    "Kafolat 3 yil",
+)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, servers_run: Run, tmp_path: Path) -> Iterator[str]:
+    """The address of a database without tables."""
+    with servers_run.database(request.param, tmp_path, migrated=False) as url:
+        yield url
+
+
+def _stems_before(text: str) -> str:
+    """The stems as they were stored: a number without the word behind it."""
+    stems = analyze_passage(text).stems
+    numbers = [False, *(len(stem) == 9 and stem.isdigit() for stem in stems)]
+    pairs = zip(stems, numbers, strict=False)
+    return " ".join(stem for stem, after_number in pairs if not (after_number and stem == "telefon"))
+
+
+async def test_stored_passages_get_what_new_ones_have(empty_url: str) -> None:
+    await migrate.upgrade(empty_url, BEFORE)
+    db = Database(empty_url, pool_size=2)
+    try:
+        async with db.write() as session:
+            owner = models.User(email="ega@example.uz", full_name="Ega")
+            session.add(owner)
+            await session.flush()
+            bot = models.Bot(owner_id=owner.id, name="Do‘kon")
+            session.add(bot)
+            await session.flush()
+            document = models.Document(bot_id=bot.id, name="a.txt", kind="txt", status="ready", serving=True)
+            session.add(document)
+            await session.flush()
+            ids = {"bot_id": bot.id, "document_id": document.id}
+            for number, text in enumerate(TEXTS):
+                stems = _stems_before(text)
+                session.add(models.Chunk(**ids, position=number, text=text, stems=stems, grams="kaf"))
+        async with db.read() as session:
+            assert len(await fulltext.candidates(session, bot.id, ["telefon"], [], 9)) == 1
+        await migrate.upgrade(empty_url)
+        async with db.read() as session:
+            chunks = (await session.scalars(select(models.Chunk).order_by(models.Chunk.position))).all()
+            found = await fulltext.candidates(session, bot.id, ["telefon"], [], 9)
+        assert [chunk.stems for chunk in chunks] == [analyze_passage(text).stems_text for text in TEXTS]
+        assert sorted(found) == [chunk.id for chunk in chunks[:2]]
+    finally:
+        await db.close()
