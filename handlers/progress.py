@@ -36,7 +36,6 @@ log = structlog.get_logger(__name__)
 
 EDIT_EVERY_S = 2.0
 _LOOK_EVERY_S = 15.0
-_FINAL = ("ready", "failed")
 
 
 def state_text(document: models.Document, language: str) -> str:

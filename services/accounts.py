@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import phonenumbers
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
@@ -203,17 +203,11 @@ def _login_key(login: str) -> str:
         return one_line(login, 254).replace("@", " ") or "-"
 
 
-async def set_password(
-    session: AsyncSession, user: models.User, password: str | None = None, *, password_hash: str | None = None
-) -> None:
+async def set_password(session: AsyncSession, user: models.User, password_hash: str) -> None:
     """Give a person a new password and end all their sessions and open sign-in links; the caller opens a new session.
 
-    Pages hand over ``password_hash``, made by :func:`hash_password` before their unit began; commands, where nobody waits
-    for the database, the password itself.
+    ``password_hash`` was made by :func:`hash_password` before the unit began, so that nobody waits for it.
     """
-    if password is not None:
-        check_new_password(password, email=user.email)
-        password_hash = await hash_password(password)
     user.password_hash = password_hash
     await session.execute(update(models.User).where(models.User.id == user.id).values(password_hash=password_hash))
     await session.execute(
@@ -264,8 +258,8 @@ async def register_owner(
     return user
 
 
-async def _free(session: AsyncSession, condition: object, user_id: str | None, field: str) -> None:
-    taken = await session.scalar(select(models.User.id).where(condition))  # type: ignore[arg-type]
+async def _free(session: AsyncSession, condition: ColumnElement[bool], user_id: str | None, field: str) -> None:
+    taken = await session.scalar(select(models.User.id).where(condition))
     if taken is not None and taken != user_id:
         if field == "email":
             raise Conflict(T("This e-mail already has an account. Sign in instead."), code="taken", field=field)

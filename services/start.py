@@ -501,7 +501,7 @@ async def create_admin(settings: Settings, email: str, password: str) -> str:
         if user is None:
             user = await accounts.register_owner(session, email=email, password_hash=hashed)
         else:
-            await accounts.set_password(session, user, password_hash=hashed)
+            await accounts.set_password(session, user, hashed)
         user.role = "admin"
         return f"{user.email} is an administrator"
 

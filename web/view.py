@@ -209,7 +209,6 @@ def make_environment(app: web.Application) -> None:
         BRAND="BotFactory",
         LANGUAGES=LANGUAGES,
         LANGUAGE_NAMES=LANGUAGE_NAMES,
-        zip=zip,
     )
     localised = {form.__name__: _in_language(form) for form in (day, exact, clock, number, percent, score, size)}
     environment.filters.update(phone=phone, **localised)

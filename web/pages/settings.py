@@ -140,7 +140,7 @@ async def password(request: web.Request) -> web.StreamResponse:
         return await _page(request, error=error, form_name="password")
     async with core.db.write() as session:
         ended = await accounts.sessions(session, person)
-        await accounts.set_password(session, person, password_hash=hashed)
+        await accounts.set_password(session, person, hashed)
         await access.record(session, person, "password_changed", "user", person.id)
     _end_streams(request, ended)
     await auth.sign_in(request, person)
