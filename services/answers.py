@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import itertools
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import utcnow
-from services import conversations, languages, metrics
+from services import languages, metrics, spelling
 from services.ai import extractive, output
 from services.ai.base import Turn
 from services.ai.router import CallRecord, KeyEvent, Prompt, RouterResult
@@ -31,7 +30,6 @@ from services.knowledge.cutting import BARE, HEADING_JOINT
 from services.knowledge.ranking import LexicalIndex
 from services.knowledge.search import Found, Passage, greets, subject
 from services.languages import APOSTROPHE, Detection
-from services.scripts import to_cyrillic, to_latin
 
 if TYPE_CHECKING:
     from services.core import Core
@@ -80,10 +78,6 @@ _JUDGED_CHARS = 600
 """So much of an answer tells its language."""
 MOST_SEARCHES = 4
 """Questions of one person that are searched each of its own; with more of them, the rest together."""
-SPENDING_REFRESH_S = 60.0
-"""For so long the rows of what an owner spent are trusted: other processes spend too."""
-HEARD_REFRESH_S = 600.0
-"""The same for the messages that came."""
 
 
 @dataclass(slots=True)
@@ -230,79 +224,6 @@ def _merged(history: list[Turn]) -> list[Turn]:
     return merged
 
 
-_CYRILLIC_LETTER, _LATIN_LETTER = re.compile("[Ѐ-ӿ]"), re.compile("[A-Za-z]")
-
-
-def in_script(text: str, language: str, detected: str | None) -> str:
-    """Return Uzbek text in the script of ``language``; other languages, by what was ``detected``, as they are."""
-    if language == "uz-Cyrl" and detected == "uz":
-        return to_cyrillic(text) if _LATIN_LETTER.search(text) else text
-    if language == "uz" and detected == "uz-Cyrl":
-        return to_latin(text) if _CYRILLIC_LETTER.search(text) else text
-    return text
-
-
-_SURE = 0.85
-_TELLING = 2
-"""So many words of a line outweigh what stands around it."""
-_CELL = re.compile(r"(• ([^:\n]{1,60}): )(.+)")
-_CAPITALISED = re.compile(r"(?<![\w'‘’])[A-Z][A-Za-z]{3,}(?![\w'‘’])")
-_GOES_ON = re.compile(r"(?:[ -](?:[A-Z]\w*|\d\w*)(?![\w'‘’]))*")
-_NAMES_THAT_ARE_WORDS = frozenset(("mini", "plus", "test", "uzum"))
-
-
-def quoted_in_script(text: str, language: str) -> str:
-    """Return lines of a document in the script of ``language`` as far as they are Uzbek.
-
-    A word alone is judged by the lines around it, a row by the names of its columns. English cells and names of makers
-    stay Latin.
-    """
-    if language not in (languages.UZBEK, languages.UZBEK_CYRILLIC):
-        return text
-    columns = " ".join(cell[2] for line in text.split("\n") if (cell := _CELL.fullmatch(line)))
-    around = _written(columns) or _written(text)
-    return "\n".join(_line_in_script(line, language, around) for line in text.split("\n"))
-
-
-def _line_in_script(line: str, language: str, around: str | None) -> str:
-    cell = _CELL.fullmatch(line)
-    if cell is None:
-        own = _written(line, least=_TELLING) or around
-        return _but_for_names(line, language, own)
-    own = around or _written(line)
-    english = _written(cell[3]) == languages.ENGLISH
-    return in_script(cell[1], language, own) + (cell[3] if english else _but_for_names(cell[3], language, own))
-
-
-def _but_for_names(text: str, language: str, own: str | None) -> str:
-    """Return text that is written in the language ``own`` in the script of ``language``; "Nike Air Jordan" stays."""
-    parts: list[str] = []
-    end = 0
-    for match in _CAPITALISED.finditer(text):
-        if match.start() >= end and _is_name(match[0]):
-            going_on = _GOES_ON.match(text, match.end())
-            parts += [in_script(text[end : match.start()], language, own), match[0], going_on[0] if going_on else ""]
-            end = match.end() + len(parts[-1])
-    return "".join([*parts, in_script(text[end:], language, own)])
-
-
-def _written(text: str, least: int = 1) -> str | None:
-    """Return the language of a piece of a document, None where it is not sure.
-
-    ``least``: of so many words, but for English, whose words are its own. No document is Russian in Latin letters.
-    """
-    found = languages.detect(text)
-    if found.language == languages.RUSSIAN and languages.script_of(text) == "latin":
-        return languages.UZBEK if least == 1 else None
-    enough = found.language == languages.ENGLISH or len(languages.words_of(text)) >= least
-    return found.language if enough and found.confidence >= _SURE else None
-
-
-def _is_name(word: str) -> bool:
-    """Whether a word is the name of a maker or of goods: those say nothing about a language."""
-    return word.lower() not in _NAMES_THAT_ARE_WORDS and not languages.words_of(word)
-
-
 def _wrong_language(text: str, detected: Detection, language: str) -> bool:
     """Whether an answer is clearly in another language (Uzbek in the other script is mended without asking again).
 
@@ -424,7 +345,7 @@ async def answer(
             if not unknown:
                 metrics.ANSWERED.labels(result.provider).inc()
             return Answer(
-                in_script(text, language, spoken.language) if text else _unknown(language),
+                spelling.in_script(text, language, spoken.language) if text else _unknown(language),
                 language,
                 not unknown,
                 result.provider or "",
@@ -449,7 +370,7 @@ def _quoted(sought: _Sought, language: str) -> str:
     first, *others = sought.found
 
     def spell(quoted: str) -> str:
-        return quoted_in_script(quoted, language)
+        return spelling.quoted_in_script(quoted, language)
 
     text = extractive.answer(first.searched, [_source(passage) for passage in first.passages], language, spell)
     for part in others:
@@ -666,34 +587,10 @@ _REPLIES = sorted(
     map(
         question_key,
         (
-            *(
-                "ha",
-                "xa",
-                "ha albatta",
-                "albatta",
-                "bo'ldi",
-                "yo'q",
-                "yoq",
-                "kerak emas",
-                "kerakmas",
-                "shart emas",
-                "hozircha yo'q",
-            ),
-            *(
-                "да",
-                "ага",
-                "угу",
-                "конечно",
-                "да конечно",
-                "нет",
-                "не",
-                "не надо",
-                "не нужно",
-                "нет не надо",
-                "пока нет",
-            ),
-            *("yes", "yeah", "yep", "sure", "no", "nope", "no need", "not now"),
-        ),
+            "ha|xa|ha albatta|albatta|bo'ldi|yo'q|yoq|kerak emas|kerakmas|shart emas|hozircha yo'q"
+            "|да|ага|угу|конечно|да конечно|нет|не|не надо|не нужно|нет не надо|пока нет"
+            "|yes|yeah|yep|sure|no|nope|no need|not now"
+        ).split("|"),
     ),
     key=len,
     reverse=True,
@@ -785,135 +682,3 @@ def _small_talk(bot: BotCard, language: str, asked: Sequence[str], recent: Seque
     if all(map(_replies, asked)):
         return translate(language, "All right 😊 If you have a question, just write.")
     return translate(language, "You are welcome 😊 If you have another question, just write.")
-
-
-@dataclass(frozen=True, slots=True)
-class _Spent:
-    """What an owner's rows said: ``kept`` US dollars, when ``added`` had been counted here, at ``read_at``."""
-
-    kept: Decimal
-    added: Decimal
-    read_at: float
-
-
-@dataclass(slots=True)
-class _Heard:
-    """How many messages came: ``count`` grows between readings of the rows, the last of them at ``read_at``."""
-
-    count: int
-    read_at: float
-
-
-class Spending:
-    """What each owner used today: what calls cost on the installation's keys, and how many messages came.
-
-    The rows are read at first use and again every few minutes, so a restart forgets nothing and several processes share
-    one limit; what happened here since then is added. However many talks wait for an owner's rows, they are read once.
-    ``clock``: seconds that only go forward.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._day: dt.date | None = None
-        self._spent: dict[str, _Spent] = {}
-        self._added: dict[str, Decimal] = {}
-        self._heard: dict[str, _Heard] = {}
-        self._told: set[str] = set()
-        self._reading: dict[tuple[str, str, dt.datetime], asyncio.Future[Any]] = {}
-
-    def _midnight(self) -> dt.datetime:
-        """When today began, UTC. What was counted before is forgotten."""
-        today = utcnow().date()
-        if today != self._day or max(len(self._spent), len(self._added), len(self._heard)) > 50_000:
-            self._day, self._spent, self._added, self._heard = today, {}, {}, {}
-            self._told.clear()
-        return dt.datetime.combine(today, dt.time(), dt.UTC)
-
-    async def heard(self, core: Core, owner_id: str, new: int) -> int:
-        """Return how many messages an owner's bots have dealt with since midnight UTC, with ``new`` ones in hand."""
-        midnight = self._midnight()
-        known = self._heard.get(owner_id)
-        if known is None or self._clock() - known.read_at >= HEARD_REFRESH_S:
-            known = await self._once(("heard", owner_id, midnight), lambda: self._read_heard(core, owner_id, midnight))
-        # Into what is kept, and only now: others added theirs while the rows were read.
-        known.count += new
-        return known.count
-
-    async def _read_heard(self, core: Core, owner_id: str, midnight: dt.datetime) -> _Heard:
-        read_at = self._clock()
-        async with core.db.read() as session:
-            known = _Heard(await conversations.customer_messages(session, owner_id, midnight), read_at)
-        if midnight.date() == self._day:
-            self._heard[owner_id] = known
-        return known
-
-    async def _once(self, key: tuple[str, str, dt.datetime], read: Callable[[], Awaitable[R]]) -> R:
-        """Return what ``read`` returns or raise what it raises; who asks for the same meanwhile waits for this reading."""
-        while (pending := self._reading.get(key)) is not None:
-            # Unlike awaiting it: that the one who waits is cancelled is nothing to the others.
-            await asyncio.wait([pending])
-            if not pending.cancelled():
-                result: R = pending.result()
-                return result
-            # The one who read was cancelled: the first to wake reads instead.
-        pending = self._reading[key] = asyncio.get_running_loop().create_future()
-        try:
-            mine = await read()
-        except asyncio.CancelledError:
-            pending.cancel()
-            raise
-        except Exception as error:
-            pending.set_exception(error)
-            # It is raised here; that nobody else waited for it is no trouble of its own.
-            pending.exception()
-            raise
-        else:
-            pending.set_result(mine)
-            return mine
-        finally:
-            del self._reading[key]
-
-    def add(self, owner_id: str, cost: Decimal) -> None:
-        """Count calls that have just been made; their rows follow with the answer."""
-        if cost:
-            self._added[owner_id] = self._added.get(owner_id, Decimal(0)) + cost
-
-    async def today(self, core: Core, owner_id: str) -> Decimal:
-        """Return what an owner's calls cost since midnight UTC, in US dollars."""
-        midnight = self._midnight()
-        known = self._spent.get(owner_id)
-        if known is None or self._clock() - known.read_at >= SPENDING_REFRESH_S:
-            known = await self._once(("spent", owner_id, midnight), lambda: self._read_spent(core, owner_id, midnight))
-        return known.kept + self._added.get(owner_id, Decimal(0)) - known.added
-
-    async def _read_spent(self, core: Core, owner_id: str, midnight: dt.datetime) -> _Spent:
-        from services import usage
-
-        # What is added while the rows are read may be missing in them: counted twice for a minute rather than not.
-        added, read_at = self._added.get(owner_id, Decimal(0)), self._clock()
-        async with core.db.read() as session:
-            known = _Spent(await usage.cost_since(session, owner_id, midnight), added, read_at)
-        if midnight.date() == self._day:
-            self._spent[owner_id] = known
-        return known
-
-    async def allowed(self, core: Core, bot: BotCard) -> bool:
-        """Return whether today's limit leaves room for another call; the owner is told once when it does not."""
-        from services import notices
-
-        if await self.today(core, bot.owner_id) < core.settings.limits.owner_cost_usd_per_day:
-            return True
-        metrics.OVER_LIMIT.labels("owner_cost").inc()
-        if bot.owner_id not in self._told:
-            async with core.db.write() as session:
-                await notices.open_notice(
-                    session,
-                    bot.owner_id,
-                    "cost_limit",
-                    key=f"cost:{bot.owner_id}:{self._day}",
-                    bot_id=bot.id,
-                    params={"bot": bot.name},
-                )
-            self._told.add(bot.owner_id)
-            core.bell.ring("notices")
-        return False

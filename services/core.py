@@ -21,7 +21,6 @@ from services import accounts, lanes, metrics, notices
 from services.ai import NAMES, PROVIDERS
 from services.ai.prices import Rates
 from services.ai.router import CallRecord, KeyEvent, ModelRow, Router, RouterSettings
-from services.answers import Spending
 from services.bell import Bell
 from services.channels import make_channels
 from services.channels.base import Channel, Inbound
@@ -33,6 +32,7 @@ from services.knowledge.embedding import Embedder
 from services.knowledge.search import KnowledgeSearch
 from services.limits import Limits
 from services.settings import Settings
+from services.spending import Spending
 from services.tasks import TaskGroup
 from services.text import clean
 from services.writer import Writer

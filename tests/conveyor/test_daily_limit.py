@@ -15,9 +15,9 @@ from sqlalchemy import event, text, update
 from db import models
 from db.base import utcnow
 from db.engine import DatabaseUnavailable
-from services.answers import HEARD_REFRESH_S, SPENDING_REFRESH_S, Spending
 from services.core import Core
 from services.i18n import translate
+from services.spending import HEARD_REFRESH_S, SPENDING_REFRESH_S, Spending
 from tests.composition import make_settings, make_shop, running
 from tests.conveyor.harness import Tenant, floor
 from tests.fakes.models import FakeModels

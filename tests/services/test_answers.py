@@ -14,12 +14,13 @@ from db import models
 from db.base import utcnow
 from services import answers
 from services.ai.router import CallRecord
-from services.answers import Answer, Spending
+from services.answers import Answer
 from services.conversations.records import BotCard
 from services.core import Core
 from services.i18n import translate
 from services.knowledge import documents
 from services.knowledge.search import Passage
+from services.spending import Spending
 from tests.composition import FAQ, Shop, make_settings, make_shop, running
 from tests.fakes.models import FAULTS, FakeModels, Seen
 

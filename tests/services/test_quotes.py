@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from db import models
-from services import answers
+from services import answers, spelling
 from services.core import Core
 from services.i18n import translate
 from services.knowledge import documents
@@ -136,8 +136,8 @@ def _pieces(text: str) -> list[str]:
 
 @pytest.mark.parametrize("language", ["uz", "uz-Cyrl"])
 def test_lines_of_documents_are_shown_in_the_script_of_the_customer(language: str) -> None:
-    assert [line for line in _pieces(LINES[language]) if answers.quoted_in_script(line, language) == line] == []
-    assert [line for line in _pieces(FOREIGN) if answers.quoted_in_script(line, language) != line] == []
+    assert [line for line in _pieces(LINES[language]) if spelling.quoted_in_script(line, language) == line] == []
+    assert [line for line in _pieces(FOREIGN) if spelling.quoted_in_script(line, language) != line] == []
 
 
 @pytest.mark.parametrize(
@@ -153,8 +153,8 @@ def test_lines_of_documents_are_shown_in_the_script_of_the_customer(language: st
     ],
 )
 def test_names_and_other_languages_beside_uzbek_stay(text: str, shown: str) -> None:
-    assert answers.quoted_in_script(text, "uz-Cyrl") == shown
-    assert answers.quoted_in_script(text, "ru") == text
+    assert spelling.quoted_in_script(text, "uz-Cyrl") == shown
+    assert spelling.quoted_in_script(text, "ru") == text
 
 
 @pytest.mark.parametrize(
