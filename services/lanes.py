@@ -114,7 +114,8 @@ class Load:
 class Offer:
     """A claim that looks for nothing but what its own transaction fills: see :func:`fill`.
 
-    ``slots`` places are left beside the ``load``; lanes ``in_hand`` are not taken. ``taken``: what was.
+    ``slots`` places are left beside the ``load``; lanes ``in_hand`` are not taken. ``taken``: what was; ``passed``: what was
+    filled but is in hand, or was when the claim was made.
     """
 
     queue: QueueKind
@@ -124,10 +125,14 @@ class Offer:
     load: Load
     in_hand: Collection[str]
     taken: list[Claimed] = field(default_factory=list)
+    passed: set[str] = field(default_factory=set)
 
     def reserve(self, key: str, line: Line) -> bool:
         """Keep a place for a lane if there is one."""
-        if self.slots <= 0 or self.load.full(line.owner_id) or key in self.in_hand:
+        if key in self.in_hand:
+            self.passed.add(key)
+            return False
+        if self.slots <= 0 or self.load.full(line.owner_id):
             return False
         self.slots -= 1
         self.load.add(line)

@@ -95,7 +95,7 @@ def _claim(connection: Connection, scope: Scope, items: Sequence[Ask]) -> list[_
     results: list[_Taken | Exception] = []
     for ask in items:
         offer = scope.places.offers.get(ask.queue.name)
-        claims, passed = (offer.taken, set()) if offer is not None else _look(connection, scope, ask)
+        claims, passed = (offer.taken, offer.passed) if offer is not None else _look(connection, scope, ask)
         channels: Mapping[str, outbox.ChannelKeys] = {}
         if claims and ask.queue.items is OUTBOX:
             channels = outbox.channel_keys(connection, [claim.items[0]["channel_id"] for claim in claims])

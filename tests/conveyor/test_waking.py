@@ -59,9 +59,12 @@ async def test_a_claim_that_looks_for_nothing_finds_what_was_left(tmp_path: Path
         line = Line("inbox", "o" * 26, "b" * 26)
         return Accept("c" * 26, line, f"in:c:{chat}", str(number), "{}", "")
 
+    passed: list[set[str]] = []
+
     async def claim(look: bool, in_hand: frozenset[str] = frozenset()) -> dict[str, list[str]]:
         ask = Ask(queue, look, 10, 60.0, Load(10), 1_000, 0, in_hand, None)
         taken = await writer.submit(CLAIM, ask)
+        passed.append(taken.passed)
         return {claim.key: [row["external_id"] for row in claim.items] for claim in taken.claims}
 
     try:
@@ -76,6 +79,12 @@ async def test_a_claim_that_looks_for_nothing_finds_what_was_left(tmp_path: Path
         fifth = writer.submit(ACCEPT, accept(5, "d"))
         assert await claim(look=False, in_hand=frozenset({"in:c:a"})) == {"in:c:b": ["3"], "in:c:d": ["5"]}
         assert await fifth
+        assert not any(passed)
+        # In hand when the claim was made, and given back by the same commit at the latest: another claim is due.
+        sixth = writer.submit(ACCEPT, accept(6, "e"))
+        assert await claim(look=False, in_hand=frozenset({"in:c:e"})) == {}
+        assert await sixth and passed[-1] == {"in:c:e"}
+        assert await claim(look=False) == {"in:c:e": ["6"]}
         # A second delivery fills nothing.
         again = writer.submit(ACCEPT, accept(5, "d"))
         assert await claim(look=False) == {}
@@ -83,8 +92,8 @@ async def test_a_claim_that_looks_for_nothing_finds_what_was_left(tmp_path: Path
         async with db.read() as session:
             rows = (await session.execute(select(Lane.key, Lane.pending, Lane.holder).order_by(Lane.key))).all()
             tried = (await session.scalars(select(InboxItem.attempts).order_by(InboxItem.external_id))).all()
-        assert rows == [("in:c:a", 3, "here"), ("in:c:b", 1, "here"), ("in:c:d", 1, "here")]
-        assert tried == [1, 1, 1, 0, 1]
+        assert rows == [("in:c:a", 3, "here"), ("in:c:b", 1, "here"), ("in:c:d", 1, "here"), ("in:c:e", 1, "here")]
+        assert tried == [1, 1, 1, 0, 1, 1]
     finally:
         writer.close()
         await tasks.cancel()
