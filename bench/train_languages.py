@@ -108,7 +108,7 @@ def training() -> Counts:
         for word in languages.words_of(text):
             if (word[0] > "z") == cyrillic:
                 for gram in languages.grams_of(word):
-                    counts[kind][gram] += weight  # type: ignore[assignment]  # counts may be parts
+                    counts[kind][gram] += weight  # type: ignore[assignment]  # a weight may be a fraction: counts of floats
 
     material = [(r["lang"], r["text"], 1.0) for r in rows(DATA / "train.tsv")]
     material += [(r["lang"], r["text"], float(CHAT_WEIGHT)) for r in rows(CHAT)]

@@ -95,8 +95,8 @@ class _Deferred:
                         parent.model_rebuild(raise_errors=False)
 
         base.model_config["defer_build"] = True
-        base.model_rebuild = classmethod(model_rebuild)  # type: ignore[method-assign, assignment]  # on purpose
-        base.__init_subclass__ = classmethod(init_subclass)  # type: ignore[method-assign, assignment]  # on purpose
+        base.model_rebuild = classmethod(model_rebuild)  # type: ignore[method-assign, assignment]  # the hooks of pydantic that build models at once
+        base.__init_subclass__ = classmethod(init_subclass)  # type: ignore[method-assign, assignment]  # the hooks of pydantic that build models at once
 
 
 class _Loader(SourceFileLoader):

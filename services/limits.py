@@ -118,7 +118,7 @@ class Limits:
         redis = self._redis_now()
         if redis is not None:
             try:
-                return float(await redis.eval(_TAKE, 1, f"botfactory:take:{key}", str(rate), str(burst)))  # type: ignore[misc]  # either kind of client
+                return float(await redis.eval(_TAKE, 1, f"botfactory:take:{key}", str(rate), str(burst)))  # type: ignore[misc]  # redis types one method for both its clients
             except (RedisError, OSError) as error:
                 self._redis_failed(error)
         if self._redis is not None:

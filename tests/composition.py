@@ -53,6 +53,16 @@ def make_settings(
     return Settings.model_validate({**tree, "secrets": secrets})
 
 
+def embedding_settings(folder: Path, database_url: str, address: str) -> Settings:
+    """Return settings with OpenAI's embedding model at this address."""
+    return make_settings(
+        folder,
+        database_url,
+        environment={"OPENAI_API_KEY": "test-key-0123456789", "OPENAI_BASE_URL": address},
+        overrides={"knowledge": {"embedding": "openai"}},
+    )
+
+
 @contextlib.asynccontextmanager
 async def running(
     settings: Settings, role: str = "all", *, pause: Callable[[str], Awaitable[None]] | None = None

@@ -134,7 +134,7 @@ class Postgres:
                 check=True,
                 stdout=subprocess.DEVNULL,
                 cwd="/",
-                **self._identity,  # type: ignore[call-overload]  # user and group or nothing
+                **self._identity,  # type: ignore[call-overload]  # user and group, or nothing where we are not root
             )
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -145,7 +145,7 @@ class Postgres:
                 cwd="/",
                 start_new_session=True,
                 preexec_fn=_die_with_parent(signal.SIGQUIT),
-                **self._identity,  # type: ignore[call-overload]  # user and group or nothing
+                **self._identity,  # type: ignore[call-overload]  # user and group, or nothing where we are not root
             )
         _wait_ready(self._process, self._ready, self._log)
 

@@ -77,7 +77,7 @@ def find_delimiter(text: str) -> str:
 
 def _rows(text: str, delimiter: str, quoting: int) -> Iterator[list[str]]:
     csv.field_size_limit(FIELD_LIMIT)
-    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting)  # type: ignore[arg-type]  # a number to csv
+    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting)  # type: ignore[arg-type]  # typeshed wants its literals, csv takes the number
 
 
 def _quote_runs_away(text: str, delimiter: str) -> bool:

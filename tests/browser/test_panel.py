@@ -250,18 +250,23 @@ SMALL = """() => [...document.querySelectorAll("a, button, input:not([type=hidde
   .filter(([, height]) => height > 1 && height < 44)"""
 
 
-async def test_a_conversation_fits_a_narrow_phone(chromium: Browser, browser_site: Site) -> None:
-    """Under a notice and with a long talk the messages keep most of the screen; whoever reads further up stays there."""
-    email = await person(browser_site, "Narrow", "uz")
-    core = browser_site.core
-    async with core.db.read() as session:
+async def _owner_of_a_bot(site: Site, name: str, language: str, *called: str) -> tuple[str, models.Bot]:
+    """Make a person with a bot, ``called`` so; return the e-mail to sign in with and the bot."""
+    email = await person(site, name, language)
+    async with site.core.db.read() as session:
         user = await accounts.by_email(session, email)
     assert user is not None
-    bot = await browser_site.bot_of(user, "Chinor Stomatologiya va implantologiya markazi")
+    return email, await site.bot_of(user, *called)
+
+
+async def test_a_conversation_fits_a_narrow_phone(chromium: Browser, browser_site: Site) -> None:
+    """Under a notice and with a long talk the messages keep most of the screen; whoever reads further up stays there."""
+    email, bot = await _owner_of_a_bot(browser_site, "Narrow", "uz", "Chinor Stomatologiya va implantologiya markazi")
+    core = browser_site.core
     async with core.db.write() as session:
         talk = await web_talk(session, bot, "Очень Длинное Имя Фамилия-Отчество Покупателя", status="waiting")
         session.add(
-            models.Notice(user_id=user.id, bot_id=bot.id, kind="send_failed", key="n", params={"bot": bot.name})
+            models.Notice(user_id=bot.owner_id, bot_id=bot.id, kind="send_failed", key="n", params={"bot": bot.name})
         )
         await session.flush()
         for number in range(30):
@@ -306,12 +311,8 @@ LAPTOP: ViewportSize = {"width": 1280, "height": 800}
 
 async def test_buttons_of_one_choice_stand_in_one_row(chromium: Browser, browser_site: Site) -> None:
     """What can be done with a conversation, and with a question without answer: alike in height, none falls out of line."""
-    email = await person(browser_site, "Rows", "ru")
+    email, bot = await _owner_of_a_bot(browser_site, "Rows", "ru")
     core = browser_site.core
-    async with core.db.read() as session:
-        user = await accounts.by_email(session, email)
-    assert user is not None
-    bot = await browser_site.bot_of(user)
     async with core.db.write() as session:
         talk = await web_talk(session, bot, status="waiting")
         session.add(models.UnansweredQuestion(bot_id=bot.id, question="Avtoturargoh bormi?", folded="a"))

@@ -11,7 +11,7 @@ from sqlalchemy.engine import make_url
 
 from db import models, vectors
 from db.engine import Database
-from tests.composition import make_settings, make_shop, running
+from tests.composition import embedding_settings, make_settings, make_shop, running
 from tests.fakes.models import FakeModels
 
 MODEL = "a-model"
@@ -22,12 +22,7 @@ async def test_the_nearest_are_found_best_first_and_only_of_this_bot_and_model(
 ) -> None:
     upstream = FakeModels()
     await upstream.start()
-    settings = make_settings(
-        tmp_path,
-        database_url,
-        environment={"OPENAI_API_KEY": "test-key-0123456789", "OPENAI_BASE_URL": upstream.base_urls["openai"]},
-        overrides={"knowledge": {"embedding": "openai"}},
-    )
+    settings = embedding_settings(tmp_path, database_url, upstream.base_urls["openai"])
     async with running(settings, "worker") as core:
         shop = await make_shop(core)
         other = await make_shop(core, "B", email="b@example.uz")

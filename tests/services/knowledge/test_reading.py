@@ -36,12 +36,12 @@ UZBEK_PLAIN = "Буюртмани телефон оркали кабул кил�
 
 
 async def texts(name: str, data: bytes, **more: object) -> list[str]:
-    return [passage.text for passage in await read_document(name, data, **more)]  # type: ignore[arg-type]  # named arguments
+    return [passage.text for passage in await read_document(name, data, **more)]  # type: ignore[arg-type]  # passed on by name as they came
 
 
 async def code_of(name: str, data: bytes, **more: object) -> str:
     with pytest.raises(ReadError) as caught:
-        await read_document(name, data, **more)  # type: ignore[arg-type]  # named arguments
+        await read_document(name, data, **more)  # type: ignore[arg-type]  # passed on by name as they came
     return caught.value.code
 
 

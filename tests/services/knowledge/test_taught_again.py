@@ -11,7 +11,7 @@ from sqlalchemy import select
 from db import models
 from services.core import Core
 from services.knowledge import documents, embedding
-from tests.composition import Shop, make_settings, make_shop, running
+from tests.composition import Shop, embedding_settings, make_shop, running
 from tests.fakes.models import FakeModels, vector
 
 QUESTION = "Kredit bormi?"
@@ -28,12 +28,7 @@ async def test_a_vector_belongs_to_the_answer_that_was_taught_last(
 ) -> None:
     upstream = FakeModels()
     await upstream.start()
-    settings = make_settings(
-        tmp_path,
-        database_url,
-        environment={"OPENAI_API_KEY": "test-key-0123456789", "OPENAI_BASE_URL": upstream.base_urls["openai"]},
-        overrides={"knowledge": {"embedding": "openai"}},
-    )
+    settings = embedding_settings(tmp_path, database_url, upstream.base_urls["openai"])
     try:
         async with running(settings, "idle") as core:
             shop, other = (
