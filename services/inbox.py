@@ -119,6 +119,7 @@ def _accept(connection: Connection, scope: Scope, items: Sequence[Accept]) -> li
                 "request_id": item.request_id,
                 "status": "new",
                 "attempts": 0,
+                "failures": 0,
                 "received_at": moment,
             }
             for item in items

@@ -142,7 +142,9 @@ def _finish(connection: Connection, scope: Scope, items: Sequence[JobDone]) -> l
         values: dict[str, Any] = {"status": item.status, "error": clean(item.error or "", 300) or None}
         if item.status != "new":
             values |= {"finished_at": utcnow(), "payload": {}}
-        elif not item.counts:
+        elif item.counts:
+            values["failures"] = row["failures"] + 1
+        else:
             values["attempts"] = row["attempts"]
         connection.execute(update(lanes.JOBS).where(lanes.JOBS.c.id == row["id"]).values(**values))
         results.append(None)

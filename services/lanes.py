@@ -56,6 +56,21 @@ SUSPECT_PAUSE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
+class Deaths:
+    """How many deaths of a process an item may have been in hand at: with ``suspect`` of them it may be what causes them,
+    and with ``guilty`` it is given up. Between the two it is tried without another suspect, so its neighbours lose nothing.
+    """
+
+    suspect: int
+    guilty: int
+
+    @staticmethod
+    def of(item: Mapping[str, Any]) -> int:
+        """Return at how many an inbox item or a job was in hand, before the try that is being made."""
+        return int(item["attempts"] - item["failures"])
+
+
+@dataclass(frozen=True, slots=True)
 class QueueKind:
     """One of the queues: its items' table, which states are open, and how many items a claim takes."""
 
@@ -448,7 +463,7 @@ def claim(
     slots: int,
     lease_s: float,
     load: Load,
-    suspect_at: int = 1_000_000,
+    deaths: Deaths | None = None,
     suspects: int = 0,
     in_hand: Collection[str] = (),
 ) -> tuple[list[Claimed], set[str]]:
@@ -456,8 +471,8 @@ def claim(
 
     Returns also the ready lanes that were passed over because they are ``in_hand``: another claim is due when they no longer are.
 
-    An item that was tried ``suspect_at`` times may be what kills the process, and whatever is in hand then loses an attempt
-    with it. So of the lanes that begin with such an item only one is taken while ``suspects`` of them are in hand.
+    Of the lanes that begin with an item suspected of killing the process, if ``deaths`` are counted here, only one is taken
+    at a time; ``suspects`` of them are in hand.
 
     ``in_hand``: lanes that this process works on. They are not taken even if their lease has run out: where a clock is set
     forward that means nothing, and a message being sent would be sent a second time.
@@ -493,7 +508,7 @@ def claim(
         line.append(row)
     later = []
     for key, line in list(lines.items()):
-        if line[0]["attempts"] >= suspect_at:
+        if deaths and deaths.of(line[0]) >= deaths.suspect:
             suspects += 1
             if suspects > 1:
                 later.append(key)

@@ -70,7 +70,7 @@ class Ask:
     slots: int
     lease_s: float
     load: lanes.Load
-    suspect_at: int
+    deaths: lanes.Deaths | None
     suspects: int
     in_hand: frozenset[str]
     receive: Receive | None
@@ -114,7 +114,7 @@ def _look(connection: Connection, scope: Scope, ask: Ask) -> tuple[list[Claimed]
         slots=ask.slots,
         lease_s=ask.lease_s,
         load=ask.load,
-        suspect_at=ask.suspect_at,
+        deaths=ask.deaths,
         suspects=ask.suspects,
         in_hand=ask.in_hand,
     )
@@ -165,11 +165,11 @@ class Worker:
         slots: int,
         per_owner: int,
         handle: Callable[[Claimed, _Taken], Awaitable[bool]],
-        suspect_at: int,
+        deaths: lanes.Deaths | None = None,
         receive: Receive | None = None,
     ) -> None:
         self._core, self.queue, self._slots = core, queue, slots
-        self._handle, self._suspect_at, self._receive = handle, suspect_at, receive
+        self._handle, self._deaths, self._receive = handle, deaths, receive
         self._bell = asyncio.Event()
         self._look = True
         self._load = lanes.Load(per_owner)
@@ -242,7 +242,7 @@ class Worker:
                 free,
                 settings.lease_s,
                 self._load.copy(),
-                self._suspect_at,
+                self._deaths,
                 self._suspects,
                 frozenset(self.in_hand),
                 None if alone else self._receive,
@@ -283,7 +283,8 @@ class Worker:
         await self._core.writer.submit(RENEW, renewal)
 
     def _begin(self, claim: Claimed, taken: _Taken) -> None:
-        suspect = claim.items[0]["attempts"] >= self._suspect_at
+        deaths = self._deaths
+        suspect = deaths is not None and deaths.of(claim.items[0]) >= deaths.suspect
         self._count += 1
         self._suspects += suspect
         self._load.add(claim.line)
@@ -364,14 +365,17 @@ class Conveyor:
     def __init__(self, core: Core) -> None:
         self._core = core
         settings = core.settings.queue
-        suspect_at = max(1, settings.max_attempts - 1)
+        # As the only suspect it may be tried as often as what fails: one who stops or kills the process from outside, as
+        # often as he may, hardly hits the same suspect each time.
+        suspect = max(1, settings.max_attempts - 1)
+        self._deaths = lanes.Deaths(suspect, suspect + settings.max_attempts)
         self.inbox = Worker(
             core,
             QueueKind("inbox", INBOX, ("new",), settings.max_answer_batch),
             slots=settings.conversations,
             per_owner=settings.conversations_per_owner,
             handle=self._talk,
-            suspect_at=suspect_at,
+            deaths=self._deaths,
             receive=self._receive,
         )
         self.outbox = Worker(
@@ -380,7 +384,6 @@ class Conveyor:
             slots=settings.sends,
             per_owner=settings.sends_per_owner,
             handle=self._send,
-            suspect_at=1_000_000,
         )
         self.bulk = Worker(
             core,
@@ -388,7 +391,6 @@ class Conveyor:
             slots=max(1, settings.sends // 4),
             per_owner=max(1, settings.sends_per_owner // 4),
             handle=self._send,
-            suspect_at=1_000_000,
         )
         self.jobs = Worker(
             core,
@@ -396,7 +398,7 @@ class Conveyor:
             slots=settings.jobs,
             per_owner=settings.jobs,
             handle=self._job,
-            suspect_at=suspect_at,
+            deaths=self._deaths,
         )
         self._sender = outbox.Sender(core)
         self.workers = (self.inbox, self.outbox, self.bulk, self.jobs)
@@ -469,8 +471,8 @@ class Conveyor:
         first = claim.items[0]
         core = self._core
         settings = core.settings.queue
-        if first["attempts"] >= settings.max_attempts:
-            await self._failed(claim, None, "it stopped the program each time it was handled")
+        if self._deaths.of(first) >= self._deaths.guilty:
+            await self._failed(claim, None, "it stopped the program each time it was handled", guilty=True)
             return True
         talk = taken.talks.get(claim.key)
         untouched: Sequence[Mapping[str, Any]] = ()
@@ -506,7 +508,7 @@ class Conveyor:
                 pause_s = error.retry_after_s or min(_NETWORK_PAUSES_S[1], max(_NETWORK_PAUSES_S[0], waited_s / 4))
                 await persist(core, HAND_BACK, HandBack(claim, pause_s, _spent(talk)))
                 return True
-            log.error("message_not_handled", lane=claim.key, attempt=first["attempts"] + 1, exc_info=error)
+            log.error("message_not_handled", lane=claim.key, failure=first["failures"] + 1, exc_info=error)
             await self._failed(claim, talk, f"{type(error).__name__}: {error}", untouched)
             return True
         self._settled(talk, outcome)
@@ -560,16 +562,23 @@ class Conveyor:
             core.bell.ring(f"conversation:{talk.conversation_id}", {"conversation": talk.conversation_id})
 
     async def _failed(
-        self, claim: Claimed, talk: Talk | None, reason: str, untouched: Sequence[Mapping[str, Any]] = ()
+        self,
+        claim: Claimed,
+        talk: Talk | None,
+        reason: str,
+        untouched: Sequence[Mapping[str, Any]] = (),
+        *,
+        guilty: bool = False,
     ) -> None:
         core = self._core
         first = claim.items[0]
-        settings = core.settings.queue
-        apology = await self._apology(claim, talk, reason) if first["attempts"] + 1 >= settings.max_attempts else None
-        pause_s = backoff_s(first["attempts"] + 1, most=30.0)
+        failures = first["failures"] + 1
+        dead = guilty or failures >= core.settings.queue.max_attempts
+        apology = await self._apology(claim, talk, reason) if dead else None
         returned = [row["id"] for row in untouched]
-        failed = Failed(claim, reason, settings.max_attempts, pause_s, apology, returned, _spent(talk))
-        if not await persist(core, FAIL, failed, submitted=self.outbox.wake_for_new):
+        failed = Failed(claim, reason, dead, backoff_s(failures, most=30.0), apology, returned, _spent(talk))
+        await persist(core, FAIL, failed, submitted=self.outbox.wake_for_new)
+        if not dead:
             return
         metrics.SET_ASIDE.labels("inbox").inc()
         core.backlog.add(claim.line.owner_id, -1)
@@ -690,13 +699,12 @@ class Conveyor:
     async def _job(self, claim: Claimed, _taken: _Taken) -> bool:
         core = self._core
         row = claim.items[0]
-        settings = core.settings.queue
         handler = core.job_handlers.get(row["kind"])
         done = jobs.JobDone(claim)
         try:
             if handler is None:
                 done = jobs.JobDone(claim, "dead", f"unknown kind {row['kind']}")
-            elif row["attempts"] >= settings.max_attempts:
+            elif self._deaths.of(row) >= self._deaths.guilty:
                 done = jobs.JobDone(claim, "dead", "it stopped the program each time it was run")
             else:
                 with jobs.holding(core.writer.holder, claim):
@@ -709,10 +717,10 @@ class Conveyor:
         except jobs.TryLater as later:
             done = jobs.JobDone(claim, "new", str(later), later.delay_s, counts=False)
         except Exception as error:
-            log.error("job_failed", kind=row["kind"], attempt=row["attempts"] + 1, exc_info=error)
+            log.error("job_failed", kind=row["kind"], failure=row["failures"] + 1, exc_info=error)
             away = isinstance(error, DatabaseUnavailable)
-            dead = row["attempts"] + 1 >= settings.max_attempts and not away
-            delay = backoff_s(row["attempts"] + 1, first=2.0)
+            dead = row["failures"] + 1 >= core.settings.queue.max_attempts and not away
+            delay = backoff_s(row["failures"] + 1, first=2.0)
             done = jobs.JobDone(
                 claim, "dead" if dead else "new", f"{type(error).__name__}: {error}", delay, counts=not away
             )

@@ -41,7 +41,11 @@ class Lane(Base):
 
 
 class InboxItem(Base):
-    """A received update. ``status``: ``new``, ``done``, ``dead`` (set aside). Done rows stay a while to know repeats."""
+    """A received update. ``status``: ``new``, ``done``, ``dead`` (set aside). Done rows stay a while to know repeats.
+
+    ``attempts``: how often it was taken and not given back; ``failures``: how many of these ended with an error. While nobody
+    has it in hand, the others ended with the process.
+    """
 
     __tablename__ = "inbox"
     __table_args__ = (
@@ -58,6 +62,7 @@ class InboxItem(Base):
     request_id: Mapped[str] = mapped_column(String(32), default="")
     status: Mapped[str] = mapped_column(String(8), default="new")
     attempts: Mapped[int] = mapped_column(default=0)
+    failures: Mapped[int] = mapped_column(default=0, server_default="0")
     error: Mapped[str | None] = mapped_column(String(300))
     received_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
 
@@ -94,7 +99,7 @@ class OutboxItem(Base):
 class Job(Base):
     """Work to be done once. ``unique_key`` (kind and due time, say) makes a second enqueue change nothing.
 
-    ``status``: ``new``, ``done``, ``dead``.
+    ``status``: ``new``, ``done``, ``dead``. ``attempts`` and ``failures`` as of an inbox item.
     """
 
     __tablename__ = "jobs"
@@ -110,6 +115,7 @@ class Job(Base):
     payload: Mapped[Any] = mapped_column(JsonText, default=dict)
     status: Mapped[str] = mapped_column(String(8), default="new")
     attempts: Mapped[int] = mapped_column(default=0)
+    failures: Mapped[int] = mapped_column(default=0, server_default="0")
     error: Mapped[str | None] = mapped_column(String(300))
     created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
     finished_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)

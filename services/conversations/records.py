@@ -579,36 +579,30 @@ class Apology:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A lane whose handling raised. The oldest item is tried again later, or set aside after ``max_attempts``.
+    """A lane whose handling raised. The oldest item is tried again later, or set aside for good where it is ``dead``.
 
     ``returned``: items that were not touched, whose attempt does not count. ``usage``: of the calls made in vain.
     """
 
     claim: Claimed
     error: str
-    max_attempts: int
+    dead: bool
     delay_s: float
     apology: Apology | None = None
     returned: Sequence[int] = ()
     usage: Sequence[Mapping[str, Any]] = ()
 
 
-def _fail(connection: Connection, scope: Scope, items: Sequence[Failed]) -> list[bool | Exception]:
-    # The claim raised the count; rows were read before that.
-    dying = [item.claim.items[0]["attempts"] + 1 >= item.max_attempts for item in items]
-    releases = [
-        Release(item.claim, 1 if dead else 0, 0.0 if dead else item.delay_s)
-        for item, dead in zip(items, dying, strict=True)
-    ]
+def _fail(connection: Connection, scope: Scope, items: Sequence[Failed]) -> list[Exception | None]:
+    releases = [Release(item.claim, 1 if item.dead else 0, 0.0 if item.dead else item.delay_s) for item in items]
     held = lanes.release(connection, scope.holder, releases, scope.now)
-    # Whether the item was set aside for good.
-    results: list[bool | Exception] = []
-    for item, dead in zip(items, dying, strict=True):
+    results: list[Exception | None] = []
+    for item in items:
         if item.claim.key not in held:
             results.append(LostLane(item.claim.key))
             continue
         first = item.claim.items[0]
-        if dead:
+        if item.dead:
             # What owners write to the factory bot may hold a token: it is not kept.
             connection.execute(
                 update(lanes.INBOX)
@@ -631,11 +625,10 @@ def _fail(connection: Connection, scope: Scope, items: Sequence[Failed]) -> list
             if item.apology is not None:
                 _apologise(connection, scope, item.apology, item.claim)
         else:
-            connection.execute(
-                update(lanes.INBOX).where(lanes.INBOX.c.id == first["id"]).values(error=clean(item.error, 300))
-            )
+            failure = {"error": clean(item.error, 300), "failures": lanes.INBOX.c.failures + 1}
+            connection.execute(update(lanes.INBOX).where(lanes.INBOX.c.id == first["id"]).values(**failure))
         _uncount(connection, item.returned)
-        results.append(dead)
+        results.append(None)
     _keep_usage(connection, [row for item in items if item.claim.key in held for row in item.usage])
     return results
 
@@ -669,7 +662,7 @@ def _fails(item: Failed) -> dict[str, Line]:
     return keys
 
 
-FAIL: Operation[Failed, bool] = Operation("fail", 45, _fail, _fails)
+FAIL: Operation[Failed, None] = Operation("fail", 45, _fail, _fails)
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,11 @@ async def test_killed_while_a_document_is_taken_in(
     assert await _upload(child.events[-1]["address"], shop.shop.token, shop.shop.bot.id) == 202
     await child.hears("paused")
     await child.kill()
+    # Nor is it given up for dying with more processes than may fail it.
+    for _ in range(settings.queue.max_attempts):
+        child = await children.start(settings, point="ingest")
+        await child.hears("paused")
+        await child.kill()
     async with floor(tmp_path, database_url, fake, fake_models) as place:
 
         async def replaced() -> bool:
@@ -150,6 +155,31 @@ async def test_killed_while_a_document_is_taken_in(
         rows = await place.rows(select(models.Chunk.text).order_by(models.Chunk.id))
         assert len(rows) == 1 and "5 yil" in rows[0].text
         assert before and not any(row in rows for row in before)
+
+
+async def test_a_document_that_always_ends_the_process_has_failed(
+    tmp_path: Path, database_url: str, fakes: Fakes, children: Nursery
+) -> None:
+    fake, fake_models = fakes
+    settings = settings_for(tmp_path, database_url, fake, fake_models, queue={"max_attempts": 2})
+    async with floor(tmp_path, database_url, fake, fake_models) as place:
+        shop = await place.tenant()
+        before = await place.rows(select(models.Chunk.text).order_by(models.Chunk.id))
+    child = await children.start(settings, point="ingest", role="all")
+    assert await _upload(child.events[-1]["address"], shop.shop.token, shop.shop.bot.id) == 202
+    for start in range(2 * settings.queue.max_attempts - 1):
+        if start:
+            child = await children.start(settings, point="ingest")
+        await child.hears("paused")
+        await child.kill()
+    async with floor(tmp_path, database_url, fake, fake_models, queue={"max_attempts": 2}) as place:
+        await _settled(place)
+        newest = select(models.Document.status, models.Document.serving).order_by(models.Document.id.desc()).limit(1)
+        assert await place.rows(newest) == [("failed", False)]
+        assert await place.rows(select(models.Chunk.text).order_by(models.Chunk.id)) == before
+        await place.noticed(shop, "document_failed")
+        question = shop.ask(shop.person())
+        assert (await shop.answered([question]))[question] == 1
 
 
 async def _upload(address: list[object], token: str, bot_id: str) -> int:

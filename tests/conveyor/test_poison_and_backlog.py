@@ -154,7 +154,8 @@ async def test_a_message_that_kills_the_process_is_set_aside(
     deadly = _request(shop.shop.channel.id, shop.bot.next_update_id)
     bad = shop.ask(person)
     innocent = [shop.ask(shop.person()) for _ in range(5)]
-    for _ in range(settings.queue.max_attempts):
+    # Twice beside others, then as often as what fails without another suspect.
+    for _ in range(2 * settings.queue.max_attempts - 1):
         child = await children.start(settings, ready=False, deadly=[deadly])
         await child.gone()
     child = await children.start(settings, deadly=[deadly])
@@ -165,6 +166,31 @@ async def test_a_message_that_kills_the_process_is_set_aside(
     await child.stop()
     async with floor(tmp_path, database_url, fake, fake_models) as place:
         await place.noticed(shop, "message_failed")
+
+
+async def test_what_is_in_hand_when_others_kill_the_process_is_not_set_aside(
+    tmp_path: Path, database_url: str, fakes: Fakes, children: Nursery
+) -> None:
+    fake, fake_models = fakes
+    settings = settings_for(tmp_path, database_url, fake, fake_models)
+    async with floor(tmp_path, database_url, fake, fake_models) as place:
+        shop = await place.tenant()
+    people = [shop.person() for _ in range(3)]
+    asked = [shop.ask(person) for person in people]
+    failing = [_request(shop.shop.channel.id, shop.bot.next_update_id)]
+    asked.append(shop.ask(people[0]))
+    for _ in range(settings.queue.max_attempts + 1):
+        child = await children.start(settings, point="received")
+        await child.hears("paused")
+        await fake.wait_delivered(shop.bot)
+        await child.kill()
+    # Nor does an error count with deaths: this one has failed once.
+    child = await children.start(settings, raising=failing)
+    await shop.answered(asked[:3])
+    await child.stop()
+    child = await children.start(settings)
+    assert set((await shop.answered(asked)).values()) == {1}
+    await child.stop()
 
 
 async def test_a_failure_of_ours_after_sending_does_not_hold_the_lane(

@@ -62,7 +62,7 @@ async def test_a_claim_that_looks_for_nothing_finds_what_was_left(tmp_path: Path
     passed: list[set[str]] = []
 
     async def claim(look: bool, in_hand: frozenset[str] = frozenset()) -> dict[str, list[str]]:
-        ask = Ask(queue, look, 10, 60.0, Load(10), 1_000, 0, in_hand, None)
+        ask = Ask(queue, look, 10, 60.0, Load(10), None, 0, in_hand, None)
         taken = await writer.submit(CLAIM, ask)
         passed.append(taken.passed)
         return {claim.key: [row["external_id"] for row in claim.items] for claim in taken.claims}

@@ -41,7 +41,7 @@ def empty_url(request: pytest.FixtureRequest, servers_run: Run, tmp_path: Path) 
 
 async def _fill(db: Database) -> None:
     """Put a row or more into every table."""
-    known = (await _columns(db))["lanes"]
+    known = await _columns(db)
     soon = utcnow() + dt.timedelta(days=1)
     async with db.write() as session:
         owner = models.User(email="egasi@example.uz", full_name="Ega 😀 Эга")
@@ -74,9 +74,7 @@ async def _fill(db: Database) -> None:
                     conversation_id=talk.id, author="customer", text="Kafolat bormi? 🙂", sources=[{"score": 0.5}]
                 ),
                 models.UnansweredQuestion(bot_id=bot.id, question="?", folded="?"),
-                models.InboxItem(lane="in:x:1", channel_id=channel.id, external_id="1", payload="{}"),
                 models.OutboxItem(lane="out:x:1", channel_id=channel.id, recipient="900", payload="{}"),
-                models.Job(lane="job:x", kind="clean_up", payload={"n": 1}),
                 models.Notice(user_id=owner.id, kind="conflict", key="k"),
                 models.AIUsage(owner_id=owner.id, provider="gemini", model_asked="m"),
                 models.AuditLog(actor_id=owner.id, action="ban", details={"why": "spam 😀"}),
@@ -86,7 +84,18 @@ async def _fill(db: Database) -> None:
                 models.PanelSession(user_id=owner.id, id="c" * 64, expires_at=soon),
             ]
         )
-        # As the product of that time stored them: share_id came with 0004, which finds it.
+
+        # As the product of that time stored them.
+        async def stored(name: str, **row: Any) -> None:
+            columns = [one for one in Base.metadata.tables[name].c if one.name in known[name] & row.keys()]
+            values = {one.name: row[one.name] for one in columns}
+            await session.execute(insert(table(name, *[column(one.name, one.type) for one in columns])).values(values))
+
+        tried = {"status": "new", "attempts": 2, "failures": 0}
+        update = {"channel_id": channel.id, "external_id": "1", "payload": "{}", "request_id": ""}
+        await stored("inbox", lane="in:x:1", received_at=utcnow(), **update, **tried)
+        await stored("jobs", lane="job:x", kind="clean_up", payload={"n": 1}, created_at=utcnow(), **tried)
+        # 0004 finds whose share they are.
         lane = {"pending": 1, "waiting_since": 1.5, "run_at": 0, "lease_until": 0, "claim_no": 0}
         for key, kind, share_id in (
             (f"in:{channel.id}:900", "inbox", bot.id),
@@ -98,8 +107,7 @@ async def _fill(db: Database) -> None:
             ("job:upkeep:clean_up", "jobs", ""),
         ):
             row = {**lane, "key": key, "kind": kind, "owner_id": owner.id if share_id else "", "share_id": share_id}
-            stored = {name: value for name, value in row.items() if name in known}
-            await session.execute(insert(table("lanes", *map(column, stored))).values(stored))
+            await stored("lanes", **row)
 
 
 async def _columns(db: Database) -> dict[str, set[str]]:
