@@ -471,8 +471,8 @@ def claim(
 
     Returns also the ready lanes that were passed over because they are ``in_hand``: another claim is due when they no longer are.
 
-    Of the lanes that begin with an item suspected of killing the process, if ``deaths`` are counted here, only one is taken
-    at a time; ``suspects`` of them are in hand.
+    Of the lanes that begin with an item suspected of killing the process, if ``deaths`` are counted here, only one is taken,
+    and none while ``suspects`` of them are in hand.
 
     ``in_hand``: lanes that this process works on. They are not taken even if their lease has run out: where a clock is set
     forward that means nothing, and a message being sent would be sent a second time.
@@ -506,13 +506,14 @@ def claim(
         if line and (row["attempts"] or line[0]["attempts"]):
             continue
         line.append(row)
-    later = []
-    for key, line in list(lines.items()):
-        if deaths and deaths.of(line[0]) >= deaths.suspect:
-            suspects += 1
-            if suspects > 1:
-                later.append(key)
-                del lines[key]
+    later: list[str] = []
+    if deaths:
+        # The least suspected first: what is innocent is done before the one that kills has its next turn.
+        suspected = [key for key, line in lines.items() if deaths.of(line[0]) >= deaths.suspect]
+        suspected.sort(key=lambda key: deaths.of(lines[key][0]))
+        later = suspected if suspects else suspected[1:]
+        for key in later:
+            del lines[key]
     if later:
         connection.execute(
             update(LANES)
