@@ -33,8 +33,8 @@ class GenerateRequest:
 
     ``timeout_s`` bounds the whole call, ``first_byte_timeout_s`` every silence in it, the first included. ``cache_key``
     groups requests that share their beginning (one per bot). ``cache_system`` asks Anthropic to keep the system prompt:
-    writing it costs a quarter more, so only for one that the next questions repeat word for word. ``temperature`` and
-    ``effort`` are sent only when set: most current models refuse sampling knobs. ``api`` matters to OpenAI only:
+    writing it costs a quarter more, so only for one that the next questions repeat word for word. ``effort`` is sent only
+    when set; there is no temperature, since most current models refuse sampling knobs. ``api`` matters to OpenAI only:
     ``chat`` is for gateways without the Responses API.
     """
 
@@ -46,7 +46,6 @@ class GenerateRequest:
     first_byte_timeout_s: float = 10.0
     cache_key: str | None = None
     cache_system: bool = False
-    temperature: float | None = None
     effort: str | None = None
     api: Literal["responses", "chat"] = "responses"
 

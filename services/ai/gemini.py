@@ -2,36 +2,26 @@
 
 Facts (2026-11): ``modelVersion`` tells of silent re-routing to another model; thinking is billed as output but not
 counted in ``candidatesTokenCount``; no candidates with a block reason is a refused prompt; ``gemini-embedding-2`` makes
-one vector of a whole list, so every text goes as a request of its own in a batch.
+one vector of a whole list, so every text goes as a request of its own in a batch; shortened vectors are not of unit length.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import aiohttp
-import orjson
+import httpx2
 
-from services.ai.base import (
-    NO_USAGE,
-    BadOutput,
-    Embedding,
-    Failure,
-    Finish,
-    GenerateReply,
-    GenerateRequest,
-    OnDelta,
-    Transient,
-    Usage,
-)
+from services.ai.base import NO_USAGE, Embedding, Finish, GenerateReply, GenerateRequest, OnDelta, Usage
+from services.ai.transport.adapter import Adapter, Draft, count, make_reply
+from services.ai.transport.clients import JsonClient
+from services.ai.transport.http import Reply, SdkHttp
 
 if TYPE_CHECKING:
     from google.genai._api_client import BaseApiClient
-
-    from services.ai.transport import Clients
 
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
 _REFUSED = frozenset(
@@ -40,163 +30,111 @@ _REFUSED = frozenset(
 )
 
 
-class Gemini:
-    """The adapter of the Gemini Developer API. ``base_url`` may end in an API version, else it is ``v1``."""
+class Gemini(Adapter):
+    """The Gemini Developer API. ``base_url`` may end in an API version, else it is ``v1``."""
 
     kind = "gemini"
+    sdk = "google.genai"
 
     def __init__(self, session: aiohttp.ClientSession, base_url: str | None = None) -> None:
         address = (base_url or DEFAULT_BASE_URL).rstrip("/")
         self._version = "v1beta" if address.endswith("/v1beta") else "v1"
-        self._base_url = address.removesuffix(f"/{self._version}")
-        self._session = session
-        self._clients: Clients[BaseApiClient] | None = None
+        super().__init__(session, address.removesuffix(f"/{self._version}"))
 
-    def __repr__(self) -> str:
-        return f"<Gemini {self._base_url}>"
+    def _client(self, api_key: str, http: SdkHttp) -> JsonClient:
+        from google.genai import Client, types
 
-    async def generate(
-        self, request: GenerateRequest, *, api_key: str, on_delta: OnDelta | None = None
-    ) -> GenerateReply:
-        """Ask with ``generateContent``, or ``streamGenerateContent`` when pieces are wanted."""
-        action = "streamGenerateContent?alt=sse" if on_delta else "generateContent"
-        path = f"models/{request.model}:{action}"
-        from services.ai import transport
+        options = types.HttpOptions(
+            base_url=self._base_url,
+            api_version=self._version,
+            headers={"accept-encoding": "identity"},
+            retry_options=types.HttpRetryOptions(attempts=1),
+            httpx_client=_unused(),
+            httpx_async_client=http,
+        )
+        return _Client(Client(vertexai=False, api_key=api_key, http_options=options)._api_client)
 
-        await self.prepare()
-        try:
-            async with asyncio.timeout(request.timeout_s):
-                answer = await self._post(
-                    path, _body(request), api_key, request.first_byte_timeout_s, stream=bool(on_delta)
-                )
-                if on_delta is None:
-                    return _read(orjson.loads(answer), request.model)
-                return await _stream(transport.sse_data(answer.aiter_bytes()), request.model, on_delta)
-        except Failure:
-            raise
-        except Exception as error:  # noqa: BLE001 - raise_failure raises it again, in our words where it has some
-            transport.raise_failure(error, api_key)
+    def _question(self, request: GenerateRequest, *, streamed: bool) -> tuple[str, dict[str, Any]]:
+        settings: dict[str, Any] = {"maxOutputTokens": request.max_output_tokens}
+        if request.effort:
+            settings["thinkingConfig"] = {"thinkingLevel": request.effort}
+        roles = {"assistant": "model", "user": "user"}
+        body: dict[str, Any] = {
+            "contents": [{"role": roles[t.role], "parts": [{"text": t.text}]} for t in request.turns],
+            "generationConfig": settings,
+        }
+        if request.system:
+            body["systemInstruction"] = {"parts": [{"text": request.system}]}
+        action = "streamGenerateContent?alt=sse" if streamed else "generateContent"
+        return f"models/{request.model}:{action}", body
 
-    async def embed(
-        self,
-        texts: Sequence[str],
-        *,
-        model: str,
-        api_key: str,
-        task: Literal["document", "query"],
-        dimensions: int | None = None,
-        timeout_s: float = 30.0,
-        first_byte_timeout_s: float = 10.0,
-    ) -> Embedding:
-        """Embed with ``batchEmbedContents``; shortened vectors are brought back to unit length."""
+    def _read(self, payload: dict[str, Any], request: GenerateRequest) -> GenerateReply:
+        text, reason = _candidate(payload)
+        model = str(payload.get("modelVersion") or request.model)
+        return make_reply(text, model, _usage(payload.get("usageMetadata")), _finish(reason), reason)
+
+    async def _hear(self, events: AsyncIterator[Any], request: GenerateRequest, on_delta: OnDelta) -> GenerateReply:
+        draft = Draft(request, on_delta)
+        reason = None
+        async for event in events:
+            if not isinstance(event, dict) or event.get("error"):
+                break
+            piece, ended = _candidate(event)
+            reason = ended or reason
+            draft.model = str(event.get("modelVersion") or draft.model)
+            if event.get("usageMetadata"):
+                draft.usage = _usage(event["usageMetadata"])
+            draft.add(piece)
+        if reason is None and draft.begun:
+            raise draft.broken_off()
+        return draft.reply(_finish(reason), reason)
+
+    def _texts(
+        self, texts: Sequence[str], model: str, task: Literal["document", "query"], dimensions: int | None
+    ) -> tuple[str, dict[str, Any]]:
         shape: dict[str, Any] = {
             "model": f"models/{model}",
             "taskType": "RETRIEVAL_DOCUMENT" if task == "document" else "RETRIEVAL_QUERY",
         }
         if dimensions:
             shape["outputDimensionality"] = dimensions
-        body = {"requests": [{**shape, "content": {"parts": [{"text": text}]}} for text in texts]}
-        from services.ai import transport
+        requests = [{**shape, "content": {"parts": [{"text": text}]}} for text in texts]
+        return f"models/{model}:batchEmbedContents", {"requests": requests}
 
-        await self.prepare()
-        try:
-            async with asyncio.timeout(timeout_s):
-                answer = await self._post(
-                    f"models/{model}:batchEmbedContents", body, api_key, first_byte_timeout_s, stream=False
-                )
-            payload = orjson.loads(answer)
-            vectors = [_unit([float(v) for v in row["values"]]) for row in payload["embeddings"]]
-        except Exception as error:  # noqa: BLE001 - raise_failure raises it again, in our words where it has some
-            transport.raise_failure(error, api_key)
-        if len(vectors) != len(texts):
-            raise BadOutput("as many vectors as texts expected").with_facts(http_status=200)
+    def _embedded(self, payload: Any, model: str) -> Embedding:
+        vectors = [_unit([float(v) for v in row["values"]]) for row in payload["embeddings"]]
         return Embedding(vectors, model, _usage(payload.get("usageMetadata")))
 
-    async def close(self) -> None:
-        """Forget the clients."""
-        if self._clients is not None:
-            self._clients.clear()
 
-    async def _post(self, path: str, body: dict[str, Any], api_key: str, silence_s: float, *, stream: bool) -> Any:
-        assert self._clients is not None
-        client = self._clients.get(api_key)
-        # The public generate_content spends 1 ms on converting types; its client below does address, key and errors.
-        request = client._build_request("post", path, {})
-        request.data = orjson.dumps(body)
-        request.timeout = silence_s
-        answer = await client._async_request_once(request, stream=stream)
-        return answer.response_stream if stream else answer.response_stream[0]
+class _Client:
+    """Around the SDK's inner client, which does address, key and errors.
 
-    async def prepare(self) -> None:
-        """Import the SDK, in a thread; calls do it themselves, outside their time limits."""
-        if self._clients is not None:
-            return
-        from services.ai.transport import Clients, SdkHttp, load
+    The public ``generate_content`` above it spends 1 ms on converting types.
+    """
 
-        await load("google.genai")
-        import httpx2
-        from google.genai import Client, types
+    def __init__(self, sdk: BaseApiClient) -> None:
+        self._sdk = sdk
 
-        http = SdkHttp(self._session)
-        # Given so that the SDK builds neither a second pool nor a TLS context for a way that is not used.
-        unused = httpx2.Client(transport=httpx2.MockTransport(lambda _: httpx2.Response(500)), trust_env=False)
+    async def ask(self, path: str, content: bytes, silence_s: float) -> str:
+        """Return the whole body of the answer."""
+        (text,) = await self._send(path, content, silence_s, stream=False)
+        return cast(str, text)
 
-        def make(api_key: str) -> BaseApiClient:
-            options = types.HttpOptions(
-                base_url=self._base_url,
-                api_version=self._version,
-                headers={"accept-encoding": "identity"},
-                retry_options=types.HttpRetryOptions(attempts=1),
-                httpx_client=unused,
-                httpx_async_client=http,
-            )
-            return Client(vertexai=False, api_key=api_key, http_options=options)._api_client
+    async def ask_streamed(self, path: str, content: bytes, silence_s: float) -> AsyncIterator[bytes]:
+        """Return the body as it arrives."""
+        reply: Reply = await self._send(path, content, silence_s, stream=True)
+        return reply.aiter_bytes()
 
-        if self._clients is None:
-            self._clients = Clients(make)
+    async def _send(self, path: str, content: bytes, silence_s: float, *, stream: bool) -> Any:
+        request = self._sdk._build_request("post", path, {})
+        request.data, request.timeout = content, silence_s
+        return (await self._sdk._async_request_once(request, stream=stream)).response_stream
 
 
-def _body(request: GenerateRequest) -> dict[str, Any]:
-    settings: dict[str, Any] = {"maxOutputTokens": request.max_output_tokens}
-    if request.effort:
-        settings["thinkingConfig"] = {"thinkingLevel": request.effort}
-    if request.temperature is not None:
-        settings["temperature"] = request.temperature
-    body: dict[str, Any] = {
-        "contents": [
-            {"role": "model" if t.role == "assistant" else "user", "parts": [{"text": t.text}]} for t in request.turns
-        ],
-        "generationConfig": settings,
-    }
-    if request.system:
-        body["systemInstruction"] = {"parts": [{"text": request.system}]}
-    return body
-
-
-def _read(payload: Any, asked: str) -> GenerateReply:
-    if not isinstance(payload, dict):
-        raise BadOutput("not an object").with_facts(http_status=200)
-    text, reason = _candidate(payload)
-    return _reply(text, str(payload.get("modelVersion") or asked), _usage(payload.get("usageMetadata")), reason)
-
-
-async def _stream(events: AsyncIterator[Any], asked: str, on_delta: OnDelta) -> GenerateReply:
-    pieces: list[str] = []
-    usage, model, reason = NO_USAGE, asked, None
-    async for event in events:
-        if not isinstance(event, dict) or event.get("error"):
-            break
-        piece, ended = _candidate(event)
-        reason = ended or reason
-        model = str(event.get("modelVersion") or model)
-        if event.get("usageMetadata"):
-            usage = _usage(event["usageMetadata"])
-        if piece:
-            pieces.append(piece)
-            on_delta(piece)
-    if reason is None and pieces:
-        raise Transient("the stream broke off", sent=True).with_facts(http_status=200, usage=usage, model_served=model)
-    return _reply("".join(pieces), model, usage, reason)
+@cache
+def _unused() -> httpx2.Client:
+    """Given so that the SDK builds neither a second pool nor a TLS context for a way that is not used."""
+    return httpx2.Client(transport=httpx2.MockTransport(lambda _: httpx2.Response(500)), trust_env=False)
 
 
 def _candidate(payload: dict[str, Any]) -> tuple[str, str | None]:
@@ -210,27 +148,20 @@ def _candidate(payload: dict[str, Any]) -> tuple[str, str | None]:
     return text, first.get("finishReason")
 
 
-def _reply(text: str, model: str, usage: Usage, reason: str | None) -> GenerateReply:
+def _finish(reason: str | None) -> Finish:
     if reason in _REFUSED:
-        return GenerateReply("", model, usage, "refused")
-    finish: Finish = "length" if reason == "MAX_TOKENS" else "stop"
-    if not text.strip():
-        raise BadOutput(f"no text: {reason}").with_facts(http_status=200, usage=usage, model_served=model)
-    return GenerateReply(text, model, usage, finish)
+        return "refused"
+    return "length" if reason == "MAX_TOKENS" else "stop"
 
 
 def _usage(found: Any) -> Usage:
     if not isinstance(found, dict):
         return NO_USAGE
     return Usage(
-        input_tokens=_count(found.get("promptTokenCount")) + _count(found.get("toolUsePromptTokenCount")),
-        output_tokens=_count(found.get("candidatesTokenCount")) + _count(found.get("thoughtsTokenCount")),
-        cached_tokens=_count(found.get("cachedContentTokenCount")),
+        input_tokens=count(found.get("promptTokenCount")) + count(found.get("toolUsePromptTokenCount")),
+        output_tokens=count(found.get("candidatesTokenCount")) + count(found.get("thoughtsTokenCount")),
+        cached_tokens=count(found.get("cachedContentTokenCount")),
     )
-
-
-def _count(value: object) -> int:
-    return max(value, 0) if isinstance(value, int) else 0
 
 
 def _unit(vector: list[float]) -> list[float]:

@@ -60,6 +60,8 @@ Outcome = Literal[
     "cut",
 ]
 State = Literal["configured", "not configured", "key refused", "model retired", "unavailable"]
+RETRY_WAIT_S = 0.3
+"""So long, more or less, a failed call waits for its second try."""
 SHORT_WAIT_S = 2.0
 """A named delay up to this is waited out; a longer one goes to the next model."""
 BUSY_REST_S = 5.0
@@ -76,15 +78,13 @@ _chance = random.SystemRandom()
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
-    """One line of a chain. ``price`` overrides the price book; knobs are sent only where the row has them."""
+    """One line of a chain. ``price`` overrides the price book; ``effort`` is sent only where the row has it."""
 
     provider: str
     name: str
     api: Literal["responses", "chat"] = "responses"
     effort: str | None = None
-    temperature: float | None = None
     context_tokens: int | None = None
-    first_byte_s: float | None = None
     price: Rates | None = None
 
 
@@ -107,7 +107,6 @@ class RouterSettings:
     max_output_tokens: int = 700
     breaker_failures: int = 3
     breaker_rest_s: float = 30.0
-    retry_wait_s: float = 0.3
     ceiling: Rates = CEILING
 
 
@@ -119,7 +118,6 @@ class Prompt:
     turns: Sequence[Turn]
     cache_key: str | None = None
     cache_system: bool = False
-    max_output_tokens: int | None = None
     shorter: Callable[[], Prompt] | None = None
 
     def shortened(self) -> Prompt | None:
@@ -268,13 +266,13 @@ class Router:
         candidates = self._candidates(role, owner_keys or {})
         pieces = _Pieces(on_delta, on_restart)
         size = len(prompt.system) + sum(len(t.text) for t in prompt.turns)
+        silence_s = self._settings.first_byte_s
         for number, candidate in enumerate(candidates):
             if candidate.row.context_tokens and size > candidate.row.context_tokens * 4:
                 continue  # four characters a token is the best case
             others = any(self._is_closed(c) for c in candidates[number + 1 :])
             tries, wait_s = 0, 0.0
             while True:
-                silence_s = candidate.row.first_byte_s or self._settings.first_byte_s
                 left = ends - self._clock() - wait_s
                 reserve = min(silence_s, left / 3) if others else 0.0
                 if left - reserve <= 0 or (tries and others and left < silence_s * 1.5):
@@ -287,12 +285,11 @@ class Router:
                     model=candidate.row.name,
                     system=prompt.system,
                     turns=talk(prompt.turns),
-                    max_output_tokens=prompt.max_output_tokens or self._settings.max_output_tokens,
+                    max_output_tokens=self._settings.max_output_tokens,
                     timeout_s=left - reserve,
                     first_byte_timeout_s=min(silence_s, left - reserve),
                     cache_key=prompt.cache_key,
                     cache_system=prompt.cache_system,
-                    temperature=candidate.row.temperature,
                     effort=candidate.row.effort,
                     api=candidate.row.api,
                 )
@@ -355,11 +352,8 @@ class Router:
         """Seconds until the same model is asked again, or None for the next one."""
         if isinstance(failure, Busy | Transient) and failure.retry_after_s is not None:
             short = tries == 1 and failure.retry_after_s <= SHORT_WAIT_S
-            return failure.retry_after_s + self._jitter() if short else None
-        return self._jitter() if isinstance(failure, Transient | BadOutput) and tries == 1 else None
-
-    def _jitter(self) -> float:
-        return self._settings.retry_wait_s * _chance.uniform(0.5, 1.5)
+            return failure.retry_after_s + _jitter() if short else None
+        return _jitter() if isinstance(failure, Transient | BadOutput) and tries == 1 else None
 
     # ---- embeddings ------------------------------------------------------------------------------------------
 
@@ -415,7 +409,7 @@ class Router:
                     task=task,
                     dimensions=self._settings.embedding_dimensions,
                     timeout_s=left,
-                    first_byte_timeout_s=min(row.first_byte_s or self._settings.first_byte_s, left),
+                    first_byte_timeout_s=min(self._settings.first_byte_s, left),
                 )
             except Failure as error:
                 failure = error
@@ -692,6 +686,10 @@ def outcome_of(failure: Failure) -> Outcome:
         (BadOutput, "bad_output"),
     )
     return next((name for kind, name in names if isinstance(failure, kind)), "transient")
+
+
+def _jitter() -> float:
+    return RETRY_WAIT_S * _chance.uniform(0.5, 1.5)
 
 
 def fingerprint(key: str) -> str:

@@ -7,14 +7,15 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from services.ai import prices
+from services.ai import prices, router
 from tests.fakes.models import FakeModels
 
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy machine may take long to read the price book."""
+    """A busy machine may take long to read the price book; a second try need not wait."""
     monkeypatch.setattr(prices, "WAIT_S", 15.0)
+    monkeypatch.setattr(router, "RETRY_WAIT_S", 0.005)
 
 
 @pytest.fixture

@@ -51,7 +51,6 @@ class World:
             "embedding": ModelRow("gemini", "embedder", price=PRICE),
             "deadline_s": 5.0,
             "first_byte_s": 2.0,
-            "retry_wait_s": 0.005,
             **changes,
         }
         self.router = Router(
