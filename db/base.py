@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 from sqlalchemy import BigInteger, Dialect, Integer, LargeBinary, MetaData, String, Table, Text, TypeDecorator
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY, REAL, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeEngine
@@ -160,3 +161,8 @@ def table_of(model: type[Base]) -> Table:
     if not isinstance(table, Table):
         raise TypeError(f"{model.__name__} stands for no single table")
     return table
+
+
+def insert_for(dialect: str, table: type[Base] | Table) -> sqlite.Insert | postgresql.Insert:
+    """Return an INSERT that can say what happens on a conflict, in the words of the database."""
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)

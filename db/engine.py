@@ -20,7 +20,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -28,11 +28,12 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import aiosqlite.core
-from sqlalchemy import ColumnElement, Connection, Double, Engine, create_engine, event, extract, func, select
+from sqlalchemy import ColumnElement, Connection, Double, Engine, create_engine, delete, event, extract, func, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.pool import QueuePool
 
 from db import vectors
@@ -418,6 +419,27 @@ class Database:
                     yield session
             except (DBAPIError, PoolTimeout, OSError) as error:
                 raise self._translated(error) from error
+
+    async def delete_in_slices(
+        self,
+        key: InstrumentedAttribute[Any],
+        condition: ColumnElement[bool],
+        *,
+        at_once: int,
+        check: Callable[[AsyncSession], Awaitable[None]] | None = None,
+    ) -> None:
+        """Delete the rows for which ``condition`` holds, ``at_once`` in a unit, so that others need not wait for all of them.
+
+        ``key``: the primary key of their model. ``check`` comes first in each unit and raises where it must not be.
+        """
+        while True:
+            async with self.write() as session:
+                if check is not None:
+                    await check(session)
+                found = list(await session.scalars(select(key).where(condition).limit(at_once)))
+                if not found:
+                    return
+                await session.execute(delete(key.class_).where(key.in_(found), condition))
 
     async def transact(self, function: Callable[..., R], *args: Any) -> R:
         """Run ``function(connection, *args)``, plain synchronous Core code, as one write transaction.

@@ -40,7 +40,7 @@ async def take(talk: Talk, bot: models.Bot, file: dict[str, Any]) -> None:
 
     An update that comes again finds its document there and only follows it.
     """
-    core, limit = talk.core, talk.core.settings.knowledge.max_file_mib * 1_048_576
+    core, limit = talk.core, talk.core.settings.knowledge.max_file_bytes
     await talk.bot.send_chat_action(talk.chat_id, ChatAction.TYPING)
     try:
         data = await core.telegram.download(talk.bot.token, str(file["id"]), limit)

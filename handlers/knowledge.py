@@ -152,10 +152,10 @@ async def document_sent(message: Message, talk: Talk, _: Translator) -> None:
     if message.document is None:
         return
     name = message.document.file_name or "document"
-    limit_mib = talk.core.settings.knowledge.max_file_mib
+    limits = talk.core.settings.knowledge
     sniff(documents.title_of(name), b"?")
-    if (message.document.file_size or 0) > limit_mib * 1_048_576:
-        raise TooLarge(T("The file is larger than {n} MB. Split it or send a smaller one.", n=limit_mib))
+    if (message.document.file_size or 0) > limits.max_file_bytes:
+        raise TooLarge(T("The file is larger than {n} MB. Split it or send a smaller one.", n=limits.max_file_mib))
     if message.document.file_size == 0:
         raise Invalid(T("The file is empty."), code="empty", field="file")
     file = {"id": message.document.file_id, "name": name}

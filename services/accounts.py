@@ -229,10 +229,9 @@ async def register_owner(
     language: str = "uz",
     email: str | None = None,
     phone: str | None = None,
-    password: str | None = None,
     password_hash: str | None = None,
 ) -> models.User:
-    """Make an owner's account; ``password`` or ``password_hash`` as :func:`set_password` takes them.
+    """Make an owner's account; ``password_hash`` as :func:`set_password` takes it.
 
     Raises ``Invalid`` with the field that is wrong and ``Conflict`` where the e-mail or phone has an account already.
     """
@@ -242,9 +241,6 @@ async def register_owner(
         await _free(session, models.User.email == email, None, "email")
     if phone:
         await _free(session, models.User.phone == phone, None, "phone")
-    if password is not None:
-        check_new_password(password, email=email)
-        password_hash = await hash_password(password)
     user = models.User(
         full_name=one_line(full_name, 100),
         language=normalize_language(language),

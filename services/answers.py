@@ -647,16 +647,20 @@ async def _search(
     belongs = not found.found and not found.content_words
     # "Is there a discount?" is answered of itself, and better so than with the goods that were asked about before.
     apart = found.found and found.content_words > 0 and found.confidence > together.confidence
-    if belongs or (not apart and _tells(together.passages[0], question, language)):
+    least = core.settings.knowledge.not_found_below
+    if belongs or (not apart and _tells(together.passages[0], question, language, least)):
         return together, both
     return found, question
 
 
-def _tells(passage: Passage, question: str, language: str | None) -> bool:
-    """Whether a passage holds what a short question names, or what it asks for where it names nothing."""
+def _tells(passage: Passage, question: str, language: str | None, least: float) -> bool:
+    """Whether a passage holds what a short question names, or what it asks for where it names nothing.
+
+    ``least``: how much of it the passage must hold, as of every question.
+    """
     terms = analyze_passage(passage.text, passage.heading)
     ranking = LexicalIndex([(passage.chunk_id, terms.stems_text, terms.grams_text)])
-    return ranking.search(analyze_question(question, language)).found
+    return ranking.search(analyze_question(question, language), threshold=least).found
 
 
 async def look_up(core: Core, bot: models.Bot, question: str, limit: int | None = None) -> Found:

@@ -158,7 +158,7 @@ async def start(session: AsyncSession, bot: models.Bot) -> None:
     for channel in await channels(session, bot):
         if channel.kind != "web" and channel.status in BROKEN:
             channel.status, channel.last_error = "active", ""
-            await _solve(session, channel)
+            await notices.solve_channel(session, channel.id)
 
 
 async def stop(session: AsyncSession, bot: models.Bot) -> None:
@@ -192,8 +192,7 @@ async def _free(session: AsyncSession, channel: models.Channel) -> None:
     channel.credentials = None
     channel.external_id = None
     session.add(channel)
-    for trouble in notices.CHANNEL_TROUBLES:
-        await notices.forget(session, f"channel:{channel.id}:{trouble}")
+    await notices.forget_channel(session, channel.id)
 
 
 async def channels(session: AsyncSession, bot: models.Bot) -> list[models.Channel]:
@@ -294,15 +293,9 @@ async def connect_telegram(
             ),
             code="channel_taken",
         ) from None
-    await _solve(session, known)
+    await notices.solve_channel(session, known.id)
     await access.record(session, actor, action, "bot", bot.id, kind=known.kind, channel=known.id)
     return known
-
-
-async def _solve(session: AsyncSession, channel: models.Channel) -> None:
-    """What was wrong with a channel is being mended: if it is still wrong, its owner will hear of it anew."""
-    for trouble in notices.CHANNEL_TROUBLES:
-        await notices.solve(session, f"channel:{channel.id}:{trouble}")
 
 
 async def connect_web(session: AsyncSession, bot: models.Bot, *, actor: models.User | None = None) -> models.Channel:
@@ -379,13 +372,8 @@ async def purge_bot(core: Core, payload: Mapping[str, Any]) -> None:
         prefixes = [f"{kind}:{id_}:" for id_ in channel_ids for kind in ("in", "out", "bulk")]
         if prefixes:
             await connection.run_sync(lanes.forget, prefixes)
-    for model, key in (
-        (models.Chunk, models.Chunk.id),
-        (models.UnansweredQuestion, models.UnansweredQuestion.id),
-        (models.Document, models.Document.id),
-    ):
-        while await _delete_some(core, model, key, bot_id):
-            pass
+    for model in (models.Chunk, models.UnansweredQuestion, models.Document):
+        await core.db.delete_in_slices(model.id, model.bot_id == bot_id, at_once=200)
     while True:
         async with core.db.write() as session:
             talks = list(
@@ -400,11 +388,3 @@ async def purge_bot(core: Core, payload: Mapping[str, Any]) -> None:
     async with core.db.write() as session:
         await session.execute(sql_delete(models.Notice).where(models.Notice.bot_id == bot_id))
         await session.execute(sql_delete(models.Bot).where(models.Bot.id == bot_id))
-
-
-async def _delete_some(core: Core, model: Any, key: Any, bot_id: str) -> bool:
-    async with core.db.write() as session:
-        ids = list(await session.scalars(select(key).where(model.bot_id == bot_id).limit(200)))
-        if ids:
-            await session.execute(sql_delete(model).where(key.in_(ids)))
-    return bool(ids)

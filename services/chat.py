@@ -14,6 +14,7 @@ from sqlalchemy import select
 from db import models
 from db.base import new_id
 from services import inbox, languages
+from services.commands import COMMANDS
 from services.errors import Invalid, Unavailable
 from services.i18n import T
 from services.text import clean, one_line
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from services.core import Core
 
 _LOOK_AGAIN_S = 1.0
-_TYPED_COMMAND = re.compile(r"/(operator|help|start|language)(?:\s+(\S{1,40}))?\s*", re.IGNORECASE)
+_TYPED_COMMAND = re.compile(rf"/({'|'.join(COMMANDS)})(?:\s+(\S{{1,40}}))?\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

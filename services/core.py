@@ -153,6 +153,10 @@ class Core:
         except Undecryptable:
             log.warning("credentials_unreadable", channel=talk.channel_id)
 
+    def ring_talk(self, bot_id: str, conversation_id: str) -> None:
+        """Tell whoever watches a bot that one of its talks has changed."""
+        self.bell.ring(f"bot:{bot_id}", {"conversation": conversation_id})
+
     def time_left(self, at_most: float) -> float:
         """Return how many seconds a step of stopping may take: ``at_most``, or what is left until all must be over."""
         if self.stop_by is None:
@@ -182,7 +186,7 @@ class Core:
                 .where(models.Channel.id == channel_id)
                 .values(status=status, last_error=clean(reason, 300))
             )
-            await self._tell_of_channel(session, channel_id, kind, f"channel:{channel_id}:{status}")
+            await self._tell_of_channel(session, channel_id, kind, trouble=status)
         self.bell.ring("notices")
         self.cards.clear()
         self.bell.ring("channels")
@@ -190,10 +194,10 @@ class Core:
     async def channel_trouble(self, channel_id: str, kind: str) -> None:
         """Tell a channel's owner of a trouble, once until it is solved; the factory bot's goes to the administrators."""
         async with self.db.write() as session:
-            await self._tell_of_channel(session, channel_id, kind, f"channel:{channel_id}:{kind}")
+            await self._tell_of_channel(session, channel_id, kind, trouble=kind)
         self.bell.ring("notices")
 
-    async def _tell_of_channel(self, session: AsyncSession, channel_id: str, kind: str, key: str) -> None:
+    async def _tell_of_channel(self, session: AsyncSession, channel_id: str, kind: str, *, trouble: str) -> None:
         channel = await session.get(models.Channel, channel_id)
         if channel is None:
             return
@@ -203,6 +207,7 @@ class Core:
         else:
             people = await accounts.administrators(session)
         name = bot.name if bot is not None else f"@{channel.username}"
+        key = notices.channel_key(channel_id, trouble)
         for user_id in people:
             await notices.open_notice(session, user_id, kind, key=key, bot_id=channel.bot_id, params={"bot": name})
 
@@ -212,8 +217,7 @@ class Core:
             await session.execute(
                 update(models.Channel).where(models.Channel.id == channel_id).values(status="active", last_error="")
             )
-            for trouble in notices.CHANNEL_TROUBLES:
-                await notices.solve(session, f"channel:{channel_id}:{trouble}")
+            await notices.solve_channel(session, channel_id)
         self.cards.clear()
         self.bell.ring("notices")
 

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from sqlalchemy import Connection, Executable, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from db import direct, models
-from db.base import utcnow
+from db.base import insert_for, utcnow
 from services import lanes, metrics
 from services.errors import TooMany
 from services.i18n import T
@@ -67,7 +66,7 @@ class Cards:
         return found[1] if found is not None else None
 
     async def get(self, core: Core, channel_id: str) -> ChannelCard | None:
-        """Return the card of a channel, None if there is no such channel."""
+        """Return the card of a channel, None if there is no such channel or it was disconnected."""
         known = self._cards.get(channel_id)
         if known is not None and time.monotonic() - known[0] < CARD_LIFE_S:
             return known[1]
@@ -89,11 +88,6 @@ class Cards:
         return card
 
 
-async def channel_card(core: Core, channel_id: str) -> ChannelCard | None:
-    """Return what receiving needs to know of a channel; None if there is none with this id, or it was disconnected."""
-    return await core.cards.get(core, channel_id)
-
-
 def lane_of(channel_id: str, chat: str) -> str:
     """Return the lane of a talk."""
     return f"in:{channel_id}:{chat}"[:200]
@@ -101,7 +95,7 @@ def lane_of(channel_id: str, chat: str) -> str:
 
 @cache
 def _storing(dialect: str) -> Executable:
-    insert = sqlite.insert(lanes.INBOX) if dialect == "sqlite" else postgresql.insert(lanes.INBOX)
+    insert = insert_for(dialect, lanes.INBOX)
     return insert.on_conflict_do_nothing(index_elements=["channel_id", "external_id"]).returning(lanes.INBOX)
 
 

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db.base import utcnow
+from db.base import insert_for, utcnow
 from db.engine import clock
 from services import lanes
 from services.conversations.records import LostLane
@@ -61,9 +60,9 @@ def _add(connection: Connection, row: Mapping[str, Any], line: Line, delay_s: fl
     now = clock(connection.dialect.name)
     lane = row["lane"]
     lanes.lock(connection, {lane: line})
-    insert = sqlite.insert(lanes.JOBS) if connection.dialect.name == "sqlite" else postgresql.insert(lanes.JOBS)
     created = connection.execute(
-        insert.values(status="new", attempts=0, created_at=utcnow(), **row)
+        insert_for(connection.dialect.name, lanes.JOBS)
+        .values(status="new", attempts=0, created_at=utcnow(), **row)
         .on_conflict_do_nothing(index_elements=["unique_key"])
         .returning(lanes.JOBS.c.id)
     ).scalar_one_or_none()

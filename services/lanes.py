@@ -44,7 +44,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from db import direct, models
-from db.base import table_of
+from db.base import insert_for, table_of
 from db.engine import Moment, clock
 
 LANES = table_of(models.Lane)
@@ -260,8 +260,7 @@ def _add(connection: Connection, rows: Sequence[tuple[str, Line, int, float]], n
 
 
 def _new_lane(dialect: str, **values: Any) -> sqlite.Insert | postgresql.Insert:
-    insert = sqlite.insert(LANES) if dialect == "sqlite" else postgresql.insert(LANES)
-    return insert.values(
+    return insert_for(dialect, LANES).values(
         key=bindparam("p_key"),
         kind=bindparam("p_kind"),
         owner_id=bindparam("p_owner"),

@@ -11,13 +11,12 @@ from urllib.parse import urlsplit
 
 import structlog
 from sqlalchemy import Connection, Select, case, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.dml import ReturningInsert
 
 from db import models
-from db.base import new_id, utcnow
+from db.base import insert_for, new_id, utcnow
 from services.i18n import T, Text, translate
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ TEXTS: Mapping[str, Text] = {
     "key_recovered": T("{provider} answers again."),
     "own_key_recovered": T("“{bot}”: the trouble with its own {provider} key is over."),
 }
-CHANNEL_TROUBLES = ("refused", "conflict", "unreadable", "silent", "webhook_failed")
+_CHANNEL_TROUBLES = ("refused", "conflict", "unreadable", "silent", "webhook_failed")
 _KEY_TROUBLES = ("key_refused", "key_no_money", "key_unreadable", "own_model_missing")
 _RECOVERED = {
     "key_refused": "key_recovered",
@@ -146,6 +145,11 @@ def talk_key(conversation_id: str) -> str:
     return f"operator:{conversation_id}"
 
 
+def channel_key(channel_id: str, trouble: str) -> str:
+    """Return the key of notices about one trouble of a channel."""
+    return f"channel:{channel_id}:{trouble}"
+
+
 def text(notice: models.Notice, language: str) -> str:
     """Return what a notice says in ``language``."""
     variant = notice.kind
@@ -172,7 +176,6 @@ def _opening(dialect: str, occurrence: Occurrence) -> ReturningInsert[int]:
         "count": 1,
         "created_at": utcnow(),
     }
-    insert = sqlite.insert(models.Notice) if dialect == "sqlite" else postgresql.insert(models.Notice)
     known = models.Notice
     again: dict[str, Any] = {"count": known.count + 1, "params": values["params"]}
     if kind in _EPHEMERAL:
@@ -185,7 +188,8 @@ def _opening(dialect: str, occurrence: Occurrence) -> ReturningInsert[int]:
         again["seen_at"] = case((known.kind != kind, None), else_=known.seen_at)
         again["kind"] = kind
     return (
-        insert.values(**values)
+        insert_for(dialect, models.Notice)
+        .values(**values)
         .on_conflict_do_update(index_elements=["user_id", "key"], index_where=known.resolved_at.is_(None), set_=again)
         .returning(models.Notice.count)
     )
@@ -233,9 +237,16 @@ async def solve(session: AsyncSession, key: str) -> None:
             )
 
 
-async def forget(session: AsyncSession, key: str) -> None:
-    """End what was known of ``key``, which is no more: there is nothing to tell of."""
-    gone = models.Notice.key == key, models.Notice.resolved_at.is_(None)
+async def solve_channel(session: AsyncSession, channel_id: str) -> None:
+    """Solve all troubles of a channel, which works again or is being mended: what is still wrong its owner hears of anew."""
+    for trouble in _CHANNEL_TROUBLES:
+        await solve(session, channel_key(channel_id, trouble))
+
+
+async def forget_channel(session: AsyncSession, channel_id: str) -> None:
+    """End what was known of a channel's troubles; the channel is no more: there is nothing to tell of."""
+    known = [channel_key(channel_id, trouble) for trouble in _CHANNEL_TROUBLES]
+    gone = models.Notice.key.in_(known), models.Notice.resolved_at.is_(None)
     await session.execute(update(models.Notice).where(*gone).values(resolved_at=utcnow()))
 
 

@@ -331,16 +331,10 @@ def with_notice(result: Sent, channel: ChannelKeys | None) -> Sent:
 
 
 def report(core: Core, result: Sent) -> None:
-    """Tell the panel what became of an item."""
-    item = result.claim.items[0]
-    if result.status == "queued":
-        return
-    if item["conversation_id"]:
-        core.bell.ring(
-            f"conversation:{item['conversation_id']}", {"message": item["message_id"], "status": result.status}
-        )
+    """Wake what tells an owner that an item was lost, and show it where the talk is open."""
     if result.notice is not None:
         core.bell.ring("notices")
+        core.ring_talk(result.notice.bot_id or "", result.claim.items[0]["conversation_id"])
 
 
 def _give_back(connection: Connection, scope: Scope, items: Sequence[Claimed]) -> list[Exception | None]:

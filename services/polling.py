@@ -28,9 +28,9 @@ from db.engine import DatabaseUnavailable
 from services import accounts, inbox, metrics, notices
 from services.channels.base import AnotherConsumer, TokenRefused
 from services.channels.telegram import ALLOWED_UPDATES, TelegramApi, get_updates
+from services.commands import COMMANDS
 from services.crypto import Undecryptable
 from services.errors import Permanent, Temporary, TooMany
-from services.i18n import translate
 from services.inbox import ChannelCard
 from services.pauses import backoff_s, jitter, until_available
 
@@ -94,12 +94,7 @@ def _refused_alone(error: BaseException) -> bool:
 
 def commands(language: str) -> list[dict[str, str]]:
     """Return the command menu of a tenant bot."""
-    return [
-        {"command": "start", "description": translate(language, "Start over")},
-        {"command": "language", "description": translate(language, "Choose the language")},
-        {"command": "operator", "description": translate(language, "Talk to a person")},
-        {"command": "help", "description": translate(language, "What this bot can do")},
-    ]
+    return [{"command": name, "description": text.render(language)} for name, text in COMMANDS.items()]
 
 
 @cache
@@ -492,7 +487,8 @@ class Receivers:
                 select(known.user_id, known.key).where(known.kind == "webhook_failed", known.resolved_at.is_(None))
             )
             # A bot that was disconnected meanwhile will never work again.
-            told = {user_id for user_id, key in troubles if key.split(":")[1] in self._running}
+            running = {notices.channel_key(channel_id, "webhook_failed") for channel_id in self._running}
+            told = {user_id for user_id, key in troubles if key in running}
             people = set(await accounts.administrators(session)) - told
             channel = await session.get(models.Channel, card.id)
             if not people or channel is None:
@@ -501,7 +497,11 @@ class Receivers:
             name = bot.name if bot is not None else f"@{channel.username}"
             for user_id in people:
                 await notices.open_notice(
-                    session, user_id, "webhook_failed", key=f"channel:{card.id}:webhook_failed", params={"bot": name}
+                    session,
+                    user_id,
+                    "webhook_failed",
+                    key=notices.channel_key(card.id, "webhook_failed"),
+                    params={"bot": name},
                 )
         self._core.bell.ring("notices")
 

@@ -161,6 +161,11 @@ class Knowledge(_Section):
     embedding_model_openai: str = "text-embedding-3-small"
     embedding_dimensions: int = Field(768, ge=64, le=4096)
 
+    @property
+    def max_file_bytes(self) -> int:
+        """The size of the largest document."""
+        return self.max_file_mib * 1_048_576
+
 
 class ModelFacts(_Section):
     """What differs from the rule for one model; prices in US dollars for a million tokens."""

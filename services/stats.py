@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from db import models
+from services.commands import COMMANDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +29,6 @@ class Numbers:
     waiting: int
 
 
-# What a customer's bot understands as an order; every other text behind a slash is a question.
-_COMMANDS = ("/start", "/language", "/operator", "/help")
-
-
 def test_contact(owner_id: str) -> str:
     """Return the contact under which an owner tries the own bot in the panel: no customer, and not counted as one."""
     return f"panel:{owner_id}"
@@ -40,7 +37,9 @@ def test_contact(owner_id: str) -> str:
 def _is_command(text: InstrumentedAttribute[str]) -> ColumnElement[bool]:
     written = func.lower(text)
     forms = [
-        form for name in _COMMANDS for form in (written == name, written.like(f"{name} %"), written.like(f"{name}@%"))
+        form
+        for name in COMMANDS
+        for form in (written == f"/{name}", written.like(f"/{name} %"), written.like(f"/{name}@%"))
     ]
     return and_(text.startswith("/"), or_(*forms))
 

@@ -18,12 +18,11 @@ import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
-from sqlalchemy import Connection, select, update
-from sqlalchemy import delete as sql_delete
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, Connection, select, update
+from sqlalchemy.orm import InstrumentedAttribute
 
 from db import models
-from db.base import utcnow
+from db.base import insert_for, utcnow
 from db.engine import DatabaseUnavailable, clock
 from services import jobs, notices
 from services.crypto import Undecryptable
@@ -123,41 +122,21 @@ async def clean_up(core: Core, _payload: Mapping[str, Any]) -> None:
     now = utcnow()
     kept = now - dt.timedelta(days=core.settings.queue.keep_done_days)
     month = now - dt.timedelta(days=30)
-    rules: list[tuple[Any, Any, Any]] = [
-        (
-            models.InboxItem,
-            models.InboxItem.id,
-            (models.InboxItem.status == "done") & (models.InboxItem.received_at < kept),
-        ),
-        (
-            models.OutboxItem,
-            models.OutboxItem.id,
-            models.OutboxItem.status.in_(("sent", "failed", "unknown")) & (models.OutboxItem.created_at < kept),
-        ),
-        (
-            models.InboxItem,
-            models.InboxItem.id,
-            (models.InboxItem.status == "dead") & (models.InboxItem.received_at < month),
-        ),
-        (models.Notice, models.Notice.id, models.Notice.told_at < now - dt.timedelta(days=90)),
-        (models.Job, models.Job.id, models.Job.status.in_(("done", "dead")) & (models.Job.created_at < month)),
-        (models.PanelSession, models.PanelSession.id, models.PanelSession.expires_at < now),
-        (models.LoginLink, models.LoginLink.token_hash, models.LoginLink.expires_at < now - dt.timedelta(days=1)),
-        (models.DialogState, models.DialogState.key, models.DialogState.updated_at < month),
-        (models.Notice, models.Notice.id, models.Notice.resolved_at < month),
-        (
-            models.Lane,
-            models.Lane.key,
-            (models.Lane.pending == 0) & models.Lane.holder.is_(None) & (models.Lane.waiting_since < kept.timestamp()),
-        ),
+    inbox, outbox, notice, lane, job = models.InboxItem, models.OutboxItem, models.Notice, models.Lane, models.Job
+    rules: list[tuple[InstrumentedAttribute[Any], ColumnElement[bool]]] = [
+        (inbox.id, (inbox.status == "done") & (inbox.received_at < kept)),
+        (outbox.id, outbox.status.in_(("sent", "failed", "unknown")) & (outbox.created_at < kept)),
+        (inbox.id, (inbox.status == "dead") & (inbox.received_at < month)),
+        (notice.id, notice.told_at < now - dt.timedelta(days=90)),
+        (job.id, job.status.in_(("done", "dead")) & (job.created_at < month)),
+        (models.PanelSession.id, models.PanelSession.expires_at < now),
+        (models.LoginLink.token_hash, models.LoginLink.expires_at < now - dt.timedelta(days=1)),
+        (models.DialogState.key, models.DialogState.updated_at < month),
+        (notice.id, notice.resolved_at < month),
+        (lane.key, (lane.pending == 0) & lane.holder.is_(None) & (lane.waiting_since < kept.timestamp())),
     ]
-    for model, key, condition in rules:
-        while True:
-            async with core.db.write() as session:
-                ids = list(await session.scalars(select(key).where(condition).limit(_SLICE)))
-                if not ids:
-                    break
-                await session.execute(sql_delete(model).where(key.in_(ids), condition))
+    for key, condition in rules:
+        await core.db.delete_in_slices(key, condition, at_once=_SLICE)
     await rotate_secrets(core)
 
 
@@ -243,9 +222,9 @@ async def tell_owners(core: Core) -> None:
 
 def _lead(connection: Connection, key: str, holder: str, lease_s: float) -> bool:
     now = clock(connection.dialect.name)
-    insert = sqlite.insert(LANES) if connection.dialect.name == "sqlite" else postgresql.insert(LANES)
     connection.execute(
-        insert.values(
+        insert_for(connection.dialect.name, LANES)
+        .values(
             key=key,
             kind="leader",
             owner_id="",
@@ -255,7 +234,8 @@ def _lead(connection: Connection, key: str, holder: str, lease_s: float) -> bool
             run_at=0.0,
             lease_until=0.0,
             claim_no=0,
-        ).on_conflict_do_nothing(index_elements=["key"])
+        )
+        .on_conflict_do_nothing(index_elements=["key"])
     )
     result = connection.execute(
         update(LANES)

@@ -558,8 +558,7 @@ class Conveyor:
             for _, row, _ in talk.messages:
                 core.bell.ring(f"ask:{talk.channel_id}:{row['external_id']}", {"kind": "done", "messages": ids})
         if talk.bot is not None and talk.conversation_id:
-            core.bell.ring(f"bot:{talk.bot.id}", {"conversation": talk.conversation_id})
-            core.bell.ring(f"conversation:{talk.conversation_id}", {"conversation": talk.conversation_id})
+            core.ring_talk(talk.bot.id, talk.conversation_id)
 
     async def _failed(
         self,
@@ -588,7 +587,8 @@ class Conveyor:
             return
         core.bell.ring_elsewhere("outbox")
         if apology is not None and apology.conversation_id is not None:
-            core.bell.ring(f"conversation:{apology.conversation_id}", {"conversation": apology.conversation_id})
+            for notice in apology.notices:
+                core.ring_talk(notice.bot_id or "", apology.conversation_id)
         core.bell.ring(f"ask:{first['channel_id']}:{first['external_id']}", {"kind": "failed"})
 
     async def _apology(self, claim: Claimed, talk: Talk | None, reason: str) -> Apology | None:

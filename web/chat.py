@@ -7,15 +7,13 @@ server-sent events in the response to the message; without script the same addre
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-import structlog
-from aiohttp import ClientConnectionResetError, web
+from aiohttp import web
 
 from db import models
 from services import bots, chat, conversations, visitors
@@ -24,11 +22,8 @@ from services.core import Core
 from services.crypto import new_token
 from services.errors import AppError, Forbidden, Invalid, NotFound, TooMany, Unavailable
 from services.i18n import LANGUAGE_NAMES, LANGUAGES, T, translate
-from web import auth, forms, keys, middlewares, replies, view
+from web import auth, forms, keys, middlewares, streams, view
 
-log = structlog.get_logger(__name__)
-
-HEARTBEAT_S = 15
 FORM_TIMEOUT_S = 40
 SHOWN = 50
 COOKIE = "chat"
@@ -212,21 +207,6 @@ async def messages(request: web.Request) -> web.StreamResponse:
     return web.json_response({"items": history.items, "status": status})
 
 
-def _refuse_other_sites(request: web.Request) -> None:
-    """Refuse what another site makes a browser send here (the cookie would not come along, but the bot would work)."""
-    site = request.headers.get("Sec-Fetch-Site")
-    origin = request.headers.get("Origin")
-    public = urlsplit(request.app[keys.CORE].settings.public_url)
-    if site is not None:
-        fits = site in ("same-origin", "none")
-    else:
-        fits = (
-            origin is None or origin == f"{public.scheme}://{public.netloc}" or urlsplit(origin).netloc == request.host
-        )
-    if not fits:
-        raise Forbidden(T("This form was sent from another site."), code="csrf")
-
-
 def _read(form: forms.Form, limit: int) -> Said:
     """Return what was sent; raises ``Invalid`` for nothing, too much, or a button that is not ours."""
     data = form.fields.get("data", "")
@@ -245,7 +225,9 @@ def _read(form: forms.Form, limit: int) -> Said:
 
 async def send(request: web.Request) -> web.StreamResponse:
     """Take a visitor's message: as a stream of events for the script, else as a form that leads back to the page."""
-    _refuse_other_sites(request)
+    if not middlewares.from_here(request):
+        # The cookie would not come along, but the bot would work.
+        raise Forbidden(T("This form was sent from another site."), code="csrf")
     streamed = request.headers.get("Accept", "").startswith("text/event-stream")
     room = await _enter(request)
     form = await forms.read(request)
@@ -293,54 +275,27 @@ async def _stream(request: web.Request, room: Room, said: Said, after: str) -> w
 
     The asking goes on when the visitor leaves: the message is stored, the answer waits in the talk.
     """
-    events: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+    events: asyncio.Queue[streams.Event] = asyncio.Queue()
     known = after if _MESSAGE_ID.fullmatch(after) else "0"
     room.core.tasks.start(_converse(room, said, known, events), name="chat")
-    waiting: list[tuple[str, Any]] = []
-    try:
-        # What is refused is refused at once: with a status of its own, before a stream begins.
+    first: streams.Event | None = None
+    # What is refused is refused at once: with a status of its own, before a stream begins.
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_FIRST_EVENT_S):
-            waiting.append(await events.get())
-    except TimeoutError:
-        pass
-    if waiting and isinstance(waiting[0][1], AppError):
-        raise waiting[0][1]
-    response = web.StreamResponse(
-        headers={"Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no"}
-    )
+            first = await events.get()
+    if first is not None and isinstance(first[1], AppError):
+        raise first[1]
+    response = streams.response()
     _remember(request, response, room)
     await response.prepare(request)
-    try:
-        while True:
-            if waiting:
-                kind, data = waiting.pop()
-            else:
-                try:
-                    async with asyncio.timeout(HEARTBEAT_S):
-                        kind, data = await events.get()
-                except TimeoutError:
-                    await response.write(b": still here\n\n")
-                    continue
-            if isinstance(data, AppError):
-                data = {"code": data.code, "message": data.text.render(room.language)}
-            await response.write(f"event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode())
-            if kind in ("done", "error"):
-                break
-        await response.write_eof()
-    except (ClientConnectionResetError, ConnectionResetError):
-        log.debug("visitor_left")
+    await streams.send(response, events, room.language, first=first)
     return response
 
 
-async def _converse(room: Room, said: Said, after: str, events: asyncio.Queue[tuple[str, Any]]) -> None:
+async def _converse(room: Room, said: Said, after: str, events: asyncio.Queue[streams.Event]) -> None:
     """Ask, and put all that happens into ``events``; the last one is ``done`` or ``error``."""
-
-    def on_event(kind: str, data: Any) -> None:
-        if kind in ("delta", "restart"):
-            events.put_nowait((kind, {"text": data.get("text", "")} if kind == "delta" else {}))
-
-    with replies.failures(lambda failure: events.put_nowait(("error", failure))):
-        reply = await _ask(room, said, on_event=on_event)
+    with streams.failures(events):
+        reply = await _ask(room, said, on_event=streams.pieces(events))
         for message in reply.messages if reply is not None else ():
             events.put_nowait(("message", _show(message, room.language)))
         history, status = await _history(room, after=after)

@@ -75,7 +75,7 @@ def body_limit(request: web.Request) -> int:
     """Return the largest body in bytes that this request may have."""
     settings = request.app[keys.CORE].settings
     if is_upload(request):
-        return settings.knowledge.max_file_mib * 1024 * 1024 + _FORM_OVERHEAD
+        return settings.knowledge.max_file_bytes + _FORM_OVERHEAD
     return settings.server.body_limit_kib * 1024
 
 

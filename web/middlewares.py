@@ -252,7 +252,7 @@ async def forgery(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     if request.match_info.http_exception is not None:
         return await handler(request)
-    if not _from_here(request):
+    if not from_here(request):
         log.warning("foreign_form", origin=request.headers.get("Origin", "")[:100])
         raise Forbidden(T("This form was sent from another site."), code="csrf")
     token = request.headers.get("X-CSRF-Token") or (await forms.read(request)).secret("csrf")
@@ -261,12 +261,13 @@ async def forgery(request: web.Request, handler: Handler) -> web.StreamResponse:
     return await handler(request)
 
 
-def _from_here(request: web.Request) -> bool:
+def from_here(request: web.Request) -> bool:
+    """Tell whether one of our own pages sent this, as far as the browser says; what says nothing passes."""
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
         return site in ("same-origin", "none")
     origin = request.headers.get("Origin")
     if origin is None:
-        return True  # an old browser or a program: the token decides
+        return True  # an old browser or a program
     public = urlsplit(request.app[keys.CORE].settings.public_url)
     return origin == f"{public.scheme}://{public.netloc}" or urlsplit(origin).netloc == request.host

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
 from typing import Any
 
-import structlog
 from aiohttp import web
 from multidict import CIMultiDict
 
-from db.engine import DatabaseUnavailable
-from services.errors import AppError, Unavailable
-
-log = structlog.get_logger(__name__)
+from services.errors import AppError
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; "
@@ -45,19 +39,3 @@ def json_error(error: AppError, language: str) -> web.Response:
     if error.field:
         body["field"] = error.field
     return web.json_response({"error": body}, status=error.status)
-
-
-@contextlib.contextmanager
-def failures(tell: Callable[[AppError], None]) -> Iterator[None]:
-    """End what goes wrong inside by telling of it: for the work behind a stream, whose reader waits for a last word."""
-    try:
-        yield
-    except AppError as error:
-        tell(error)
-    except DatabaseUnavailable as error:
-        log.warning("database_unavailable", reason=str(error))
-        tell(Unavailable())
-    except Exception:
-        # Whatever it is: the reader waits for a last word, and nobody else would hear of it.
-        log.exception("request_failed")
-        tell(AppError())

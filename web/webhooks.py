@@ -39,7 +39,7 @@ async def telegram(request: web.Request) -> web.Response:
     """
     core = request.app[keys.CORE]
     try:
-        card = await inbox.channel_card(core, request.match_info["channel_id"])
+        card = await core.cards.get(core, request.match_info["channel_id"])
     except DatabaseUnavailable:
         return _refuse(503, **{"Retry-After": "5"})
     known = card is not None and card.kind in _KINDS

@@ -336,8 +336,7 @@ class TelegramChannel:
         if kind == "pre_checkout_query":
             return Inbound("pre_checkout", recipient, sender, callback_id=str(content.get("id", "")), reply=False)
         if kind == "managed_bot":
-            bot = content.get("bot") or {}
-            return Inbound("managed_bot", recipient, sender, reply=False, extra={"bot_id": bot.get("id")})
+            return Inbound("managed_bot", recipient, sender, reply=False)
         return Inbound("unsupported", recipient, sender, type=kind or "unknown", reply=False)
 
     def _message(self, kind: str, content: Mapping[str, Any], recipient: str, sender: Sender) -> Inbound:

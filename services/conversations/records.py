@@ -14,10 +14,9 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Connection, bindparam, case, func, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from db import direct, models
-from db.base import new_id, table_of, utcnow
+from db.base import insert_for, new_id, table_of, utcnow
 from services import lanes
 from services.channels.base import Inbound, Outgoing
 from services.lanes import Claimed, Line, Release
@@ -541,7 +540,7 @@ def _keep_unanswered(connection: Connection, items: Sequence[Outcome], moment: d
             row["count"] += 1
     if not rows:
         return
-    insert = sqlite.insert(UNANSWERED) if connection.dialect.name == "sqlite" else postgresql.insert(UNANSWERED)
+    insert = insert_for(connection.dialect.name, UNANSWERED)
     connection.execute(
         insert.on_conflict_do_update(
             index_elements=["bot_id", "folded"],

@@ -622,17 +622,9 @@ async def _mark(
 
 async def _drop_passages(core: Core, document_id: str) -> None:
     """Delete a document's passages in small transactions."""
-    while True:
-        async with core.db.write() as session:
-            await jobs.still_ours(session)
-            ids = list(
-                await session.scalars(
-                    select(models.Chunk.id).where(models.Chunk.document_id == document_id).limit(_SLICE)
-                )
-            )
-            if not ids:
-                return
-            await session.execute(sql_delete(models.Chunk).where(models.Chunk.id.in_(ids)))
+    await core.db.delete_in_slices(
+        models.Chunk.id, models.Chunk.document_id == document_id, at_once=_SLICE, check=jobs.still_ours
+    )
 
 
 async def purge_documents(core: Core, payload: Mapping[str, Any]) -> None:

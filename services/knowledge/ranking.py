@@ -16,6 +16,7 @@ from heapq import nlargest
 from sys import intern
 
 from services.knowledge.analysis import LEXICON_WEIGHT, Query, QueryWord, grams_of
+from services.settings import Knowledge
 
 _K1 = 1.2
 _B = 0.45
@@ -27,8 +28,8 @@ LEXICAL_SHARE = 0.5
 _LEAST_SPREAD = 0.1
 #: How much a passage whose vector stands out adds to the confidence.
 VECTOR_CONFIDENCE = 0.15
-#: Confidence from which a question counts as answered by the base.
-FOUND_THRESHOLD = 0.28
+#: Confidence from which a question counts as answered by the base, where no setting says otherwise.
+FOUND_THRESHOLD = Knowledge().not_found_below
 #: Share of common trigrams from which two words may be one word with a typing error or of two languages.
 ALIKE_THRESHOLD = 0.4
 #: Score below which a passage that only has words alike says nothing: their common trigrams are those of most passages.

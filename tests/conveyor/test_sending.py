@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import json
 from collections.abc import AsyncIterator
@@ -385,9 +386,12 @@ async def test_an_answer_that_could_not_be_sent_for_a_day_is_given_up_and_told(p
     number = tenant.ask(person)
     await _tried(place, tenant, 1)
     assert not await place.notices(tenant)
-    await _a_day_passes(place, tenant)
-    await _tried(place, tenant, 2)
-    item = await _end(place, tenant, number)
+    async with place.core.bell.listen(f"bot:{tenant.shop.bot.id}") as shown:
+        await _a_day_passes(place, tenant)
+        await _tried(place, tenant, 2)
+        item = await _end(place, tenant, number)
+        # The open conversation shows it at once.
+        assert await asyncio.wait_for(shown.get(), 20) == {"conversation": item.conversation_id}
     assert item.status == "failed" and item.attempts >= 2
     assert await place.one(select(models.Message.status).where(models.Message.id == item.message_id)) == "failed"
     await place.noticed(tenant, "send_failed")

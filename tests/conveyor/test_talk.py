@@ -129,7 +129,7 @@ async def test_two_first_messages_make_one_contact_and_one_talk(place: Floor, sh
 
 
 async def test_the_same_update_a_hundred_times(place: Floor, shop: Tenant) -> None:
-    card = await inbox.channel_card(place.core, shop.shop.channel.id)
+    card = await place.core.cards.get(place.core, shop.shop.channel.id)
     assert card is not None
     person = shop.person()
     number = 900_001

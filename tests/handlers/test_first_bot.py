@@ -353,9 +353,10 @@ async def test_a_number_goes_to_the_person_who_proves_it(product: Product) -> No
 @pytest.mark.parametrize("email", ["shop@example.uz", ""])
 async def test_a_number_is_not_taken_from_who_could_not_sign_in_without_it(product: Product, email: str) -> None:
     owner = await product.owner(900000125)
+    hashed = await accounts.hash_password("uzun va murakkab parol")
     async with product.core.db.write() as session:
         registered = await accounts.register_owner(
-            session, email="shop@example.uz", phone="+998901234567", password="uzun va murakkab parol"
+            session, email="shop@example.uz", phone="+998901234567", password_hash=hashed
         )
         await accounts.update_profile(session, registered, full_name="Nodira", email=email, phone="+998901234567")
     owner.user.share_contact(product.factory)

@@ -112,6 +112,5 @@ async def update(call: Call, conversation_id: str, body: Change) -> Conversation
         row = await conversations.get(session, call.user, conversation_id)
         await conversations.set_status(session, row, body.status)
     core.bell.ring("notices")
-    for topic in (f"bot:{row.bot.id}", f"conversation:{conversation_id}"):
-        core.bell.ring(topic, {"conversation": conversation_id})
+    core.ring_talk(row.bot.id, conversation_id)
     return show(row)

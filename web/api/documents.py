@@ -93,7 +93,7 @@ async def create(call: Call, bot_id: str) -> DocumentAnswer:
     core = call.core
     async with core.db.read() as session:
         await bots.get(session, call.user, bot_id)
-    limit = core.settings.knowledge.max_file_mib * 1_048_576
+    limit = core.settings.knowledge.max_file_bytes
     name, data = await receive(call.request, limit)
     async with core.db.write() as session:
         bot = await bots.get(session, call.user, bot_id)

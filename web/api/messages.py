@@ -91,6 +91,5 @@ async def create(call: Call, conversation_id: str, body: NewMessage) -> MessageA
         message = await conversations.operator_reply(session, row, body.text)
     core.bell.ring("outbox")
     core.bell.ring("notices")
-    for topic in (f"bot:{row.bot.id}", f"conversation:{conversation_id}"):
-        core.bell.ring(topic, {"conversation": conversation_id})
+    core.ring_talk(row.bot.id, conversation_id)
     return show(message)

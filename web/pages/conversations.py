@@ -65,8 +65,7 @@ async def set_status(request: web.Request) -> web.StreamResponse:
             raise NotFound
         await conversations.set_status(session, row, status)
     core.bell.ring("notices")
-    for topic in (f"bot:{bot.id}", f"conversation:{conversation_id}"):
-        core.bell.ring(topic, {"conversation": conversation_id})
+    core.ring_talk(bot.id, conversation_id)
     return view.redirect(f"/bots/{bot.id}/conversations/{conversation_id}", toast=_TOASTS[status])
 
 
@@ -89,8 +88,7 @@ async def reply(request: web.Request) -> web.StreamResponse:
         return await _page(request, conversation_id, error=error, draft=text[:_DRAFT_CHARS])
     core.bell.ring("outbox")
     core.bell.ring("notices")
-    for topic in (f"bot:{bot.id}", f"conversation:{conversation_id}"):
-        core.bell.ring(topic, {"conversation": conversation_id})
+    core.ring_talk(bot.id, conversation_id)
     return view.redirect(f"/bots/{bot.id}/conversations/{conversation_id}#end")
 
 

@@ -114,7 +114,7 @@ async def upload(request: web.Request) -> web.StreamResponse:
                     file.name,
                     file.data,
                     limits=core.settings.limits,
-                    max_bytes=core.settings.knowledge.max_file_mib * 1024 * 1024,
+                    max_bytes=core.settings.knowledge.max_file_bytes,
                 )
             taken.append({"id": document.id, "name": document.name, "status": document.status})
     except AppError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,7 +14,7 @@ from db.engine import DatabaseUnavailable
 from services import accounts, bots, notices
 from services.errors import NotSignedIn, TooMany
 from services.i18n import T
-from web import auth, keys, view
+from web import auth, keys, streams, view
 from web.pages.shell import core_of
 
 routes = web.RouteTableDef()
@@ -30,19 +29,19 @@ _open: web.AppKey[dict[str, list[web.Request]]] = web.AppKey("open_streams", dic
 @contextlib.asynccontextmanager
 async def _counted(request: web.Request, user_id: str) -> AsyncIterator[None]:
     # A browser that went on to the next page is noticed here before its stream is.
-    streams = request.app[_open]
-    living = [stream for stream in streams.get(user_id, []) if stream.transport and not stream.transport.is_closing()]
+    opened = request.app[_open]
+    living = [stream for stream in opened.get(user_id, []) if stream.transport and not stream.transport.is_closing()]
     if len(living) >= _STREAMS_A_USER:
         raise TooMany(T("Too many pages are open. Close some of them."), retry_after_s=30)
-    streams[user_id] = [*living, request]
+    opened[user_id] = [*living, request]
     try:
         yield
     finally:
-        rest = [stream for stream in streams.get(user_id, []) if stream is not request]
+        rest = [stream for stream in opened.get(user_id, []) if stream is not request]
         if rest:
-            streams[user_id] = rest
+            opened[user_id] = rest
         else:
-            streams.pop(user_id, None)
+            opened.pop(user_id, None)
 
 
 @routes.get("/events")
@@ -71,7 +70,7 @@ async def events(request: web.Request) -> web.StreamResponse:
             )
         ]
         stack.callback(lambda: [task.cancel() for task in listeners])
-        stream = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+        stream = streams.response()
         with contextlib.suppress(ClientConnectionResetError, ConnectionResetError):
             await stream.prepare(request)
             await _send(request, signed_in, stream, inbox)
@@ -121,13 +120,13 @@ async def _send(
             next_ping = time.monotonic() + _PING_S
             if not core_of(request).ready or not await _still_in(request, signed_in):
                 return
-            await stream.write(b": still here\n\n")
+            await stream.write(streams.HEARTBEAT)
             continue
         if name == "end":
             return
         number += 1
         for event in _names(name, message):
-            await stream.write(f"id: {number}\nevent: {event}\ndata: {json.dumps(message)}\n\n".encode())
+            await stream.write(f"id: {number}\n".encode() + streams.encode(event, message))
 
 
 def _names(name: str, message: dict[str, Any]) -> list[str]:

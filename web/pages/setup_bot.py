@@ -49,7 +49,7 @@ async def example(request: web.Request) -> web.StreamResponse:
                 auth.user(request),
                 auth.visitor(request).language,
                 limits=core.settings.limits,
-                max_bytes=core.settings.knowledge.max_file_mib * 1024 * 1024,
+                max_bytes=core.settings.knowledge.max_file_bytes,
             )
     except AppError as error:
         return await _new_bot(request, error)

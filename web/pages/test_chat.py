@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 from typing import Any
 
-from aiohttp import ClientConnectionResetError, web
+from aiohttp import web
 
 from db import models
 from services import bots, chat, stats
 from services.core import Core
-from services.errors import AppError, Conflict, TooMany
+from services.errors import Conflict, TooMany
 from services.i18n import T
-from web import auth, forms, replies
+from web import auth, forms, streams
 from web.pages.shell import core_of, own_bot
 
 routes = web.RouteTableDef()
@@ -36,18 +34,12 @@ async def try_bot(request: web.Request) -> web.StreamResponse:
         channel = bots.of_kind(await bots.channels(session, bot), "web")
     if channel is None:
         raise Conflict(T("This bot’s web page is disconnected. Connect it first."), code="channel_missing")
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+    response = streams.response()
     await response.prepare(request)
-    pieces: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+    events: asyncio.Queue[streams.Event] = asyncio.Queue()
     # A closed tab changes nothing for the question: it is stored and will be answered.
-    core.tasks.start(_ask(core, bot, channel, person, who.language, text, pieces), name="try")
-    with contextlib.suppress(ClientConnectionResetError, ConnectionResetError):
-        while True:
-            kind, data = await pieces.get()
-            await response.write(f"event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode())
-            if kind in ("done", "error"):
-                break
-        await response.write_eof()
+    core.tasks.start(_ask(core, bot, channel, person, who.language, text, events), name="try")
+    await streams.send(response, events, who.language)
     return response
 
 
@@ -58,15 +50,9 @@ async def _ask(
     person: models.User,
     language: str,
     text: str,
-    pieces: asyncio.Queue[tuple[str, Any]],
+    events: asyncio.Queue[streams.Event],
 ) -> None:
-    def on_event(kind: str, data: Any) -> None:
-        pieces.put_nowait((kind, {"text": data.get("text", "")} if isinstance(data, dict) else {}))
-
-    def tell(failure: AppError) -> None:
-        pieces.put_nowait(("error", {"code": failure.code, "message": failure.text.render(language)}))
-
-    with replies.failures(tell):
+    with streams.failures(events):
         reply = await chat.ask(
             core,
             channel,
@@ -74,9 +60,9 @@ async def _ask(
             contact=stats.test_contact(person.id),
             text=text,
             language_code=language,
-            on_event=on_event,
+            on_event=streams.pieces(events),
         )
-        pieces.put_nowait(("done", _shown(reply)))
+        events.put_nowait(("done", _shown(reply)))
 
 
 def _shown(reply: chat.ChatReply | None) -> dict[str, Any]:
