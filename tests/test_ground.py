@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import select
 import shutil
 import signal
@@ -234,3 +235,12 @@ async def test_check_beside_the_running_program(tmp_path: Path, capsys: pytest.C
     assert f"– PORT: BotFactory listens on 127.0.0.1:{port} already" in said
     assert "✗ 1 of 1 OpenAI keys of owners cannot be decrypted" in said
     assert "✗ SECRET_KEY is shorter than 32 characters" in said
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_every_package_is_pinned_with_hashes(name: str) -> None:
+    lines = (ROOT / name).read_text("utf-8").replace("\\\n", " ").splitlines()
+    packages = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    assert len(packages) > 30
+    for package in packages:
+        assert re.match(r"[\w.\[\]-]+==[\w.]+( ;[^#]+)? +--hash=sha256:[0-9a-f]{64}\b", package), package

@@ -193,6 +193,57 @@ def test_what_nothing_uses_yet_is_known(tmp_path: Path) -> None:
     assert CANARY not in repr(settings)
 
 
+PUBLIC = {
+    "PORT": "9090",
+    "HOST": "127.0.0.2",
+    "DATA_DIR": "/srv/botfactory",
+    "DATABASE_URL": "postgresql://bot:x@db.example.uz/bot",
+    "REDIS_URL": "redis://redis.example.uz:6379/1",
+    "SECRET_KEY": "a-secret-key-of-the-panel-0001",
+    "ENCRYPTION_KEYS": "bm90LWEtcmVhbC1rZXktYnV0LWFzLWxvbmctYXMtb25lLSE=",
+    "WEBHOOK_BASE_URL": "https://bot.example.uz",
+    "TELEGRAM_BOT_TOKEN": "123456789:AAHnot-a-real-token-but-as-long-as-1",
+    "ADMIN_EMAIL": "admin@example.uz",
+    "ADMIN_PASSWORD": "chinor-2026-parol",
+    "ADMIN_TELEGRAM_IDS": "900000001",
+    "GEMINI_API_KEY": "gemini-key",
+    "OPENAI_API_KEY": "openai-key",
+    "ANTHROPIC_API_KEY": "anthropic-key",
+    "TELEGRAM_API_BASE": "https://telegram.example.uz",
+    "GEMINI_BASE_URL": "https://gemini.example.uz",
+    "OPENAI_BASE_URL": "https://openai.example.uz",
+    "ANTHROPIC_BASE_URL": "https://anthropic.example.uz",
+}
+"""The public names that are used, as users set them."""
+PUBLIC_LATER = """
+    REPLICATE_API_KEY IDEOGRAM_API_KEY RUNWAY_API_KEY PIKA_API_KEY GOOGLE_VEO_API_KEY MAIL_SERVER MAIL_PORT MAIL_USERNAME
+    MAIL_PASSWORD WHATSAPP_ACCESS_TOKEN WHATSAPP_PHONE_NUMBER_ID WHATSAPP_APP_SECRET WHATSAPP_VERIFY_TOKEN
+    INSTAGRAM_ACCESS_TOKEN INSTAGRAM_APP_SECRET INSTAGRAM_VERIFY_TOKEN PAYME_MERCHANT_ID PAYME_KEY PAYME_TEST_KEY
+    CLICK_SERVICE_ID CLICK_MERCHANT_ID CLICK_MERCHANT_USER_ID CLICK_SECRET_KEY UZUM_SERVICE_ID UZUM_USERNAME UZUM_PASSWORD
+    META_GRAPH_BASE INSTAGRAM_GRAPH_BASE
+""".split()
+
+
+def _said(settings: Settings, name: str) -> str:
+    """Return what came of an environment variable."""
+    place = {"PORT": settings.server, "HOST": settings.server, "TELEGRAM_API_BASE": settings.telegram}.get(name)
+    key = {"TELEGRAM_API_BASE": "api_base"}.get(name, name.lower())
+    value = getattr(place or settings.secrets, key)
+    value = value.get_secret_value() if hasattr(value, "get_secret_value") else value
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value).rstrip("/")
+
+
+@pytest.mark.parametrize("by_file", [True, False])
+def test_every_public_name_is_understood(tmp_path: Path, by_file: bool) -> None:
+    given = PUBLIC | dict.fromkeys(PUBLIC_LATER, "x")
+    lines = "".join(f"{name}={value}\n" for name, value in given.items())
+    settings = _read(tmp_path, env=lines) if by_file else _read(tmp_path, **given)
+    assert {name: _said(settings, name) for name in PUBLIC} == PUBLIC
+    assert settings.unused == tuple(sorted(PUBLIC_LATER))
+    alias = _read(tmp_path, env="SESSION_SECRET=a-secret-key-of-the-panel-0002\n")
+    assert _said(alias, "SECRET_KEY") == "a-secret-key-of-the-panel-0002"
+
+
 def test_a_missing_file_is_a_clear_fault(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"config\.toml: the file is missing"):
         read_settings(tmp_path / "config.toml", environment={}, env_file=None)
