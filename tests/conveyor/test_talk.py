@@ -25,6 +25,7 @@ from tests.servers import ROOT, Run
 
 UPDATES = json.loads((ROOT / "tests/payloads/telegram_updates.json").read_text())["cases"]
 ONLY_TEXT = "I can read text messages only 🙂 Please write your question in words. Write /operator to talk to a person."
+NOT_HELPED = "Sorry, I cannot help with that 🙏 Write /operator to talk to a person."
 NOT_KNOWN = "Sorry, I have no information about that 🙏 I passed your question on. Write /operator to talk to a person."
 
 
@@ -205,6 +206,22 @@ async def test_greeting_language_operator_and_help(place: Floor, shop: Tenant, l
     await place.noticed(shop, "operator_wanted")
 
 
+async def test_uzbek_is_answered_in_the_script_of_the_question_also_where_it_was_chosen(
+    place: Floor, shop: Tenant
+) -> None:
+    person = shop.person("ru")
+    person.start(shop.bot)
+    person.press(await place.fake.wait_message(person.id, bot=shop.bot), "lang:uz")
+    await place.fake.wait_message(person.id, bot=shop.bot)
+    place.models.reply = "Ha, bor"
+    assert await _said(place, shop, person, "Музлатгичларга кафолат борми?") == "Ҳа, бор"
+    assert "ўзбек кирилл" in place.models.requests[-1].text
+    assert await _said(place, shop, person, "Muzlatgichlarga kafolat bormi?") == "Ha, bor"
+    assert "o‘zbek lotin" in place.models.requests[-1].text
+    said = [message.language for message in await _messages(place, shop, person) if message.author == "bot"]
+    assert said == ["uz-Cyrl", "uz"]
+
+
 async def test_stale_and_foreign_buttons_are_answered_politely(place: Floor, shop: Tenant) -> None:
     person = shop.person("en")
     person.start(shop.bot)
@@ -334,6 +351,16 @@ async def test_unanswered_questions_are_kept_and_counted(place: Floor) -> None:
     count = select(models.UnansweredQuestion.count).where(models.UnansweredQuestion.bot_id == empty.shop.bot.id)
     assert await place.one(count) == 4
     assert not place.models.requests
+
+
+async def test_what_a_model_refuses_is_declined_politely_and_kept(place: Floor) -> None:
+    shop = await place.tenant("Rad")
+    place.models.fail("refused")
+    person, asked = shop.person("uz"), "Muzlatgichlarga kafolat bormi?"
+    assert await _said(place, shop, person, asked) == translate("uz", NOT_HELPED)
+    kept = select(models.UnansweredQuestion.question).where(models.UnansweredQuestion.bot_id == shop.shop.bot.id)
+    assert [row.question for row in await place.rows(kept)] == [asked]
+    assert (await _messages(place, shop, person))[-1].answered is False
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from db import models
 from db.base import utcnow
-from services import answers
+from services import answers, languages
 from services.ai.router import CallRecord
 from services.answers import Answer
 from services.conversations.records import BotCard
@@ -211,6 +211,17 @@ async def test_only_what_is_clearly_in_another_language_is_asked_for_again(
         fake.reply = reply
         await Watcher().ask(core, shop, language=language)
         assert len(fake.requests) == 1 + again
+
+
+async def test_a_model_that_keeps_to_another_language_is_not_heard(sqlite_url: str, tmp_path: Path) -> None:
+    """Asked a second time and not a third, then the documents speak for themselves."""
+    async with shop_with_model(tmp_path, sqlite_url) as (core, shop, fake):
+        fake.reply = RUSSIAN
+        result = await Watcher().ask(core, shop)
+        assert len(fake.requests) == 2
+        assert (result.provider, result.answered, result.unanswered) == ("extractive", True, [])
+        assert "Toshkent bo'ylab yetkazib berish bepul" in result.text
+        assert languages.detect(result.text).language == "uz"
 
 
 async def test_who_is_cancelled_has_the_calls_in_the_list(sqlite_url: str, tmp_path: Path) -> None:

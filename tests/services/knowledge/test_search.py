@@ -5,12 +5,23 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from services import bots
 from services.knowledge import documents
-from tests.composition import FAQ, add_document, make_settings, make_shop, running
-from tests.fakes.models import FakeModels
+from services.knowledge.search import KnowledgeSearch
+from tests.composition import (
+    FAQ,
+    add_document,
+    address,
+    ask,
+    embedding_settings,
+    make_settings,
+    make_shop,
+    running,
+)
+from tests.fakes.models import FakeModels, vector
 
 CATALOG = "Nomi,Narxi,Kafolat\n" + "\n".join(
     f"Model {brand} {number},{number * 1000} so'm,{number % 5 + 1} yil"
@@ -80,6 +91,24 @@ async def test_a_new_version_replaces_the_old_one_and_a_failed_one_does_not(sqli
         assert names == ["savollar.txt"]
 
 
+async def test_a_deleted_document_answers_nothing_more(database_url: str, tmp_path: Path) -> None:
+    """From the next question on, also where the base is in memory."""
+    async with running(make_settings(tmp_path, database_url)) as core:
+        shop = await make_shop(core)
+        gone = await add_document(core, shop.bot, "eski.txt", b"Muzlatgichlarga 10 yil kafolat beriladi.")
+
+        async def named() -> set[str]:
+            return {source["document_name"] for source in (await ask(core, shop))["sources"]}
+
+        assert await named() == {"eski.txt", "savollar.txt"}
+        async with (
+            aiohttp.ClientSession(headers={"Authorization": f"Bearer {shop.token}"}) as http,
+            http.delete(f"{address(core)}/api/v1/bots/{shop.bot.id}/documents/{gone.id}") as answer,
+        ):
+            assert answer.status == 204
+        assert await named() == {"savollar.txt"}
+
+
 async def test_an_answer_of_the_owner_is_known_at_once(sqlite_url: str, tmp_path: Path) -> None:
     async with running(make_settings(tmp_path, sqlite_url), "worker") as core:
         shop = await make_shop(core)
@@ -122,3 +151,33 @@ async def test_vectors_are_made_and_used_where_a_model_is_configured(
             models.fail("500", kind="embed")
             without = await core.search.search(shop.bot.id, shop.bot.knowledge_version, "Kafolat bormi?")
             assert without.found
+
+
+class Synonyms(FakeModels):
+    """A model to which a kvazar and model 107 are the same; no word says so."""
+
+    def _vector(self, text: str) -> list[float]:
+        return vector("kvazar" if "Model 107" in text else text)
+
+
+async def test_a_question_without_a_word_of_the_passage_finds_it_by_its_meaning(
+    database_url: str, tmp_path: Path
+) -> None:
+    """In a base that is ranked in memory, and in one that the database picks candidates from."""
+    rows = "\n".join(f"Model {number},{number * 1000} so'm" for number in range(100, 112))
+    async with contextlib.AsyncExitStack() as stack:
+        models = Synonyms()
+        await models.start()
+        stack.push_async_callback(models.stop)
+        settings = embedding_settings(tmp_path, database_url, models.base_urls["openai"])
+        core = await stack.enter_async_context(running(settings, "worker"))
+        shop = await make_shop(core, document=None)
+        document = await add_document(core, shop.bot, "katalog.csv", f"Nomi,Narxi\n{rows}".encode())
+        async with core.db.read() as session:
+            bot = await bots.get(session, shop.owner, shop.bot.id)
+        small, large = settings.knowledge, settings.knowledge.model_copy(update={"max_passages_in_memory": 10})
+        assert large.max_passages_in_memory < document.chunk_count < small.max_passages_in_memory
+        for knowledge in (small, large):
+            search = KnowledgeSearch(core.db, knowledge, core.embedder)
+            found = await search.search(bot.id, bot.knowledge_version, "Kvazar")
+            assert ["Model 107" in passage.text for passage in found.passages[:1]] == [True]

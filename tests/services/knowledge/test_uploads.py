@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import unicodedata
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import Connection, event, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
@@ -18,6 +19,7 @@ from services import bots
 from services.core import Core
 from services.errors import Conflict, NotFound
 from services.knowledge import documents
+from services.knowledge.search import KnowledgeSearch
 from tests.composition import FAQ, Shop, add_document, make_settings, make_shop, running
 
 Change = Callable[[AsyncSession, models.Bot, models.Document], Awaitable[None]]
@@ -49,6 +51,32 @@ async def _kept(core: Core) -> tuple[list[str], int]:
         lanes = select(func.sum(models.Lane.pending)).where(models.Lane.key.startswith("job:documents:"))
         assert int(await session.scalar(lanes) or 0) == waiting
     return states, waiting
+
+
+async def _found(core: Core, shop: Shop) -> list[str]:
+    """What somebody who asks now is told, in a process that has nothing of the base in memory."""
+    async with core.db.read() as session:
+        bot = await bots.get(session, shop.owner, shop.bot.id)
+    elsewhere = KnowledgeSearch(core.db, core.settings.knowledge)
+    found = await elsewhere.search(bot.id, bot.knowledge_version, "Velosiped ijarasi qancha?")
+    return [passage.text for passage in found.passages]
+
+
+@contextlib.contextmanager
+def _serving(core: Core) -> Iterator[list[int]]:
+    """Gather how many documents serve, with every unit of work that is kept."""
+    seen: list[int] = []
+
+    def look(connection: Connection) -> None:
+        serving = select(func.count()).where(models.Document.serving, models.Document.deleted_at.is_(None))
+        seen.append(connection.scalar(serving) or 0)
+
+    engine = core.db.engine.sync_engine
+    event.listen(engine, "commit", look)
+    try:
+        yield seen
+    finally:
+        event.remove(engine, "commit", look)
 
 
 async def test_of_many_uploads_of_one_name_the_last_one_waits(database_url: str, tmp_path: Path) -> None:
@@ -124,27 +152,30 @@ async def test_one_serves_one_is_read_and_one_waits(database_url: str, tmp_path:
         serving = await add_document(core, shop.bot, "a.txt", PRICES.format(n=10).encode())
         reading.clear()
         go_on.clear()
-        held = await _upload(core, shop, "a.txt", PRICES.format(n=20).encode())
-        async with asyncio.timeout(60):
-            await reading.wait()
-        for number in (30, 40, 50):
-            last = await _upload(core, shop, "a.txt", PRICES.format(n=number).encode())
-        states, _ = await _kept(core)
-        assert states == ["ready", "processing", "queued"]
-        async with core.db.read() as session:
-            listed = [document.id for document in await documents.list_for(session, shop.bot)]
-        assert listed == [last, held, serving.id]
-
-        async with core.bell.listen(f"bot:{shop.bot.id}", limit=1000) as events:
-            go_on.set()
+        with _serving(core) as serve:
+            held = await _upload(core, shop, "a.txt", PRICES.format(n=20).encode())
             async with asyncio.timeout(60):
-                while (event := await events.get()).get("document") != last or event["status"] != "ready":
-                    pass
+                await reading.wait()
+            for number in (30, 40, 50):
+                last = await _upload(core, shop, "a.txt", PRICES.format(n=number).encode())
+            states, _ = await _kept(core)
+            assert states == ["ready", "processing", "queued"]
+            async with core.db.read() as session:
+                listed = [document.id for document in await documents.list_for(session, shop.bot)]
+            assert listed == [last, held, serving.id]
+            # All passages of the new one are written, and the old one answers.
+            assert await _found(core, shop) == [PRICES.format(n=10)]
+
+            async with core.bell.listen(f"bot:{shop.bot.id}", limit=1000) as events:
+                go_on.set()
+                async with asyncio.timeout(60):
+                    while (news := await events.get()).get("document") != last or news["status"] != "ready":
+                        pass
+        # At no moment none, at no moment two.
+        assert set(serve) == {1}
         async with core.db.read() as session:
             assert [document.id for document in await documents.list_for(session, shop.bot)] == [last]
-            bot = await bots.get(session, shop.owner, shop.bot.id)
-        found = await core.search.search(bot.id, bot.knowledge_version, "Velosiped ijarasi qancha?")
-        assert [passage.text for passage in found.passages] == [PRICES.format(n=50)]
+        assert await _found(core, shop) == [PRICES.format(n=50)]
 
 
 async def test_a_new_upload_takes_the_place_of_one_that_could_not_be_read(sqlite_url: str, tmp_path: Path) -> None:
