@@ -17,6 +17,7 @@ from db import direct
 from db.base import utcnow
 from services import lanes, metrics, notices
 from services.channels.base import AnotherConsumer, Away, Moved, Outgoing, TokenRefused, Unreachable
+from services.channels.telegram import is_group
 from services.conversations.records import BOT, CHANNEL, CONTACT, MESSAGE, LostLane
 from services.crypto import Undecryptable
 from services.errors import Permanent, Temporary
@@ -244,11 +245,13 @@ class Sender:
         if channel.kind == "telegram":
             rate = settings.messages_per_second
             limits = self._core.limits
-            await limits.pace(
-                f"chat:{channel.id}:{claim.items[0]['recipient']}",
-                settings.chat_messages_per_second,
-                settings.chat_burst,
-            )
+            recipient = claim.items[0]["recipient"]
+            if is_group(recipient):
+                # Whatever a burst lets through at once comes off the pace: together they stay within a minute's share.
+                share = settings.group_messages_per_minute
+                burst = min(settings.chat_burst, share / 2)
+                await limits.pace(f"group:{channel.id}:{recipient}", (share - burst) / 60, burst)
+            await limits.pace(f"chat:{channel.id}:{recipient}", settings.chat_messages_per_second, settings.chat_burst)
             if claim.key.startswith("bulk:"):
                 await limits.pace(
                     f"bulk:{channel.id}", rate * settings.bulk_share, max(1.0, rate * settings.bulk_share)

@@ -140,6 +140,7 @@ class Telegram(_Section):
     bulk_share: float = Field(0.7, gt=0, le=1)
     chat_messages_per_second: float = Field(1.0, gt=0)
     chat_burst: int = Field(4, ge=1)
+    group_messages_per_minute: float = Field(20, ge=2)
     send_timeout_s: float = Field(30, gt=0, le=600)
     typing_after_ms: int = Field(300, ge=0)
     silent_after_s: float = Field(900, gt=0, le=86_400)

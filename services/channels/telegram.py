@@ -278,6 +278,11 @@ def _leading(text: str, units: int) -> str:
     return "".join(cut.split(maxsplit=1)[:1])
 
 
+def is_group(recipient: str) -> bool:
+    """Tell whether many people read there, so that Telegram lets pass less: a group or a channel, whose ids are negative."""
+    return recipient.rpartition("/")[2].startswith("-")
+
+
 def _content(update: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     for kind, value in update.items():
         if kind != "update_id" and isinstance(value, Mapping):

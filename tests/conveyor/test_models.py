@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from db import models
 from services import bots
+from tests.conveyor.clock import due
 from tests.conveyor.harness import Floor, Tenant, echo, floor, surroundings
 from tests.fakes.models import Seen
 from tests.servers import Run
@@ -29,11 +30,13 @@ async def place(tmp_path_factory: pytest.TempPathFactory, servers_run: Run) -> A
 
 @pytest.fixture(scope="module")
 async def patient(tmp_path_factory: pytest.TempPathFactory, servers_run: Run) -> AsyncIterator[Floor]:
-    """A product that waits for its model, and a while before it shows that it does."""
+    """A product that waits for its model, and shows that it does when the clock is turned."""
     folder = tmp_path_factory.mktemp("patient")
     async with (
         surroundings() as (fake, fake_models),
-        floor(folder, servers_run.new_sqlite(folder), fake, fake_models, telegram={"typing_after_ms": 2000}) as opened,
+        floor(
+            folder, servers_run.new_sqlite(folder), fake, fake_models, telegram={"typing_after_ms": 3_600_000}
+        ) as opened,
     ):
         yield opened
 
@@ -123,14 +126,17 @@ async def test_a_huge_answer_is_bounded(place: Floor) -> None:
     assert 0 < len(sent.text) <= place.settings.ai.max_answer_chars
 
 
-async def test_the_typing_sign_appears_only_when_it_takes_long(patient: Floor) -> None:
+async def test_the_typing_sign_appears_only_when_it_takes_long_and_stays(patient: Floor) -> None:
     patient.models.reply = echo
     shop = await patient.tenant()
     quick, slow = shop.person(), shop.person()
     await shop.answered([shop.ask(quick)])
     patient.models.hold()
     number = shop.ask(slow)
-    await patient.fake.wait_call("sendChatAction", bot=shop.bot)
+    # It fades after five seconds, so it comes again and again.
+    for times in (1, 2, 3):
+        await due("typing")
+        await patient.fake.wait_call("sendChatAction", bot=shop.bot, times=times)
     patient.models.release()
     await shop.answered([number])
     shown = {(chat, action) for bot, chat, action, _ in patient.fake.actions if bot is shop.bot}

@@ -11,10 +11,11 @@ from sqlalchemy import select
 
 from db import models
 from services import bots, polling
-from tests.conveyor.clock import due
+from tests.conveyor.clock import due, waits
 from tests.conveyor.harness import Floor, Tenant, floor
 from tests.fakes.models import FakeModels
 from tests.fakes.telegram import FakeTelegram, Fault
+from tests.servers import free_port
 
 Fakes = tuple[FakeTelegram, FakeModels]
 
@@ -110,3 +111,70 @@ async def test_a_silent_bot_is_noticed_while_channels_keep_changing(
         await place.noticed(shop, "silent")
         changes.cancel()
         assert set((await shop.answered([shop.ask(shop.person())])).values()) == {1}
+
+
+async def test_a_webhook_that_another_program_sets_is_taken_away_again(
+    tmp_path: Path, sqlite_url: str, fakes: Fakes
+) -> None:
+    fake, _ = fakes
+    elsewhere = "https://elsewhere.example.uz"
+    fake.route(elsewhere, f"http://127.0.0.1:{free_port()}")
+    async with floor(tmp_path, sqlite_url, *fakes) as place:
+        shop, other = await place.tenant(), await place.tenant()
+        await shop.answered([shop.ask(shop.person())])
+        polls = len(fake.called("getUpdates", shop.bot))
+        shop.bot.set_webhook({"url": elsewhere})
+        # Telegram refuses the polls now, and what comes waits for the other program.
+        number = shop.ask(shop.person())
+        await fake.wait_until(lambda: shop.bot.webhook_error)
+        await due(f"receive:{shop.shop.channel.id}")
+        await fake.wait_call("deleteWebhook", bot=shop.bot, times=2)
+        assert not shop.bot.webhook_url
+        assert (await shop.answered([number]))[number] == 1
+        assert fake.called("getUpdates", shop.bot)[polls:]
+        assert not await place.notices(shop)
+        await other.answered([other.ask(other.person())])
+        assert len(fake.called("deleteWebhook", other.bot)) == 1
+
+
+async def test_what_another_program_asked_for_does_not_make_the_bot_deaf(
+    tmp_path: Path, sqlite_url: str, fakes: Fakes
+) -> None:
+    fake, _ = fakes
+    async with floor(tmp_path, sqlite_url, *fakes) as place:
+        shop = await place.tenant()
+        polls = len(fake.called("getUpdates", shop.bot))
+        # Telegram goes on giving what was asked for last, until it is asked for something else.
+        await fake.call(shop.bot, "getUpdates", {"allowed_updates": ["poll_answer"], "timeout": 0}, {})
+        await due(f"receive:{shop.shop.channel.id}")
+        await fake.wait_call("getUpdates", bot=shop.bot, times=polls + 1)
+        await fake.wait_until(lambda: shop.bot.polled)
+        person = shop.person()
+        await shop.answered([shop.ask(person)])
+        person.block(shop.bot)
+
+        async def marked() -> bool:
+            gone = models.Contact.channel_id == shop.shop.channel.id, models.Contact.unreachable_since.is_not(None)
+            return str(await place.one(select(models.Contact.external_id).where(*gone))) == str(person.id)
+
+        await place.until(marked)
+
+
+async def test_a_bot_that_is_told_to_poll_later_waits_for_so_long(
+    tmp_path: Path, sqlite_url: str, fakes: Fakes
+) -> None:
+    fake, _ = fakes
+    clock = asyncio.get_running_loop().time
+    wait_s = 3600
+    async with floor(tmp_path, sqlite_url, *fakes) as place:
+        shop, other = await place.tenant(), await place.tenant()
+        limit = fake.fail(429, bot=shop.bot, method="getUpdates", times=1, retry_after=wait_s)
+        told = clock()
+        await shop.answered([shop.ask(shop.person())])
+        await limit.reached.wait()
+        assert (await waits(f"receive:{shop.shop.channel.id}")).when() >= told + wait_s
+        late = shop.ask(shop.person())
+        await other.answered([other.ask(other.person())])
+        assert shop.times()[late] == 0
+        await due(f"receive:{shop.shop.channel.id}")
+        assert (await shop.answered())[late] == 1

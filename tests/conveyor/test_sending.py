@@ -14,7 +14,10 @@ from sqlalchemy import literal, select, text, update
 
 from db import models
 from services import bots
-from tests.conveyor.harness import Floor, Tenant, floor, surroundings
+from services.text import utf16_length
+from tests.conveyor.harness import Floor, Tenant, echo, floor, surroundings, texts
+from tests.fakes.models import Seen
+from tests.fakes.telegram_format import MAX_TEXT as TEXT_LIMIT
 from tests.servers import ROOT, Run
 
 CASES = [
@@ -196,6 +199,25 @@ async def test_blocked_is_marked_until_the_person_returns(place: Floor) -> None:
     assert not await place.notices(tenant)
 
 
+async def test_who_blocks_the_bot_is_marked_though_nothing_is_sent(place: Floor) -> None:
+    tenant = await place.tenant()
+    person = tenant.person()
+    await tenant.answered([tenant.ask(person)])
+
+    async def marked() -> bool:
+        return (await _contact(place, tenant, person.id)).unreachable_since is not None
+
+    async def clear() -> bool:
+        return not await marked()
+
+    sends = len(place.fake.called("sendMessage", tenant.bot))
+    person.block(tenant.bot)
+    await place.until(marked)
+    person.unblock(tenant.bot)
+    await place.until(clear)
+    assert len(place.fake.called("sendMessage", tenant.bot)) == sends
+
+
 async def test_an_answer_that_never_came_is_not_repeated(place: Floor) -> None:
     tenant = await place.tenant()
     place.fake.cut("after", bot=tenant.bot)
@@ -209,6 +231,61 @@ async def test_an_answer_that_never_came_is_not_repeated(place: Floor) -> None:
     await place.noticed(tenant, "send_failed")
     # The talk goes on.
     await tenant.answered([tenant.ask(person)])
+
+
+@pytest.mark.parametrize("body", [b"<html>Welcome</html>", b"", b"[]", b'{"status": "up"}'], ids=repr)
+async def test_a_success_in_words_that_are_not_telegrams_is_not_repeated(place: Floor, body: bytes) -> None:
+    tenant = await place.tenant()
+    # A proxy that answers for Telegram: whether the message went on from there is not known.
+    proxy = place.fake.answer_with(200, body, bot=tenant.bot, method="sendMessage", times=None)
+    person = tenant.person()
+    number = tenant.ask(person)
+    item = await _end(place, tenant, number)
+    assert (item.status, item.attempts, item.unsure, proxy.hits) == ("unknown", 1, True, 1)
+    assert await place.one(select(models.Message.status).where(models.Message.id == item.message_id)) == "unknown"
+    await place.noticed(tenant, "send_failed")
+    place.fake.clear_faults()
+    await tenant.answered([tenant.ask(person)])
+    assert tenant.times()[number] == 0
+
+
+def _at_length(seen: Seen) -> str:
+    """Answer with fewer characters than a message may have, and more of the units in which Telegram counts."""
+    return echo(seen) + " 😀😃😄😁" * 600
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["arrives", "first part lost"])
+async def test_an_answer_in_parts_is_sent_only_if_every_part_is(place: Floor, lost: bool) -> None:
+    tenant = await place.tenant()
+    person = tenant.person()
+    place.models.reply = _at_length
+    try:
+        if lost:
+            refusal = "Bad Request: message text is not accepted"
+            place.fake.fail(400, refusal, bot=tenant.bot, method="sendMessage", times=1)
+        person.send(tenant.bot, "Muzlatgichlarga kafolat bormi?")
+        await place.fake.wait_call("sendMessage", bot=tenant.bot, times=2)
+    finally:
+        place.models.reply = echo
+
+    async def ended() -> list[models.OutboxItem]:
+        mine = select(models.OutboxItem).where(models.OutboxItem.channel_id == tenant.shop.channel.id)
+        items = [row[0] for row in await place.rows(mine.order_by(models.OutboxItem.id))]
+        return items if all(item.status not in ("queued", "sending") for item in items) else []
+
+    items = await place.until(ended)
+    assert [item.status for item in items] == ["failed" if lost else "sent", "sent"]
+    message = (await place.rows(select(models.Message).where(models.Message.id == items[0].message_id)))[0][0]
+    assert (message.status, message.error) == (("failed", refusal) if lost else ("sent", None))
+    parts = texts(place.fake.messages(person.id, tenant.bot))
+    assert len(message.text) <= place.settings.ai.max_answer_chars < TEXT_LIMIT < utf16_length(message.text)
+    assert all(utf16_length(json.loads(item.payload)["text"]) <= TEXT_LIMIT for item in items)
+    if lost:
+        assert len(parts) == 1
+        await place.noticed(tenant, "send_failed")
+    else:
+        assert " ".join(parts) == message.text
+        assert not await place.notices(tenant)
 
 
 async def test_a_revoked_token_stops_its_bot_alone_and_a_new_one_starts_it(place: Floor) -> None:

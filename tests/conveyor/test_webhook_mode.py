@@ -261,6 +261,26 @@ async def test_a_webhook_that_was_changed_elsewhere_is_set_again(tmp_path: Path,
         assert not await place.notices(shop)
 
 
+async def test_a_token_that_is_revoked_while_nobody_writes_is_told(
+    tmp_path: Path, sqlite_url: str, fakes: Fakes
+) -> None:
+    async with hooked(tmp_path, sqlite_url, fakes) as place:
+        shop = await _hooked_tenant(place, "revoked@example.uz")
+        other = await _hooked_tenant(place, "untouched@example.uz")
+        shop.bot.revoke()
+        for tenant in (shop, other):
+            await due(f"receive:{tenant.shop.channel.id}")
+        assert (await place.noticed(shop, "token_refused")).params["bot"] == shop.shop.bot.name
+        await place.fake.wait_call("getWebhookInfo", bot=other.bot)
+        await other.answered([other.ask(other.person())])
+        statuses = select(models.Channel.id, models.Channel.status).where(models.Channel.kind == "telegram")
+        assert dict(map(tuple, await place.rows(statuses))) == {
+            shop.shop.channel.id: "refused",
+            other.shop.channel.id: "active",
+        }
+        assert not await place.notices(other)
+
+
 async def test_waiting_messages_over_the_limit_are_told_to_customer_and_owner(
     tmp_path: Path, database_url: str, fakes: Fakes
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from tests.composition import make_shop
 from tests.conveyor.harness import Floor, Tenant, floor, new_token, surroundings
 from tests.fakes.telegram import FakeTelegram
 
+USUAL_POOL = 100  # aiohttp's own limit of connections
+
 
 @pytest.mark.parametrize("result", [True, None, {}, "", 0], ids=repr)
 async def test_an_answer_that_is_no_list_passes_for_a_failure(telegram: FakeTelegram, result: Any) -> None:
@@ -28,6 +31,21 @@ async def test_an_answer_that_is_no_list_passes_for_a_failure(telegram: FakeTele
             await get_updates(api, bot.token, None, 1)
         telegram.user(910_000_001).send(bot, "salom")
         assert [update["message"]["text"] for update in await get_updates(api, bot.token, None, 1)] == ["salom"]
+    finally:
+        await session.close()
+
+
+async def test_more_bots_than_a_usual_pool_has_places_are_polled_at_once(telegram: FakeTelegram) -> None:
+    bots = [telegram.add_bot(new_token()) for _ in range(USUAL_POOL + 20)]
+    session = make_session()
+    try:
+        api = TelegramApi(session, telegram.base_url)
+        async with asyncio.TaskGroup() as polls:
+            polling = [polls.create_task(get_updates(api, bot.token, None, 50)) for bot in bots]
+            await telegram.wait_until(lambda: all(bot.polled for bot in bots), 20)
+            for bot in bots:
+                telegram.user(910_000_002).send(bot, "salom")
+        assert all(len(poll.result()) == 1 for poll in polling)
     finally:
         await session.close()
 
