@@ -411,7 +411,9 @@ class Database:
     async def write(self) -> AsyncIterator[AsyncSession]:
         """Open a unit of work: commits on leaving, rolls back on an exception.
 
-        Raises :class:`DatabaseUnavailable` when the database cannot take it.
+        Raises :class:`DatabaseUnavailable` when the database cannot take it. A unit that loses a deadlock ends so as well:
+        only the caller could do again what it did in the session. Pages answer 503, jobs come again; what must not fail for
+        that is a function for :meth:`transact`.
         """
         async with self._turn():
             try:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, select, text
 
 from db import models
 from db.engine import Database
@@ -262,9 +262,15 @@ async def test_sigterm_under_load_loses_and_repeats_nothing(tmp_path: Path, data
 
 
 async def test_what_is_given_back_at_a_stop_is_stored_once(tmp_path: Path, database_url: str, fakes: Fakes) -> None:
+    """The model is silent for as long as the process lives: only the stop's own limit ends the waiting for it."""
     fake, fake_models = fakes
     silence = fake_models.hold()
-    async with floor(tmp_path, database_url, fake, fake_models, server={"shutdown_timeout_s": 1}) as place:
+    patient = {"deadline_s": 600, "first_byte_s": 600}
+    queue, server = {"handling_timeout_s": 600, "idle_poll_s": 0.05}, {"shutdown_timeout_s": 3}
+    async with (
+        asyncio.timeout(100),
+        floor(tmp_path, database_url, fake, fake_models, server=server, queue=queue, ai=patient) as place,
+    ):
         shop = await place.tenant()
         number = shop.ask(shop.person())
         await silence.reached.wait()
@@ -275,6 +281,31 @@ async def test_what_is_given_back_at_a_stop_is_stored_once(tmp_path: Path, datab
         said = select(models.Message.status).where(models.Message.author == "customer")
         assert await place.rows(said) == [("answered",)]
         assert await place.rows(select(models.InboxItem.attempts)) == [(1,)]
+
+
+NO_RENEWAL = """CREATE TRIGGER refuse BEFORE UPDATE OF lease_until ON lanes
+    WHEN NEW.kind = 'inbox' AND NEW.holder = OLD.holder AND NEW.claim_no = OLD.claim_no
+    BEGIN SELECT RAISE(ABORT, 'no'); END"""
+
+
+async def test_a_vital_task_that_dies_ends_the_process(tmp_path: Path, sqlite_url: str, fakes: Fakes) -> None:
+    """It would hold for ever what it can keep no lease for; the next start takes that up."""
+    fake, fake_models = fakes
+    async with floor(tmp_path, sqlite_url, fake, fake_models) as place:
+        shop = await place.tenant()
+        async with place.core.db.write() as session:
+            await session.execute(text(NO_RENEWAL))
+    # In hand for longer than it can be held.
+    fake_models.hold()
+    number = shop.ask(shop.person())
+    with _program(tmp_path, sqlite_url, fakes, queue={"lease_s": 1}) as program:
+        assert await asyncio.to_thread(program.wait, 60) == 1
+    assert "vital_part_died" in (tmp_path / "bot.log").read_text()
+    fake_models.release()
+    async with floor(tmp_path, sqlite_url, fake, fake_models) as place:
+        async with place.core.db.write() as session:
+            await session.execute(text("DROP TRIGGER refuse"))
+        assert (await shop.answered([number]))[number] == 1
 
 
 async def test_a_second_sigterm_ends_it_at_once(tmp_path: Path, sqlite_url: str, fakes: Fakes) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import structlog
@@ -229,6 +231,17 @@ async def _owners(session: AsyncSession, *names: str) -> None:
         await session.flush()
 
 
+async def _sister(session: AsyncSession, name: str, *, of: str) -> str:
+    """Make another resting bot of the owner of the bot ``of``; return its id."""
+    owner = await session.scalar(select(models.Bot.owner_id).where(models.Bot.name == of))
+    bot = models.Bot(owner_id=owner, name=name, status="stopped")
+    session.add(bot)
+    await session.flush()
+    session.add(models.Channel(bot_id=bot.id, kind="web", external_id=bot.id))
+    await session.flush()
+    return bot.id
+
+
 async def _pile_up(session: AsyncSession, name: str, *, chats: int, each: int) -> None:
     """Put a backlog of every owner whose name is like this into the tables at once, as ``accept_update`` would have left it.
 
@@ -324,16 +337,11 @@ async def test_one_bots_backlog_does_not_keep_its_owners_other_bot_waiting(
     try:
         async with db.write() as session:
             await _owners(session, "big", "other")
-            owner = await session.scalar(select(models.Bot.owner_id).where(models.Bot.name == "big"))
-            sister = models.Bot(owner_id=owner, name="sister", status="stopped")
-            session.add(sister)
-            await session.flush()
-            session.add(models.Channel(bot_id=sister.id, kind="web", external_id=sister.id))
-            await session.flush()
+            sister = await _sister(session, "sister", of="big")
             await _pile_up(session, "big", chats=30_000, each=1)
             await _pile_up(session, "sister", chats=40, each=1)
             await _pile_up(session, "other", chats=200, each=1)
-            late = update(models.Lane).where(models.Lane.share_id == sister.id)
+            late = update(models.Lane).where(models.Lane.share_id == sister)
             await session.execute(late.values(waiting_since=2.0))
         child = await children.start(settings, telling=["received"])
         served: Counter[str] = Counter()
@@ -345,6 +353,68 @@ async def test_one_bots_backlog_does_not_keep_its_owners_other_bot_waiting(
         await child.kill()
     finally:
         await db.close()
+
+
+class Gate:
+    """A pause hook at which every talk that is taken up waits until it may go on. Names come from the request ids."""
+
+    def __init__(self) -> None:
+        self._taken: asyncio.Queue[str] = asyncio.Queue()
+        self._held: defaultdict[str, list[asyncio.Event]] = defaultdict(list)
+        self._open = False
+
+    async def __call__(self, point: str) -> None:
+        if point != "received" or self._open:
+            return
+        name = str(structlog.contextvars.get_contextvars()["request_id"])
+        go_on = asyncio.Event()
+        self._held[name].append(go_on)
+        self._taken.put_nowait(name)
+        await go_on.wait()
+
+    async def next(self) -> str:
+        """Return whose talk is taken up next."""
+        async with asyncio.timeout(20):
+            return await self._taken.get()
+
+    async def next_after(self, name: str) -> str:
+        """Let one of this name's talks end; return whose talk gets its place."""
+        self._held[name].pop().set()
+        return await self.next()
+
+    def open(self) -> None:
+        """Let everything go on."""
+        self._open = True
+        for go_on in chain.from_iterable(self._held.values()):
+            go_on.set()
+
+
+async def test_a_free_place_goes_to_whom_is_served_least(tmp_path: Path, database_url: str, fakes: Fakes) -> None:
+    """One place becomes free at a time: who gets it follows from what the others have in hand, not from who waits longest."""
+    gate = Gate()
+    queue = {"conversations": 4, "conversations_per_owner": 4, "idle_poll_s": 0.05}
+    async with floor(tmp_path, database_url, *fakes, pause=gate, queue=queue) as place:
+
+        async def comes(name: str, *, since: float) -> None:
+            async with place.core.db.write() as session:
+                await _pile_up(session, name, chats=8, each=1)
+                share = select(models.Bot.id).where(models.Bot.name == name).scalar_subquery()
+                lanes = update(models.Lane).where(models.Lane.share_id == share)
+                await session.execute(lanes.values(waiting_since=since))
+            place.core.bell.ring("inbox")
+
+        async with place.core.db.write() as session:
+            await _owners(session, "big", "other")
+            await _sister(session, "sister", of="big")
+        await comes("big", since=1)
+        assert [await gate.next() for _ in range(4)] == ["big"] * 4
+        await comes("sister", since=2)
+        assert [await gate.next_after("big") for _ in range(2)] == ["sister", "sister"]
+        await comes("other", since=3)
+        # Now two of the other owner's stand against one of each of these bots.
+        assert [await gate.next_after(name) for name in ("big", "sister", "other")] == ["other", "other", "other"]
+        assert [await gate.next_after(name) for name in ("sister", "big")] == ["sister", "big"]
+        gate.open()
 
 
 async def test_an_overflow_is_told_to_the_customer_and_the_owner(tmp_path: Path, sqlite_url: str, fakes: Fakes) -> None:

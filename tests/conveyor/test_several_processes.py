@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from sqlalchemy import func, select, text, true, update
+from sqlalchemy import Double, extract, func, select, text, true, update
 
 from db import models
 from db.engine import Database
@@ -252,6 +252,33 @@ async def test_a_clock_set_forward_repeats_nothing(tmp_path: Path, database_url:
         assert set((await shop.answered([first, second, third])).values()) == {1}
         assert len(fake_models.requests) == asked + 2
         assert not await place.one(select(func.count()).select_from(models.OutboxItem).where(models.OutboxItem.unsure))
+
+
+async def test_leases_go_by_the_clock_of_the_database(
+    tmp_path: Path, postgres_url: str, fakes: Fakes, children: Nursery
+) -> None:
+    """A process whose own clock is an hour slow takes a talk: the others must not see its lease as over."""
+    _, fake_models = fakes
+    lease_s = 60
+    settings = settings_for(tmp_path, postgres_url, *fakes, queue={"lease_s": lease_s, "idle_poll_s": 0.05})
+    async with floor(tmp_path, postgres_url, *fakes) as place:
+        shop = await place.tenant()
+    async with floor(tmp_path, postgres_url, *fakes, role="web") as place:
+        clock = select(extract("epoch", func.clock_timestamp()).cast(Double))
+        before = await place.one(clock)
+        child = await children.start(settings, fast_s=-3600)
+        answering = fake_models.hold()
+        number = shop.ask(shop.person())
+        await answering.reached.wait()
+        lane = models.Lane
+        held = await place.rows(select(lane.kind, lane.lease_until).where(lane.holder == _ready(child)["holder"]))
+        after = await place.one(clock)
+        assert {row.kind for row in held} == {"leader", "inbox"}
+        for row in held:
+            assert before + lease_s <= row.lease_until <= after + lease_s
+        fake_models.release()
+        assert (await shop.answered([number]))[number] == 1
+        await child.stop()
 
 
 async def _true(value: bool) -> bool:
