@@ -13,6 +13,7 @@ import pytest
 from tests import servers
 from tests.fakes.telegram import FakeTelegram
 
+pytest_plugins = ["tests.leaks"]
 _RUN = pytest.StashKey[servers.Run]()
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -24,7 +25,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the folder of the run in the process that owns it; the others are told where it is."""
     told: dict[str, Any] | None = getattr(config, "workerinput", None)
     if told is None:
-        config.stash[_RUN] = servers.Run(servers.new_folder(), os.getpid(), "gw0")
+        place = servers.in_memory()
+        if place is not None:
+            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(place))
+        config.stash[_RUN] = servers.Run(servers.new_folder(place), os.getpid(), "gw0")
     else:
         config.stash[_RUN] = servers.Run(Path(told["run_folder"]), int(told["run_owner"]), str(told["workerid"]))
 

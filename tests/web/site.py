@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 
 from services.core import Core
+from tests import leaks
 from tests.composition import Shop, address, make_settings, make_shop, running
 from tests.fakes.models import FakeModels
 from tests.fakes.telegram import FakeTelegram
@@ -56,6 +57,7 @@ class Program:
             method, f"{self._base}/api/v1{path}", headers={**given, **(headers or {})}, **options
         ) as answer:
             raw = await answer.read()
+            assert (leak := leaks.on_page(raw.decode("utf-8", "replace"))) is None, f"{method} {path} shows {leak}"
             body = await answer.json() if raw and "json" in answer.content_type else raw.decode()
             return Reply(answer.status, body, dict(answer.headers))
 

@@ -340,6 +340,16 @@ def _questions(site: Site) -> Iterator[list[str]]:
         event.remove(engine, "before_cursor_execute", note)
 
 
+async def _fewest_questions(site: Site, browser: Browser, path: str) -> int:
+    """Return how many a page needs; one of those that the program asks by itself may fall into a try."""
+    tries = []
+    for _ in range(3):
+        with _questions(site) as asked:
+            await browser.get(path)
+        tries.append(len(asked))
+    return min(tries)
+
+
 @pytest.mark.parametrize("status", bots.BROKEN)
 async def test_a_dead_channel_is_seen_wherever_the_state_is(site: Site, status: str) -> None:
     """List, home, menu and the bot's own page say the same and lead to the mend; it takes one question for all bots."""
@@ -356,13 +366,10 @@ async def test_a_dead_channel_is_seen_wherever_the_state_is(site: Site, status: 
         assert menu.count("dot-bad") - menu.count("dot-good") == (2 if path == f"/bots/{dead.id}" else -2), path
     page = await browser.get(f"/bots/{well.id}")
     assert "Working" in page.visible() and "Fix it" not in page.visible()
-    with _questions(site) as few:
-        await browser.get("/bots/new")
+    few = await _fewest_questions(site, browser, "/bots/new")
     for number in range(3):
         await _broken(site, await site.bot_of(user, f"Yana {number}"), status)
-    with _questions(site) as many:
-        await browser.get("/bots/new")
-    assert len(many) == len(few)
+    assert await _fewest_questions(site, browser, "/bots/new") == few
 
 
 async def test_delete_asks_for_the_name(site: Site) -> None:

@@ -14,6 +14,7 @@ from web.pages.shell import core_of, fault_of
 routes = web.RouteTableDef()
 
 _REGISTRATIONS_AN_HOUR = 10
+_ENOUGH_ACCOUNTS = "too_many_accounts"
 _BAD_LINKS_IN_15_MIN = 30
 _REGISTRATION = ("full_name", "phone", "email")
 
@@ -32,7 +33,7 @@ def _for_this_place(request: web.Request, error: AppError) -> AppError:
     """Return an error that sends nobody to a factory bot where there is none."""
     if core_of(request).factory_username:
         return error
-    if isinstance(error, TooMany):
+    if isinstance(error, TooMany) and error.code != _ENOUGH_ACCOUNTS:
         text = T("Too many attempts. Wait 15 minutes and try again.")
         return TooMany(text, retry_after_s=error.retry_after_s)
     if isinstance(error, Conflict) and error.field == "phone":
@@ -40,6 +41,13 @@ def _for_this_place(request: web.Request, error: AppError) -> AppError:
     if error.code == "link":
         return Invalid(T("This link has been used or has expired."), code=error.code)
     return error
+
+
+def _with_pause(response: web.StreamResponse, error: AppError) -> web.StreamResponse:
+    """Add to a form that is shown again when it may be sent again."""
+    if isinstance(error, TooMany):
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
 
 
 async def _sign_in(request: web.Request, person: models.User) -> None:
@@ -83,9 +91,7 @@ async def login(request: web.Request) -> web.StreamResponse:
         )
     except AppError as error:
         response = _login(request, following, form.fields.get("login", "")[:254], _for_this_place(request, error))
-        if isinstance(error, TooMany):
-            response.headers["Retry-After"] = str(error.retry_after_s)
-        return response
+        return _with_pause(response, error)
     await _sign_in(request, person)
     return view.redirect(following)
 
@@ -113,7 +119,8 @@ async def register(request: web.Request) -> web.StreamResponse:
         email = accounts.clean_email(form.text("email"))
         accounts.check_new_password(form.secret("password"), email=email)
         if not await auth.limit_address(request, "register", _REGISTRATIONS_AN_HOUR, 3600):
-            raise TooMany(retry_after_s=3600)
+            text = T("Too many accounts have been made from your network. Try again in an hour.")
+            raise TooMany(text, retry_after_s=3600, code=_ENOUGH_ACCOUNTS)
         password_hash = await accounts.hash_password(form.secret("password"))
         async with core.db.write() as session:
             person = await accounts.register_owner(
@@ -126,7 +133,7 @@ async def register(request: web.Request) -> web.StreamResponse:
             )
             await accounts.set_theme(session, person, auth.visitor(request).theme)
     except AppError as error:
-        return view.render(
+        response = view.render(
             request,
             "pages/register.html",
             status=error.status,
@@ -134,6 +141,7 @@ async def register(request: web.Request) -> web.StreamResponse:
             fault=fault_of(_for_this_place(request, error), request),
             factory=core.factory_username,
         )
+        return _with_pause(response, error)
     await auth.sign_in(request, person)
     return view.redirect("/bots/new")
 
