@@ -70,11 +70,14 @@ class Adapter(ABC):
         self, texts: Sequence[str], model: str, task: Literal["document", "query"], dimensions: int | None
     ) -> tuple[str, dict[str, Any]]:
         """Return path and body of texts to embed. Raises :class:`BadRequest` where the provider offers no embeddings."""
-        raise BadRequest(f"{self.kind} offers no embeddings")
+        raise self._no_embeddings()
 
     def _embedded(self, payload: Any, model: str) -> Embedding:
-        """Read vectors."""
-        raise NotImplementedError
+        """Read the vectors of what :meth:`_texts` asked for; raises as it does."""
+        raise self._no_embeddings()
+
+    def _no_embeddings(self) -> BadRequest:
+        return BadRequest(f"{self.kind} offers no embeddings")
 
     # ---- the course of a call --------------------------------------------------------------------------------
 
