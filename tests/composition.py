@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+from sqlalchemy import event
 
 import bot
 from db import models
@@ -155,3 +156,20 @@ async def ask(core: Core, shop: Shop) -> dict[str, Any]:
         found: dict[str, Any] = await answer.json()
         assert answer.status == 200, found
         return found
+
+
+@contextlib.contextmanager
+def questions_put(core: Core) -> Iterator[list[str]]:
+    """Gather the questions that are put to the database."""
+    seen: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("SELECT"):
+            seen.append(statement)
+
+    engine = core.db.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(engine, "before_cursor_execute", note)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import event, text, update
+from sqlalchemy import text, update
 
 from db import models
 from db.base import utcnow
@@ -18,7 +15,7 @@ from db.engine import DatabaseUnavailable
 from services.core import Core
 from services.i18n import translate
 from services.spending import HEARD_REFRESH_S, SPENDING_REFRESH_S, Spending
-from tests.composition import make_settings, make_shop, running
+from tests.composition import make_settings, make_shop, questions_put, running
 from tests.conveyor.harness import Tenant, floor
 from tests.fakes.models import FakeModels
 from tests.fakes.telegram import FakeTelegram, FakeUser
@@ -56,23 +53,6 @@ async def test_a_restart_does_not_forget_how_many_messages_came_today(
 TALKS = 64
 
 
-@contextlib.contextmanager
-def _statements(core: Core) -> Iterator[list[str]]:
-    """Gather the statements that are sent to the database."""
-    seen: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith("SELECT"):
-            seen.append(statement)
-
-    engine = core.db.engine.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
-
-
 async def _came(core: Core, bot_id: str, owner_id: str, messages: int, cost: Decimal) -> None:
     async with core.db.write() as session:
         channel = models.Channel(bot_id=bot_id, kind="web", external_id=f"w{bot_id}")
@@ -102,7 +82,7 @@ async def test_talks_that_wait_for_the_days_rows_share_one_reading(tmp_path: Pat
         await _came(core, shop.bot.id, owner, 7, Decimal(3))
         now = 1000.0
         here = Spending(clock=lambda: now)
-        with _statements(core) as seen:
+        with questions_put(core) as seen:
             counts = await asyncio.gather(*(here.heard(core, owner, 2) for _ in range(TALKS)))
             costs = await asyncio.gather(*(here.today(core, owner) for _ in range(TALKS)))
             assert len(seen) == 2
@@ -143,7 +123,7 @@ async def test_a_reading_that_fails_fails_once_for_all_and_is_tried_again(tmp_pa
         here = Spending()
         async with core.db.write() as session:
             await session.execute(text("ALTER TABLE messages RENAME TO away"))
-        with _statements(core) as seen:
+        with questions_put(core) as seen:
             failed = await asyncio.gather(
                 *(here.heard(core, shop.owner.id, 1) for _ in range(TALKS)), return_exceptions=True
             )

@@ -9,12 +9,12 @@ import gzip
 import json
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import select
 from yarl import URL
 
 from db import models
@@ -23,7 +23,7 @@ from services import accounts, bots, conversations, notices
 from services.crypto import Crypto, new_fernet_key
 from services.knowledge import documents
 from tests import servers
-from tests.composition import FAQ, add_document
+from tests.composition import FAQ, add_document, questions_put
 from tests.web.panel import Browser, Page, Site, open_site, web_talk
 from web.view import STATIC_DIR
 
@@ -323,28 +323,11 @@ async def test_a_lost_token_is_renewed_for_the_same_telegram_bot(site: Site, sta
     assert f'action="{path}/telegram"' in lost.text
 
 
-@contextlib.contextmanager
-def _questions(site: Site) -> Iterator[list[str]]:
-    """Gather the questions that are put to the database."""
-    seen: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith("SELECT"):
-            seen.append(statement)
-
-    engine = site.core.db.engine.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
-
-
 async def _fewest_questions(site: Site, browser: Browser, path: str) -> int:
     """Return how many a page needs; one of those that the program asks by itself may fall into a try."""
     tries = []
     for _ in range(3):
-        with _questions(site) as asked:
+        with questions_put(site.core) as asked:
             await browser.get(path)
         tries.append(len(asked))
     return min(tries)
