@@ -35,17 +35,18 @@ CHATS = 500
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long everything takes, in seconds; ``bots`` carry the load, ``polled`` are received from by polling."""
+    """How long everything takes, in seconds; ``windows`` of ``steady_s`` each; ``bots`` carry the load, ``polled`` are polled."""
 
     warm_s: float = 4.0
     busy_s: float = 12.0
-    steady_s: float = 20.0
+    steady_s: float = 10.0
+    windows: int = 5
     idle_s: float = 20.0
     bots: int = 20
     polled: int = 1000
 
 
-QUICK = Plan(warm_s=1.5, busy_s=4.0, steady_s=6.0, idle_s=5.0, bots=10, polled=200)
+QUICK = Plan(warm_s=1.5, busy_s=4.0, steady_s=6.0, windows=2, idle_s=5.0, bots=10, polled=200)
 
 
 class Bench:
@@ -58,7 +59,7 @@ class Bench:
     def note(self, section: str, **numbers: Any) -> None:
         """Keep numbers and show that the run goes on."""
         self.found.setdefault(section, {}).update(numbers)
-        shown = ", ".join(f"{name} {value}" for name, value in numbers.items() if not isinstance(value, dict))
+        shown = ", ".join(f"{name} {value}" for name, value in numbers.items() if not isinstance(value, dict | list))
         print(f"  {section}: {shown}", file=sys.stderr, flush=True) if shown else None
 
     async def by_webhook(self) -> None:
@@ -146,18 +147,27 @@ class Bench:
         self.note(section, answered_per_s=result.per_s, cpu_ms=round(result.cpu_ms, 2), busy=result.json())
 
     async def _steady(self, section: str, api: Telegram, program: Program) -> None:
-        """An ordinary rate and a model that takes its time: what is added to the model's own latency."""
+        """An ordinary rate and a model that takes its time: what is added to the model's own latency.
+
+        Of several windows the one counts in which other guests of the host took the least; all are shown and kept.
+        """
         await api.drive(program, seconds=self.plan.warm_s, chats=CHATS, rate=RATE)
-        before = psutil.cpu_times()
-        result = await api.drive(program, seconds=self.plan.steady_s, chats=CHATS, rate=RATE)
-        _complete(section, result)
+        windows: list[tuple[float, Result]] = []
+        for _ in range(self.plan.windows):
+            before = psutil.cpu_times()
+            result = await api.drive(program, seconds=self.plan.steady_s, chats=CHATS, rate=RATE)
+            windows.append((_stolen(before, psutil.cpu_times()), result))
+            _complete(section, result)
+        self.note(section, steady=[{"stolen": round(taken, 3), **result.json()} for taken, result in windows])
+        shown = ", ".join(f"{r.p50 - MODEL_MS:.1f}/{r.p99 - MODEL_MS:.0f} ms ({taken:.1%})" for taken, r in windows)
+        print(f"  {section}: added p50/p99 (stolen) {shown}", file=sys.stderr, flush=True)
+        taken, result = min(windows, key=lambda window: window[0])
         self.note(
             section,
             added_p50_ms=round(result.p50 - MODEL_MS, 1),
             added_p99_ms=round(result.p99 - MODEL_MS, 1),
             steady_cpu_ms=round(result.cpu_ms, 2),
-            stolen=round(_stolen(before, psutil.cpu_times()), 3),
-            steady=result.json(),
+            stolen=round(taken, 3),
         )
 
 
