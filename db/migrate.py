@@ -6,33 +6,38 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.engine import Database, DatabaseUnavailable, parse_url
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 0x626F7466  # "botf": the number of our advisory lock
 
 
 def _config() -> Config:
+    # Loading Alembic takes as long as the rest of the database layer, and an ordinary start has nothing to migrate.
+    from alembic.config import Config
+
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(_MIGRATIONS))
     return config
+
+
+def revisions() -> list[str]:
+    """Return the revisions that this program knows, the oldest first: what the names of their files begin with."""
+    return sorted(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*_*.py"))
 
 
 def head() -> str:
     """Return the revision that this program needs."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
-    if revision is None:
-        raise RuntimeError("no migrations found")
-    return revision
+    return revisions()[-1]
 
 
 def _explained(url: URL, error: BaseException) -> str:
@@ -75,14 +80,13 @@ def _explaining(url: URL) -> Iterator[None]:
 
 
 def _current(connection: Connection) -> str | None:
-    revision = MigrationContext.configure(connection).get_current_revision()
-    if revision is not None:
-        try:
-            ScriptDirectory.from_config(_config()).get_revision(revision)
-        except CommandError as error:
-            raise DatabaseUnavailable(
-                f"its schema {revision} is unknown here, a newer program made it: start that one or put a backup back"
-            ) from error
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    if revision is not None and revision not in revisions():
+        raise DatabaseUnavailable(
+            f"its schema {revision} is unknown here, a newer program made it: start that one or put a backup back"
+        )
     return revision
 
 
@@ -90,6 +94,8 @@ def _upgrade(connection: Connection, revision: str) -> None:
     if connection.dialect.name == "postgresql":
         # Several processes may start at once; the second waits and finds nothing to do.
         connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _LOCK})
+    from alembic import command
+
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
@@ -107,8 +113,10 @@ async def upgrade(url: str | URL, revision: str = "head") -> tuple[str | None, s
         try:
             async with database.engine.execution_options(botfactory_write=True).begin() as connection:
                 before = await connection.run_sync(_current)
-                await connection.run_sync(_upgrade, revision)
-                after = await connection.run_sync(_current)
+                after = before
+                if revision != "head" or before != head():
+                    await connection.run_sync(_upgrade, revision)
+                    after = await connection.run_sync(_current)
         except BaseException:
             # Nothing to fold back into a file that could not be used; trying would fail or wait in its turn.
             await database.engine.dispose()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 
-import snowballstemmer
+import Stemmer
 
 from services import languages
 from services.scripts import APOSTROPHES
@@ -212,8 +212,9 @@ def _uzbek_stem(word: str) -> str:
 
 
 @cache
-def _snowball(language: str) -> snowballstemmer.stemmer:
-    return snowballstemmer.stemmer(language)
+def _snowball(language: str) -> Stemmer.Stemmer:
+    # Without its own memory of words: that is the part of it which two threads must not use at once.
+    return Stemmer.Stemmer(language, 0)
 
 
 # Russian typed in Latin letters back to Cyrillic, roughly: the stemmer needs only the endings to be right.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -173,6 +174,24 @@ async def test_the_schema_is_what_the_models_say(database_url: str) -> None:
         assert await migrate.current(db) == migrate.head()
     finally:
         await db.close()
+
+
+def test_the_names_of_the_files_tell_the_revisions() -> None:
+    known = [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]
+    assert migrate.revisions() == known[::-1]
+    assert migrate.head() == ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def test_a_start_with_nothing_to_migrate_loads_no_alembic(empty_url: str) -> None:
+    asyncio.run(migrate.upgrade(empty_url))
+    program = (
+        "import asyncio, sys; from db import migrate; "
+        "print(asyncio.run(migrate.upgrade(sys.argv[1])), 'alembic' in sys.modules)"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", program, empty_url], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert child.stdout.strip() == f"('{migrate.head()}', '{migrate.head()}') False"
 
 
 async def test_every_migration_goes_up_and_down_with_data(empty_url: str) -> None:
