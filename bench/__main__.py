@@ -86,7 +86,10 @@ class Bench:
         print(f"  {section}: {shown}", file=sys.stderr, flush=True) if shown else None
 
     async def by_webhook(self) -> None:
-        """The product with webhooks: start, idle, as fast as it goes, and at an ordinary rate with a slow model."""
+        """The product with webhooks: start, idle, at an ordinary rate with a slow model, and as fast as it goes.
+
+        In this order: who has just used all it may of a rented machine is given less of it for a minute.
+        """
         plan, models = self.plan, Models()
         with telegram(plan.bots, self.session) as api, ExitStack() as stack:
             product = Product(
@@ -105,9 +108,10 @@ class Bench:
                 await api.ready(program)
                 await asyncio.sleep(3)
                 self.note("product", idle_rss_mb=round(program.rss_mb(), 1))
-                await self._busy("product", api, program)
             with models.running(MODEL_MS):
                 await self._steady("product", api, program)
+            with models.running(0):
+                await self._busy("product", api, program)
             self.note("product", loaded_rss_mb=round(program.rss_mb(), 1), exit_status=program.stop())
 
     async def by_polling(self) -> None:
@@ -157,9 +161,10 @@ class Bench:
                     raise NotMeasurable(f"{name} did not answer:\n{program.last_lines()}")
                 await asyncio.sleep(2)
                 self.note(name, first_answer_s=round(answer.p50 / 1000, 2), idle_rss_mb=round(program.rss_mb(), 1))
-                await self._busy(name, api, program)
             with models.running(MODEL_MS):
                 await self._steady(name, api, program)
+            with models.running(0):
+                await self._busy(name, api, program)
             self.note(name, loaded_rss_mb=round(program.rss_mb(), 1))
 
     async def _busy(self, section: str, api: Telegram, program: Program) -> None:
@@ -172,14 +177,14 @@ class Bench:
     async def _steady(self, section: str, api: Telegram, program: Program) -> None:
         """An ordinary rate and a model that takes its time: what is added to the model's own latency.
 
-        One window as the machine is; of several in which its processors do not fall asleep, the one counts in which other
-        guests of the host took the least. All are shown and kept.
+        Of several windows in which the processors do not fall asleep, the one counts in which other guests of the host took the
+        least; the last window is with the machine as it is. All are shown and kept.
         """
         await api.drive(program, seconds=self.plan.warm_s, chats=CHATS, rate=RATE)
-        asleep = await self._window(section, api, program)
         with awake():
             windows = [await self._window(section, api, program) for _ in range(self.plan.windows)]
-        for window in (asleep, *windows):
+        asleep = await self._window(section, api, program)
+        for window in (*windows, asleep):
             print(f"  {section}: {window}", file=sys.stderr, flush=True)
         best = min(windows, key=lambda window: window.stolen)
         self.note(
@@ -190,7 +195,7 @@ class Bench:
             stolen=best.stolen,
             asleep_p50_ms=asleep.p50,
             asleep_p99_ms=asleep.p99,
-            steady=[{"stolen": window.stolen, **window.result.json()} for window in (asleep, *windows)],
+            steady=[{"stolen": window.stolen, **window.result.json()} for window in (*windows, asleep)],
         )
 
     async def _window(self, section: str, api: Telegram, program: Program) -> Window:
