@@ -15,8 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import utcnow
 from services import access, jobs, lanes, notices
-from services.crypto import Crypto, Undecryptable
-from services.errors import Conflict, Invalid, NotFound, Permanent, Temporary
+from services.channels import whatsapp
+from services.channels.base import TokenRefused
+from services.channels.whatsapp import WhatsAppNumber
+from services.crypto import Crypto, Undecryptable, same
+from services.errors import Conflict, Invalid, NotFound, Permanent, Temporary, Unavailable
 from services.i18n import CATALOGS, T
 from services.settings import Limits
 from services.text import clean, one_line
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 # States of a channel that last until its owner does something.
-BROKEN = ("conflict", "refused", "unreadable")
+BROKEN = ("blocked", "conflict", "refused", "unreadable")
 PURGE_JOB = "purge_bot"
 RELEASE_JOB = "release_channel"
 _RELEASE_TRIES_S = 60.0
@@ -296,6 +299,89 @@ async def connect_telegram(
     await notices.solve_channel(session, known.id)
     await access.record(session, actor, action, "bot", bot.id, kind=known.kind, channel=known.id)
     return known
+
+
+async def try_whatsapp(core: Core, token: str, phone_number_id: str, app_secret: str) -> WhatsAppNumber:
+    """Try a WhatsApp number's credentials with Meta; raises ``Invalid`` that names the field to correct, or ``Unavailable``."""
+    try:
+        return await whatsapp.look_up(core.graph, token, phone_number_id, app_secret)
+    except TokenRefused:
+        raise Invalid(
+            T("Meta does not accept this access token. Make one for a system user of your business and copy it whole."),
+            field="access_token",
+        ) from None
+    except Permanent as error:
+        if "appsecret_proof" in str(error):
+            raise Invalid(
+                T("This app secret does not belong to the app of the access token."), field="app_secret"
+            ) from None
+        raise Invalid(
+            T("The access token does not lead to this phone number id. Copy the id from WhatsApp Manager."),
+            field="phone_number_id",
+        ) from None
+    except Temporary:
+        raise Unavailable(T("Meta is not responding right now. Please try again in a minute.")) from None
+
+
+async def connect_whatsapp(
+    session: AsyncSession,
+    bot: models.Bot,
+    *,
+    number: WhatsAppNumber,
+    credentials: Mapping[str, str],
+    verify_token: str,
+    crypto: Crypto,
+    actor: models.User | None = None,
+) -> models.Channel:
+    """Connect a WhatsApp number that the Graph API has just shown, or renew its credentials.
+
+    ``credentials``: ``access_token``, ``phone_number_id``, ``app_secret``. Raises ``Conflict`` when the number belongs to
+    another bot here, or this bot has another one connected.
+    """
+    taken = T("This WhatsApp number is already connected to another bot. Disconnect it there first.")
+    known = await session.scalar(
+        select(models.Channel).where(models.Channel.kind == "whatsapp", models.Channel.external_id == number.id)
+    )
+    if known is not None and known.bot_id != bot.id:
+        raise Conflict(taken, code="channel_taken")
+    action = "channel_renewed" if known is not None else "channel_connected"
+    if known is None:
+        own = of_kind(await channels(session, bot), "whatsapp")
+        if own is not None:
+            raise Conflict(
+                T(
+                    "“{name}” is connected to {number} on WhatsApp. Disconnect it first.",
+                    name=bot.name,
+                    number=own.username,
+                ),
+                code="channel_exists",
+            )
+        known = models.Channel(bot_id=bot.id, kind="whatsapp", external_id=number.id)
+        session.add(known)
+    known.credentials = crypto.encrypt(dict(credentials))
+    known.secret = verify_token
+    known.parent_id = number.business_account or known.parent_id
+    known.title = one_line(number.name, 128)
+    known.username = one_line(number.phone, 64)
+    known.settings = {"token_expires_at": number.token_expires_at}
+    known.status, known.last_error = "active", ""
+    try:
+        await session.flush()
+    except IntegrityError:
+        raise Conflict(taken, code="channel_taken") from None
+    await notices.solve_channel(session, known.id)
+    await access.record(session, actor, action, "bot", bot.id, kind=known.kind, channel=known.id)
+    return known
+
+
+async def verifies(session: AsyncSession, kind: str, token: str) -> bool:
+    """Whether a connected channel of this kind has this word to prove its webhook's address with."""
+    known = await session.scalar(
+        select(models.Channel.secret)
+        .where(models.Channel.kind == kind, models.Channel.secret == token, models.Channel.external_id.is_not(None))
+        .limit(1)
+    )
+    return known is not None and same(known, token)
 
 
 async def connect_web(session: AsyncSession, bot: models.Bot, *, actor: models.User | None = None) -> models.Channel:

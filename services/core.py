@@ -23,7 +23,8 @@ from services.ai.prices import Rates
 from services.ai.router import CallRecord, KeyEvent, ModelRow, Router, RouterSettings
 from services.bell import Bell
 from services.channels import make_channels
-from services.channels.base import Channel, Inbound
+from services.channels.base import Blocked, Channel, Inbound, TokenRefused
+from services.channels.meta import GraphApi, problem
 from services.channels.telegram import TelegramApi
 from services.conversations.records import BotCard, Talk
 from services.crypto import Crypto, Undecryptable
@@ -109,6 +110,7 @@ class Core:
     writer: Writer
     http: aiohttp.ClientSession
     telegram: TelegramApi
+    graph: GraphApi
     channels: Mapping[str, Channel]
     router: Router
     embedder: Embedder | None
@@ -191,6 +193,15 @@ class Core:
         self.cards.clear()
         self.bell.ring("channels")
 
+    async def network_trouble(self, channel_id: str, code: int, reason: str) -> bool:
+        """Meta tells of an account's trouble other than in an answer; return whether the channel was stopped for it."""
+        trouble = problem(code, reason)
+        if not isinstance(trouble, TokenRefused | Blocked):
+            await self.channel_note(channel_id, reason)
+            return False
+        await self.channel_failed(channel_id, "blocked" if isinstance(trouble, Blocked) else "refused", reason)
+        return True
+
     async def channel_trouble(self, channel_id: str, kind: str) -> None:
         """Tell a channel's owner of a trouble, once until it is solved; the factory bot's goes to the administrators."""
         async with self.db.write() as session:
@@ -207,6 +218,8 @@ class Core:
         else:
             people = await accounts.administrators(session)
         name = bot.name if bot is not None else f"@{channel.username}"
+        if channel.kind == "whatsapp":
+            kind = f"whatsapp_{kind}"
         key = notices.channel_key(channel_id, trouble)
         for user_id in people:
             await notices.open_notice(session, user_id, kind, key=key, bot_id=channel.bot_id, params={"bot": name})
@@ -326,6 +339,8 @@ def make_core(
             settings.secrets.redis_url.get_secret_value(), socket_timeout=5, socket_connect_timeout=3
         )
     telegram = TelegramApi(http, settings.telegram.api_base, timeout_s=settings.telegram.send_timeout_s)
+    meta = settings.meta
+    graph = GraphApi(http, meta.graph_base, meta.version, timeout_s=meta.send_timeout_s)
     router = Router(router_settings(settings), http, on_call=on_call)
     model = embedding_model(settings)
     embedder = Embedder(router, model[1]) if model else None
@@ -338,7 +353,8 @@ def make_core(
         writer=Writer(db, holder),
         http=http,
         telegram=telegram,
-        channels=make_channels(telegram),
+        graph=graph,
+        channels=make_channels(telegram, graph),
         router=router,
         embedder=embedder,
         search=KnowledgeSearch(db, settings.knowledge, embedder),

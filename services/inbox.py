@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CARD_LIFE_S = 30.0
 FACTORY = "factory"
+_MOST_BELOW = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class ChannelCard:
     owner_id: str
     secret: str
     status: str
+    credentials: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +57,12 @@ class Cards:
 
     def __init__(self) -> None:
         self._cards: dict[str, tuple[float, ChannelCard | None]] = {}
+        self._accounts: dict[tuple[str, str], tuple[float, tuple[str, ...]]] = {}
 
     def clear(self) -> None:
         """Forget everything: channels changed."""
         self._cards.clear()
+        self._accounts.clear()
 
     def known(self, channel_id: str) -> ChannelCard | None:
         """Return the card of a channel that was asked for lately, else None."""
@@ -81,11 +85,39 @@ class Cards:
         card = None
         if row is not None and row[0].external_id is not None:
             channel, owner_id = row
-            card = ChannelCard(channel.id, channel.kind, channel.bot_id, owner_id or "", channel.secret, channel.status)
+            card = ChannelCard(
+                channel.id,
+                channel.kind,
+                channel.bot_id,
+                owner_id or "",
+                channel.secret,
+                channel.status,
+                channel.credentials,
+            )
         if len(self._cards) > 20_000:
             self._cards.clear()
         self._cards[channel_id] = (time.monotonic(), card)
         return card
+
+    async def of_account(self, core: Core, kind: str, account: str, *, above: bool = False) -> list[ChannelCard]:
+        """Return the cards of an account on a network, at most one; ``above``: of all that lie below this account."""
+        key = (kind, f"{'above:' if above else ''}{account}"[:80])
+        known = self._accounts.get(key)
+        if known is None or time.monotonic() - known[0] >= CARD_LIFE_S:
+            place = models.Channel.parent_id if above else models.Channel.external_id
+            async with core.db.read() as session:
+                found = await session.scalars(
+                    select(models.Channel.id)
+                    .where(models.Channel.kind == kind, place == account, models.Channel.external_id.is_not(None))
+                    .order_by(models.Channel.id)
+                    .limit(_MOST_BELOW)
+                )
+                known = (time.monotonic(), tuple(found))
+            if len(self._accounts) > 20_000:
+                self._accounts.clear()
+            self._accounts[key] = known
+        cards = [await self.get(core, channel_id) for channel_id in known[1]]
+        return [card for card in cards if card is not None]
 
 
 def lane_of(channel_id: str, chat: str) -> str:

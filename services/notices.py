@@ -45,6 +45,19 @@ TEXTS: Mapping[str, Text] = {
     "webhook_failed_here": T(
         "“{bot}”: Telegram reports that messages could not be delivered to us. Check the server’s address."
     ),
+    "whatsapp_token_refused": T(
+        "“{bot}”: WhatsApp no longer accepts the access token, so the bot cannot answer there. Connect the number again with "
+        "a new token of a system user."
+    ),
+    "whatsapp_unreadable": T("“{bot}”: the saved WhatsApp token can no longer be read. Connect the number again."),
+    "whatsapp_blocked": T(
+        "“{bot}”: Meta does not let the WhatsApp number send: see to it in WhatsApp Manager (payment, registration or a "
+        "lock), then start the bot again."
+    ),
+    "window_closed": T(
+        "“{bot}”: an answer could not be delivered, because more than 24 hours had passed since the customer’s last message. "
+        "It can be sent when the customer writes again."
+    ),
     "document_failed": T("“{document}” could not be read. Open the bot’s documents to see why and what to do."),
     "message_failed": T("“{bot}”: a customer’s message could not be answered. Please look at the conversation."),
     "send_failed": T("“{bot}”: an answer could not be delivered to a customer. Please look at the conversation."),
@@ -86,7 +99,8 @@ TEXTS: Mapping[str, Text] = {
     "key_recovered": T("{provider} answers again."),
     "own_key_recovered": T("“{bot}”: the trouble with its own {provider} key is over."),
 }
-_CHANNEL_TROUBLES = ("refused", "conflict", "unreadable", "silent", "webhook_failed")
+_CHANNEL_TROUBLES = ("refused", "conflict", "unreadable", "silent", "webhook_failed", "blocked")
+_WHATSAPP_TROUBLES = ("whatsapp_token_refused", "whatsapp_unreadable", "whatsapp_blocked")
 _KEY_TROUBLES = ("key_refused", "key_no_money", "key_unreadable", "own_model_missing")
 _RECOVERED = {
     "key_refused": "key_recovered",
@@ -104,19 +118,39 @@ _EPHEMERAL = frozenset(
         "customer_wrote",
         "message_failed",
         "send_failed",
+        "window_closed",
         "document_failed",
     }
 )
 # What works again one day: until then it is open, also for whoever has put the notice away.
 _LASTING = frozenset(
-    {"token_refused", "conflict", "unreadable", "silent", "webhook_failed", "model_retired", *_KEY_TROUBLES}
+    {
+        "token_refused",
+        "conflict",
+        "unreadable",
+        "silent",
+        "webhook_failed",
+        "model_retired",
+        *_WHATSAPP_TROUBLES,
+        *_KEY_TROUBLES,
+    }
 )
 _WAITING = ("operator_wanted", "customer_wrote")
 """Somebody waits for a person in a conversation; the notice's key names it (:func:`talk_key`)."""
 _TALKS = "/conversations"
 _PLACES: Mapping[str, str] = {
-    **dict.fromkeys(("token_refused", "conflict", "unreadable", "silent", "webhook_failed"), "/channels"),
-    **dict.fromkeys((*_WAITING, "message_failed", "send_failed"), _TALKS),
+    **dict.fromkeys(
+        (
+            "token_refused",
+            "conflict",
+            "unreadable",
+            "silent",
+            "webhook_failed",
+            *_WHATSAPP_TROUBLES,
+        ),
+        "/channels",
+    ),
+    **dict.fromkeys((*_WAITING, "message_failed", "send_failed", "window_closed"), _TALKS),
     "document_failed": "/documents",
     **dict.fromkeys((*_KEY_TROUBLES, "model_retired", "factory_failed"), ""),
 }

@@ -13,12 +13,24 @@ import orjson
 import structlog
 from sqlalchemy import Connection, bindparam, or_, select, update
 
-from db import direct
+from db import direct, models
 from db.base import utcnow
 from services import lanes, metrics, notices
-from services.channels.base import AnotherConsumer, Away, Moved, Outgoing, TokenRefused, Unreachable
+from services.channels import WINDOWS
+from services.channels.base import (
+    AnotherConsumer,
+    Away,
+    Blocked,
+    Moved,
+    Outgoing,
+    PairLimited,
+    Throttled,
+    TokenRefused,
+    Unreachable,
+    WindowClosed,
+)
 from services.channels.telegram import is_group
-from services.conversations.records import BOT, CHANNEL, CONTACT, MESSAGE, LostLane
+from services.conversations.records import BOT, CHANNEL, CONTACT, MESSAGE, LostLane, move_contact
 from services.crypto import Undecryptable
 from services.errors import Permanent, Temporary
 from services.lanes import Claimed, Release
@@ -41,7 +53,7 @@ class Sent:
 
     ``status``: ``sent``, ``failed``, ``unknown``, or ``queued`` to try again after ``delay_s``. ``counts`` tells whether the
     attempt counts (being asked to wait does not). ``unsure``: a process died while sending it. ``moved_to``: the
-    chat's new id. ``notice``: what the owner hears of a lost answer.
+    chat's new id. ``lost_as``: the kind of ``notice`` that the owner hears of a lost answer.
     """
 
     claim: Claimed
@@ -53,6 +65,7 @@ class Sent:
     unsure: bool = False
     gone: bool = False
     moved_to: str | None = None
+    lost_as: str = "send_failed"
     notice: notices.Occurrence | None = None
 
 
@@ -119,20 +132,7 @@ def _mark(connection: Connection, scope: Scope, items: Sequence[Sent]) -> list[b
                 .values(unreachable_since=utcnow())
             )
         if item.moved_to:
-            # The new chat may have written first; then it has a contact of its own and the old one stays as it was.
-            other = CONTACT.alias("other")
-            taken = select(other.c.id).where(
-                other.c.channel_id == row["channel_id"], other.c.external_id == item.moved_to
-            )
-            connection.execute(
-                update(CONTACT)
-                .where(
-                    CONTACT.c.channel_id == row["channel_id"],
-                    CONTACT.c.external_id == row["recipient"],
-                    ~taken.exists(),
-                )
-                .values(external_id=item.moved_to)
-            )
+            move_contact(connection, row["channel_id"], row["recipient"], item.moved_to)
         if item.notice is not None:
             occurrences.append(item.notice)
     if rows:
@@ -206,7 +206,7 @@ class Sender:
         item = claim.items[0]
         if channel is None or channel.credentials is None:
             return Sent(claim, "failed", error="the channel is gone")
-        if channel.status in ("refused", "unreadable"):
+        if channel.status in ("refused", "unreadable", "blocked"):
             return Sent(claim, "failed", error=f"the channel is {channel.status}")
         unsure = False
         if item["status"] == "sending":
@@ -222,7 +222,9 @@ class Sender:
         pause = self._bot_rests_until.get(channel.id, 0.0) - time.monotonic()
         if pause > 0:
             return Sent(claim, "queued", delay_s=pause, counts=False, unsure=unsure)
-        message = Outgoing.from_payload(orjson.loads(item["payload"]))
+        if await self._window_closed(channel, item):
+            return Sent(claim, "failed", error="the customer has not written for too long", lost_as="window_closed")
+        message = Outgoing.from_payload(orjson.loads(item["payload"]), item["message_id"] or "")
         try:
             await self._pace(claim, channel)
         except asyncio.CancelledError:
@@ -239,13 +241,27 @@ class Sender:
             result = self._later(claim, channel, Temporary("the chat moved again"), unsure)
         return replace(result, moved_to=moved_to)
 
+    async def _window_closed(self, channel: ChannelKeys, item: Mapping[str, Any]) -> bool:
+        """Whether the network would refuse this now: nobody is written to freely whose last message is too old."""
+        window = WINDOWS.get(channel.kind)
+        if window is None or not item["conversation_id"]:
+            return False
+        async with self._core.db.read() as session:
+            written = await session.scalar(
+                select(models.Conversation.last_inbound_at).where(models.Conversation.id == item["conversation_id"])
+            )
+        return written is None or utcnow() - written >= window
+
     async def _pace(self, claim: Claimed, channel: ChannelKeys) -> None:
         """Wait until the network's limits allow one more message: to this chat, in bulk, from this bot."""
+        limits, recipient = self._core.limits, claim.items[0]["recipient"]
+        if channel.kind == "whatsapp":
+            meta = self._core.settings.meta
+            await limits.pace(f"chat:{channel.id}:{recipient}", meta.chat_messages_per_minute / 60, meta.chat_burst)
+            await limits.pace(f"bot:{channel.id}", meta.messages_per_second, meta.messages_per_second)
         settings = self._core.settings.telegram
         if channel.kind == "telegram":
             rate = settings.messages_per_second
-            limits = self._core.limits
-            recipient = claim.items[0]["recipient"]
             if is_group(recipient):
                 # Whatever a burst lets through at once comes off the pace: together they stay within a minute's share.
                 share = settings.group_messages_per_minute
@@ -280,6 +296,13 @@ class Sender:
             await self._core.channel_failed(channel.id, "refused", str(error))
             metrics.SENT.labels(channel.kind, "refused").inc()
             return Sent(claim, "failed", error=str(error), unsure=unsure)
+        except Blocked as error:
+            await self._core.channel_failed(channel.id, "blocked", str(error))
+            metrics.SENT.labels(channel.kind, "refused").inc()
+            return Sent(claim, "failed", error=str(error), unsure=unsure)
+        except WindowClosed as error:
+            metrics.SENT.labels(channel.kind, "failed").inc()
+            return Sent(claim, "failed", error=str(error), unsure=unsure, lost_as="window_closed")
         except AnotherConsumer as error:
             return Sent(claim, "failed", error=str(error), unsure=unsure)
         except Temporary as error:
@@ -308,9 +331,14 @@ class Sender:
             metrics.SENT.labels(channel.kind, "failed").inc()
             return Sent(claim, "failed", error=str(error), unsure=unsure)
         metrics.SENT.labels(channel.kind, "retried").inc()
+        if isinstance(error, PairLimited):
+            pause = min(4.0 ** (item["attempts"] + 1), _TROUBLE_PAUSE_S)
+            return Sent(claim, "queued", error=str(error), delay_s=pause, unsure=unsure)
         # Nothing left us: looking whether the network is back costs nobody anything, so answers need not wait long for it.
         most = _AWAY_PAUSE_S if isinstance(error, Away) else _TROUBLE_PAUSE_S
         pause = backoff_s(item["attempts"] + 1, first=2.0, most=most)
+        if isinstance(error, Throttled):
+            self._bot_rests_until[channel.id] = time.monotonic() + pause
         return Sent(claim, "queued", error=str(error), delay_s=pause, unsure=unsure)
 
     def _told_to_wait(self, channel_id: str, chat: str, seconds: float) -> None:
@@ -329,7 +357,7 @@ def with_notice(result: Sent, channel: ChannelKeys | None) -> Sent:
     if not lost or channel is None or not channel.bot_id:
         return result
     params = {"bot": channel.bot_name, "conversation": result.claim.items[0]["conversation_id"] or ""}
-    notice = notices.Occurrence(channel.owner_id, "send_failed", f"send:{channel.id}", channel.bot_id, params)
+    notice = notices.Occurrence(channel.owner_id, result.lost_as, f"send:{channel.id}", channel.bot_id, params)
     return replace(result, notice=notice)
 
 

@@ -147,6 +147,17 @@ class Telegram(_Section):
     webhook_max_connections: int = Field(40, ge=1, le=100_000)
 
 
+class Meta(_Section):
+    """The Graph API's address and version, and the pace of sending on WhatsApp."""
+
+    graph_base: HttpAddress = "https://graph.facebook.com"
+    version: str = Field("v26.0", pattern=r"^v\d{1,3}\.\d$")
+    send_timeout_s: float = Field(30, gt=0, le=600)
+    messages_per_second: float = Field(80, gt=0)
+    chat_messages_per_minute: float = Field(10, gt=0)
+    chat_burst: int = Field(40, ge=1)
+
+
 class Knowledge(_Section):
     """Reading of documents (in a child process of this much time and memory), search, and embeddings."""
 
@@ -241,6 +252,7 @@ class FileSettings(_Section):
     queue: Queue = Queue()
     limits: Limits = Limits()
     telegram: Telegram = Telegram()
+    meta: Meta = Meta()
     knowledge: Knowledge = Knowledge()
     ai: AI = Field(default_factory=AI)
 
@@ -307,6 +319,7 @@ _ENVIRONMENT: Mapping[str, tuple[str, str]] = {
     "HOST": ("server", "host"),
     "WORKER_PORT": ("server", "worker_port"),
     "TELEGRAM_API_BASE": ("telegram", "api_base"),
+    "META_GRAPH_BASE": ("meta", "graph_base"),
     "LOG_LEVEL": ("logging", "level"),
     "LOG_FORMAT": ("logging", "format"),
     "SESSION_SECRET": ("", "secret_key"),
@@ -342,7 +355,6 @@ _KNOWN_LATER = frozenset(
         "UZUM_SERVICE_ID",
         "UZUM_USERNAME",
         "UZUM_PASSWORD",
-        "META_GRAPH_BASE",
         "INSTAGRAM_GRAPH_BASE",
     }
 )

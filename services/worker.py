@@ -21,7 +21,7 @@ from db import models
 from db.base import utcnow
 from db.engine import DatabaseUnavailable
 from services import accounts, jobs, lanes, metrics, notices, outbox
-from services.channels.base import Inbound, Outgoing, Sender
+from services.channels.base import Channel, Inbound, Outgoing, Sender
 from services.conversations import rules
 from services.conversations.records import (
     FAIL,
@@ -53,6 +53,7 @@ _HAND_BACK_S = 3.0
 _NETWORK_PAUSES_S = (5.0, 300.0)
 """The first and the longest pause of what the network keeps from being handled."""
 _NETWORK_PATIENCE_S = 3600.0
+_TYPING_AT_MOST_S = 60.0
 """For so long that costs no attempt; what comes after it must not wait for ever."""
 _FACTORY_PAUSE_S = 2.0
 
@@ -522,24 +523,29 @@ class Conveyor:
             listener = rules.Listener(
                 core.bell.ring, [f"ask:{talk.channel_id}:{row['external_id']}" for _, row, _ in talk.messages]
             )
-        if talk.channel_kind != "telegram" or not any(event.reply for _, _, event in talk.messages):
+        last = next((event for _, _, event in reversed(talk.messages) if event.reply), None)
+        adapter = core.channels.get(talk.channel_kind)
+        if adapter is None or not adapter.typing_s or last is None:
             return await rules.respond(core, talk, listener)
-        sign = core.tasks.start(self._typing(talk), name="typing")
+        sign = core.tasks.start(self._typing(talk, adapter, last.message_id), name="typing")
         try:
             return await rules.respond(core, talk, listener)
         finally:
             sign.cancel()
 
-    async def _typing(self, talk: Talk) -> None:
-        """Show that an answer is being written, if it takes longer than a moment: every 4 s, since the sign lasts 5."""
+    async def _typing(self, talk: Talk, adapter: Channel, message_id: str) -> None:
+        """Show that an answer is being written, if it takes longer than a moment, and again before the sign is gone."""
         core = self._core
-        await asyncio.sleep(core.settings.telegram.typing_after_ms / 1000)
+        if talk.channel_kind == "telegram":
+            # Elsewhere the sign is the mark of having read as well.
+            await asyncio.sleep(core.settings.telegram.typing_after_ms / 1000)
         if talk.credentials is None or talk.status == "human":
             return
         credentials = core.credentials(talk.credentials)
-        for _ in range(15):
-            await core.channels[talk.channel_kind].typing(credentials, talk.recipient)
-            await asyncio.sleep(4)
+        ends = time.monotonic() + _TYPING_AT_MOST_S
+        while time.monotonic() < ends:
+            await adapter.typing(credentials, talk.recipient, message_id)
+            await asyncio.sleep(adapter.typing_s * 0.8)
 
     def _settled(self, talk: Talk, outcome: Outcome) -> None:
         core = self._core

@@ -144,7 +144,9 @@ def test_an_adapter_knows_only_its_base_http_and_errors() -> None:
                 f"services.{kind}.base",
                 f"services.{kind}.{own}",
             }
-            allowed |= {f"services.{kind}.{name}" for name in ("prices", "transport", "output", "tables", "letters")}
+            allowed |= {
+                f"services.{kind}.{name}" for name in ("prices", "transport", "output", "tables", "letters", "meta")
+            }
             for line, imported, name in module.imports():
                 target = f"{imported}.{name}" if name else imported
                 ours = imported.split(".", 1)[0] in OURS

@@ -1,7 +1,8 @@
-"""The one receiver of webhooks: verify, store, answer 200. The hot path: no cookies, no pages, no middlewares of theirs."""
+"""The receivers of webhooks: verify, store, answer 200. The hot path: no cookies, no pages, no middlewares of theirs."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import orjson
@@ -9,8 +10,11 @@ import structlog
 from aiohttp import web
 
 from db.engine import DatabaseUnavailable
-from services import inbox, metrics
-from services.crypto import same
+from services import bots, inbox, metrics
+from services.channels.meta import signature_fits
+from services.channels.whatsapp import unpack
+from services.core import Core
+from services.crypto import Undecryptable, same
 from services.errors import TooMany
 from web import keys
 from web.middlewares import TooSlow, watch_body
@@ -22,13 +26,34 @@ _KINDS = frozenset({"telegram", "factory"})
 _NOBODY = "-" * 32
 
 
-def _refuse(status: int, **headers: str) -> web.Response:
+_TELEGRAM, _WHATSAPP = "/telegram/webhook/{channel_id}", "/whatsapp/webhook"
+
+
+def _refuse(status: int, route: str = _TELEGRAM, **headers: str) -> web.Response:
     # The body of a refused delivery is not waited for: the connection closes.
-    metrics.REQUESTS.labels("POST", "/telegram/webhook/{channel_id}", str(status)).inc()
+    metrics.REQUESTS.labels("POST", route, str(status)).inc()
     response = web.Response(status=status, headers=headers)
     if status in (401, 408, 413):
         response.force_close()
     return response
+
+
+async def _body(request: web.Request) -> bytes | int:
+    """Return the bytes of a delivery, or the status that refuses it."""
+    if (request.content_length or 0) > request.app[keys.CORE].settings.server.body_limit_kib * 1024:
+        return 413
+    watch = watch_body(request)
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        return 413
+    except TooSlow:
+        return 408
+    except web.RequestPayloadError:
+        return 400
+    finally:
+        if watch is not None:
+            watch.cancel()
 
 
 async def telegram(request: web.Request) -> web.Response:
@@ -46,20 +71,9 @@ async def telegram(request: web.Request) -> web.Response:
     secret = card.secret if card is not None and known else _NOBODY
     if not same(secret, request.headers.get(_SECRET_HEADER, "")) or card is None or not known:
         return _refuse(401)
-    if (request.content_length or 0) > core.settings.server.body_limit_kib * 1024:
-        return _refuse(413)
-    watch = watch_body(request)
-    try:
-        raw = await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        return _refuse(413)
-    except TooSlow:
-        return _refuse(408)
-    except web.RequestPayloadError:
-        return _refuse(400)
-    finally:
-        if watch is not None:
-            watch.cancel()
+    raw = await _body(request)
+    if isinstance(raw, int):
+        return _refuse(raw)
     try:
         update: Any = orjson.loads(raw)
         if not isinstance(update, dict):
@@ -75,6 +89,90 @@ async def telegram(request: web.Request) -> web.Response:
     return web.Response()
 
 
+async def whatsapp_verification(request: web.Request) -> web.Response:
+    """Answer Meta's question whether this address is ours: with the challenge where a channel has that verify token, else 403."""
+    core, asked = request.app[keys.CORE], request.query
+    token = asked.get("hub.verify_token", "")
+    if asked.get("hub.mode") != "subscribe" or not token:
+        return web.Response(status=403)
+    try:
+        async with core.db.read() as session:
+            known = await bots.verifies(session, "whatsapp", token)
+    except DatabaseUnavailable:
+        return web.Response(status=503, headers={"Retry-After": "5"})
+    if not known:
+        return web.Response(status=403)
+    return web.Response(text=asked.get("hub.challenge", "")[:200])
+
+
+async def whatsapp(request: web.Request) -> web.Response:
+    """Take a delivery of WhatsApp, with any number of messages, statuses and echoes for any number of channels.
+
+    One address serves all channels: the numbers named in the body are looked up, and what is for a number counts only where
+    the signature is that of its own app's secret. 200 only after all of it is stored durably; 401 where no signature fits; 400,
+    408, 413, 429 and 503 as for Telegram.
+    """
+    core = request.app[keys.CORE]
+    header = request.headers.get("X-Hub-Signature-256", "")
+    if not header.startswith("sha256="):
+        return _refuse(401, _WHATSAPP)
+    raw = await _body(request)
+    if isinstance(raw, int):
+        return _refuse(raw, _WHATSAPP)
+    try:
+        body = orjson.loads(raw)
+    except ValueError:
+        return _refuse(400, _WHATSAPP)
+    if not isinstance(body, dict):
+        return _refuse(400, _WHATSAPP)
+    pieces = list(unpack(body))
+    try:
+        cards = {
+            number: [
+                card
+                for card in await core.cards.of_account(core, "whatsapp", number)
+                if _signed(core, card, raw, header)
+            ]
+            for number in {number for _, number, _ in pieces if number}
+        }
+        # What names no number is signed all the same, by the app of a number below the business account.
+        proved = any(cards.values()) or any(
+            [
+                any(
+                    _signed(core, card, raw, header)
+                    for card in await core.cards.of_account(core, "whatsapp", above, above=True)
+                )
+                for above in {above for above, number, _ in pieces if above and not number}
+            ]
+        )
+        if not proved:
+            return _refuse(401, _WHATSAPP)
+        storing = [
+            inbox.accept_update(core, card, update, orjson.dumps(update).decode())
+            for _, number, update in pieces
+            if update is not None
+            for card in cards.get(number, ())
+        ]
+        for outcome in await asyncio.gather(*storing, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+    except TooMany as error:
+        return _refuse(429, _WHATSAPP, **{"Retry-After": str(error.retry_after_s)})
+    except DatabaseUnavailable as error:
+        log.warning("update_not_stored", channel="whatsapp", reason=str(error))
+        return _refuse(503, _WHATSAPP, **{"Retry-After": "5"})
+    return web.Response()
+
+
+def _signed(core: Core, card: inbox.ChannelCard, raw: bytes, header: str) -> bool:
+    try:
+        return signature_fits(core.credentials(card.credentials).get("app_secret", ""), raw, header)
+    except Undecryptable:
+        return False
+
+
 def setup(app: web.Application) -> None:
-    """Add the receiver's address."""
-    app.router.add_post("/telegram/webhook/{channel_id}", telegram)
+    """Add the receivers' addresses."""
+    app.router.add_post(_TELEGRAM, telegram)
+    app.router.add_post(_WHATSAPP, whatsapp)
+    app.router.add_get(_WHATSAPP, whatsapp_verification)

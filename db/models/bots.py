@@ -35,18 +35,23 @@ class Bot(Base):
 class Channel(Base):
     """One connection of a bot, or the factory bot's own (``kind`` = ``factory``, no bot).
 
-    ``external_id`` is the account on the network (Telegram: the bot's number), unique per kind.
-    ``credentials`` is encrypted JSON. ``secret`` proves webhooks. ``status``: ``active``, ``stopped``, ``refused`` (token
-    revoked), ``conflict`` (another consumer), ``unreadable`` (encrypted with a key that is gone: connect again).
+    ``external_id`` is the account on the network (Telegram: the bot's number; WhatsApp: the phone number's id), unique per
+    kind; ``parent_id`` the account above it (WhatsApp: the business account). ``credentials`` is encrypted JSON. ``secret``
+    proves webhooks. ``status``: ``active``, ``stopped``, ``refused`` (token revoked), ``conflict`` (another consumer),
+    ``blocked`` (the network lets it send nothing), ``unreadable`` (encrypted with a key that is gone: connect again).
     """
 
     __tablename__ = "channels"
-    __table_args__ = (Index("uq_channels_kind_external_id", "kind", "external_id", unique=True),)
+    __table_args__ = (
+        Index("uq_channels_kind_external_id", "kind", "external_id", unique=True),
+        Index("ix_channels_kind_parent_id", "kind", "parent_id"),
+    )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     bot_id: Mapped[str | None] = mapped_column(ForeignKey("bots.id", ondelete="CASCADE"), index=True)
     kind: Mapped[str] = mapped_column(String(16))
     external_id: Mapped[str | None] = mapped_column(String(64))
+    parent_id: Mapped[str | None] = mapped_column(String(64))
     title: Mapped[str] = mapped_column(String(128), default="")
     username: Mapped[str] = mapped_column(String(64), default="")
     credentials: Mapped[str | None] = mapped_column(Text)

@@ -12,15 +12,22 @@ from db.base import Base, Id, JsonText, UtcTime, new_id, utcnow
 
 
 class Contact(Base):
-    """A customer on one channel. ``language`` is the customer's choice when ``language_chosen``, else the best guess."""
+    """A customer on one channel; ``alias``: a second id on the network.
+
+    ``language`` is the customer's choice when ``language_chosen``, else the best guess.
+    """
 
     __tablename__ = "contacts"
-    __table_args__ = (UniqueConstraint("channel_id", "external_id"),)
+    __table_args__ = (
+        UniqueConstraint("channel_id", "external_id"),
+        Index("ix_contacts_channel_id_alias", "channel_id", "alias"),
+    )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     bot_id: Mapped[str] = mapped_column(ForeignKey("bots.id", ondelete="CASCADE"), index=True)
     channel_id: Mapped[str] = mapped_column(ForeignKey("channels.id", ondelete="CASCADE"))
     external_id: Mapped[str] = mapped_column(String(128))
+    alias: Mapped[str | None] = mapped_column(String(128))
     name: Mapped[str] = mapped_column(String(200), default="")
     username: Mapped[str] = mapped_column(String(64), default="")
     phone: Mapped[str | None] = mapped_column(String(32))
@@ -35,7 +42,7 @@ class Conversation(Base):
 
     ``status``: ``bot`` (the bot answers), ``waiting`` (a person was asked for; the bot still answers), ``human`` (a person
     answers), ``closed``. ``recent``: the last turns as ``[role, text]`` for the model, bounded, kept with the reply in one
-    transaction.
+    transaction. ``last_inbound_at``: when the customer last wrote.
     """
 
     __tablename__ = "conversations"
@@ -48,6 +55,7 @@ class Conversation(Base):
     status: Mapped[str] = mapped_column(String(16), default="bot")
     recent: Mapped[Any] = mapped_column(JsonText, default=list)
     last_message_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+    last_inbound_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
     last_text: Mapped[str] = mapped_column(String(200), default="")
     created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
 

@@ -12,12 +12,14 @@ from services.errors import Permanent, Temporary
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who wrote: the account on the network."""
+    """Who wrote: the account on the network. ``phone`` with "+" where the network tells it; ``alias``: a second id there."""
 
     id: str
     name: str = ""
     username: str = ""
     language_code: str | None = None
+    phone: str = ""
+    alias: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +27,11 @@ class Inbound:
     """One update in the product's words.
 
     ``kind``: ``message``, ``command``, ``callback``, ``contact``, ``edit``, ``blocked``, ``unblocked``, ``managed_bot``,
-    ``payment``, ``pre_checkout`` or ``unsupported``. ``type`` of a message: ``text``, ``document``, ``photo``, ``voice`` …
-    ``recipient`` is where an answer goes. ``reply`` tells whether an answer is due. ``extra``: ``chat_type``, ``album``, of a
-    command ``addressee`` (the bot it names, if any), of a contact ``phone`` (with "+") and ``own``.
+    ``payment``, ``pre_checkout``, ``reaction``, ``system``, ``status`` (of a message of ours, in ``extra["delivery"]``),
+    ``echo`` (a person of the business wrote by other means), ``account_error`` or ``unsupported``. ``type`` of a message:
+    ``text``, ``document``, ``photo``, ``voice`` … ``recipient`` is where an answer goes. ``reply`` tells whether an answer is
+    due. ``extra``: ``chat_type``, ``album``, of a command ``addressee`` (the bot it names, if any), of a contact ``phone``
+    (with "+") and ``own``.
     """
 
     kind: str
@@ -56,23 +60,48 @@ class Button:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One message to send: plain text and rows of buttons."""
+    """One message to send: plain text and rows of buttons.
+
+    ``choose``: what is written above the choices where a network hides them in a list. ``ref``: the message's id here.
+    """
 
     text: str
     buttons: tuple[tuple[Button, ...], ...] = ()
+    choose: str = ""
+    ref: str = ""
 
     def to_payload(self) -> dict[str, Any]:
         """Return the JSON form that the outbox keeps."""
         payload: dict[str, Any] = {"text": self.text}
         if self.buttons:
             payload["buttons"] = [[[button.text, button.data] for button in row] for row in self.buttons]
+            payload["choose"] = self.choose
         return payload
 
     @classmethod
-    def from_payload(cls, payload: Mapping[str, Any]) -> Outgoing:
+    def from_payload(cls, payload: Mapping[str, Any], ref: str = "") -> Outgoing:
         """Read what :meth:`to_payload` wrote."""
         rows = tuple(tuple(Button(text, data) for text, data in row) for row in payload.get("buttons", ()))
-        return cls(payload["text"], rows)
+        return cls(payload["text"], rows, payload.get("choose", ""), ref)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What a network tells of a message of ours: its id here and there, its status, and why it failed."""
+
+    ref: str
+    external_id: str
+    status: str
+    error: str | None = None
+    code: int | None = None
+
+
+class Throttled(Temporary):
+    """The whole account has to slow down."""
+
+
+class PairLimited(Temporary):
+    """This recipient got too many messages in a short time; others may be written to."""
 
 
 class Away(Temporary):
@@ -89,6 +118,14 @@ class TokenRefused(Permanent):
 
 class Unreachable(Permanent):
     """This recipient cannot be written to (blocked, gone) until they write again."""
+
+
+class WindowClosed(Permanent):
+    """The network lets nobody write freely to this person until they write again."""
+
+
+class Blocked(Permanent):
+    """The account may send nothing until its owner has mended something with the network: money, rules, registration."""
 
 
 class Moved(Permanent):
@@ -108,10 +145,11 @@ class Refused(Permanent):
 
 
 class Channel(Protocol):
-    """A channel kind. ``text_limit`` is counted in UTF-16 units."""
+    """A channel kind. ``text_limit`` is counted in UTF-16 units; the sign of typing lasts ``typing_s`` (0: there is none)."""
 
     kind: str
     text_limit: int
+    typing_s: float
 
     def identify(self, update: Mapping[str, Any]) -> tuple[str, str]:
         """Return (chat, external id) of a raw update: the talk it belongs to, and what makes it unique."""
@@ -122,8 +160,8 @@ class Channel(Protocol):
     async def send(self, credentials: Mapping[str, str], recipient: str, message: Outgoing) -> str:
         """Send one message; return its id on the network. Raises ``Temporary`` or a ``Permanent``."""
 
-    async def typing(self, credentials: Mapping[str, str], recipient: str) -> None:
-        """Show that an answer is being written, for about five seconds; failures do not matter."""
+    async def typing(self, credentials: Mapping[str, str], recipient: str, message_id: str = "") -> None:
+        """Show that an answer to a message is being written; failures do not matter."""
 
     async def settle(self, credentials: Mapping[str, str], event: Inbound) -> None:
         """Do what the network wants to see at once for an event (stop a button's spinner); failures do not matter."""

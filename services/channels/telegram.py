@@ -295,6 +295,7 @@ class TelegramChannel:
 
     kind = "telegram"
     text_limit = TEXT_LIMIT
+    typing_s = 5.0
 
     def __init__(self, api: TelegramApi) -> None:
         self._api = api
@@ -405,7 +406,7 @@ class TelegramChannel:
         result = await self._api.call(credentials["token"], "sendMessage", **parameters)
         return str(result["message_id"]) if isinstance(result, Mapping) and "message_id" in result else ""
 
-    async def typing(self, credentials: Mapping[str, str], recipient: str) -> None:
+    async def typing(self, credentials: Mapping[str, str], recipient: str, message_id: str = "") -> None:
         """See :class:`services.channels.base.Channel`."""
         connection, slash, chat = recipient.partition("/")
         parameters = {"chat_id": chat, "business_connection_id": connection} if slash else {"chat_id": recipient}

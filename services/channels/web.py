@@ -13,6 +13,7 @@ class WebChannel:
 
     kind = "web"
     text_limit = 16_000
+    typing_s = 0.0
 
     def identify(self, update: Mapping[str, Any]) -> tuple[str, str]:
         """See :class:`services.channels.base.Channel`."""
@@ -38,7 +39,7 @@ class WebChannel:
         """Nothing leaves: the page reads the stored message."""
         return ""
 
-    async def typing(self, credentials: Mapping[str, str], recipient: str) -> None:
+    async def typing(self, credentials: Mapping[str, str], recipient: str, message_id: str = "") -> None:
         """The page shows its own sign while it waits."""
 
     async def settle(self, credentials: Mapping[str, str], event: Inbound) -> None:

@@ -15,9 +15,10 @@ from db import models
 from db.base import new_id, utcnow
 from db.engine import clock
 from services import lanes, notices
+from services.channels import WINDOWS
 from services.channels.base import Outgoing
 from services.conversations.records import RECENT_CHARS, RECENT_TURNS, Reply, out_lane, outbox_rows, put_out
-from services.errors import Invalid, NotFound
+from services.errors import Conflict, Invalid, NotFound
 from services.i18n import T
 from services.lanes import Line
 from services.text import clean, one_line, split_text
@@ -187,7 +188,8 @@ async def operator_reply(session: AsyncSession, row: ConversationRow, text: str,
     """Write to the customer as a person: stored and put into the outbox together; the bot falls silent in this talk.
 
     ``seen``: the last message when the person began to write. The same words written since then are those of a form that was
-    sent twice: they are returned and nothing is written. Raises ``Invalid`` for an empty text or one over 4,096 characters.
+    sent twice: they are returned and nothing is written. Raises ``Invalid`` for an empty text or one over 4,096 characters,
+    ``Conflict`` where the network lets nobody write any more.
     """
     text = clean(text).strip()
     if not text:
@@ -201,6 +203,15 @@ async def operator_reply(session: AsyncSession, row: ConversationRow, text: str,
         connection = await session.connection()
         lane = out_lane(row.channel.id, row.contact.external_id)
         await connection.run_sync(lanes.lock, {lane: line})
+    window = WINDOWS.get(row.channel.kind)
+    if window is not None and (talk.last_inbound_at is None or utcnow() - talk.last_inbound_at >= window):
+        raise Conflict(
+            T(
+                "More than 24 hours have passed since the customer’s last message, and WhatsApp delivers no message then. You "
+                "can write as soon as the customer writes again."
+            ),
+            code="window_closed",
+        )
     # Read again under the lock: an answer of the bot, or the first of two presses, may have been stored meanwhile.
     await session.refresh(talk, with_for_update=True)
     if seen:

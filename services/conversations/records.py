@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, bindparam, case, func, select, tuple_, update
+from sqlalchemy import Connection, bindparam, case, func, or_, select, tuple_, update
 
 from db import direct, models
 from db.base import insert_for, new_id, table_of, utcnow
 from services import lanes
-from services.channels.base import Inbound, Outgoing
+from services.channels.base import Delivery, Inbound, Outgoing, Sender
 from services.lanes import Claimed, Line, Release
 from services.notices import Occurrence, open_in
 from services.text import clean, one_line
@@ -33,6 +33,8 @@ MESSAGE = table_of(models.Message)
 USAGE = table_of(models.AIUsage)
 UNANSWERED = table_of(models.UnansweredQuestion)
 
+ALIASED_KINDS = frozenset({"whatsapp"})
+"""Networks where one person may be known by two ids."""
 RECENT_TURNS = 20
 RECENT_CHARS = 1500
 """So much of a turn is kept for the model."""
@@ -93,7 +95,12 @@ class Talk:
 
 def _kept(event: Inbound) -> bool:
     """Whether an event becomes a message of the conversation."""
-    return event.kind in ("message", "command", "contact")
+    return event.kind in ("message", "command", "contact", "echo")
+
+
+def _opens(event: Inbound) -> bool:
+    """Whether an event may begin a talk with somebody unknown."""
+    return event.kind not in ("status", "account_error", "system", "reaction")
 
 
 def _text(event: Inbound, limit: int) -> str:
@@ -124,26 +131,35 @@ _CHANNELS = (
     .outerjoin(USER, USER.c.id == BOT.c.owner_id)
     .where(CHANNEL.c.id.in_(bindparam("p_ids", expanding=True)))
 )
-_CONTACTS = (
-    select(
-        CONTACT.c.id.label("contact_id"),
-        CONTACT.c.channel_id,
-        CONTACT.c.external_id,
-        CONTACT.c.language,
-        CONTACT.c.language_chosen,
-        CONTACT.c.unreachable_since,
-        CONVERSATION.c.id.label("conversation_id"),
-        CONVERSATION.c.status,
-        CONVERSATION.c.recent,
-    )
-    .join(CONVERSATION, CONVERSATION.c.contact_id == CONTACT.c.id)
-    .where(tuple_(CONTACT.c.channel_id, CONTACT.c.external_id).in_(bindparam("p_pairs", expanding=True)))
+_WITH_TALKS = select(
+    CONTACT.c.id.label("contact_id"),
+    CONTACT.c.channel_id,
+    CONTACT.c.external_id,
+    CONTACT.c.alias,
+    CONTACT.c.language,
+    CONTACT.c.language_chosen,
+    CONTACT.c.unreachable_since,
+    CONVERSATION.c.id.label("conversation_id"),
+    CONVERSATION.c.status,
+    CONVERSATION.c.recent,
+).join(CONVERSATION, CONVERSATION.c.contact_id == CONTACT.c.id)
+_CONTACTS = _WITH_TALKS.where(
+    tuple_(CONTACT.c.channel_id, CONTACT.c.external_id).in_(bindparam("p_pairs", expanding=True))
+)
+_CONTACTS_BY_ALIAS = _WITH_TALKS.where(
+    tuple_(CONTACT.c.channel_id, CONTACT.c.alias).in_(bindparam("p_pairs", expanding=True))
 )
 _HEARD = update(CHANNEL).where(CHANNEL.c.id == bindparam("p_id")).values(last_update_at=bindparam("p_at"))
 _TOUCHING = (
     update(CONVERSATION)
     .where(CONVERSATION.c.id == bindparam("p_id"))
-    .values(last_message_at=bindparam("p_at"), last_text=bindparam("p_text"))
+    .values(
+        last_message_at=bindparam("p_at"),
+        last_text=bindparam("p_text"),
+        last_inbound_at=func.coalesce(
+            bindparam("p_inbound", type_=CONVERSATION.c.last_inbound_at.type), CONVERSATION.c.last_inbound_at
+        ),
+    )
 )
 _NEW_CONTACT, _NEW_CONVERSATION, _NEW_MESSAGE = CONTACT.insert(), CONVERSATION.insert(), MESSAGE.insert()
 
@@ -159,7 +175,7 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
         for found in direct.rows(connection, _CHANNELS, {"p_ids": sorted({item.channel_id for item in items})})
         for row in (found._asdict(),)
     }
-    contacts = _contacts(connection, items)
+    contacts = _contacts(connection, items, channels)
     results: list[Talk | Exception] = []
     new_contacts: list[dict[str, Any]] = []
     new_conversations: list[dict[str, Any]] = []
@@ -200,6 +216,9 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
             continue
         sender = item.events[-1][1].sender
         known = contacts.get((item.channel_id, item.recipient))
+        if known is None and not any(_opens(event) for _, event in item.events):
+            talk.messages = [(None, row, event) for row, event in item.events]
+            continue
         if known is None:
             talk.contact_id, talk.conversation_id = new_id(), new_id()
             new_contacts.append(
@@ -208,8 +227,10 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
                     "bot_id": bot.id,
                     "channel_id": item.channel_id,
                     "external_id": item.recipient,
+                    "alias": sender.alias[:128] or None,
                     "name": one_line(sender.name, 200),
                     "username": one_line(sender.username, 64),
+                    "phone": sender.phone[:32] or None,
                     "language": None,
                     "language_chosen": False,
                     "created_at": moment,
@@ -232,9 +253,11 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
             talk.contact_id, talk.conversation_id = known["contact_id"], known["conversation_id"]
             talk.language, talk.language_chosen = known["language"], known["language_chosen"]
             talk.status, talk.recent = known["status"], list(known["recent"] or [])
+            _know_by_both(connection, known, item.recipient, sender)
             if known["unreachable_since"] is not None and any(event.kind != "blocked" for _, event in item.events):
                 reached.append({"p_id": talk.contact_id})
         last = ""
+        written: dt.datetime | None = None
         for row, event in item.events:
             message_id: str | None = None
             if _kept(event):
@@ -242,21 +265,25 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
                 if message_id is None:
                     message_id = new_id()
                     last = _text(event, STORED_CHARS)
+                    ours = event.kind == "echo"
+                    written = written if ours else event.at or moment
                     new_messages.append(
                         {
                             "id": message_id,
                             "conversation_id": talk.conversation_id,
-                            "author": "customer",
-                            "kind": "text" if event.kind == "command" else event.type,
+                            "author": "operator" if ours else "customer",
+                            "kind": "text" if event.kind == "command" else event.type[:16],
                             "text": last,
-                            "status": "received",
+                            "status": "sent" if ours else "received",
                             "external_id": row["external_id"],
                             "created_at": moment,
                         }
                     )
             talk.messages.append((message_id, row, event))
-        if last:
-            touched.append({"p_id": talk.conversation_id, "p_at": moment, "p_text": one_line(last, 200)})
+        if last or written is not None:
+            touched.append(
+                {"p_id": talk.conversation_id, "p_at": moment, "p_text": one_line(last, 200), "p_inbound": written}
+            )
     heard = [
         {"p_id": id_, "p_at": moment}
         for id_, row in channels.items()
@@ -278,10 +305,63 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
     return results
 
 
-def _contacts(connection: Connection, items: Sequence[Incoming]) -> dict[tuple[str, str], Any]:
+def _contacts(
+    connection: Connection, items: Sequence[Incoming], channels: Mapping[str, Mapping[str, Any]]
+) -> dict[tuple[str, str], Any]:
+    """Return who is known of the senders, by channel and the id that they wrote under."""
     pairs = sorted({(item.channel_id, item.recipient) for item in items})
     rows = direct.rows(connection, _CONTACTS, {"p_pairs": pairs})
-    return {(row.channel_id, row.external_id): row._asdict() for row in rows}
+    found = {(row.channel_id, row.external_id): row._asdict() for row in rows}
+    aliased = [
+        item
+        for item in items
+        if (item.channel_id, item.recipient) not in found
+        and channels.get(item.channel_id, {}).get("kind") in ALIASED_KINDS
+    ]
+    if not aliased:
+        return found
+    # Wrote with a number before and hides it now.
+    by_alias = direct.rows(
+        connection, _CONTACTS_BY_ALIAS, {"p_pairs": sorted({(item.channel_id, item.recipient) for item in aliased})}
+    )
+    found |= {(row.channel_id, row.alias): row._asdict() for row in by_alias}
+    # Hid the number before and shows it now.
+    shown = {
+        (item.channel_id, event.sender.alias): item.recipient
+        for item in aliased
+        for _, event in item.events
+        if event.sender.alias
+    }
+    if shown:
+        rows = direct.rows(connection, _CONTACTS, {"p_pairs": sorted(shown)})
+        found |= {(row.channel_id, shown[row.channel_id, row.external_id]): row._asdict() for row in rows}
+    return found
+
+
+def _know_by_both(connection: Connection, known: Mapping[str, Any], recipient: str, sender: Sender) -> None:
+    """Keep both ids of somebody who wrote under one of them before and under both now."""
+    if not sender.alias or (known["external_id"], known["alias"]) == (recipient, sender.alias):
+        return
+    connection.execute(
+        update(CONTACT)
+        .where(CONTACT.c.id == known["contact_id"])
+        .values(
+            external_id=recipient,
+            alias=sender.alias[:128],
+            phone=func.coalesce(CONTACT.c.phone, sender.phone[:32] or None),
+        )
+    )
+
+
+def move_contact(connection: Connection, channel_id: str, recipient: str, moved_to: str) -> None:
+    """Write down a contact's new id. The new one may have written first: then it is a contact of its own and this one stays."""
+    other = CONTACT.alias("other")
+    taken = select(other.c.id).where(other.c.channel_id == channel_id, other.c.external_id == moved_to)
+    connection.execute(
+        update(CONTACT)
+        .where(CONTACT.c.channel_id == channel_id, CONTACT.c.external_id == recipient, ~taken.exists())
+        .values(external_id=moved_to)
+    )
 
 
 def _stored_before(
@@ -301,7 +381,8 @@ def _stored_before(
         return {}
     rows = connection.execute(
         select(MESSAGE.c.id, MESSAGE.c.conversation_id, MESSAGE.c.external_id).where(
-            tuple_(MESSAGE.c.conversation_id, MESSAGE.c.external_id).in_(pairs), MESSAGE.c.author == "customer"
+            tuple_(MESSAGE.c.conversation_id, MESSAGE.c.external_id).in_(pairs),
+            MESSAGE.c.author.in_(("customer", "operator")),
         )
     )
     return {(conversation, external): id_ for id_, conversation, external in rows}
@@ -327,7 +408,8 @@ class Outcome:
 
     ``closed``: items that are finished; ``returned``: items that were not touched, whose attempt does not count; ``incoming``:
     new status by message id; ``turns``: what was said, added to what the talk holds by then (a person may have written
-    meanwhile); ``status``: None leaves what it is by then; ``notices``: what the owner should hear of.
+    meanwhile); ``status``: None leaves what it is by then; ``notices``: what the owner should hear of; ``deliveries``: what the
+    network told of messages of ours; ``moved_to``: the customer's new id there.
     """
 
     talk: Talk
@@ -343,6 +425,8 @@ class Outcome:
     unreachable: bool | None = None
     unanswered: list[tuple[str, str, str]] = field(default_factory=list)
     notices: list[Occurrence] = field(default_factory=list)
+    deliveries: list[Delivery] = field(default_factory=list)
+    moved_to: str | None = None
 
 
 _READ_RECENT = select(CONVERSATION.c.id, CONVERSATION.c.recent).where(
@@ -374,6 +458,23 @@ _CONTACT_CHANGED = (
     )
 )
 _SEEN_TO = update(MESSAGE).where(MESSAGE.c.id == bindparam("p_id")).values(status=bindparam("p_status"))
+# Statuses arrive in any order and only ever forward; a failure is told of what was not delivered.
+_RANK = {"queued": 0, "unknown": 1, "sent": 2, "delivered": 3, "failed": 3, "read": 4, "played": 5}
+_FOLDING = (
+    update(MESSAGE)
+    .where(
+        MESSAGE.c.conversation_id == bindparam("p_talk"),
+        or_(MESSAGE.c.id == bindparam("p_ref"), MESSAGE.c.external_id == bindparam("p_external")),
+        MESSAGE.c.author != "customer",
+        MESSAGE.c.status != "failed",
+        case(_RANK, value=MESSAGE.c.status, else_=9) < bindparam("p_rank"),
+    )
+    .values(
+        status=bindparam("p_status"),
+        external_id=func.coalesce(MESSAGE.c.external_id, bindparam("p_external")),
+        error=bindparam("p_error"),
+    )
+)
 _CLOSING = (
     update(lanes.INBOX)
     .where(lanes.INBOX.c.id.in_(bindparam("p_ids", expanding=True)))
@@ -457,6 +558,24 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
         direct.change(connection, _CONTACT_CHANGED, contacts)
     if incoming:
         direct.change(connection, _SEEN_TO, incoming)
+    folded = [
+        {
+            "p_talk": item.talk.conversation_id,
+            "p_ref": told.ref[:32],
+            "p_external": told.external_id[:128],
+            "p_status": told.status,
+            "p_error": clean(told.error, 300) if told.error else None,
+            "p_rank": _RANK[told.status],
+        }
+        for item in valid
+        for told in item.deliveries
+        if item.talk.conversation_id
+    ]
+    if folded:
+        direct.change(connection, _FOLDING, folded)
+    for item in valid:
+        if item.moved_to:
+            move_contact(connection, item.talk.channel_id, item.talk.recipient, item.moved_to)
     # Also where the lane is lost: the calls were made.
     _keep_usage(connection, [row for item in items for row in item.talk.usage])
     _keep_unanswered(connection, valid, moment)

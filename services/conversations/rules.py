@@ -17,7 +17,8 @@ from db import models
 from db.base import utcnow
 from services import answers, languages, metrics, notices, stats
 from services.ai.router import CallRecord
-from services.channels.base import Button, Inbound, Outgoing
+from services.channels.base import Button, Delivery, Inbound, Outgoing, Unreachable, WindowClosed
+from services.channels.meta import problem
 from services.conversations.records import RECENT_CHARS, RECENT_TURNS, BotCard, Outcome, Reply, Talk
 from services.i18n import LANGUAGE_NAMES, translate
 from services.knowledge.analysis import fold, question_key
@@ -223,7 +224,8 @@ class _Turn:
         if self.talk.channel_kind != "web":
             limit = self.core.channels[self.talk.channel_kind].text_limit
             parts = split_text(text, limit) or ["…"]
-            outgoing = tuple(Outgoing(part, buttons if part is parts[-1] else ()) for part in parts)
+            choose = translate(language, "Choose") if buttons else ""
+            outgoing = tuple(Outgoing(part, buttons if part is parts[-1] else (), choose) for part in parts)
         elif buttons:
             columns["usage"] = {"buttons": [[[b.text, b.data] for b in row] for row in buttons]}
         reply = Reply(text, author, outgoing, {"language": language, **columns})
@@ -278,6 +280,14 @@ class _Turn:
                 self.chosen(
                     event.data.removeprefix(LANGUAGE_DATA) if event.data.startswith(LANGUAGE_DATA) else "", language
                 )
+        elif event.kind == "status":
+            await self.delivered(event.extra["delivery"])
+        elif event.kind == "echo":
+            self.taken_over(event)
+        elif event.kind == "account_error":
+            await self.core.network_trouble(self.talk.channel_id, event.extra["code"], event.extra["reason"])
+        elif event.kind == "system" and event.extra.get("moved_to"):
+            self.outcome.moved_to = str(event.extra["moved_to"])
         elif not event.reply:
             metrics.UPDATES_SKIPPED.labels(event.kind if event.kind != "unsupported" else event.type[:20]).inc()
         elif event.kind == "command" and not await self.meant(event):
@@ -310,6 +320,24 @@ class _Turn:
         else:
             await self.unreadable(event, language)
             self.read(message_id)
+
+    async def delivered(self, told: Delivery) -> None:
+        """The network tells what became of a message of ours; the owner hears of one that was lost."""
+        self.outcome.deliveries.append(told)
+        if told.status != "failed" or told.code is None:
+            return
+        reason = problem(told.code, told.error or "")
+        if isinstance(reason, Unreachable):
+            self.outcome.unreachable = True
+        elif not await self.core.network_trouble(self.talk.channel_id, told.code, told.error or ""):
+            kind = "window_closed" if isinstance(reason, WindowClosed) else "send_failed"
+            self.tell_owner(kind, f"send:{self.talk.channel_id}", conversation=self.talk.conversation_id)
+
+    def taken_over(self, event: Inbound) -> None:
+        """A person of the business answered by other means: the bot falls silent in this talk."""
+        self.talk.status = self.outcome.status = "human"
+        if text := clean(event.text):
+            self.remember("assistant", text)
 
     async def unreadable(self, event: Inbound, language: str) -> None:
         """Say what the bot can read: once to what came at once, such as an album of ten pictures."""

@@ -210,6 +210,7 @@ PUBLIC = {
     "OPENAI_API_KEY": "openai-key",
     "ANTHROPIC_API_KEY": "anthropic-key",
     "TELEGRAM_API_BASE": "https://telegram.example.uz",
+    "META_GRAPH_BASE": "https://graph.example.uz",
     "GEMINI_BASE_URL": "https://gemini.example.uz",
     "OPENAI_BASE_URL": "https://openai.example.uz",
     "ANTHROPIC_BASE_URL": "https://anthropic.example.uz",
@@ -220,14 +221,15 @@ PUBLIC_LATER = """
     MAIL_PASSWORD WHATSAPP_ACCESS_TOKEN WHATSAPP_PHONE_NUMBER_ID WHATSAPP_APP_SECRET WHATSAPP_VERIFY_TOKEN
     INSTAGRAM_ACCESS_TOKEN INSTAGRAM_APP_SECRET INSTAGRAM_VERIFY_TOKEN PAYME_MERCHANT_ID PAYME_KEY PAYME_TEST_KEY
     CLICK_SERVICE_ID CLICK_MERCHANT_ID CLICK_MERCHANT_USER_ID CLICK_SECRET_KEY UZUM_SERVICE_ID UZUM_USERNAME UZUM_PASSWORD
-    META_GRAPH_BASE INSTAGRAM_GRAPH_BASE
+    INSTAGRAM_GRAPH_BASE
 """.split()
 
 
 def _said(settings: Settings, name: str) -> str:
     """Return what came of an environment variable."""
-    place = {"PORT": settings.server, "HOST": settings.server, "TELEGRAM_API_BASE": settings.telegram}.get(name)
-    key = {"TELEGRAM_API_BASE": "api_base"}.get(name, name.lower())
+    places = {"PORT": settings.server, "HOST": settings.server, "TELEGRAM_API_BASE": settings.telegram}
+    place = (places | {"META_GRAPH_BASE": settings.meta}).get(name)
+    key = {"TELEGRAM_API_BASE": "api_base", "META_GRAPH_BASE": "graph_base"}.get(name, name.lower())
     value = getattr(place or settings.secrets, key)
     value = value.get_secret_value() if hasattr(value, "get_secret_value") else value
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value).rstrip("/")

@@ -20,11 +20,30 @@ routes = Routes("Channels")
 _TOKEN = re.compile(r"\d{5,15}:[A-Za-z0-9_-]{20,100}")
 
 
+# These become parts of headers: nothing but what can be printed may pass.
+Secret = Annotated[str, Field(min_length=8, max_length=1000, pattern=r"^[!-~]+$")]
+
+
 class NewTelegram(Body):
     """A Telegram bot to connect."""
 
     type: Literal["telegram"]
     token: Annotated[Word, Field(description="from BotFather; kept encrypted, never shown again")]
+
+
+class NewWhatsApp(Body):
+    """A WhatsApp number to connect. Its messages come to ``/whatsapp/webhook`` of this installation."""
+
+    type: Literal["whatsapp"]
+    access_token: Annotated[
+        Secret, Field(description="of a system user, without an end; kept encrypted, never shown again")
+    ]
+    phone_number_id: Annotated[str, Field(pattern=r"^\d{5,32}$", description="Meta's id of the number, not the number")]
+    app_secret: Annotated[Secret, Field(description="of the Meta app; kept encrypted, never shown again")]
+    verify_token: Annotated[
+        str,
+        Field(min_length=8, max_length=64, pattern=r"^[!-~]+$", description="to be entered in the Meta app as well"),
+    ]
 
 
 class NewWeb(Body):
@@ -33,21 +52,21 @@ class NewWeb(Body):
     type: Literal["web"]
 
 
-NewChannel = Annotated[NewTelegram | NewWeb, Field(discriminator="type")]
+NewChannel = Annotated[NewTelegram | NewWhatsApp | NewWeb, Field(discriminator="type")]
 
 
 class ChannelAnswer(Answer):
     """A channel."""
 
     id: str
-    type: Annotated[str, Field(description="telegram or web")]
+    type: Annotated[str, Field(description="telegram, whatsapp or web")]
     title: str
     username: str
     status: Annotated[
         str,
         Field(
             description="active; refused: the token was revoked; conflict: another program receives with it; "
-            "unreadable: connect again"
+            "blocked: Meta lets the number send nothing; unreadable: connect again"
         ),
     ]
     address: Annotated[str | None, Field(description="where customers find it")]
@@ -60,6 +79,8 @@ def show(channel: models.Channel, bot: models.Bot, public_url: str) -> ChannelAn
     address = f"{public_url}/chat/{bot.public_id}" if channel.kind == "web" else None
     if channel.kind == "telegram" and channel.username:
         address = f"https://t.me/{channel.username}"
+    if channel.kind == "whatsapp" and (digits := re.sub(r"\D", "", channel.username)):
+        address = f"https://wa.me/{digits}"
     return ChannelAnswer(
         id=channel.id,
         type=channel.kind,
@@ -79,8 +100,10 @@ def show(channel: models.Channel, bot: models.Bot, public_url: str) -> ChannelAn
     example={"type": "telegram", "token": "123456789:token-from-BotFather"},
 )
 async def create(call: Call, bot_id: str, body: NewChannel) -> ChannelAnswer:
-    """Connect a channel; a Telegram token is tried first."""
+    """Connect a channel; its credentials are tried first."""
     core = call.core
+    if isinstance(body, NewWhatsApp):
+        return await _whatsapp(call, bot_id, body)
     if isinstance(body, NewWeb):
         async with core.db.write() as session:
             bot = await bots.get(session, call.user, bot_id)
@@ -105,6 +128,29 @@ async def create(call: Call, bot_id: str, body: NewChannel) -> ChannelAnswer:
             channel = await bots.connect_telegram(
                 session, bot, identity=identity, token=token, crypto=core.crypto, actor=call.user
             )
+    core.bell.ring("channels")
+    return show(channel, bot, core.settings.public_url)
+
+
+async def _whatsapp(call: Call, bot_id: str, body: NewWhatsApp) -> ChannelAnswer:
+    core = call.core
+    async with core.db.read() as session:
+        await bots.get(session, call.user, bot_id)
+    token, app_secret = body.access_token.strip(), body.app_secret.strip()
+    number = await bots.try_whatsapp(core, token, body.phone_number_id, app_secret)
+    async with core.db.write() as session:
+        bot = await bots.get(session, call.user, bot_id)
+        credentials = {"access_token": token, "phone_number_id": number.id, "app_secret": app_secret}
+        channel = await bots.connect_whatsapp(
+            session,
+            bot,
+            number=number,
+            credentials=credentials,
+            verify_token=body.verify_token,
+            crypto=core.crypto,
+            actor=call.user,
+        )
+    core.cards.clear()
     core.bell.ring("channels")
     return show(channel, bot, core.settings.public_url)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
+from collections.abc import Mapping
 
 import segno
 from aiohttp import web
 
 from db import models
+from db.base import new_secret
 from services import bots, notices
 from services.channels.base import TokenRefused
 from services.errors import AppError, Invalid, Permanent, Temporary, TooMany, Unavailable
@@ -19,6 +22,8 @@ from web.pages.shell import core_of, fault_of, frame, own_bot
 routes = web.RouteTableDef()
 
 _TRIES_IN_15_MIN = 20
+# They become parts of headers: nothing but what can be printed may pass.
+_SECRET = re.compile(r"[!-~]{8,1000}")
 
 
 def share_address(request: web.Request, bot: models.Bot) -> str:
@@ -32,7 +37,14 @@ async def channels_page(request: web.Request) -> web.StreamResponse:
     return await _page(request)
 
 
-async def _page(request: web.Request, *, error: AppError | None = None) -> web.StreamResponse:
+async def _page(
+    request: web.Request,
+    *,
+    error: AppError | None = None,
+    place: str = "telegram",
+    entered: Mapping[str, str] | None = None,
+) -> web.StreamResponse:
+    """``place``: the channel whose form the error is about; ``entered``: what it held and may be shown again."""
     async with core_of(request).db.read() as session:
         bot = await own_bot(session, request)
         shared = await frame(session, request, bot)
@@ -43,6 +55,10 @@ async def _page(request: web.Request, *, error: AppError | None = None) -> web.S
         status=error.status if error else 200,
         here="channels",
         telegram=[channel for channel in connected if channel.kind == "telegram"],
+        whatsapp=bots.of_kind(connected, "whatsapp"),
+        whatsapp_webhook=f"{core_of(request).settings.public_url}/whatsapp/webhook",
+        place=place,
+        entered=entered or {},
         page_open=bots.of_kind(connected, "web") is not None,
         share=share_address(request, bot),
         only_here=notices.opens_only_here(core_of(request).settings.public_url),
@@ -84,6 +100,48 @@ async def _identity(request: web.Request, token: str) -> dict[str, object]:
         raise Invalid(T("Telegram did not accept this token."), field="token") from None
     except Temporary:
         raise Unavailable(T("Telegram is not responding right now. Please try again in a minute.")) from None
+
+
+@routes.post("/bots/{bot}/channels/whatsapp")
+async def connect_whatsapp(request: web.Request) -> web.StreamResponse:
+    """Connect a WhatsApp number; its credentials are tried with Meta first."""
+    core = core_of(request)
+    person = auth.user(request)
+    async with core.db.read() as session:
+        await own_bot(session, request)
+    form = await forms.read(request)
+    number_id = form.text("phone_number_id", 64).strip()
+    try:
+        if not await core.limits.hit(f"connect:{person.id}", _TRIES_IN_15_MIN, 900):
+            raise TooMany(retry_after_s=900)
+        token, app_secret = form.secret("access_token").strip(), form.secret("app_secret").strip()
+        if not (number_id.isascii() and number_id.isdigit() and 5 <= len(number_id) <= 32):
+            raise Invalid(
+                T("The phone number id is a number of about 15 digits. It is not the phone number itself."),
+                field="phone_number_id",
+            )
+        for name, value in (("access_token", token), ("app_secret", app_secret)):
+            if not _SECRET.fullmatch(value):
+                raise Invalid(T("Copy it whole from Meta, without spaces."), field=name)
+        number = await bots.try_whatsapp(core, token, number_id, app_secret)
+        async with core.db.write() as session:
+            bot = await own_bot(session, request)
+            own = bots.of_kind(await bots.channels(session, bot), "whatsapp")
+            await bots.connect_whatsapp(
+                session,
+                bot,
+                number=number,
+                credentials={"access_token": token, "phone_number_id": number.id, "app_secret": app_secret},
+                # It stands in the Meta app already where the number was connected before.
+                verify_token=own.secret if own is not None else new_secret(24),
+                crypto=core.crypto,
+                actor=person,
+            )
+    except AppError as error:
+        return await _page(request, error=error, place="whatsapp", entered={"phone_number_id": number_id})
+    core.cards.clear()
+    core.bell.ring("channels")
+    return view.redirect(f"/bots/{bot.id}/channels", toast="connected")
 
 
 @routes.post("/bots/{bot}/channels/web")

@@ -1,0 +1,133 @@
+"""Meta's Graph API, which WhatsApp and Instagram share: calls, errors, signatures of webhooks.
+
+Facts: developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes and
+developers.facebook.com/docs/graph-api/webhooks/getting-started, checked 2026-11-21.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+
+from services.channels.base import (
+    Away,
+    Blocked,
+    PairLimited,
+    Refused,
+    Throttled,
+    TokenRefused,
+    Unreachable,
+    WindowClosed,
+)
+from services.errors import Temporary
+
+_TOKEN = frozenset({0, 3, 10, 190, 131005, *range(200, 300)})
+_THROTTLED = frozenset({4, 80007, 130429, 131048, 131057, 133016})
+_GONE = frozenset({131026})
+# Money, locked accounts, registration of the number: nothing can be sent until the owner has seen to it.
+_BLOCKED = frozenset({131042, 131031, 368, 130497, 131037, 131045, *range(133000, 133016)})
+_PASSING = frozenset({1, 2, 131000, 131016})
+_PAIR, _WINDOW = 131056, 131047
+
+
+def signature_fits(app_secret: str, raw: bytes, header: str) -> bool:
+    """Whether ``header`` (X-Hub-Signature-256) is that of the bytes that arrived; an empty secret fits nothing."""
+    wanted = "sha256=" + hmac.new(app_secret.encode(), raw, hashlib.sha256).hexdigest()
+    return bool(app_secret) and hmac.compare_digest(wanted.encode(), header.encode())
+
+
+def problem(code: int, reason: str, status: int = 400) -> Exception:
+    """Return the exception that an error of the Graph API stands for, whether a call or a later status tells it."""
+    if code in _TOKEN:
+        return TokenRefused(reason)
+    if code in _THROTTLED:
+        return Throttled(reason)
+    if code == _PAIR:
+        return PairLimited(reason)
+    if code == _WINDOW:
+        return WindowClosed(reason)
+    if code in _GONE:
+        return Unreachable(reason)
+    if code in _BLOCKED:
+        return Blocked(reason)
+    if code in _PASSING or status >= 500:
+        return Temporary(reason)
+    return Refused(reason)
+
+
+def described(error: Mapping[str, Any]) -> str:
+    """Return an error's code and words in one line; of Meta's two texts the one that says more."""
+    data = error.get("error_data")
+    details = data.get("details") if isinstance(data, Mapping) else None
+    words = str(details or error.get("message") or error.get("title") or "")[:200]
+    trace = str(error.get("fbtrace_id") or "")[:40]
+    return f"{error.get('code')}: {words}" + (f" ({trace})" if trace else "")
+
+
+def error_code(error: Mapping[str, Any]) -> int:
+    """Return an error's code, -1 where it has none."""
+    code = error.get("code")
+    return code if isinstance(code, int) and not isinstance(code, bool) else -1
+
+
+class GraphApi:
+    """Calls the Graph API with any token. ``base``: its address; ``version``: such as ``v26.0``."""
+
+    def __init__(self, session: aiohttp.ClientSession, base: str, version: str, *, timeout_s: float = 30) -> None:
+        self._session = session
+        self._root = f"{base.rstrip('/')}/{version}"
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=10)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        token: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Call ``path`` and return its answer.
+
+        Raises ``Temporary`` (with ``sent`` when the request left and no answer came, :class:`Away` when it did not leave) or
+        what :func:`problem` makes of an error. The token is never part of an address or of an exception's text.
+        """
+        headers = {"Authorization": f"Bearer {token}"}
+        data = None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            data = json.dumps(body, separators=(",", ":")).encode()
+        try:
+            async with self._session.request(
+                method,
+                f"{self._root}/{path}",
+                data=data,
+                params=parameters,
+                headers=headers,
+                timeout=self._timeout,
+                allow_redirects=False,
+            ) as response:
+                raw = await response.read()
+                status = response.status
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise Away(f"Meta cannot be reached: {type(error).__name__}") from None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Temporary(f"no answer from Meta: {type(error).__name__}", sent=True) from None
+        try:
+            answer = json.loads(raw)
+        except ValueError:
+            answer = None
+        told = answer.get("error") if isinstance(answer, dict) else None
+        if isinstance(answer, dict) and told is None and status < 300:
+            return answer
+        if isinstance(told, Mapping):
+            raise problem(error_code(told), described(told), status)
+        if status == 429:
+            raise Throttled("too many requests")
+        # What is not in Meta's own words was said by something on the way; only with a success it may have been carried out.
+        raise Temporary(f"the answer {status} is not Meta's", sent=status < 300)

@@ -1,0 +1,301 @@
+"""WhatsApp Cloud API: what a webhook carries, sending, read marks.
+
+Facts: developers.facebook.com/documentation/business-messaging/whatsapp (webhooks/reference, messages/send-messages,
+typing-indicators, business-scoped-user-ids), checked 2026-11-21 with version 26.0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from services.channels.base import Delivery, Inbound, Outgoing, Sender
+from services.channels.meta import GraphApi, described, error_code
+from services.errors import Permanent, Temporary
+
+TEXT_LIMIT = 4096
+_BUTTONS, _BUTTON_BODY, _BUTTON_TITLE = 3, 1024, 20
+_ROWS, _ROW_TITLE = 10, 24
+_COMMANDS = frozenset({"start", "language", "operator", "help"})
+_COMMAND = re.compile(r"/([a-z]{2,16})(?:\s+(.*))?", re.DOTALL)
+_STATUSES = frozenset({"sent", "delivered", "read", "played", "failed"})
+_MEDIA = frozenset({"image", "video", "audio", "document", "sticker"})
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Mapping[str, Any]]:
+    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
+
+
+def unpack(body: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any] | None]]:
+    """Take a delivery apart: ``(business account, phone number id, update)`` of every message, status, echo and error in it.
+
+    A change that is about none of these has no update, and where it names no number an empty one.
+    """
+    for entry in _list(body.get("entry")):
+        above = str(entry.get("id") or "")
+        for change in _list(entry.get("changes")):
+            value = _mapping(change.get("value"))
+            number = str(_mapping(value.get("metadata")).get("phone_number_id") or "")
+            field = change.get("field")
+            updates: list[dict[str, Any]] = []
+            if number and field == "messages":
+                contacts = _list(value.get("contacts"))
+                updates += [{"message": each, "contact": _of(contacts, each)} for each in _list(value.get("messages"))]
+                updates += [{"status": each} for each in _list(value.get("statuses"))]
+                updates += [{"error": each} for each in _list(value.get("errors"))]
+            elif number and field == "smb_message_echoes":
+                updates += [{"echo": each} for each in _list(value.get("message_echoes"))]
+            for update in updates:
+                yield above, number, update
+            if not updates:
+                yield above, number, None
+
+
+def _of(contacts: list[Mapping[str, Any]], message: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return who of ``contacts`` wrote ``message``: by either id, since their order says nothing."""
+    phone, scoped = message.get("from"), message.get("from_user_id")
+    for contact in contacts:
+        if (phone and contact.get("wa_id") == phone) or (scoped and contact.get("user_id") == scoped):
+            return contact
+    return None
+
+
+def _fingerprint(update: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(update, sort_keys=True).encode()).hexdigest()[:40]
+
+
+def _moment(message: Mapping[str, Any]) -> dt.datetime | None:
+    stamp = str(message.get("timestamp") or "")
+    return dt.datetime.fromtimestamp(int(stamp), dt.UTC) if stamp.isdigit() and len(stamp) < 12 else None
+
+
+@dataclass(frozen=True, slots=True)
+class WhatsAppNumber:
+    """A number as its token shows it. ``token_expires_at``: seconds since 1970, 0 for one that does not expire."""
+
+    id: str
+    phone: str
+    name: str
+    business_account: str
+    token_expires_at: int
+
+
+async def look_up(api: GraphApi, token: str, phone_number_id: str, app_secret: str) -> WhatsAppNumber:
+    """Try an owner's credentials: read the number, what the token may do, and have its messages delivered to the app.
+
+    Raises ``Temporary`` or a ``Permanent``, :class:`~services.channels.base.TokenRefused` for a token that is not accepted.
+    """
+    # Meta refuses the proof if it is not of this token with the secret of the token's app: so the secret is tried as well.
+    proof = hmac.new(app_secret.encode(), token.encode(), hashlib.sha256).hexdigest()
+    fields = {"fields": "display_phone_number,verified_name,quality_rating", "appsecret_proof": proof}
+    shown = await api.call("GET", phone_number_id, token, parameters=fields)
+    about = _mapping((await api.call("GET", "debug_token", token, parameters={"input_token": token})).get("data"))
+    above = ""
+    for scope in _list(about.get("granular_scopes")):
+        targets = scope.get("target_ids")
+        if scope.get("scope") == "whatsapp_business_management" and isinstance(targets, list) and len(targets) == 1:
+            above = str(targets[0])
+    if above:
+        await api.call("POST", f"{above}/subscribed_apps", token, body={})
+    expires = about.get("expires_at")
+    return WhatsAppNumber(
+        phone_number_id,
+        str(shown.get("display_phone_number") or ""),
+        str(shown.get("verified_name") or ""),
+        above,
+        expires if isinstance(expires, int) else 0,
+    )
+
+
+class WhatsAppChannel:
+    """Updates are pieces of deliveries as :func:`unpack` gives them: one of ``message``, ``status``, ``echo``, ``error``."""
+
+    kind = "whatsapp"
+    text_limit = TEXT_LIMIT
+    typing_s = 25.0
+
+    def __init__(self, api: GraphApi) -> None:
+        self._api = api
+
+    def identify(self, update: Mapping[str, Any]) -> tuple[str, str]:
+        """See :class:`services.channels.base.Channel`."""
+        if message := _mapping(update.get("message")):
+            who = message.get("from") or message.get("from_user_id") or "-"
+            return str(who), str(message.get("id") or _fingerprint(update))
+        if status := _mapping(update.get("status")):
+            who = status.get("recipient_id") or status.get("recipient_user_id") or "-"
+            return str(who), f"{status.get('id')}:{status.get('status')}"
+        if echo := _mapping(update.get("echo")):
+            return str(echo.get("to") or echo.get("to_user_id") or "-"), str(echo.get("id") or _fingerprint(update))
+        return "-", _fingerprint(update)
+
+    def parse(self, update: Mapping[str, Any]) -> Inbound:
+        """See :class:`services.channels.base.Channel`."""
+        chat, _ = self.identify(update)
+        if message := _mapping(update.get("message")):
+            return self._message(chat, message, _mapping(update.get("contact")))
+        if status := _mapping(update.get("status")):
+            return self._status(chat, status)
+        if echo := _mapping(update.get("echo")):
+            text = str(_mapping(echo.get("text")).get("body") or "")
+            type_ = str(echo.get("type") or "text")
+            return Inbound(
+                "echo",
+                chat,
+                Sender(chat),
+                message_id=str(echo.get("id") or ""),
+                type=type_,
+                text=text,
+                at=_moment(echo),
+                reply=False,
+            )
+        error = _mapping(update.get("error"))
+        extra = {"code": error_code(error), "reason": described(error)}
+        return Inbound("account_error", chat, Sender(chat), reply=False, extra=extra)
+
+    def _status(self, chat: str, status: Mapping[str, Any]) -> Inbound:
+        errors = _list(status.get("errors"))
+        name = str(status.get("status") or "")
+        delivery = Delivery(
+            str(status.get("biz_opaque_callback_data") or ""),
+            str(status.get("id") or ""),
+            name,
+            described(errors[0]) if errors else None,
+            error_code(errors[0]) if errors else None,
+        )
+        return Inbound(
+            "status" if name in _STATUSES else "unsupported",
+            chat,
+            Sender(chat),
+            message_id=delivery.external_id,
+            type="status",
+            at=_moment(status),
+            reply=False,
+            extra={"delivery": delivery},
+        )
+
+    def _message(self, chat: str, message: Mapping[str, Any], contact: Mapping[str, Any]) -> Inbound:
+        profile = _mapping(contact.get("profile"))
+        phone = str(message.get("from") or "")
+        scoped = str(message.get("from_user_id") or contact.get("user_id") or "")
+        sender = Sender(
+            chat,
+            str(profile.get("name") or ""),
+            str(profile.get("username") or ""),
+            phone=f"+{phone}" if phone.isdigit() else "",
+            alias=scoped if scoped != chat else "",
+        )
+        type_ = str(message.get("type") or "")
+        content = _mapping(message.get(type_))
+        context = _mapping(message.get("context"))
+        common: dict[str, Any] = {
+            "message_id": str(message.get("id") or ""),
+            "at": _moment(message),
+            "extra": {"reply_to": str(context.get("id") or "")},
+        }
+        if message.get("group_id") or chat == "-":
+            return Inbound("unsupported", chat, sender, type="group", reply=False, **common)
+        if type_ == "text":
+            text = str(content.get("body") or "")
+            found = _COMMAND.fullmatch(text.strip().lower())
+            if found is not None and found[1] in _COMMANDS:
+                args = (found[2] or "").strip()[:64]
+                return Inbound("command", chat, sender, text=text, command=found[1], args=args, **common)
+            return Inbound("message", chat, sender, text=text, **common)
+        if type_ == "button":
+            payload = str(content.get("payload") or "")
+            return self._pressed(chat, sender, "button", payload, str(content.get("text") or ""), common)
+        if type_ == "interactive":
+            kind = str(content.get("type") or "")
+            choice = _mapping(content.get(kind))
+            return self._pressed(
+                chat, sender, kind, str(choice.get("id") or ""), str(choice.get("title") or ""), common
+            )
+        if type_ in _MEDIA:
+            text = str(content.get("caption") or "")
+            return Inbound("message", chat, sender, type=type_, text=text, **common)
+        if type_ in ("location", "contacts", "order"):
+            return Inbound("message", chat, sender, type=type_, **common)
+        if type_ == "request_welcome":
+            return Inbound("command", chat, sender, type=type_, command="start", **common)
+        if type_ in ("edit", "revoke"):
+            return Inbound("edit", chat, sender, type=type_, reply=False, **common)
+        if type_ == "reaction":
+            return Inbound("reaction", chat, sender, type=type_, reply=False, **common)
+        if type_ == "system":
+            if content.get("type") == "user_changed_number":
+                common["extra"] = {"moved_to": str(content.get("wa_id") or "")}
+            return Inbound("system", chat, sender, type=str(content.get("type") or ""), reply=False, **common)
+        # Meta says so itself where it cannot pass something on: the customer waits for an answer all the same.
+        known = type_ == "unsupported"
+        return Inbound("message" if known else "unsupported", chat, sender, type="unsupported", reply=known, **common)
+
+    @staticmethod
+    def _pressed(chat: str, sender: Sender, type_: str, payload: str, title: str, common: Mapping[str, Any]) -> Inbound:
+        """A button's own data where it is one of ours, else what it says."""
+        if payload.startswith("lang:"):
+            return Inbound("callback", chat, sender, type=type_, text=title, data=payload, **common)
+        extra = {**common["extra"], "payload": payload}
+        return Inbound("message", chat, sender, type=type_, text=title, **{**common, "extra": extra})
+
+    async def send(self, credentials: Mapping[str, str], recipient: str, message: Outgoing) -> str:
+        """See :class:`services.channels.base.Channel`."""
+        body: dict[str, Any] = {
+            "messaging_product": "whatsapp",
+            "recipient_type": "individual",
+            # Whoever hides the number is written to by the id that the business knows.
+            ("to" if recipient.isdigit() else "recipient"): recipient,
+            **_content(message),
+        }
+        if message.ref:
+            # Comes back with every status of this message, also where the answer to this call is lost.
+            body["biz_opaque_callback_data"] = message.ref
+        number = credentials["phone_number_id"]
+        answer = await self._api.call("POST", f"{number}/messages", credentials["access_token"], body=body)
+        sent = _list(answer.get("messages"))
+        return str(sent[0].get("id") or "") if sent else ""
+
+    async def typing(self, credentials: Mapping[str, str], recipient: str, message_id: str = "") -> None:
+        """Mark what the customer wrote as read, and show the sign for up to 25 seconds."""
+        if not message_id:
+            return
+        body = {
+            "messaging_product": "whatsapp",
+            "status": "read",
+            "message_id": message_id,
+            "typing_indicator": {"type": "text"},
+        }
+        with contextlib.suppress(Temporary, Permanent):
+            await self._api.call(
+                "POST", f"{credentials['phone_number_id']}/messages", credentials["access_token"], body=body
+            )
+
+    async def settle(self, credentials: Mapping[str, str], event: Inbound) -> None:
+        """Nothing is waited for."""
+
+
+def _content(message: Outgoing) -> dict[str, Any]:
+    """Return a message's part of the request: text, up to three buttons, or a list of up to ten."""
+    choices = [button for row in message.buttons for button in row][:_ROWS]
+    if not choices:
+        return {"type": "text", "text": {"body": message.text, "preview_url": False}}
+    body = {"text": message.text}
+    if len(choices) <= _BUTTONS and len(message.text) <= _BUTTON_BODY:
+        buttons = [
+            {"type": "reply", "reply": {"id": each.data, "title": each.text[:_BUTTON_TITLE]}} for each in choices
+        ]
+        return {"type": "interactive", "interactive": {"type": "button", "body": body, "action": {"buttons": buttons}}}
+    rows = [{"id": each.data, "title": each.text[:_ROW_TITLE]} for each in choices]
+    action = {"button": message.choose[:_BUTTON_TITLE] or "…", "sections": [{"rows": rows}]}
+    return {"type": "interactive", "interactive": {"type": "list", "body": body, "action": action}}

@@ -1,0 +1,678 @@
+"""WhatsApp from Meta's delivery to the customer's answer, against a Graph API on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import datetime as dt
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from sqlalchemy import func, select, update
+
+from db import models
+from db.base import utcnow
+from services import conversations
+from services.channels.base import (
+    Away,
+    Blocked,
+    PairLimited,
+    Refused,
+    Throttled,
+    TokenRefused,
+    Unreachable,
+    WindowClosed,
+)
+from services.channels.meta import GraphApi, signature_fits
+from services.channels.whatsapp import WhatsAppChannel, unpack
+from services.errors import Conflict, Temporary
+from tests.composition import Shop, address, make_shop
+from tests.conveyor.harness import Floor, floor, numbers_in
+from tests.fakes.graph import FakeGraph, FakeNumber
+from tests.fakes.models import FakeModels
+from tests.fakes.telegram import FakeTelegram
+from tests.servers import ROOT
+
+Fakes = tuple[FakeTelegram, FakeModels]
+
+TOKEN = "EAACANARY_whatsapp_token_not_real_0123456789"
+SECRET = "meta-app-secret-for-tests-0001"
+VERIFY = "verify-me-01"
+NUMBER, ABOVE = "100000000000101", "200000000000201"
+ASKER = "998900000001"
+VECTORS = ROOT / "tests" / "payloads"
+
+
+@pytest.fixture
+async def graph() -> AsyncIterator[FakeGraph]:
+    """A fake Graph API of the test's own."""
+    async with FakeGraph() as started:
+        yield started
+
+
+@dataclass
+class Line:
+    """A shop whose bot answers on a WhatsApp number, and Meta around it."""
+
+    place: Floor
+    graph: FakeGraph
+    number: FakeNumber
+    shop: Shop
+    session: aiohttp.ClientSession
+
+    @property
+    def webhook(self) -> str:
+        return f"{address(self.place.core)}/whatsapp/webhook"
+
+    async def deliver(self, *changes: Any, secret: str = SECRET) -> int:
+        """Deliver a body signed with the app's secret; return the status."""
+        return await self.graph.deliver(self.session, self.webhook, self.graph.body(*changes), secret)
+
+    async def ask(self, number: int, wa_id: str = ASKER, **more: Any) -> None:
+        """Let somebody ask; the number comes back in the answer."""
+        assert await self.deliver(self.number.message(wa_id, f"Muzlatgichlarga kafolat bormi №{number}", **more)) == 200
+
+    async def talk(self, who: str = ASKER) -> models.Conversation:
+        """Return the talk with somebody."""
+        found: models.Conversation = await self.place.one(
+            select(models.Conversation).join(models.Contact).where(models.Contact.external_id == who)
+        )
+        return found
+
+    async def messages(self, who: str = ASKER) -> list[models.Message]:
+        """Return what was said with somebody, oldest first."""
+        talk = await self.talk(who)
+        return [
+            row[0]
+            for row in await self.place.rows(
+                select(models.Message).where(models.Message.conversation_id == talk.id).order_by(models.Message.id)
+            )
+        ]
+
+    async def channel(self) -> models.Channel:
+        """Return the channel as it stands."""
+        found: models.Channel = await self.place.one(select(models.Channel).where(models.Channel.kind == "whatsapp"))
+        return found
+
+    def answers(self) -> list[int]:
+        """Return the numbers of the questions in the order of their answers."""
+        return numbers_in(sent["text"]["body"] for sent in self.number.sent if sent["type"] == "text")
+
+    async def until(self, look: Callable[[], Any]) -> Any:
+        """Wait until ``look``, awaited, returns something true."""
+        return await self.place.until(look)
+
+
+async def connect(line_core: Any, session: aiohttp.ClientSession, shop: Shop, **changes: Any) -> tuple[int, Any]:
+    """Connect the number by the API; return the status and the answer."""
+    body = {
+        "type": "whatsapp",
+        "access_token": TOKEN,
+        "phone_number_id": NUMBER,
+        "app_secret": SECRET,
+        "verify_token": VERIFY,
+    }
+    async with session.post(
+        f"{address(line_core)}/api/v1/bots/{shop.bot.id}/channels",
+        json=body | changes,
+        headers={"Authorization": f"Bearer {shop.token}"},
+    ) as response:
+        return response.status, await response.json()
+
+
+def add_number(graph: FakeGraph, **changes: Any) -> FakeNumber:
+    """Return the number that the tests connect."""
+    facts: dict[str, Any] = {
+        "token": TOKEN,
+        "app_secret": SECRET,
+        "waba_id": ABOVE,
+        "display_phone_number": "+998 00 000 01 01",
+    }
+    return graph.add_number(NUMBER, **(facts | changes))
+
+
+@contextlib.asynccontextmanager
+async def running(
+    folder: Path, url: str, graph: FakeGraph, fakes: Fakes, **sections: Any
+) -> AsyncIterator[tuple[Floor, aiohttp.ClientSession]]:
+    """Start the product with Meta's address."""
+    environment = {"META_GRAPH_BASE": graph.base_url}
+    async with (
+        floor(folder, url, *fakes, role="all", environment=environment, **sections) as place,
+        aiohttp.ClientSession() as session,
+    ):
+        yield place, session
+
+
+@pytest.fixture
+async def line(database_url: str, tmp_path: Path, graph: FakeGraph, fakes: Fakes) -> AsyncIterator[Line]:
+    """A connected number."""
+    number = add_number(graph)
+    async with running(tmp_path, database_url, graph, fakes) as (place, session):
+        shop = await make_shop(place.core)
+        status, made = await connect(place.core, session, shop)
+        assert (status, made["status"]) == (201, "active")
+        yield Line(place, graph, number, shop, session)
+
+
+# Connecting
+
+
+async def test_connected_after_its_credentials_were_tried(line: Line) -> None:
+    channel = await line.channel()
+    assert (channel.external_id, channel.parent_id, channel.username) == (NUMBER, ABOVE, "+998 00 000 01 01")
+    assert line.number.subscribed
+    assert TOKEN not in str(channel.credentials) and SECRET not in str(channel.credentials)
+    # Connected again it is the same channel with new credentials; another bot cannot have it.
+    status, again = await connect(line.place.core, line.session, line.shop, verify_token="another-word")
+    assert (status, again["id"], again["address"]) == (201, channel.id, "https://wa.me/998000000101")
+    assert TOKEN not in json.dumps(again) and "another-word" not in json.dumps(again)
+    other = await make_shop(line.place.core, "Boshqa", email="other@example.uz", document=None)
+    status, refused = await connect(line.place.core, line.session, other)
+    assert (status, refused["error"]["code"]) == (409, "channel_taken")
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"access_token": "EAAnobody_knows_this_one_000"}, "access_token"),
+        ({"app_secret": "another-apps-secret-0001"}, "app_secret"),
+        ({"phone_number_id": "100000000000999"}, "phone_number_id"),
+        ({"access_token": "with a blank\r\nX-Header: 1"}, "access_token"),
+        ({"phone_number_id": "../me"}, "phone_number_id"),
+        ({"verify_token": "short"}, "verify_token"),
+    ],
+)
+async def test_wrong_credentials_are_told_by_their_field(
+    sqlite_url: str, tmp_path: Path, graph: FakeGraph, fakes: Fakes, change: dict[str, str], field: str
+) -> None:
+    add_number(graph)
+    async with running(tmp_path, sqlite_url, graph, fakes) as (place, session):
+        shop = await make_shop(place.core, document=None)
+        status, answer = await connect(place.core, session, shop, **change)
+        assert status in (400, 422)
+        assert str(answer["error"]["field"]).endswith(field)
+        assert not await place.one(
+            select(func.count()).select_from(models.Channel).where(models.Channel.kind == "whatsapp")
+        )
+
+
+async def test_metas_question_whether_the_address_is_ours(line: Line) -> None:
+    cases = json.loads((VECTORS / "meta_signatures.json").read_text())["verification_get"]
+    assert len(cases) == 3
+    for case in cases:
+        async with line.session.get(f"{line.webhook}?{case['query']}") as response:
+            assert (response.status, await response.text()) == (case["http"], case.get("body", "")), case["id"]
+    async with line.session.get(f"{line.webhook}?hub.mode=subscribe&hub.challenge=1&hub.verify_token=") as response:
+        assert response.status == 403
+
+
+# Receiving
+
+
+@pytest.mark.parametrize(
+    "case", json.loads((VECTORS / "meta_signatures.json").read_text())["vectors"], ids=lambda c: c["id"]
+)
+def test_signatures_are_those_of_the_bytes(case: dict[str, Any]) -> None:
+    raw = base64.b64decode(case["body_base64"])
+    assert signature_fits(case["app_secret"], raw, case["header"] or "") is case["valid"]
+    assert not signature_fits("", raw, case["header"] or "")
+
+
+@pytest.mark.parametrize(
+    "case", json.loads((VECTORS / "whatsapp_inbound.json").read_text())["cases"], ids=lambda c: c["id"]
+)
+def test_deliveries_mean_what_they_should(case: dict[str, Any]) -> None:
+    """The sheet's deliveries, in the product's own words; duplicates go by the ids."""
+    adapter = WhatsAppChannel(GraphApi(None, "http://127.0.0.1", "v26.0"))  # type: ignore[arg-type]  # nothing is called
+    seen: dict[str, tuple[str, Any]] = {}
+    for delivery in case["deliveries"]:
+        for _, number, piece in unpack(delivery):
+            if piece is not None and number in case["accounts"]:
+                seen.setdefault(adapter.identify(piece)[1], (number, adapter.parse(piece)))
+    expected = case["expect"]["events"]
+    assert len(seen) == len(expected)
+    for (number, event), wanted in zip(seen.values(), expected, strict=True):
+        assert number == wanted["account_id"]
+        assert event.recipient == wanted["user_id"]
+        assert event.at == dt.datetime.fromtimestamp(wanted["at"], dt.UTC)
+        if "reply" in wanted:
+            assert event.reply is wanted["reply"]
+        if wanted["kind"] != "unsupported":
+            assert event.kind == wanted["kind"]
+        assert event.message_id == wanted["message_id"]
+        for key in ("type", "text"):
+            if key in wanted:
+                assert getattr(event, key) == wanted[key]
+        if "name" in wanted:
+            assert event.sender.name == wanted["name"]
+        for key in ("reply_to", "payload"):
+            if key in wanted:
+                assert event.extra[key] == wanted[key]
+        if wanted["kind"] == "status":
+            assert event.extra["delivery"].status == wanted["status"]
+            assert event.extra["delivery"].code == wanted.get("code")
+        if "new_user_id" in wanted:
+            assert event.extra["moved_to"] == wanted["new_user_id"]
+
+
+async def test_a_question_is_answered(line: Line) -> None:
+    await line.ask(1, name="Aziza")
+    (sent,) = await line.number.wait_sent(1)
+    assert (sent["to"], sent["type"], sent["messaging_product"]) == (ASKER, "text", "whatsapp")
+    assert line.answers() == [1]
+    # Read and typing are shown while the answer is made.
+    assert len(line.number.reads) == len(line.number.typing) == 1
+    question, answer = await line.messages()
+    assert (question.text, question.author, answer.author) == ("Muzlatgichlarga kafolat bormi №1", "customer", "bot")
+    assert sent["biz_opaque_callback_data"] == answer.id
+    contact = await line.place.one(select(models.Contact).where(models.Contact.external_id == ASKER))
+    assert (contact.name, contact.phone) == ("Aziza", f"+{ASKER}")
+
+
+async def test_every_message_of_a_batch_counts_once(line: Line) -> None:
+    people = [f"99890000{n:04}" for n in range(6)]
+    values = [line.number.message(who, f"Kafolat bormi №{n}", id=f"wamid.B{n}") for n, who in enumerate(people)]
+    body = line.graph.body(line.graph.together(*values[:3]), values[3], line.graph.entry(ABOVE, values[4], values[5]))
+    for _ in range(3):
+        assert await line.graph.deliver(line.session, line.webhook, body, SECRET) == 200
+    await line.number.wait_sent(6)
+    await asyncio.sleep(0.3)
+    assert sorted(line.answers()) == list(range(6))
+    assert {sent["to"] for sent in line.number.sent} == set(people)
+
+
+async def test_what_is_not_signed_by_the_channels_app_is_refused(line: Line) -> None:
+    raw = line.graph.body(line.number.message(ASKER, "Salom"))
+    refused = [
+        ({}, raw, 401),
+        ({"X-Hub-Signature-256": line.graph.sign("another-secret", raw)}, raw, 401),
+        ({"X-Hub-Signature-256": line.graph.sign(SECRET, raw)}, raw + b" ", 401),
+        ({"X-Hub-Signature-256": line.graph.sign(SECRET, raw).replace("sha256", "sha1")}, raw, 401),
+        # The same JSON in other bytes.
+        (
+            {"X-Hub-Signature-256": line.graph.sign(SECRET, raw)},
+            json.dumps(json.loads(raw), ensure_ascii=False).encode(),
+            401,
+        ),
+        ({"X-Hub-Signature-256": line.graph.sign(SECRET, b"{")}, b"{", 400),
+        ({"X-Hub-Signature-256": line.graph.sign(SECRET, b"[]")}, b"[]", 400),
+        ({"X-Hub-Signature-256": "sha256=" + "0" * 64}, b"x" * (4096 * 1024 + 1), 413),
+    ]
+    for headers, body, status in refused:
+        async with line.session.post(line.webhook, data=body, headers=headers) as response:
+            assert response.status == status, headers
+    unknown = raw.replace(NUMBER.encode(), b"100000000000777")
+    assert await line.graph.deliver(line.session, line.webhook, unknown, SECRET) == 401
+    assert not await line.place.one(select(func.count()).select_from(models.InboxItem))
+
+
+async def test_one_owners_secret_does_not_open_anothers_number(line: Line) -> None:
+    mallory = line.graph.add_number(
+        "100000000000666", token="EAAmallory_token_0001", app_secret="mallorys-secret-0001", waba_id="666",
+        display_phone_number="+998 66 666 66 66",
+    )  # fmt: skip
+    other = await make_shop(line.place.core, "Boshqa", email="other@example.uz", document=None)
+    status, _ = await connect(
+        line.place.core, line.session, other,
+        access_token="EAAmallory_token_0001", phone_number_id="100000000000666", app_secret="mallorys-secret-0001",
+    )  # fmt: skip
+    assert status == 201
+    # Signed by one, about both: only the signer's own part counts.
+    assert await line.deliver(
+        line.number.message(ASKER, "Begona №7"), mallory.message("998900000066", "Oʻziniki"), secret="mallorys-secret-0001"
+    ) == 200  # fmt: skip
+    rows = await line.place.rows(select(models.InboxItem.channel_id))
+    assert {row[0] for row in rows} == {
+        await line.place.one(select(models.Channel.id).where(models.Channel.external_id == "100000000000666"))
+    }
+    # Nor does a status of theirs touch a message of ours.
+    await line.ask(8)
+    await line.number.wait_sent(1)
+    (_, answer) = await line.messages()
+    await line.until(lambda: _status(line, answer.id, "sent"))
+    assert await line.deliver(
+        mallory.status("wamid.X", "read", recipient=ASKER, opaque=answer.id), secret="mallorys-secret-0001"
+    ) == 200  # fmt: skip
+    await _drained(line)
+    assert (await line.messages())[1].status == "sent"
+
+
+async def _status(line: Line, message_id: str, status: str) -> bool:
+    return bool(await line.place.one(select(models.Message.status).where(models.Message.id == message_id)) == status)
+
+
+async def _drained(line: Line) -> None:
+    """Wait until everything that was received is dealt with."""
+
+    async def empty() -> bool:
+        waiting = select(func.count()).select_from(models.InboxItem).where(models.InboxItem.status == "new")
+        return not await line.place.one(waiting)
+
+    await line.until(empty)
+
+
+async def test_other_fields_and_odd_pieces_are_taken_and_lose_nothing(line: Line) -> None:
+    template = {"field": "message_template_status_update", "value": {"event": "APPROVED", "message_template_id": 1}}
+    assert await line.deliver(line.graph.entry(ABOVE, template)) == 200
+    odd = line.number.value(
+        messages=[{"type": "text"}, 5, {"id": "wamid.odd", "from": ["x"], "type": {"a": 1}}], statuses="?"
+    )
+    good = line.number.message(ASKER, "Kafolat bormi №3")
+    assert await line.deliver(odd, good) == 200
+    await line.number.wait_sent(1)
+    assert line.answers() == [3]
+    await _drained(line)
+    assert not await line.place.one(
+        select(func.count()).select_from(models.InboxItem).where(models.InboxItem.status == "dead")
+    )
+
+
+async def test_old_questions_are_kept_and_not_answered(line: Line) -> None:
+    old = utcnow() - dt.timedelta(hours=30)
+    await line.ask(1, timestamp=int(old.timestamp()))
+    await line.ask(2, wa_id="998900000002")
+    await line.number.wait_sent(1)
+    await _drained(line)
+    assert line.answers() == [2]
+    (kept,) = await line.messages()
+    assert (kept.text, kept.status) == ("Muzlatgichlarga kafolat bormi №1", "skipped")
+
+
+async def test_pictures_reactions_and_changes(line: Line) -> None:
+    assert (
+        await line.deliver(line.number.message(ASKER, None, type="image", image={"id": "3", "mime_type": "image/jpeg"}))
+        == 200
+    )
+    (sent,) = await line.number.wait_sent(1)
+    assert "matnli xabar" in sent["text"]["body"]
+    quiet = [
+        line.number.message(ASKER, None, type="reaction", reaction={"message_id": sent["id"], "emoji": "👍"}),
+        line.number.message(ASKER, None, type="edit", edit={"original_message_id": "wamid.1", "message": {}}),
+        line.number.message(ASKER, None, type="whatever_comes", whatever_comes={}),
+        line.number.message(ASKER, "Guruhdan", group_id="g1"),
+    ]
+    assert await line.deliver(*quiet) == 200
+    await _drained(line)
+    await asyncio.sleep(0.2)
+    assert len(line.number.sent) == 1
+
+
+async def test_commands_and_language_buttons(line: Line) -> None:
+    assert await line.deliver(line.number.message(ASKER, "/language")) == 200
+    (sent,) = await line.number.wait_sent(1)
+    shown = sent["interactive"]
+    assert shown["type"] == "list"  # four languages: one too many for buttons
+    rows = {row["id"]: row["title"] for row in shown["action"]["sections"][0]["rows"]}
+    assert rows["lang:ru"] == "Русский"
+    choice = {"type": "list_reply", "list_reply": {"id": "lang:ru", "title": "Русский"}}
+    assert await line.deliver(line.number.message(ASKER, None, type="interactive", interactive=choice)) == 200
+    _, said = await line.number.wait_sent(2)
+    assert "русски" in said["text"]["body"].lower()
+    contact = await line.place.one(select(models.Contact).where(models.Contact.external_id == ASKER))
+    assert (contact.language, contact.language_chosen) == ("ru", True)
+
+
+async def test_a_hidden_number_and_one_person_under_two_ids(line: Line) -> None:
+    hidden = "UZ.13491208655302741918"
+    assert await line.deliver(line.number.message(None, "Kafolat bormi №1", user_id=hidden)) == 200
+    (sent,) = await line.number.wait_sent(1)
+    assert sent["recipient"] == hidden and "to" not in sent
+    # Both ids in one message: the same person, whose number is known now.
+    assert await line.deliver(line.number.message(ASKER, "Kafolat bormi №2", user_id=hidden)) == 200
+    await line.number.wait_sent(2)
+    # And hidden again.
+    assert await line.deliver(line.number.message(None, "Kafolat bormi №3", user_id=hidden)) == 200
+    await line.number.wait_sent(3)
+    assert line.answers() == [1, 2, 3]
+    contacts = [
+        row[0]
+        for row in await line.place.rows(
+            select(models.Contact).where(models.Contact.channel_id == (await line.channel()).id)
+        )
+    ]
+    assert [(each.external_id, each.alias, each.phone) for each in contacts] == [(ASKER, hidden, f"+{ASKER}")]
+    assert len([each for each in await line.messages() if each.author == "customer"]) == 3
+
+
+async def test_a_changed_number_keeps_the_talk(line: Line) -> None:
+    await line.ask(1)
+    await line.number.wait_sent(1)
+    moved = {"type": "user_changed_number", "wa_id": "998900000009", "body": "…"}
+    assert await line.deliver(line.number.message(ASKER, None, type="system", system=moved)) == 200
+    await _drained(line)
+    await line.ask(2, wa_id="998900000009")
+    await line.number.wait_sent(2)
+    assert [each.author for each in await line.messages("998900000009")] == ["customer", "bot", "customer", "bot"]
+
+
+# Statuses
+
+
+async def test_statuses_only_move_forward(line: Line) -> None:
+    await line.ask(1)
+    (sent,) = await line.number.wait_sent(1)
+    (_, answer) = await line.messages()
+    told = ["read", "sent", "delivered", "delivered", "failed", "sent"]
+    for status in told:
+        assert await line.deliver(line.number.status(sent["id"], status, recipient=ASKER, opaque=answer.id)) == 200
+        await _drained(line)
+    assert (await line.messages())[1].status == "read"
+
+
+async def test_a_thousand_statuses_of_unknown_messages(line: Line) -> None:
+    values = [line.number.status(f"wamid.U{n}", "delivered", recipient=f"99891{n:07}") for n in range(1000)]
+    assert await line.deliver(line.graph.together(*values)) == 200
+    await line.ask(1)
+    await line.number.wait_sent(1)
+    await _drained(line)
+    # Who got a message from elsewhere did not write to us.
+    assert await line.place.one(select(func.count()).select_from(models.Contact)) == 1
+
+
+async def test_an_answer_whose_fate_was_unknown_is_cleared_up_by_its_status(line: Line) -> None:
+    line.graph.cut(after_effect=True)
+    await line.ask(1)
+    (sent,) = await line.number.wait_sent(1)
+    (_, answer) = await line.messages()
+    await line.until(lambda: _status(line, answer.id, "unknown"))
+    assert await line.deliver(
+        line.number.status(sent["id"], "delivered", recipient=ASKER, opaque=sent["biz_opaque_callback_data"])
+    ) == 200  # fmt: skip
+    await line.until(lambda: _status(line, answer.id, "delivered"))
+    assert line.answers() == [1]
+
+
+async def test_a_late_failure_is_told_to_the_owner(line: Line) -> None:
+    await line.ask(1)
+    (sent,) = await line.number.wait_sent(1)
+    (_, answer) = await line.messages()
+    failed = line.number.status(sent["id"], "failed", recipient=ASKER, opaque=answer.id, errors=[131047])
+    assert await line.deliver(failed) == 200
+    await line.until(lambda: _status(line, answer.id, "failed"))
+    notice = await line.place.one(select(models.Notice).where(models.Notice.kind == "window_closed"))
+    assert notice is not None and notice.user_id == line.shop.owner.id
+
+
+# Sending
+
+
+@pytest.mark.parametrize(
+    ("code", "http", "kind"),
+    [
+        (131047, 400, WindowClosed),
+        (131026, 400, Unreachable),
+        (130429, 429, Throttled),
+        (131056, 400, PairLimited),
+        (190, 401, TokenRefused),
+        (131042, 400, Blocked),
+        (131031, 400, Blocked),
+        (133010, 400, Blocked),
+        (100, 400, Refused),
+        (132001, 404, Refused),
+        (131000, 500, Temporary),
+        (424242, 503, Temporary),
+    ],
+)
+async def test_errors_of_sending_lead_to_their_class(
+    graph: FakeGraph, code: int, http: int, kind: type[Exception]
+) -> None:
+    add_number(graph)
+    graph.fail(code, http=http)
+    async with aiohttp.ClientSession() as session:
+        api = GraphApi(session, graph.base_url, "v26.0")
+        message = {"messaging_product": "whatsapp", "to": ASKER, "type": "text", "text": {"body": "Salom"}}
+        with pytest.raises(kind) as raised:
+            await api.call("POST", f"{NUMBER}/messages", TOKEN, body=message)
+    assert type(raised.value) is kind
+    assert TOKEN not in str(raised.value)
+    assert not getattr(raised.value, "sent", False)
+
+
+async def test_what_is_not_metas_answer(graph: FakeGraph) -> None:
+    add_number(graph)
+    message = {"messaging_product": "whatsapp", "to": ASKER, "type": "text", "text": {"body": "Salom"}}
+    async with aiohttp.ClientSession() as session:
+        api = GraphApi(session, graph.base_url, "v26.0", timeout_s=1)
+        for status, sent in ((502, False), (404, False), (200, True)):
+            graph.answer_raw(status, b"<html>proxy</html>")
+            with pytest.raises(Temporary) as raised:
+                await api.call("POST", f"{NUMBER}/messages", TOKEN, body=message)
+            assert raised.value.sent is sent
+        graph.hang(3)
+        with pytest.raises(Temporary) as raised:
+            await api.call("POST", f"{NUMBER}/messages", TOKEN, body=message)
+        assert raised.value.sent
+        with pytest.raises(Away):
+            await GraphApi(session, "http://127.0.0.1:9", "v26.0").call("GET", NUMBER, TOKEN)
+
+
+async def test_a_passing_trouble_costs_no_answer(line: Line) -> None:
+    line.graph.fail(131000, http=500)
+    await line.ask(1)
+    await line.number.wait_sent(1)
+    assert line.answers() == [1]
+
+
+async def test_a_token_that_ends_in_mid_conversation(line: Line) -> None:
+    await line.ask(1)
+    await line.number.wait_sent(1)
+    line.graph.fail(190, http=401, subcode=463, times=None)
+    await line.ask(2)
+
+    async def refused() -> bool:
+        return (await line.channel()).status == "refused"
+
+    await line.until(refused)
+    assert await line.place.one(select(models.Notice.kind).where(models.Notice.kind == "whatsapp_token_refused"))
+    # What comes meanwhile is kept; with a new token the bot answers again.
+    await line.ask(3)
+    await _drained(line)
+    line.graph.clear_faults()
+    line.number.token = "EAAnew_token_of_the_system_user_01"
+    status, made = await connect(line.place.core, line.session, line.shop, access_token=line.number.token)
+    assert (status, made["status"]) == (201, "active")
+    await line.ask(4)
+    await line.until(lambda: _answered(line, 4))
+    assert [each.text for each in await line.messages() if each.author == "customer"][-2:] == [
+        f"Muzlatgichlarga kafolat bormi №{n}" for n in (3, 4)
+    ]
+
+
+async def _answered(line: Line, number: int) -> bool:
+    return number in line.answers()
+
+
+async def test_an_account_that_may_not_send(line: Line) -> None:
+    line.graph.fail(131042, times=None)
+    await line.ask(1)
+
+    async def blocked() -> bool:
+        return (await line.channel()).status == "blocked"
+
+    await line.until(blocked)
+    assert "131042" in (await line.channel()).last_error
+    assert await line.place.one(select(models.Notice.kind).where(models.Notice.kind == "whatsapp_blocked"))
+
+
+async def test_after_the_window_nothing_is_tried(line: Line) -> None:
+    await line.ask(1)
+    await line.number.wait_sent(1)
+    await _drained(line)
+    talk = await line.talk()
+    async with line.place.core.db.write() as session:
+        await session.execute(
+            update(models.Conversation)
+            .where(models.Conversation.id == talk.id)
+            .values(last_inbound_at=utcnow() - dt.timedelta(hours=24, minutes=1))
+        )
+    calls = len(line.graph.called("send"))
+    async with line.place.core.db.write() as session:
+        row = await conversations.get(session, line.shop.owner, talk.id)
+        with pytest.raises(Conflict) as raised:
+            await conversations.operator_reply(session, row, "Kechikdim")
+    assert raised.value.code == "window_closed"
+    assert len(line.graph.called("send")) == calls
+
+
+async def test_an_answer_that_waited_too_long_is_not_tried(line: Line) -> None:
+    line.graph.fail(131000, http=500)
+    await line.ask(1)
+    await line.until(lambda: _queued(line))
+    async with line.place.core.db.write() as session:
+        await session.execute(
+            update(models.Conversation).values(last_inbound_at=utcnow() - dt.timedelta(hours=24, minutes=1))
+        )
+    (_, answer) = await line.messages()
+    await line.until(lambda: _status(line, answer.id, "failed"))
+    assert not line.number.sent
+    assert await line.place.one(select(models.Notice.kind).where(models.Notice.kind == "window_closed"))
+
+
+async def _queued(line: Line) -> bool:
+    """Whether an answer waits to be tried again."""
+    return bool(await line.place.one(select(models.OutboxItem.error).where(models.OutboxItem.status == "queued")))
+
+
+# A person
+
+
+async def test_an_answer_from_the_phone_silences_the_bot(line: Line) -> None:
+    await line.ask(1)
+    await line.number.wait_sent(1)
+    echoed = {"from": line.number.digits, "to": ASKER, "id": "wamid.PHONE", "timestamp": "1796101190", "type": "text"}
+    echo = {
+        "field": "smb_message_echoes",
+        "value": line.number.value(message_echoes=[echoed | {"text": {"body": "Hozir kelaman"}}]),
+    }
+    assert await line.deliver(line.graph.entry(ABOVE, echo)) == 200
+    await _drained(line)
+    await line.ask(2)
+    await _drained(line)
+    assert line.answers() == [1]
+    assert (await line.talk()).status == "human"
+    assert [(each.author, each.text) for each in await line.messages()][2] == ("operator", "Hozir kelaman")
+
+
+async def test_a_person_is_called_and_answers(line: Line) -> None:
+    assert await line.deliver(line.number.message(ASKER, "Operator bilan gaplashmoqchiman")) == 200
+    await line.number.wait_sent(1)
+    talk = await line.talk()
+    assert talk.status == "waiting"
+    async with line.place.core.db.write() as session:
+        row = await conversations.get(session, line.shop.owner, talk.id)
+        await conversations.operator_reply(session, row, "Salom, eshitaman")
+    line.place.core.bell.ring("outbox")
+    *_, sent = await line.number.wait_sent(2)
+    assert sent["text"]["body"] == "Salom, eshitaman"
+    # While a person leads the talk nothing shows as read that nobody has read.
+    reads = len(line.number.reads)
+    await line.ask(5)
+    await _drained(line)
+    assert len(line.number.reads) == reads
