@@ -57,6 +57,15 @@ def trouble_of(channel: models.Channel | None, _: Translator) -> str:
     }.get(channel.status if channel else "", "")
 
 
+def whatsapp_trouble(channel: models.Channel | None, _: Translator) -> str:
+    """Return in words what is wrong with a WhatsApp number and what to do; empty where all is well."""
+    return {
+        "refused": _("WhatsApp no longer accepts its token: enter a new one on the channels page of the panel."),
+        "unreadable": _("I can no longer read its token: enter it again on the channels page of the panel."),
+        "blocked": _("Meta does not let the number send: see to it in WhatsApp Manager, then start the bot here."),
+    }.get(channel.status if channel else "", "")
+
+
 async def menu_page(talk: Talk, bot_id: str) -> Page:
     """Return the menu of one bot; raises ``NotFound`` for another's."""
     _ = talk.gettext
@@ -67,7 +76,7 @@ async def menu_page(talk: Talk, bot_id: str) -> Page:
         count = len(await documents.list_for(session, bot))
     telegram = bots.of_kind(channels, "telegram")
     running = bot.status == "active"
-    trouble = trouble_of(telegram, _)
+    trouble = trouble_of(telegram, _) or whatsapp_trouble(bots.of_kind(channels, "whatsapp"), _)
     state = _("Needs attention") if trouble else _("Working") if running else _("Stopped")
     begin = button("▶️ " + _("Start"), BotMenu(do="start", bot=bot.id))
     toggle = button("⏹ " + _("Stop"), BotMenu(do="stop", bot=bot.id)) if running else begin
@@ -261,6 +270,8 @@ async def channels_page(talk: Talk, bot_id: str) -> Page:
         connected = await bots.channels(session, bot)
     telegram = bots.of_kind(connected, "telegram")
     web = bots.of_kind(connected, "web") is not None
+    whatsapp = bots.of_kind(connected, "whatsapp")
+    whatsapp_state = whatsapp_trouble(whatsapp, _)
     address = f"{talk.core.settings.public_url}/chat/{bot.public_id}"
     trouble = trouble_of(telegram, _)
     if telegram is None:
@@ -284,6 +295,7 @@ async def channels_page(talk: Talk, bot_id: str) -> Page:
     return page(
         bold(_("Channels of “{name}”", name=bot.name)),
         lines(f"Telegram: @{telegram.username}" if telegram else "", state),
+        lines(f"WhatsApp: {whatsapp.username}", "⚠️ " + whatsapp_state if whatsapp_state else "") if whatsapp else "",
         lines(
             _("Web page:"),
             address if web else _("Disconnected: its link does not work."),
@@ -291,7 +303,7 @@ async def channels_page(talk: Talk, bot_id: str) -> Page:
         ),
         keyboard=keyboards.inline(
             keys,
-            [again if telegram is not None and telegram.status == "conflict" else None, page_key],
+            [again if any(each.status in ("conflict", "blocked") for each in connected) else None, page_key],
             keyboards.back(_, BotMenu(do="open", bot=bot.id)),
         ),
     )

@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 _SECRET_HEADER = "X-Telegram-Bot-Api-Secret-Token"  # noqa: S105 - the name of a header
 _KINDS = frozenset({"telegram", "factory"})
 _NOBODY = "-" * 32
+_MOST_NUMBERS = 100
+"""More in one delivery is none of Meta's: each is looked up before anything is proved."""
 
 
 _TELEGRAM, _WHATSAPP = "/telegram/webhook/{channel_id}", "/whatsapp/webhook"
@@ -126,24 +128,15 @@ async def whatsapp(request: web.Request) -> web.Response:
     if not isinstance(body, dict):
         return _refuse(400, _WHATSAPP)
     pieces = list(unpack(body))
+    numbers = {number for _, number, _ in pieces if number}
+    above = {account for account, _, _ in pieces if account}
+    if len(numbers) > _MOST_NUMBERS or len(above) > _MOST_NUMBERS:
+        return _refuse(400, _WHATSAPP)
     try:
-        cards = {
-            number: [
-                card
-                for card in await core.cards.of_account(core, "whatsapp", number)
-                if _signed(core, card, raw, header)
-            ]
-            for number in {number for _, number, _ in pieces if number}
-        }
-        # What names no number is signed all the same, by the app of a number below the business account.
+        cards = {number: await _signed(core, number, raw, header) for number in numbers}
+        # A number that was disconnected, or a change that names none, is signed by the app of others of the same business.
         proved = any(cards.values()) or any(
-            [
-                any(
-                    _signed(core, card, raw, header)
-                    for card in await core.cards.of_account(core, "whatsapp", above, above=True)
-                )
-                for above in {above for above, number, _ in pieces if above and not number}
-            ]
+            [await _signed(core, account, raw, header, above=True) for account in above]
         )
         if not proved:
             return _refuse(401, _WHATSAPP)
@@ -164,11 +157,20 @@ async def whatsapp(request: web.Request) -> web.Response:
     return web.Response()
 
 
-def _signed(core: Core, card: inbox.ChannelCard, raw: bytes, header: str) -> bool:
+async def _signed(core: Core, account: str, raw: bytes, header: str, *, above: bool = False) -> list[inbox.ChannelCard]:
+    """Return the channels of an account by whose app's secret a delivery is signed."""
+    return [
+        card
+        for card in await core.cards.of_account(core, "whatsapp", account, above=above)
+        if signature_fits(_app_secret(core, card), raw, header)
+    ]
+
+
+def _app_secret(core: Core, card: inbox.ChannelCard) -> str:
     try:
-        return signature_fits(core.credentials(card.credentials).get("app_secret", ""), raw, header)
+        return core.credentials(card.credentials).get("app_secret", "")
     except Undecryptable:
-        return False
+        return ""
 
 
 def setup(app: web.Application) -> None:

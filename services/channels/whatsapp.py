@@ -23,6 +23,7 @@ from services.errors import Permanent, Temporary
 TEXT_LIMIT = 4096
 _BUTTONS, _BUTTON_BODY, _BUTTON_TITLE = 3, 1024, 20
 _ROWS, _ROW_TITLE = 10, 24
+_NO_ID = re.compile(r"[^!-~]")
 _COMMANDS = frozenset({"start", "language", "operator", "help"})
 _COMMAND = re.compile(r"/([a-z]{2,16})(?:\s+(.*))?", re.DOTALL)
 _STATUSES = frozenset({"sent", "delivered", "read", "played", "failed"})
@@ -69,6 +70,11 @@ def _of(contacts: list[Mapping[str, Any]], message: Mapping[str, Any]) -> Mappin
         if (phone and contact.get("wa_id") == phone) or (scoped and contact.get("user_id") == scoped):
             return contact
     return None
+
+
+def _id(*candidates: Any) -> str:
+    """Return the first id that is there, as rows and lanes can hold it; "-" where there is none."""
+    return next((found for each in candidates if each and (found := _NO_ID.sub("", str(each))[:100])), "-")
 
 
 def _fingerprint(update: Mapping[str, Any]) -> str:
@@ -131,13 +137,12 @@ class WhatsAppChannel:
     def identify(self, update: Mapping[str, Any]) -> tuple[str, str]:
         """See :class:`services.channels.base.Channel`."""
         if message := _mapping(update.get("message")):
-            who = message.get("from") or message.get("from_user_id") or "-"
-            return str(who), str(message.get("id") or _fingerprint(update))
+            return _id(message.get("from"), message.get("from_user_id")), _id(message.get("id"), _fingerprint(update))
         if status := _mapping(update.get("status")):
-            who = status.get("recipient_id") or status.get("recipient_user_id") or "-"
-            return str(who), f"{status.get('id')}:{status.get('status')}"
+            who = _id(status.get("recipient_id"), status.get("recipient_user_id"))
+            return who, f"{_id(status.get('id'))}:{_id(status.get('status'))[:16]}"
         if echo := _mapping(update.get("echo")):
-            return str(echo.get("to") or echo.get("to_user_id") or "-"), str(echo.get("id") or _fingerprint(update))
+            return _id(echo.get("to"), echo.get("to_user_id")), _id(echo.get("id"), _fingerprint(update))
         return "-", _fingerprint(update)
 
     def parse(self, update: Mapping[str, Any]) -> Inbound:
@@ -188,13 +193,13 @@ class WhatsAppChannel:
     def _message(self, chat: str, message: Mapping[str, Any], contact: Mapping[str, Any]) -> Inbound:
         profile = _mapping(contact.get("profile"))
         phone = str(message.get("from") or "")
-        scoped = str(message.get("from_user_id") or contact.get("user_id") or "")
+        scoped = _id(message.get("from_user_id"), contact.get("user_id"))
         sender = Sender(
             chat,
             str(profile.get("name") or ""),
             str(profile.get("username") or ""),
             phone=f"+{phone}" if phone.isdigit() else "",
-            alias=scoped if scoped != chat else "",
+            alias=scoped if scoped not in (chat, "-") else "",
         )
         type_ = str(message.get("type") or "")
         content = _mapping(message.get(type_))

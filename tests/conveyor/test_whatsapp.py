@@ -33,7 +33,8 @@ from services.channels.meta import GraphApi, signature_fits
 from services.channels.whatsapp import WhatsAppChannel, unpack
 from services.errors import Conflict, Temporary
 from tests.composition import Shop, address, make_shop
-from tests.conveyor.harness import Floor, floor, numbers_in
+from tests.conveyor.harness import Floor, floor, numbers_in, settings_for
+from tests.conveyor.nursery import Nursery
 from tests.fakes.graph import FakeGraph, FakeNumber
 from tests.fakes.models import FakeModels
 from tests.fakes.telegram import FakeTelegram
@@ -308,8 +309,16 @@ async def test_what_is_not_signed_by_the_channels_app_is_refused(line: Line) -> 
     for headers, body, status in refused:
         async with line.session.post(line.webhook, data=body, headers=headers) as response:
             assert response.status == status, headers
+    # A number that is not here any more: nothing is stored, and Meta need not try again where the app is known all the same.
     unknown = raw.replace(NUMBER.encode(), b"100000000000777")
-    assert await line.graph.deliver(line.session, line.webhook, unknown, SECRET) == 401
+    assert await line.graph.deliver(line.session, line.webhook, unknown, SECRET) == 200
+    assert await line.graph.deliver(line.session, line.webhook, unknown, "another-secret") == 401
+    stranger = unknown.replace(ABOVE.encode(), b"200000000000999")
+    assert await line.graph.deliver(line.session, line.webhook, stranger, SECRET) == 401
+    flood = [
+        line.graph.entry(f"{n}", {"field": "x", "value": {"metadata": {"phone_number_id": f"{n}"}}}) for n in range(101)
+    ]
+    assert await line.deliver(*flood) == 400
     assert not await line.place.one(select(func.count()).select_from(models.InboxItem))
 
 
@@ -364,10 +373,11 @@ async def test_other_fields_and_odd_pieces_are_taken_and_lose_nothing(line: Line
     odd = line.number.value(
         messages=[{"type": "text"}, 5, {"id": "wamid.odd", "from": ["x"], "type": {"a": 1}}], statuses="?"
     )
+    nul = {"id": "wamid.\x00" + "z" * 500, "from": "\x00" + "9" * 500, "type": "text", "text": {"body": "a\x00b"}}
+    odd["messages"].append(nul)
     good = line.number.message(ASKER, "Kafolat bormi №3")
     assert await line.deliver(odd, good) == 200
-    await line.number.wait_sent(1)
-    assert line.answers() == [3]
+    await line.until(lambda: _answered(line, 3))
     await _drained(line)
     assert not await line.place.one(
         select(func.count()).select_from(models.InboxItem).where(models.InboxItem.status == "dead")
@@ -638,6 +648,43 @@ async def test_an_answer_that_waited_too_long_is_not_tried(line: Line) -> None:
 async def _queued(line: Line) -> bool:
     """Whether an answer waits to be tried again."""
     return bool(await line.place.one(select(models.OutboxItem.error).where(models.OutboxItem.status == "queued")))
+
+
+@pytest.mark.parametrize("point", ["accepted", "received", "answered", "claimed_send"])
+async def test_killed_between_receiving_and_answering(
+    tmp_path: Path, database_url: str, graph: FakeGraph, fakes: Fakes, children: Nursery, point: str
+) -> None:
+    number = add_number(graph)
+    environment = {"META_GRAPH_BASE": graph.base_url}
+    async with running(tmp_path, database_url, graph, fakes) as (place, session):
+        shop = await make_shop(place.core)
+        assert (await connect(place.core, session, shop))[0] == 201
+    child = await children.start(
+        settings_for(tmp_path, database_url, *fakes, environment=environment), point=point, role="all"
+    )
+    body = graph.body(graph.together(*(number.message(f"9989000000{n:02}", f"Kafolat bormi №{n}") for n in range(4))))
+    host, port = child.events[-1]["address"]
+    webhook = f"http://{host}:{port}/whatsapp/webhook"
+    async with aiohttp.ClientSession() as session:
+        delivery = asyncio.ensure_future(graph.deliver(session, webhook, body, SECRET))
+        await child.hears("paused")
+        if point == "accepted":
+            # Stored, and Meta has no answer yet: it delivers all of it again.
+            await child.kill()
+            with pytest.raises(aiohttp.ClientError):
+                await delivery
+        else:
+            assert await delivery == 200
+            await child.kill()
+        async with running(tmp_path, database_url, graph, fakes) as (place, _):
+            line = Line(place, graph, number, shop, session)
+            assert await graph.deliver(session, line.webhook, body, SECRET) == 200
+            await number.wait_sent(4, timeout=30)
+            await _drained(line)
+            await asyncio.sleep(0.3)
+            assert sorted(line.answers()) == [0, 1, 2, 3]
+            asked = select(func.count()).select_from(models.Message).where(models.Message.author == "customer")
+            assert await place.one(asked) == 4
 
 
 # A person

@@ -23,6 +23,13 @@ _MESSAGES = 50
 _DRAFT_CHARS = 20_000
 # What the network said of a message it refused, in part, and what that means to the owner.
 _REASONS: tuple[tuple[str, Text], ...] = (
+    ("131047", T("the customer has not written for more than 24 hours")),
+    ("not written for too long", T("the customer has not written for more than 24 hours")),
+    ("131026", T("this number does not receive WhatsApp messages")),
+    ("190: ", T("WhatsApp does not accept the token")),
+    ("131042", T("WhatsApp is not paid for")),
+    ("meta cannot be reached", T("WhatsApp could not be reached")),
+    ("no answer from meta", T("WhatsApp could not be reached")),
     ("blocked by the user", T("the customer has blocked the bot")),
     ("deactivated", T("the customer’s account was deleted")),
     ("kicked", T("the bot was removed from the chat")),
