@@ -51,23 +51,35 @@ async def _fill(db: Database) -> None:
         bot = models.Bot(owner_id=owner.id, name="Do‘kon")
         session.add(bot)
         await session.flush()
-        channel = models.Channel(
-            bot_id=bot.id, kind="telegram", external_id="77", credentials="gAAAA", settings={"a": 1}
-        )
+
+        # As the product of that time stored them.
+        async def stored(name: str, /, **row: Any) -> None:
+            columns = [one for one in Base.metadata.tables[name].c if one.name in known[name] & row.keys()]
+            values = {one.name: row[one.name] for one in columns}
+            await session.execute(insert(table(name, *[column(one.name, one.type) for one in columns])).values(values))
+
+        async def put(row: Base) -> None:
+            for one in row.__table__.c:
+                if getattr(row, one.name) is None and one.default is not None:
+                    setattr(row, one.name, one.default.arg(None) if one.default.is_callable else one.default.arg)
+            await stored(row.__tablename__, **{one.name: getattr(row, one.name) for one in row.__table__.c})
+
+        facts = {"external_id": "77", "credentials": "gAAAA", "settings": {"a": 1}}
+        channel = models.Channel(bot_id=bot.id, kind="telegram", **facts)
+        await put(channel)
         document = models.Document(bot_id=bot.id, name="narx.pdf", kind="pdf", status="ready", serving=True)
-        session.add_all([channel, document])
+        session.add(document)
         await session.flush()
         contact = models.Contact(bot_id=bot.id, channel_id=channel.id, external_id="900", name="Aziza")
+        await put(contact)
         content = models.DocumentContent(document_id=document.id, content=b"\x00\xff")
         passage = {"position": 0, "text": "Kafolat 3 yil", "stems": "kafolat 3 yil", "grams": "kaf"}
         chunk = models.Chunk(bot_id=bot.id, document_id=document.id, **passage)
-        session.add_all([contact, content, chunk])
+        session.add_all([content, chunk])
         await session.flush()
-        talk = models.Conversation(
-            bot_id=bot.id, channel_id=channel.id, contact_id=contact.id, recent=[["user", "salom"]]
-        )
-        session.add(talk)
-        await session.flush()
+        said = {"recent": [["user", "salom"]]}
+        talk = models.Conversation(bot_id=bot.id, channel_id=channel.id, contact_id=contact.id, **said)
+        await put(talk)
         session.add_all(
             [
                 models.ChunkVector(chunk_id=chunk.id, bot_id=bot.id, model="m", vector=[0.6, -0.8]),
@@ -85,12 +97,6 @@ async def _fill(db: Database) -> None:
                 models.PanelSession(user_id=owner.id, id="c" * 64, expires_at=soon),
             ]
         )
-
-        # As the product of that time stored them.
-        async def stored(name: str, **row: Any) -> None:
-            columns = [one for one in Base.metadata.tables[name].c if one.name in known[name] & row.keys()]
-            values = {one.name: row[one.name] for one in columns}
-            await session.execute(insert(table(name, *[column(one.name, one.type) for one in columns])).values(values))
 
         tried = {"status": "new", "attempts": 2, "failures": 0}
         update = {"channel_id": channel.id, "external_id": "1", "payload": "{}", "request_id": ""}
