@@ -363,7 +363,7 @@ async def connect_whatsapp(
     known.parent_id = number.business_account or known.parent_id
     known.title = one_line(number.name, 128)
     known.username = one_line(number.phone, 64)
-    known.settings = {"token_expires_at": number.token_expires_at}
+    known.settings = {"token_expires_at": number.token_expires_at, "subscribed": bool(number.business_account)}
     known.status, known.last_error = "active", ""
     try:
         await session.flush()

@@ -57,7 +57,7 @@ class Cards:
 
     def __init__(self) -> None:
         self._cards: dict[str, tuple[float, ChannelCard | None]] = {}
-        self._accounts: dict[tuple[str, str], tuple[float, tuple[str, ...]]] = {}
+        self._accounts: dict[tuple[str, str, bool], tuple[float, tuple[str, ...]]] = {}
 
     def clear(self) -> None:
         """Forget everything: channels changed."""
@@ -101,7 +101,7 @@ class Cards:
 
     async def of_account(self, core: Core, kind: str, account: str, *, above: bool = False) -> list[ChannelCard]:
         """Return the cards of an account on a network, at most one; ``above``: of all that lie below this account."""
-        key = (kind, f"{'above:' if above else ''}{account}"[:80])
+        key = (kind, account, above)
         known = self._accounts.get(key)
         if known is None or time.monotonic() - known[0] >= CARD_LIFE_S:
             place = models.Channel.parent_id if above else models.Channel.external_id

@@ -163,6 +163,11 @@ _LABELS: Mapping[str, Text] = {
 }
 
 
+def lost_key(kind: str, channel_id: str) -> str:
+    """Return the key of notices about answers through a channel that were lost in one way."""
+    return f"{'send' if kind == 'send_failed' else kind}:{channel_id}"
+
+
 @dataclass(frozen=True, slots=True)
 class Occurrence:
     """Something that a person should hear of. ``key`` tells it from others of the kind: it is noted once until it is solved."""

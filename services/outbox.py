@@ -15,6 +15,7 @@ from sqlalchemy import Connection, bindparam, or_, select, update
 
 from db import direct, models
 from db.base import utcnow
+from db.engine import DatabaseUnavailable
 from services import lanes, metrics, notices
 from services.channels import WINDOWS
 from services.channels.base import (
@@ -34,7 +35,7 @@ from services.conversations.records import BOT, CHANNEL, CONTACT, MESSAGE, LostL
 from services.crypto import Undecryptable
 from services.errors import Permanent, Temporary
 from services.lanes import Claimed, Release
-from services.pauses import backoff_s
+from services.pauses import backoff_s, database_pause_s
 from services.text import clean
 from services.writer import Operation, Scope
 
@@ -222,11 +223,14 @@ class Sender:
         pause = self._bot_rests_until.get(channel.id, 0.0) - time.monotonic()
         if pause > 0:
             return Sent(claim, "queued", delay_s=pause, counts=False, unsure=unsure)
-        if await self._window_closed(channel, item):
-            return Sent(claim, "failed", error="the customer has not written for too long", lost_as="window_closed")
         message = Outgoing.from_payload(orjson.loads(item["payload"]), item["message_id"] or "")
         try:
+            if await self._window_closed(channel, item):
+                reason = "the customer has not written for too long"
+                return Sent(claim, "failed", error=reason, unsure=unsure, lost_as="window_closed")
             await self._pace(claim, channel)
+        except DatabaseUnavailable:
+            return Sent(claim, "queued", delay_s=database_pause_s(), counts=False, unsure=unsure)
         except asyncio.CancelledError:
             raise NotBegun from None
         try:
@@ -332,7 +336,7 @@ class Sender:
             return Sent(claim, "failed", error=str(error), unsure=unsure)
         metrics.SENT.labels(channel.kind, "retried").inc()
         if isinstance(error, PairLimited):
-            pause = min(4.0 ** (item["attempts"] + 1), _TROUBLE_PAUSE_S)
+            pause = min(4.0 ** min(item["attempts"] + 1, 10), _TROUBLE_PAUSE_S)
             return Sent(claim, "queued", error=str(error), delay_s=pause, unsure=unsure)
         # Nothing left us: looking whether the network is back costs nobody anything, so answers need not wait long for it.
         most = _AWAY_PAUSE_S if isinstance(error, Away) else _TROUBLE_PAUSE_S
@@ -357,7 +361,8 @@ def with_notice(result: Sent, channel: ChannelKeys | None) -> Sent:
     if not lost or channel is None or not channel.bot_id:
         return result
     params = {"bot": channel.bot_name, "conversation": result.claim.items[0]["conversation_id"] or ""}
-    notice = notices.Occurrence(channel.owner_id, result.lost_as, f"send:{channel.id}", channel.bot_id, params)
+    key = notices.lost_key(result.lost_as, channel.id)
+    notice = notices.Occurrence(channel.owner_id, result.lost_as, key, channel.bot_id, params)
     return replace(result, notice=notice)
 
 

@@ -52,8 +52,8 @@ log = structlog.get_logger(__name__)
 _HAND_BACK_S = 3.0
 _NETWORK_PAUSES_S = (5.0, 300.0)
 """The first and the longest pause of what the network keeps from being handled."""
-_NETWORK_PATIENCE_S = 3600.0
 _TYPING_AT_MOST_S = 60.0
+_NETWORK_PATIENCE_S = 3600.0
 """For so long that costs no attempt; what comes after it must not wait for ever."""
 _FACTORY_PAUSE_S = 2.0
 
@@ -536,12 +536,15 @@ class Conveyor:
     async def _typing(self, talk: Talk, adapter: Channel, message_id: str) -> None:
         """Show that an answer is being written, if it takes longer than a moment, and again before the sign is gone."""
         core = self._core
-        if talk.channel_kind == "telegram":
-            # Elsewhere the sign is the mark of having read as well.
-            await asyncio.sleep(core.settings.telegram.typing_after_ms / 1000)
         if talk.credentials is None or talk.status == "human":
             return
         credentials = core.credentials(talk.credentials)
+        if talk.channel_kind == "telegram":
+            await asyncio.sleep(core.settings.telegram.typing_after_ms / 1000)
+        else:
+            # Elsewhere the sign is the mark of having read as well: it goes out however soon there is an answer.
+            core.tasks.start(adapter.typing(credentials, talk.recipient, message_id), name="read")
+            await asyncio.sleep(adapter.typing_s * 0.8)
         ends = time.monotonic() + _TYPING_AT_MOST_S
         while time.monotonic() < ends:
             await adapter.typing(credentials, talk.recipient, message_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import orjson
@@ -24,6 +25,7 @@ log = structlog.get_logger(__name__)
 _SECRET_HEADER = "X-Telegram-Bot-Api-Secret-Token"  # noqa: S105 - the name of a header
 _KINDS = frozenset({"telegram", "factory"})
 _NOBODY = "-" * 32
+_WORD = re.compile(r"[!-~]{1,64}")
 _MOST_NUMBERS = 100
 """More in one delivery is none of Meta's: each is looked up before anything is proved."""
 
@@ -95,7 +97,7 @@ async def whatsapp_verification(request: web.Request) -> web.Response:
     """Answer Meta's question whether this address is ours: with the challenge where a channel has that verify token, else 403."""
     core, asked = request.app[keys.CORE], request.query
     token = asked.get("hub.verify_token", "")
-    if asked.get("hub.mode") != "subscribe" or not token:
+    if asked.get("hub.mode") != "subscribe" or not _WORD.fullmatch(token):
         return web.Response(status=403)
     try:
         async with core.db.read() as session:
@@ -149,6 +151,9 @@ async def whatsapp(request: web.Request) -> web.Response:
         for outcome in await asyncio.gather(*storing, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
+    except (TypeError, ValueError):
+        # Nested deeper than anything of Meta's.
+        return _refuse(400, _WHATSAPP)
     except TooMany as error:
         return _refuse(429, _WHATSAPP, **{"Retry-After": str(error.retry_after_s)})
     except DatabaseUnavailable as error:

@@ -126,8 +126,9 @@ class GraphApi:
         if isinstance(answer, dict) and told is None and status < 300:
             return answer
         if isinstance(told, Mapping):
-            raise problem(error_code(told), described(told), status)
+            raise problem(error_code(told), described(told).replace(token, "…"), status)
         if status == 429:
             raise Throttled("too many requests")
-        # What is not in Meta's own words was said by something on the way; only with a success it may have been carried out.
-        raise Temporary(f"the answer {status} is not Meta's", sent=status < 300)
+        # What is not in Meta's own words was said by something on the way; with a success, or where that gave up waiting for
+        # Meta, it may have been carried out.
+        raise Temporary(f"the answer {status} is not Meta's", sent=status < 300 or status == 504)

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from services.channels.base import Delivery, Inbound, Outgoing, Sender
+from services.channels.base import Delivery, Inbound, Outgoing, Refused, Sender
 from services.channels.meta import GraphApi, described, error_code
 from services.errors import Permanent, Temporary
 
@@ -38,16 +38,21 @@ def _list(value: Any) -> list[Mapping[str, Any]]:
     return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
 
 
+def _digits(value: Any) -> str:
+    """Return an account's id, empty for what is none: it is looked up before anything is proved."""
+    return value if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 32 else ""
+
+
 def unpack(body: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any] | None]]:
     """Take a delivery apart: ``(business account, phone number id, update)`` of every message, status, echo and error in it.
 
     A change that is about none of these has no update, and where it names no number an empty one.
     """
     for entry in _list(body.get("entry")):
-        above = str(entry.get("id") or "")
+        above = _digits(entry.get("id"))
         for change in _list(entry.get("changes")):
             value = _mapping(change.get("value"))
-            number = str(_mapping(value.get("metadata")).get("phone_number_id") or "")
+            number = _digits(_mapping(value.get("metadata")).get("phone_number_id"))
             field = change.get("field")
             updates: list[dict[str, Any]] = []
             if number and field == "messages":
@@ -74,7 +79,7 @@ def _of(contacts: list[Mapping[str, Any]], message: Mapping[str, Any]) -> Mappin
 
 def _id(*candidates: Any) -> str:
     """Return the first id that is there, as rows and lanes can hold it; "-" where there is none."""
-    return next((found for each in candidates if each and (found := _NO_ID.sub("", str(each))[:100])), "-")
+    return next((found for each in candidates if each and (found := _NO_ID.sub("", str(each))[:120])), "-")
 
 
 def _fingerprint(update: Mapping[str, Any]) -> str:
@@ -106,14 +111,14 @@ async def look_up(api: GraphApi, token: str, phone_number_id: str, app_secret: s
     proof = hmac.new(app_secret.encode(), token.encode(), hashlib.sha256).hexdigest()
     fields = {"fields": "display_phone_number,verified_name,quality_rating", "appsecret_proof": proof}
     shown = await api.call("GET", phone_number_id, token, parameters=fields)
-    about = _mapping((await api.call("GET", "debug_token", token, parameters={"input_token": token})).get("data"))
+    about: Mapping[str, Any] = {}
     above = ""
-    for scope in _list(about.get("granular_scopes")):
-        targets = scope.get("target_ids")
-        if scope.get("scope") == "whatsapp_business_management" and isinstance(targets, list) and len(targets) == 1:
-            above = str(targets[0])
-    if above:
-        await api.call("POST", f"{above}/subscribed_apps", token, body={})
+    # A token may be good for sending and not for looking after the account: then somebody else has to subscribe the app.
+    with contextlib.suppress(Refused):
+        about = _mapping((await api.call("GET", "debug_token", token, parameters={"input_token": token})).get("data"))
+        above = await _business_account(api, token, phone_number_id, about)
+        if above:
+            await api.call("POST", f"{above}/subscribed_apps", token, body={})
     expires = about.get("expires_at")
     return WhatsAppNumber(
         phone_number_id,
@@ -122,6 +127,22 @@ async def look_up(api: GraphApi, token: str, phone_number_id: str, app_secret: s
         above,
         expires if isinstance(expires, int) else 0,
     )
+
+
+async def _business_account(api: GraphApi, token: str, phone_number_id: str, about: Mapping[str, Any]) -> str:
+    """Return which of the accounts that a token looks after has this number, empty where none shows it."""
+    targets: list[str] = []
+    for scope in _list(about.get("granular_scopes")):
+        named = scope.get("target_ids")
+        if scope.get("scope") == "whatsapp_business_management" and isinstance(named, list):
+            targets += [found for each in named[:50] if (found := _digits(str(each)))]
+    if len(targets) == 1:
+        return targets[0]
+    for target in targets:
+        shown = await api.call("GET", f"{target}/phone_numbers", token, parameters={"fields": "id", "limit": "100"})
+        if any(str(each.get("id")) == phone_number_id for each in _list(shown.get("data"))):
+            return target
+    return ""
 
 
 class WhatsAppChannel:
@@ -180,7 +201,7 @@ class WhatsAppChannel:
             error_code(errors[0]) if errors else None,
         )
         return Inbound(
-            "status" if name in _STATUSES else "unsupported",
+            "status" if name in _STATUSES else "system",
             chat,
             Sender(chat),
             message_id=delivery.external_id,
@@ -240,7 +261,7 @@ class WhatsAppChannel:
             return Inbound("reaction", chat, sender, type=type_, reply=False, **common)
         if type_ == "system":
             if content.get("type") == "user_changed_number":
-                common["extra"] = {"moved_to": str(content.get("wa_id") or "")}
+                common["extra"] = {"moved_to": _digits(content.get("wa_id"))}
             return Inbound("system", chat, sender, type=str(content.get("type") or ""), reply=False, **common)
         # Meta says so itself where it cannot pass something on: the customer waits for an answer all the same.
         known = type_ == "unsupported"

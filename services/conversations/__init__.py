@@ -203,6 +203,13 @@ async def operator_reply(session: AsyncSession, row: ConversationRow, text: str,
         connection = await session.connection()
         lane = out_lane(row.channel.id, row.contact.external_id)
         await connection.run_sync(lanes.lock, {lane: line})
+    # Read again under the lock: an answer of the bot, or the first of two presses, may have been stored meanwhile.
+    await session.refresh(talk, with_for_update=True)
+    if seen:
+        since = await messages(session, talk, cursor=seen, newest_first=False)
+        for written in since.items:
+            if written.author == "operator" and written.text == text:
+                return written
     window = WINDOWS.get(row.channel.kind)
     if window is not None and (talk.last_inbound_at is None or utcnow() - talk.last_inbound_at >= window):
         raise Conflict(
@@ -212,13 +219,6 @@ async def operator_reply(session: AsyncSession, row: ConversationRow, text: str,
             ),
             code="window_closed",
         )
-    # Read again under the lock: an answer of the bot, or the first of two presses, may have been stored meanwhile.
-    await session.refresh(talk, with_for_update=True)
-    if seen:
-        since = await messages(session, talk, cursor=seen, newest_first=False)
-        for written in since.items:
-            if written.author == "operator" and written.text == text:
-                return written
     reply = Reply(text, "operator", outgoing, id=new_id())
     moment = utcnow()
     message = models.Message(

@@ -98,9 +98,15 @@ def _kept(event: Inbound) -> bool:
     return event.kind in ("message", "command", "contact", "echo")
 
 
-def _opens(event: Inbound) -> bool:
-    """Whether an event may begin a talk with somebody unknown."""
-    return event.kind not in ("status", "account_error", "system", "reaction")
+def _opens(event: Inbound, kind: str) -> bool:
+    """Whether an event of a channel of this kind may begin a talk with somebody unknown."""
+    return kind not in ALIASED_KINDS or _kept(event) or event.kind == "callback"
+
+
+_NOT_THEIRS = frozenset({"blocked", "status", "echo", "account_error", "system"})
+"""What does not show that somebody can be written to again."""
+_WRITTEN = frozenset({"message", "command", "contact", "callback"})
+"""What lets us write freely again where a network limits that."""
 
 
 def _text(event: Inbound, limit: int) -> str:
@@ -150,14 +156,19 @@ _CONTACTS_BY_ALIAS = _WITH_TALKS.where(
     tuple_(CONTACT.c.channel_id, CONTACT.c.alias).in_(bindparam("p_pairs", expanding=True))
 )
 _HEARD = update(CHANNEL).where(CHANNEL.c.id == bindparam("p_id")).values(last_update_at=bindparam("p_at"))
+_INBOUND = bindparam("p_inbound", type_=CONVERSATION.c.last_inbound_at.type)
 _TOUCHING = (
     update(CONVERSATION)
     .where(CONVERSATION.c.id == bindparam("p_id"))
     .values(
-        last_message_at=bindparam("p_at"),
-        last_text=bindparam("p_text"),
-        last_inbound_at=func.coalesce(
-            bindparam("p_inbound", type_=CONVERSATION.c.last_inbound_at.type), CONVERSATION.c.last_inbound_at
+        last_message_at=func.coalesce(
+            bindparam("p_at", type_=CONVERSATION.c.last_message_at.type), CONVERSATION.c.last_message_at
+        ),
+        last_text=func.coalesce(bindparam("p_text", type_=CONVERSATION.c.last_text.type), CONVERSATION.c.last_text),
+        # Deliveries come in any order: an old message does not close what a later one opened.
+        last_inbound_at=case(
+            (CONVERSATION.c.last_inbound_at > _INBOUND, CONVERSATION.c.last_inbound_at),
+            else_=func.coalesce(_INBOUND, CONVERSATION.c.last_inbound_at),
         ),
     )
 )
@@ -214,9 +225,10 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
         if bot is None or bot.deleted:
             talk.messages = [(None, row, event) for row, event in item.events]
             continue
-        sender = item.events[-1][1].sender
+        opening = [event for _, event in item.events if _opens(event, talk.channel_kind)]
+        sender = next((event for event in reversed(opening) if event.kind != "echo"), item.events[-1][1]).sender
         known = contacts.get((item.channel_id, item.recipient))
-        if known is None and not any(_opens(event) for _, event in item.events):
+        if known is None and not opening:
             talk.messages = [(None, row, event) for row, event in item.events]
             continue
         if known is None:
@@ -254,19 +266,23 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
             talk.language, talk.language_chosen = known["language"], known["language_chosen"]
             talk.status, talk.recent = known["status"], list(known["recent"] or [])
             _know_by_both(connection, known, item.recipient, sender)
-            if known["unreachable_since"] is not None and any(event.kind != "blocked" for _, event in item.events):
+            if known["unreachable_since"] is not None and any(
+                event.kind not in _NOT_THEIRS for _, event in item.events
+            ):
                 reached.append({"p_id": talk.contact_id})
         last = ""
         written: dt.datetime | None = None
         for row, event in item.events:
             message_id: str | None = None
+            if event.kind in _WRITTEN:
+                at = min(event.at or moment, moment)
+                written = at if written is None else max(written, at)
             if _kept(event):
                 message_id = known_before.get((talk.conversation_id, row["external_id"]))
                 if message_id is None:
                     message_id = new_id()
                     last = _text(event, STORED_CHARS)
                     ours = event.kind == "echo"
-                    written = written if ours else event.at or moment
                     new_messages.append(
                         {
                             "id": message_id,
@@ -281,9 +297,8 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
                     )
             talk.messages.append((message_id, row, event))
         if last or written is not None:
-            touched.append(
-                {"p_id": talk.conversation_id, "p_at": moment, "p_text": one_line(last, 200), "p_inbound": written}
-            )
+            said = {"p_at": moment, "p_text": one_line(last, 200)} if last else {"p_at": None, "p_text": None}
+            touched.append({"p_id": talk.conversation_id, "p_inbound": written, **said})
     heard = [
         {"p_id": id_, "p_at": moment}
         for id_, row in channels.items()
@@ -333,6 +348,8 @@ def _contacts(
         if event.sender.alias
     }
     if shown:
+        rows = direct.rows(connection, _CONTACTS_BY_ALIAS, {"p_pairs": sorted(shown)})
+        found |= {(row.channel_id, shown[row.channel_id, row.alias]): row._asdict() for row in rows}
         rows = direct.rows(connection, _CONTACTS, {"p_pairs": sorted(shown)})
         found |= {(row.channel_id, shown[row.channel_id, row.external_id]): row._asdict() for row in rows}
     return found
@@ -348,19 +365,22 @@ def _know_by_both(connection: Connection, known: Mapping[str, Any], recipient: s
         .values(
             external_id=recipient,
             alias=sender.alias[:128],
-            phone=func.coalesce(CONTACT.c.phone, sender.phone[:32] or None),
+            phone=func.coalesce(sender.phone[:32] or None, CONTACT.c.phone),
         )
     )
 
 
-def move_contact(connection: Connection, channel_id: str, recipient: str, moved_to: str) -> None:
-    """Write down a contact's new id. The new one may have written first: then it is a contact of its own and this one stays."""
+def move_contact(connection: Connection, channel_id: str, recipient: str, moved_to: str, **more: str) -> None:
+    """Write down a contact's new id, and ``more`` that changes with it.
+
+    The new one may have written first: then it is a contact of its own and this one stays.
+    """
     other = CONTACT.alias("other")
     taken = select(other.c.id).where(other.c.channel_id == channel_id, other.c.external_id == moved_to)
     connection.execute(
         update(CONTACT)
         .where(CONTACT.c.channel_id == channel_id, CONTACT.c.external_id == recipient, ~taken.exists())
-        .values(external_id=moved_to)
+        .values(external_id=moved_to, **more)
     )
 
 
@@ -575,7 +595,8 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
         direct.change(connection, _FOLDING, folded)
     for item in valid:
         if item.moved_to:
-            move_contact(connection, item.talk.channel_id, item.talk.recipient, item.moved_to)
+            phone = {"phone": f"+{item.moved_to}"} if item.moved_to.isdigit() else {}
+            move_contact(connection, item.talk.channel_id, item.talk.recipient, item.moved_to, **phone)
     # Also where the lane is lost: the calls were made.
     _keep_usage(connection, [row for item in items for row in item.talk.usage])
     _keep_unanswered(connection, valid, moment)

@@ -17,7 +17,17 @@ from db import models
 from db.base import utcnow
 from services import answers, languages, metrics, notices, stats
 from services.ai.router import CallRecord
-from services.channels.base import Button, Delivery, Inbound, Outgoing, Unreachable, WindowClosed
+from services.channels import WINDOWS
+from services.channels.base import (
+    Blocked,
+    Button,
+    Delivery,
+    Inbound,
+    Outgoing,
+    TokenRefused,
+    Unreachable,
+    WindowClosed,
+)
 from services.channels.meta import problem
 from services.conversations.records import RECENT_CHARS, RECENT_TURNS, BotCard, Outcome, Reply, Talk
 from services.i18n import LANGUAGE_NAMES, translate
@@ -33,6 +43,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LANGUAGE_DATA = "lang:"
+_NEWS = dt.timedelta(hours=1)
 REOPENING = ("message", "command", "contact")
 """A customer who writes opens a talk again that was put away."""
 _NO_APOSTROPHES = dict.fromkeys(map(ord, APOSTROPHES))
@@ -281,16 +292,17 @@ class _Turn:
                     event.data.removeprefix(LANGUAGE_DATA) if event.data.startswith(LANGUAGE_DATA) else "", language
                 )
         elif event.kind == "status":
-            await self.delivered(event.extra["delivery"])
+            await self.delivered(event.extra["delivery"], event)
         elif event.kind == "echo":
             self.taken_over(event)
         elif event.kind == "account_error":
-            await self.core.network_trouble(self.talk.channel_id, event.extra["code"], event.extra["reason"])
+            if not self.too_old(event):
+                await self.core.network_trouble(self.talk.channel_id, event.extra["code"], event.extra["reason"])
         elif event.kind == "system" and event.extra.get("moved_to"):
             self.outcome.moved_to = str(event.extra["moved_to"])
         elif not event.reply:
             metrics.UPDATES_SKIPPED.labels(event.kind if event.kind != "unsupported" else event.type[:20]).inc()
-        elif event.kind == "command" and not await self.meant(event):
+        elif await self.passed_over(event):
             self.read(message_id, "skipped")
         elif self.led() and (event.kind in ("message", "contact") or event.command == "operator"):
             self.pass_on(event, [clean(event.text)] if event.text else [])
@@ -321,7 +333,7 @@ class _Turn:
             await self.unreadable(event, language)
             self.read(message_id)
 
-    async def delivered(self, told: Delivery) -> None:
+    async def delivered(self, told: Delivery, event: Inbound) -> None:
         """The network tells what became of a message of ours; the owner hears of one that was lost."""
         self.outcome.deliveries.append(told)
         if told.status != "failed" or told.code is None:
@@ -329,9 +341,17 @@ class _Turn:
         reason = problem(told.code, told.error or "")
         if isinstance(reason, Unreachable):
             self.outcome.unreachable = True
-        elif not await self.core.network_trouble(self.talk.channel_id, told.code, told.error or ""):
+            return
+        # What failed long ago may be mended by now, and what others send through the number is their matter.
+        lately = event.at is None or utcnow() - event.at < _NEWS
+        ours = bool(self.talk.conversation_id)
+        if isinstance(reason, TokenRefused | Blocked):
+            if lately:
+                await self.core.network_trouble(self.talk.channel_id, told.code, told.error or "")
+        elif ours:
             kind = "window_closed" if isinstance(reason, WindowClosed) else "send_failed"
-            self.tell_owner(kind, f"send:{self.talk.channel_id}", conversation=self.talk.conversation_id)
+            key = notices.lost_key(kind, self.talk.channel_id)
+            self.tell_owner(kind, key, conversation=self.talk.conversation_id)
 
     def taken_over(self, event: Inbound) -> None:
         """A person of the business answered by other means: the bot falls silent in this talk."""
@@ -447,6 +467,11 @@ class _Turn:
                 notices.talk_key(self.talk.conversation_id),
                 name=clean(event.sender.name, 100),
             )
+
+    async def passed_over(self, event: Inbound) -> bool:
+        """Whether nobody waits for an answer: it waited too long where answers are late as well, or is for another bot."""
+        late = self.talk.channel_kind in WINDOWS and not self.led() and self.too_old(event)
+        return late or (event.kind == "command" and not await self.meant(event))
 
     async def meant(self, event: Inbound) -> bool:
         """Whether a command is for this bot: in a group it may name another one."""

@@ -671,6 +671,8 @@ class FakeGraph:
                     call.kind, call.phone_number_id = "send", node
                 case ("POST", node, "media"):
                     call.kind, call.phone_number_id = "upload", node
+                case ("GET", _, "phone_numbers"):
+                    call.kind = "numbers"
                 case ("GET" | "POST" | "DELETE", _, "subscribed_apps"):
                     call.kind = "subscribe"
         return call
@@ -716,6 +718,8 @@ class FakeGraph:
                 return self._media(request, call)
             case "subscribe":
                 return self._subscribe(request, call)
+            case "numbers":
+                return self._numbers(request, call)
             case "":
                 if call.version:
                     raise _no_object(call.method, call.path)
@@ -799,6 +803,13 @@ class FakeGraph:
         if number.expired:
             data["error"] = {"code": 190, "message": _TOKEN_TROUBLE[463], "subcode": 463}
         return {"data": data}
+
+    def _numbers(self, request: web.Request, call: Call) -> Callable[[], Json]:
+        waba_id = call.path.strip("/").split("/")[1]
+        found = [number for number in self._holders(request) if number.waba_id == waba_id]
+        if not found:
+            raise _no_object(call.method, waba_id)
+        return lambda: {"data": [{"id": number.phone_number_id} for number in found]}
 
     def _subscribe(self, request: web.Request, call: Call) -> Callable[[], Json]:
         waba_id = call.path.strip("/").split("/")[1]
