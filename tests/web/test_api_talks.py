@@ -338,7 +338,8 @@ async def test_channels(site: Site) -> None:
     ("body", "field"),
     [
         ({}, "type"),
-        ({"type": "whatsapp", "access_token": "x", "phone_number_id": "1"}, "type"),
+        ({"type": "viber", "access_token": "x"}, "type"),
+        ({"type": "whatsapp", "access_token": "x", "phone_number_id": "1"}, "access_token"),
         ({"type": "pigeon"}, "type"),
         ({"type": 1}, "type"),
         ({"type": "telegram"}, "token"),
