@@ -9,13 +9,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +40,7 @@ class Plan:
     warm_s: float = 4.0
     busy_s: float = 12.0
     steady_s: float = 10.0
-    windows: int = 4
+    windows: int = 6
     idle_s: float = 20.0
     bots: int = 20
     polled: int = 1000
@@ -177,14 +175,11 @@ class Bench:
     async def _steady(self, section: str, api: Telegram, program: Program) -> None:
         """An ordinary rate and a model that takes its time: what is added to the model's own latency.
 
-        Of several windows in which the processors do not fall asleep, the one counts in which other guests of the host took the
-        least; the last window is with the machine as it is. All are shown and kept.
+        Of several windows the one counts in which other guests of the host took the least; all are shown and kept.
         """
         await api.drive(program, seconds=self.plan.warm_s, chats=CHATS, rate=RATE)
-        with awake():
-            windows = [await self._window(section, api, program) for _ in range(self.plan.windows)]
-        asleep = await self._window(section, api, program)
-        for window in (*windows, asleep):
+        windows = [await self._window(section, api, program) for _ in range(self.plan.windows)]
+        for window in windows:
             print(f"  {section}: {window}", file=sys.stderr, flush=True)
         best = min(windows, key=lambda window: window.stolen)
         self.note(
@@ -193,9 +188,7 @@ class Bench:
             added_p99_ms=best.p99,
             steady_cpu_ms=round(best.result.cpu_ms, 2),
             stolen=best.stolen,
-            asleep_p50_ms=asleep.p50,
-            asleep_p99_ms=asleep.p99,
-            steady=[{"stolen": window.stolen, **window.result.json()} for window in (*windows, asleep)],
+            steady=[{"stolen": window.stolen, **window.result.json()} for window in windows],
         )
 
     async def _window(self, section: str, api: Telegram, program: Program) -> Window:
@@ -203,26 +196,6 @@ class Bench:
         result = await api.drive(program, seconds=self.plan.steady_s, chats=CHATS, rate=RATE)
         _complete(section, result)
         return Window(result, round(_stolen(before, psutil.cpu_times()), 3))
-
-
-@contextmanager
-def awake() -> Iterator[None]:
-    """Keep the processors from falling asleep, by work that gives way to all other at once (Linux; elsewhere nothing is done).
-
-    A virtual machine's processor that slept gets the host's back late, which is told of as time taken by others.
-    """
-    if not hasattr(os, "SCHED_IDLE"):
-        yield
-        return
-    spin = "import os\nos.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nwhile os.getppid() == {}: pass"
-    command = [sys.executable, "-c", spin.format(os.getpid())]
-    spinning = [subprocess.Popen(command) for _ in range(os.cpu_count() or 1)]
-    try:
-        yield
-    finally:
-        for child in spinning:
-            child.kill()
-            child.wait()
 
 
 async def _quiet(api: Telegram, timeout_s: float = 120) -> None:
@@ -259,8 +232,6 @@ ROWS: tuple[tuple[str, str, str], ...] = (
     ("stolen", "of that time taken by other guests of the host", "{:.1%}"),
     ("added_p50_ms", "added latency p50, ms", "{:.1f}"),
     ("added_p99_ms", "added latency p99, ms", "{:.1f}"),
-    ("asleep_p50_ms", "the same with processors that may sleep: p50, ms", "{:.1f}"),
-    ("asleep_p99_ms", "p99, ms", "{:.1f}"),
     ("first_answer_s", "start to first answer, s", "{:.2f}"),
     ("idle_rss_mb", "RSS idle, MB", "{:.0f}"),
     ("loaded_rss_mb", "RSS loaded, MB", "{:.0f}"),
