@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aiogram import F, Router
 from aiogram.filters import Command
 from aiogram.types import CallbackQuery, InlineKeyboardMarkup, Message
@@ -66,6 +68,11 @@ def whatsapp_trouble(channel: models.Channel | None, _: Translator) -> str:
     }.get(channel.status if channel else "", "")
 
 
+def _halted(channels: Sequence[models.Channel]) -> bool:
+    """Whether a channel stands still until its owner starts it, though no credential of it has to be renewed."""
+    return any(each.status in ("conflict", "blocked") for each in channels)
+
+
 async def menu_page(talk: Talk, bot_id: str) -> Page:
     """Return the menu of one bot; raises ``NotFound`` for another's."""
     _ = talk.gettext
@@ -94,7 +101,7 @@ async def menu_page(talk: Talk, bot_id: str) -> Page:
         "⚠️ " + trouble if trouble else "",
         keyboard=keyboards.inline(
             # What was stopped from outside is started here, though the bot itself never stopped.
-            [begin if running and telegram is not None and telegram.status == "conflict" else None],
+            [begin if running and _halted(channels) else None],
             [toggle, keyboards.link("💬 " + _("Try it"), address)],
             [
                 button("📚 " + _("Knowledge"), BotMenu(do="docs", bot=bot.id)),
@@ -303,7 +310,7 @@ async def channels_page(talk: Talk, bot_id: str) -> Page:
         ),
         keyboard=keyboards.inline(
             keys,
-            [again if any(each.status in ("conflict", "blocked") for each in connected) else None, page_key],
+            [again if _halted(connected) else None, page_key],
             keyboards.back(_, BotMenu(do="open", bot=bot.id)),
         ),
     )

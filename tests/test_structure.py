@@ -145,7 +145,8 @@ def test_an_adapter_knows_only_its_base_http_and_errors() -> None:
                 f"services.{kind}.{own}",
             }
             allowed |= {
-                f"services.{kind}.{name}" for name in ("prices", "transport", "output", "tables", "letters", "meta")
+                f"services.{kind}.{name}"
+                for name in ("prices", "transport", "output", "tables", "letters", "meta", "wire")
             }
             for line, imported, name in module.imports():
                 target = f"{imported}.{name}" if name else imported

@@ -15,7 +15,6 @@ from typing import Any
 import aiohttp
 
 from services.channels.base import (
-    Away,
     Blocked,
     PairLimited,
     Refused,
@@ -24,6 +23,7 @@ from services.channels.base import (
     Unreachable,
     WindowClosed,
 )
+from services.channels.wire import exchange
 from services.errors import Temporary
 
 _TOKEN = frozenset({0, 3, 10, 190, 131005, *range(200, 300)})
@@ -94,39 +94,29 @@ class GraphApi:
     ) -> dict[str, Any]:
         """Call ``path`` and return its answer.
 
-        Raises ``Temporary`` (with ``sent`` when the request left and no answer came, :class:`Away` when it did not leave) or
-        what :func:`problem` makes of an error. The token is never part of an address or of an exception's text.
+        Raises ``Temporary`` (with ``sent`` when the request left and no answer came), its kind ``Away`` when it did not leave,
+        or what :func:`problem` makes of an error. The token is never part of an exception's text.
         """
         headers = {"Authorization": f"Bearer {token}"}
         data = None
         if body is not None:
             headers["Content-Type"] = "application/json"
             data = json.dumps(body, separators=(",", ":")).encode()
-        try:
-            async with self._session.request(
-                method,
-                f"{self._root}/{path}",
-                data=data,
-                params=parameters,
-                headers=headers,
-                timeout=self._timeout,
-                allow_redirects=False,
-            ) as response:
-                raw = await response.read()
-                status = response.status
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise Away(f"Meta cannot be reached: {type(error).__name__}") from None
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Temporary(f"no answer from Meta: {type(error).__name__}", sent=True) from None
-        try:
-            answer = json.loads(raw)
-        except ValueError:
-            answer = None
-        told = answer.get("error") if isinstance(answer, dict) else None
-        if isinstance(answer, dict) and told is None and status < 300:
+        status, answer = await exchange(
+            self._session,
+            "Meta",
+            method,
+            f"{self._root}/{path}",
+            data=data,
+            params=parameters,
+            headers=headers,
+            timeout=self._timeout,
+        )
+        error = answer.get("error")
+        if isinstance(error, Mapping):
+            raise problem(error_code(error), described(error).replace(token, "…"), status)
+        if answer and error is None and status < 300:
             return answer
-        if isinstance(told, Mapping):
-            raise problem(error_code(told), described(told).replace(token, "…"), status)
         if status == 429:
             raise Throttled("too many requests")
         # What is not in Meta's own words was said by something on the way; with a success, or where that gave up waiting for

@@ -17,7 +17,6 @@ import aiohttp
 
 from services.channels.base import (
     AnotherConsumer,
-    Away,
     FilesOnDisk,
     Inbound,
     Moved,
@@ -27,6 +26,7 @@ from services.channels.base import (
     TokenRefused,
     Unreachable,
 )
+from services.channels.wire import exchange
 from services.errors import Temporary
 
 ALLOWED_UPDATES = [
@@ -193,30 +193,19 @@ class TelegramApi:
     async def call(self, token: str, method: str, *, timeout_s: float | None = None, **parameters: Any) -> Any:
         """Call ``method`` and return its ``result``; ``True`` where Telegram says it was done already.
 
-        Raises ``Temporary`` (with ``sent`` when the request left and no answer came, :class:`Away` when it did not leave), or a
+        Raises ``Temporary`` (with ``sent`` when the request left and no answer came, ``Away`` when it did not leave), or a
         ``Permanent``. The token is never part of an exception's text.
         """
         timeout = self._timeout if timeout_s is None else aiohttp.ClientTimeout(total=timeout_s, connect=10)
-        try:
-            async with self._session.post(
-                f"{self._base}/bot{token}/{method}",
-                data=json.dumps(parameters, separators=(",", ":")).encode(),
-                headers={"Content-Type": "application/json"},
-                timeout=timeout,
-                allow_redirects=False,
-            ) as response:
-                raw = await response.read()
-                status = response.status
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise Away(f"Telegram cannot be reached: {type(error).__name__}") from None
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Temporary(f"no answer from Telegram: {type(error).__name__}", sent=True) from None
-        try:
-            body = json.loads(raw)
-        except ValueError:
-            body = None
-        if not isinstance(body, dict):
-            body = {}
+        status, body = await exchange(
+            self._session,
+            "Telegram",
+            "POST",
+            f"{self._base}/bot{token}/{method}",
+            data=json.dumps(parameters, separators=(",", ":")).encode(),
+            headers={"Content-Type": "application/json"},
+            timeout=timeout,
+        )
         if body.get("ok"):
             return body.get("result")
         problem = failure(status, body)

@@ -327,7 +327,7 @@ class FakeNumber:
         wa_id: str | None,
         text: str | None,
         *,
-        id: str | None = None,  # noqa: A002  # Meta's name
+        wamid: str | None = None,
         name: str | None = "Mijoz",
         timestamp: float | str | None = None,
         user_id: str | None = None,
@@ -341,7 +341,7 @@ class FakeNumber:
         """
         kind = more.pop("type", "text")
         message: Json = {"from": wa_id, "from_user_id": user_id}
-        message |= {"id": id or new_wamid(wa_id or user_id or ""), "timestamp": _seconds(timestamp), "type": kind}
+        message |= {"id": wamid or new_wamid(wa_id or user_id or ""), "timestamp": _seconds(timestamp), "type": kind}
         if kind == "text":
             message["text"] = {"body": text}
         contact: Json = {"profile": _given({"name": name, "username": username}), "wa_id": wa_id, "user_id": user_id}

@@ -261,7 +261,7 @@ def test_bodies_are_those_of_the_vectors(number: FakeNumber) -> None:
     raw = b'{"object":"whatsapp_business_account","entry":[]}'
     assert FakeGraph.body() == raw
     assert FakeGraph.sign(SECRET, raw) == "sha256=b11474c9158953827895d97fde8af82ec76b1d48be48438b80256700aa123ba4"
-    value = number.message(AZIZA, "Salom", id="wamid.TEST0001", name="Aziza", timestamp=1796101190)
+    value = number.message(AZIZA, "Salom", wamid="wamid.TEST0001", name="Aziza", timestamp=1796101190)
     raw = FakeGraph.body(value)
     assert FakeGraph.sign(SECRET, raw) == "sha256=9414c3bd581c47c90081a6e3da80740d62b29b45c5677905ef52a8cdde0251b5"
     assert rb"\u041d\u043e\u043a https:\/\/shop.test" in FakeGraph.body(number.message(AZIZA, "Нок https://shop.test"))

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from db import models
 from handlers.callbacks import BotMenu, DocMenu, Menu, Period, Turn
 from services import accounts, bots
+from services.channels.whatsapp import WhatsAppNumber
 from services.i18n import LANGUAGES, translate
 from services.knowledge import documents
 from tests.composition import FAQ, add_document
@@ -378,6 +379,40 @@ async def test_what_is_wrong_with_telegram_is_said_in_words(product: Product, st
     await owner.says(TENANT, "@chinor_bot")
     renewed = await _telegram_of(product, tenant)
     assert renewed is not None and (renewed.id, renewed.status) == (channel.id, "active")
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("active", ""),
+        ("refused", "WhatsApp no longer accepts its token: enter a new one on the channels page of the panel."),
+        ("blocked", "Meta does not let the number send: see to it in WhatsApp Manager, then start the bot here."),
+        ("unreadable", "I can no longer read its token: enter it again on the channels page of the panel."),
+    ],
+)
+async def test_the_state_of_a_whatsapp_number_is_said_in_words(product: Product, status: str, words: str) -> None:
+    owner = await product.owner(900000231)
+    tenant = await product.make_bot(owner)
+    async with product.core.db.write() as session:
+        channel = await bots.connect_whatsapp(
+            session,
+            tenant,
+            number=WhatsAppNumber("100000000000101", "+998 90 123 45 67", "Chinor", "200000000000201", 0),
+            credentials={"access_token": "t", "phone_number_id": "100000000000101", "app_secret": "s"},
+            verify_token="a-word-of-ours",
+            crypto=product.core.crypto,
+        )
+    if words:
+        await product.core.channel_failed(channel.id, status, "a line for the log")
+    menu = await open_menu(owner, "Chinor Stom")
+    assert (owner.text("Needs attention") in menu.text) is bool(words)
+    await owner.presses(menu, owner.text("Channels"), "WhatsApp: +998 90 123 45 67")
+    assert not words or owner.text(words) in menu.text
+    assert "a line for the log" not in menu.text
+    await owner.presses(menu, owner.text("Back"))
+    assert ("▶️ " + owner.text("Start") in labels(menu)) == (status == "blocked")
+    if status == "blocked":
+        await owner.presses(menu, "▶️ " + owner.text("Start"), owner.text("Working"))
 
 
 async def test_a_bot_that_another_program_read_is_started_from_its_menu(product: Product) -> None:
