@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, text
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.base import Base, Id, JsonText, UtcTime, new_id, utcnow
@@ -32,6 +32,33 @@ class User(Base):
     def is_admin(self) -> bool:
         """Whether this person runs the installation."""
         return self.role == "admin"
+
+
+class Member(Base):
+    """Somebody who works for an owner. ``role``: ``manager`` or ``operator``; the owner has no row."""
+
+    __tablename__ = "members"
+    __table_args__ = (UniqueConstraint("owner_id", "user_id"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    owner_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    role: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+
+
+class Invitation(Base):
+    """A one-time link by which somebody becomes a member; only its hash is kept. ``name``: for whom the owner made it."""
+
+    __tablename__ = "invitations"
+
+    token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    role: Mapped[str] = mapped_column(String(16))
+    name: Mapped[str] = mapped_column(String(200), default="")
+    created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+    expires_at: Mapped[dt.datetime] = mapped_column(UtcTime, index=True)
+    used_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
 
 
 class PanelSession(Base):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.base import Base, Id, JsonText, UtcTime, new_id, utcnow
@@ -14,7 +14,8 @@ from db.base import Base, Id, JsonText, UtcTime, new_id, utcnow
 class Contact(Base):
     """A customer on one channel; ``alias``: a second id on the network.
 
-    ``language`` is the customer's choice when ``language_chosen``, else the best guess.
+    ``language`` is the customer's choice when ``language_chosen``, else the best guess. ``source``: where the customer first came
+    from (the parameter of a deep link, an advertisement, a site).
     """
 
     __tablename__ = "contacts"
@@ -34,6 +35,7 @@ class Contact(Base):
     language: Mapped[str | None] = mapped_column(String(8))
     language_chosen: Mapped[bool] = mapped_column(default=False)
     unreachable_since: Mapped[dt.datetime | None] = mapped_column(UtcTime)
+    source: Mapped[str] = mapped_column(String(128), default="", server_default="")
     created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
 
 
@@ -42,11 +44,16 @@ class Conversation(Base):
 
     ``status``: ``bot`` (the bot answers), ``waiting`` (a person was asked for; the bot still answers), ``human`` (a person
     answers), ``closed``. ``recent``: the last turns as ``[role, text]`` for the model, bounded, kept with the reply in one
-    transaction. ``last_inbound_at``: when the customer last wrote.
+    transaction. ``last_inbound_at``: when the customer last wrote. ``unanswered_since``: the customer's first message that nobody
+    has answered yet. ``person_at``: when a person last took part; ``assignee_id``: whose talk it is; ``snoozed_until``: put aside
+    until then, or until the customer writes.
     """
 
     __tablename__ = "conversations"
-    __table_args__ = (Index("ix_conversations_bot_id_last_message_at", "bot_id", "last_message_at"),)
+    __table_args__ = (
+        Index("ix_conversations_bot_id_last_message_at", "bot_id", "last_message_at"),
+        Index("ix_conversations_status_person_at", "status", "person_at"),
+    )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     bot_id: Mapped[str] = mapped_column(ForeignKey("bots.id", ondelete="CASCADE"))
@@ -57,6 +64,10 @@ class Conversation(Base):
     last_message_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
     last_inbound_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
     last_text: Mapped[str] = mapped_column(String(200), default="")
+    unanswered_since: Mapped[dt.datetime | None] = mapped_column(UtcTime)
+    person_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
+    assignee_id: Mapped[str | None] = mapped_column(Id, index=True)
+    snoozed_until: Mapped[dt.datetime | None] = mapped_column(UtcTime)
     created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
 
 
@@ -65,7 +76,9 @@ class Message(Base):
 
     ``status`` of what we sent: ``queued``, ``sent``, ``failed``, ``unknown`` (it left us and no answer came); networks that
     tell more also ``delivered``, ``read``. Of what we received: ``received``, ``answered``, ``failed`` (set aside),
-    ``skipped`` (over a limit or too old). ``answered`` is false on a reply that says "I don't know".
+    ``skipped`` (over a limit or too old). ``answered`` is false on a reply that says "I don't know". ``author_id``: which
+    operator wrote it. ``rating``: the customer's thumb, 1 or -1. ``extra``: of what arrived, more than its text: a place, a
+    story, the message it answers.
     """
 
     __tablename__ = "messages"
@@ -86,6 +99,92 @@ class Message(Base):
     sources: Mapped[Any] = mapped_column(JsonText, nullable=True)
     usage: Mapped[Any] = mapped_column(JsonText, nullable=True)
     error: Mapped[str | None] = mapped_column(String(300))
+    author_id: Mapped[str | None] = mapped_column(Id)
+    rating: Mapped[int | None] = mapped_column()
+    extra: Mapped[Any] = mapped_column(JsonText, nullable=True)
+    edited_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
+    deleted_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
+    created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+
+
+class Attachment(Base):
+    """A file of a message, of a customer's or of ours. Deleted with the message.
+
+    ``kind``: ``photo``, ``voice``, ``audio``, ``video``, ``document``, ``sticker``. ``status``: ``waiting`` (not fetched yet),
+    ``stored``, ``too_large``, ``refused`` (not what may be kept), ``gone`` (the network has it no more), ``failed``. ``mime`` is
+    what the content shows, not what the sender says. ``remote``: how the network names it. ``transcript``: what was said in it,
+    or what is to be seen.
+    """
+
+    __tablename__ = "attachments"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    bot_id: Mapped[str] = mapped_column(ForeignKey("bots.id", ondelete="CASCADE"), index=True)
+    message_id: Mapped[str] = mapped_column(ForeignKey("messages.id", ondelete="CASCADE"), index=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    name: Mapped[str] = mapped_column(String(255), default="")
+    mime: Mapped[str] = mapped_column(String(100), default="")
+    size: Mapped[int] = mapped_column(default=0)
+    status: Mapped[str] = mapped_column(String(16), default="waiting")
+    remote: Mapped[Any] = mapped_column(JsonText, nullable=True)
+    transcript: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+
+
+class AttachmentContent(Base):
+    """The bytes of a file, outside of every folder that is served."""
+
+    __tablename__ = "attachment_contents"
+
+    attachment_id: Mapped[str] = mapped_column(ForeignKey("attachments.id", ondelete="CASCADE"), primary_key=True)
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Note(Base):
+    """What operators tell each other about a conversation: never shown or sent to the customer."""
+
+    __tablename__ = "notes"
+    __table_args__ = (Index("ix_notes_conversation_id_id", "conversation_id", "id"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"))
+    author_id: Mapped[str | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+    text: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+
+
+class Label(Base):
+    """A word that an owner's operators put on conversations. ``color``: one of the panel's, 0 to 7."""
+
+    __tablename__ = "labels"
+    __table_args__ = (UniqueConstraint("owner_id", "name"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    owner_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(String(40))
+    color: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+
+
+class ConversationLabel(Base):
+    """A label on a conversation."""
+
+    __tablename__ = "conversation_labels"
+
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True)
+    label_id: Mapped[str] = mapped_column(ForeignKey("labels.id", ondelete="CASCADE"), primary_key=True, index=True)
+
+
+class CannedReply(Base):
+    """A ready answer of an owner's operators, found by its ``shortcut`` after a slash."""
+
+    __tablename__ = "canned_replies"
+    __table_args__ = (UniqueConstraint("owner_id", "shortcut"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    owner_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    shortcut: Mapped[str] = mapped_column(String(32))
+    text: Mapped[str] = mapped_column(Text)
     created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
 
 

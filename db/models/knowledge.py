@@ -77,3 +77,33 @@ class ChunkVector(Base):
     bot_id: Mapped[str] = mapped_column(Id)
     model: Mapped[str] = mapped_column(String(100), primary_key=True)
     vector: Mapped[Any] = mapped_column(Vector)
+
+
+class TestQuestion(Base):
+    """A question of a bot's own test. ``expected``: what a right answer says; empty: any answer out of the documents."""
+
+    __tablename__ = "test_questions"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    bot_id: Mapped[str] = mapped_column(ForeignKey("bots.id", ondelete="CASCADE"), index=True)
+    question: Mapped[str] = mapped_column(Text)
+    expected: Mapped[str] = mapped_column(Text, default="")
+    created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+
+
+class TestRun(Base):
+    """One run of a bot's test questions. ``status``: ``queued``, ``running``, ``done``, ``failed``.
+
+    ``results``: by question id what was answered and how it was judged; ``prompt_hash`` and ``knowledge_version``: of what.
+    """
+
+    __tablename__ = "test_runs"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    bot_id: Mapped[str] = mapped_column(ForeignKey("bots.id", ondelete="CASCADE"), index=True)
+    status: Mapped[str] = mapped_column(String(16), default="queued")
+    prompt_hash: Mapped[str] = mapped_column(String(64), default="")
+    knowledge_version: Mapped[int] = mapped_column(default=0)
+    results: Mapped[Any] = mapped_column(JsonText, default=dict)
+    created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+    finished_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
