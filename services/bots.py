@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import utcnow
-from services import access, jobs, lanes, notices
+from services import access, jobs, lanes, notices, team
 from services.channels import whatsapp
 from services.channels.base import TokenRefused
 from services.channels.whatsapp import WhatsAppNumber
@@ -22,6 +22,7 @@ from services.crypto import Crypto, Undecryptable, same
 from services.errors import Conflict, Invalid, NotFound, Permanent, Temporary, Unavailable
 from services.i18n import CATALOGS, T
 from services.settings import Limits
+from services.team import Right
 from services.text import clean, one_line
 
 if TYPE_CHECKING:
@@ -95,25 +96,21 @@ async def create(
     return bot
 
 
-async def get(session: AsyncSession, user: models.User, bot_id: str) -> models.Bot:
-    """Return a person's own bot; raises ``NotFound`` for a foreign or missing one alike."""
+async def get(session: AsyncSession, user: models.User, bot_id: str, right: Right = "manage") -> models.Bot:
+    """Return a bot that this person has a right over; raises ``NotFound`` for a foreign or missing one alike."""
     bot = await session.scalar(
-        select(models.Bot).where(
-            models.Bot.id == bot_id, models.Bot.owner_id == user.id, models.Bot.deleted_at.is_(None)
-        )
+        select(models.Bot).where(models.Bot.id == bot_id, team.may(user, right), models.Bot.deleted_at.is_(None))
     )
     if bot is None:
         raise NotFound()
     return bot
 
 
-async def list_for(session: AsyncSession, user: models.User) -> list[models.Bot]:
-    """Return a person's bots, oldest first."""
+async def list_for(session: AsyncSession, user: models.User, right: Right = "manage") -> list[models.Bot]:
+    """Return the bots that a person has a right over, oldest first."""
     return list(
         await session.scalars(
-            select(models.Bot)
-            .where(models.Bot.owner_id == user.id, models.Bot.deleted_at.is_(None))
-            .order_by(models.Bot.id)
+            select(models.Bot).where(team.may(user, right), models.Bot.deleted_at.is_(None)).order_by(models.Bot.id)
         )
     )
 
@@ -215,7 +212,7 @@ async def broken_channels(session: AsyncSession, user: models.User) -> dict[str,
         select(models.Bot.id, models.Channel)
         .join(models.Channel, models.Channel.bot_id == models.Bot.id)
         .where(
-            models.Bot.owner_id == user.id,
+            team.may(user, "manage"),
             models.Bot.deleted_at.is_(None),
             models.Channel.external_id.is_not(None),
             models.Channel.status.in_(BROKEN),

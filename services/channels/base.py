@@ -23,15 +23,31 @@ class Sender:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file that lies on the network.
+
+    ``kind``: ``photo``, ``voice``, ``audio``, ``video``, ``document`` or ``sticker``. ``ref``: what fetching it needs.
+    ``name``, ``mime`` and ``size`` (bytes, 0 unknown) are what the sender says; ``seconds``: how long it lasts.
+    """
+
+    kind: str
+    ref: Mapping[str, str]
+    name: str = ""
+    mime: str = ""
+    size: int = 0
+    seconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Inbound:
     """One update in the product's words.
 
-    ``kind``: ``message``, ``command``, ``callback``, ``contact``, ``edit``, ``blocked``, ``unblocked``, ``managed_bot``,
-    ``payment``, ``pre_checkout``, ``reaction``, ``system``, ``status`` (of a message of ours, in ``extra["delivery"]``),
-    ``echo`` (a person of the business wrote by other means), ``account_error`` or ``unsupported``. ``type`` of a message:
-    ``text``, ``document``, ``photo``, ``voice`` … ``recipient`` is where an answer goes. ``reply`` tells whether an answer is
-    due. ``extra``: ``chat_type``, ``album``, of a command ``addressee`` (the bot it names, if any), of a contact ``phone``
-    (with "+") and ``own``.
+    ``kind``: ``message``, ``command``, ``callback``, ``contact``, ``edit`` and ``delete`` (of the message ``extra["of"]``),
+    ``blocked``, ``unblocked``, ``managed_bot``, ``payment``, ``pre_checkout``, ``reaction``, ``system``, ``status`` (of a message
+    of ours, in ``extra["delivery"]``), ``echo`` (a person of the business wrote by other means), ``account_error`` or
+    ``unsupported``. ``type`` of a message: ``text``, ``document``, ``photo``, ``voice`` … ``recipient`` is where an answer goes.
+    ``reply`` tells whether an answer is due. ``extra``: ``chat_type``, ``album``, of a command ``addressee`` (the bot it names,
+    if any), of a contact ``phone`` (with "+") and ``own``.
     """
 
     kind: str
@@ -47,6 +63,7 @@ class Inbound:
     at: dt.datetime | None = None
     reply: bool = True
     language: str | None = None
+    files: tuple[RemoteFile, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 

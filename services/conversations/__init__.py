@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import new_id, utcnow
 from db.engine import clock
-from services import lanes, notices
+from services import lanes, notices, team
 from services.channels import WINDOWS
 from services.channels.base import Outgoing
 from services.conversations.records import RECENT_CHARS, RECENT_TURNS, Reply, out_lane, outbox_rows, put_out
@@ -128,7 +128,7 @@ async def list_for(
 
 
 async def get(session: AsyncSession, user: models.User, conversation_id: str) -> ConversationRow:
-    """Return one conversation of this person's; raises ``NotFound``."""
+    """Return one conversation that this person may take part in; raises ``NotFound``."""
     row = (
         await session.execute(
             select(models.Conversation, models.Contact, models.Channel, models.Bot)
@@ -137,7 +137,7 @@ async def get(session: AsyncSession, user: models.User, conversation_id: str) ->
             .join(models.Bot, models.Bot.id == models.Conversation.bot_id)
             .where(
                 models.Conversation.id == conversation_id,
-                models.Bot.owner_id == user.id,
+                team.may(user, "talk"),
                 models.Bot.deleted_at.is_(None),
             )
         )
