@@ -162,6 +162,7 @@ def card_of(bot: models.Bot) -> BotCard:
         knowledge_version=bot.knowledge_version,
         openai_key=bot.openai_key,
         deleted=bot.deleted_at is not None,
+        settings=bot.settings or {},
     )
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import utcnow
-from services import access, jobs, lanes, notices, team
+from services import access, jobs, lanes, manner, notices, team
 from services.channels import whatsapp
 from services.channels.base import TokenRefused
 from services.channels.whatsapp import WhatsAppNumber
@@ -131,6 +131,19 @@ async def update(
         bot.system_prompt = _prompt(system_prompt, limits)
     if languages is not None:
         bot.languages = _languages(languages)
+    session.add(bot)
+    await session.flush()
+
+
+async def set_manner(
+    session: AsyncSession,
+    bot: models.Bot,
+    *,
+    hours: Mapping[str, tuple[str, str]] | None = None,
+    return_after_min: int | None = None,
+) -> None:
+    """Change when people are there and when the bot takes a talk back (:func:`services.manner.changed`); raises ``Invalid``."""
+    bot.settings = manner.changed(bot.settings, hours=hours, return_after_min=return_after_min)
     session.add(bot)
     await session.flush()
 

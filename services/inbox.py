@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from sqlalchemy import Connection, Executable, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import direct, models
 from db.base import insert_for, utcnow
+from db.engine import clock
 from services import lanes, metrics
 from services.errors import TooMany
 from services.i18n import T
@@ -118,6 +120,15 @@ class Cards:
             self._accounts[key] = known
         cards = [await self.get(core, channel_id) for channel_id in known[1]]
         return [card for card in cards if card is not None]
+
+
+async def put_in(session: AsyncSession, item: Accept) -> None:
+    """Put an event of our own into the inbox inside a session's own transaction; ring "inbox" after the commit.
+
+    The lane must be locked.
+    """
+    connection = await session.connection()
+    await connection.run_sync(_accept, Scope("", clock(connection.dialect.name)), [item])
 
 
 def lane_of(channel_id: str, chat: str) -> str:

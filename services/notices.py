@@ -63,6 +63,8 @@ TEXTS: Mapping[str, Text] = {
     "send_failed": T("“{bot}”: an answer could not be delivered to a customer. Please look at the conversation."),
     "operator_wanted": T("“{bot}”: a customer asks for a person: {name}."),
     "operator_wanted_nameless": T("“{bot}”: a customer asks for a person."),
+    "gave_up": T("“{bot}”: {name} asked something that the bot could not answer."),
+    "gave_up_nameless": T("“{bot}”: a customer asked something that the bot could not answer."),
     "customer_wrote": T("“{bot}”: {name} has written again; you answer this conversation yourself."),
     "customer_wrote_nameless": T("“{bot}”: a customer has written again; you answer this conversation yourself."),
     "over_limit": T("“{bot}”: more messages than the limit allows; some customers were asked to wait."),
@@ -115,6 +117,7 @@ REMIND_AFTER = dt.timedelta(hours=1)
 _EPHEMERAL = frozenset(
     {
         "operator_wanted",
+        "gave_up",
         "customer_wrote",
         "message_failed",
         "send_failed",
@@ -135,7 +138,7 @@ _LASTING = frozenset(
         *_KEY_TROUBLES,
     }
 )
-_WAITING = ("operator_wanted", "customer_wrote")
+_WAITING = ("operator_wanted", "gave_up", "customer_wrote")
 """Somebody waits for a person in a conversation; the notice's key names it (:func:`talk_key`)."""
 _TALKS = "/conversations"
 _PLACES: Mapping[str, str] = {
@@ -374,7 +377,7 @@ def _way(notices: list[models.Notice], public_url: str, language: str) -> tuple[
         talks = {_talk(notice) for notice in asking if _PLACES[notice.kind] == _TALKS}
         if len(talks) > 1:
             path = f"/bots/{first.bot_id}{_TALKS}"
-            path += "?status=waiting" if all(notice.kind == "operator_wanted" for notice in asking) else ""
+            path += "?status=waiting" if all(notice.kind in ("operator_wanted", "gave_up") for notice in asking) else ""
         elif talks != {""}:
             label = T("Open the conversation")
     return label.render(language), f"{public_url}{path}"

@@ -22,7 +22,7 @@ from db.base import utcnow
 from db.engine import DatabaseUnavailable
 from services import accounts, jobs, lanes, metrics, notices, outbox
 from services.channels.base import Channel, Inbound, Outgoing, Sender
-from services.conversations import rules
+from services.conversations import returning, rules
 from services.conversations.records import (
     FAIL,
     HAND_BACK,
@@ -749,6 +749,8 @@ def _spent(talk: Talk | None) -> Sequence[Mapping[str, Any]]:
 def _parse(core: Core, kind: str, row: Mapping[str, Any]) -> Inbound:
     """Read a stored update; one that cannot be read is kept as unsupported, so that the talk goes on."""
     update = json.loads(row["payload"])
+    if kind != "factory" and (event := returning.read(update)) is not None:
+        return event
     try:
         return core.channels[kind].parse(update)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import aiohttp_jinja2
 import jinja2
 from aiohttp import web
-from babel.dates import format_date, format_skeleton
+from babel.dates import format_date, format_skeleton, get_day_names
 from babel.numbers import format_decimal, format_percent
 from jinja2.runtime import Context
 
@@ -291,6 +291,19 @@ def toast_text(word: str, language: str) -> str:
     """Return the line for a word of :data:`DONE`, nothing for any other."""
     text = DONE.get(word)
     return text.render(language) if text else ""
+
+
+def day_names(language: str) -> list[str]:
+    """Return the names of the days from Monday."""
+    names = get_day_names("wide", locale=_locale(language))
+    return [str(names[day]) for day in range(7)]
+
+
+def minutes(n: int, language: str) -> str:
+    """Return a span of time in words, in hours where it is some."""
+    if n % 60:
+        return translate_plural(language, "{n} minute", "{n} minutes", n)
+    return translate_plural(language, "{n} hour", "{n} hours", n // 60)
 
 
 def redirect(location: str, *, toast: str = "") -> web.Response:

@@ -17,6 +17,7 @@ from db.engine import clock
 from services import lanes, notices, team
 from services.channels import WINDOWS
 from services.channels.base import Outgoing
+from services.conversations import returning
 from services.conversations.records import RECENT_CHARS, RECENT_TURNS, Reply, out_lane, outbox_rows, put_out
 from services.errors import Conflict, Invalid, NotFound
 from services.i18n import T
@@ -231,6 +232,7 @@ async def operator_reply(session: AsyncSession, row: ConversationRow, text: str,
     )
     session.add(message)
     talk.status = "human"
+    talk.person_at, talk.unanswered_since = moment, None
     talk.last_message_at = moment
     talk.last_text = one_line(text, 200)
     talk.recent = [*(talk.recent or []), ["assistant", text[:RECENT_CHARS]]][-RECENT_TURNS:]
@@ -254,13 +256,25 @@ async def put_in_outbox(session: AsyncSession, rows: list[dict[str, Any]], line:
 async def set_status(session: AsyncSession, row: ConversationRow, status: str) -> None:
     """Hand the talk to a person (``human``), back to the bot (``bot``), or close it; whoever was called for it came.
 
-    A closed talk is only put away: when the customer writes again, the bot answers. Raises ``Invalid`` for other states.
+    Given back, the bot answers what the person left unanswered, or says that it is back: ring "inbox" after the commit. A
+    closed talk is only put away: when the customer writes again, the bot answers. Raises ``Invalid`` for other states.
     """
     if status not in CHOICES:
         raise Invalid(T("Unknown status: use one of {names}.", names=", ".join(CHOICES)), field="status")
-    row.conversation.status = status
-    session.add(row.conversation)
-    await notices.solve(session, notices.talk_key(row.conversation.id))
+    talk = row.conversation
+    if status == "bot":
+        await returning.lock(session, row.bot, row.channel.id, row.contact.external_id)
+    await session.refresh(talk, with_for_update=True)
+    led = talk.status == "human"
+    talk.status = status
+    if status == "human":
+        talk.person_at = utcnow()
+    elif status == "closed" or not led:
+        talk.unanswered_since = None
+    session.add(talk)
+    if led and status == "bot":
+        await returning.give_back(session, row.bot, row.channel.id, row.contact.external_id, talk, by_person=True)
+    await notices.solve(session, notices.talk_key(talk.id))
     await session.flush()
 
 

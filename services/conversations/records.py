@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, bindparam, case, func, or_, select, tuple_, update
+from sqlalchemy import Connection, Integer, bindparam, case, func, or_, select, tuple_, update
 
 from db import direct, models
 from db.base import insert_for, new_id, table_of, utcnow
@@ -38,6 +38,8 @@ ALIASED_KINDS = frozenset({"whatsapp"})
 RECENT_TURNS = 20
 RECENT_CHARS = 1500
 """So much of a turn is kept for the model."""
+RETURNED = "returned"
+"""The kind of an event of our own: a person gave the talk back to the bot, or left it for too long."""
 HEARD_EVERY_S = 60.0
 STORED_CHARS = 8000
 """So much of a message's text is kept; Telegram's own limit is 4,096."""
@@ -70,6 +72,7 @@ class BotCard:
     knowledge_version: int
     openai_key: str | None
     deleted: bool
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -103,7 +106,7 @@ def _opens(event: Inbound, kind: str) -> bool:
     return kind not in ALIASED_KINDS or _kept(event) or event.kind == "callback"
 
 
-_NOT_THEIRS = frozenset({"blocked", "status", "echo", "account_error", "system"})
+_NOT_THEIRS = frozenset({"blocked", "status", "echo", "account_error", "system", RETURNED})
 """What does not show that somebody can be written to again."""
 _WRITTEN = frozenset({"message", "command", "contact", "callback"})
 """What lets us write freely again where a network limits that."""
@@ -130,6 +133,7 @@ _CHANNELS = (
         BOT.c.knowledge_version,
         BOT.c.openai_key,
         BOT.c.deleted_at,
+        BOT.c.settings,
         CHANNEL.c.last_update_at,
         USER.c.banned_at,
     )
@@ -157,6 +161,7 @@ _CONTACTS_BY_ALIAS = _WITH_TALKS.where(
 )
 _HEARD = update(CHANNEL).where(CHANNEL.c.id == bindparam("p_id")).values(last_update_at=bindparam("p_at"))
 _INBOUND = bindparam("p_inbound", type_=CONVERSATION.c.last_inbound_at.type)
+_ASKED = bindparam("p_asked", type_=CONVERSATION.c.unanswered_since.type)
 _TOUCHING = (
     update(CONVERSATION)
     .where(CONVERSATION.c.id == bindparam("p_id"))
@@ -170,6 +175,7 @@ _TOUCHING = (
             (CONVERSATION.c.last_inbound_at > _INBOUND, CONVERSATION.c.last_inbound_at),
             else_=func.coalesce(_INBOUND, CONVERSATION.c.last_inbound_at),
         ),
+        unanswered_since=func.coalesce(CONVERSATION.c.unanswered_since, _ASKED),
     )
 )
 _NEW_CONTACT, _NEW_CONVERSATION, _NEW_MESSAGE = CONTACT.insert(), CONVERSATION.insert(), MESSAGE.insert()
@@ -212,6 +218,7 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
                 channel["knowledge_version"],
                 channel["openai_key"],
                 channel["deleted_at"] is not None,
+                channel["settings"] or {},
             )
         talk = Talk(
             item.claim,
@@ -272,6 +279,7 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
                 reached.append({"p_id": talk.contact_id})
         last = ""
         written: dt.datetime | None = None
+        asked = False
         for row, event in item.events:
             message_id: str | None = None
             if event.kind in _WRITTEN:
@@ -283,6 +291,7 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
                     message_id = new_id()
                     last = _text(event, STORED_CHARS)
                     ours = event.kind == "echo"
+                    asked = asked or not ours
                     new_messages.append(
                         {
                             "id": message_id,
@@ -298,7 +307,8 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
             talk.messages.append((message_id, row, event))
         if last or written is not None:
             said = {"p_at": moment, "p_text": one_line(last, 200)} if last else {"p_at": None, "p_text": None}
-            touched.append({"p_id": talk.conversation_id, "p_inbound": written, **said})
+            waits = {"p_asked": moment if asked else None}
+            touched.append({"p_id": talk.conversation_id, "p_inbound": written, **said, **waits})
     heard = [
         {"p_id": id_, "p_at": moment}
         for id_, row in channels.items()
@@ -429,7 +439,7 @@ class Outcome:
     ``closed``: items that are finished; ``returned``: items that were not touched, whose attempt does not count; ``incoming``:
     new status by message id; ``turns``: what was said, added to what the talk holds by then (a person may have written
     meanwhile); ``status``: None leaves what it is by then; ``notices``: what the owner should hear of; ``deliveries``: what the
-    network told of messages of ours; ``moved_to``: the customer's new id there.
+    network told of messages of ours; ``moved_to``: the customer's new id there; ``by_person``: a person answered by other means.
     """
 
     talk: Talk
@@ -447,12 +457,15 @@ class Outcome:
     notices: list[Occurrence] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
     moved_to: str | None = None
+    by_person: bool = False
 
 
 _READ_RECENT = select(CONVERSATION.c.id, CONVERSATION.c.recent).where(
     CONVERSATION.c.id.in_(bindparam("p_ids", expanding=True))
 )
 _RECENT = {"sqlite": _READ_RECENT, "postgresql": _READ_RECENT.with_for_update()}
+_BY_PERSON = bindparam("p_person", type_=CONVERSATION.c.person_at.type)
+_SATISFIED = bindparam("p_satisfied", type_=Integer)
 _ANSWERED = (
     update(CONVERSATION)
     .where(CONVERSATION.c.id == bindparam("p_id"))
@@ -465,6 +478,14 @@ _ANSWERED = (
         ),
         last_message_at=bindparam("p_at"),
         last_text=func.coalesce(bindparam("p_text", type_=CONVERSATION.c.last_text.type), CONVERSATION.c.last_text),
+        # The bot's answer leaves nobody waiting but who waits for a person.
+        unanswered_since=case(
+            (_BY_PERSON.is_not(None), None),
+            (CONVERSATION.c.status == "human", CONVERSATION.c.unanswered_since),
+            (_SATISFIED == 1, None),
+            else_=CONVERSATION.c.unanswered_since,
+        ),
+        person_at=func.coalesce(_BY_PERSON, CONVERSATION.c.person_at),
     )
 )
 _CONTACT_CHANGED = (
@@ -558,6 +579,8 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
                     "p_status": item.status,
                     "p_at": moment,
                     "p_text": one_line(item.replies[-1].text, 200) if item.replies else None,
+                    "p_person": moment if item.by_person else None,
+                    "p_satisfied": int(bool(item.replies) and (item.status or talk.status) in ("bot", "closed")),
                 }
             )
         if talk.contact_id and (item.language is not None or item.phone is not None or item.unreachable is not None):
@@ -762,6 +785,9 @@ def _fail(connection: Connection, scope: Scope, items: Sequence[Failed]) -> list
                 .values(status="failed", error=clean(item.error, 300))
             )
             if item.apology is not None:
+                if item.apology.conversation_id is not None:
+                    # It is said that a person will look at it.
+                    connection.execute(_CALLED, {"p_id": item.apology.conversation_id})
                 _apologise(connection, scope, item.apology, item.claim)
         else:
             failure = {"error": clean(item.error, 300), "failures": lanes.INBOX.c.failures + 1}
@@ -770,6 +796,13 @@ def _fail(connection: Connection, scope: Scope, items: Sequence[Failed]) -> list
         results.append(None)
     _keep_usage(connection, [row for item in items if item.claim.key in held for row in item.usage])
     return results
+
+
+_CALLED = (
+    update(CONVERSATION)
+    .where(CONVERSATION.c.id == bindparam("p_id"), CONVERSATION.c.status != "human")
+    .values(status="waiting")
+)
 
 
 def _apologise(connection: Connection, scope: Scope, apology: Apology, claim: Claimed) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from db import models
 from db.base import utcnow
-from services import answers, languages, metrics, notices, stats
+from services import answers, languages, manner, metrics, notices, stats
 from services.ai.router import CallRecord
 from services.channels import WINDOWS
 from services.channels.base import (
@@ -29,7 +29,7 @@ from services.channels.base import (
     WindowClosed,
 )
 from services.channels.meta import problem
-from services.conversations.records import RECENT_CHARS, RECENT_TURNS, BotCard, Outcome, Reply, Talk
+from services.conversations.records import RECENT_CHARS, RECENT_TURNS, RETURNED, BotCard, Outcome, Reply, Talk
 from services.i18n import LANGUAGE_NAMES, translate
 from services.knowledge.analysis import fold, question_key
 from services.languages import Detection
@@ -45,6 +45,11 @@ log = structlog.get_logger(__name__)
 LANGUAGE_DATA = "lang:"
 _NEWS = dt.timedelta(hours=1)
 REOPENING = ("message", "command", "contact")
+_HOURS_TOLD_S = 6 * 3600.0
+"""Who writes to a person outside office hours is told when somebody will be there, and so soon not again."""
+_LANGUAGES_TOLD_S = 24 * 3600.0
+_SURE = 0.8
+"""A language that the bot does not speak is named where a message is surely written in it."""
 """A customer who writes opens a talk again that was put away."""
 _NO_APOSTROPHES = dict.fromkeys(map(ord, APOSTROPHES))
 # Words as ``fold`` leaves them: one spelling for both scripts of Uzbek, for Russian and for its Latin typing.
@@ -216,6 +221,7 @@ class _Turn:
 
     def __init__(self, core: Core, talk: Talk, bot: BotCard, listener: Listener | None) -> None:
         self.core, self.talk, self.bot, self.listener = core, talk, bot, listener
+        self.manner = manner.manner_of(bot.settings)
         self.outcome = Outcome(talk, [row["id"] for _, row, _ in talk.messages])
         self.recent = [list(turn) for turn in talk.recent]
         self.questions: list[tuple[str | None, Inbound, str]] = []
@@ -295,6 +301,8 @@ class _Turn:
             await self.delivered(event.extra["delivery"], event)
         elif event.kind == "echo":
             self.taken_over(event)
+        elif event.kind == RETURNED:
+            await self.returned(event, language)
         elif event.kind == "account_error":
             if not self.too_old(event):
                 await self.core.network_trouble(self.talk.channel_id, event.extra["code"], event.extra["reason"])
@@ -305,7 +313,7 @@ class _Turn:
         elif await self.passed_over(event):
             self.read(message_id, "skipped")
         elif self.led() and (event.kind in ("message", "contact") or event.command == "operator"):
-            self.pass_on(event, [clean(event.text)] if event.text else [])
+            await self.pass_on(event, [clean(event.text)] if event.text else [], language)
             self.read(message_id, "received")
         elif await self.held_back(language):
             self.read(message_id, "skipped")
@@ -356,6 +364,7 @@ class _Turn:
     def taken_over(self, event: Inbound) -> None:
         """A person of the business answered by other means: the bot falls silent in this talk."""
         self.talk.status = self.outcome.status = "human"
+        self.outcome.by_person = True
         if text := clean(event.text):
             self.remember("assistant", text)
 
@@ -429,26 +438,38 @@ class _Turn:
     def person(self, event: Inbound, language: str) -> None:
         """The customer wants a person."""
         self.call_person(event)
-        self.say(
-            translate(
+        if absent := self.absent(language):
+            said = translate(
+                language, "I have called a person 🙋 {absent} Meanwhile you can go on asking me.", absent=absent
+            )
+        else:
+            said = translate(
                 language, "I have called a person 🙋 They will write to you here. Meanwhile you can go on asking me."
-            ),
-            language,
-        )
+            )
+        self.say(said, language)
 
     def phoned(self, event: Inbound, language: str) -> None:
         """The customer gave a telephone number: that is for a person to use."""
         self.call_person(event)
-        self.say(
-            translate(language, "Thank you! 📞 I have passed your number on. Meanwhile you can go on asking me."),
-            language,
-        )
+        said = translate(language, "Thank you! 📞 I have passed your number on. Meanwhile you can go on asking me.")
+        absent = self.absent(language)
+        self.say(f"{said}\n\n{absent}" if absent else said, language)
 
-    def call_person(self, event: Inbound) -> None:
+    def absent(self, language: str) -> str:
+        """Return a sentence that says when people will be there; empty where they are, or nobody knows."""
+        moment = utcnow()
+        opening = self.manner.next_opening(moment)
+        if opening is None:
+            return ""
+        return translate(language, "Our people will answer {when}.", when=manner.when(opening, moment).render(language))
+
+    def call_person(self, event: Inbound, kind: str = "operator_wanted") -> None:
         """The talk is flagged, the owner hears of it."""
+        if self.talk.recipient == stats.test_contact(self.bot.owner_id) and kind != "operator_wanted":
+            return
         self.talk.status = self.outcome.status = "waiting"
         self.tell_owner(
-            "operator_wanted",
+            kind,
             notices.talk_key(self.talk.conversation_id),
             name=clean(event.sender.name, 100),
         )
@@ -457,8 +478,45 @@ class _Turn:
         """Whether a person leads this talk: the bot keeps what is said in mind and stays silent."""
         return self.bot.status == "active" and self.talk.status == "human"
 
-    def pass_on(self, event: Inbound, texts: list[str]) -> None:
-        """The owner hears that the customer has written to the person who leads the talk."""
+    async def returned(self, event: Inbound, language: str) -> None:
+        """The bot leads again: it answers what the person left, or says that it is back where the person gave the talk back."""
+        if self.talk.status != "bot" or self.bot.status != "active":
+            return
+        for message in await self.left_unanswered():
+            text = clean(message.text, self.core.settings.limits.message_chars)
+            asked = Inbound("message", event.recipient, event.sender, text=text, at=message.created_at)
+            self.questions.append((message.id, asked, text))
+        if self.questions:
+            await self.flush()
+        elif event.extra.get("by_person"):
+            self.say(
+                translate(language, "I am answering again 🙂 Write your question, or /operator to call a person."),
+                language,
+            )
+
+    async def left_unanswered(self) -> list[models.Message]:
+        """Return what the customer asked since somebody last answered, oldest first."""
+        message = models.Message
+        async with self.core.db.read() as session:
+            rows = await session.scalars(
+                select(message)
+                .where(message.conversation_id == self.talk.conversation_id)
+                .order_by(message.id.desc())
+                .limit(self.core.settings.queue.max_answer_batch)
+            )
+            left: list[models.Message] = []
+            for row in rows:
+                if row.author in ("bot", "operator"):
+                    break
+                if row.author == "customer" and row.status == "received" and row.kind == "text" and row.text.strip():
+                    left.append(row)
+        return left[::-1]
+
+    async def pass_on(self, event: Inbound, texts: list[str], language: str) -> None:
+        """The owner hears that the customer has written to the person who leads the talk; who writes in the night is told."""
+        absent = self.absent(language)
+        if absent and await self.core.limits.hit(f"hours:{self.talk.contact_id}", 1, _HOURS_TOLD_S):
+            self.say(translate(language, "Your message is here 👍 {absent}", absent=absent), language)
         if texts:
             self.remember("user", "\n".join(texts))
         if self.talk.recipient != stats.test_contact(self.bot.owner_id):
@@ -510,7 +568,7 @@ class _Turn:
         language = self.hear(event, written, detected)
         status = "answered"
         if self.led():
-            self.pass_on(event, texts)
+            await self.pass_on(event, texts, language)
             status = "received"
         elif await self.held_back(language, len(texts)):
             status = "skipped"
@@ -519,11 +577,20 @@ class _Turn:
             status = "skipped"
         else:
             whole = len(texts) == 1 and event.kind != "command"
-            await self.answer(texts, language, message_id, detected.language if whole else None)
+            await self.answer(event, texts, language, message_id, detected, whole=whole)
         for id_, _, _ in questions:
             self.read(id_, status)
 
-    async def answer(self, questions: list[str], language: str, message_id: str | None, detected: str | None) -> None:
+    async def answer(
+        self,
+        event: Inbound,
+        questions: list[str],
+        language: str,
+        message_id: str | None,
+        detected: Detection,
+        *,
+        whole: bool,
+    ) -> None:
         """Ask the knowledge and the models; keep the answer, its sources and its cost."""
         listener = self.listener
         request_id = self.talk.claim.items[-1]["request_id"]
@@ -535,7 +602,7 @@ class _Turn:
                 questions,
                 language,
                 self.recent,
-                detected=detected,
+                detected=detected.language if whole else None,
                 on_delta=listener.delta if listener else None,
                 on_restart=listener.restart if listener else None,
                 calls=calls,
@@ -544,8 +611,16 @@ class _Turn:
             self.talk.usage += [
                 answers.usage_values(call, self.bot.owner_id, self.bot.id, request_id) for call in calls
             ]
+        said = result.text
+        if result.unanswered:
+            # The customer is told that it was passed on: so somebody has to see it.
+            self.call_person(event, "gave_up")
+            absent = self.absent(result.language)
+            said = f"{said}\n\n{absent}" if absent else said
+        if why := await self.other_language(detected, result.language):
+            said = f"{why}\n\n{said}"
         self.say(
-            result.text,
+            said,
             result.language,
             author="bot",
             reply_to=message_id,
@@ -558,6 +633,18 @@ class _Turn:
         self.remember("user", "\n".join(questions))
         self.remember("assistant", result.text)
         self.outcome.unanswered += [(clean(text, 1000), question_key(text), language) for text in result.unanswered]
+
+    async def other_language(self, detected: Detection, language: str) -> str:
+        """Return a line for somebody who writes in a language that this bot does not speak: which ones it does. Once a day."""
+        theirs = detected.language
+        if theirs is None or theirs not in LANGUAGE_NAMES or detected.confidence < _SURE or theirs in spoken(self.bot):
+            return ""
+        if theirs == language or not await self.core.limits.hit(
+            f"language:{self.talk.contact_id}", 1, _LANGUAGES_TOLD_S
+        ):
+            return ""
+        names = ", ".join(LANGUAGE_NAMES[code] for code in self.bot.languages)
+        return translate(theirs, "I can answer in this language: {names}.", names=names)
 
     def too_old(self, event: Inbound) -> bool:
         """Whether a question waited so long that an answer would only confuse."""

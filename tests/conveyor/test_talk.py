@@ -386,8 +386,12 @@ async def test_any_text_gets_an_answer(place: Floor, shop: Tenant, text: str) ->
     person = shop.person("en")
     reply = await _said(place, shop, person, text)
     assert reply.strip()
-    # Nobody asked for a person.
-    assert (await _talk(place, shop, person)).status == "bot"
+    # Nobody asked for a person: one is wanted only where the bot had no answer.
+    unknown = [message.answered is False for message in await _messages(place, shop, person)]
+    talk = await _talk(place, shop, person)
+    assert talk.status == ("waiting" if any(unknown) else "bot")
+    told = [notice.kind for notice in await place.notices(shop) if notice.key == f"operator:{talk.id}"]
+    assert told == (["gave_up"] if any(unknown) else [])
     for message in await _messages(place, shop, person):
         assert "\x00" not in message.text and len(message.text) <= 8000
 

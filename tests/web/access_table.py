@@ -73,6 +73,7 @@ TABLE: dict[tuple[str, str], Statuses] = {
     ("POST", "/bots/{bot}"): (401, 400, 404, 401, 404),
     ("POST", "/bots/{bot}/start"): OWN_FORM,
     ("POST", "/bots/{bot}/stop"): OWN_FORM,
+    ("POST", "/bots/{bot}/people"): (401, 400, 404, 401, 404),
     ("POST", "/bots/{bot}/key"): (401, 400, 404, 401, 404),
     ("POST", "/bots/{bot}/delete"): (401, 400, 404, 401, 404),
     ("GET", "/bots/{bot}/setup"): OWN_PAGE,

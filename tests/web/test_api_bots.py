@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from db import models
-from services import accounts
+from services import accounts, manner
 from services.errors import Invalid
 from services.i18n import translate
 from tests import servers
@@ -50,6 +50,34 @@ async def test_a_bot_lives_its_life(site: Site) -> None:
     assert (gone.status, gone.body) == (204, "")
     assert (await site.owner.get(path)).status == 404
     assert bot["id"] not in [item["id"] for item in (await site.owner.get("/bots")).body["items"]]
+
+
+async def test_when_people_answer(site: Site) -> None:
+    bot = (await site.owner.post("/bots", {"name": "Soatli"})).body
+    closed = dict.fromkeys(manner.DAYS)
+    assert (bot["office_hours"], bot["return_after_min"]) == (closed, 60)
+    path, hours = f"/bots/{bot['id']}", {"mon": ["09:00", "18:00"], "sun": ["20:00", "02:00"]}
+    changed = await site.owner.call("PATCH", path, json={"office_hours": hours, "return_after_min": 0})
+    assert (changed.body["office_hours"], changed.body["return_after_min"]) == (closed | hours, 0)
+    # What is not given stays; {} takes the hours away.
+    assert (await site.owner.call("PATCH", path, json={"name": "Boshqa"})).body["office_hours"] == closed | hours
+    assert (await site.owner.call("PATCH", path, json={"office_hours": {}})).body["office_hours"] == closed
+    for wrong in (
+        {"office_hours": {"mon": ["09:00"]}},
+        {"office_hours": {"mon": ["9", "18:00"]}},
+        {"office_hours": {"mon": ["09:00", "09:00"]}},
+        {"office_hours": None},
+        {"office_hours": []},
+        {"return_after_min": -1},
+        {"return_after_min": 10_081},
+        {"return_after_min": "60"},
+        {"return_after_min": None},
+    ):
+        refused = await site.owner.call("PATCH", path, json=wrong)
+        assert (refused.status, refused.code) == (400, "invalid"), wrong
+    unknown = await site.owner.call("PATCH", path, json={"office_hours": {"Monday": ["09:00", "18:00"]}})
+    assert (unknown.status, unknown.code) == (400, "unknown_field")
+    assert (await site.owner.get(path)).body["return_after_min"] == 0
 
 
 async def test_without_a_token_there_is_nothing(site: Site) -> None:

@@ -170,7 +170,9 @@ async def test_a_state_that_cannot_be_set(site: Site, body: Any) -> None:
         ({"channel": "web"}, True),
         ({"channel": "telegram"}, False),
         ({"channel": MISSING}, False),
-        ({"status": "bot"}, True),
+        # The bot had no answer to that: a person is wanted.
+        ({"status": "waiting"}, True),
+        ({"status": "bot"}, False),
         ({"status": "closed"}, False),
         ({"from": "2020-01-01"}, True),
         ({"from": "2020-01-01T00:00:00+05:00", "to": "2199-01-01T00:00:00Z"}, True),

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from db import models
-from services import bots
+from services import bots, manner
 from services.i18n import T
 from web.api.base import Call, Routes
 from web.api.wire import Answer, Body, Fault, Listing, NotNull, Part, UtcMoment, Word, part_of
@@ -30,6 +30,25 @@ Languages = Annotated[
 ]
 
 
+_TIME = r"^([01]\d|2[0-4]):[0-5]\d$"
+Clock = Annotated[str, Field(pattern=_TIME, description="HH:MM, Tashkent time; 24:00 is midnight at the end")]
+
+
+Span = Annotated[list[Clock], Field(min_length=2, max_length=2, description="from, until")]
+
+
+class Hours(Body):
+    """When people answer, by day; a day that is missing: nobody does."""
+
+    mon: Span | None = None
+    tue: Span | None = None
+    wed: Span | None = None
+    thu: Span | None = None
+    fri: Span | None = None
+    sat: Span | None = None
+    sun: Span | None = None
+
+
 class NewBot(Body):
     """A bot to make."""
 
@@ -44,6 +63,28 @@ class BotChanges(Body):
     name: Annotated[Word | None, NotNull] = None
     system_prompt: Annotated[Word | None, NotNull] = None
     languages: Annotated[Languages | None, NotNull] = None
+    office_hours: Annotated[
+        Hours | None,
+        NotNull,
+        Field(description="outside of them customers are told when somebody will write; {}: not known"),
+    ] = None
+    return_after_min: Annotated[
+        int | None,
+        NotNull,
+        Field(ge=0, le=10080, description="minutes after a person's last message when the bot answers again; 0: never"),
+    ] = None
+
+
+class OfficeHours(Answer):
+    """From when until when people answer, by day; null: nobody does."""
+
+    mon: list[str] | None = None
+    tue: list[str] | None = None
+    wed: list[str] | None = None
+    thu: list[str] | None = None
+    fri: list[str] | None = None
+    sat: list[str] | None = None
+    sun: list[str] | None = None
 
 
 class BotAnswer(Answer):
@@ -55,11 +96,14 @@ class BotAnswer(Answer):
     status: Annotated[str, Field(description="active or stopped")]
     system_prompt: str
     languages: list[str]
+    office_hours: OfficeHours
+    return_after_min: int
     created_at: UtcMoment
 
 
 def show(bot: models.Bot) -> BotAnswer:
     """Return a bot as the API shows it."""
+    kept = manner.manner_of(bot.settings)
     return BotAnswer(
         id=bot.id,
         public_id=bot.public_id,
@@ -67,6 +111,8 @@ def show(bot: models.Bot) -> BotAnswer:
         status=bot.status,
         system_prompt=bot.system_prompt,
         languages=bot.languages,
+        office_hours=OfficeHours(**manner.shown(kept)),
+        return_after_min=kept.return_after_min,
         created_at=bot.created_at,
     )
 
@@ -107,7 +153,7 @@ async def read(call: Call, bot_id: str) -> BotAnswer:
 
 @routes.patch("/bots/{bot_id}", example={"name": "Chinor Dental Clinic", "languages": ["uz"]})
 async def update(call: Call, bot_id: str, body: BotChanges) -> BotAnswer:
-    """Change a bot's name, instructions or languages."""
+    """Change a bot's name, instructions, languages, or when its people answer."""
     async with call.core.db.write() as session:
         bot = await bots.get(session, call.user, bot_id)
         await bots.update(
@@ -118,6 +164,11 @@ async def update(call: Call, bot_id: str, body: BotChanges) -> BotAnswer:
             languages=body.languages,
             limits=call.core.settings.limits,
         )
+        hours = None
+        if body.office_hours is not None:
+            given = body.office_hours.model_dump(exclude_none=True)
+            hours = {day: (span[0], span[1]) for day, span in given.items()}
+        await bots.set_manner(session, bot, hours=hours, return_after_min=body.return_after_min)
     return show(bot)
 
 

@@ -112,5 +112,6 @@ async def update(call: Call, conversation_id: str, body: Change) -> Conversation
         row = await conversations.get(session, call.user, conversation_id)
         await conversations.set_status(session, row, body.status)
     core.bell.ring("notices")
+    core.bell.ring("inbox")
     core.ring_talk(row.bot.id, conversation_id)
     return show(row)

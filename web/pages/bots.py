@@ -8,7 +8,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import bots, notices, stats
+from services import bots, manner, notices, stats
 from services.errors import AppError, Invalid
 from services.i18n import T
 from services.knowledge import documents
@@ -76,7 +76,11 @@ async def bot_page(request: web.Request) -> web.StreamResponse:
 
 
 async def _settings(
-    request: web.Request, *, values: dict[str, Any] | None = None, error: AppError | None = None
+    request: web.Request,
+    *,
+    values: dict[str, Any] | None = None,
+    hours: dict[str, list[str]] | None = None,
+    error: AppError | None = None,
 ) -> web.StreamResponse:
     core = core_of(request)
     async with core.db.read() as session:
@@ -85,6 +89,7 @@ async def _settings(
         ready = any(document.status == "ready" for document in await documents.list_for(session, bot))
         connected = await bots.channels(session, bot)
         refused = await notices.own_key_trouble(session, bot)
+    people, language = manner.manner_of(bot.settings), auth.visitor(request).language
     values = values or {"name": bot.name, "system_prompt": bot.system_prompt, "languages": bot.languages}
     return view.render(
         request,
@@ -99,6 +104,11 @@ async def _settings(
         has_models=core.has_models({}),
         ready=ready,
         web_chat=bots.of_kind(connected, "web") is not None,
+        days=manner.DAYS,
+        hours=hours if hours is not None else manner.shown(people),
+        day_names=view.day_names(language),
+        returns=[(n, view.minutes(n, language)) for n in sorted({*manner.RETURNS, people.return_after_min} - {0})],
+        return_after=people.return_after_min,
         **shared,
     )
 
@@ -153,6 +163,25 @@ async def _switch(request: web.Request, *, on: bool) -> web.StreamResponse:
     core.bell.ring("channels")
     following = auth.safe_next((await forms.read(request)).text("next"), f"/bots/{bot.id}")
     return view.redirect(following, toast="started" if on else "stopped")
+
+
+@routes.post("/bots/{bot}/people")
+async def people(request: web.Request) -> web.StreamResponse:
+    """Change when people answer and when the bot takes a talk back. Fields: ``mon_from``, ``mon_to`` …, ``return_after_min``."""
+    core = core_of(request)
+    form = await forms.read(request)
+    given = {day: (form.text(f"{day}_from", 10), form.text(f"{day}_to", 10)) for day in manner.DAYS}
+    after = form.text("return_after_min", 10)
+    try:
+        async with core.db.write() as session:
+            bot = await own_bot(session, request)
+            if not (after.isascii() and after.isdigit()):
+                raise Invalid(T("Choose one of the times."), field="return_after_min")
+            await bots.set_manner(session, bot, hours=given, return_after_min=int(after))
+    except Invalid as error:
+        return await _settings(request, hours={day: list(pair) for day, pair in given.items()}, error=error)
+    core.bell.ring("channels")
+    return view.redirect(f"/bots/{bot.id}", toast="saved")
 
 
 @routes.post("/bots/{bot}/key")

@@ -72,6 +72,7 @@ async def set_status(request: web.Request) -> web.StreamResponse:
             raise NotFound
         await conversations.set_status(session, row, status)
     core.bell.ring("notices")
+    core.bell.ring("inbox")
     core.ring_talk(bot.id, conversation_id)
     return view.redirect(f"/bots/{bot.id}/conversations/{conversation_id}", toast=_TOASTS[status])
 
