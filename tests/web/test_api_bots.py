@@ -62,7 +62,7 @@ async def test_when_people_answer(site: Site) -> None:
     # What is not given stays; {} takes the hours away.
     assert (await site.owner.call("PATCH", path, json={"name": "Boshqa"})).body["office_hours"] == closed | hours
     assert (await site.owner.call("PATCH", path, json={"office_hours": {}})).body["office_hours"] == closed
-    for wrong in (
+    refusals: tuple[dict[str, Any], ...] = (
         {"office_hours": {"mon": ["09:00"]}},
         {"office_hours": {"mon": ["9", "18:00"]}},
         {"office_hours": {"mon": ["09:00", "09:00"]}},
@@ -72,7 +72,8 @@ async def test_when_people_answer(site: Site) -> None:
         {"return_after_min": 10_081},
         {"return_after_min": "60"},
         {"return_after_min": None},
-    ):
+    )
+    for wrong in refusals:
         refused = await site.owner.call("PATCH", path, json=wrong)
         assert (refused.status, refused.code) == (400, "invalid"), wrong
     unknown = await site.owner.call("PATCH", path, json={"office_hours": {"Monday": ["09:00", "18:00"]}})

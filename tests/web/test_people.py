@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from services import bots, manner
+from db import models
+from services import manner
 from tests.web.panel import Site, open_site
 
 FORM = {"mon_from": "09:00", "mon_to": "18:00", "sat_from": "10:00", "sat_to": "14:00", "return_after_min": "240"}
@@ -22,7 +23,7 @@ async def site(tmp_path: Path, sqlite_url: str) -> AsyncIterator[Site]:
 
 async def _kept(site: Site, user_bot: str) -> manner.Manner:
     async with site.core.db.read() as session:
-        found = await session.get(bots.models.Bot, user_bot)
+        found = await session.get(models.Bot, user_bot)
         assert found is not None
         return manner.manner_of(found.settings)
 
