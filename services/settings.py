@@ -143,6 +143,9 @@ class Telegram(_Section):
     group_messages_per_minute: float = Field(20, ge=2)
     send_timeout_s: float = Field(30, gt=0, le=600)
     typing_after_ms: int = Field(300, ge=0)
+    drafts: bool = True
+    draft_after_s: float = Field(1.5, ge=0, le=60)
+    draft_every_s: float = Field(1.0, ge=0.1, le=60)
     silent_after_s: float = Field(900, gt=0, le=86_400)
     webhook_max_connections: int = Field(40, ge=1, le=100_000)
 
