@@ -30,7 +30,7 @@ _IDS = 2**31 - 1
 
 def fits(core: Core, talk: Talk) -> bool:
     """Whether drafts can be shown in a talk: a private chat with a Telegram bot of which they are wanted."""
-    return talk.channel_kind == "telegram" and talk.recipient.isdigit() and core.settings.telegram.drafts
+    return talk.channel_kind == "telegram" and talk.recipient.isdigit() and core.settings.telegram.drafts_per_second > 0
 
 
 class Draft(Listener):
@@ -71,7 +71,7 @@ class Draft(Listener):
                 except (Temporary, Permanent) as error:
                     log.info("draft_refused", channel=talk.channel_id, reason=str(error))
                     return
-            await asyncio.sleep(settings.draft_every_s)
+            await asyncio.sleep(1 / settings.drafts_per_second)
 
     async def _room(self) -> bool:
         """Whether the network's limits leave room for something that nobody would miss; it counts like a message."""

@@ -45,12 +45,13 @@ class Inbound:
     ``kind``: ``message``, ``command``, ``callback``, ``contact``, ``edit`` (of the message ``extra["of"]``, the new text in
     ``text``; ``extra``: ``own`` where a person of the business changed theirs, ``written`` when the original was) and
     ``delete`` (of the message, or the several, in ``extra["of"]``), ``blocked``, ``unblocked``, ``added`` (to a group),
-    ``connection`` (to a business account), ``managed_bot``, ``payment``, ``pre_checkout``, ``reaction``, ``system``, ``status`` (of a message
-    of ours, in ``extra["delivery"]``), ``echo`` (a person of the business wrote by other means), ``account_error`` or
-    ``unsupported``. ``type`` of a message: ``text``, ``document``, ``photo``, ``voice`` … ``recipient`` is where an answer goes.
-    ``reply`` tells whether an answer is due. ``extra``: ``chat_type``, ``album``, of a command ``addressee`` (the bot it names,
-    if any) and ``source`` (where the customer comes from), of a contact ``phone`` (with "+") and ``own``, of what is said in
-    a group ``title``, ``mentions``, ``named`` and ``replied``, of a callback ``say`` (what the network is to show for it).
+    ``connection`` (to a business account), ``managed_bot``, ``payment``, ``pre_checkout``, ``reaction``, ``system``,
+    ``status`` (of a message of ours, in ``extra["delivery"]``), ``echo`` (a person of the business wrote by other means),
+    ``account_error`` or ``unsupported``. ``type`` of a message: ``text``, ``document``, ``photo``, ``voice`` … ``recipient`` is
+    where an answer goes. ``reply`` tells whether an answer is due. ``extra``: ``chat_type``, ``album``, of a command
+    ``addressee`` (the bot it names, if any) and ``source`` (where the customer comes from), of a contact ``phone`` (with "+")
+    and ``own``, of what is said in a group ``title``, ``mentions``, ``named`` and ``replied``, of a callback ``say`` (what the
+    network is to show for it).
     """
 
     kind: str

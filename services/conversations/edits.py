@@ -170,6 +170,11 @@ def _empty(connection: Connection, message: _Known, moment: dt.datetime) -> None
     connection.execute(delete(ATTACHMENT).where(ATTACHMENT.c.message_id == message.id))
 
 
+def stands(event: Inbound, moment: dt.datetime) -> bool:
+    """Whether a change of a message that nothing is known of is taken for the message."""
+    return any(_original(event, id_, moment) is not event for id_ in targets(event))
+
+
 def _original(event: Inbound, id_: str, moment: dt.datetime) -> Inbound:
     """Return what a change of an unknown message is taken for: the message itself, if that may still be on its way."""
     written = event.extra.get("written") or event.at

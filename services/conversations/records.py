@@ -106,6 +106,8 @@ def _kept(event: Inbound) -> bool:
 
 def _opens(event: Inbound, kind: str) -> bool:
     """Whether an event of a channel of this kind may begin a talk with somebody unknown."""
+    if event.kind == "edit":
+        return edits.stands(event, utcnow())
     if kind in ALIASED_KINDS:
         return _kept(event) or event.kind == "callback"
     if kind == "telegram" and not event.recipient.isdigit():

@@ -617,6 +617,7 @@ class _Turn:
         owner = self.bot.owner_id
         checks: Mapping[str, tuple[str, int, float]] = {
             "contact": (f"contact:{self.talk.contact_id}", settings.contact_messages_per_minute, 60),
+            "contact_hour": (f"contact-hour:{self.talk.contact_id}", settings.contact_messages_per_hour, 3600),
             "bot": (f"bot-in:{self.bot.id}", settings.bot_messages_per_minute, 60),
         }
         exceeded = "owner_pending" if self.core.backlog.of(owner) > settings.owner_pending_messages else None
@@ -629,10 +630,14 @@ class _Turn:
         if exceeded is None:
             return None
         metrics.OVER_LIMIT.labels(exceeded).inc()
-        if exceeded != "contact":
+        if exceeded not in ("contact", "contact_hour"):
             self.tell_owner("over_limit", f"limit:{self.bot.id}:{exceeded}:{utcnow().date()}")
-        if not await limits.hit(f"told:{self.talk.contact_id}", 1, 60):
+        # Another bot answers even this: for the hour that it is told once, there is nothing to answer.
+        told_s = 3600 if exceeded == "contact_hour" else 60
+        if not await limits.hit(f"told-{told_s}:{self.talk.contact_id}", 1, told_s):
             return ""
+        if exceeded == "contact_hour":
+            return translate(language, "That is a lot of messages for one hour 🙂 Please write again later.")
         if exceeded == "contact":
             return translate(language, "You write faster than I can answer 🙂 Please wait a minute.")
         return translate(language, "Very many people are writing to us right now. Please write again a little later 🙏")
