@@ -65,7 +65,9 @@ TEXTS: Mapping[str, Text] = {
     "operator_wanted_nameless": T("“{bot}”: a customer asks for a person."),
     "customer_wrote": T("“{bot}”: {name} has written again; you answer this conversation yourself."),
     "customer_wrote_nameless": T("“{bot}”: a customer has written again; you answer this conversation yourself."),
-    "business_connected": T("“{bot}” now answers in the private chats of {name} on Telegram. When {name} writes, it is silent."),
+    "business_connected": T(
+        "“{bot}” now answers in the private chats of {name} on Telegram. When {name} writes, it is silent."
+    ),
     "business_no_reply": T(
         "“{bot}” was connected to the Telegram account of {name}, but without the right to reply, so it is silent there. Open "
         "Telegram: Settings → Telegram Business → Chatbots, and let the bot reply to messages."

@@ -106,7 +106,7 @@ def apply(
     """
     wanted = {id_ for _, event in events if event.kind in KINDS for id_ in targets(event)}
     known = _stored(connection, talk, wanted)
-    turns: list[tuple[str, str]] = []
+    turns: list[tuple[str, str, bool]] = []
     result: list[tuple[Row, Inbound]] = []
     stored: dict[int, str] = {}
     for row, event in events:
@@ -116,7 +116,7 @@ def apply(
             if event.kind == "delete":
                 if found is not None:
                     _empty(connection, found, moment)
-                    turns.append((found.text, ""))
+                    turns.append((found.text, "", False))
                     known[id_] = replace(found, text="")
             elif found is None:
                 handled = _original(event, id_, moment)
@@ -127,7 +127,7 @@ def apply(
                 again = _again(connection, talk, event, found, text, moment, tried=bool(row["error"]))
                 values = {"text": text, "edited_at": moment} | ({"status": "received"} if again else {})
                 connection.execute(update(MESSAGE).where(MESSAGE.c.id == found.id).values(**values))
-                turns.append((found.text, text))
+                turns.append((found.text, text, again))
                 known[id_] = replace(found, text=text)
                 if again:
                     handled = replace(event, kind="message", message_id=id_, type="text", reply=True)
@@ -226,15 +226,15 @@ def _among(word: str, old: Iterable[str]) -> bool:
     return any(difflib.SequenceMatcher(None, word, other).ratio() >= _SAME_WORD for other in old)
 
 
-def _change_turns(connection: Connection, talk: Talk, changes: Sequence[tuple[str, str]], chars: int) -> None:
-    """Let what the model sees of a talk, and what lists show of it, follow."""
+def _change_turns(connection: Connection, talk: Talk, changes: Sequence[tuple[str, str, bool]], chars: int) -> None:
+    """Let what the model sees of a talk, and what lists show of it, follow; what is said again will be added again."""
     reading = select(CONVERSATION.c.recent, CONVERSATION.c.last_text).where(CONVERSATION.c.id == talk.conversation_id)
     if connection.dialect.name == "postgresql":
         reading = reading.with_for_update()
     recent, last_text = connection.execute(reading).one()
     recent = [list(turn) for turn in recent or ()]
-    for before, after in changes:
-        old, new = before[:chars], after[:chars]
+    for before, after, again in changes:
+        old, new = before[:chars], "" if again else after[:chars]
         if last_text and last_text == one_line(before, 200):
             last_text = one_line(after, 200)
         place = next((n for n in reversed(range(len(recent))) if old and old in recent[n][1]), None)
