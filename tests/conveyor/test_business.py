@@ -284,7 +284,7 @@ async def test_two_bots_that_answer_each_other_stop(
         heard = 0
         other.write_to(owner, shop.bot, connection, "Kafolat bormi")
         for _ in range(6):
-            await place.fake.wait_until(lambda: len(place.fake.messages(other.id, shop.bot)) > heard)
+            await place.fake.wait_until(lambda known=heard: len(place.fake.messages(other.id, shop.bot)) > known)
             heard = len(place.fake.messages(other.id, shop.bot))
             other.write_to(owner, shop.bot, connection, f"Javob: {heard} kafolat bormi")
         for number in range(20):
