@@ -37,6 +37,8 @@ _STANDS_FOR = dt.timedelta(minutes=15)
 """So long ago may a message have been written whose change is known and itself not."""
 _LATE_S = 2.0
 """A message that took longer may have been overtaken by its own change."""
+_ONCE = frozenset({"whatsapp"})
+"""Networks where every answer is paid for: what was answered is not answered again."""
 _LOOKED_AT = 2000
 _REMEMBERED = 1000
 # Changes that stand for their messages, (conversation, network's id), the latest of this process: what was overtaken is soon
@@ -210,7 +212,7 @@ def _again(
         return False
     if tried and found.status == "received" and found.text == text:
         return True
-    if found.status != "answered" or moment - found.created_at > AGAIN_WITHIN or not text.strip():
+    if talk.channel_kind in _ONCE or found.status != "answered" or moment - found.created_at > AGAIN_WITHIN or not text.strip():
         return False
     if says_other(found.text, text):
         return True

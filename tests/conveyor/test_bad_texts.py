@@ -149,6 +149,6 @@ async def test_odd_updates_of_every_kind_stop_nothing(place: Floor, shop: Tenant
 
     async def done() -> bool:
         waiting = select(func.count()).select_from(models.InboxItem).where(own, models.InboxItem.status != "done")
-        return await place.one(waiting) == 0
+        return bool(await place.one(waiting) == 0)
 
     await place.until(done)
