@@ -525,7 +525,7 @@ class Conveyor:
             )
         last = next((event for _, _, event in reversed(talk.messages) if event.reply), None)
         adapter = core.channels.get(talk.channel_kind)
-        if adapter is None or not adapter.typing_s or last is None:
+        if adapter is None or not adapter.typing_s or last is None or talk.unread:
             return await rules.respond(core, talk, listener)
         signs = [core.tasks.start(self._typing(talk, adapter, last.message_id), name="typing")]
         if drafts.fits(core, talk):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import re
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,13 @@ _STANDS_FOR = dt.timedelta(minutes=15)
 """So long ago may a message have been written whose change is known and itself not."""
 _LATE_S = 2.0
 """A message that took longer may have been overtaken by its own change."""
+_ONCE = frozenset({"whatsapp"})
+"""Networks where every answer is paid for: what was answered is not answered again."""
 _LOOKED_AT = 2000
+_REMEMBERED = 1000
+# Changes that stand for their messages, (conversation, network's id), the latest of this process: what was overtaken is soon
+# there, and is looked for without waiting until it is late.
+_standing: OrderedDict[tuple[str, str], None] = OrderedDict()
 _WORD = re.compile(r"[^\W_]+")
 _SAME_WORD = 0.8
 _SHORT = 4
@@ -120,6 +127,10 @@ def apply(
                     known[id_] = replace(found, text="")
             elif found is None:
                 handled = _original(event, id_, moment)
+                if handled is not event:
+                    _standing[talk.conversation_id, id_] = None
+                    while len(_standing) > _REMEMBERED:
+                        _standing.popitem(last=False)
             elif (found.author == "customer") is not bool(event.extra.get("own")):
                 text = clean(event.text, chars)
                 if not text:
@@ -201,7 +212,7 @@ def _again(
         return False
     if tried and found.status == "received" and found.text == text:
         return True
-    if found.status != "answered" or moment - found.created_at > AGAIN_WITHIN or not text.strip():
+    if talk.channel_kind in _ONCE or found.status != "answered" or moment - found.created_at > AGAIN_WITHIN or not text.strip():
         return False
     if says_other(found.text, text):
         return True
@@ -260,7 +271,11 @@ def overtaken(connection: Connection, talks: Sequence[tuple[str, Events]], momen
         (conversation, event.message_id)
         for conversation, events in talks
         for _, event in events
-        if _may_change(event) and event.at is not None and (moment - event.at).total_seconds() > _LATE_S
+        if _may_change(event)
+        and (
+            (conversation, event.message_id) in _standing
+            or (event.at is not None and (moment - event.at).total_seconds() > _LATE_S)
+        )
     }
     if not late:
         return set()

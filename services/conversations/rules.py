@@ -307,7 +307,8 @@ class _Turn:
             await self.connected(event)
         elif event.kind == "added":
             self.reply_to = ""
-            self.say(groups.how_to_ask(self.talk, language, self.bot.name), language)
+            if self.bot.status == "active" and not await self.held_back(language):
+                self.say(groups.how_to_ask(self.talk, language, self.bot.name), language)
         elif event.kind == "callback" and groups.in_group(self.talk):
             # The bot shows none there, and whoever presses one does not speak for the others.
             said = translate(language, "This button is old. Please write your question.")

@@ -59,7 +59,7 @@ async def _handled(place: Floor, shop: Tenant) -> None:
     waiting = select(func.count()).select_from(models.InboxItem).where(own, models.InboxItem.status == "new")
 
     async def done() -> bool:
-        return await place.one(waiting) == 0
+        return bool(await place.one(waiting) == 0)
 
     await place.until(done)
 
@@ -281,11 +281,9 @@ async def test_two_bots_that_answer_each_other_stop(
         owner, connection = await _connected(place, shop)
         other = shop.person("en")
         # The other side is a program too: it writes again whatever it is told.
-        heard = 0
         other.write_to(owner, shop.bot, connection, "Kafolat bormi")
-        for _ in range(6):
-            await place.fake.wait_until(lambda: len(place.fake.messages(other.id, shop.bot)) > heard)
-            heard = len(place.fake.messages(other.id, shop.bot))
+        for heard in range(6):
+            await place.fake.wait_message(other.id, bot=shop.bot)
             other.write_to(owner, shop.bot, connection, f"Javob: {heard} kafolat bormi")
         for number in range(20):
             other.write_to(owner, shop.bot, connection, f"Yana {number} kafolat bormi")

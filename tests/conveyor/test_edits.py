@@ -70,7 +70,7 @@ async def _handled(place: Floor, shop: Tenant) -> None:
     waiting = select(func.count()).select_from(models.InboxItem).where(models.InboxItem.status == "new")
 
     async def done() -> bool:
-        return await place.one(waiting) == 0
+        return bool(await place.one(waiting) == 0)
 
     await place.until(done)
 

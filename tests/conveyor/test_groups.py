@@ -72,7 +72,7 @@ async def _settled(place: Floor, shop: Tenant) -> None:
     waiting = select(func.count()).select_from(models.InboxItem).where(models.InboxItem.status == "new")
 
     async def done() -> bool:
-        return await place.one(waiting) == 0
+        return bool(await place.one(waiting) == 0)
 
     await place.until(done)
 
