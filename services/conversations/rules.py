@@ -461,7 +461,7 @@ class _Turn:
         """The owner hears that the customer has written to the person who leads the talk."""
         if texts:
             self.remember("user", "\n".join(texts))
-        if self.talk.recipient != stats.test_contact(self.bot.owner_id):
+        if not stats.is_test(self.talk.recipient):
             self.tell_owner(
                 "customer_wrote",
                 notices.talk_key(self.talk.conversation_id),
