@@ -13,7 +13,6 @@ from db import models
 from db.base import ID_LENGTH
 from services.commands import COMMANDS
 
-
 _TEST = "panel:"
 
 

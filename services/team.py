@@ -2,7 +2,7 @@
 
 People are invited by a link that works once, for a week; only its hash is kept. Every right is a condition of the query that
 loads an object (:func:`may`), so what ends here ends everywhere with the next query; open event streams are ended by whoever
-calls :func:`remove` and the like, who is given the browsers they belong to.
+calls :func:`remove` and the like, who is told what to ring.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import utcnow
 from services import access, notices
+from services.bell import session_topic
 from services.crypto import digest, new_token
 from services.errors import Conflict, Invalid, NotFound
 from services.i18n import T, Text
@@ -63,7 +64,7 @@ async def roles(session: AsyncSession, user: models.User) -> dict[str, str]:
     rows = await session.execute(
         select(models.Member.owner_id, models.Member.role).where(models.Member.user_id == user.id)
     )
-    return {**{owner_id: role for owner_id, role in rows}, user.id: "owner"}
+    return {user.id: "owner"} | {row[0]: row[1] for row in rows}
 
 
 async def only_answers(session: AsyncSession, user: models.User) -> bool:
@@ -228,25 +229,25 @@ async def look_at(session: AsyncSession, token: str) -> Invited:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What became of somebody's membership. ``sessions``: the browsers whose open pages must learn of it."""
+    """What became of somebody's membership. ``topics``: what to ring after the commit, so that open pages learn of it."""
 
     owner: models.User
     user: models.User
     role: str
-    sessions: list[str]
+    topics: list[str]
 
 
 async def _changed(session: AsyncSession, owner: models.User, user: models.User, role: str) -> Change:
     ids = await session.scalars(select(models.PanelSession.id).where(models.PanelSession.user_id == user.id))
-    return Change(owner, user, role, list(ids))
+    return Change(owner, user, role, [session_topic(session_id) for session_id in ids])
 
 
 async def accept(session: AsyncSession, token: str, user: models.User) -> Change:
     """Use an invitation up and make this person a member.
 
     Whoever is a manager already stays one, an operator may rise by it; a member who follows the link once more changes nothing.
-    Raises ``Invalid`` (code ``invitation``) for one that cannot be used, and ``Conflict`` (code ``own_invitation``) for the owner's
-    own, which stays open.
+    Raises ``Invalid`` (code ``invitation``) for one that cannot be used, and ``Conflict`` (code ``own_invitation``) for the
+    owner's own, which stays open.
     """
     owner_id = await session.scalar(
         select(models.Invitation.owner_id).where(models.Invitation.token_hash == digest(token))

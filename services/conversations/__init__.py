@@ -187,14 +187,12 @@ async def customer_messages(session: AsyncSession, owner_id: str, since: dt.date
 async def waiting(session: AsyncSession, answered: Sequence[models.Bot]) -> list[tuple[models.Bot, int]]:
     """Return for each of these bots in how many of its talks a customer asks for a person now."""
     talk = models.Conversation
-    counts = {
-        bot_id: count
-        for bot_id, count in await session.execute(
-            select(talk.bot_id, func.count())
-            .where(talk.bot_id.in_([bot.id for bot in answered]), talk.status == "waiting")
-            .group_by(talk.bot_id)
-        )
-    }
+    rows = await session.execute(
+        select(talk.bot_id, func.count())
+        .where(talk.bot_id.in_([bot.id for bot in answered]), talk.status == "waiting")
+        .group_by(talk.bot_id)
+    )
+    counts = {row[0]: int(row[1]) for row in rows}
     return [(bot, counts.get(bot.id, 0)) for bot in answered]
 
 

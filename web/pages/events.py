@@ -12,6 +12,7 @@ from aiohttp import ClientConnectionResetError, web
 
 from db.engine import DatabaseUnavailable
 from services import accounts, bots, notices
+from services.bell import session_topic
 from services.errors import NotSignedIn, TooMany
 from services.i18n import T
 from web import auth, keys, streams, view
@@ -63,7 +64,7 @@ async def events(request: web.Request) -> web.StreamResponse:
                 stack.callback(core.tasks.start(_forward(rung, name, inbox), name="events").cancel)
 
         # Before the bots are read: a right that ends meanwhile ends this stream.
-        await listen((auth.session_topic(signed_in.session.id), "end"), (_CLOSING, "end"), ("notices", "notice"))
+        await listen((session_topic(signed_in.session.id), "end"), (_CLOSING, "end"), ("notices", "notice"))
         rights = await _rights(request, signed_in)
         await listen(*((f"bot:{bot_id}", f"bot-{bot_id}") for bot_id in rights))
         stream = streams.response()

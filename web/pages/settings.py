@@ -8,6 +8,7 @@ from aiohttp import web
 
 from db import models
 from services import access, accounts, team
+from services.bell import session_topic
 from services.errors import AppError, Invalid, NotFound
 from services.i18n import T
 from services.logs import hide
@@ -153,7 +154,7 @@ async def password(request: web.Request) -> web.StreamResponse:
 
 def _end_streams(request: web.Request, ended: Any) -> None:
     for device in ended:
-        core_of(request).bell.ring(auth.session_topic(device.id))
+        core_of(request).bell.ring(session_topic(device.id))
 
 
 @routes.post("/settings/sessions/end-others")
@@ -177,7 +178,7 @@ async def end_session(request: web.Request) -> web.StreamResponse:
     session_id = request.match_info["session"]
     async with core_of(request).db.write() as session:
         await accounts.close_session(session, auth.user(request), session_id)
-    core_of(request).bell.ring(auth.session_topic(session_id))
+    core_of(request).bell.ring(session_topic(session_id))
     return view.redirect("/settings", toast="session_ended")
 
 

@@ -24,8 +24,8 @@ _BAD_LINKS_IN_15_MIN = 30
 
 def _end_streams(request: web.Request, change: team.Change) -> None:
     """End the event streams of a person whose rights have changed; their pages open new ones by the new rights."""
-    for session_id in change.sessions:
-        core_of(request).bell.ring(auth.session_topic(session_id))
+    for topic in change.topics:
+        core_of(request).bell.ring(topic)
 
 
 @routes.get("/team")
@@ -54,14 +54,18 @@ async def _page(
         values=values or {"name": "", "role": "operator"},
         link=link,
         share=f"https://t.me/share/url?url={quote(link, safe='')}",
-        qr=segno.make(link, error="m", micro=False).svg_data_uri(border=2, dark="#10302e", light="#fff", omitsize=True)
-        if link
-        else "",
+        qr=_drawn(link) if link else "",
         only_here=notices.opens_only_here(core.settings.public_url),
         fault=fault_of(error, request) if error else None,
         **_words(),
         **shared,
     )
+
+
+def _drawn(link: str) -> str:
+    """Return the QR code of a link as an address that holds the picture itself: no other page shows it."""
+    code = segno.make(link, error="m", micro=False)
+    return str(code.svg_data_uri(border=2, dark="#10302e", light="#ffffff", omitsize=True))
 
 
 def _words() -> dict[str, Any]:
@@ -119,12 +123,12 @@ async def remove(request: web.Request) -> web.StreamResponse:
     return view.redirect("/team", toast="member_removed")
 
 
-@routes.post("/settings/teams/{member}/leave")
+@routes.post("/settings/teams/{membership}/leave")
 @auth.deletion
 async def leave(request: web.Request) -> web.StreamResponse:
     """Leave somebody's team."""
     async with core_of(request).db.write() as session:
-        change = await team.leave(session, auth.user(request), request.match_info["member"])
+        change = await team.leave(session, auth.user(request), request.match_info["membership"])
     _end_streams(request, change)
     return view.redirect("/settings", toast="left")
 
