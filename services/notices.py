@@ -259,6 +259,7 @@ def _still_theirs() -> ColumnElement[bool]:
     """
     bot, member, notice = models.Bot, models.Member, models.Notice
     works = select(member.id).where(member.owner_id == bot.owner_id, member.user_id == notice.user_id)
+    works = works.correlate(bot, notice)
     may = select(bot.id).where(bot.id == notice.bot_id, or_(bot.owner_id == notice.user_id, works.exists()))
     return or_(notice.kind.not_in(_WAITING), may.exists())
 
