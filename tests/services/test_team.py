@@ -130,7 +130,8 @@ async def test_an_invitation_that_cannot_be_used(tmp_path: Path, sqlite_url: str
             kept["N2"].expires_at = utcnow() - dt.timedelta(seconds=1)
             session.add(kept["N2"])
         said = {
-            (await _refused(core, token, second)).text.msgid for token in (used, withdrawn, old, "x" * 43, "", used + "x")
+            (await _refused(core, token, second)).text.msgid
+            for token in (used, withdrawn, old, "x" * 43, "", used + "x")
         }
         assert len(said) == 1
         own = await _invited(core, shop.owner)
