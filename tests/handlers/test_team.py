@@ -13,6 +13,7 @@ from handlers.callbacks import BotMenu, Period
 from services import bots, notices, team
 from services.errors import NotFound
 from tests.composition import FAQ
+from tests.fakes.telegram_people import Press
 from tests.handlers.conftest import Person, Product
 from tests.handlers.test_menus import OLD_MENU, labels, open_menu
 
@@ -43,6 +44,12 @@ async def _removed(product: Product, owner: Person, person: Person) -> None:
         await team.remove(session, account, next(each.member.id for each in members if each.user.id == theirs.id))
 
 
+async def _refused(person: Person, press: Press) -> None:
+    """Wait for the answer to a press: that its menu is not this person's."""
+    await person.fake.wait_until(lambda: press.answered)
+    assert press.text == person.text(OLD_MENU), press.data
+
+
 async def test_an_operator_joins_by_the_link_and_sees_no_bots(product: Product) -> None:
     """The link works once; the operator has the panel and no menu of anything else, whatever is sent or pressed."""
     owner = await product.owner(900000801, "en")
@@ -58,7 +65,7 @@ async def test_an_operator_joins_by_the_link_and_sees_no_bots(product: Product) 
             await bots.get(session, await product.account(person), tenant.id, "talk")
     await person.presses(offer, "Join", person.text(_JOINED, name="Aziza"))
     async with product.core.db.read() as session:
-        assert await bots.get(session, await product.account(person), tenant.id, "talk")
+        assert (await bots.get(session, await product.account(person), tenant.id, "talk")).id == tenant.id
     for said in ("/bots", "/knowledge", "/stats", "/start", "/help", "nima gap"):
         answer = await person.says(said, "You answer customers for Aziza")
         assert labels(answer) == ["🖥 Panel"], said
@@ -76,8 +83,7 @@ async def test_an_operator_joins_by_the_link_and_sees_no_bots(product: Product) 
         Period(bot=tenant.id, days=7),
     ):
         press = person.user.press(menu, data.pack(), stale=True)
-        await product.fake.wait_until(lambda press=press: press.answered)
-        assert press.text == person.text(OLD_MENU), data
+        await _refused(person, press)
     assert (await product.bots_of(owner))[0].status == "active"
     other = product.person(900000803, "en", "Begona")
     other.user.start(other.factory, word)
@@ -96,8 +102,7 @@ async def test_a_manager_looks_after_the_bot_but_does_not_delete_it(product: Pro
     await person.presses(menu, "Start", "Working")
     for do in ("delete", "gone"):
         press = person.user.press(menu, BotMenu(do=do, bot=tenant.id).pack(), stale=True)
-        await product.fake.wait_until(lambda press=press: press.answered)
-        assert press.text == person.text(OLD_MENU)
+        await _refused(person, press)
     menu = await open_menu(person, "Chinor Stom")
     await _removed(product, owner, person)
     press = person.user.press(menu, "Stop")

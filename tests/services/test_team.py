@@ -52,7 +52,7 @@ async def _member(core: Core, owner: models.User, user: models.User) -> models.M
 
 
 async def _rights(core: Core, user: models.User, bot: models.Bot) -> list[str]:
-    found = []
+    found: list[str] = []
     async with core.db.read() as session:
         for right in _RIGHTS:
             listed = bot.id in {each.id for each in await bots.list_for(session, user, right)}
