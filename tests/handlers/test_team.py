@@ -13,7 +13,7 @@ from handlers.callbacks import BotMenu, Period
 from services import bots, notices, team
 from services.errors import NotFound
 from tests.composition import FAQ
-from tests.fakes.telegram_people import Press
+from tests.fakes.telegram_bots import Press
 from tests.handlers.conftest import Person, Product
 from tests.handlers.test_menus import OLD_MENU, labels, open_menu
 
