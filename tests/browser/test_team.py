@@ -51,6 +51,8 @@ async def test_inviting_and_joining(chromium: Browser, browser_site: Site, size:
             await guest.page.fill(f"#{field}", value)
         await guest.page.click("form[action='/team/join'] button")
         await guest.page.wait_for_url("**/dashboard*")
+        # Without the line that fades in: its colours are looked at where it stands still.
+        await guest.open("/dashboard")
         await guest.check()
         await expect(guest.page.locator("a[href='/team'], a[href='/bots/new']")).to_have_count(0)
         await guest.page.click("main a.btn-primary")
