@@ -9,7 +9,7 @@ from aiogram.filters import Command
 from aiogram.types import CallbackQuery, InlineKeyboardMarkup, Message
 
 from db import models
-from handlers import keyboards
+from handlers import keyboards, team
 from handlers.callbacks import BotMenu, Menu, Period, Turn
 from handlers.filters import WRITTEN
 from handlers.keyboards import button
@@ -30,6 +30,8 @@ async def list_page(core: Core, user: models.User, _: Translator, *, do: str = "
         own = await bots.list_for(session, user)
         broken = await bots.broken_channels(session, user)
     new = button("➕ " + _("New bot"), Menu(to="new"))
+    if not own and (answering := await team.answering_page(core, user, _)) is not None:
+        return answering
     if not own:
         return page(
             bold(_("You have no bots yet.")),
@@ -79,6 +81,7 @@ async def menu_page(talk: Talk, bot_id: str) -> Page:
     core = talk.core
     async with core.db.read() as session:
         bot = await bots.get(session, talk.user, bot_id)
+        own = bot.owner_id == talk.user.id
         channels = await bots.channels(session, bot)
         count = len(await documents.list_for(session, bot))
     telegram = bots.of_kind(channels, "telegram")
@@ -112,7 +115,7 @@ async def menu_page(talk: Talk, bot_id: str) -> Page:
                 button("🌐 " + _("Languages"), BotMenu(do="langs", bot=bot.id)),
             ],
             [button("🔗 " + _("Channels"), BotMenu(do="channels", bot=bot.id))],
-            [button("🗑 " + _("Delete"), BotMenu(do="delete", bot=bot.id), style="danger")],
+            [button("🗑 " + _("Delete"), BotMenu(do="delete", bot=bot.id), style="danger") if own else None],
             keyboards.back(_, Menu(to="bots")),
         ),
     )
@@ -379,7 +382,7 @@ async def disconnect(callback: CallbackQuery, callback_data: BotMenu, talk: Talk
 async def ask_delete(callback: CallbackQuery, callback_data: BotMenu, talk: Talk, _: Translator) -> None:
     """Ask before deleting."""
     async with talk.core.db.read() as session:
-        bot = await bots.get(session, talk.user, callback_data.bot)
+        bot = await bots.get(session, talk.user, callback_data.bot, "own")
     await talk.show(
         sure(
             _,
@@ -397,7 +400,7 @@ async def delete(callback: CallbackQuery, callback_data: BotMenu, talk: Talk, _:
     """Delete the bot."""
     core = talk.core
     async with core.db.write() as session:
-        bot = await bots.get(session, talk.user, callback_data.bot)
+        bot = await bots.get(session, talk.user, callback_data.bot, "own")
         await bots.delete(session, bot, actor=talk.user)
     core.bell.ring("channels")
     core.bell.ring("jobs")

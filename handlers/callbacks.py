@@ -28,6 +28,12 @@ class Join(CallbackData, prefix="j1"):
     token: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{20,50}$")]
 
 
+class Enter(CallbackData, prefix="e1"):
+    """Accept the invitation to a team behind a one-time ``token``."""
+
+    token: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{20,50}$")]
+
+
 class Menu(CallbackData, prefix="m1"):
     """Go ``to`` a place that belongs to no bot: ``bots``, ``new``, ``stats``, ``panel``, ``close``."""
 

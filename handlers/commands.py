@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import structlog
 from aiogram import Bot
 from aiogram.types import BotCommand
@@ -20,13 +22,15 @@ COMMANDS: tuple[tuple[str, Text], ...] = (
     ("cancel", T("Cancel the current step")),
     ("help", T("What this bot can do")),
 )
+ANSWERING = frozenset({"panel", "language", "cancel", "help"})
+"""What is of use to whoever only answers customers for somebody else."""
 MENU_LANGUAGES = {"": "uz", "ru": "ru", "en": "en"}
 """Telegram's language code of a command list (empty: everybody else) to the language it is written in."""
 
 
-def help_lines(_: Translator) -> list[str]:
-    """Return the commands with what they do, a line each."""
-    return [f"/{name} — {_(text.msgid)}" for name, text in COMMANDS]
+def help_lines(_: Translator, names: Collection[str] | None = None) -> list[str]:
+    """Return the commands, all or those of ``names``, with what they do, a line each."""
+    return [f"/{name} — {_(text.msgid)}" for name, text in COMMANDS if names is None or name in names]
 
 
 async def publish(bot: Bot) -> None:

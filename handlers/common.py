@@ -6,8 +6,8 @@ from aiogram import F, Router
 from aiogram.filters import Command
 from aiogram.types import CallbackQuery, Message
 
-from handlers import errors, keyboards
-from handlers.commands import help_lines
+from handlers import errors, keyboards, team
+from handlers.commands import ANSWERING, help_lines
 from handlers.states import DROPPED, leave
 from handlers.talk import Talk, bold, lines
 from services.i18n import Translator
@@ -26,6 +26,11 @@ async def help_command(message: Message, talk: Talk, _: Translator) -> None:
 
 async def _help(talk: Talk) -> None:
     _ = talk.gettext
+    answering = await team.answering_page(talk.core, talk.user, _)
+    if answering is not None:
+        await talk.say(lines(*help_lines(_, ANSWERING)))
+        await talk.show(answering)
+        return
     await talk.say(
         bold(_("I create bots that answer your customers from your documents.")),
         lines(*help_lines(_)),
@@ -52,6 +57,10 @@ async def unknown_command(message: Message, talk: Talk) -> None:
 @last.message(F.text)
 async def text(message: Message, talk: Talk, _: Translator) -> None:
     """A text that nothing waits for."""
+    answering = await team.answering_page(talk.core, talk.user, _)
+    if answering is not None:
+        await talk.show(answering)
+        return
     await talk.say(
         _("I create and look after bots; your customers’ questions go to your own bot."),
         _("Send a document, or choose what to do."),

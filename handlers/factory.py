@@ -14,7 +14,7 @@ from aiogram.types import Update
 from aiogram.types.update import UpdateTypeLookupError
 from pydantic import ValidationError
 
-from handlers import bots, common, keyboards, knowledge, language, newbot, panel, start, stats
+from handlers import bots, common, keyboards, knowledge, language, newbot, panel, start, stats, team
 from handlers.api import make_bot, send
 from handlers.commands import publish
 from handlers.middlewares import People
@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 ROUTERS: tuple[Router, ...] = (
     newbot.tokens,
     common.router,
+    team.router,
     start.router,
     language.router,
     panel.router,

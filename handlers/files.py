@@ -25,7 +25,7 @@ _REPEAT = dt.timedelta(hours=1)
 async def take_waiting(talk: Talk, bot: models.Bot) -> None:
     """Give a new bot the documents that were sent before it existed."""
     async with talk.core.db.read() as session:
-        own = await bots.list_for(session, talk.user)
+        own = await bots.list_for(session, talk.user, "own")
     if len(own) != 1:
         return
     for message_id in waiting_files(talk.dialog):

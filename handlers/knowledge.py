@@ -10,7 +10,7 @@ from aiogram.types import CallbackQuery, Message
 
 from db import models
 from handlers import bots as bots_menu
-from handlers import keyboards, newbot
+from handlers import keyboards, newbot, team
 from handlers.callbacks import BotMenu, DocMenu, PutFile, Turn
 from handlers.files import take
 from handlers.keyboards import button
@@ -163,6 +163,9 @@ async def document_sent(message: Message, talk: Talk, _: Translator) -> None:
         own = await bots.list_for(session, talk.user)
     if len(own) == 1:
         await take(talk, own[0], file)
+        return
+    if not own and (answering := await team.answering_page(talk.core, talk.user, _)) is not None:
+        await talk.show(answering)
         return
     keep_file(talk.dialog, message.message_id, file)
     if not own:

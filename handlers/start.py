@@ -6,7 +6,7 @@ from aiogram import F, Router
 from aiogram.filters import CommandObject, CommandStart
 from aiogram.types import CallbackQuery, Message
 
-from handlers import keyboards, newbot, panel
+from handlers import keyboards, newbot, panel, team
 from handlers.callbacks import Join, Menu
 from handlers.filters import WRITTEN
 from handlers.states import Onboarding, go_to, leave
@@ -61,6 +61,10 @@ async def start(message: Message, talk: Talk, _: Translator) -> None:
     async with talk.core.db.read() as session:
         own = await bots.list_for(session, talk.user)
     hello = bold(_("Hello, {name}!", name=talk.user.full_name))
+    if not own and (answering := await team.answering_page(talk.core, talk.user, _)) is not None:
+        await talk.say(hello)
+        await talk.show(answering)
+        return
     if own:
         await talk.say(hello, _("Send a document, or choose what to do."), keyboard=keyboards.home(_))
         return
@@ -78,7 +82,7 @@ async def go_on(talk: Talk) -> None:
     _ = talk.gettext
     async with talk.core.db.read() as session:
         own = await bots.list_for(session, talk.user)
-    if own:
+    if own or await team.answering_page(talk.core, talk.user, _) is not None:
         return
     if talk.user.phone is not None:
         await newbot.begin(talk)
@@ -121,7 +125,7 @@ async def _keep_phone(talk: Talk, number: str, *, proven: bool) -> None:
     _ = talk.gettext
     async with talk.core.db.write() as session:
         former = await accounts.set_phone(session, talk.user, number, proven=proven)
-        own = await bots.list_for(session, talk.user)
+        own = await bots.list_for(session, talk.user, "talk")
     if former is not None and former.telegram_id is not None and talk.core.factory is not None:
         text = translate(
             former.language,

@@ -25,6 +25,11 @@ _QUEUE_LIMIT = 1000
 _SILENCE_S = 30.0
 
 
+def session_topic(session_id: str) -> str:
+    """Return the topic that tells the streams of a signed-in browser to end."""
+    return f"session:{session_id}"
+
+
 class Bell:
     """Publish and subscribe by topic; messages are small JSON objects.
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import structlog
-from sqlalchemy import Connection, Select, case, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, case, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.dml import ReturningInsert
@@ -79,6 +79,7 @@ TEXTS: Mapping[str, Text] = {
         "answers nothing there. If it is your account, link it in the panel under “Account”."
     ),
     "business_off": T("“{bot}” no longer answers in the private chats of {name} on Telegram."),
+    "member_joined": T("{name} has joined your team. On the team page you see who may do what."),
     "over_limit": T("“{bot}”: more messages than the limit allows; some customers were asked to wait."),
     "factory_failed": T("A message to the main bot could not be handled: {reason}. The log tells more."),
     "cost_limit": T("“{bot}”: today’s limit for the cost of answers is used up; passages are quoted until tomorrow."),
@@ -135,6 +136,7 @@ _EPHEMERAL = frozenset(
         "send_failed",
         "window_closed",
         "document_failed",
+        "member_joined",
     }
 )
 # What works again one day: until then it is open, also for whoever has put the notice away.
@@ -253,8 +255,30 @@ def _opening(dialect: str, occurrence: Occurrence) -> ReturningInsert[int]:
 
 def open_in(connection: Connection, occurrences: Iterable[Occurrence]) -> None:
     """Note things inside a unit of the queues: with what they are about or not at all."""
-    for occurrence in sorted(occurrences, key=lambda item: (item.user_id, item.key)):
+    everybody = [each for occurrence in occurrences for each in _told_to(connection, occurrence)]
+    for occurrence in sorted(everybody, key=lambda item: (item.user_id, item.key)):
         connection.execute(_opening(connection.dialect.name, occurrence))
+
+
+def _told_to(connection: Connection, occurrence: Occurrence) -> list[Occurrence]:
+    """Return the same for everybody who should hear of it: that a customer waits, whoever answers for the owner hears too."""
+    if occurrence.kind not in _WAITING:
+        return [occurrence]
+    member = models.Member
+    others = connection.scalars(select(member.user_id).where(member.owner_id == occurrence.user_id))
+    return [occurrence, *(replace(occurrence, user_id=user_id) for user_id in others)]
+
+
+def _still_theirs() -> ColumnElement[bool]:
+    """The condition on a notice that its person may still answer in the conversation it is about.
+
+    A membership may end in the moment in which a customer's message is being stored.
+    """
+    bot, member, notice = models.Bot, models.Member, models.Notice
+    works = select(member.id).where(member.owner_id == bot.owner_id, member.user_id == notice.user_id)
+    works = works.correlate(bot, notice)
+    may = select(bot.id).where(bot.id == notice.bot_id, or_(bot.owner_id == notice.user_id, works.exists()))
+    return or_(notice.kind.not_in(_WAITING), may.exists())
 
 
 async def open_notice(
@@ -312,7 +336,10 @@ async def open_for(session: AsyncSession, user: models.User) -> list[models.Noti
         await session.scalars(
             select(models.Notice)
             .where(
-                models.Notice.user_id == user.id, models.Notice.resolved_at.is_(None), models.Notice.seen_at.is_(None)
+                models.Notice.user_id == user.id,
+                models.Notice.resolved_at.is_(None),
+                models.Notice.seen_at.is_(None),
+                _still_theirs(),
             )
             .order_by(models.Notice.id.desc())
             .limit(20)
@@ -368,6 +395,8 @@ def _talk(notice: models.Notice) -> str:
 
 def page(notice: models.Notice) -> str:
     """Return the path of the panel's page where a person sees what a notice tells of and can act."""
+    if notice.kind == "member_joined":
+        return "/team"
     if notice.bot_id is None:
         return "/dashboard"
     talk = _talk(notice)
@@ -400,7 +429,7 @@ def _way(notices: list[models.Notice], public_url: str, language: str) -> tuple[
 def _compose(notices: list[models.Notice], language: str) -> str:
     lines = []
     for notice in notices[:_SHOWN]:
-        sign = "✅" if notice.kind.endswith("recovered") else "⚠️"
+        sign = "✅" if notice.kind.endswith("recovered") else "👥" if notice.kind == "member_joined" else "⚠️"
         lines.append(f"{sign} {text(notice, language)}")
     if len(notices) > _SHOWN:
         lines.append(translate(language, "More notices: {n}. You find them in the panel.", n=len(notices) - _SHOWN))
@@ -431,6 +460,7 @@ async def deliver(core: Core) -> int:
                     notice.seen_at.is_(None),
                     or_(notice.resolved_at.is_(None), notice.kind.like("%recovered")),
                     ~told_lately.exists(),
+                    _still_theirs(),
                 )
                 .order_by(notice.id)
                 .limit(500)

@@ -124,6 +124,7 @@ class Limits(_Section):
     owner_cost_usd_per_day: Decimal = Field(Decimal(20), ge=0)
     owner_pending_messages: int = Field(5000, ge=1)
     bots_per_owner: int = Field(20, ge=1)
+    members_per_owner: int = Field(20, ge=1)
     documents_per_bot: int = Field(200, ge=1)
     api_requests_per_minute: int = Field(300, ge=1)
     login_attempts_per_15_min: int = Field(5, ge=1)

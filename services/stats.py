@@ -10,7 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from db import models
+from db.base import ID_LENGTH
 from services.commands import COMMANDS
+
+_TEST = "panel:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +21,7 @@ class Numbers:
     """Counts since a moment; ``waiting`` is the number of talks that wait for a person now.
 
     ``questions``: what customers wrote in words; commands, greetings and thanks are left out. Questions that were answered
-    together count one answer. What the owner tries in the panel counts nowhere.
+    together count one answer. What is tried in the panel counts nowhere.
     """
 
     questions: int
@@ -30,8 +33,13 @@ class Numbers:
 
 
 def test_contact(owner_id: str) -> str:
-    """Return the contact under which an owner tries the own bot in the panel: no customer, and not counted as one."""
-    return f"panel:{owner_id}"
+    """Return the contact under which a person tries a bot in the panel: no customer, and not counted as one."""
+    return f"{_TEST}{owner_id}"
+
+
+def is_test(contact: str) -> bool:
+    """Tell whether a contact is the owner, or somebody who works for them, at the panel's own chat."""
+    return contact.startswith(_TEST) and len(contact) == len(_TEST) + ID_LENGTH
 
 
 def _is_command(text: InstrumentedAttribute[str]) -> ColumnElement[bool]:
@@ -45,12 +53,12 @@ def _is_command(text: InstrumentedAttribute[str]) -> ColumnElement[bool]:
 
 
 async def numbers(session: AsyncSession, bot: models.Bot, since: dt.datetime) -> Numbers:
-    """Return a bot's numbers since a moment, those of the owner's own tests left out."""
+    """Return a bot's numbers since a moment, those of tests in the panel left out."""
     message, talk, contact = models.Message, models.Conversation, models.Contact
     tests = (
         select(contact.id)
         .join(models.Channel, models.Channel.id == contact.channel_id)
-        .where(models.Channel.bot_id == bot.id, contact.external_id == test_contact(bot.owner_id))
+        .where(models.Channel.bot_id == bot.id, contact.external_id.like(_TEST + "_" * ID_LENGTH))
     )
     asked = and_(message.author == "customer", message.text != "", ~_is_command(message.text))
     # A greeting or thanks got a friendly word: nothing was looked for, so nothing was found either.

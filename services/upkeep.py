@@ -131,6 +131,7 @@ async def clean_up(core: Core, _payload: Mapping[str, Any]) -> None:
         (job.id, job.status.in_(("done", "dead")) & (job.created_at < month)),
         (models.PanelSession.id, models.PanelSession.expires_at < now),
         (models.LoginLink.token_hash, models.LoginLink.expires_at < now - dt.timedelta(days=1)),
+        (models.Invitation.token_hash, models.Invitation.expires_at < month),
         (models.DialogState.key, models.DialogState.updated_at < month),
         (notice.id, notice.resolved_at < month),
         (lane.key, (lane.pending == 0) & lane.holder.is_(None) & (lane.waiting_since < kept.timestamp())),

@@ -18,6 +18,7 @@ from aiohttp_session import Session, new_session
 
 from db import models
 from services import access, accounts
+from services.bell import session_topic
 from services.crypto import derive, new_token
 from services.errors import NotSignedIn
 from services.i18n import DEFAULT_LANGUAGE, LANGUAGES, normalize_language
@@ -181,11 +182,6 @@ async def sign_out(request: web.Request) -> None:
     who.session = await new_session(request)
     who.session.invalidate()
     who.signed_in = None
-
-
-def session_topic(session_id: str) -> str:
-    """Return the bell's topic that tells a session's streams to end."""
-    return f"session:{session_id}"
 
 
 async def limit_address(request: web.Request, what: str, limit: int, window_s: float) -> bool:

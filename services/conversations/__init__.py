@@ -185,6 +185,18 @@ async def customer_messages(session: AsyncSession, owner_id: str, since: dt.date
     return int(count or 0)
 
 
+async def waiting(session: AsyncSession, answered: Sequence[models.Bot]) -> list[tuple[models.Bot, int]]:
+    """Return for each of these bots in how many of its talks a customer asks for a person now."""
+    talk = models.Conversation
+    rows = await session.execute(
+        select(talk.bot_id, func.count())
+        .where(talk.bot_id.in_([bot.id for bot in answered]), talk.status == "waiting")
+        .group_by(talk.bot_id)
+    )
+    counts = {row[0]: int(row[1]) for row in rows}
+    return [(bot, counts.get(bot.id, 0)) for bot in answered]
+
+
 async def operator_reply(session: AsyncSession, row: ConversationRow, text: str, *, seen: str = "") -> models.Message:
     """Write to the customer as a person: stored and put into the outbox together; the bot falls silent in this talk.
 

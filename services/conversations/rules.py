@@ -546,7 +546,7 @@ class _Turn:
             self.say(translate(language, "Your message is here 👍 {absent}", absent=absent), language)
         if texts:
             self.remember("user", "\n".join(texts))
-        if self.talk.recipient != stats.test_contact(self.bot.owner_id):
+        if not stats.is_test(self.talk.recipient):
             self.tell_owner(
                 "customer_wrote",
                 notices.talk_key(self.talk.conversation_id),

@@ -2,11 +2,60 @@
 
 A line a route; five statuses: nobody, owner A, owner B, banned A, administrator. ``A`` owns the objects in the address.
 A route that has no line here fails the walk, and so does a line without a route.
+
+A manager and an operator of A stand for one of the five, by the right that the route takes: on a plain line the manager gets
+what A gets and the operator what B gets, who is a stranger. :func:`talk` marks what both may do, :func:`own` what neither may,
+and :class:`Line` writes down what is neither.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 Statuses = tuple[int, int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Line:
+    """The statuses of a route for all seven."""
+
+    five: Statuses
+    manager: int
+    operator: int
+
+    def of(self) -> dict[str, int]:
+        """Return the status of each identity by its name."""
+        nobody, owner, stranger, banned, administrator = self.five
+        return {
+            "nobody": nobody,
+            "banned A": banned,
+            "owner B": stranger,
+            "administrator": administrator,
+            "operator of A": self.operator,
+            "manager of A": self.manager,
+            "owner A": owner,
+        }
+
+
+def talk(five: Statuses) -> Line:
+    """Conversations: manager and operator like the owner."""
+    return Line(five, manager=five[1], operator=five[1])
+
+
+def manage(five: Statuses) -> Line:
+    """What a bot knows, says and is connected to: the manager like the owner, the operator like a stranger."""
+    return Line(five, manager=five[1], operator=five[2])
+
+
+def own(five: Statuses) -> Line:
+    """What costs, deletes, gives rights to others or belongs to the account itself: both like a stranger."""
+    return Line(five, manager=five[2], operator=five[2])
+
+
+def line(known: Statuses | Line) -> Line:
+    """Return a line of the table as it is meant; a plain one is :func:`manage`."""
+    return known if isinstance(known, Line) else manage(known)
+
 
 OPEN: Statuses = (200, 200, 200, 200, 200)
 DOOR: Statuses = (200, 303, 303, 200, 303)
@@ -25,7 +74,7 @@ def everybody(status: int) -> Statuses:
     return (status, status, status, status, status)
 
 
-TABLE: dict[tuple[str, str], Statuses] = {
+TABLE: dict[tuple[str, str], Statuses | Line] = {
     # Machines
     ("POST", "/telegram/webhook/{channel_id}"): everybody(401),
     ("GET", "/whatsapp/webhook"): everybody(403),
@@ -60,10 +109,20 @@ TABLE: dict[tuple[str, str], Statuses] = {
     ("POST", "/settings/profile"): (401, 400, 400, 401, 400),
     ("POST", "/settings/password"): (401, 400, 400, 401, 400),
     ("POST", "/settings/sessions/end-others"): FORM,
-    ("POST", "/settings/sessions/{session}/end"): OWN_FORM,
+    ("POST", "/settings/sessions/{session}/end"): own(OWN_FORM),
     ("POST", "/settings/tokens"): (401, 200, 200, 401, 200),
-    ("POST", "/settings/tokens/{token}/revoke"): OWN_FORM,
+    ("POST", "/settings/tokens/{token}/revoke"): own(OWN_FORM),
     ("POST", "/settings/telegram"): (401, 404, 404, 401, 404),  # no factory bot in the walk
+    # The team
+    ("GET", "/team"): PAGE,
+    ("POST", "/team/invitations"): (401, 400, 400, 401, 400),
+    ("POST", "/team/invitations/{invitation}/withdraw"): own(OWN_FORM),
+    ("POST", "/team/members/{member}/role"): own(OWN_FORM),
+    ("POST", "/team/members/{member}/remove"): own(OWN_FORM),
+    # The address names the operator's own membership: nobody else can end it here.
+    ("POST", "/settings/teams/{membership}/leave"): Line((401, 404, 404, 401, 404), manager=404, operator=303),
+    ("GET", "/team/join"): everybody(400),
+    ("POST", "/team/join"): everybody(400),
     # Bots
     ("GET", "/bots"): (303, 200, 303, 303, 303),  # who has none is sent to make one
     ("POST", "/bots"): (401, 400, 400, 401, 400),
@@ -74,8 +133,8 @@ TABLE: dict[tuple[str, str], Statuses] = {
     ("POST", "/bots/{bot}/start"): OWN_FORM,
     ("POST", "/bots/{bot}/stop"): OWN_FORM,
     ("POST", "/bots/{bot}/people"): (401, 400, 404, 401, 404),
-    ("POST", "/bots/{bot}/key"): (401, 400, 404, 401, 404),
-    ("POST", "/bots/{bot}/delete"): (401, 400, 404, 401, 404),
+    ("POST", "/bots/{bot}/key"): own((401, 400, 404, 401, 404)),
+    ("POST", "/bots/{bot}/delete"): own((401, 400, 404, 401, 404)),
     ("GET", "/bots/{bot}/setup"): OWN_PAGE,
     ("POST", "/bots/{bot}/try"): (401, 200, 404, 401, 404),
     ("GET", "/bots/{bot}/documents"): OWN_PAGE,
@@ -93,10 +152,10 @@ TABLE: dict[tuple[str, str], Statuses] = {
     ("POST", "/bots/{bot}/channels/web"): OWN_FORM,
     ("POST", "/bots/{bot}/channels/{channel}/disconnect"): OWN_FORM,
     ("GET", "/bots/{bot}/qr.{kind}"): OWN_PAGE,
-    ("GET", "/bots/{bot}/conversations"): OWN_PAGE,
-    ("GET", "/bots/{bot}/conversations/{conversation}"): OWN_PAGE,
-    ("POST", "/bots/{bot}/conversations/{conversation}"): OWN_FORM,
-    ("POST", "/bots/{bot}/conversations/{conversation}/status"): OWN_FORM,
+    ("GET", "/bots/{bot}/conversations"): talk(OWN_PAGE),
+    ("GET", "/bots/{bot}/conversations/{conversation}"): talk(OWN_PAGE),
+    ("POST", "/bots/{bot}/conversations/{conversation}"): talk(OWN_FORM),
+    ("POST", "/bots/{bot}/conversations/{conversation}/status"): talk(OWN_FORM),
     # The API
     ("GET", "/api/v1/openapi.json"): OPEN,
     ("*", "/api/{path}"): everybody(404),
@@ -104,7 +163,7 @@ TABLE: dict[tuple[str, str], Statuses] = {
     ("GET", "/api/v1/bots"): API,
     ("GET", "/api/v1/bots/{bot_id}"): OWN_API,
     ("PATCH", "/api/v1/bots/{bot_id}"): OWN_API,
-    ("DELETE", "/api/v1/bots/{bot_id}"): OWN_API_GONE,
+    ("DELETE", "/api/v1/bots/{bot_id}"): own(OWN_API_GONE),
     ("POST", "/api/v1/bots/{bot_id}/start"): OWN_API,
     ("POST", "/api/v1/bots/{bot_id}/stop"): OWN_API,
     ("POST", "/api/v1/bots/{bot_id}/documents"): (401, 415, 404, 401, 404),
@@ -115,10 +174,10 @@ TABLE: dict[tuple[str, str], Statuses] = {
     ("GET", "/api/v1/bots/{bot_id}/channels"): OWN_API,
     ("DELETE", "/api/v1/bots/{bot_id}/channels/{channel_id}"): OWN_API_GONE,
     ("POST", "/api/v1/bots/{bot_id}/chat"): OWN_API,
-    ("GET", "/api/v1/bots/{bot_id}/conversations"): OWN_API,
-    ("PATCH", "/api/v1/conversations/{conversation_id}"): OWN_API,
-    ("GET", "/api/v1/conversations/{conversation_id}/messages"): OWN_API,
-    ("POST", "/api/v1/conversations/{conversation_id}/messages"): OWN_API_MADE,
+    ("GET", "/api/v1/bots/{bot_id}/conversations"): talk(OWN_API),
+    ("PATCH", "/api/v1/conversations/{conversation_id}"): talk(OWN_API),
+    ("GET", "/api/v1/conversations/{conversation_id}/messages"): talk(OWN_API),
+    ("POST", "/api/v1/conversations/{conversation_id}/messages"): talk(OWN_API_MADE),
     ("GET", "/api/v1/bots/{bot_id}/unanswered"): OWN_API,
     ("POST", "/api/v1/bots/{bot_id}/answers"): OWN_API_MADE,
     ("GET", "/api/v1/bots/{bot_id}/answers"): OWN_API,
@@ -135,6 +194,7 @@ BODIES: dict[tuple[str, str], dict[str, object]] = {
     ("PATCH", "/api/v1/conversations/{conversation_id}"): {"status": "bot"},
     ("POST", "/api/v1/conversations/{conversation_id}/messages"): {"text": "Salom"},
     ("POST", "/bots/{bot}/try"): {"text": "Salom"},
+    ("POST", "/team/members/{member}/role"): {"role": "manager"},
     ("POST", "/bots/{bot}/conversations/{conversation}"): {"text": "Salom"},
     ("POST", "/bots/{bot}/conversations/{conversation}/status"): {"status": "human"},
 }

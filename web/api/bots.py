@@ -176,7 +176,7 @@ async def update(call: Call, bot_id: str, body: BotChanges) -> BotAnswer:
 async def delete(call: Call, bot_id: str) -> None:
     """Delete a bot with everything that it knows and said."""
     async with call.core.db.write() as session:
-        await bots.delete(session, await bots.get(session, call.user, bot_id), actor=call.user)
+        await bots.delete(session, await bots.get(session, call.user, bot_id, "own"), actor=call.user)
     call.core.bell.ring("channels")
     call.core.bell.ring("jobs")
 

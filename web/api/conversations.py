@@ -95,7 +95,7 @@ async def index(call: Call, bot_id: str, query: Filter) -> Listing[ConversationA
     if wanted is not None and wanted not in kinds and not (len(wanted) == ID_LENGTH and wanted.isalnum()):
         raise Invalid(T("Unknown value. Use one of: {names}.", names=", ".join(kinds)), field="channel")
     async with call.core.db.read() as session:
-        bot = await bots.get(session, call.user, bot_id)
+        bot = await bots.get(session, call.user, bot_id, "talk")
         page = await conversations.list_for(
             session,
             bot,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from services import accounts, panel_links
@@ -16,7 +19,7 @@ routes = web.RouteTableDef()
 _REGISTRATIONS_AN_HOUR = 10
 _ENOUGH_ACCOUNTS = "too_many_accounts"
 _BAD_LINKS_IN_15_MIN = 30
-_REGISTRATION = ("full_name", "phone", "email")
+REGISTRATION = ("full_name", "phone", "email")
 
 
 @routes.get("/login")
@@ -29,7 +32,7 @@ async def login_page(request: web.Request) -> web.StreamResponse:
     return _login(request, following)
 
 
-def _for_this_place(request: web.Request, error: AppError) -> AppError:
+def tell_of(request: web.Request, error: AppError) -> AppError:
     """Return an error that sends nobody to a factory bot where there is none."""
     if core_of(request).factory_username:
         return error
@@ -90,7 +93,7 @@ async def login(request: web.Request) -> web.StreamResponse:
             per_window=core.settings.limits.login_attempts_per_15_min,
         )
     except AppError as error:
-        response = _login(request, following, form.fields.get("login", "")[:254], _for_this_place(request, error))
+        response = _login(request, following, form.fields.get("login", "")[:254], tell_of(request, error))
         return _with_pause(response, error)
     await _sign_in(request, person)
     return view.redirect(following)
@@ -102,7 +105,7 @@ async def register_page(request: web.Request) -> web.StreamResponse:
     """Show the form."""
     if auth.visitor(request).user is not None:
         return view.redirect("/dashboard")
-    empty = dict.fromkeys(_REGISTRATION, "")
+    empty = dict.fromkeys(REGISTRATION, "")
     return view.render(request, "pages/register.html", values=empty, factory=core_of(request).factory_username)
 
 
@@ -112,38 +115,54 @@ async def register(request: web.Request) -> web.StreamResponse:
     """Make an owner's account and sign in. Fields: ``full_name``, ``phone``, ``email``, ``password``; no others count."""
     core = core_of(request)
     form = await forms.read(request)
-    values = {name: form.fields.get(name, "")[:300] for name in _REGISTRATION}
+    values = {name: form.fields.get(name, "")[:300] for name in REGISTRATION}
     try:
-        full_name = accounts.clean_name(form.text("full_name", 10_000))
-        phone = accounts.clean_phone(form.text("phone"))
-        email = accounts.clean_email(form.text("email"))
-        accounts.check_new_password(form.secret("password"), email=email)
-        if not await auth.limit_address(request, "register", _REGISTRATIONS_AN_HOUR, 3600):
-            text = T("Too many accounts have been made from your network. Try again in an hour.")
-            raise TooMany(text, retry_after_s=3600, code=_ENOUGH_ACCOUNTS)
-        password_hash = await accounts.hash_password(form.secret("password"))
-        async with core.db.write() as session:
-            person = await accounts.register_owner(
-                session,
-                full_name=full_name,
-                phone=phone,
-                email=email,
-                password_hash=password_hash,
-                language=auth.visitor(request).language,
-            )
-            await accounts.set_theme(session, person, auth.visitor(request).theme)
+        person = await new_account(request, form)
     except AppError as error:
         response = view.render(
             request,
             "pages/register.html",
             status=error.status,
             values=values,
-            fault=fault_of(_for_this_place(request, error), request),
+            fault=fault_of(tell_of(request, error), request),
             factory=core.factory_username,
         )
         return _with_pause(response, error)
     await auth.sign_in(request, person)
     return view.redirect("/bots/new")
+
+
+async def new_account(
+    request: web.Request,
+    form: forms.Form,
+    *,
+    then: Callable[[AsyncSession, models.User], Awaitable[None]] | None = None,
+) -> models.User:
+    """Make an account of a registration's form; ``then`` does what belongs to it in the same unit of work.
+
+    Raises ``Invalid`` and ``Conflict`` with the field, ``TooMany`` where one address has made too many.
+    """
+    full_name = accounts.clean_name(form.text("full_name", 10_000))
+    phone = accounts.clean_phone(form.text("phone"))
+    email = accounts.clean_email(form.text("email"))
+    accounts.check_new_password(form.secret("password"), email=email)
+    if not await auth.limit_address(request, "register", _REGISTRATIONS_AN_HOUR, 3600):
+        text = T("Too many accounts have been made from your network. Try again in an hour.")
+        raise TooMany(text, retry_after_s=3600, code=_ENOUGH_ACCOUNTS)
+    password_hash = await accounts.hash_password(form.secret("password"))
+    async with core_of(request).db.write() as session:
+        person = await accounts.register_owner(
+            session,
+            full_name=full_name,
+            phone=phone,
+            email=email,
+            password_hash=password_hash,
+            language=auth.visitor(request).language,
+        )
+        await accounts.set_theme(session, person, auth.visitor(request).theme)
+        if then is not None:
+            await then(session, person)
+    return person
 
 
 @routes.get("/login/link")
@@ -156,7 +175,7 @@ async def link_page(request: web.Request) -> web.StreamResponse:
             person = await accounts.peek_login_link(session, token)
     except Invalid as error:
         await _count_bad_link(request)
-        raise _for_this_place(request, error) from None
+        raise tell_of(request, error) from None
     following = auth.safe_next(request.query.get("next"))
     return view.render(request, "pages/login_link.html", person=person, token=token, next=following)
 
@@ -172,7 +191,7 @@ async def link(request: web.Request) -> web.StreamResponse:
             person = await accounts.use_login_link(session, token)
     except Invalid as error:
         await _count_bad_link(request)
-        raise _for_this_place(request, error) from None
+        raise tell_of(request, error) from None
     await _sign_in(request, person)
     return view.redirect(auth.safe_next(form.text("next")), toast="welcome")
 

@@ -192,7 +192,7 @@ async def own_key(request: web.Request) -> web.StreamResponse:
     remove = bool(form.text("remove"))
     try:
         async with core.db.write() as session:
-            bot = await own_bot(session, request)
+            bot = await own_bot(session, request, "own")
             await bots.set_openai_key(session, bot, None if remove else form.secret("openai_key"), core.crypto)
     except Invalid as error:
         return await _settings(request, error=error)
@@ -208,7 +208,7 @@ async def delete(request: web.Request) -> web.StreamResponse:
     form = await forms.read(request)
     try:
         async with core.db.write() as session:
-            bot = await own_bot(session, request)
+            bot = await own_bot(session, request, "own")
             if " ".join(form.text("confirm").split()) != bot.name:
                 raise Invalid(T("Type the bot’s name exactly as it is written."), field="confirm")
             await bots.delete(session, bot, actor=auth.user(request))

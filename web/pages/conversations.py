@@ -10,7 +10,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import bots, conversations
+from services import bots, conversations, team
 from services.errors import AppError, Invalid, NotFound
 from services.i18n import T, Text
 from web import auth, forms, view
@@ -66,7 +66,7 @@ async def set_status(request: web.Request) -> web.StreamResponse:
     form = await forms.read(request)
     status, conversation_id = form.text("status", 20), request.match_info["conversation"]
     async with core.db.write() as session:
-        bot = await own_bot(session, request)
+        bot = await own_bot(session, request, "talk")
         row = await conversations.get(session, auth.user(request), conversation_id)
         if row.bot.id != bot.id:
             raise NotFound
@@ -87,7 +87,7 @@ async def reply(request: web.Request) -> web.StreamResponse:
     text = form.fields.get("text", "").replace("\r\n", "\n")
     try:
         async with core.db.write() as session:
-            bot = await own_bot(session, request)
+            bot = await own_bot(session, request, "talk")
             row = await conversations.get(session, auth.user(request), conversation_id)
             if row.bot.id != bot.id:
                 raise NotFound
@@ -104,12 +104,13 @@ async def _page(
     request: web.Request, conversation_id: str | None, *, error: AppError | None = None, draft: str = ""
 ) -> web.StreamResponse:
     async with core_of(request).db.read() as session:
-        bot = await own_bot(session, request)
+        bot = await own_bot(session, request, "talk")
         listing = await _listing(session, request, bot)
         talk = await _talk(session, request, bot, conversation_id) if conversation_id else {"row": None}
         if "HX-Request" in request.headers:
             template = "pages/_talk.html" if request.headers.get("HX-Target") == "talk" else "pages/_talks.html"
-            return view.render(request, template, bot=bot, **listing, **talk)
+            roles = {bot.id: await team.role_of(session, bot.owner_id, auth.user(request).id)}
+            return view.render(request, template, bot=bot, roles=roles, **listing, **talk)
         shared = await frame(session, request, bot)
         kinds = sorted({channel.kind for channel in await bots.channels(session, bot)})
     return view.render(

@@ -49,7 +49,7 @@ async def first_steps(session: AsyncSession, own: Sequence[models.Bot], person: 
     if bot is not None:
         ready = any(document.status == "ready" for document in await documents.list_for(session, bot))
         for item in (await conversations.list_for(session, bot, limit=50)).items:
-            own_test = item.contact.external_id == stats.test_contact(person.id)
+            own_test = stats.is_test(item.contact.external_id)
             tried = tried or own_test
             shared = shared or not own_test
     telegram = bots.of_kind(await bots.channels(session, bot) if bot else [], "telegram")
@@ -88,7 +88,12 @@ async def dashboard(request: web.Request) -> web.StreamResponse:
         shared = await frame(session, request)
         since = since_of(period)
         rows = [(bot, await stats.numbers(session, bot, since)) for bot in shared["bots"]]
-        steps = await first_steps(session, shared["bots"], person)
+        own = [bot for bot in shared["bots"] if shared["roles"][bot.id] == "owner"]
+        # Whoever came to work for somebody else did not come to set a bot up.
+        steps = await first_steps(session, own, person) if own or not shared["talk_bots"] else []
+        served = await conversations.waiting(
+            session, [bot for bot in shared["talk_bots"] if shared["roles"][bot.id] == "operator"]
+        )
     total = stats.Numbers(*(sum(getattr(n, f.name) for _, n in rows) for f in fields(stats.Numbers)))
     hidden = request.cookies.get(_STEPS_COOKIE) == "hidden" or all(step.done for step in steps)
     return view.render(
@@ -96,6 +101,7 @@ async def dashboard(request: web.Request) -> web.StreamResponse:
         "pages/dashboard.html",
         here="dashboard",
         rows=rows,
+        served=served,
         total=total,
         comes_from=partial(comes_from, rows),
         period=period,

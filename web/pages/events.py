@@ -12,6 +12,7 @@ from aiohttp import ClientConnectionResetError, web
 
 from db.engine import DatabaseUnavailable
 from services import accounts, bots, notices
+from services.bell import session_topic
 from services.errors import NotSignedIn, TooMany
 from services.i18n import T
 from web import auth, keys, streams, view
@@ -54,26 +55,22 @@ async def events(request: web.Request) -> web.StreamResponse:
     signed_in = auth.visitor(request).signed_in
     if signed_in is None:
         raise NotSignedIn
-    async with core.db.read() as session:
-        own = await bots.list_for(session, signed_in.user)
     inbox: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue(100)
     async with _counted(request, signed_in.user.id), contextlib.AsyncExitStack() as stack:
-        listeners = [
-            core.tasks.start(
-                _forward(await stack.enter_async_context(core.bell.listen(topic)), name, inbox), name="events"
-            )
-            for topic, name in (
-                *((f"bot:{bot.id}", f"bot-{bot.id}") for bot in own),
-                ("notices", "notice"),
-                (auth.session_topic(signed_in.session.id), "end"),
-                (_CLOSING, "end"),
-            )
-        ]
-        stack.callback(lambda: [task.cancel() for task in listeners])
+
+        async def listen(*topics: tuple[str, str]) -> None:
+            for topic, name in topics:
+                rung = await stack.enter_async_context(core.bell.listen(topic))
+                stack.callback(core.tasks.start(_forward(rung, name, inbox), name="events").cancel)
+
+        # Before the bots are read: a right that ends meanwhile ends this stream.
+        await listen((session_topic(signed_in.session.id), "end"), (_CLOSING, "end"), ("notices", "notice"))
+        rights = await _rights(request, signed_in)
+        await listen(*((f"bot:{bot_id}", f"bot-{bot_id}") for bot_id in rights))
         stream = streams.response()
         with contextlib.suppress(ClientConnectionResetError, ConnectionResetError):
             await stream.prepare(request)
-            await _send(request, signed_in, stream, inbox)
+            await _send(request, signed_in, rights, stream, inbox)
             await stream.write_eof()
         return stream
 
@@ -103,50 +100,61 @@ async def _forward(topic: asyncio.Queue[Any], name: str, inbox: asyncio.Queue[tu
         inbox.put_nowait((name, message if isinstance(message, dict) else {}))
 
 
+async def _rights(request: web.Request, signed_in: accounts.SignedIn) -> dict[str, bool]:
+    """Return the bots that a person hears of, and whether of more than their conversations."""
+    async with core_of(request).db.read() as session:
+        answered = await bots.list_for(session, signed_in.user, "talk")
+        managed = {bot.id for bot in await bots.list_for(session, signed_in.user)}
+    return {bot.id: bot.id in managed for bot in answered}
+
+
 async def _send(
     request: web.Request,
     signed_in: accounts.SignedIn,
+    rights: dict[str, bool],
     stream: web.StreamResponse,
     inbox: asyncio.Queue[tuple[str, dict[str, Any]]],
 ) -> None:
     number = 0
     next_ping = time.monotonic() + _PING_S
     while request.transport is not None and not request.transport.is_closing():
+        if time.monotonic() >= next_ping:
+            next_ping = time.monotonic() + _PING_S
+            if not core_of(request).ready or not await _still_in(request, signed_in, rights):
+                return
+            await stream.write(streams.HEARTBEAT)
         try:
             name, message = await asyncio.wait_for(inbox.get(), _LOOK_S)
         except TimeoutError:
-            if time.monotonic() < next_ping:
-                continue
-            next_ping = time.monotonic() + _PING_S
-            if not core_of(request).ready or not await _still_in(request, signed_in):
-                return
-            await stream.write(streams.HEARTBEAT)
             continue
         if name == "end":
             return
         number += 1
-        for event in _names(name, message):
+        for event in _names(name, message, rights):
             await stream.write(f"id: {number}\n".encode() + streams.encode(event, message))
 
 
-def _names(name: str, message: dict[str, Any]) -> list[str]:
-    """Return the events for one ring of the bell."""
+def _names(name: str, message: dict[str, Any], rights: dict[str, bool]) -> list[str]:
+    """Return the events for one ring of the bell; of a bot's documents hears only who may see them."""
     bot_id = name.removeprefix("bot-")
     if name == "notice":
         return ["notice"]
     if "document" in message:
-        return [f"document-{bot_id}"]
+        return [f"document-{bot_id}"] if rights.get(bot_id) else []
     if "conversation" in message:
         return [f"conversation-{bot_id}", f"talk-{message['conversation']}"]
     return []
 
 
-async def _still_in(request: web.Request, signed_in: accounts.SignedIn) -> bool:
+async def _still_in(request: web.Request, signed_in: accounts.SignedIn, rights: dict[str, bool]) -> bool:
+    """Tell whether the session lives and the rights are as they were: the bell that ends a stream may be lost on the way."""
     cookie = auth.visitor(request).session
     value = cookie.get("id") if cookie is not None else None
     try:
         async with core_of(request).db.read() as session:
-            return isinstance(value, str) and await accounts.session_user(session, value) is not None
+            if not isinstance(value, str) or await accounts.session_user(session, value) is None:
+                return False
+        return rights.items() <= (await _rights(request, signed_in)).items()
     except DatabaseUnavailable:
         return False
 

@@ -7,7 +7,8 @@ from typing import Any
 from aiohttp import web
 
 from db import models
-from services import access, accounts
+from services import access, accounts, team
+from services.bell import session_topic
 from services.errors import AppError, Invalid, NotFound
 from services.i18n import T
 from services.logs import hide
@@ -39,6 +40,7 @@ async def _page(
         shared = await frame(session, request)
         devices = await accounts.sessions(session, person)
         tokens = await accounts.api_tokens(session, person)
+        works = await team.memberships(session, person)
     own: dict[str, Any] = {"full_name": person.full_name, "email": person.email or "", "phone": person.phone or ""}
     return view.render(
         request,
@@ -49,6 +51,9 @@ async def _page(
         devices=[(device, device_name(device.user_agent)) for device in devices],
         current=signed_in.session.id if signed_in else "",
         tokens=tokens,
+        works=[(member, team.shown_name(owner)) for member, owner in works],
+        role_names=team.ROLE_NAMES,
+        role_tasks=team.ROLE_TASKS,
         new_token=new_token,
         telegram_link=telegram_link,
         form_name=form_name,
@@ -149,7 +154,7 @@ async def password(request: web.Request) -> web.StreamResponse:
 
 def _end_streams(request: web.Request, ended: Any) -> None:
     for device in ended:
-        core_of(request).bell.ring(auth.session_topic(device.id))
+        core_of(request).bell.ring(session_topic(device.id))
 
 
 @routes.post("/settings/sessions/end-others")
@@ -173,7 +178,7 @@ async def end_session(request: web.Request) -> web.StreamResponse:
     session_id = request.match_info["session"]
     async with core_of(request).db.write() as session:
         await accounts.close_session(session, auth.user(request), session_id)
-    core_of(request).bell.ring(auth.session_topic(session_id))
+    core_of(request).bell.ring(session_topic(session_id))
     return view.redirect("/settings", toast="session_ended")
 
 

@@ -8,9 +8,10 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import bots, notices
+from services import bots, notices, team
 from services.core import Core
 from services.errors import AppError
+from services.team import Right
 from web import auth, keys
 
 
@@ -20,22 +21,30 @@ def core_of(request: web.Request) -> Core:
 
 
 async def frame(session: AsyncSession, request: web.Request, bot: models.Bot | None = None) -> dict[str, Any]:
-    """Return what the menu and the bar of notices show; ``broken``: the channels to mend, by the id of the bot."""
+    """Return what the menu and the bar of notices show.
+
+    ``bots``: those that the person looks after; ``talk_bots``: also those for which they only answer customers. ``roles``: what
+    they are to each of these, by the id of the bot. ``broken``: the channels to mend, likewise.
+    """
     person = auth.user(request)
     language = auth.visitor(request).language
-    own = await bots.list_for(session, person)
+    answered = await bots.list_for(session, person, "talk")
+    to_owner = await team.roles(session, person)
+    roles = {each.id: to_owner[each.owner_id] for each in answered}
     told = await notices.open_for(session, person)
     return {
-        "bots": own,
+        "bots": [each for each in answered if roles[each.id] != "operator"],
+        "talk_bots": answered,
+        "roles": roles,
         "bot": bot,
         "broken": await bots.broken_channels(session, person),
         "notices": [(notice, notices.text(notice, language), notices.page(notice)) for notice in told],
     }
 
 
-async def own_bot(session: AsyncSession, request: web.Request) -> models.Bot:
-    """Return the bot that the address names; raises ``NotFound`` for another's."""
-    return await bots.get(session, auth.user(request), request.match_info["bot"])
+async def own_bot(session: AsyncSession, request: web.Request, right: Right = "manage") -> models.Bot:
+    """Return the bot that the address names; raises ``NotFound`` where the person has no such right over it."""
+    return await bots.get(session, auth.user(request), request.match_info["bot"], right)
 
 
 def fault_of(error: AppError, request: web.Request) -> dict[str, str]:
