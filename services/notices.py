@@ -67,6 +67,10 @@ TEXTS: Mapping[str, Text] = {
     "gave_up_nameless": T("“{bot}”: a customer asked something that the bot could not answer."),
     "customer_wrote": T("“{bot}”: {name} has written again; you answer this conversation yourself."),
     "customer_wrote_nameless": T("“{bot}”: a customer has written again; you answer this conversation yourself."),
+    "forum_lost": T(
+        "The group “{group}” no longer works as an inbox: I am not there, or may not manage topics. Make me an administrator "
+        "there again."
+    ),
     "over_limit": T("“{bot}”: more messages than the limit allows; some customers were asked to wait."),
     "factory_failed": T("A message to the main bot could not be handled: {reason}. The log tells more."),
     "cost_limit": T("“{bot}”: today’s limit for the cost of answers is used up; passages are quoted until tomorrow."),
