@@ -43,6 +43,7 @@ QUESTIONS = (
 
 ROOMY: Mapping[str, object] = {
     "limits.contact_messages_per_minute": 1_000_000,
+    "limits.contact_messages_per_hour": 1_000_000,
     "limits.bot_messages_per_minute": 1_000_000,
     "limits.owner_messages_per_day": 100_000_000,
     "limits.owner_cost_usd_per_day": "1000000",

@@ -23,6 +23,7 @@ from db.base import utcnow
 from db.engine import DatabaseUnavailable
 from services import access, accounts, bots, conversations, jobs, notices, team
 from services.channels.base import Moved, Refused, TokenRefused, Unreachable
+from services.channels.telegram import place_of
 from services.conversations import ConversationRow
 from services.errors import AppError, Conflict, Invalid, NotFound, Permanent, Temporary
 from services.i18n import DEFAULT_LANGUAGE, T, Text, translate
@@ -293,9 +294,8 @@ async def correct(core: Core, payload: Any) -> None:
         raise jobs.TryLater(2.0)
     if message.external_id is None:
         return
-    connection, slash, chat = recipient.partition("/")
-    place: dict[str, Any] = {"chat_id": chat if slash else recipient}
-    if slash:
+    place: dict[str, Any] = {"chat_id": place_of(recipient).chat}
+    if connection := place_of(recipient).connection:
         place["business_connection_id"] = connection
     try:
         await core.telegram.call(

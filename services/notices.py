@@ -71,6 +71,18 @@ TEXTS: Mapping[str, Text] = {
         "The group “{group}” no longer works as an inbox: I am not there, or may not manage topics. Make me an administrator "
         "there again."
     ),
+    "business_connected": T(
+        "“{bot}” now answers in the private chats of {name} on Telegram. When {name} writes, it is silent."
+    ),
+    "business_no_reply": T(
+        "“{bot}” was connected to the Telegram account of {name}, but without the right to reply, so it is silent there. Open "
+        "Telegram: Settings → Telegram Business → Chatbots, and let the bot reply to messages."
+    ),
+    "business_foreign": T(
+        "“{bot}” was connected to the Telegram account of {name}, who is neither you nor one of your managers: the bot reads and "
+        "answers nothing there. If it is your account, link it in the panel under “Account”."
+    ),
+    "business_off": T("“{bot}” no longer answers in the private chats of {name} on Telegram."),
     "over_limit": T("“{bot}”: more messages than the limit allows; some customers were asked to wait."),
     "factory_failed": T("A message to the main bot could not be handled: {reason}. The log tells more."),
     "cost_limit": T("“{bot}”: today’s limit for the cost of answers is used up; passages are quoted until tomorrow."),
@@ -142,6 +154,7 @@ _LASTING = frozenset(
         *_KEY_TROUBLES,
     }
 )
+_BUSINESS = ("business_connected", "business_no_reply", "business_foreign", "business_off")
 _WAITING = ("operator_wanted", "gave_up", "customer_wrote")
 """Somebody waits for a person in a conversation; the notice's key names it (:func:`talk_key`)."""
 _TALKS = "/conversations"
@@ -153,6 +166,7 @@ _PLACES: Mapping[str, str] = {
             "unreadable",
             "silent",
             "webhook_failed",
+            *_BUSINESS,
             *_WHATSAPP_TROUBLES,
         ),
         "/channels",

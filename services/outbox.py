@@ -30,7 +30,7 @@ from services.channels.base import (
     Unreachable,
     WindowClosed,
 )
-from services.channels.telegram import is_group
+from services.channels.telegram import is_group, place_of
 from services.conversations.records import BOT, CHANNEL, CONTACT, MESSAGE, LostLane, move_contact
 from services.crypto import Undecryptable
 from services.errors import Permanent, Temporary
@@ -270,6 +270,8 @@ class Sender:
                 # Whatever a burst lets through at once comes off the pace: together they stay within a minute's share.
                 share = settings.group_messages_per_minute
                 burst = min(settings.chat_burst, share / 2)
+                # All topics of a group share it.
+                recipient = place_of(recipient).chat
                 await limits.pace(f"group:{channel.id}:{recipient}", (share - burst) / 60, burst)
             await limits.pace(f"chat:{channel.id}:{recipient}", settings.chat_messages_per_second, settings.chat_burst)
             if claim.key.startswith("bulk:"):

@@ -118,6 +118,7 @@ class Limits(_Section):
     """What a customer, a bot and an owner may use; 429 or a polite line beyond it."""
 
     contact_messages_per_minute: int = Field(20, ge=1)
+    contact_messages_per_hour: int = Field(200, ge=1)
     bot_messages_per_minute: int = Field(600, ge=1)
     owner_messages_per_day: int = Field(20_000, ge=1)
     owner_cost_usd_per_day: Decimal = Field(Decimal(20), ge=0)
@@ -143,6 +144,8 @@ class Telegram(_Section):
     group_messages_per_minute: float = Field(20, ge=2)
     send_timeout_s: float = Field(30, gt=0, le=600)
     typing_after_ms: int = Field(300, ge=0)
+    draft_after_s: float = Field(1.5, ge=0, le=60)
+    drafts_per_second: float = Field(1.0, ge=0, le=20)
     silent_after_s: float = Field(900, gt=0, le=86_400)
     webhook_max_connections: int = Field(40, ge=1, le=100_000)
 

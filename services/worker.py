@@ -20,7 +20,7 @@ from sqlalchemy import Connection, select
 from db import models
 from db.base import utcnow
 from db.engine import DatabaseUnavailable
-from services import accounts, jobs, lanes, metrics, notices, outbox
+from services import accounts, drafts, jobs, lanes, metrics, notices, outbox
 from services.channels.base import Channel, Inbound, Outgoing, Sender
 from services.conversations import returning, rules
 from services.conversations.records import (
@@ -525,13 +525,17 @@ class Conveyor:
             )
         last = next((event for _, _, event in reversed(talk.messages) if event.reply), None)
         adapter = core.channels.get(talk.channel_kind)
-        if adapter is None or not adapter.typing_s or last is None:
+        if adapter is None or not adapter.typing_s or last is None or talk.unread:
             return await rules.respond(core, talk, listener)
-        sign = core.tasks.start(self._typing(talk, adapter, last.message_id), name="typing")
+        signs = [core.tasks.start(self._typing(talk, adapter, last.message_id), name="typing")]
+        if drafts.fits(core, talk):
+            listener = draft = drafts.Draft(core, talk)
+            signs.append(core.tasks.start(draft.show(), name="draft"))
         try:
             return await rules.respond(core, talk, listener)
         finally:
-            sign.cancel()
+            for sign in signs:
+                sign.cancel()
 
     async def _typing(self, talk: Talk, adapter: Channel, message_id: str) -> None:
         """Show that an answer is being written, if it takes longer than a moment, and again before the sign is gone."""

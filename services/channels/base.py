@@ -42,12 +42,16 @@ class RemoteFile:
 class Inbound:
     """One update in the product's words.
 
-    ``kind``: ``message``, ``command``, ``callback``, ``contact``, ``edit`` and ``delete`` (of the message ``extra["of"]``),
-    ``blocked``, ``unblocked``, ``managed_bot``, ``payment``, ``pre_checkout``, ``reaction``, ``system``, ``status`` (of a message
-    of ours, in ``extra["delivery"]``), ``echo`` (a person of the business wrote by other means), ``account_error`` or
-    ``unsupported``. ``type`` of a message: ``text``, ``document``, ``photo``, ``voice`` … ``recipient`` is where an answer goes.
-    ``reply`` tells whether an answer is due. ``extra``: ``chat_type``, ``album``, of a command ``addressee`` (the bot it names,
-    if any), of a contact ``phone`` (with "+") and ``own``.
+    ``kind``: ``message``, ``command``, ``callback``, ``contact``, ``edit`` (of the message ``extra["of"]``, the new text in
+    ``text``; ``extra``: ``own`` where a person of the business changed theirs, ``written`` when the original was) and
+    ``delete`` (of the message, or the several, in ``extra["of"]``), ``blocked``, ``unblocked``, ``added`` (to a group),
+    ``connection`` (to a business account), ``managed_bot``, ``payment``, ``pre_checkout``, ``reaction``, ``system``,
+    ``status`` (of a message of ours, in ``extra["delivery"]``), ``echo`` (a person of the business wrote by other means),
+    ``account_error`` or ``unsupported``. ``type`` of a message: ``text``, ``document``, ``photo``, ``voice`` … ``recipient`` is
+    where an answer goes. ``reply`` tells whether an answer is due. ``extra``: ``chat_type``, ``album``, of a command
+    ``addressee`` (the bot it names, if any) and ``source`` (where the customer comes from), of a contact ``phone`` (with "+")
+    and ``own``, of what is said in a group ``title``, ``mentions``, ``named`` and ``replied``, of a callback ``say`` (what the
+    network is to show for it).
     """
 
     kind: str
@@ -80,12 +84,14 @@ class Outgoing:
     """One message to send: plain text and rows of buttons.
 
     ``choose``: what is written above the choices where a network hides them in a list. ``ref``: the message's id here.
+    ``reply_to``: the network's id of the message that it answers, where that has to be shown.
     """
 
     text: str
     buttons: tuple[tuple[Button, ...], ...] = ()
     choose: str = ""
     ref: str = ""
+    reply_to: str = ""
 
     def to_payload(self) -> dict[str, Any]:
         """Return the JSON form that the outbox keeps."""
@@ -93,13 +99,15 @@ class Outgoing:
         if self.buttons:
             payload["buttons"] = [[[button.text, button.data] for button in row] for row in self.buttons]
             payload["choose"] = self.choose
+        if self.reply_to:
+            payload["reply_to"] = self.reply_to
         return payload
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, Any], ref: str = "") -> Outgoing:
         """Read what :meth:`to_payload` wrote."""
         rows = tuple(tuple(Button(text, data) for text, data in row) for row in payload.get("buttons", ()))
-        return cls(payload["text"], rows, payload.get("choose", ""), ref)
+        return cls(payload["text"], rows, payload.get("choose", ""), ref, payload.get("reply_to", ""))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,9 @@ import asyncio
 import contextlib
 import datetime as dt
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -37,6 +39,7 @@ ALLOWED_UPDATES = [
     "business_connection",
     "business_message",
     "edited_business_message",
+    "deleted_business_messages",
     "managed_bot",
     "pre_checkout_query",
 ]
@@ -128,6 +131,10 @@ _SERVICE = frozenset(
         "write_access_allowed",
     }
 )
+_GROUPS = ("group", "supergroup")
+# Accounts of Telegram's own in whose name people write: anonymous administrators, and people who write as their channel.
+_MASKS = frozenset({"1087968824", "136817688"})
+_SOURCE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _GONE = (
     "blocked by the user",
     "user is deactivated",
@@ -261,6 +268,36 @@ def _sender(user: Mapping[str, Any]) -> Sender:
     return Sender(str(user.get("id", "")), name[:200], str(user.get("username", ""))[:64], user.get("language_code"))
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a message goes: a chat, one topic of it (``thread``), or a chat of whoever made a business connection."""
+
+    chat: str
+    thread: str = ""
+    connection: str = ""
+
+    def __str__(self) -> str:
+        """Return the recipient that stands for it: ``chat``, ``chat#thread`` or ``connection/chat``."""
+        within = f"{self.chat}#{self.thread}" if self.thread else self.chat
+        return f"{self.connection}/{within}" if self.connection else within
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what a method of the Bot API wants to know of it."""
+        result: dict[str, Any] = {"chat_id": self.chat}
+        if self.thread.isdigit():
+            result["message_thread_id"] = int(self.thread)
+        if self.connection:
+            result["business_connection_id"] = self.connection
+        return result
+
+
+def place_of(recipient: str) -> Place:
+    """Return the place that a recipient stands for."""
+    connection, _, within = recipient.rpartition("/")
+    chat, _, thread = within.partition("#")
+    return Place(chat, thread, connection)
+
+
 def _leading(text: str, units: int) -> str:
     """Return the first word of ``text``, no longer than ``units`` of UTF-16."""
     cut = text.encode("utf-16-le", "surrogatepass")[: 2 * units].decode("utf-16-le", "ignore")
@@ -269,7 +306,44 @@ def _leading(text: str, units: int) -> str:
 
 def is_group(recipient: str) -> bool:
     """Tell whether many people read there, so that Telegram lets pass less: a group or a channel, whose ids are negative."""
-    return recipient.rpartition("/")[2].startswith("-")
+    return place_of(recipient).chat.startswith("-")
+
+
+def _marked(text: str, entity: Mapping[str, Any]) -> str:
+    """Return the part of ``text`` that an entity is about; Telegram counts in UTF-16."""
+    begin, length = int(entity.get("offset") or 0), int(entity.get("length") or 0)
+    return text.encode("utf-16-le", "surrogatepass")[2 * begin : 2 * (begin + length)].decode("utf-16-le", "ignore")
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _about_group(chat: Mapping[str, Any], content: Mapping[str, Any], text: str) -> dict[str, Any]:
+    """Return what tells in a group whether a message is for the bot, and what the group is called.
+
+    ``mentions``: usernames in small letters; ``named``: accounts by number; ``replied``: whose message it answers.
+    """
+    entities = [each for each in content.get("entities") or content.get("caption_entities") or () if _mapping(each)]
+    answered = _mapping(content.get("reply_to_message"))
+    # What stands first in a topic is "answered" by everything in it.
+    topic = _mapping(answered.get("forum_topic_created"))
+    title = " · ".join(filter(None, (str(chat.get("title") or ""), str(topic.get("name") or ""))))
+    return {
+        "title": title[:200],
+        "username": str(chat.get("username") or "")[:64],
+        "mentions": [_marked(text, each)[1:].lower() for each in entities if each.get("type") == "mention"],
+        "named": [str(_mapping(each.get("user")).get("id")) for each in entities if each.get("type") == "text_mention"],
+        "replied": "" if topic else str(_mapping(answered.get("from")).get("id", "")),
+    }
+
+
+def _belongs(member: Any) -> bool:
+    """Whether a ``ChatMember`` is in the chat."""
+    status = _mapping(member).get("status")
+    return status in ("creator", "administrator", "member") or (
+        status == "restricted" and bool(_mapping(member).get("is_member"))
+    )
 
 
 def _content(update: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
@@ -280,7 +354,7 @@ def _content(update: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 
 
 class TelegramChannel:
-    """The channel of a tenant bot. Recipient: the chat id, or ``connection/chat`` in a business connection."""
+    """The channel of a tenant bot. Recipient: see :class:`Place`."""
 
     kind = "telegram"
     text_limit = TEXT_LIMIT
@@ -297,9 +371,12 @@ class TelegramChannel:
             message = content
         chat = message.get("chat") or content.get("user_chat_id") or content.get("from") or content.get("user") or {}
         chat_id = chat.get("id") if isinstance(chat, Mapping) else chat
-        connection = message.get("business_connection_id")
-        place = f"{connection}/{chat_id}" if connection else str(chat_id or "none")
-        return _plain(place), _plain(str(update["update_id"]))
+        connection = str(message.get("business_connection_id") or "")
+        # Elsewhere a thread is only a chain of replies.
+        in_topic = message.get("is_topic_message") and isinstance(chat, Mapping) and chat.get("type") in _GROUPS
+        thread = str(message.get("message_thread_id") or "") if in_topic else ""
+        place = Place(str(chat_id or "none"), thread, connection)
+        return _plain(str(place)), _plain(str(update["update_id"]))
 
     def parse(self, update: Mapping[str, Any]) -> Inbound:
         """See :class:`services.channels.base.Channel`."""
@@ -320,22 +397,46 @@ class TelegramChannel:
                 extra={"chat_type": (message.get("chat") or {}).get("type")},
             )
         if kind == "my_chat_member":
-            status = (content.get("new_chat_member") or {}).get("status")
-            private = (content.get("chat") or {}).get("type") == "private"
-            event = (
-                {"kicked": "blocked", "member": "unblocked"}.get(str(status), "unsupported")
-                if private
-                else "unsupported"
-            )
-            return Inbound(event, recipient, sender, reply=False)
+            return self._membership(content, recipient, sender)
+        if kind == "business_connection":
+            rights = _mapping(content.get("rights"))
+            extra = {
+                "connection": str(content.get("id") or "")[:128],
+                "can_reply": bool(rights.get("can_reply")),
+                "enabled": bool(content.get("is_enabled")),
+            }
+            return Inbound("connection", recipient, sender, reply=False, extra=extra)
+        if kind == "deleted_business_messages":
+            chat = content.get("chat") or {}
+            gone = tuple(str(number) for number in content.get("message_ids") or ())
+            return Inbound("delete", recipient, _sender(chat), reply=False, extra={"of": gone})
         if kind == "pre_checkout_query":
             return Inbound("pre_checkout", recipient, sender, callback_id=str(content.get("id", "")), reply=False)
         if kind == "managed_bot":
             return Inbound("managed_bot", recipient, sender, reply=False)
         return Inbound("unsupported", recipient, sender, type=kind or "unknown", reply=False)
 
+    @staticmethod
+    def _membership(content: Mapping[str, Any], recipient: str, sender: Sender) -> Inbound:
+        """The bot was blocked or let in again, added to a group or removed from it."""
+        chat, new = content.get("chat") or {}, content.get("new_chat_member")
+        extra: dict[str, Any] = {"chat_type": chat.get("type")}
+        kind = "unsupported"
+        if chat.get("type") == "private":
+            kind = {"kicked": "blocked", "member": "unblocked"}.get(str(_mapping(new).get("status")), kind)
+        elif chat.get("type") in _GROUPS:
+            extra |= _about_group(chat, {}, "")
+            was, belongs = _belongs(content.get("old_chat_member")), _belongs(new)
+            kind = {(False, True): "added", (True, False): "blocked"}.get((was, belongs), kind)
+        return Inbound(kind, recipient, sender, reply=False, extra=extra)
+
     def _message(self, kind: str, content: Mapping[str, Any], recipient: str, sender: Sender) -> Inbound:
         chat = content.get("chat") or {}
+        mask = _mapping(content.get("sender_chat"))
+        masked = sender.id in _MASKS and bool(mask)
+        if masked:
+            name = str(mask.get("title") or content.get("author_signature") or "")
+            sender = Sender(str(mask.get("id", "")), name[:200], str(mask.get("username") or "")[:64])
         text = str(content.get("text") or content.get("caption") or "")
         private = chat.get("type") == "private"
         # What Telegram will have one day is answered where a person certainly sent it: in a group it may be a note of Telegram's.
@@ -349,13 +450,26 @@ class TelegramChannel:
             "at": dt.datetime.fromtimestamp(date, dt.UTC) if isinstance(date, int) else None,
             "extra": {"chat_type": chat.get("type"), "album": content.get("media_group_id")},
         }
-        if kind.startswith("edited"):
-            return Inbound("edit", recipient, sender, reply=False, **common)
-        automatic = (content.get("from") or {}).get("is_bot") or content.get("sender_business_bot")
-        # In a business connection the owner's own messages arrive as well; a customer writes in the chat of their own number.
-        own = kind == "business_message" and str(chat.get("id")) != sender.id
-        if automatic or own or type_ == "service" or kind == "channel_post" or not sender.id:
+        if chat.get("type") in _GROUPS:
+            common["extra"] |= _about_group(chat, content, text)
+        if moved_to := content.get("migrate_to_chat_id"):
+            return Inbound("system", recipient, sender, reply=False, **{**common, "extra": {"moved_to": str(moved_to)}})
+        # A bot is never answered: two that answer each other would not stop. The owner's greetings and messages of an
+        # absence are the account's, not a person's.
+        automatic = (_mapping(content.get("from")).get("is_bot") and not masked) or any(
+            content.get(sign) for sign in ("sender_business_bot", "is_automatic_forward", "is_from_offline")
+        )
+        if automatic or type_ == "service" or "channel_post" in kind or not sender.id:
             return Inbound("unsupported", recipient, sender, reply=False, **common)
+        # In a business connection the owner's own messages arrive as well; a customer writes in the chat of their own number.
+        own = "business" in kind and str(chat.get("id")) != sender.id
+        if kind.startswith("edited"):
+            changed = content.get("edit_date")
+            common["extra"] |= {"of": common["message_id"], "own": own, "written": common["at"]}
+            common["at"] = dt.datetime.fromtimestamp(changed, dt.UTC) if isinstance(changed, int) else common["at"]
+            return Inbound("edit", recipient, _sender(chat) if own else sender, reply=False, **common)
+        if own:
+            return Inbound("echo", recipient, _sender(chat), reply=False, **common)
         if type_ == "successful_payment":
             return Inbound("payment", recipient, sender, reply=False, **common)
         if type_ == "contact":
@@ -372,42 +486,55 @@ class TelegramChannel:
             word = _leading(text, int(first.get("length") or 0))
             command, _, addressee = word[1:].partition("@")
             common["extra"]["addressee"] = addressee
+            args = text[len(word) :].strip()
+            if command.lower() == "start" and _SOURCE.fullmatch(args):
+                common["extra"]["source"] = args
             return Inbound(
                 "command",
                 recipient,
                 sender,
                 command=command.lower()[:32],
-                args=text[len(word) :].strip()[:64],
+                args=args[:64],
                 **common,
             )
         return Inbound("message", recipient, sender, **common)
 
     async def send(self, credentials: Mapping[str, str], recipient: str, message: Outgoing) -> str:
         """See :class:`services.channels.base.Channel`."""
-        parameters: dict[str, Any] = {"chat_id": recipient, "text": message.text}
-        connection, slash, chat = recipient.partition("/")
-        if slash:
-            parameters |= {"chat_id": chat, "business_connection_id": connection}
+        place = place_of(recipient)
+        parameters: dict[str, Any] = {"text": message.text, **place.parameters()}
+        if message.reply_to.isdigit():
+            parameters["reply_parameters"] = {
+                "message_id": int(message.reply_to),
+                "allow_sending_without_reply": True,
+            }
         if message.buttons:
             parameters["reply_markup"] = {
                 "inline_keyboard": [[{"text": b.text, "callback_data": b.data} for b in row] for row in message.buttons]
             }
-        result = await self._api.call(credentials["token"], "sendMessage", **parameters)
+        try:
+            result = await self._api.call(credentials["token"], "sendMessage", **parameters)
+        except Moved as error:
+            raise Moved(str(Place(error.recipient, place.thread, place.connection))) from None
         return str(result["message_id"]) if isinstance(result, Mapping) and "message_id" in result else ""
 
     async def typing(self, credentials: Mapping[str, str], recipient: str, message_id: str = "") -> None:
         """See :class:`services.channels.base.Channel`."""
-        connection, slash, chat = recipient.partition("/")
-        parameters = {"chat_id": chat, "business_connection_id": connection} if slash else {"chat_id": recipient}
+        parameters = place_of(recipient).parameters()
         with contextlib.suppress(Temporary, TokenRefused, Unreachable, Moved, Refused, AnotherConsumer):
             await self._api.call(credentials["token"], "sendChatAction", timeout_s=5, action="typing", **parameters)
 
     async def settle(self, credentials: Mapping[str, str], event: Inbound) -> None:
         """See :class:`services.channels.base.Channel`."""
         if event.kind == "callback":
+            said = {"text": str(event.extra["say"])[:200]} if event.extra.get("say") else {}
             with contextlib.suppress(Temporary, TokenRefused, Unreachable, Moved, Refused, AnotherConsumer):
                 await self._api.call(
-                    credentials["token"], "answerCallbackQuery", timeout_s=5, callback_query_id=event.callback_id
+                    credentials["token"],
+                    "answerCallbackQuery",
+                    timeout_s=5,
+                    callback_query_id=event.callback_id,
+                    **said,
                 )
 
 

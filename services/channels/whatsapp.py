@@ -176,6 +176,12 @@ class WhatsAppChannel:
         if echo := _mapping(update.get("echo")):
             text = str(_mapping(echo.get("text")).get("body") or "")
             type_ = str(echo.get("type") or "text")
+            if type_ in ("edit", "revoke"):
+                changed = _mapping(echo.get(type_))
+                extra = {"of": str(changed.get("original_message_id") or ""), "own": True}
+                text = _written(_mapping(changed.get("message")))
+                kind = "edit" if type_ == "edit" else "delete"
+                return Inbound(kind, chat, Sender(chat), type=type_, text=text, reply=False, extra=extra)
             return Inbound(
                 "echo",
                 chat,
@@ -256,7 +262,11 @@ class WhatsAppChannel:
         if type_ == "request_welcome":
             return Inbound("command", chat, sender, type=type_, command="start", **common)
         if type_ in ("edit", "revoke"):
-            return Inbound("edit", chat, sender, type=type_, reply=False, **common)
+            common["extra"]["of"] = str(content.get("original_message_id") or "")
+            if type_ == "revoke":
+                return Inbound("delete", chat, sender, type=type_, reply=False, **common)
+            text = _written(_mapping(content.get("message")))
+            return Inbound("edit", chat, sender, type=type_, text=text, reply=False, **common)
         if type_ == "reaction":
             return Inbound("reaction", chat, sender, type=type_, reply=False, **common)
         if type_ == "system":
@@ -309,6 +319,12 @@ class WhatsAppChannel:
 
     async def settle(self, credentials: Mapping[str, str], event: Inbound) -> None:
         """Nothing is waited for."""
+
+
+def _written(message: Mapping[str, Any]) -> str:
+    """Return the text or the caption of a message as it is after an edit."""
+    content = _mapping(message.get(str(message.get("type") or "")))
+    return str(content.get("body") or content.get("caption") or "")
 
 
 def _content(message: Outgoing) -> dict[str, Any]:

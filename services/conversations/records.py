@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -19,6 +19,8 @@ from db import direct, models
 from db.base import insert_for, new_id, table_of, utcnow
 from services import lanes
 from services.channels.base import Delivery, Inbound, Outgoing, Sender
+from services.channels.telegram import is_group, place_of
+from services.conversations import business, edits, groups
 from services.lanes import Claimed, Line, Release
 from services.notices import Occurrence, open_in
 from services.text import clean, one_line
@@ -94,6 +96,10 @@ class Talk:
     messages: list[tuple[str | None, Mapping[str, Any], Inbound]] = field(default_factory=list)
     usage: list[Mapping[str, Any]] = field(default_factory=list)
     """Rows of the calls that were made for it; they are kept whatever becomes of the answer."""
+    username: str = ""
+    """The bot's own name on the network."""
+    unread: bool = False
+    """It lies in a chat where the bot may not read; nothing of it is stored."""
 
 
 def _kept(event: Inbound) -> bool:
@@ -103,7 +109,27 @@ def _kept(event: Inbound) -> bool:
 
 def _opens(event: Inbound, kind: str) -> bool:
     """Whether an event of a channel of this kind may begin a talk with somebody unknown."""
-    return kind not in ALIASED_KINDS or _kept(event) or event.kind == "callback"
+    if event.kind == "edit":
+        return edits.stands(event, utcnow())
+    if kind in ALIASED_KINDS:
+        return _kept(event) or event.kind == "callback"
+    if kind == "telegram" and not event.recipient.isdigit():
+        return _kept(event) or event.kind == "added"
+    return event.kind != "connection"
+
+
+def _heard(item: Incoming, channel: Mapping[str, Any], connected: Mapping[tuple[str, str], int]) -> Incoming | None:
+    """Return what the bot may know of what came: None where it may not read at all. A change goes into what came with it."""
+    events = item.events
+    if channel["kind"] == "telegram" and is_group(item.recipient):
+        number, username = channel["number"] or "", channel["username"] or ""
+        events = tuple((row, groups.heard(event, number, username)) for row, event in events)
+    elif channel["kind"] == "telegram" and (connection := place_of(item.recipient).connection):
+        user_id = connected.get((item.channel_id, connection))
+        if user_id is None:
+            return None
+        events = tuple((row, business.heard(event, user_id)) for row, event in events)
+    return replace(item, events=edits.fold_in(events))
 
 
 _NOT_THEIRS = frozenset({"blocked", "status", "echo", "account_error", "system", RETURNED})
@@ -124,6 +150,8 @@ _CHANNELS = (
         CHANNEL.c.id.label("channel_id"),
         CHANNEL.c.kind,
         CHANNEL.c.credentials,
+        CHANNEL.c.external_id.label("number"),
+        CHANNEL.c.username,
         BOT.c.id,
         BOT.c.owner_id,
         BOT.c.name,
@@ -200,7 +228,17 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
     touched: list[dict[str, Any]] = []
     reached: list[dict[str, Any]] = []
     known_before = _stored_before(connection, items, contacts)
+    connected = business.usable(connection, [(item.channel_id, item.recipient) for item in items])
     moment = utcnow()
+    overtaken = edits.overtaken(
+        connection,
+        [
+            (contacts[key]["conversation_id"], item.events)
+            for item in items
+            if (key := (item.channel_id, item.recipient)) in contacts
+        ],
+        moment,
+    )
     for item in items:
         channel = channels.get(item.channel_id)
         if item.claim.key not in held:
@@ -227,13 +265,20 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
             channel["credentials"] if channel is not None else None,
             bot,
             item.recipient,
+            username=(channel["username"] or "") if channel is not None else "",
         )
         results.append(talk)
-        if bot is None or bot.deleted:
+        if channel is None or bot is None or bot.deleted:
             talk.messages = [(None, row, event) for row, event in item.events]
             continue
+        read = _heard(item, channel, connected)
+        if read is None:
+            talk.unread = True
+            talk.messages = [(None, row, event) for row, event in item.events]
+            continue
+        item = read
         opening = [event for _, event in item.events if _opens(event, talk.channel_kind)]
-        sender = next((event for event in reversed(opening) if event.kind != "echo"), item.events[-1][1]).sender
+        sender = groups.face(next((event for event in reversed(opening) if event.kind != "echo"), item.events[-1][1]))
         known = contacts.get((item.channel_id, item.recipient))
         if known is None and not opening:
             talk.messages = [(None, row, event) for row, event in item.events]
@@ -252,6 +297,7 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
                     "phone": sender.phone[:32] or None,
                     "language": None,
                     "language_chosen": False,
+                    "source": next((str(e.extra["source"])[:128] for e in opening if e.extra.get("source")), ""),
                     "created_at": moment,
                 }
             )
@@ -280,13 +326,19 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
         last = ""
         written: dt.datetime | None = None
         asked = False
-        for row, event in item.events:
+        events, changed = item.events, dict[int, str]()
+        if any(event.kind in edits.KINDS for _, event in events):
+            chars = {"chars": STORED_CHARS, "turn_chars": RECENT_CHARS}
+            events, changed = edits.apply(connection, talk, events, moment, **chars)
+        for row, event in events:
             message_id: str | None = None
+            if (talk.conversation_id, event.message_id) in overtaken and not event.extra.get("edited"):
+                event = Inbound("unsupported", event.recipient, event.sender, type="overtaken", reply=False)
             if event.kind in _WRITTEN:
                 at = min(event.at or moment, moment)
                 written = at if written is None else max(written, at)
             if _kept(event):
-                message_id = known_before.get((talk.conversation_id, row["external_id"]))
+                message_id = changed.get(row["id"]) or known_before.get((talk.conversation_id, row["external_id"]))
                 if message_id is None:
                     message_id = new_id()
                     last = _text(event, STORED_CHARS)
@@ -301,6 +353,8 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
                             "text": last,
                             "status": "sent" if ours else "received",
                             "external_id": row["external_id"],
+                            "extra": edits.extra_of(event, row),
+                            "edited_at": moment if event.extra.get("edited") else None,
                             "created_at": moment,
                         }
                     )

@@ -71,6 +71,25 @@ async def give_back(
     await inbox.put_in(session, inbox.Accept(channel_id, line, lane, f"{RETURNED}:{new_id()}", payload, new_id()))
 
 
+async def left_open(core: Core, conversation_id: str) -> list[models.Message]:
+    """Return what the customer asked since somebody last answered, oldest first."""
+    message = models.Message
+    left: list[models.Message] = []
+    async with core.db.read() as session:
+        rows = await session.scalars(
+            select(message)
+            .where(message.conversation_id == conversation_id)
+            .order_by(message.id.desc())
+            .limit(core.settings.queue.max_answer_batch)
+        )
+        for row in rows:
+            if row.author in ("bot", "operator"):
+                break
+            if row.author == "customer" and row.status == "received" and row.kind == "text" and row.text.strip():
+                left.append(row)
+    return left[::-1]
+
+
 async def take_back(core: Core) -> int:
     """Take back the talks that people have left for longer than their bots' owners allow; return how many."""
     talk, now = models.Conversation, utcnow()

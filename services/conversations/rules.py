@@ -8,12 +8,11 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from sqlalchemy import select
 
-from db import models
 from db.base import utcnow
 from services import answers, languages, manner, metrics, notices, stats
 from services.ai.router import CallRecord
@@ -29,6 +28,7 @@ from services.channels.base import (
     WindowClosed,
 )
 from services.channels.meta import problem
+from services.conversations import business, groups, returning
 from services.conversations.records import RECENT_CHARS, RECENT_TURNS, RETURNED, BotCard, Outcome, Reply, Talk
 from services.i18n import LANGUAGE_NAMES, translate
 from services.knowledge.analysis import fold, question_key
@@ -226,6 +226,7 @@ class _Turn:
         self.recent = [list(turn) for turn in talk.recent]
         self.questions: list[tuple[str | None, Inbound, str]] = []
         self.said_unreadable = False
+        self.reply_to = ""
 
     def say(
         self,
@@ -242,7 +243,15 @@ class _Turn:
             limit = self.core.channels[self.talk.channel_kind].text_limit
             parts = split_text(text, limit) or ["…"]
             choose = translate(language, "Choose") if buttons else ""
-            outgoing = tuple(Outgoing(part, buttons if part is parts[-1] else (), choose) for part in parts)
+            outgoing = tuple(
+                Outgoing(
+                    part,
+                    buttons if part is parts[-1] else (),
+                    choose,
+                    reply_to=self.reply_to if part is parts[0] else "",
+                )
+                for part in parts
+            )
         elif buttons:
             columns["usage"] = {"buttons": [[[b.text, b.data] for b in row] for row in buttons]}
         reply = Reply(text, author, outgoing, {"language": language, **columns})
@@ -274,6 +283,8 @@ class _Turn:
             self.talk.status = self.outcome.status = "bot"
         for message_id, _, event in self.talk.messages:
             is_question = event.kind == "message" and bool(clean(event.text).strip())
+            if self.questions and groups.in_group(self.talk) and event.sender.id != self.questions[-1][1].sender.id:
+                await self.flush()
             if is_question and not asks_for_person(event.text) and not gives_phone(event.text):
                 self.questions.append((message_id, event, clean(event.text, self.core.settings.limits.message_chars)))
                 continue
@@ -284,6 +295,7 @@ class _Turn:
 
     async def one(self, message_id: str | None, event: Inbound) -> None:
         """Handle one update that is not a question."""
+        self.reply_to = groups.reply_to(self.talk, event)
         language = first_language(self.talk, self.bot, event)
         if event.kind == "contact" and event.extra.get("own"):
             self.outcome.phone = clean(str(event.extra.get("phone") or ""), 32)
@@ -291,6 +303,16 @@ class _Turn:
             self.outcome.unreachable = True
         elif event.kind == "unblocked":
             self.outcome.unreachable = False
+        elif event.kind == "connection":
+            await self.connected(event)
+        elif event.kind == "added":
+            self.reply_to = ""
+            if self.bot.status == "active" and not await self.held_back(language):
+                self.say(groups.how_to_ask(self.talk, language, self.bot.name), language)
+        elif event.kind == "callback" and groups.in_group(self.talk):
+            # The bot shows none there, and whoever presses one does not speak for the others.
+            said = translate(language, "This button is old. Please write your question.")
+            await self.core.settle_event(self.talk, replace(event, extra={**event.extra, "say": said}))
         elif event.kind == "callback":
             await self.core.settle_event(self.talk, event)
             if not await self.held_back(language):
@@ -310,10 +332,11 @@ class _Turn:
             self.outcome.moved_to = str(event.extra["moved_to"])
         elif not event.reply:
             metrics.UPDATES_SKIPPED.labels(event.kind if event.kind != "unsupported" else event.type[:20]).inc()
-        elif await self.passed_over(event):
+        elif self.passed_over(event):
             self.read(message_id, "skipped")
         elif self.led() and (event.kind in ("message", "contact") or event.command == "operator"):
-            await self.pass_on(event, [clean(event.text)] if event.text else [], language)
+            heard = [groups.signed(self.talk, event, clean(event.text))] if event.text else []
+            await self.pass_on(event, heard, language)
             self.read(message_id, "received")
         elif await self.held_back(language):
             self.read(message_id, "skipped")
@@ -361,6 +384,12 @@ class _Turn:
             key = notices.lost_key(kind, self.talk.channel_id)
             self.tell_owner(kind, key, conversation=self.talk.conversation_id)
 
+    async def connected(self, event: Inbound) -> None:
+        """The bot was connected to a business account, or that changed: the owner hears what the bot does there now."""
+        if event.sender.id.isdigit() and event.extra["connection"]:
+            kind = await business.keep(self.core, self.talk.channel_id, event)
+            self.tell_owner(kind, f"business:{event.extra['connection']}", name=clean(event.sender.name, 100) or "—")
+
     def taken_over(self, event: Inbound) -> None:
         """A person of the business answered by other means: the bot falls silent in this talk."""
         self.talk.status = self.outcome.status = "human"
@@ -392,6 +421,8 @@ class _Turn:
         elif event.command == "language":
             if event.args:
                 self.chosen(event.args, language)
+            elif groups.is_shared(self.talk):
+                self.say(translate(language, "I answer in the language that you write in."), language)
             elif buttons := language_buttons(self.bot):
                 self.say(translate(language, "Choose the language 👇"), language, buttons=buttons)
             else:
@@ -415,11 +446,25 @@ class _Turn:
 
     def greet(self, language: str) -> None:
         """The first words of a bot, with the choice of languages where there is one."""
-        buttons = language_buttons(self.bot)
+        if groups.in_group(self.talk):
+            self.say(groups.how_to_ask(self.talk, language, self.bot.name), language)
+            return
+        buttons = language_buttons(self.bot) if not groups.is_shared(self.talk) else ()
         text = translate(language, "Hello! 👋 I am {name}. Ask me anything, I answer at any hour.", name=self.bot.name)
+        if self.talk.language_chosen or self.recent or self.talk.status != "bot":
+            text = translate(language, "Welcome back! 👋 {state}", state=self.state(language))
+            buttons = () if self.talk.language_chosen else buttons
         if buttons:
             text += "\n\n" + translate(language, "Choose the language 👇")
         self.say(text, language, buttons=buttons)
+
+    def state(self, language: str) -> str:
+        """Return who answers in this talk, for somebody who comes back."""
+        if self.talk.status == "human":
+            return translate(language, "A person is answering you in this chat: just write.")
+        if self.talk.status == "waiting":
+            return translate(language, "A person has been called and will write to you here. Meanwhile you can ask me.")
+        return translate(language, "What would you like to know?")
 
     def chosen(self, code: str, language: str) -> None:
         """The customer chose a language."""
@@ -482,7 +527,7 @@ class _Turn:
         """The bot leads again: it answers what the person left, or says that it is back where the person gave the talk back."""
         if self.talk.status != "bot" or self.bot.status != "active":
             return
-        for message in await self.left_unanswered():
+        for message in await returning.left_open(self.core, self.talk.conversation_id):
             text = clean(message.text, self.core.settings.limits.message_chars)
             asked = Inbound("message", event.recipient, event.sender, text=text, at=message.created_at)
             self.questions.append((message.id, asked, text))
@@ -493,24 +538,6 @@ class _Turn:
                 translate(language, "I am answering again 🙂 Write your question, or /operator to call a person."),
                 language,
             )
-
-    async def left_unanswered(self) -> list[models.Message]:
-        """Return what the customer asked since somebody last answered, oldest first."""
-        message = models.Message
-        async with self.core.db.read() as session:
-            rows = await session.scalars(
-                select(message)
-                .where(message.conversation_id == self.talk.conversation_id)
-                .order_by(message.id.desc())
-                .limit(self.core.settings.queue.max_answer_batch)
-            )
-            left: list[models.Message] = []
-            for row in rows:
-                if row.author in ("bot", "operator"):
-                    break
-                if row.author == "customer" and row.status == "received" and row.kind == "text" and row.text.strip():
-                    left.append(row)
-        return left[::-1]
 
     async def pass_on(self, event: Inbound, texts: list[str], language: str) -> None:
         """The owner hears that the customer has written to the person who leads the talk; who writes in the night is told."""
@@ -526,19 +553,9 @@ class _Turn:
                 name=clean(event.sender.name, 100),
             )
 
-    async def passed_over(self, event: Inbound) -> bool:
-        """Whether nobody waits for an answer: it waited too long where answers are late as well, or is for another bot."""
-        late = self.talk.channel_kind in WINDOWS and not self.led() and self.too_old(event)
-        return late or (event.kind == "command" and not await self.meant(event))
-
-    async def meant(self, event: Inbound) -> bool:
-        """Whether a command is for this bot: in a group it may name another one."""
-        addressee = str(event.extra.get("addressee") or "").lower()
-        if not addressee or event.extra.get("chat_type") == "private":
-            return True
-        async with self.core.db.read() as session:
-            own = await session.scalar(select(models.Channel.username).where(models.Channel.id == self.talk.channel_id))
-        return not own or own.lower() == addressee
+    def passed_over(self, event: Inbound) -> bool:
+        """Whether nobody waits for an answer: it waited too long where answers are late as well."""
+        return self.talk.channel_kind in WINDOWS and not self.led() and self.too_old(event)
 
     def tell_owner(self, kind: str, key: str, **params: str) -> None:
         """Note something that the owner should hear of; it is stored with the rest of the outcome."""
@@ -561,6 +578,7 @@ class _Turn:
         if not questions:
             return
         message_id, event, _ = questions[-1]
+        self.reply_to = groups.reply_to(self.talk, event)
         texts = [text for _, _, text in questions]
         # As it was written: an unknown command is a question, but its slash keeps it out of what tells a language.
         written = "\n".join(asked.text if asked.kind == "command" else text for _, asked, text in questions)
@@ -568,7 +586,7 @@ class _Turn:
         language = self.hear(event, written, detected)
         status = "answered"
         if self.led():
-            await self.pass_on(event, texts, language)
+            await self.pass_on(event, [groups.signed(self.talk, event, "\n".join(texts))], language)
             status = "received"
         elif await self.held_back(language, len(texts)):
             status = "skipped"
@@ -577,7 +595,8 @@ class _Turn:
             status = "skipped"
         else:
             whole = len(texts) == 1 and event.kind != "command"
-            await self.answer(event, texts, language, message_id, detected, whole=whole)
+            said = groups.signed(self.talk, event, "\n".join(texts))
+            await self.answer(event, texts, language, message_id, detected, said, whole=whole)
         for id_, _, _ in questions:
             self.read(id_, status)
 
@@ -588,10 +607,14 @@ class _Turn:
         language: str,
         message_id: str | None,
         detected: Detection,
+        remembered: str,
         *,
         whole: bool,
     ) -> None:
-        """Ask the knowledge and the models; keep the answer, its sources and its cost."""
+        """Ask the knowledge and the models; keep the answer, its sources and its cost.
+
+        ``remembered``: the questions as the talk keeps them.
+        """
         listener = self.listener
         request_id = self.talk.claim.items[-1]["request_id"]
         calls: list[CallRecord] = []
@@ -630,7 +653,7 @@ class _Turn:
             sources=answers.sources_json(result.sources),
             usage=result.usage(),
         )
-        self.remember("user", "\n".join(questions))
+        self.remember("user", remembered)
         self.remember("assistant", result.text)
         self.outcome.unanswered += [(clean(text, 1000), question_key(text), language) for text in result.unanswered]
 
@@ -667,6 +690,7 @@ class _Turn:
         owner = self.bot.owner_id
         checks: Mapping[str, tuple[str, int, float]] = {
             "contact": (f"contact:{self.talk.contact_id}", settings.contact_messages_per_minute, 60),
+            "contact_hour": (f"contact-hour:{self.talk.contact_id}", settings.contact_messages_per_hour, 3600),
             "bot": (f"bot-in:{self.bot.id}", settings.bot_messages_per_minute, 60),
         }
         exceeded = "owner_pending" if self.core.backlog.of(owner) > settings.owner_pending_messages else None
@@ -679,10 +703,14 @@ class _Turn:
         if exceeded is None:
             return None
         metrics.OVER_LIMIT.labels(exceeded).inc()
-        if exceeded != "contact":
+        if exceeded not in ("contact", "contact_hour"):
             self.tell_owner("over_limit", f"limit:{self.bot.id}:{exceeded}:{utcnow().date()}")
-        if not await limits.hit(f"told:{self.talk.contact_id}", 1, 60):
+        # Another bot answers even this: for the hour that it is told once, there is nothing to answer.
+        told_s = 3600 if exceeded == "contact_hour" else 60
+        if not await limits.hit(f"told-{told_s}:{self.talk.contact_id}", 1, told_s):
             return ""
+        if exceeded == "contact_hour":
+            return translate(language, "That is a lot of messages for one hour 🙂 Please write again later.")
         if exceeded == "contact":
             return translate(language, "You write faster than I can answer 🙂 Please wait a minute.")
         return translate(language, "Very many people are writing to us right now. Please write again a little later 🙏")
@@ -691,5 +719,8 @@ class _Turn:
 async def respond(core: Core, talk: Talk, listener: Listener | None = None) -> Outcome:
     """Decide what to do with the updates of one claimed lane."""
     if talk.bot is None or talk.bot.deleted:
+        return Outcome(talk, [row["id"] for _, row, _ in talk.messages])
+    if talk.unread:
+        await business.learn(core, talk)
         return Outcome(talk, [row["id"] for _, row, _ in talk.messages])
     return await _Turn(core, talk, talk.bot, listener).work()

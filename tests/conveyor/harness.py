@@ -44,7 +44,11 @@ QUICK: Mapping[str, Mapping[str, Any]] = {
     "server": {"shutdown_timeout_s": 10},
     "knowledge": {"not_found_below": 0.0},
     "telegram": {"chat_messages_per_second": 1000, "chat_burst": 1000, "messages_per_second": 10_000},
-    "limits": {"contact_messages_per_minute": 100_000, "bot_messages_per_minute": 1_000_000},
+    "limits": {
+        "contact_messages_per_minute": 100_000,
+        "contact_messages_per_hour": 100_000,
+        "bot_messages_per_minute": 1_000_000,
+    },
     # A model that a test holds back, or that stands with this whole machine, is not a silent one.
     "ai": {"first_byte_s": 60, "deadline_s": 90, "models": _priced()},
 }

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, insert, select
 from db import models
 from db.base import utcnow
 from services.channels.base import Outgoing
+from services.channels.telegram import place_of
 from services.conversations.records import out_lane
 from services.settings import Telegram
 from tests.conveyor.clock import due, waits
@@ -34,7 +35,7 @@ async def _put(place: Floor, shop: Tenant, recipients: Sequence[str], each: int)
     item |= {"status": "queued", "attempts": 0, "unsure": False}
     lane = {"kind": "outbox", "owner_id": owner, "pending": each, "waiting_since": 1.0}
     keys = {recipient: out_lane(channel, recipient) for recipient in recipients}
-    shop.bot.chats.update(int(recipient.rpartition("/")[2]) for recipient in recipients)
+    shop.bot.chats.update(int(place_of(recipient).chat) for recipient in recipients)
 
     def put(connection: Connection) -> None:
         connection.execute(insert(models.Lane), [{**lane, "key": key} for key in keys.values()])
@@ -71,9 +72,9 @@ async def test_a_chat_gets_no_more_than_telegram_lets_pass(tmp_path: Path, sqlit
         assert await _attempts(place) == {1}
 
 
-@pytest.mark.parametrize("place_of", ["{}", "connection/{}"])
+@pytest.mark.parametrize("in_topic", [False, True])
 async def test_a_group_gets_no_more_in_a_minute_than_telegram_lets_pass(
-    tmp_path: Path, sqlite_url: str, fakes: Fakes, place_of: str
+    tmp_path: Path, sqlite_url: str, fakes: Fakes, in_topic: bool
 ) -> None:
     fake, _ = fakes
     clock = asyncio.get_running_loop().time
@@ -81,7 +82,8 @@ async def test_a_group_gets_no_more_in_a_minute_than_telegram_lets_pass(
     stop = {"shutdown_timeout_s": 1}
     async with floor(tmp_path, sqlite_url, *fakes, telegram=PACE, server=stop) as place:
         shop = await place.tenant(document=None)
-        recipient = place_of.format(fake.group(-1_001_000_000_001).id)
+        group = fake.group(-1_001_000_000_001)
+        recipient = f"{group.id}#{group.topic(shop.bot, 'Narxlar')}" if in_topic else str(group.id)
         minute_ends = clock() + 60
         await _put(place, shop, [recipient], GROUP_A_MINUTE + 10)
         sending = f"outbox:{out_lane(shop.shop.channel.id, recipient)}"

@@ -436,6 +436,29 @@ async def test_pictures_reactions_and_changes(line: Line) -> None:
     assert len(line.number.sent) == 1
 
 
+async def test_a_changed_message_is_changed_and_a_revoked_one_is_emptied(line: Line) -> None:
+    id_ = "wamid.CHANGED0001"
+    await line.ask(1, wamid=id_)
+    await line.number.wait_sent(1)
+
+    def changed(text: str) -> Any:
+        now = {"type": "text", "text": {"body": text}}
+        return line.number.message(ASKER, None, type="edit", edit={"original_message_id": id_, "message": now})
+
+    assert await line.deliver(changed("Televizorlarga yetkazib berish bormi №2")) == 200
+    await _drained(line)
+    kept = (await line.messages())[0]
+    assert kept.text == "Televizorlarga yetkazib berish bormi №2" and kept.edited_at is not None
+    gone = line.number.message(ASKER, None, type="revoke", revoke={"original_message_id": id_})
+    assert await line.deliver(gone) == 200
+    await _drained(line)
+    kept = (await line.messages())[0]
+    assert kept.text == "" and kept.deleted_at is not None
+    # An answer costs money there: nothing is answered twice.
+    assert line.answers() == [1]
+    assert not any("Televizorlarga" in turn[1] for turn in (await line.talk()).recent)
+
+
 async def test_commands_and_language_buttons(line: Line) -> None:
     assert await line.deliver(line.number.message(ASKER, "/language")) == 200
     (sent,) = await line.number.wait_sent(1)

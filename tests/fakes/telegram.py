@@ -32,7 +32,7 @@ from typing import Any, Self, TypeVar
 from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
 
 from tests.fakes.telegram_bots import Call, FakeBot, Fault, Sent, StoredFile
-from tests.fakes.telegram_format import ApiError, Json, bad, checked_markup
+from tests.fakes.telegram_format import ApiError, Json, bad, checked_markup, integer
 from tests.fakes.telegram_methods import MAX_UPLOAD_BYTES, METHODS, Upload, read_request
 from tests.fakes.telegram_people import FakeGroup, FakeUser
 
@@ -544,6 +544,16 @@ class FakeTelegram:
             raise ApiError(403, "Forbidden: bot can't initiate conversation with a user")
         return chat_id, person.chat()
 
+    def check_business(self, bot: FakeBot, params: Json) -> None:
+        """Raise what Telegram answers where a bot may not write for a business account."""
+        if "business_connection_id" not in params:
+            return
+        connection = bot.connections.get(str(params["business_connection_id"]))
+        if connection is None:
+            raise bad("business connection not found")
+        if not connection["is_enabled"] or not connection["rights"].get("can_reply"):
+            raise bad("BUSINESS_PEER_INVALID")
+
     def pace(self, bot: FakeBot, chat_id: int, now: float) -> None:
         for key, limit in (((bot.id, chat_id), self.per_chat), ((bot.id, 0), self.per_bot)):
             if limit is None:
@@ -564,10 +574,16 @@ class FakeTelegram:
         """Put a message into a chat and record it; return the ``Message``."""
         now = time.monotonic()
         chat_id, chat = self.target(bot, params)
+        self.check_business(bot, params)
         markup = checked_markup(params.get("reply_markup"), chat["type"] == "private")
         self.pace(bot, chat_id, now)
         message: Json = {"message_id": bot.new_message_id(), "from": bot.user(), "chat": chat, "date": int(time.time())}
         message |= content
+        thread = integer(params, "message_thread_id", 0)
+        if thread:
+            if thread not in self.groups[chat_id].topics:
+                raise bad("message thread not found")
+            message |= {"message_thread_id": thread, "is_topic_message": True}
         if params.get("business_connection_id"):
             message["business_connection_id"] = params["business_connection_id"]
         if markup and "inline_keyboard" in markup:

@@ -172,6 +172,7 @@ class FakeBot:
         self.messages: dict[tuple[int, int], Sent] = {}
         self.presses: dict[str, Press] = {}
         self.drafts: list[Json] = []
+        self.connections: dict[str, Json] = {}
         self.files: dict[str, StoredFile] = {}
         self.chats: set[int] = set()
         self.next_update_id = 100_000_000 + self.id % 1_000_000

@@ -295,6 +295,7 @@ def _send_draft(fake: FakeTelegram, bot: FakeBot, params: Json, _files: Files) -
     if units(text) > MAX_TEXT:
         raise bad("message is too long")
     bot.drafts.append({**params, "chat_id": chat_id, "text": text, "at": time.monotonic()})
+    fake.touch()
     return True
 
 
@@ -387,6 +388,14 @@ def _managed(fake: FakeTelegram, bot: FakeBot, params: Json) -> FakeBot:
         if other.id == wanted and other.managed_by is bot and bot.abilities.get("can_manage_bots"):
             return other
     raise bad("managed bot not found")
+
+
+@_method("getBusinessConnection")
+def _get_connection(_fake: FakeTelegram, bot: FakeBot, params: Json, _files: Files) -> Json:
+    connection = bot.connections.get(str(params.get("business_connection_id", "")))
+    if connection is None:
+        raise bad("business connection not found")
+    return connection
 
 
 @_method("getManagedBotToken")

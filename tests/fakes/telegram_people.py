@@ -13,6 +13,7 @@ from tests.fakes.telegram_format import Json, units
 if TYPE_CHECKING:
     from tests.fakes.telegram import FakeTelegram
 
+_MENTION = re.compile(r"(?<![\w/@])@[A-Za-z0-9_]{4,32}")
 _COMMAND = re.compile(r"/[A-Za-z0-9_]{1,32}(@[A-Za-z0-9_]+)?")
 
 
@@ -24,11 +25,66 @@ class FakeGroup:
         self.id = chat_id
         self.title = title
         self.migrated_to: int | None = None
+        self.topics: dict[int, Json] = {}
+        self.forum = False
 
     def chat(self) -> Json:
         """Return the ``Chat``."""
         kind = "supergroup" if str(self.id).startswith("-100") else "group"
-        return {"id": self.id, "type": kind, "title": self.title}
+        more: Json = {"is_forum": True} if self.forum else {}
+        return {"id": self.id, "type": kind, "title": self.title, **more}
+
+    def topic(self, bot: FakeBot, name: str) -> int:
+        """Open a topic; return its number."""
+        self.forum = True
+        thread = bot.new_message_id()
+        self.topics[thread] = {
+            "message_id": thread,
+            "from": {"id": 5_000_001, "is_bot": False, "first_name": "Admin"},
+            "chat": self.chat(),
+            "date": int(time.time()),
+            "message_thread_id": thread,
+            "is_topic_message": True,
+            "forum_topic_created": {"name": name, "icon_color": 7322096},
+        }
+        return thread
+
+    def within(self, thread: int) -> Json:
+        """Return what a message in a topic carries; it "answers" what opened the topic."""
+        return {"message_thread_id": thread, "is_topic_message": True, "reply_to_message": self.topics[thread]}
+
+    def anonymous(self, bot: FakeBot, **content: Any) -> Json:
+        """Let an anonymous administrator write."""
+        mask: Json = {"id": 1087968824, "is_bot": True, "first_name": "Group", "username": "GroupAnonymousBot"}
+        return self.say(bot, mask, sender_chat=self.chat(), **content)
+
+    def say(self, bot: FakeBot, sender: Json, **content: Any) -> Json:
+        """Let any account write, a bot's too."""
+        bot.chats.add(self.id)
+        message = {
+            "message_id": bot.new_message_id(),
+            "from": sender,
+            "chat": self.chat(),
+            "date": int(time.time()),
+            **content,
+        }
+        bot.push("message", message)
+        return message
+
+    def add(self, bot: FakeBot, by: FakeUser, *, status: str = "member", old: str = "left") -> None:
+        """Add the bot to the group, or with other states change what it is there."""
+        if status in ("left", "kicked"):
+            bot.chats.discard(self.id)
+        else:
+            bot.chats.add(self.id)
+        change = {
+            "chat": self.chat(),
+            "from": by.user(),
+            "date": int(time.time()),
+            "old_chat_member": {"user": bot.user(), "status": old},
+            "new_chat_member": {"user": bot.user(), "status": status},
+        }
+        bot.push("my_chat_member", change)
 
     def migrate(self, bot: FakeBot, new_id: int) -> FakeGroup:
         """Turn the group into a supergroup: service messages to ``bot`` and an error for the old id."""
@@ -86,16 +142,30 @@ class FakeUser:
         bot.push("message", message)
         return message
 
-    def send(self, bot: FakeBot, text: str, *, group: FakeGroup | None = None, reply_to: Sent | None = None) -> Json:
-        """Write ``text``; commands in it get their entities."""
+    def send(
+        self,
+        bot: FakeBot,
+        text: str,
+        *,
+        group: FakeGroup | None = None,
+        reply_to: Sent | None = None,
+        thread: int | None = None,
+    ) -> Json:
+        """Write ``text``; commands and mentions in it get their entities."""
         content: Json = {"text": text}
         entities = [
             {"type": "bot_command", "offset": units(text[: found.start()]), "length": units(found.group())}
             for found in _COMMAND.finditer(text)
             if found.start() == 0 or text[found.start() - 1].isspace()
         ]
+        entities += [
+            {"type": "mention", "offset": units(text[: found.start()]), "length": units(found.group())}
+            for found in _MENTION.finditer(text)
+        ]
         if entities:
             content["entities"] = entities
+        if thread is not None and group is not None:
+            content |= group.within(thread)
         if reply_to is not None:
             content["reply_to_message"] = reply_to.wire
         return self.message(bot, group, **content)
@@ -107,8 +177,48 @@ class FakeUser:
     def edit(self, bot: FakeBot, message: Json, text: str) -> Json:
         """Change an earlier message of one's own."""
         edited = {**message, "text": text, "edit_date": int(time.time())}
-        bot.push("edited_message", edited)
+        business = "business_connection_id" in message
+        bot.push("edited_business_message" if business else "edited_message", edited)
         return edited
+
+    def take_back(self, bot: FakeBot, *messages: Json) -> None:
+        """Delete messages of a business chat for both sides."""
+        chat, connection = messages[0]["chat"], messages[0]["business_connection_id"]
+        numbers = [message["message_id"] for message in messages]
+        gone = {"business_connection_id": connection, "chat": chat, "message_ids": numbers}
+        bot.push("deleted_business_messages", gone)
+
+    def connect(self, bot: FakeBot, *, can_reply: bool = True, enabled: bool = True, told: bool = True) -> Json:
+        """Connect the bot to this person's business account, or change that; ``told``: the bot gets the update."""
+        known = next((id_ for id_, one in bot.connections.items() if one["user"]["id"] == self.id), None)
+        connection: Json = {
+            "id": known or f"bc{next(self.fake.numbers)}",
+            "user": self.user(),
+            "user_chat_id": self.id,
+            "date": int(time.time()),
+            "is_enabled": enabled,
+            "rights": {"can_reply": True} if can_reply else {},
+        }
+        bot.connections[connection["id"]] = connection
+        if told:
+            bot.push("business_connection", connection)
+        return connection
+
+    def write_to(self, other: FakeUser, bot: FakeBot, connection: Json, text: str, **more: Any) -> Json:
+        """Write to somebody in a private chat that lies in a business connection: one of both is its account's owner."""
+        customer = other if connection["user"]["id"] == self.id else self
+        bot.chats.add(customer.id)
+        message: Json = {
+            "message_id": bot.new_message_id(),
+            "from": self.user(),
+            "chat": customer.chat(),
+            "date": int(time.time()),
+            "business_connection_id": connection["id"],
+            "text": text,
+            **more,
+        }
+        bot.push("business_message", message)
+        return message
 
     def press(self, message: Sent, wanted: str, *, stale: bool = False) -> Press:
         """Press the inline button with this label or data; with ``stale`` one that the message may have had once."""

@@ -53,6 +53,12 @@ class ConversationAnswer(Answer):
     contact_id: str
     contact: Annotated[str, Field(description="the customer's id on the channel; for chat calls the one you gave")]
     contact_name: str
+    source: Annotated[
+        str,
+        Field(
+            description="where the customer first came from: the parameter of the link t.me/<bot>?start=…; else empty"
+        ),
+    ]
     language: str | None
     status: Annotated[
         str, Field(description="bot: the bot answers; waiting: a person was asked for; human: a person answers; closed")
@@ -72,6 +78,7 @@ def show(row: conversations.ConversationRow) -> ConversationAnswer:
         contact_id=row.contact.id,
         contact=row.contact.external_id,
         contact_name=row.contact.name,
+        source=row.contact.source,
         language=row.contact.language,
         status=row.conversation.status,
         last_text=row.conversation.last_text,
