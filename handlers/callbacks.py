@@ -66,6 +66,12 @@ class PutFile(CallbackData, prefix="f1"):
     file: int
 
 
+class ForumMenu(CallbackData, prefix="g1"):
+    """Make the group where the button stands the inbox of a ``bot``; empty: of all of one's own."""
+
+    bot: Annotated[str, Field(pattern=r"^([0-9a-z]{26})?$")] = ""
+
+
 class Turn(CallbackData, prefix="t1"):
     """Turn to a ``number``-th part of a long list ``of``: ``open`` and ``docs`` (bots to choose), ``files`` (a bot's
     documents), ``put`` (bots for the document of message ``file``), ``stats`` (for the last ``days``)."""

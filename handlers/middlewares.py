@@ -13,7 +13,7 @@ from aiogram.types import Chat, Message, TelegramObject, Update
 from aiogram.types import User as Account
 
 from db import models
-from handlers import errors
+from handlers import errors, forum
 from handlers.progress import Progress
 from handlers.storage import Dialog
 from handlers.talk import Line, Talk
@@ -33,8 +33,8 @@ class People(BaseMiddleware):
     """Gives handlers ``user``, ``_`` and ``talk``; answers in one line where there is nothing to handle.
 
     An update that was handled to its end is not handled again; one that was not begins anew where it began. Other bots,
-    channels and anonymous administrators of groups are nobody to talk with. In groups only commands that name this bot get a
-    line.
+    channels and anonymous administrators of groups are nobody to talk with. In a group that is no inbox only commands that name
+    this bot get a line.
     """
 
     def __init__(self, core: Core, progress: Progress) -> None:
@@ -46,7 +46,15 @@ class People(BaseMiddleware):
         account: Account | None = data.get("event_from_user")
         chat: Chat | None = data.get("event_chat")
         bot: Bot = data["bot"]
-        if not isinstance(event, Update) or account is None or account.is_bot:
+        if not isinstance(event, Update):
+            return None
+        if (
+            chat is not None
+            and chat.type != ChatType.PRIVATE
+            and await forum.handle(self._core, bot, event, chat, account)
+        ):
+            return None
+        if account is None or account.is_bot:
             return None
         if event.my_chat_member is None and event.message is not None and event.message.sender_chat is not None:
             return None

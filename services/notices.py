@@ -67,6 +67,10 @@ TEXTS: Mapping[str, Text] = {
     "gave_up_nameless": T("“{bot}”: a customer asked something that the bot could not answer."),
     "customer_wrote": T("“{bot}”: {name} has written again; you answer this conversation yourself."),
     "customer_wrote_nameless": T("“{bot}”: a customer has written again; you answer this conversation yourself."),
+    "forum_lost": T(
+        "The group “{group}” no longer works as an inbox: I am not there, or may not manage topics. Make me an administrator "
+        "there again."
+    ),
     "business_connected": T(
         "“{bot}” now answers in the private chats of {name} on Telegram. When {name} writes, it is silent."
     ),

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from db import migrate, models, vectors
 from db.base import utcnow
 from db.engine import Database, DatabaseUnavailable
-from services import accounts, ai, bots, http, languages, logs, notices, upkeep
+from services import accounts, ai, bots, forum, http, languages, logs, notices, upkeep
 from services.conversations import returning
 from services.core import MODEL_GONE, Core, FactoryBot, embedding_model, free_lanes, make_core, trouble_key
 from services.crypto import Crypto, Undecryptable, new_fernet_key, new_token, stored_secret
@@ -326,6 +326,7 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
         bots.RELEASE_JOB: partial(bots.release_channel, core),
         embedding.EMBED_JOB: partial(embedding.embed_missing, core),
         upkeep.CLEAN_UP_JOB: partial(upkeep.clean_up, core),
+        forum.CORRECT_JOB: partial(forum.correct, core),
     }
     core.job_abandoners |= {documents.INDEX_JOB: partial(documents.abandon, core)}
     await asyncio.to_thread(_warm_up)
@@ -422,6 +423,18 @@ async def receivers(core: Core, stack: contextlib.AsyncExitStack) -> None:
                 await bell.get()
                 group.wake()
 
+    async def show_in_groups() -> None:
+        while True:
+            await upkeep.lead(core, "forum")
+            showing = core.tasks.start(forum.run(core), name="forum", vital=True)
+            try:
+                await upkeep.keep_leading(core, "forum")
+            finally:
+                showing.cancel()
+
+    in_groups = None
+    if core.settings.secrets.telegram_bot_token is not None:
+        in_groups = core.tasks.start(show_in_groups(), name="groups", vital=True)
     receiving = core.tasks.start(receive(), name="telegram", vital=True)
     core.tasks.start(follow(), name="bell:channels", vital=True)
 
@@ -429,6 +442,9 @@ async def receivers(core: Core, stack: contextlib.AsyncExitStack) -> None:
         receiving.cancel()
         await group.stop()
         await upkeep.resign(core, "telegram")
+        if in_groups is not None:
+            in_groups.cancel()
+            await upkeep.resign(core, "forum")
 
     stack.push_async_callback(stop)
 

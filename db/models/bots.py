@@ -102,7 +102,11 @@ class ForumGroup(Base):
 
 
 class ForumTopic(Base):
-    """The topic of one conversation in a forum group. ``seen``: the last message of the conversation that was copied there."""
+    """The topic of one conversation in a forum group.
+
+    ``seen``: the last message of the conversation that was looked at; ``shown_at``: how new the conversation was then;
+    ``status``: the state that the topic's name tells.
+    """
 
     __tablename__ = "forum_topics"
     __table_args__ = (
@@ -116,6 +120,8 @@ class ForumTopic(Base):
     thread_id: Mapped[int] = mapped_column(BigInteger)
     name: Mapped[str] = mapped_column(String(128), default="")
     seen: Mapped[str] = mapped_column(Id, default="")
+    status: Mapped[str] = mapped_column(String(16), default="")
+    shown_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
 
 
 class ForumMessage(Base):

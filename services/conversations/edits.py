@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, delete, select, update
 
 from db import models
-from db.base import table_of
+from db.base import table_of, utcnow
 from services.channels.base import Inbound
 from services.knowledge.analysis import fold
 from services.text import clean, one_line
@@ -266,7 +266,8 @@ def _change_turns(connection: Connection, talk: Talk, changes: Sequence[tuple[st
     connection.execute(
         update(CONVERSATION)
         .where(CONVERSATION.c.id == talk.conversation_id)
-        .values(recent=recent, last_text=last_text or "")
+        # Whoever watches the talk sees by this that something has changed.
+        .values(recent=recent, last_text=last_text or "", last_message_at=utcnow())
     )
 
 

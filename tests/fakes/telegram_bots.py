@@ -172,6 +172,7 @@ class FakeBot:
         self.messages: dict[tuple[int, int], Sent] = {}
         self.presses: dict[str, Press] = {}
         self.drafts: list[Json] = []
+        self.reactions: list[tuple[int, int, str]] = []
         self.connections: dict[str, Json] = {}
         self.files: dict[str, StoredFile] = {}
         self.chats: set[int] = set()

@@ -29,6 +29,7 @@ from tests.fakes.telegram_format import (
 
 if TYPE_CHECKING:
     from tests.fakes.telegram import FakeTelegram
+    from tests.fakes.telegram_people import FakeGroup
 
 MAX_DOWNLOAD_BYTES = 20 * 1024 * 1024
 MAX_UPLOAD_BYTES = 50 * 1024 * 1024
@@ -415,4 +416,49 @@ def _replace_managed_token(fake: FakeTelegram, bot: FakeBot, params: Json, _file
 @_method("setManagedBotAccessSettings")
 def _set_managed_access(fake: FakeTelegram, bot: FakeBot, params: Json, _files: Files) -> bool:
     _managed(fake, bot, params)
+    return True
+
+
+def _forum(fake: FakeTelegram, bot: FakeBot, params: Json) -> FakeGroup:
+    """Return the group with topics in which the bot may manage them."""
+    chat_id, _ = fake.target(bot, params)
+    group = fake.groups.get(chat_id)
+    if group is None or not group.forum:
+        raise bad("the chat is not a forum")
+    if bot.id not in group.managers:
+        raise bad("not enough rights to create a topic")
+    return group
+
+
+@_method("createForumTopic")
+def _create_topic(fake: FakeTelegram, bot: FakeBot, params: Json, _files: Files) -> Json:
+    group, name = _forum(fake, bot, params), str(params.get("name") or "")
+    if not 1 <= len(name) <= 128:
+        raise bad("TOPIC_TITLE_EMPTY")
+    thread = group.topic(bot, name)
+    fake.touch()
+    return {"message_thread_id": thread, "name": name, "icon_color": 7322096}
+
+
+@_method("editForumTopic")
+def _edit_topic(fake: FakeTelegram, bot: FakeBot, params: Json, _files: Files) -> bool:
+    group, thread = _forum(fake, bot, params), integer(params, "message_thread_id", 0)
+    if thread not in group.topics:
+        raise bad("message thread not found")
+    created = group.topics[thread]["forum_topic_created"]
+    if created["name"] == params.get("name"):
+        raise bad("TOPIC_NOT_MODIFIED")
+    created["name"] = params.get("name")
+    fake.touch()
+    return True
+
+
+@_method("setMessageReaction")
+def _react(fake: FakeTelegram, bot: FakeBot, params: Json, _files: Files) -> bool:
+    chat_id, _ = fake.target(bot, params)
+    number = integer(params, "message_id", 0)
+    if not number:
+        raise bad("message to react not found")
+    bot.reactions.append((chat_id, number, str(params.get("reaction"))))
+    fake.touch()
     return True

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from tests.fakes.telegram import FakeTelegram
 
 _MENTION = re.compile(r"(?<![\w/@])@[A-Za-z0-9_]{4,32}")
+# What Telegram always tells of an administrator.
+_ADMINISTRATOR = (
+    "can_be_edited is_anonymous can_manage_chat can_delete_messages can_manage_video_chats can_restrict_members "
+    "can_promote_members can_change_info can_invite_users can_post_stories can_edit_stories can_delete_stories can_send_welcome_messages"
+).split()
 _COMMAND = re.compile(r"/[A-Za-z0-9_]{1,32}(@[A-Za-z0-9_]+)?")
 
 
@@ -27,6 +32,7 @@ class FakeGroup:
         self.migrated_to: int | None = None
         self.topics: dict[int, Json] = {}
         self.forum = False
+        self.managers: set[int] = set()
 
     def chat(self) -> Json:
         """Return the ``Chat``."""
@@ -71,20 +77,35 @@ class FakeGroup:
         bot.push("message", message)
         return message
 
-    def add(self, bot: FakeBot, by: FakeUser, *, status: str = "member", old: str = "left") -> None:
+    def add(
+        self, bot: FakeBot, by: FakeUser, *, status: str = "member", old: str = "left", manages: bool = False
+    ) -> None:
         """Add the bot to the group, or with other states change what it is there."""
         if status in ("left", "kicked"):
             bot.chats.discard(self.id)
         else:
             bot.chats.add(self.id)
+        rights: Json = dict.fromkeys(_ADMINISTRATOR, False) if status == "administrator" else {}
+        if manages:
+            rights["can_manage_topics"] = True
+        before: Json = dict.fromkeys(_ADMINISTRATOR, False) if old == "administrator" else {}
         change = {
             "chat": self.chat(),
             "from": by.user(),
             "date": int(time.time()),
-            "old_chat_member": {"user": bot.user(), "status": old},
-            "new_chat_member": {"user": bot.user(), "status": status},
+            "old_chat_member": {"user": bot.user(), "status": old, **before},
+            "new_chat_member": {"user": bot.user(), "status": status, **rights},
         }
+        if manages:
+            self.managers.add(bot.id)
+        else:
+            self.managers.discard(bot.id)
         bot.push("my_chat_member", change)
+
+    def named(self, wanted: str) -> int | None:
+        """Return the topic whose name contains ``wanted``."""
+        found = (number for number, one in self.topics.items() if wanted in one["forum_topic_created"]["name"])
+        return next(found, None)
 
     def migrate(self, bot: FakeBot, new_id: int) -> FakeGroup:
         """Turn the group into a supergroup: service messages to ``bot`` and an error for the old id."""

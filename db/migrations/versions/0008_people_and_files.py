@@ -160,6 +160,8 @@ def upgrade() -> None:
         sa.Column("thread_id", sa.BigInteger(), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
         sa.Column("seen", sa.String(length=26), nullable=False),
+        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("shown_at", db.base.UtcTime(), nullable=True),
         sa.ForeignKeyConstraint(
             ["conversation_id"],
             ["conversations.id"],

@@ -1,0 +1,267 @@
+"""A Telegram group with topics as an inbox: each conversation a topic, each operator's message on its way to the customer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from sqlalchemy import func, select
+
+from db import models
+from tests.conveyor.harness import until
+from tests.fakes.telegram import FakeBot, FakeUser
+from tests.fakes.telegram_people import FakeGroup
+from tests.handlers.conftest import TENANT, Person, Product, Start
+
+QUICK = {"telegram": {"chat_messages_per_second": 1000, "group_messages_per_minute": 60_000}}
+GROUP = -1_001_234_567_890
+
+
+class Desk:
+    """An owner with a bot on Telegram, a group that is its inbox, and a customer."""
+
+    def __init__(self, product: Product, owner: Person, group: FakeGroup, tenant: FakeBot, bot: models.Bot) -> None:
+        self.product, self.owner, self.group, self.tenant, self.bot = product, owner, group, tenant, bot
+        self.customer = product.fake.user(910_500_001, "uz", first_name="Sardor")
+
+    async def one(self, query: Any) -> Any:
+        async with self.product.core.db.read() as session:
+            return await session.scalar(query)
+
+    async def until(self, look: Callable[[], Awaitable[Any]]) -> Any:
+        return await until(look, 20)
+
+    async def thread(self, wanted: str = "Sardor") -> int:
+        """Wait for the topic whose name contains this."""
+        await self.product.fake.wait_until(lambda: self.group.named(wanted) is not None)
+        found = self.group.named(wanted)
+        assert found is not None
+        return found
+
+    async def shown(self, words: str) -> str:
+        """Wait until the group is shown these words."""
+        sent = await self.product.fake.wait_message(self.group.id, words, bot=self.product.factory)
+        return str(sent.text)
+
+    def writes(self, user: FakeUser, thread: int, text: str) -> dict[str, Any]:
+        """Let somebody write in a topic."""
+        return user.send(self.product.factory, text, group=self.group, thread=thread)
+
+    async def gets(self, words: str) -> str:
+        """Wait until the customer gets these words."""
+        sent = await self.product.fake.wait_message(self.customer.id, words, bot=self.tenant)
+        return str(sent.text)
+
+    async def settled(self) -> None:
+        """Wait until the factory bot has handled everything."""
+        await self.product.fake.wait_delivered(self.product.factory)
+        waiting = select(func.count()).select_from(models.InboxItem).where(models.InboxItem.status == "new")
+
+        async def done() -> bool:
+            return bool(await self.one(waiting) == 0)
+
+        await self.until(done)
+
+    async def talk(self) -> models.Conversation:
+        found: models.Conversation = await self.one(select(models.Conversation))
+        return found
+
+
+async def _desk(product: Product, number: int = 900_000_501) -> Desk:
+    tenant = product.fake.bots.get(TENANT) or product.fake.add_bot(TENANT, "tenant_bot")
+    owner = await product.owner(number, "en")
+    bot = await product.make_bot(owner, token=TENANT)
+    await product.fake.wait_call("getUpdates", bot=tenant)
+    group = product.fake.group(GROUP, "Operatorlar")
+    group.forum = True
+    group.add(product.factory, owner.user, status="administrator", manages=True)
+    question = await product.fake.wait_message(GROUP, "Whose conversations", bot=product.factory)
+    owner.user.press(question, bot.name)
+    await product.fake.wait_message(GROUP, "This group is now an inbox", bot=product.factory)
+    return Desk(product, owner, group, tenant, bot)
+
+
+async def test_a_conversation_is_a_topic_and_an_operator_answers_in_it(start: Start) -> None:
+    async with start(overrides=QUICK) as product:
+        desk = await _desk(product)
+        desk.customer.send(desk.tenant, "Kosmik raketalar bormi?")
+        thread = await desk.thread()
+        assert "Kosmik raketalar bormi?" in await desk.shown("👤 Kosmik raketalar")
+        await desk.shown("🤖")
+        # The bot had no answer: the topic says that somebody waits.
+        await desk.thread("🔔 Sardor · Telegram")
+        message = desk.writes(desk.owner.user, thread, "Salom, raketalar ertaga keladi")
+        await desk.gets("raketalar ertaga keladi")
+        await product.fake.wait_until(
+            lambda: (GROUP, message["message_id"]) in [mark[:2] for mark in product.factory.reactions]
+        )
+        await desk.thread("👤 Sardor · Telegram")
+        talk = await desk.talk()
+        owner = await product.account(desk.owner)
+        assert talk.status == "human" and talk.assignee_id == owner.id
+        written = await desk.one(select(models.Message).where(models.Message.author == "operator"))
+        assert written.author_id == owner.id
+        # What was written there is not shown there again, what the customer answers is.
+        desk.customer.send(desk.tenant, "Rahmat, kutaman")
+        await desk.shown("Rahmat, kutaman")
+        assert not [sent for sent in product.fake.messages(GROUP) if "ertaga keladi" in sent.text]
+
+
+async def test_notes_and_commands_never_reach_the_customer(start: Start) -> None:
+    async with start(overrides=QUICK) as product:
+        desk = await _desk(product)
+        desk.customer.send(desk.tenant, "/operator")
+        thread = await desk.thread()
+        before = len(product.fake.messages(desk.customer.id, desk.tenant))
+        desk.writes(desk.owner.user, thread, "/ pul qaytarishni so‘rayapti")
+        desk.writes(desk.owner.user, thread, "/note VIP mijoz")
+        desk.writes(desk.owner.user, thread, "/take")
+        desk.writes(desk.owner.user, thread, "/assign Aziza")
+        await desk.settled()
+        async with product.core.db.read() as session:
+            notes = [note.text for note in await session.scalars(select(models.Note).order_by(models.Note.id))]
+        assert notes == ["pul qaytarishni so‘rayapti", "VIP mijoz"]
+        talk = await desk.talk()
+        assert (talk.status, talk.assignee_id) == ("human", (await product.account(desk.owner)).id)
+        desk.writes(desk.owner.user, thread, "/assign Nobody")
+        await desk.shown("no single operator")
+        desk.writes(desk.owner.user, thread, "/close")
+        await desk.thread("✅ Sardor")
+        assert len(product.fake.messages(desk.customer.id, desk.tenant)) == before
+        desk.writes(desk.owner.user, thread, "/take")
+        desk.writes(desk.owner.user, thread, "/bot")
+        await desk.gets("Yana men javob beraman")
+
+
+async def test_rights_are_asked_for_each_message(start: Start) -> None:
+    async with start(overrides=QUICK) as product:
+        desk = await _desk(product)
+        desk.customer.send(desk.tenant, "/operator")
+        thread = await desk.thread()
+        colleague = await product.owner(900_000_502, "en", "Malika")
+        account, owner = await product.account(colleague), await product.account(desk.owner)
+        stranger = product.fake.user(900_000_503, "en", first_name="Begona")
+        desk.writes(stranger, thread, "Men begonaman")
+        await desk.shown("not one of this business’s operators")
+        desk.writes(colleague.user, thread, "Men hali operator emasman")
+        await desk.settled()
+        async with product.core.db.write() as session:
+            session.add(models.Member(owner_id=owner.id, user_id=account.id, role="operator"))
+        desk.writes(colleague.user, thread, "Salom, men Malika")
+        await desk.gets("Salom, men Malika")
+        async with product.core.db.write() as session:
+            await session.delete(await session.scalar(select(models.Member)))
+        desk.writes(colleague.user, thread, "Endi ishlamayman")
+        await desk.settled()
+        desk.group.anonymous(product.factory, text="Maskali", **desk.group.within(thread))
+        await desk.shown("Remain anonymous")
+        said = [sent.text for sent in product.fake.messages(desk.customer.id, desk.tenant)]
+        assert not [text for text in said if "begona" in text or "emasman" in text or "ishlamayman" in text]
+        assert "Maskali" not in "".join(said)
+
+
+async def test_edits_go_through_in_both_directions(start: Start) -> None:
+    async with start(overrides=QUICK) as product:
+        desk = await _desk(product)
+        question = desk.customer.send(desk.tenant, "/operator")
+        thread = await desk.thread()
+        written = desk.writes(desk.owner.user, thread, "Narxi 100 ming")
+        await desk.gets("Narxi 100 ming")
+        desk.owner.user.edit(product.factory, written, "Narxi 200 ming")
+        sent = next(one for one in product.fake.messages(desk.customer.id, desk.tenant) if "Narxi" in one.text)
+        await product.fake.wait_edit(sent, "Narxi 200 ming")
+        message = await desk.one(select(models.Message).where(models.Message.author == "operator"))
+        assert message.text == "Narxi 200 ming" and message.edited_at is not None
+        question = desk.customer.send(desk.tenant, "Chilonzorga yetkazasizmi?")
+        await desk.shown("Chilonzorga yetkazasizmi?")
+        desk.customer.edit(desk.tenant, question, "Yunusobodga yetkazasizmi?")
+        assert (await desk.shown("Yunusobodga")).startswith("✏️")
+
+
+async def test_only_who_may_connects_a_group_and_another_owner_cannot_take_it(start: Start) -> None:
+    async with start(overrides=QUICK) as product:
+        desk = await _desk(product)
+        other = await product.owner(900_000_504, "en", "Boshqa")
+        await product.make_bot(other, "Boshqa bot")
+        foreign = product.fake.group(GROUP - 1, "Boshqa guruh")
+        foreign.forum = True
+        foreign.add(product.factory, other.user, status="administrator", manages=True)
+        question = await product.fake.wait_message(foreign.id, "Whose conversations", bot=product.factory)
+        press = desk.owner.user.press(question, "Boshqa bot")
+        await product.fake.wait_until(lambda: press.answered)
+        assert press.alert and "Only the owner" in (press.text or "")
+        # The button of another group, pressed by a changed client where one's own group is.
+        stolen = other.user.press(question, f"g1:{desk.bot.id}", stale=True)
+        await product.fake.wait_until(lambda: stolen.answered)
+        assert stolen.alert
+        assert await desk.one(select(func.count()).select_from(models.ForumGroup)) == 1
+        # No rights yet, and no bot yet.
+        third = product.fake.group(GROUP - 2, "Huquqsiz")
+        third.forum = True
+        third.add(product.factory, other.user)
+        await product.fake.wait_message(third.id, "Make me an administrator", bot=product.factory)
+        nobody = product.fake.user(900_000_505, "en", first_name="Yangi")
+        fourth = product.fake.group(GROUP - 3, "Botsiz")
+        fourth.forum = True
+        fourth.add(product.factory, nobody, status="administrator", manages=True)
+        await product.fake.wait_message(fourth.id, "Make your first bot", bot=product.factory)
+
+
+async def test_a_group_that_is_lost_is_told_and_works_again(start: Start) -> None:
+    async with start(overrides=QUICK) as product:
+        desk = await _desk(product)
+        desk.customer.send(desk.tenant, "/operator")
+        await desk.thread()
+        desk.group.managers.clear()
+        second = product.fake.user(910_500_002, "uz", first_name="Dilshod")
+        second.send(desk.tenant, "/operator")
+        await desk.owner.hears("no longer works as an inbox")
+        status = await desk.one(select(models.ForumGroup.status))
+        assert status == "lost" and desk.group.named("Dilshod") is None
+        desk.group.add(product.factory, desk.owner.user, status="administrator", old="administrator", manages=True)
+        question = await product.fake.wait_message(
+            GROUP, lambda sent: "Whose" in sent.text and sent.markup, bot=product.factory
+        )
+        assert question.buttons
+
+
+async def test_a_topic_that_was_deleted_comes_again_with_the_next_message(start: Start) -> None:
+    async with start(overrides=QUICK) as product:
+        desk = await _desk(product)
+        desk.customer.send(desk.tenant, "/operator")
+        first = await desk.thread()
+        del desk.group.topics[first]
+        desk.customer.send(desk.tenant, "Yana men")
+        await product.fake.wait_until(lambda: desk.group.named("Sardor") not in (None, first))
+        await desk.shown("Yana men")
+
+
+async def test_after_a_restart_nothing_is_shown_twice_and_nothing_is_missing(start: Start) -> None:
+    async with start(overrides=QUICK) as product:
+        desk = await _desk(product)
+        desk.customer.send(desk.tenant, "Birinchi savol bormi?")
+        await desk.thread()
+        await desk.shown("Birinchi savol")
+    desk.customer.send(desk.tenant, "Ikkinchi savol bormi?")
+    async with start(overrides=QUICK) as product:
+        await product.fake.wait_message(GROUP, "Ikkinchi savol", bot=product.factory)
+        texts = [sent.text for sent in product.fake.messages(GROUP)]
+        assert sum("Birinchi savol" in text for text in texts) == 1
+        assert len(desk.group.topics) == 1
+
+
+async def test_what_the_network_does_not_take_is_said_in_the_topic(start: Start) -> None:
+    async with start(overrides=QUICK) as product:
+        desk = await _desk(product)
+        desk.customer.send(desk.tenant, "/operator")
+        thread = await desk.thread()
+        desk.writes(desk.owner.user, thread, "x" * 4096)
+        await desk.gets("xxxx")
+        picture = desk.owner.user.message(
+            product.factory,
+            desk.group,
+            photo=[{"file_id": "f", "file_unique_id": "u", "width": 1, "height": 1}],
+            **desk.group.within(thread),
+        )
+        assert picture
+        await desk.shown("I can pass on text only")
