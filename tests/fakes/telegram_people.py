@@ -17,7 +17,8 @@ _MENTION = re.compile(r"(?<![\w/@])@[A-Za-z0-9_]{4,32}")
 # What Telegram always tells of an administrator.
 _ADMINISTRATOR = (
     "can_be_edited is_anonymous can_manage_chat can_delete_messages can_manage_video_chats can_restrict_members "
-    "can_promote_members can_change_info can_invite_users can_post_stories can_edit_stories can_delete_stories can_send_welcome_messages"
+    "can_promote_members can_change_info can_invite_users can_post_stories can_edit_stories can_delete_stories "
+    "can_send_welcome_messages"
 ).split()
 _COMMAND = re.compile(r"/[A-Za-z0-9_]{1,32}(@[A-Za-z0-9_]+)?")
 
