@@ -212,7 +212,12 @@ def _again(
         return False
     if tried and found.status == "received" and found.text == text:
         return True
-    if talk.channel_kind in _ONCE or found.status != "answered" or moment - found.created_at > AGAIN_WITHIN or not text.strip():
+    if (
+        talk.channel_kind in _ONCE
+        or found.status != "answered"
+        or moment - found.created_at > AGAIN_WITHIN
+        or not text.strip()
+    ):
         return False
     if says_other(found.text, text):
         return True
