@@ -46,7 +46,8 @@ class Inbound:
     ``blocked``, ``unblocked``, ``managed_bot``, ``payment``, ``pre_checkout``, ``reaction``, ``system``, ``status`` (of a message
     of ours, in ``extra["delivery"]``), ``echo`` (a person of the business wrote by other means), ``account_error`` or
     ``unsupported``. ``type`` of a message: ``text``, ``document``, ``photo``, ``voice`` … ``recipient`` is where an answer goes.
-    ``reply`` tells whether an answer is due. ``extra``: ``chat_type``, ``album``, of a command ``addressee`` (the bot it names,
+    ``reply`` tells whether an answer is due. ``extra``: of a callback that is being settled the ``toast`` and the ``buttons``
+    that it shall show; ``chat_type``, ``album``, of a command ``addressee`` (the bot it names,
     if any), of a contact ``phone`` (with "+") and ``own``.
     """
 

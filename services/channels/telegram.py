@@ -17,6 +17,7 @@ import aiohttp
 
 from services.channels.base import (
     AnotherConsumer,
+    Button,
     FilesOnDisk,
     Inbound,
     Moved,
@@ -405,10 +406,35 @@ class TelegramChannel:
     async def settle(self, credentials: Mapping[str, str], event: Inbound) -> None:
         """See :class:`services.channels.base.Channel`."""
         if event.kind == "callback":
+            toast = {"text": event.extra["toast"]} if event.extra.get("toast") else {}
             with contextlib.suppress(Temporary, TokenRefused, Unreachable, Moved, Refused, AnotherConsumer):
                 await self._api.call(
-                    credentials["token"], "answerCallbackQuery", timeout_s=5, callback_query_id=event.callback_id
+                    credentials["token"],
+                    "answerCallbackQuery",
+                    timeout_s=5,
+                    callback_query_id=event.callback_id,
+                    **toast,
                 )
+            if rows := event.extra.get("buttons"):
+                await self._show_buttons(credentials, event, rows)
+
+    async def _show_buttons(
+        self, credentials: Mapping[str, str], event: Inbound, rows: tuple[tuple[Button, ...], ...]
+    ) -> None:
+        """Put other buttons under the message whose button was pressed."""
+        connection, slash, chat = event.recipient.partition("/")
+        place = {"chat_id": chat, "business_connection_id": connection} if slash else {"chat_id": event.recipient}
+        with contextlib.suppress(Temporary, TokenRefused, Unreachable, Moved, Refused, AnotherConsumer):
+            await self._api.call(
+                credentials["token"],
+                "editMessageReplyMarkup",
+                timeout_s=5,
+                message_id=int(event.message_id) if event.message_id.isdigit() else 0,
+                reply_markup={
+                    "inline_keyboard": [[{"text": b.text, "callback_data": b.data} for b in row] for row in rows]
+                },
+                **place,
+            )
 
 
 async def get_updates(api: TelegramApi, token: str, offset: int | None, timeout_s: int) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, bindparam, case, func, or_, select, tuple_, u
 
 from db import direct, models
 from db.base import insert_for, new_id, table_of, utcnow
-from services import lanes
+from services import lanes, ratings
 from services.channels.base import Delivery, Inbound, Outgoing, Sender
 from services.lanes import Claimed, Line, Release
 from services.notices import Occurrence, open_in
@@ -70,6 +70,7 @@ class BotCard:
     knowledge_version: int
     openai_key: str | None
     deleted: bool
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -132,6 +133,7 @@ _CHANNELS = (
         BOT.c.deleted_at,
         CHANNEL.c.last_update_at,
         USER.c.banned_at,
+        BOT.c.settings,
     )
     .outerjoin(BOT, BOT.c.id == CHANNEL.c.bot_id)
     .outerjoin(USER, USER.c.id == BOT.c.owner_id)
@@ -212,6 +214,7 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
                 channel["knowledge_version"],
                 channel["openai_key"],
                 channel["deleted_at"] is not None,
+                channel["settings"] or {},
             )
         talk = Talk(
             item.claim,
@@ -429,7 +432,7 @@ class Outcome:
     ``closed``: items that are finished; ``returned``: items that were not touched, whose attempt does not count; ``incoming``:
     new status by message id; ``turns``: what was said, added to what the talk holds by then (a person may have written
     meanwhile); ``status``: None leaves what it is by then; ``notices``: what the owner should hear of; ``deliveries``: what the
-    network told of messages of ours; ``moved_to``: the customer's new id there.
+    network told of messages of ours; ``moved_to``: the customer's new id there; ``ratings``: thumbs by message id.
     """
 
     talk: Talk
@@ -447,6 +450,7 @@ class Outcome:
     notices: list[Occurrence] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
     moved_to: str | None = None
+    ratings: list[tuple[str, int]] = field(default_factory=list)
 
 
 _READ_RECENT = select(CONVERSATION.c.id, CONVERSATION.c.recent).where(
@@ -600,6 +604,7 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
     # Also where the lane is lost: the calls were made.
     _keep_usage(connection, [row for item in items for row in item.talk.usage])
     _keep_unanswered(connection, valid, moment)
+    ratings.keep(connection, [(item.talk.conversation_id, *rated) for item in valid for rated in item.ratings], moment)
     open_in(connection, [occurrence for item in valid for occurrence in item.notices])
     if outbox:
         put_out(connection, scope, outbox, {item.talk.channel_id: item.talk.claim.line for item in valid})

@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from db import models
 from db.base import utcnow
-from services import answers, languages, metrics, notices, stats
+from services import answers, languages, metrics, notices, ratings, stats
 from services.ai.router import CallRecord
 from services.channels import WINDOWS
 from services.channels.base import (
@@ -285,6 +285,8 @@ class _Turn:
             self.outcome.unreachable = True
         elif event.kind == "unblocked":
             self.outcome.unreachable = False
+        elif event.kind == "callback" and (rating := ratings.pressed(event.data)) is not None:
+            await self.rated(event, rating, language)
         elif event.kind == "callback":
             await self.core.settle_event(self.talk, event)
             if not await self.held_back(language):
@@ -544,7 +546,7 @@ class _Turn:
             self.talk.usage += [
                 answers.usage_values(call, self.bot.owner_id, self.bot.id, request_id) for call in calls
             ]
-        self.say(
+        said = self.say(
             result.text,
             result.language,
             author="bot",
@@ -555,9 +557,16 @@ class _Turn:
             sources=answers.sources_json(result.sources),
             usage=result.usage(),
         )
+        ratings.put_under(said, self.talk.channel_kind, self.bot.settings)
         self.remember("user", "\n".join(questions))
         self.remember("assistant", result.text)
         self.outcome.unanswered += [(clean(text, 1000), question_key(text), language) for text in result.unanswered]
+
+    async def rated(self, event: Inbound, rating: ratings.Rating, language: str) -> None:
+        """The customer pressed a thumb under an answer: the press is answered, and kept unless they come too fast."""
+        await self.core.settle_event(self.talk, ratings.answered(event, rating, language))
+        if await self.core.limits.hit(f"rate:{self.talk.contact_id}", ratings.PER_MINUTE, 60):
+            self.outcome.ratings.append((rating.message_id, rating.value))
 
     def too_old(self, event: Inbound) -> bool:
         """Whether a question waited so long that an answer would only confuse."""
