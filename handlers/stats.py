@@ -16,7 +16,7 @@ from handlers import keyboards
 from handlers.callbacks import BotMenu, Menu, Period, Turn
 from handlers.keyboards import button
 from handlers.talk import Page, Talk, bold, lines, page
-from services import bots, stats
+from services import bots, ratings, stats
 from services.errors import NotFound
 from services.i18n import Translator
 

@@ -14,7 +14,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import utcnow
-from services.errors import NotFound
 from services.knowledge import alike, documents
 from services.knowledge.analysis import QUESTION_CHARACTERS
 from services.knowledge.search import subject
@@ -123,12 +122,9 @@ async def open_groups(core: Core, bot: models.Bot) -> list[Group]:
     return known[1]
 
 
-async def find_group(core: Core, bot: models.Bot, question_id: str) -> Group:
-    """Return the group that an open question is in; raises ``NotFound``."""
-    for group in await open_groups(core, bot):
-        if question_id in group.ids:
-            return group
-    raise NotFound()
+async def find_group(core: Core, bot: models.Bot, question_id: str) -> Group | None:
+    """Return the group that an open question of a bot is in; None where it is not open, or not there."""
+    return next((group for group in await open_groups(core, bot) if question_id in group.ids), None)
 
 
 async def same_as(core: Core, bot: models.Bot, question: str) -> tuple[str, ...]:

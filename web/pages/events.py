@@ -134,6 +134,8 @@ def _names(name: str, message: dict[str, Any]) -> list[str]:
     bot_id = name.removeprefix("bot-")
     if name == "notice":
         return ["notice"]
+    if "tests" in message:
+        return [f"tests-{bot_id}"]
     if "document" in message:
         return [f"document-{bot_id}"]
     if "conversation" in message:
