@@ -7,9 +7,9 @@ import datetime as dt
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
@@ -27,7 +27,8 @@ EXAMPLES = 5
 _SLICE = 500
 
 
-class Open(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Open:
     """An open question as it is grouped."""
 
     id: str
@@ -120,6 +121,13 @@ async def open_groups(core: Core, bot: models.Bot) -> list[Group]:
     while len(_kept) > _BOTS_KEPT:
         _kept.popitem(last=False)
     return known[1]
+
+
+async def open_count(session: AsyncSession, bot: models.Bot) -> int:
+    """Return how many open questions a bot has, each wording counted."""
+    row = models.UnansweredQuestion
+    found = select(func.count()).where(row.bot_id == bot.id, row.answered_at.is_(None))
+    return int(await session.scalar(found) or 0)
 
 
 async def find_group(core: Core, bot: models.Bot, question_id: str) -> Group | None:
