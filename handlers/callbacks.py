@@ -35,8 +35,8 @@ class Menu(CallbackData, prefix="m1"):
 
 
 class BotMenu(CallbackData, prefix="b1"):
-    """``do`` something with a bot: ``open``, ``start``, ``stop``, ``docs``, ``asked``, ``prompt``, ``clear``, ``langs``, ``lang``,
-    ``channels``, ``link``, ``token``, ``cut``, ``off``, ``page``, ``delete``, ``gone``, ``send``.
+    """``do`` something with a bot: ``open``, ``start``, ``stop``, ``docs``, ``asked``, ``prompt``, ``clear``, ``langs``,
+    ``lang``, ``channels``, ``link``, ``token``, ``cut``, ``off``, ``page``, ``delete``, ``gone``, ``send``.
 
     ``arg``: for ``lang`` the language to switch on (``+ru``) or off (``-ru``), for ``off`` the channel that is meant."""
 
@@ -70,7 +70,8 @@ class PutFile(CallbackData, prefix="f1"):
 
 class Turn(CallbackData, prefix="t1"):
     """Turn to a ``number``-th part of a long list ``of``: ``open`` and ``docs`` (bots to choose), ``files`` (a bot's
-    documents), ``asked`` (its unanswered questions), ``put`` (bots for the document of message ``file``), ``stats`` (for the last ``days``)."""
+    documents), ``asked`` (its unanswered questions), ``put`` (bots for the document of message ``file``), ``stats`` (for the
+    last ``days``)."""
 
     of: str
     number: Annotated[int, Field(ge=0, le=1_000_000)]
