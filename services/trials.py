@@ -388,7 +388,8 @@ def _change(now: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
         return "new"
     if _worth(now) != _worth(before):
         return "better" if _worth(now) > _worth(before) else "worse"
-    same = now["text"] == before["text"] and now["sources"] == before["sources"]
+    # Of "I don't know" the closest passages say nothing.
+    same = now["text"] == before["text"] and (not now["answered"] or now["sources"] == before["sources"])
     return "same" if same else "changed"
 
 
