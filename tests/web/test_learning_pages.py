@@ -236,7 +236,7 @@ async def test_questions_are_brought_in_by_one_button(site: Site) -> None:
     await visitor.request("GET")
     for text in (WARRANTY, "Salom", "Kosmik kema sotasizlarmi?"):
         await visitor.request("POST", "/messages", data={"text": text})
-    await browser.post(f"/bots/{bot.id}/try", text="Egasining o'z sinovi: yetkazib berish bormi?")
+    await browser.post(f"/bots/{bot.id}/try", text="Qaysi vaqtda ishlaysiz?")
     for source in ("answered", "unanswered", "answered"):
         await browser.post(f"{base}/import", source=source)
     async with site.core.db.read() as session:
