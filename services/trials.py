@@ -29,6 +29,7 @@ from services.knowledge.analysis import analyze_passage, analyze_question, fold,
 from services.text import clean
 
 if TYPE_CHECKING:
+    from services.conversations.records import BotCard
     from services.core import Core
 
 log = structlog.get_logger(__name__)
@@ -327,7 +328,7 @@ async def _ask(core: Core, bot: models.Bot, asked: Mapping[str, Any]) -> tuple[d
     }, calls
 
 
-async def _keep_usage(core: Core, card: Any, calls: Sequence[CallRecord]) -> None:
+async def _keep_usage(core: Core, card: BotCard, calls: Sequence[CallRecord]) -> None:
     if calls:
         async with core.db.write() as session:
             answers.add_usage(session, card, calls, FEATURE)

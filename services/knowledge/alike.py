@@ -13,6 +13,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from heapq import nsmallest
+from sys import intern
 from typing import Generic, TypeVar
 
 from services.knowledge.analysis import Query, QueryWord, analyze_question, grams_of, question_key
@@ -53,11 +54,12 @@ class Asked:
     features: frozenset[str]
 
 
+@lru_cache(maxsize=4096)
 def _word(word: QueryWord) -> _Word:
     stem = word.stems[0]
     concept = frozenset(other[0] for other in word.others if len(other) == 1)
     grams = frozenset() if any(map(str.isdigit, stem)) else frozenset(grams_of(stem))
-    features = {stem, *concept, *(f"~{gram}" for gram in grams if word.content)}
+    features = {stem, *concept, *(intern(f"~{gram}") for gram in grams if word.content)}
     return _Word(stem, concept, grams, word.weight, word.content, frozenset(features))
 
 
@@ -69,7 +71,7 @@ def of_query(query: Query, text: str) -> Asked:
     return Asked(question_key(text), words, exact, features)
 
 
-@lru_cache(maxsize=20_000)
+@lru_cache(maxsize=6_000)
 def asked(text: str) -> Asked:
     """Return a question as it is compared; kept for the same text, since lists of questions are read again and again."""
     return of_query(analyze_question(text), text)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 CANDIDATES = 200
 # Bytes that a taught question takes in memory beside its passage, about.
-_TAUGHT_SIZE = 6000
+_TAUGHT_SIZE = 3000
 
 
 @dataclass(frozen=True, slots=True)
