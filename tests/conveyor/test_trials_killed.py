@@ -23,13 +23,13 @@ async def test_a_killed_run_goes_on_where_it_was(
     fake, fake_models = fakes
     fake_models.reply = "Ha, bor"
     settings = settings_for(tmp_path, database_url, fake, fake_models)
-    async with floor(tmp_path, database_url, fake, fake_models, role="web") as place:
-        async with floor(tmp_path, database_url, fake, fake_models) as worker:
-            tenant = await worker.tenant()
-        async with place.core.db.write() as session:
-            for question in ASKED:
-                await trials.add(session, tenant.shop.bot, question, "bor")
-            run = await trials.start(session, tenant.shop.bot)
+    async with floor(tmp_path, database_url, fake, fake_models) as place:
+        tenant = await place.tenant()
+    # Nobody works here while the run is put down.
+    async with floor(tmp_path, database_url, fake, fake_models, role="web") as place, place.core.db.write() as session:
+        for question in ASKED:
+            await trials.add(session, tenant.shop.bot, question, "bor")
+        run = await trials.start(session, tenant.shop.bot)
     # Killed with the second answer in hand, which was not stored.
     child = await children.start(settings, point="test_asked", passing=1)
     await child.hears("paused")

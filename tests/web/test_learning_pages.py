@@ -243,3 +243,20 @@ async def test_questions_are_brought_in_by_one_button(site: Site) -> None:
         known = [row.question for row in await trials.list_for(session, bot)]
     assert known[0] == WARRANTY
     assert sorted(known[1:]) == ["Kosmik kema sotasizlarmi?", "Parkovka bormi?", "Velosiped ijarasi qancha?"]
+
+
+@pytest.mark.parametrize(("status", "wanted"), [("running", "Being asked: 1 of 2"), ("failed", "This run broke off")])
+async def test_a_run_that_is_not_over_shows_how_far_it_is(site: Site, status: str, wanted: str) -> None:
+    _, bot, browser = await _owner(site, f"Half-{status}", document=False)
+    waiting = {"question": "Ikkinchi savol?", "expected": "", "state": "waiting"}
+    answered = {**waiting, "question": "Birinchi savol?", "state": "bad", "answered": False, "text": "Bilmayman"}
+    answered |= {"missing": [], "sources": [], "provider": "extractive", "model": None, "note": "model_away"}
+    async with site.core.db.write() as session:
+        await trials.add(session, bot, "Birinchi savol?", "")
+        session.add(models.TestRun(bot_id=bot.id, status=status, results={"a": answered, "b": waiting}))
+    page = await browser.get(f"/bots/{bot.id}/tests")
+    assert page.status == 200 and wanted in page.visible()
+    assert "Ikkinchi savol?" in page.text and "No model could be reached" in page.visible()
+    # While one runs, no other begins.
+    again = await browser.post(f"/bots/{bot.id}/tests/run")
+    assert again.status == (409 if status == "running" else 303)
