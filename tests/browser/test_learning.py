@@ -8,8 +8,7 @@ from playwright.async_api import Browser, expect
 from db import models
 from services import accounts
 from services.knowledge.analysis import question_key
-from tests.browser.conftest import SIZES, watched
-from tests.browser.test_panel import person
+from tests.browser.conftest import SIZES, person, watched
 from tests.composition import FAQ, add_document
 from tests.web.panel import Site
 
@@ -56,7 +55,7 @@ async def test_from_a_question_to_a_better_answer(chromium: Browser, browser_sit
         await page.get_by_role("button", name="Ask again").click()
         await expect(page.get_by_text("2 of 2 as expected")).to_be_visible()
         await expect(page.get_by_text("1 better")).to_be_visible()
-        await page.get_by_text("Answers side by side").click()
+        await page.get_by_text("Answers side by side").first.click()
         await expect(page.get_by_text("Endi 5 yil kafolat beramiz.").first).to_be_visible()
         await seen.check()
         assert seen.troubles == []

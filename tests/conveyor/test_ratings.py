@@ -11,6 +11,7 @@ from db import models
 from db.base import new_id
 from services import bots, ratings
 from tests.conveyor.harness import Floor, Tenant, floor, surroundings
+from tests.fakes.telegram_people import Press
 from tests.servers import Run
 
 QUESTION = "Muzlatgichlarga kafolat bormi?"
@@ -32,6 +33,10 @@ async def _switch(place: Floor, tenant: Tenant, wanted: bool) -> None:
     async with place.core.db.write() as session:
         bot = await bots.get(session, tenant.shop.owner, tenant.shop.bot.id)
         await ratings.show_buttons(session, bot, wanted)
+
+
+async def _answered(place: Floor, press: Press) -> None:
+    await place.fake.wait_until(lambda: press.answered)
 
 
 async def _rating(place: Floor, message_id: str) -> int | None:
@@ -77,7 +82,8 @@ async def test_a_thumb_is_shown_kept_and_may_change(place: Floor) -> None:
     assert press.text and await _open(place, tenant) == []
     for _ in range(2):
         press = person.press(sent, sent.buttons[1]["callback_data"])
-        await place.fake.wait_until(lambda press=press: press.answered and "✅" in sent.buttons[1]["text"])
+        await _answered(place, press)
+        await place.fake.wait_until(lambda: "✅" in sent.buttons[1]["text"])
 
     async def disliked() -> bool:
         return await _rating(place, rating.message_id) == -1
@@ -115,7 +121,7 @@ async def test_only_the_answers_of_the_own_talk_are_rated(place: Floor) -> None:
         "rate:1:' OR 1=1",
     ):
         press = other.press(own, data, stale=True)
-        await place.fake.wait_until(lambda press=press: press.answered)
+        await _answered(place, press)
     press = other.press(own, own.buttons[0]["callback_data"], stale=True)
 
     async def rated() -> bool:

@@ -9,9 +9,8 @@ from handlers.callbacks import AskedMenu, BotMenu, Turn
 from services import answers, bots
 from services.knowledge.analysis import question_key
 from tests.fakes.telegram import Sent
+from tests.fakes.telegram_people import Press
 from tests.handlers.conftest import Person, Product
-
-OLD_MENU = "This menu is out of date or is not yours. Here is a fresh one."
 
 
 async def _asked(product: Product, bot: models.Bot, *questions: str) -> list[str]:
@@ -29,6 +28,10 @@ async def _open(product: Product, bot: models.Bot) -> list[str]:
     async with product.core.db.read() as session:
         found = select(row.question).where(row.bot_id == bot.id, row.answered_at.is_(None)).order_by(row.id)
         return list(await session.scalars(found))
+
+
+async def _answered(product: Product, press: Press) -> None:
+    await product.fake.wait_until(lambda: press.answered)
 
 
 async def _list(owner: Person) -> Sent:
@@ -87,7 +90,7 @@ async def test_another_owner_sees_and_answers_nothing(product: Product) -> None:
         AskedMenu(do="drop", bot=own.id, asked=asked),
     ):
         press = stranger.user.press(menu, data.pack(), stale=True)
-        await product.fake.wait_until(lambda press=press: press.answered)
+        await _answered(product, press)
     press = stranger.user.press(menu, AskedMenu(do="open", bot=own.id, asked=asked).pack(), stale=True)
     await product.fake.wait_until(lambda: press.answered)
     await stranger.settled()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from http.cookies import SimpleCookie
 from pathlib import Path
 
@@ -131,18 +131,20 @@ class Visitor:
         self.page = f"{site.base}/chat/{bot.public_id}"
         self.cookies: dict[str, str] = {}
 
-    async def request(self, method: str, path: str = "", **options: object) -> tuple[int, str, str]:
+    async def request(
+        self,
+        method: str,
+        path: str = "",
+        *,
+        data: dict[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[int, str, str]:
         """Return status, place and text."""
-        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
-        headers |= options.pop("headers", {})  # type: ignore[arg-type]
+        cookies = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
         async with (
             aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http,
             http.request(
-                method,
-                self.page + path,
-                headers=headers,
-                allow_redirects=False,
-                **options,  # type: ignore[arg-type]
+                method, self.page + path, data=data, headers={**cookies, **(headers or {})}, allow_redirects=False
             ) as answer,
         ):
             for header in answer.headers.getall("Set-Cookie", []):
@@ -173,8 +175,8 @@ async def test_a_visitor_rates_an_answer_without_script_and_with(site: Site) -> 
     assert await _open(site, bot) == [WARRANTY]
     items = json.loads((await me.request("GET", "/messages?after=0"))[2])["items"]
     assert [item["rating"] for item in items] == [None, -1]
-    page = await browser.get(f"/bots/{bot.id}/documents")
-    assert "👍 0" in page.visible() and "👎 1" in page.visible()
+    shown = (await browser.get(f"/bots/{bot.id}/documents")).visible()
+    assert "👍 0" in shown and "👎 1" in shown
 
 
 async def _over(site: Site, bot: models.Bot) -> None:
