@@ -11,7 +11,7 @@ from db import models
 from db.base import new_id
 from services import bots, ratings
 from tests.conveyor.harness import Floor, Tenant, floor, surroundings
-from tests.fakes.telegram_people import Press
+from tests.fakes.telegram_bots import Press
 from tests.servers import Run
 
 QUESTION = "Muzlatgichlarga kafolat bormi?"

@@ -9,7 +9,7 @@ from handlers.callbacks import AskedMenu, BotMenu, Turn
 from services import answers, bots
 from services.knowledge.analysis import question_key
 from tests.fakes.telegram import Sent
-from tests.fakes.telegram_people import Press
+from tests.fakes.telegram_bots import Press
 from tests.handlers.conftest import Person, Product
 
 
