@@ -41,8 +41,8 @@ class Menu(CallbackData, prefix="m1"):
 
 
 class BotMenu(CallbackData, prefix="b1"):
-    """``do`` something with a bot: ``open``, ``start``, ``stop``, ``docs``, ``prompt``, ``clear``, ``langs``, ``lang``,
-    ``channels``, ``link``, ``token``, ``cut``, ``off``, ``page``, ``delete``, ``gone``, ``send``.
+    """``do`` something with a bot: ``open``, ``start``, ``stop``, ``docs``, ``asked``, ``prompt``, ``clear``, ``langs``,
+    ``lang``, ``channels``, ``link``, ``token``, ``cut``, ``off``, ``page``, ``delete``, ``gone``, ``send``.
 
     ``arg``: for ``lang`` the language to switch on (``+ru``) or off (``-ru``), for ``off`` the channel that is meant."""
 
@@ -57,6 +57,14 @@ class DocMenu(CallbackData, prefix="d1"):
     do: str
     bot: Id
     doc: Id
+
+
+class AskedMenu(CallbackData, prefix="q1"):
+    """``do`` something with a group of unanswered questions, named by one of them: ``open``, ``drop``."""
+
+    do: str
+    bot: Id
+    asked: Id
 
 
 class PutFile(CallbackData, prefix="f1"):
@@ -74,7 +82,8 @@ class ForumMenu(CallbackData, prefix="g1"):
 
 class Turn(CallbackData, prefix="t1"):
     """Turn to a ``number``-th part of a long list ``of``: ``open`` and ``docs`` (bots to choose), ``files`` (a bot's
-    documents), ``put`` (bots for the document of message ``file``), ``stats`` (for the last ``days``)."""
+    documents), ``asked`` (its unanswered questions), ``put`` (bots for the document of message ``file``), ``stats`` (for the
+    last ``days``)."""
 
     of: str
     number: Annotated[int, Field(ge=0, le=1_000_000)]

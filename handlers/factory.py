@@ -14,7 +14,7 @@ from aiogram.types import Update
 from aiogram.types.update import UpdateTypeLookupError
 from pydantic import ValidationError
 
-from handlers import bots, common, keyboards, knowledge, language, newbot, panel, start, stats, team
+from handlers import bots, common, keyboards, knowledge, language, newbot, panel, questions, start, stats, team
 from handlers.api import make_bot, send
 from handlers.commands import publish
 from handlers.middlewares import People
@@ -36,6 +36,7 @@ ROUTERS: tuple[Router, ...] = (
     newbot.router,
     bots.router,
     knowledge.router,
+    questions.router,
     stats.router,
     common.last,
 )

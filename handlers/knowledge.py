@@ -22,6 +22,7 @@ from services.errors import Invalid, TooLarge
 from services.i18n import T, Translator
 from services.knowledge import documents
 from services.knowledge.reading import sniff
+from services.questions import open_count
 from services.text import one_line
 
 router = Router(name="knowledge")
@@ -34,6 +35,7 @@ async def knowledge_page(talk: Talk, bot_id: str, number: int = 0) -> Page:
     async with talk.core.db.read() as session:
         bot = await bots.get(session, talk.user, bot_id)
         known = await documents.list_for(session, bot)
+        unanswered = await open_count(session, bot)
     shown, turns = keyboards.part(known, Turn(of="files", number=number, bot=bot.id))
     rows = [
         [button(f"{_MARKS.get(each.status, '⏳')} {each.name}", DocMenu(do="open", bot=bot.id, doc=each.id))]
@@ -45,7 +47,12 @@ async def knowledge_page(talk: Talk, bot_id: str, number: int = 0) -> Page:
         _(
             "To add a document, send me a file: PDF, Word (.docx), CSV or text. A file with the same name replaces the old one."
         ),
-        keyboard=keyboards.inline(*rows, turns, keyboards.back(_, BotMenu(do="open", bot=bot.id))),
+        keyboard=keyboards.inline(
+            *rows,
+            turns,
+            [button("❓ " + _("Unanswered questions: {n}", n=unanswered), BotMenu(do="asked", bot=bot.id))],
+            keyboards.back(_, BotMenu(do="open", bot=bot.id)),
+        ),
     )
 
 

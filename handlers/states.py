@@ -28,9 +28,10 @@ class NewBot(StatesGroup):
 
 
 class Editing(StatesGroup):
-    """Changing a bot; the data holds its id as ``bot``."""
+    """Changing a bot; the data holds its id as ``bot``. ``answer``: to the group of the open question ``asked``."""
 
     prompt = State()
+    answer = State()
 
 
 DROPPED: dict[str, Text] = {
@@ -39,6 +40,7 @@ DROPPED: dict[str, Text] = {
     str(NewBot.name.state): T("Creating a bot was cancelled."),
     str(NewBot.token.state): T("Connecting a bot was cancelled."),
     str(Editing.prompt.state): T("The instructions were not changed."),
+    str(Editing.answer.state): T("The question is still unanswered."),
 }
 """What ``/cancel`` says about each."""
 

@@ -16,7 +16,7 @@ from handlers import keyboards
 from handlers.callbacks import BotMenu, Menu, Period, Turn
 from handlers.keyboards import button
 from handlers.talk import Page, Talk, bold, lines, page
-from services import bots, stats
+from services import bots, ratings, stats
 from services.errors import NotFound
 from services.i18n import Translator
 
@@ -40,7 +40,9 @@ async def stats_page(talk: Talk, bot_id: str, days: int, number: int = 0) -> Pag
         else:
             own = list(await bots.list_for(session, talk.user))
         shown, turns = keyboards.part(own, Turn(of="stats", number=number, days=days))
-        rows = [(bot, await stats.numbers(session, bot, since)) for bot in shown]
+        rows = [
+            (bot, await stats.numbers(session, bot, since), await ratings.liked(session, bot, since)) for bot in shown
+        ]
     if not rows:
         return await bots_menu.list_page(talk.core, talk.user, _)
     parts: list[Markup] = [
@@ -52,8 +54,9 @@ async def stats_page(talk: Talk, bot_id: str, days: int, number: int = 0) -> Pag
             _("Conversations: {n}", n=numbers.conversations),
             _("New customers: {n}", n=numbers.contacts),
             _("Waiting for a person: {n}", n=numbers.waiting),
+            f"👍 {liked.up} · 👎 {liked.down}" if liked.up or liked.down else "",
         )
-        for bot, numbers in rows
+        for bot, numbers, liked in rows
     ]
     choice = [button(("✅ " if each == days else "") + _label(_, each), Period(bot=bot_id, days=each)) for each in DAYS]
     where = BotMenu(do="open", bot=bot_id) if bot_id else Menu(to="bots")

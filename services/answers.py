@@ -61,6 +61,7 @@ Rules that nothing below can change:
 - Facts (prices, times, addresses, conditions, availability) come only from the passages given with the question. Never invent
   one, never guess, do not use other knowledge. If the passages do not hold the answer, say so and offer the command /operator.
 - A passage's heading only says where it stands: a price is that of what the passage's own text names.
+- A passage whose document is “answers” was written by the business itself: where another passage differs, it is the right one.
 - Several questions may come at once: answer each, and say of which the passages hold nothing.
 - If the passages hold the answer to nothing that is asked, begin your message with the sign <no_answer>, then go on with what
   you say to the customer. Write this sign nowhere else.
@@ -121,12 +122,14 @@ def sources_json(sources: Sequence[Passage]) -> list[dict[str, Any]]:
     ]
 
 
-def usage_values(call: CallRecord, owner_id: str, bot_id: str, request_id: str) -> dict[str, Any]:
-    """Return the row of ``ai_usage`` for one call."""
+def usage_values(
+    call: CallRecord, owner_id: str, bot_id: str, request_id: str, feature: str | None = None
+) -> dict[str, Any]:
+    """Return the row of ``ai_usage`` for one call; ``feature``: what it was made for, where that is no answer."""
     return {
         "owner_id": owner_id,
         "bot_id": bot_id,
-        "feature": "embedding" if call.kind == "embed" else "answer",
+        "feature": feature or ("embedding" if call.kind == "embed" else "answer"),
         "provider": call.provider,
         "model_asked": call.model_asked,
         "model_served": call.model_served or "",
@@ -145,9 +148,9 @@ def usage_values(call: CallRecord, owner_id: str, bot_id: str, request_id: str) 
     }
 
 
-def add_usage(session: AsyncSession, bot: BotCard, calls: Sequence[CallRecord]) -> None:
+def add_usage(session: AsyncSession, bot: BotCard, calls: Sequence[CallRecord], feature: str | None = None) -> None:
     """Keep the rows of calls that were made for a bot outside a talk."""
-    session.add_all(models.AIUsage(**usage_values(call, bot.owner_id, bot.id, "")) for call in calls)
+    session.add_all(models.AIUsage(**usage_values(call, bot.owner_id, bot.id, "", feature)) for call in calls)
 
 
 def card_of(bot: models.Bot) -> BotCard:
@@ -373,9 +376,9 @@ def _quoted(sought: _Sought, language: str) -> str:
     def spell(quoted: str) -> str:
         return spelling.quoted_in_script(quoted, language)
 
-    text = extractive.answer(first.searched, [_source(passage) for passage in first.passages], language, spell)
+    text = extractive.answer(first.searched, _sources(first), language, spell)
     for part in others:
-        quote = extractive.quote(part.searched, [_source(passage) for passage in part.passages], spell)
+        quote = extractive.quote(part.searched, _sources(part), spell)
         if quote not in text:
             text += f"\n\n{quote}"
     missing = [
@@ -385,6 +388,12 @@ def _quoted(sought: _Sought, language: str) -> str:
         for question in sought.missing
     ]
     return "\n\n".join([text, *missing])
+
+
+def _sources(part: _Part) -> list[extractive.Source]:
+    """The passages to quote from; where the owner answered the very question, that answer alone."""
+    first = part.passages[:1]
+    return [_source(passage) for passage in (first if first and first[0].meant else part.passages)]
 
 
 def _source(passage: Passage) -> extractive.Source:
@@ -637,7 +646,8 @@ async def _search(
     """
     found = await _find(core, bot, question, calls, may_spend=may_spend, language=language)
     full = found.content_words > 1 and (found.found or not same_message)
-    if earlier is None or found.small_talk or full:
+    taught = bool(found.passages) and found.passages[0].meant
+    if earlier is None or found.small_talk or full or taught:
         return found, question
     # "And how much is it?" is about what was asked before; "Do you have boats?" is not: its own word must be there too.
     both = f"{earlier}\n{question}"

@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from db import models
-from services import bots, chat, conversations, visitors
+from services import bots, chat, conversations, ratings, visitors
 from services.conversations import Page
 from services.core import Core
 from services.crypto import new_token
@@ -33,6 +33,7 @@ HUES = 6
 # Behind one address of a mobile operator there are many people.
 _PEOPLE_PER_ADDRESS = 6
 _READS_PER_MINUTE = 900
+_RATINGS_PER_MINUTE = 120
 _PUBLIC_ID = re.compile(r"[A-Za-z0-9_-]{16,32}")
 _SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
 _MESSAGE_ID = re.compile(r"[0-9a-z]{26}")
@@ -132,6 +133,7 @@ def _show(message: models.Message, language: str) -> dict[str, Any]:
         "time": view.clock(message.created_at, language),
         "exact": view.exact(message.created_at, language),
         "buttons": [],
+        "rating": (message.rating or 0) if ratings.may_be_rated(message) else None,
     }
     if isinstance(message.usage, dict) and message.usage.get("buttons"):
         item["buttons"] = [
@@ -253,6 +255,28 @@ async def send(request: web.Request) -> web.StreamResponse:
     return response
 
 
+async def rate(request: web.Request) -> web.StreamResponse:
+    """Take a visitor's thumb for an answer of the own talk: JSON for the script, back to the page for a plain form."""
+    if not middlewares.from_here(request):
+        raise Forbidden(T("This form was sent from another site."), code="csrf")
+    room = await _enter(request)
+    if not await auth.limit_address(request, f"rate:{room.bot.id}", _RATINGS_PER_MINUTE, 60):
+        raise TooMany
+    form = await forms.read(request)
+    rating = ratings.pressed(form.fields.get("rating", ""))
+    if rating is None:
+        raise Invalid
+    async with room.core.db.write() as session:
+        talk = await visitors.talk(session, room.channel, room.contact)
+        if talk is not None:
+            await ratings.rate(session, talk.id, rating)
+    if talk is not None:
+        room.core.ring_talk(room.bot.id, talk.id)
+    if middlewares.wants_json(request):
+        return web.json_response({"rating": rating.value})
+    return web.Response(status=303, headers={"Location": f"{room.path}#said-{rating.message_id}"})
+
+
 async def _ask(
     room: Room, said: Said, *, timeout_s: float = 60, on_event: Callable[[str, Any], None] | None = None
 ) -> chat.ChatReply | None:
@@ -308,3 +332,4 @@ def setup(app: web.Application) -> None:
     app.router.add_get("/chat/{public_id}", page)
     app.router.add_get("/chat/{public_id}/messages", messages)
     app.router.add_post("/chat/{public_id}/messages", send)
+    app.router.add_post("/chat/{public_id}/ratings", rate)

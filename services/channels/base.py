@@ -50,8 +50,8 @@ class Inbound:
     ``account_error`` or ``unsupported``. ``type`` of a message: ``text``, ``document``, ``photo``, ``voice`` … ``recipient`` is
     where an answer goes. ``reply`` tells whether an answer is due. ``extra``: ``chat_type``, ``album``, of a command
     ``addressee`` (the bot it names, if any) and ``source`` (where the customer comes from), of a contact ``phone`` (with "+")
-    and ``own``, of what is said in a group ``title``, ``mentions``, ``named`` and ``replied``, of a callback ``say`` (what the
-    network is to show for it).
+    and ``own``, of what is said in a group ``title``, ``mentions``, ``named`` and ``replied``, of a callback that is being
+    settled ``say`` and ``buttons`` (what it is to show).
     """
 
     kind: str

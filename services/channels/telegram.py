@@ -19,6 +19,7 @@ import aiohttp
 
 from services.channels.base import (
     AnotherConsumer,
+    Button,
     FilesOnDisk,
     Inbound,
     Moved,
@@ -536,6 +537,28 @@ class TelegramChannel:
                     callback_query_id=event.callback_id,
                     **said,
                 )
+            if rows := event.extra.get("buttons"):
+                await self._show_buttons(credentials, event, rows)
+
+    async def _show_buttons(
+        self, credentials: Mapping[str, str], event: Inbound, rows: tuple[tuple[Button, ...], ...]
+    ) -> None:
+        """Put other buttons under the message whose button was pressed."""
+        place = place_of(event.recipient)
+        where: dict[str, Any] = {"chat_id": place.chat}
+        if place.connection:
+            where["business_connection_id"] = place.connection
+        with contextlib.suppress(Temporary, TokenRefused, Unreachable, Moved, Refused, AnotherConsumer):
+            await self._api.call(
+                credentials["token"],
+                "editMessageReplyMarkup",
+                timeout_s=5,
+                message_id=int(event.message_id) if event.message_id.isdigit() else 0,
+                reply_markup={
+                    "inline_keyboard": [[{"text": b.text, "callback_data": b.data} for b in row] for row in rows]
+                },
+                **where,
+            )
 
 
 async def get_updates(api: TelegramApi, token: str, offset: int | None, timeout_s: int) -> list[dict[str, Any]]:

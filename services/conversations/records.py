@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Integer, bindparam, case, func, or_, select, 
 
 from db import direct, models
 from db.base import insert_for, new_id, table_of, utcnow
-from services import lanes
+from services import lanes, ratings
 from services.channels.base import Delivery, Inbound, Outgoing, Sender
 from services.channels.telegram import is_group, place_of
 from services.conversations import business, edits, groups
@@ -493,7 +493,8 @@ class Outcome:
     ``closed``: items that are finished; ``returned``: items that were not touched, whose attempt does not count; ``incoming``:
     new status by message id; ``turns``: what was said, added to what the talk holds by then (a person may have written
     meanwhile); ``status``: None leaves what it is by then; ``notices``: what the owner should hear of; ``deliveries``: what the
-    network told of messages of ours; ``moved_to``: the customer's new id there; ``by_person``: a person answered by other means.
+    network told of messages of ours; ``moved_to``: the customer's new id there; ``by_person``: a person answered by other means;
+    ``ratings``: thumbs by message id.
     """
 
     talk: Talk
@@ -512,6 +513,7 @@ class Outcome:
     deliveries: list[Delivery] = field(default_factory=list)
     moved_to: str | None = None
     by_person: bool = False
+    ratings: list[tuple[str, int]] = field(default_factory=list)
 
 
 _READ_RECENT = select(CONVERSATION.c.id, CONVERSATION.c.recent).where(
@@ -677,6 +679,7 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
     # Also where the lane is lost: the calls were made.
     _keep_usage(connection, [row for item in items for row in item.talk.usage])
     _keep_unanswered(connection, valid, moment)
+    ratings.keep(connection, [(item.talk.conversation_id, *rated) for item in valid for rated in item.ratings], moment)
     open_in(connection, [occurrence for item in valid for occurrence in item.notices])
     if outbox:
         put_out(connection, scope, outbox, {item.talk.channel_id: item.talk.claim.line for item in valid})

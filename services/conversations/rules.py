@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from db.base import utcnow
-from services import answers, languages, manner, metrics, notices, stats
+from services import answers, languages, manner, metrics, notices, ratings, stats
 from services.ai.router import CallRecord
 from services.channels import WINDOWS
 from services.channels.base import (
@@ -313,6 +313,8 @@ class _Turn:
             # The bot shows none there, and whoever presses one does not speak for the others.
             said = translate(language, "This button is old. Please write your question.")
             await self.core.settle_event(self.talk, replace(event, extra={**event.extra, "say": said}))
+        elif event.kind == "callback" and (rating := ratings.pressed(event.data)) is not None:
+            await self.rated(event, rating, language)
         elif event.kind == "callback":
             await self.core.settle_event(self.talk, event)
             if not await self.held_back(language):
@@ -634,16 +636,16 @@ class _Turn:
             self.talk.usage += [
                 answers.usage_values(call, self.bot.owner_id, self.bot.id, request_id) for call in calls
             ]
-        said = result.text
+        text = result.text
         if result.unanswered:
             # The customer is told that it was passed on: so somebody has to see it.
             self.call_person(event, "gave_up")
             absent = self.absent(result.language)
-            said = f"{said}\n\n{absent}" if absent else said
+            text = f"{text}\n\n{absent}" if absent else text
         if why := await self.other_language(detected, result.language):
-            said = f"{why}\n\n{said}"
-        self.say(
-            said,
+            text = f"{why}\n\n{text}"
+        reply = self.say(
+            text,
             result.language,
             author="bot",
             reply_to=message_id,
@@ -653,9 +655,17 @@ class _Turn:
             sources=answers.sources_json(result.sources),
             usage=result.usage(),
         )
+        if not groups.is_shared(self.talk):
+            ratings.put_under(reply, self.talk.channel_kind, self.bot.settings)
         self.remember("user", remembered)
         self.remember("assistant", result.text)
         self.outcome.unanswered += [(clean(text, 1000), question_key(text), language) for text in result.unanswered]
+
+    async def rated(self, event: Inbound, rating: ratings.Rating, language: str) -> None:
+        """The customer pressed a thumb under an answer: the press is answered, and kept unless they come too fast."""
+        await self.core.settle_event(self.talk, ratings.answered(event, rating, language))
+        if await self.core.limits.hit(f"rate:{self.talk.contact_id}", ratings.PER_MINUTE, 60):
+            self.outcome.ratings.append((rating.message_id, rating.value))
 
     async def other_language(self, detected: Detection, language: str) -> str:
         """Return a line for somebody who writes in a language that this bot does not speak: which ones it does. Once a day."""

@@ -424,7 +424,8 @@ def _written(question: str, answer: str) -> tuple[str, str]:
 
 
 def _write(chunk: models.Chunk, question: str, answer: str, created: dt.datetime) -> None:
-    text = f"{question}\n{answer}"
+    # One line of question: what is quoted to a customer begins after it.
+    text = f"{one_line(question, 1000)}\n{answer}"
     terms = analyze_passage(text, "")
     chunk.heading, chunk.text, chunk.locus = one_line(question, 500), text, _mark_of(question)
     chunk.stems, chunk.grams = terms.stems_text, terms.grams_text

@@ -12,7 +12,7 @@ import re
 import sys
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Row, Select, func, select
@@ -20,7 +20,9 @@ from sqlalchemy import Row, Select, func, select
 from db import fulltext, models, vectors
 from db.engine import Database
 from services import metrics
+from services.knowledge import alike
 from services.knowledge.analysis import QUESTION_CHARACTERS, Query, analyze_question
+from services.knowledge.base import ANSWERS
 from services.knowledge.ranking import LexicalIndex, Statistics, is_reference
 from services.languages import APOSTROPHE
 from services.settings import Knowledge
@@ -30,11 +32,13 @@ if TYPE_CHECKING:
     from services.knowledge.embedding import Embedder
 
 CANDIDATES = 200
+# Bytes that a taught question takes in memory beside its passage, about.
+_TAUGHT_SIZE = 3000
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A passage that was found. ``score``: 0 to 1."""
+    """A passage that was found. ``score``: 0 to 1. ``meant``: the owner's own answer to the very question."""
 
     chunk_id: int
     document_id: str
@@ -43,6 +47,7 @@ class Passage:
     locus: str
     text: str
     score: float = 0.0
+    meant: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,7 @@ class _Base:
     index: LexicalIndex | None = None
     statistics: Statistics | None = None
     passages: Mapping[int, Passage] = field(default_factory=dict)
+    taught: alike.Index[Passage] = field(default_factory=alike.Index)
 
 
 class KnowledgeSearch:
@@ -128,8 +134,14 @@ class KnowledgeSearch:
             for hit in ranking.hits
             if (p := passages.get(hit.chunk_id)) is not None
         ]
-        found = ranking.found and bool(hits)
-        return Found(hits, found, ranking.confidence, False, content, calls, key_events)
+        found, confidence = ranking.found and bool(hits), ranking.confidence
+        # What the owner said to this very question counts before every document, however well one fits.
+        nearest = base.taught.nearest(alike.of_query(query, question)) if len(base.taught) else None
+        if nearest is not None and nearest[1] >= alike.SAME:
+            meant = replace(nearest[0], score=1.0, meant=True)
+            hits = [meant, *(hit for hit in hits if hit.chunk_id != meant.chunk_id)][:limit]
+            found, confidence = True, 1.0
+        return Found(hits, found, confidence, False, content, calls, key_events)
 
     async def _base(self, bot_id: str, version: int) -> _Base:
         base = self._bases.get(bot_id)
@@ -168,13 +180,18 @@ class KnowledgeSearch:
                 terms = (await session.execute(wanted.where(*serving))).all()
             else:
                 rows = (await session.execute(_passages().where(*serving).order_by(chunk.id))).all()
+            if terms:
+                own = _passages().where(*serving, document.kind == ANSWERS).order_by(chunk.id)
+                rows = (await session.execute(own)).all()
+        taught = await asyncio.to_thread(_taught, rows)
         if terms:
             statistics = await asyncio.to_thread(_statistics, terms)
-            return _Base(version, 120 * (len(statistics.stems) + len(statistics.grams)), statistics=statistics)
+            size = 120 * (len(statistics.stems) + len(statistics.grams)) + _TAUGHT_SIZE * len(taught)
+            return _Base(version, size, statistics=statistics, taught=taught)
         index = await asyncio.to_thread(LexicalIndex, [(row[0], row[6], row[7]) for row in rows])
         passages = {row[0]: Passage(*row[:6]) for row in rows}
         size = sum(3 * len(row[6]) + 3 * len(row[7]) + 2 * sys.getsizeof(row[5]) + 400 for row in rows) + 2000
-        return _Base(version, size, index=index, passages=passages)
+        return _Base(version, size + _TAUGHT_SIZE * len(taught), index=index, passages=passages, taught=taught)
 
     async def _candidates(
         self, bot_id: str, query: Query, base: _Base, cosines: Mapping[int, float]
@@ -212,6 +229,12 @@ def _passages() -> Select[int, str, str, str, str, str, str, str]:
         chunk.stems,
         chunk.grams,
     ).join(document, document.id == chunk.document_id)
+
+
+def _taught(rows: Sequence[Row[int, str, str, str, str, str, str, str]]) -> alike.Index[Passage]:
+    """The questions that the owner answered: the heading of a taught answer is its question."""
+    own = (Passage(*row[:6]) for row in rows if row[2] == ANSWERS)
+    return alike.Index((passage, alike.asked(subject(passage.heading) or passage.heading)) for passage in own)
 
 
 def _rarest(terms: Sequence[str], frequencies: Mapping[str, int], most: int) -> list[str]:

@@ -6,6 +6,7 @@ import pytest
 from playwright.async_api import Browser, ViewportSize, expect
 
 from db import models
+from db.base import new_id
 from services import accounts, bots
 from services.i18n import translate
 from services.knowledge import documents
@@ -67,6 +68,21 @@ async def test_first_run_to_first_answer(
         assert seen.troubles == []
 
 
+def _runs(bot: models.Bot) -> list[object]:
+    """A test question and two runs of it, the second one worse."""
+    asked = models.TestQuestion(bot_id=bot.id, question="Yetkazib berish bormi?", expected="bepul")
+    asked.id = new_id()
+    result = {"question": asked.question, "expected": "bepul", "state": "good", "answered": True, "missing": []}
+    result |= {"text": "Ha, yetkazib berish bepul 🚚", "sources": [{"name": "savollar.txt", "text": "x"}], "note": ""}
+    result |= {"language": "uz", "provider": "extractive", "model": None}
+    worse = {**result, "state": "bad", "missing": ["bepul"], "text": "Ha, bor. " * 30, "note": "model_away"}
+    return [
+        asked,
+        models.TestRun(id=new_id(), bot_id=bot.id, status="done", results={asked.id: result}),
+        models.TestRun(id=new_id(), bot_id=bot.id, status="done", results={asked.id: worse}),
+    ]
+
+
 # Colours do not depend on the language, and widths not on the colours.
 @pytest.mark.parametrize(
     ("size", "scheme", "language"),
@@ -95,6 +111,8 @@ async def test_every_page_in_every_look(
         )
         session.add(talk)
         session.add(models.UnansweredQuestion(bot_id=bot.id, question="Avtoturargoh bormi?", folded="a"))
+        session.add(models.UnansweredQuestion(bot_id=bot.id, question="Парковка есть?", folded="b", language="ru"))
+        session.add_all(_runs(bot))
         await documents.add_answer(session, bot, "Karta bilan to‘lasa bo‘ladimi?", "Ha, " + "Uzcard, Humo, " * 20)
         session.add(
             models.Channel(
@@ -125,6 +143,7 @@ async def test_every_page_in_every_look(
         base,
         f"{base}/setup",
         f"{base}/documents?q=yetkazib",
+        f"{base}/tests",
         f"{base}/channels",
     ]
     paths += [f"{base}/conversations", f"{base}/conversations/{talk.id}", "/settings"]
@@ -316,6 +335,8 @@ async def test_buttons_of_one_choice_stand_in_one_row(chromium: Browser, browser
     async with core.db.write() as session:
         talk = await web_talk(session, bot, status="waiting")
         session.add(models.UnansweredQuestion(bot_id=bot.id, question="Avtoturargoh bormi?", folded="a"))
+        session.add(models.UnansweredQuestion(bot_id=bot.id, question="Парковка есть?", folded="b", language="ru"))
+        session.add_all(_runs(bot))
     async with watched(chromium, browser_site, "desktop", "light", "ru") as seen:
         await seen.sign_in(email)
         rows = {f"/conversations/{talk.id}": ".talk-actions button", "/documents": ".question button"}

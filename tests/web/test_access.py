@@ -115,7 +115,8 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         notice = models.Notice(
             user_id=owner.id, kind="over_limit", key="walk:" + bot.id, params={"bot": "Piyola choyxonasi"}
         )
-        session.add_all([document, contact, question, notice])
+        test = models.TestQuestion(bot_id=bot.id, question="Somsa nechi pul?", expected="Somsa")
+        session.add_all([document, contact, question, notice, test])
         await session.flush()
         session.add(models.DocumentContent(document_id=document.id, content=b"text"))
         talk = models.Conversation(bot_id=bot.id, channel_id=web.id, contact_id=contact.id)
@@ -144,6 +145,7 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         "conversation": talk.id,
         "conversation_id": talk.id,
         "question": question.id,
+        "test": test.id,
         "answer": taught,
         "answer_id": taught,
         "member": colleague.id,
@@ -263,6 +265,8 @@ async def test_foreign_id_inside_own_bot(people: People) -> None:
         f"/bots/{own.id}/unanswered/{theirs['question']}/dismiss",
         f"/bots/{own.id}/channels/{theirs['channel']}/disconnect",
         f"/bots/{own.id}/answers/{theirs['answer']}/delete",
+        f"/bots/{own.id}/tests/{theirs['test']}/delete",
+        f"/bots/{own.id}/tests/{theirs['test']}",
     ):
         assert (await browser.post(path)).status == 404
     change = {"question": "Mening savolim?", "answer": "Mening javobim."}

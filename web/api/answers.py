@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services import bots
+from services import bots, questions
 from services.knowledge import documents
 from web.api.base import Call, Routes
 from web.api.wire import Answer, Body, Listing, NumberedPart, Word, part_of
@@ -36,10 +36,16 @@ def show(taught: documents.TaughtAnswer) -> AnswerAnswer:
     example={"question": "Do you work on Sundays?", "answer": "Yes, from 10:00 to 16:00."},
 )
 async def create(call: Call, bot_id: str, body: NewAnswer) -> AnswerAnswer:
-    """Teach the bot one answer: it knows it from the next message on. The same question again gets the new answer, by its id."""
+    """Teach the bot one answer: it knows it from the next message on. The same question again gets the new answer, by its id.
+
+    The open questions that ask the same leave the list.
+    """
+    async with call.core.db.read() as session:
+        bot = await bots.get(session, call.user, bot_id)
+    also = await questions.same_as(call.core, bot, body.question)
     async with call.core.db.write() as session:
         bot = await bots.get(session, call.user, bot_id)
-        taught = await documents.add_answer(session, bot, body.question, body.answer)
+        taught = await questions.teach(session, bot, body.question, body.answer, also)
     return show(taught)
 
 

@@ -47,6 +47,7 @@ class MessageAnswer(Answer):
     model: str | None
     sources: list[Source]
     usage: Tokens | None
+    rating: Annotated[int | None, Field(description="the customer's thumb on an answer: 1 or -1")]
     created_at: UtcMoment
 
 
@@ -65,6 +66,7 @@ def show(message: models.Message) -> MessageAnswer:
         model=message.model,
         sources=[Source.model_validate(source) for source in message.sources or []],
         usage=Tokens.model_validate(usage) if isinstance(usage, dict) and "cost_usd" in usage else None,
+        rating=message.rating,
         created_at=message.created_at,
     )
 

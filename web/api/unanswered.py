@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from services import bots, conversations
+from services import bots, conversations, questions
 from web.api.base import Call, Routes
 from web.api.wire import Answer, Listing, Part, UtcMoment
 
@@ -23,6 +23,8 @@ class UnansweredAnswer(Answer):
     conversation_id: str | None
     created_at: UtcMoment
     last_asked_at: UtcMoment
+    group: Annotated[str, Field(description="the same for questions that ask the same: one answer closes them all")]
+    group_count: Annotated[int, Field(description="how often the questions of its group were asked")]
 
 
 @routes.get("/bots/{bot_id}/unanswered")
@@ -31,6 +33,7 @@ async def index(call: Call, bot_id: str, query: Part) -> Listing[UnansweredAnswe
     async with call.core.db.read() as session:
         bot = await bots.get(session, call.user, bot_id)
         page = await conversations.unanswered(session, bot, cursor=query.cursor, limit=query.limit)
+    groups = {id_: group for group in await questions.open_groups(call.core, bot) for id_ in group.ids}
     items = [
         UnansweredAnswer(
             id=row.id,
@@ -40,6 +43,8 @@ async def index(call: Call, bot_id: str, query: Part) -> Listing[UnansweredAnswe
             conversation_id=row.conversation_id,
             created_at=row.created_at,
             last_asked_at=row.last_asked_at,
+            group=groups[row.id].id if row.id in groups else row.id,
+            group_count=groups[row.id].count if row.id in groups else row.count,
         )
         for row in page.items
     ]

@@ -17,6 +17,7 @@ from web.pages import (
     setup_bot,
     team,
     test_chat,
+    test_questions,
 )
 
 PAGES = (
@@ -26,6 +27,7 @@ PAGES = (
     bots,
     setup_bot,
     test_chat,
+    test_questions,
     documents,
     channels,
     conversations,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 from aiohttp import web
 
 from db import models
-from services import answers, conversations
+from db.base import utcnow
+from services import answers, bots, conversations, questions, ratings
 from services.errors import AppError, Invalid
 from services.i18n import T
 from services.knowledge import documents
@@ -20,6 +22,9 @@ from web.middlewares import wants_json
 from web.pages.shell import core_of, fault_of, frame, own_bot
 
 routes = web.RouteTableDef()
+
+_GROUPS = 20
+_LIKED_DAYS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +61,19 @@ async def _page(
 ) -> web.StreamResponse:
     core = core_of(request)
     question = request.query.get("q", "").strip()[:500]
-    cursor = request.query.get("after") or None
+    place = request.query.get("from", "")
+    first = int(place) if place.isascii() and place.isdigit() and len(place) <= 4 else 0
     async with core.db.read() as session:
         bot = await own_bot(session, request)
         shared = await frame(session, request, bot)
         files = await documents.list_for(session, bot)
-        open_questions = await conversations.unanswered(session, bot, cursor=cursor, limit=20)
         taught = await documents.answers(session, bot)
+        liked = await ratings.liked(session, bot, utcnow() - dt.timedelta(days=_LIKED_DAYS))
+        lesson = await questions.lesson(session, bot, teach) if (teach := request.query.get("teach", "")[:26]) else None
+        telegram = bots.of_kind(await bots.channels(session, bot), "telegram")
+    groups = await questions.open_groups(core, bot)
+    if lesson is not None and values is None:
+        values = {"question": lesson[0], "answer": lesson[1]}
     found: Found | None = None
     if question:
         found = await answers.look_up(core, bot, question)
@@ -72,7 +83,14 @@ async def _page(
         status=error.status if error else 200,
         here="documents",
         documents=document_rows(files, auth.visitor(request).language),
-        unanswered=open_questions,
+        groups=groups[first : first + _GROUPS],
+        more=first + _GROUPS if len(groups) > first + _GROUPS else 0,
+        first=first,
+        liked=liked,
+        liked_days=_LIKED_DAYS,
+        thumbs=bool((bot.settings or {}).get(ratings.SETTING)),
+        telegram=telegram,
+        teaching=lesson is not None,
         taught=taught,
         changing=changing,
         q=question,
@@ -169,14 +187,19 @@ async def change_answer(request: web.Request) -> web.StreamResponse:
 
 async def _teach(request: web.Request, *, changing: str = "") -> web.StreamResponse:
     form = await forms.read(request)
+    core = core_of(request)
     try:
-        async with core_of(request).db.write() as session:
+        async with core.db.read() as session:
             bot = await own_bot(session, request)
-            question, text = form.text("question", 1000), form.text("answer", 4000)
+        question, text = form.text("question", 1000), form.text("answer", 4000)
+        # Questions of one group have one answer; which these are takes longer than a transaction may.
+        also = () if changing else await questions.same_as(core, bot, question)
+        async with core.db.write() as session:
+            bot = await own_bot(session, request)
             if changing:
                 await documents.update_answer(session, bot, changing, question, text)
             else:
-                await documents.add_answer(session, bot, question, text)
+                await questions.teach(session, bot, question, text, also)
     except AppError as error:
         if error.status == 404:
             raise
@@ -197,8 +220,24 @@ async def delete_answer(request: web.Request) -> web.StreamResponse:
 
 @routes.post("/bots/{bot}/unanswered/{question}/dismiss")
 async def dismiss(request: web.Request) -> web.StreamResponse:
-    """Take a question off the list without an answer."""
+    """Take a question, and those that ask the same, off the list without an answer."""
+    core = core_of(request)
+    async with core.db.read() as session:
+        bot = await own_bot(session, request)
+    question_id = request.match_info["question"]
+    group = await questions.find_group(core, bot, question_id)
+    async with core.db.write() as session:
+        bot = await own_bot(session, request)
+        await conversations.dismiss_unanswered(session, bot, question_id)
+        await questions.close(session, bot, group.ids if group else ())
+    return view.redirect(f"/bots/{bot.id}/documents", toast="dismissed")
+
+
+@routes.post("/bots/{bot}/thumbs")
+async def thumbs(request: web.Request) -> web.StreamResponse:
+    """Show thumbs under the bot's answers in Telegram, or no more."""
+    form = await forms.read(request)
     async with core_of(request).db.write() as session:
         bot = await own_bot(session, request)
-        await conversations.dismiss_unanswered(session, bot, request.match_info["question"])
-    return view.redirect(f"/bots/{bot.id}/documents", toast="dismissed")
+        await ratings.show_buttons(session, bot, form.text("thumbs", 10) == "on")
+    return view.redirect(f"/bots/{bot.id}/documents", toast="saved")

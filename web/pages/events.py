@@ -139,6 +139,8 @@ def _names(name: str, message: dict[str, Any], rights: dict[str, bool]) -> list[
     bot_id = name.removeprefix("bot-")
     if name == "notice":
         return ["notice"]
+    if "tests" in message:
+        return [f"tests-{bot_id}"]
     if "document" in message:
         return [f"document-{bot_id}"] if rights.get(bot_id) else []
     if "conversation" in message:

@@ -79,11 +79,46 @@ function finish(row, item) {
     }
     row.append(choices);
   }
+  if (typeof item.rating === "number") row.append(thumbs(item));
   const time = element("time", "", item.time);
   time.dateTime = item.at;
   time.title = item.exact;
   row.append(time);
   learn(item.id);
+}
+
+// What the visitor thinks of an answer; pressed again, the other thumb takes its place.
+function thumbs({ id, rating }) {
+  const form = element("form", "thumbs");
+  form.method = "post";
+  form.action = `${words.base}/ratings`;
+  for (const [value, sign, label] of [[1, "👍", words.up], [-1, "👎", words.down]]) {
+    const button = element("button");
+    button.name = "rating";
+    button.value = `rate:${value}:${id}`;
+    button.setAttribute("aria-pressed", String(rating === value));
+    button.setAttribute("aria-label", label);
+    button.title = label;
+    const shown = element("span", "", sign);
+    shown.setAttribute("aria-hidden", "true");
+    button.append(shown);
+    form.append(button);
+  }
+  return form;
+}
+
+async function rate(form, button) {
+  const before = form.querySelector("[aria-pressed='true']");
+  const mark = (one) => form.querySelectorAll("button").forEach((each) => each.setAttribute("aria-pressed", String(each === one)));
+  mark(button);
+  try {
+    const body = new URLSearchParams({ rating: button.value });
+    const response = await fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" } });
+    if (!response.ok) throw new Error(String(response.status));
+  } catch {
+    mark(before);
+    tell(words.unrated);
+  }
 }
 
 // Show a message that the server knows. Our own one takes the place of the bubble that was shown while it was under way.
@@ -370,6 +405,12 @@ function size() {
   sendButton.disabled = over;
   if (!over && fault.textContent === words.long) tell("");
 }
+
+log.addEventListener("submit", (event) => {
+  if (!event.target.matches(".thumbs") || !event.submitter) return;
+  event.preventDefault();
+  rate(event.target, event.submitter);
+});
 
 composer.noValidate = true;
 composer.addEventListener("submit", (event) => {

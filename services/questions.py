@@ -1,0 +1,188 @@
+"""Questions that the documents did not answer: grouped by what they ask, answered once for the whole group."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db import models
+from db.base import utcnow
+from services.knowledge import alike, documents
+from services.knowledge.analysis import QUESTION_CHARACTERS
+from services.knowledge.search import subject
+
+if TYPE_CHECKING:
+    from services.core import Core
+
+MOST = 5000
+"""So many open questions are grouped, the latest; older ones wait until some of these are answered."""
+EXAMPLES = 5
+_SLICE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """An open question as it is grouped."""
+
+    id: str
+    question: str
+    count: int
+    language: str | None
+    conversation_id: str | None
+    created_at: dt.datetime
+    last_asked_at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Questions that ask the same thing.
+
+    ``id``: of the first of them, which stays while the group is open. ``question``: its most frequent wording; ``examples``: up
+    to five others; ``ids``: all of them. ``count``: how often it was asked in all; ``conversation_id``: where it was asked last.
+    """
+
+    id: str
+    question: str
+    examples: tuple[str, ...]
+    count: int
+    languages: tuple[str, ...]
+    last_asked_at: dt.datetime
+    conversation_id: str | None
+    ids: tuple[str, ...]
+
+
+_BOTS_KEPT = 20
+_kept: OrderedDict[str, tuple[list[Open], list[Group]]] = OrderedDict()
+"""The groups of the bots whose lists were looked at last, with what they were made of: they hold for these very rows."""
+
+
+def grouped(rows: Sequence[Open]) -> list[Group]:
+    """Group questions by meaning, the most asked first; the same rows give the same groups.
+
+    Each is compared with the first question of every group, so that a chain of small differences joins nothing.
+    """
+    members: dict[str, list[Open]] = {}
+    known: alike.Index[str] = alike.Index()
+    for row in sorted(rows, key=lambda row: row.id):
+        question = _asked(row.question)
+        nearest = known.nearest(question)
+        if nearest is not None and nearest[1] >= alike.SAME:
+            members[nearest[0]].append(row)
+        else:
+            known.add(row.id, question)
+            members[row.id] = [row]
+    groups = [_group(rows) for rows in members.values()]
+    return sorted(groups, key=lambda group: (-group.count, -group.last_asked_at.timestamp(), group.id))
+
+
+def _asked(question: str) -> alike.Asked:
+    return alike.asked(subject(question) or question[:QUESTION_CHARACTERS])
+
+
+def _group(rows: Sequence[Open]) -> Group:
+    frequent = sorted(rows, key=lambda row: (-row.count, row.id))
+    last = max(rows, key=lambda row: (row.last_asked_at, row.id))
+    return Group(
+        rows[0].id,
+        frequent[0].question,
+        tuple(row.question for row in frequent[1 : EXAMPLES + 1]),
+        sum(row.count for row in rows),
+        tuple(dict.fromkeys(row.language for row in frequent if row.language)),
+        last.last_asked_at,
+        last.conversation_id,
+        tuple(row.id for row in rows),
+    )
+
+
+async def open_groups(core: Core, bot: models.Bot) -> list[Group]:
+    """Return a bot's open questions in groups, the most asked first. No session may be open: grouping thousands takes seconds."""
+    row = models.UnansweredQuestion
+    async with core.db.read() as session:
+        found = await session.execute(
+            select(
+                row.id, row.question, row.count, row.language, row.conversation_id, row.created_at, row.last_asked_at
+            )
+            .where(row.bot_id == bot.id, row.answered_at.is_(None))
+            .order_by(row.id.desc())
+            .limit(MOST)
+        )
+        rows = [Open(*values) for values in found]
+    known = _kept.get(bot.id)
+    if known is None or known[0] != rows:
+        known = _kept[bot.id] = rows, await asyncio.to_thread(grouped, rows)
+    _kept.move_to_end(bot.id)
+    while len(_kept) > _BOTS_KEPT:
+        _kept.popitem(last=False)
+    return known[1]
+
+
+async def open_count(session: AsyncSession, bot: models.Bot) -> int:
+    """Return how many open questions a bot has, each wording counted."""
+    row = models.UnansweredQuestion
+    found = select(func.count()).where(row.bot_id == bot.id, row.answered_at.is_(None))
+    return int(await session.scalar(found) or 0)
+
+
+async def find_group(core: Core, bot: models.Bot, question_id: str) -> Group | None:
+    """Return the group that an open question of a bot is in; None where it is not open, or not there."""
+    return next((group for group in await open_groups(core, bot) if question_id in group.ids), None)
+
+
+async def same_as(core: Core, bot: models.Bot, question: str) -> tuple[str, ...]:
+    """Return the ids of the open questions that an answer to this one answers too: those of its group."""
+    groups = await open_groups(core, bot)
+    known = alike.Index((group, _asked(group.question)) for group in groups)
+    nearest = known.nearest(_asked(question))
+    return nearest[0].ids if nearest is not None and nearest[1] >= alike.SAME else ()
+
+
+async def close(session: AsyncSession, bot: models.Bot, ids: Sequence[str]) -> None:
+    """Take questions of a bot off its list."""
+    row = models.UnansweredQuestion
+    for start in range(0, len(ids), _SLICE):
+        await session.execute(
+            update(row)
+            .where(row.bot_id == bot.id, row.id.in_(ids[start : start + _SLICE]), row.answered_at.is_(None))
+            .values(answered_at=utcnow())
+        )
+
+
+async def teach(
+    session: AsyncSession, bot: models.Bot, question: str, answer: str, also: Sequence[str] = ()
+) -> documents.TaughtAnswer:
+    """Teach the bot an answer, in force from the next message on, and close the questions ``also`` answered by it."""
+    taught = await documents.add_answer(session, bot, question, answer)
+    await close(session, bot, also)
+    return taught
+
+
+async def lesson(session: AsyncSession, bot: models.Bot, message_id: str) -> tuple[str, str] | None:
+    """Return what an operator's message teaches, the customer's question before it and the message; None for any other."""
+    message, talk = models.Message, models.Conversation
+    reply = await session.scalar(
+        select(message)
+        .join(talk, talk.id == message.conversation_id)
+        .where(message.id == message_id, talk.bot_id == bot.id, message.author == "operator", message.text != "")
+    )
+    if reply is None:
+        return None
+    question = await session.scalar(
+        select(message.text)
+        .where(
+            message.conversation_id == reply.conversation_id,
+            message.id < reply.id,
+            message.author == "customer",
+            message.text != "",
+            message.text.not_like("/%"),
+        )
+        .order_by(message.id.desc())
+        .limit(1)
+    )
+    return (question or "")[:1000], reply.text[:4000]
