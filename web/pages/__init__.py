@@ -16,9 +16,23 @@ from web.pages import (
     settings,
     setup_bot,
     test_chat,
+    widget,
 )
 
-PAGES = (landing, account, dashboard, bots, setup_bot, test_chat, documents, channels, conversations, settings, events)
+PAGES = (
+    landing,
+    account,
+    dashboard,
+    bots,
+    setup_bot,
+    test_chat,
+    documents,
+    channels,
+    widget,
+    conversations,
+    settings,
+    events,
+)
 
 
 def setup(app: web.Application) -> None:
