@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 KEPT = dt.timedelta(days=2)
 TYPES = ("image/png", "image/jpeg", "image/webp", "image/gif")
+NOT_A_PICTURE = T("Send a picture: {types}.", types="PNG, JPEG, WebP, GIF")
 
 
 def picture_type(data: bytes) -> str | None:
@@ -52,7 +53,7 @@ async def keep(session: AsyncSession, channel: models.Channel, data: bytes, limi
         raise too_large(limits)
     kind = picture_type(data)
     if kind is None:
-        raise Invalid(T("Send a picture: PNG, JPEG, WebP or GIF."), field="file")
+        raise Invalid(NOT_A_PICTURE, field="file")
     kept = await session.scalar(select(func.sum(models.Upload.size)).where(models.Upload.channel_id == channel.id))
     if int(kept or 0) + len(data) > limits.pictures_waiting_mib * 2**20:
         raise TooMany(T("Too many pictures are waiting here. Please describe yours in words."), retry_after_s=3600)

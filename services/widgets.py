@@ -124,7 +124,7 @@ async def save(
     """Keep the owner's choices; raises ``Invalid`` naming the field. An empty greeting leaves the product's words."""
     color = color.strip().lower()
     if not _COLOR.fullmatch(color):
-        raise Invalid(T("Write the colour like #2459d3."), field="color")
+        raise Invalid(T("Write the colour like {example}.", example=COLOR), field="color")
     if position not in POSITIONS:
         raise Invalid(field="position")
     words = {}

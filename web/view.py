@@ -279,7 +279,6 @@ DONE: Mapping[str, Text] = {
     "talk_bot": T("The bot answers in this conversation again."),
     "talk_human": T("You have taken over this conversation. The bot stays silent in it."),
     "talk_closed": T("The conversation is closed. When the customer writes again, the bot answers."),
-    "widget_saved": T("Saved. Sites show the change within ten minutes."),
     "web_connected": T("The bot’s page is open again."),
     "connected": T("Connected. Write to the bot in Telegram to try it."),
     "disconnected": T("Disconnected. You can still read the conversations."),

@@ -168,7 +168,7 @@ def _words(room: chat.Room) -> dict[str, str]:
         "empty": _("Write a message first."),
         "long": _("A message may have at most {n} characters.", n=limits.message_chars),
         "large": uploads.too_large(limits).text.render(room.language),
-        "kind": _("Send a picture: PNG, JPEG, WebP or GIF."),
+        "kind": uploads.NOT_A_PICTURE.render(room.language),
     }
 
 

@@ -276,7 +276,7 @@ async def test_a_picture_is_sent_and_shown(chromium: Browser, shop: Shop) -> Non
     await page.locator(".launcher").click()
     choose_ = page.locator("input[type=file]")
     await choose_.set_input_files({"name": "x.svg", "mimeType": "image/svg+xml", "buffer": b"<svg/>"})
-    await expect(page.locator(".fault")).to_have_text("Send a picture: PNG, JPEG, WebP or GIF.")
+    await expect(page.locator(".fault")).to_have_text("Send a picture: PNG, JPEG, WebP, GIF.")
     await choose_.set_input_files({"name": "x.png", "mimeType": "image/png", "buffer": png(b"0" * (5 * 2**20))})
     await expect(page.locator(".fault")).to_have_text("The picture is larger than 5 MB. Send a smaller one.")
     await choose_.set_input_files({"name": "x.png", "mimeType": "image/png", "buffer": png()})
@@ -315,6 +315,17 @@ async def test_a_site_that_is_not_listed_shows_nothing(chromium: Browser, shop: 
     await expect(page.locator("botfactory-chat")).to_have_count(0)
 
 
+async def test_code_that_is_there_twice_shows_one_chat(chromium: Browser, shop: Shop) -> None:
+    shop.more = (
+        f' async></script><script src="{shop.site.base}/widget.js" data-bot="{shop.site.owner.shop.bot.public_id}"'
+    )
+    page = await shop.open(chromium)
+    await expect(page.locator(".launcher")).to_be_visible()
+    await page.locator(".launcher").click()
+    await expect(page.locator("botfactory-chat")).to_have_count(1)
+    assert shop.troubles == []
+
+
 async def test_the_sites_own_attributes_win(chromium: Browser, shop: Shop) -> None:
     shop.more = ' data-language="en" data-position="left"'
     page = await shop.open(chromium, locale="ru")
@@ -348,7 +359,7 @@ async def test_the_owners_page_shows_the_real_chat(chromium: Browser, browser_si
         assert await launcher.evaluate("node => getComputedStyle(node).color") == "rgb(0, 0, 0)"
         await page.fill("#greeting_uz", "Xush kelibsiz!")
         await page.locator("[data-widget-form] button.btn-primary").click()
-        await page.wait_for_url("**/widget?done=widget_saved")
+        await page.wait_for_url("**/widget?done=saved")
         await launcher.click()
         await expect(page.locator("botfactory-chat .message .bubble").first).to_have_text("Xush kelibsiz!")
         await seen.check()

@@ -597,7 +597,7 @@ async def test_the_owner_chooses_how_it_looks(panel_site: panel.Site) -> None:
         refused = await browser.post(place, **(good | change))
         assert (refused.status, said in refused.visible()) == (400, True), change
         assert "https://дом.рф" in refused.text or "origins" in change
-    assert (await browser.post(place, **good)).location == f"{place}?done=widget_saved"
+    assert (await browser.post(place, **good)).location == f"{place}?done=saved"
     page = await browser.get(place)
     assert "https://xn--d1aqf.xn--p1ai\nhttps://shop.example" in page.text and "So‘rang." in page.text
     assert "<img src=x" not in page.text and 'value="#0b7a75"' in page.text

@@ -89,4 +89,4 @@ async def save_widget(request: web.Request) -> web.StreamResponse:
         raise
     except AppError as error:
         return await _page(request, error=error, entered=entered)
-    return view.redirect(f"/bots/{bot.id}/widget", toast="widget_saved")
+    return view.redirect(f"/bots/{bot.id}/widget", toast="saved")

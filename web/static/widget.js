@@ -11,7 +11,11 @@
     return;
   }
   const TAG = "botfactory-chat";
-  if (document.querySelector(`${TAG}[data-bot="${bot}"]`)) return;
+  // A page that includes the code twice has one chat.
+  const shownHere = Symbol.for(TAG);
+  window[shownHere] = window[shownHere] || new Set();
+  if (window[shownHere].has(bot)) return;
+  window[shownHere].add(bot);
 
   const base = new URL(`widget/${bot}`, script.src).href;
   const CHECK_SOON_MS = 4000;
@@ -73,7 +77,7 @@ svg { display: block; width: 24px; height: 24px; fill: none; stroke: currentColo
 .launcher svg { width: 28px; height: 28px; }
 .left .launcher { right: auto; left: 20px; }
 .badge { position: absolute; top: -6px; right: -6px; min-width: 24px; height: 24px; padding: 0 6px; border: 2px solid var(--surface); border-radius: 12px; background: #b3261e; color: #fff; font-size: 13px; font-weight: 700; line-height: 20px; text-align: center; }
-.panel { position: fixed; z-index: 2147483001; bottom: calc(var(--botfactory-bottom, 20px) + env(safe-area-inset-bottom)); right: 20px; display: flex; flex-direction: column; width: 384px; max-width: calc(100vw - 40px); height: 620px; max-height: calc(100vh - 40px); border: 1px solid var(--line); border-radius: 18px; background: var(--surface); overflow: hidden; box-shadow: 0 12px 48px rgb(10 20 40 / 28%); animation: rise .18s ease-out; }
+.panel { position: fixed; z-index: 2147483001; bottom: calc(var(--botfactory-bottom, 20px) + env(safe-area-inset-bottom)); right: 20px; display: flex; flex-direction: column; width: 384px; max-width: calc(100vw - 40px); height: 620px; max-height: calc(100vh - 20px - var(--botfactory-bottom, 20px)); border: 1px solid var(--line); border-radius: 18px; background: var(--surface); overflow: hidden; box-shadow: 0 12px 48px rgb(10 20 40 / 28%); animation: rise .18s ease-out; }
 .left .panel { right: auto; left: 20px; }
 @keyframes rise { from { opacity: 0; transform: translateY(12px); } }
 header { display: flex; align-items: center; gap: 8px; padding: 8px 8px 8px 16px; background: var(--botfactory-color); color: var(--botfactory-ink); }
@@ -81,7 +85,7 @@ header :focus-visible { outline-color: var(--botfactory-ink); outline-offset: -3
 .title { flex: 1; min-width: 0; }
 h2 { margin: 0; font-size: 16px; font-weight: 650; line-height: 1.3; overflow: hidden; overflow-wrap: anywhere; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; }
 .state { margin: 0; font-size: 13px; line-height: 1.3; }
-select { max-width: 124px; min-height: 44px; padding: 0 6px; border: 1px solid currentColor; border-radius: 10px; background: var(--botfactory-color); font-size: 14px; }
+select { max-width: 136px; min-height: 44px; padding: 0 6px; border: 1px solid currentColor; border-radius: 10px; background: var(--botfactory-color); }
 .close { flex: none; display: grid; place-items: center; width: 44px; height: 44px; padding: 0; border: 0; border-radius: 10px; background: none; }
 .offline { margin: 0; padding: 8px 16px; background: var(--warn-back); color: var(--warn); font-size: 14px; text-align: center; }
 .scroll { flex: 1; min-height: 0; overflow-y: auto; overscroll-behavior: contain; padding: 16px; scrollbar-width: thin; }
