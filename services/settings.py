@@ -130,7 +130,7 @@ class Limits(_Section):
     name_chars: int = Field(64, ge=8, le=64)
     prompt_chars: int = Field(8000, ge=100, le=100_000)
     picture_mib: int = Field(5, ge=1, le=10)
-    pictures_waiting_mib: int = Field(200, ge=1, le=100_000)
+    bot_pictures_mib: int = Field(200, ge=1, le=100_000)
 
 
 class Telegram(_Section):

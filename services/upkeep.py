@@ -118,7 +118,7 @@ async def enqueue_due(core: Core, kind: str, moment: dt.datetime | None = None) 
 
 async def clean_up(core: Core, _payload: Mapping[str, Any]) -> None:
     """Delete what is no longer needed, in small transactions: old finished queue rows, sessions, links, notices, states of
-    dialogs, pictures that nothing fetched, idle lanes."""
+    dialogs, visitors' uploads, idle lanes."""
     now = utcnow()
     kept = now - dt.timedelta(days=core.settings.queue.keep_done_days)
     month = now - dt.timedelta(days=30)

@@ -1,6 +1,6 @@
 """Pictures that visitors of the web channel send: kept here until they are fetched into the conversation.
 
-The bytes are committed before the message that names them is accepted. A row that nothing fetched goes after :data:`KEPT`.
+The bytes are committed before the message that names them is accepted. A row goes after :data:`KEPT`, fetched or not.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def too_large(limits: Limits) -> TooLarge:
 async def keep(session: AsyncSession, channel: models.Channel, data: bytes, limits: Limits) -> models.Upload:
     """Store a picture.
 
-    Raises ``Invalid`` for what is none, ``TooLarge``, and ``TooMany`` while this channel's pictures fill what they may.
+    Raises ``Invalid`` for what is none, ``TooLarge``, and ``TooMany`` while what this channel took lately fills what it may.
     """
     if len(data) > limits.picture_mib * 2**20:
         raise too_large(limits)
@@ -55,8 +55,10 @@ async def keep(session: AsyncSession, channel: models.Channel, data: bytes, limi
     if kind is None:
         raise Invalid(NOT_A_PICTURE, field="file")
     kept = await session.scalar(select(func.sum(models.Upload.size)).where(models.Upload.channel_id == channel.id))
-    if int(kept or 0) + len(data) > limits.pictures_waiting_mib * 2**20:
-        raise TooMany(T("Too many pictures are waiting here. Please describe yours in words."), retry_after_s=3600)
+    if int(kept or 0) + len(data) > limits.bot_pictures_mib * 2**20:
+        raise TooMany(
+            T("Too many pictures have been sent here lately. Please describe yours in words."), retry_after_s=3600
+        )
     made = models.Upload(channel_id=channel.id, mime=kind, size=len(data), content=data)
     session.add(made)
     await session.flush()

@@ -18,7 +18,7 @@ from sqlalchemy import func, select, update
 
 from db import models
 from db.base import utcnow
-from services import bots, upkeep, widgets
+from services import bots, upkeep, uploads, widgets
 from services.channels.base import Refused, RemoteFile
 from services.channels.web import WebChannel
 from services.errors import Invalid
@@ -447,7 +447,7 @@ async def test_a_picture_is_stored_and_reaches_the_conversation(site: Site) -> N
     with pytest.raises(Refused):
         await adapter.fetch({}, event.files[0], 10)
     async with site.core.db.write() as session:
-        await session.execute(update(models.Upload).values(created_at=utcnow() - 2 * upkeep.uploads.KEPT))
+        await session.execute(update(models.Upload).values(created_at=utcnow() - 2 * uploads.KEPT))
     await upkeep.clean_up(site.core, {})
     with pytest.raises(Refused):
         await adapter.fetch({}, event.files[0], 5 * 2**20)
@@ -479,9 +479,7 @@ async def test_pictures_are_known_by_their_content_and_size(site: Site, data: by
 async def test_kept_pictures_have_a_bound(servers_run: servers.Run, tmp_path_factory: pytest.TempPathFactory) -> None:
     """By what all of a bot's visitors have sent, and by how many one visitor sends in a minute."""
     folder = tmp_path_factory.mktemp("pictures")
-    async with started(
-        folder, servers_run.new_sqlite(folder), overrides={"limits": {"pictures_waiting_mib": 1}}
-    ) as site:
+    async with started(folder, servers_run.new_sqlite(folder), overrides={"limits": {"bot_pictures_mib": 1}}) as site:
         half = png(b"0" * 600_000)
         assert (await (await widget(site).begin()).picture(half)).status == 200
         full = await (await widget(site).begin()).picture(half)
