@@ -354,9 +354,11 @@ async def test_the_owners_page_shows_the_real_chat(chromium: Browser, browser_si
         if SHOTS:
             await page.screenshot(path=Path(SHOTS) / f"panel-{size}.png", full_page=size == "phone")
         await page.fill("#color", "#ffd400")
-        await page.check("#position-left")
+        await page.select_option("#position", "left")
         assert await launcher.evaluate("node => getComputedStyle(node).backgroundColor") == "rgb(255, 212, 0)"
         assert await launcher.evaluate("node => getComputedStyle(node).color") == "rgb(0, 0, 0)"
+        if SHOTS:
+            await page.screenshot(path=Path(SHOTS) / f"panel-{size}-preview.png")
         await page.fill("#greeting_uz", "Xush kelibsiz!")
         await page.locator("[data-widget-form] button.btn-primary").click()
         await page.wait_for_url("**/widget?done=saved")
