@@ -73,12 +73,12 @@ button { cursor: pointer; }
 :focus-visible { outline: 3px solid var(--text); outline-offset: 2px; box-shadow: 0 0 0 2px var(--surface); }
 .unseen { position: absolute; width: 1px; height: 1px; margin: -1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 svg { display: block; width: 24px; height: 24px; fill: none; stroke: currentColor; stroke-width: 2; stroke-linecap: round; stroke-linejoin: round; }
-.launcher { position: fixed; z-index: 2147483000; bottom: calc(var(--botfactory-bottom, 20px) + env(safe-area-inset-bottom)); right: 20px; display: grid; place-items: center; width: 60px; height: 60px; padding: 0; border: 2px solid var(--surface); border-radius: 50%; background: var(--botfactory-color); color: var(--botfactory-ink); box-shadow: 0 6px 24px rgb(10 20 40 / 30%); }
+.launcher { position: fixed; z-index: 2147483000; bottom: calc(var(--botfactory-bottom, 20px) + env(safe-area-inset-bottom)); right: var(--botfactory-right, 20px); display: grid; place-items: center; width: 60px; height: 60px; padding: 0; border: 2px solid var(--surface); border-radius: 50%; background: var(--botfactory-color); color: var(--botfactory-ink); box-shadow: 0 6px 24px rgb(10 20 40 / 30%); }
 .launcher svg { width: 28px; height: 28px; }
-.left .launcher { right: auto; left: 20px; }
+.left .launcher { right: auto; left: var(--botfactory-left, 20px); }
 .badge { position: absolute; top: -6px; right: -6px; min-width: 24px; height: 24px; padding: 0 6px; border: 2px solid var(--surface); border-radius: 12px; background: #b3261e; color: #fff; font-size: 13px; font-weight: 700; line-height: 20px; text-align: center; }
-.panel { position: fixed; z-index: 2147483001; bottom: calc(var(--botfactory-bottom, 20px) + env(safe-area-inset-bottom)); right: 20px; display: flex; flex-direction: column; width: 384px; max-width: calc(100vw - 40px); height: 620px; max-height: calc(100vh - 20px - var(--botfactory-bottom, 20px)); border: 1px solid var(--line); border-radius: 18px; background: var(--surface); overflow: hidden; box-shadow: 0 12px 48px rgb(10 20 40 / 28%); animation: rise .18s ease-out; }
-.left .panel { right: auto; left: 20px; }
+.panel { position: fixed; z-index: 2147483001; bottom: calc(var(--botfactory-bottom, 20px) + env(safe-area-inset-bottom)); right: var(--botfactory-right, 20px); display: flex; flex-direction: column; width: 384px; max-width: calc(100vw - 40px); height: 620px; max-height: calc(100vh - 20px - var(--botfactory-bottom, 20px)); border: 1px solid var(--line); border-radius: 18px; background: var(--surface); overflow: hidden; box-shadow: 0 12px 48px rgb(10 20 40 / 28%); animation: rise .18s ease-out; }
+.left .panel { right: auto; left: var(--botfactory-left, 20px); }
 @keyframes rise { from { opacity: 0; transform: translateY(12px); } }
 header { display: flex; align-items: center; gap: 8px; padding: 8px 8px 8px 16px; background: var(--botfactory-color); color: var(--botfactory-ink); }
 header :focus-visible { outline-color: var(--botfactory-ink); outline-offset: -3px; box-shadow: none; }
