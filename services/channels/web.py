@@ -51,9 +51,12 @@ class WebChannel:
             files=files,
         )
 
-    async def fetch(self, credentials: Mapping[str, str], file: RemoteFile, limit: int) -> bytes:
-        """Return a picture that a visitor sent; raises ``Refused`` when it is gone or has more than ``limit`` bytes."""
-        content = await self._load(file.ref["upload"])
+    async def fetch(self, credentials: Mapping[str, str], file: Mapping[str, str], limit: int) -> bytes:
+        """Return a picture that a visitor sent; ``file``: the ``ref`` of its :class:`RemoteFile`.
+
+        Raises ``Refused`` when it is gone or has more than ``limit`` bytes.
+        """
+        content = await self._load(file["upload"])
         if content is None:
             raise Refused("the upload is gone")
         if len(content) > limit:

@@ -443,14 +443,14 @@ async def test_a_picture_is_stored_and_reaches_the_conversation(site: Site) -> N
     event = adapter.parse(json.loads(updates[0]))
     assert event.type == "photo"
     assert event.files == (RemoteFile("photo", {"upload": upload.id}, mime="image/png", size=len(png())),)
-    assert await adapter.fetch({}, event.files[0], 5 * 2**20) == png()
+    assert await adapter.fetch({}, event.files[0].ref, 5 * 2**20) == png()
     with pytest.raises(Refused):
-        await adapter.fetch({}, event.files[0], 10)
+        await adapter.fetch({}, event.files[0].ref, 10)
     async with site.core.db.write() as session:
         await session.execute(update(models.Upload).values(created_at=utcnow() - 2 * uploads.KEPT))
     await upkeep.clean_up(site.core, {})
     with pytest.raises(Refused):
-        await adapter.fetch({}, event.files[0], 5 * 2**20)
+        await adapter.fetch({}, event.files[0].ref, 5 * 2**20)
 
 
 @pytest.mark.parametrize(
