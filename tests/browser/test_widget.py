@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, BrowserContext, Page, expect
+from playwright.async_api import Browser, BrowserContext, Page, Route, expect
 
 from services import accounts, bots, widgets
 from services.i18n import translate
@@ -167,6 +167,35 @@ async def test_by_keyboard_from_opening_to_the_answer_and_after_a_reload(chromiu
     await expect(page.locator(".badge")).to_be_hidden()
     # Nothing of ours lies in the site's cookies.
     assert await page.context.cookies() == []
+    assert shop.troubles == []
+
+
+async def test_who_writes_before_the_talk_is_there_writes_below_it(chromium: Browser, shop: Shop) -> None:
+    """The same words as long ago are a message of their own."""
+    page = await shop.open(chromium)
+    await page.locator(".launcher").click()
+    await page.locator("textarea").fill(QUESTION)
+    await page.locator(".send").click()
+    await expect(answers(page)).to_have_count(1)
+    held: list[Route] = []
+
+    async def hold(route: Route) -> None:
+        if route.request.method == "GET" and not held:
+            held.append(route)
+        else:
+            await route.continue_()
+
+    await page.route("**/messages?*", hold)
+    async with page.expect_request("**/messages?*"):
+        await page.reload()
+    await page.locator(".launcher").click()
+    await page.locator("textarea").fill(QUESTION)
+    await page.locator(".send").click()
+    await expect(answers(page)).to_have_count(2)
+    async with page.expect_response("**/messages?*"):
+        await held[0].continue_()
+    shown = page.locator(".message[data-id] .bubble")
+    await expect(shown).to_have_text([QUESTION, ANSWER, QUESTION, ANSWER])
     assert shop.troubles == []
 
 

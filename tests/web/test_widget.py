@@ -476,10 +476,9 @@ async def test_pictures_are_known_by_their_content_and_size(site: Site, data: by
     assert len((await me.history())["items"]) == (2 if status == 200 else 0)
 
 
-async def test_kept_pictures_have_a_bound(servers_run: servers.Run, tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_kept_pictures_have_a_bound(database_url: str, tmp_path: Path) -> None:
     """By what all of a bot's visitors have sent, and by how many one visitor sends in a minute."""
-    folder = tmp_path_factory.mktemp("pictures")
-    async with started(folder, servers_run.new_sqlite(folder), overrides={"limits": {"bot_pictures_mib": 1}}) as site:
+    async with started(tmp_path, database_url, overrides={"limits": {"bot_pictures_mib": 1}}) as site:
         half = png(b"0" * 600_000)
         assert (await (await widget(site).begin()).picture(half)).status == 200
         full = await (await widget(site).begin()).picture(half)

@@ -261,12 +261,12 @@ textarea:focus { outline: 2px solid var(--text); outline-offset: -1px; box-shado
   };
 
   // A message that the server knows. Our own one takes the place of the bubble that was shown while it was under way.
-  const show = (item, before = dots) => {
+  const show = (item, before = dots, old = false) => {
     if (known.has(item.id)) return;
     const stay = atEnd();
     let row = null;
-    if (item.author === "customer" && before === dots) {
-      const unnamed = [...log.querySelectorAll(".own:not([data-id])")];
+    if (item.author === "customer" && !old) {
+      const unnamed = [...log.querySelectorAll(".own[data-tried]:not([data-id])")];
       // A typed command comes back as what its button is called: it is the oldest one that the server has not named yet.
       const commands = () => unnamed.find((one) => one.dataset.text.startsWith("/"));
       row = unnamed.find((one) => one.dataset.text === item.text) || commands() || null;
@@ -348,7 +348,8 @@ textarea:focus { outline: 2px solid var(--text); outline-offset: -1px; box-shado
     const old = first && items.length;
     // What was said long ago is not read out again.
     if (old) log.setAttribute("aria-live", "off");
-    items.forEach((item) => show(item));
+    // What the visitor has just written stands below all of it.
+    items.forEach((item) => show(item, (first && log.querySelector(".own:not([data-id])")) || dots));
     if (old) setTimeout(() => log.setAttribute("aria-live", "polite"));
     if (first) {
       oldest = next;
@@ -367,7 +368,7 @@ textarea:focus { outline: 2px solid var(--text); outline-offset: -1px; box-shado
       const before = log.children[1] || null;
       const height = scroll.scrollHeight;
       const { items, next } = await history(`before=${oldest}`);
-      items.forEach((item) => show(item, before));
+      items.forEach((item) => show(item, before, true));
       oldest = next;
       greeting.hidden = Boolean(next);
       scroll.scrollTop += scroll.scrollHeight - height;
@@ -473,6 +474,8 @@ textarea:focus { outline: 2px solid var(--text); outline-offset: -1px; box-shado
     // Another tab of this site may have begun a talk meanwhile.
     recall();
     if (!memory.secret) remember({ secret: config.secret });
+    else if (!last) await refresh().catch(() => {});
+    row.dataset.tried = "1";
     let response = null;
     try {
       response = await post(sent.get(row));
