@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,7 @@ async def ask(
     command: str = "",
     args: str = "",
     name: str = "",
+    file: Mapping[str, Any] | None = None,
     language: str | None = None,
     language_code: str | None = None,
     on_event: Callable[[str, Any], None] | None = None,
@@ -58,6 +59,7 @@ async def ask(
 ) -> ChatReply | None:
     """Send a customer's message through the web channel and wait until it is answered. A command may be typed as a text.
 
+    ``file``: an upload, as :class:`services.channels.web.WebChannel` reads it; with one there need not be a text.
     ``on_event(kind, data)``: ``delta`` with a piece of the text, ``restart`` when the pieces so far are void. Returns None when
     nothing was said (a person has taken the talk over). Raises ``Invalid`` for an unusable text and ``Unavailable`` when no
     answer came in time: the message is stored and will be answered all the same.
@@ -69,12 +71,12 @@ async def ask(
     text = clean(text).strip()
     if not command and (typed := _TYPED_COMMAND.fullmatch(text)):
         text, command, args = "", typed[1].lower(), typed[2] or ""
-    if not text and not command:
+    if not text and not command and file is None:
         raise Invalid(T("Write a message first."), field="text")
     if len(text) > limit:
         raise Invalid(T("A message may have at most {n} characters.", n=limit), field="text")
     external_id = new_id()
-    update = {
+    update: dict[str, Any] = {
         "id": external_id,
         "contact": contact,
         "name": one_line(name, 200),
@@ -84,6 +86,8 @@ async def ask(
         "language": language,
         "language_code": language_code,
     }
+    if file is not None:
+        update["file"] = dict(file)
     card = inbox.ChannelCard(channel.id, "web", bot.id, bot.owner_id, "", channel.status)
     async with core.bell.listen(f"ask:{channel.id}:{external_id}", limit=2000) as events:
         await inbox.accept_update(core, card, update, json.dumps(update))

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.engine import Database, DatabaseUnavailable
-from services import accounts, lanes, metrics, notices
+from services import accounts, lanes, metrics, notices, uploads
 from services.ai import NAMES, PROVIDERS
 from services.ai.prices import Rates
 from services.ai.router import CallRecord, KeyEvent, ModelRow, Router, RouterSettings
@@ -354,7 +354,7 @@ def make_core(
         http=http,
         telegram=telegram,
         graph=graph,
-        channels=make_channels(telegram, graph),
+        channels=make_channels(telegram, graph, uploads.loader(db)),
         router=router,
         embedder=embedder,
         search=KnowledgeSearch(db, settings.knowledge, embedder),

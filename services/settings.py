@@ -131,6 +131,8 @@ class Limits(_Section):
     message_chars: int = Field(4000, ge=100, le=100_000)
     name_chars: int = Field(64, ge=8, le=64)
     prompt_chars: int = Field(8000, ge=100, le=100_000)
+    picture_mib: int = Field(5, ge=1, le=10)
+    bot_pictures_mib: int = Field(200, ge=1, le=100_000)
 
 
 class Telegram(_Section):

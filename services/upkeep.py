@@ -24,7 +24,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from db import models
 from db.base import insert_for, utcnow
 from db.engine import DatabaseUnavailable, clock
-from services import jobs, notices
+from services import jobs, notices, uploads
 from services.crypto import Undecryptable
 from services.lanes import LANES
 
@@ -118,7 +118,7 @@ async def enqueue_due(core: Core, kind: str, moment: dt.datetime | None = None) 
 
 async def clean_up(core: Core, _payload: Mapping[str, Any]) -> None:
     """Delete what is no longer needed, in small transactions: old finished queue rows, sessions, links, notices, states of
-    dialogs, idle lanes."""
+    dialogs, visitors' uploads, idle lanes."""
     now = utcnow()
     kept = now - dt.timedelta(days=core.settings.queue.keep_done_days)
     month = now - dt.timedelta(days=30)
@@ -128,6 +128,7 @@ async def clean_up(core: Core, _payload: Mapping[str, Any]) -> None:
         (outbox.id, outbox.status.in_(("sent", "failed", "unknown")) & (outbox.created_at < kept)),
         (inbox.id, (inbox.status == "dead") & (inbox.received_at < month)),
         (notice.id, notice.told_at < now - dt.timedelta(days=90)),
+        (models.Upload.id, models.Upload.created_at < now - uploads.KEPT),
         (job.id, job.status.in_(("done", "dead")) & (job.created_at < month)),
         (models.PanelSession.id, models.PanelSession.expires_at < now),
         (models.LoginLink.token_hash, models.LoginLink.expires_at < now - dt.timedelta(days=1)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,11 +31,11 @@ LANGUAGE_COOKIE = "chat_language"
 COOKIE_AGE_S = 365 * 24 * 3600
 HUES = 6
 # Behind one address of a mobile operator there are many people.
-_PEOPLE_PER_ADDRESS = 6
-_READS_PER_MINUTE = 900
+PEOPLE_PER_ADDRESS = 6
+READS_PER_MINUTE = 900
 _RATINGS_PER_MINUTE = 120
-_PUBLIC_ID = re.compile(r"[A-Za-z0-9_-]{16,32}")
-_SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
+PUBLIC_ID = re.compile(r"[A-Za-z0-9_-]{16,32}")
+SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
 _MESSAGE_ID = re.compile(r"[0-9a-z]{26}")
 _FIRST_EVENT_S = 1.0
 
@@ -65,18 +65,19 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a visitor sent: words, or a command."""
+    """What a visitor sent: words, a command, or a picture (``file``, see ``chat.ask``)."""
 
     text: str
     command: str = ""
     args: str = ""
+    file: Mapping[str, Any] | None = None
 
 
 async def _enter(request: web.Request) -> Room:
     """Return the bot and the visitor; raises ``NotFound``."""
     core = request.app[keys.CORE]
     public_id = request.match_info["public_id"]
-    if not _PUBLIC_ID.fullmatch(public_id):
+    if not PUBLIC_ID.fullmatch(public_id):
         raise NotFound
     async with core.db.read() as session:
         bot, channel = await bots.by_public_id(session, public_id)
@@ -90,7 +91,7 @@ async def _enter(request: web.Request) -> Room:
     language = next(code for code in wanted if code in languages)
     auth.visitor(request).language = str(language)
     secret = request.cookies.get(COOKIE, "")
-    fresh = not _SECRET.fullmatch(secret)
+    fresh = not SECRET.fullmatch(secret)
     return Room(core, bot, channel, languages, str(language), new_token() if fresh else secret, fresh)
 
 
@@ -125,10 +126,11 @@ def _label(text: str, language: str) -> str:
 
 def _show(message: models.Message, language: str) -> dict[str, Any]:
     """Return a message as the page needs it: never more than the visitor may know."""
+    said = message.text or (translate(language, "Photo") if message.kind == "photo" else "")
     item: dict[str, Any] = {
         "id": message.id,
         "author": message.author,
-        "text": _label(message.text, language) if message.author == "customer" else message.text,
+        "text": _label(said, language) if message.author == "customer" else said,
         "at": message.created_at.isoformat(),
         "time": view.clock(message.created_at, language),
         "exact": view.exact(message.created_at, language),
@@ -145,7 +147,7 @@ def _show(message: models.Message, language: str) -> dict[str, Any]:
     return item
 
 
-async def _history(
+async def history_of(
     room: Room, *, before: str | None = None, after: str | None = None
 ) -> tuple[Page[dict[str, Any]], str]:
     """Return part of the visitor's talk, oldest first, and who answers in it."""
@@ -160,7 +162,8 @@ async def _history(
     return Page([_show(row, room.language) for row in rows], page.next), talk.status
 
 
-def _id(request: web.Request, name: str) -> str | None:
+def message_id(request: web.Request, name: str) -> str | None:
+    """Return a message's id out of the address; None for what is none."""
     value = request.query.get(name, "")
     return value if _MESSAGE_ID.fullmatch(value) else None
 
@@ -177,7 +180,7 @@ async def page(request: web.Request) -> web.StreamResponse:
 async def _page(
     request: web.Request, room: Room, *, error: AppError | None = None, draft: str = ""
 ) -> web.StreamResponse:
-    history, status = await _history(room, before=_id(request, "before"))
+    history, status = await history_of(room, before=message_id(request, "before"))
     response = view.render(
         request,
         "chat/page.html",
@@ -202,14 +205,14 @@ async def _page(
 
 async def messages(request: web.Request) -> web.StreamResponse:
     """What was said after a message, as JSON."""
-    if not await auth.limit_address(request, "chat-read", _READS_PER_MINUTE, 60):
+    if not await auth.limit_address(request, "chat-read", READS_PER_MINUTE, 60):
         raise TooMany
     room = await _enter(request)
-    history, status = await _history(room, after=_id(request, "after") or "0")
+    history, status = await history_of(room, after=message_id(request, "after") or "0")
     return web.json_response({"items": history.items, "status": status})
 
 
-def _read(form: forms.Form, limit: int) -> Said:
+def read_said(form: forms.Form, limit: int) -> Said:
     """Return what was sent; raises ``Invalid`` for nothing, too much, or a button that is not ours."""
     data = form.fields.get("data", "")
     if data:
@@ -235,12 +238,12 @@ async def send(request: web.Request) -> web.StreamResponse:
     form = await forms.read(request)
     try:
         limits = room.core.settings.limits
-        per_address = limits.contact_messages_per_minute * _PEOPLE_PER_ADDRESS
+        per_address = limits.contact_messages_per_minute * PEOPLE_PER_ADDRESS
         if not await auth.limit_address(request, f"chat:{room.bot.id}", per_address, 60):
             raise TooMany(T("Too many messages. Please wait a minute and write again."), retry_after_s=60)
-        said = _read(form, limits.message_chars)
+        said = read_said(form, limits.message_chars)
         if streamed:
-            return await _stream(request, room, said, form.fields.get("after", ""))
+            return await stream(request, room, said, form.fields.get("after", ""))
         await _ask(room, said, timeout_s=FORM_TIMEOUT_S)
     except Unavailable:
         # Stored, but not answered yet: the page says so by itself.
@@ -288,13 +291,14 @@ async def _ask(
         text=said.text,
         command=said.command,
         args=said.args,
+        file=said.file,
         language_code=room.language,
         on_event=on_event,
         timeout_s=timeout_s,
     )
 
 
-async def _stream(request: web.Request, room: Room, said: Said, after: str) -> web.StreamResponse:
+async def stream(request: web.Request, room: Room, said: Said, after: str) -> web.StreamResponse:
     """Answer with events: ``delta`` (a piece), ``restart`` (the pieces are void), ``message`` (a whole one), ``error``, ``done``.
 
     The asking goes on when the visitor leaves: the message is stored, the answer waits in the talk.
@@ -322,7 +326,7 @@ async def _converse(room: Room, said: Said, after: str, events: asyncio.Queue[st
         reply = await _ask(room, said, on_event=streams.pieces(events))
         for message in reply.messages if reply is not None else ():
             events.put_nowait(("message", _show(message, room.language)))
-        history, status = await _history(room, after=after)
+        history, status = await history_of(room, after=after)
         # Everything that the page does not know yet, the visitor's own message with its id included.
         events.put_nowait(("done", {"items": history.items, "status": status}))
 

@@ -84,6 +84,13 @@ class StaticFiles:
             raise KeyError(f"no static file {name}")
         return f"/static/{self.version}/{name}"
 
+    def open(self, name: str) -> tuple[bytes, bytes]:
+        """Return a text file as it is and compressed; raises ``KeyError`` for one that is not there."""
+        file = self._files[name]
+        if file.gzipped is None:
+            raise KeyError(f"no text file {name}")
+        return file.plain, file.gzipped
+
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Send a file, compressed where the browser takes it; an old version's page gets the present file, unkept."""
         file = self._files.get(request.match_info["name"])

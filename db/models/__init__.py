@@ -24,6 +24,7 @@ from db.models.conversations import (
     Message,
     Note,
     UnansweredQuestion,
+    Upload,
 )
 from db.models.knowledge import Chunk, ChunkVector, Document, DocumentContent, TestQuestion, TestRun
 from db.models.queues import InboxItem, Job, Lane, OutboxItem
@@ -66,5 +67,6 @@ __all__ = [
     "TestQuestion",
     "TestRun",
     "UnansweredQuestion",
+    "Upload",
     "User",
 ]

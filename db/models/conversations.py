@@ -140,6 +140,19 @@ class AttachmentContent(Base):
     content: Mapped[bytes] = mapped_column(LargeBinary)
 
 
+class Upload(Base):
+    """A picture that a visitor of the web channel sent, until it is fetched into the conversation. ``size`` in bytes."""
+
+    __tablename__ = "uploads"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    channel_id: Mapped[str] = mapped_column(ForeignKey("channels.id", ondelete="CASCADE"), index=True)
+    mime: Mapped[str] = mapped_column(String(100))
+    size: Mapped[int] = mapped_column()
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow, index=True)
+
+
 class Note(Base):
     """What operators tell each other about a conversation: never shown or sent to the customer."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from services.channels.base import Channel
 from services.channels.meta import GraphApi
@@ -15,7 +15,12 @@ WINDOWS: Mapping[str, dt.timedelta] = {"whatsapp": dt.timedelta(hours=24)}
 """For so long after a customer's last message a network lets us write freely."""
 
 
-def make_channels(telegram: TelegramApi, graph: GraphApi) -> Mapping[str, Channel]:
-    """Return the adapter of each kind. The factory bot's updates look like any Telegram bot's."""
+def make_channels(
+    telegram: TelegramApi, graph: GraphApi, load_upload: Callable[[str], Awaitable[bytes | None]]
+) -> Mapping[str, Channel]:
+    """Return the adapter of each kind. The factory bot's updates look like any Telegram bot's.
+
+    ``load_upload``: returns a picture that a visitor of the web channel sent, by its id; None when it is gone.
+    """
     adapter = TelegramChannel(telegram)
-    return {"telegram": adapter, "factory": adapter, "web": WebChannel(), "whatsapp": WhatsAppChannel(graph)}
+    return {"telegram": adapter, "factory": adapter, "web": WebChannel(load_upload), "whatsapp": WhatsAppChannel(graph)}

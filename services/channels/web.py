@@ -1,19 +1,28 @@
-"""The web channel: the chat page and the API's chat call. Nothing is sent: an answer is delivered by being stored."""
+"""The web channel: the chat page, the chat on other sites, the API's chat call.
+
+Nothing is sent: an answer is delivered by being stored. What a visitor uploads lies with us already.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from services.channels.base import Inbound, Outgoing, Sender
+from services.channels.base import Inbound, Outgoing, Refused, RemoteFile, Sender
 
 
 class WebChannel:
-    """Updates are ours: ``{id, contact, name, text, command, args, language, language_code}``."""
+    """Updates are ours: ``{id, contact, name, text, command, args, language, language_code, file}``.
+
+    ``file`` of a picture: ``{upload, mime, size}``. ``load`` returns the bytes of an upload, None when it is gone.
+    """
 
     kind = "web"
     text_limit = 16_000
     typing_s = 0.0
+
+    def __init__(self, load: Callable[[str], Awaitable[bytes | None]]) -> None:
+        self._load = load
 
     def identify(self, update: Mapping[str, Any]) -> tuple[str, str]:
         """See :class:`services.channels.base.Channel`."""
@@ -24,16 +33,35 @@ class WebChannel:
         contact = str(update["contact"])
         sender = Sender(contact, str(update.get("name") or ""), language_code=update.get("language_code"))
         command = str(update.get("command") or "")
+        file = update.get("file")
+        files: tuple[RemoteFile, ...] = ()
+        if file:
+            ref = {"upload": str(file["upload"])}
+            files = (RemoteFile("photo", ref, mime=str(file["mime"]), size=int(file["size"])),)
         return Inbound(
             "command" if command else "message",
             contact,
             sender,
             message_id=str(update["id"]),
+            type="photo" if files else "text",
             text=str(update.get("text") or ""),
             command=command,
             args=str(update.get("args") or ""),
             language=update.get("language"),
+            files=files,
         )
+
+    async def fetch(self, credentials: Mapping[str, str], file: Mapping[str, str], limit: int) -> bytes:
+        """Return a picture that a visitor sent; ``file``: the ``ref`` of its :class:`RemoteFile`.
+
+        Raises ``Refused`` when it is gone or has more than ``limit`` bytes.
+        """
+        content = await self._load(file["upload"])
+        if content is None:
+            raise Refused("the upload is gone")
+        if len(content) > limit:
+            raise Refused("the upload is larger than allowed")
+        return content
 
     async def send(self, credentials: Mapping[str, str], recipient: str, message: Outgoing) -> str:
         """Nothing leaves: the page reads the stored message."""

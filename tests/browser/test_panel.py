@@ -146,7 +146,7 @@ async def test_every_page_in_every_look(
         f"{base}/tests",
         f"{base}/channels",
     ]
-    paths += [f"{base}/conversations", f"{base}/conversations/{talk.id}", "/settings"]
+    paths += [f"{base}/widget", f"{base}/conversations", f"{base}/conversations/{talk.id}", "/settings"]
     async with watched(chromium, browser_site, size, scheme, language) as seen:
         for path in ("/", "/login", "/register"):
             await seen.open(path)
@@ -316,7 +316,7 @@ async def test_a_conversation_fits_a_narrow_phone(chromium: Browser, browser_sit
         core.bell.ring(f"bot:{bot.id}", {"conversation": talk.id})
         await expect(page.get_by_text("Eng oxirgisi")).to_be_in_viewport(timeout=60_000)
         small = {}
-        for path in ("", "/setup", "/documents", "/channels", "/conversations", f"/conversations/{talk.id}"):
+        for path in ("", "/setup", "/documents", "/channels", "/widget", "/conversations", f"/conversations/{talk.id}"):
             await seen.open(f"/bots/{bot.id}{path}")
             small[path] = await page.evaluate(SMALL)
         await seen.open(f"/chat/{bot.public_id}")

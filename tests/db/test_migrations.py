@@ -108,6 +108,7 @@ async def _fill(db: Database) -> None:
                     models.Member(owner_id=owner.id, user_id=owner.id, role="manager"),
                     models.Invitation(owner_id=owner.id, token_hash="d" * 64, role="operator", expires_at=soon),
                     models.AttachmentContent(attachment_id=file.id, content=b"\x00\xff"),
+                    models.Upload(channel_id=channel.id, mime="image/png", size=2, content=b"\x00\xff"),
                     models.Note(conversation_id=talk.id, author_id=owner.id, text="Qayta yozadi"),
                     models.ConversationLabel(conversation_id=talk.id, label_id=label.id),
                     models.CannedReply(owner_id=owner.id, shortcut="manzil", text="Chilonzor 5"),

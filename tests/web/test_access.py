@@ -196,8 +196,8 @@ async def _answer(people: People, identity: str, method: str, route: str, path: 
     if route == "/events":
         async with browser.http.get(people.site.base + path, allow_redirects=False) as answer:
             return answer.status, ""
-    if sent == "GET":
-        page = await browser.get(path)
+    if sent in ("GET", "OPTIONS"):
+        page = await browser.request(sent, path)
         return page.status, page.text
     page = await browser.post(path, **{name: str(value) for name, value in (body or {}).items()})
     if route == "/logout":

@@ -18,6 +18,7 @@ from web.pages import (
     team,
     test_chat,
     test_questions,
+    widget,
 )
 
 PAGES = (
@@ -30,6 +31,7 @@ PAGES = (
     test_questions,
     documents,
     channels,
+    widget,
     conversations,
     team,
     settings,

@@ -246,6 +246,21 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("attachment_id", name=op.f("pk_attachment_contents")),
     )
+    op.create_table(
+        "uploads",
+        sa.Column("id", sa.String(length=26), nullable=False),
+        sa.Column("channel_id", sa.String(length=26), nullable=False),
+        sa.Column("mime", sa.String(length=100), nullable=False),
+        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", db.base.UtcTime(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["channel_id"], ["channels.id"], name=op.f("fk_uploads_channel_id_channels"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_uploads")),
+    )
+    op.create_index("ix_uploads_channel_id", "uploads", ["channel_id"])
+    op.create_index("ix_uploads_created_at", "uploads", ["created_at"])
     op.add_column("bots", sa.Column("settings", db.base.JsonText(), server_default="{}", nullable=False))
 
     op.add_column("channels", sa.Column("health", db.base.JsonText(), server_default="{}", nullable=False))
@@ -286,6 +301,7 @@ def downgrade() -> None:
 
     op.drop_column("bots", "settings")
 
+    op.drop_table("uploads")
     op.drop_table("attachment_contents")
     op.drop_table("forum_messages")
     op.drop_table("attachments")

@@ -1,0 +1,249 @@
+"""The chat of a bot on any site: the script that a site includes, and what that script calls.
+
+No cookies: they would be a third party's on every site. A visitor is known by a random secret that we make, that the script
+keeps in the site's own storage and sends in a header. Which sites may show a bot's chat the owner says; other sites' browsers
+are refused before anything happens, and no answer ever allows credentials.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from services import bots, metrics, uploads, widgets
+from services.core import Core
+from services.crypto import new_token
+from services.errors import Forbidden, Invalid, NotFound, TooMany
+from services.i18n import LANGUAGE_NAMES, LANGUAGES, T, translator
+from web import auth, chat, forms, keys, view
+
+SECRET_HEADER = "X-Chat-Secret"  # noqa: S105  # a header's name
+SCRIPT = "widget.js"
+_SCRIPT_KEPT_S = 600
+_PREFLIGHT_KEPT_S = 600
+_PICTURES_PER_MINUTE = 6
+_FORM_OVERHEAD = 64 * 1024
+_ALLOWED: web.RequestKey[str] = web.RequestKey("allowed_origin", str)
+
+
+class ForeignSite(Forbidden):
+    """A site that the owner did not allow, or what says of no site."""
+
+    code = "origin"
+    default = T("This chat may not be used on this site. Its owner can allow the site in the panel.")
+
+
+async def script(request: web.Request) -> web.StreamResponse:
+    """The script; sites keep it for ten minutes and then ask whether it has changed."""
+    plain, gzipped = request.app[view.STATIC].open(SCRIPT)
+    packed = "gzip" in request.headers.get("Accept-Encoding", "")
+    # Weak: it names what the script says, packed or not.
+    etag = f'W/"{hashlib.sha256(plain).hexdigest()[:24]}"'
+    headers = {
+        "Cache-Control": f"public, max-age={_SCRIPT_KEPT_S}",
+        "Cross-Origin-Resource-Policy": "cross-origin",
+        "ETag": etag,
+        "Vary": "Accept-Encoding",
+    }
+    if etag in request.headers.get("If-None-Match", ""):
+        return web.Response(status=304, headers=headers)
+    headers["Content-Type"] = "text/javascript; charset=utf-8"
+    if packed:
+        headers["Content-Encoding"] = "gzip"
+    return web.Response(body=gzipped if packed else plain, headers=headers)
+
+
+async def _enter(request: web.Request, *, asks: bool = False) -> tuple[chat.Room, widgets.Look]:
+    """Return the bot and the visitor; ``asks``: only a question of the browser, without a visitor.
+
+    Raises ``NotFound``, and :class:`ForeignSite` before anything has happened.
+    """
+    core = request.app[keys.CORE]
+    public_id = request.match_info["public_id"]
+    if not chat.PUBLIC_ID.fullmatch(public_id):
+        raise NotFound
+    async with core.db.read() as session:
+        bot, channel = await bots.by_public_id(session, public_id)
+    look = widgets.look(channel)
+    languages = tuple(code for code in LANGUAGES if code.split("-")[0] in bot.languages)
+    wanted = (
+        request.query.get("language"),
+        auth.accepted_language(request.headers.get("Accept-Language", "")),
+        bot.languages[0],
+    )
+    language = next(str(code) for code in wanted if code in languages)
+    auth.visitor(request).language = language
+    origin = request.headers.get("Origin")
+    if origin is not None:
+        if not (look.allows(origin) or _own(request, origin)):
+            raise ForeignSite
+        request[_ALLOWED] = origin
+    elif request.method != "GET":
+        # Browsers always say where a message comes from.
+        raise ForeignSite
+    secret = request.headers.get(SECRET_HEADER, "")
+    if not asks and not chat.SECRET.fullmatch(secret):
+        raise Invalid(code="secret")
+    return chat.Room(core, bot, channel, languages, language, secret, fresh=False), look
+
+
+def _own(request: web.Request, origin: str) -> bool:
+    """Tell whether the page is our own: the panel shows the chat as well."""
+    public = urlsplit(request.app[keys.CORE].settings.public_url)
+    return origin in (f"{public.scheme}://{public.netloc}", f"{request.scheme}://{request.host}")
+
+
+async def preflight(request: web.Request) -> web.StreamResponse:
+    """Answer the browser's question whether a site may send what it wants to send."""
+    await _enter(request, asks=True)
+    headers = {
+        "Access-Control-Allow-Methods": "GET, POST",
+        "Access-Control-Allow-Headers": SECRET_HEADER,
+        "Access-Control-Max-Age": str(_PREFLIGHT_KEPT_S),
+    }
+    return web.Response(status=204, headers=headers)
+
+
+async def _read_often(request: web.Request) -> None:
+    if not await auth.limit_address(request, "widget-read", chat.READS_PER_MINUTE, 60):
+        raise TooMany
+
+
+async def config(request: web.Request) -> web.StreamResponse:
+    """How the chat looks and what it says, in the visitor's language; with a secret for somebody who has none yet."""
+    room, look = await _enter(request, asks=True)
+    await _read_often(request)
+    limits = room.core.settings.limits
+    return web.json_response(
+        {
+            "name": room.bot.name,
+            "language": room.language,
+            "languages": [{"code": code, "name": LANGUAGE_NAMES[code]} for code in room.languages],
+            "color": look.color,
+            "ink": look.ink,
+            "position": look.position,
+            "greeting": look.greeting(room.bot.name, room.language),
+            "resting": room.bot.status != "active",
+            "limit": limits.message_chars,
+            "picture": {"types": uploads.TYPES, "bytes": limits.picture_mib * 2**20},
+            "words": _words(room),
+            "secret": new_token(),
+        }
+    )
+
+
+def _words(room: chat.Room) -> dict[str, str]:
+    """Return what the chat says of itself, in the visitor's language."""
+    limits = room.core.settings.limits
+    _ = translator(room.language)
+    return {
+        "open": _("Write to us"),
+        # {n} is filled by the script.
+        "unread": _("New messages: {n}"),
+        "close": _("Close the chat"),
+        "language": _("Language"),
+        "talk": _("Conversation"),
+        "earlier": _("Earlier messages"),
+        "you": _("You"),
+        "operator": _("Operator"),
+        "person": _("Ask for a person"),
+        "picture": _("Send a picture"),
+        "photo": _("Photo"),
+        "message": _("Your message"),
+        "write": _("Write a message…"),
+        "send": _("Send"),
+        "again": _("Send again"),
+        "unsent": _("Not sent"),
+        "writing": _("{name} is writing…", name=room.bot.name),
+        "bot": _("answers at once"),
+        "waiting": _("a person has been called; meanwhile the bot answers"),
+        "human": _("a person answers"),
+        "rests": _("resting now"),
+        "resting": _("This bot is resting now 😴 Please write again later."),
+        "offline": _("You are offline. Your messages will be sent when the connection is back."),
+        "lost": _("No connection. Your message is saved here and will be sent when the connection is back."),
+        "slow": _("The answer is taking longer than usual. It will appear here."),
+        "empty": _("Write a message first."),
+        "long": _("A message may have at most {n} characters.", n=limits.message_chars),
+        "large": uploads.too_large(limits).text.render(room.language),
+        "kind": uploads.NOT_A_PICTURE.render(room.language),
+    }
+
+
+async def messages(request: web.Request) -> web.StreamResponse:
+    """Part of the visitor's talk, oldest first: what was said after a message, before one, or last."""
+    room, _ = await _enter(request)
+    await _read_often(request)
+    after = chat.message_id(request, "after")
+    history, status = await chat.history_of(room, before=chat.message_id(request, "before"), after=after)
+    return web.json_response({"items": history.items, "next": history.next, "status": status})
+
+
+async def _admit(request: web.Request, room: chat.Room) -> None:
+    """Count a message of this address, this visitor and this bot; raises ``TooMany`` before anything of it is stored."""
+    limits, allowed = room.core.limits, room.core.settings.limits
+    per_address = allowed.contact_messages_per_minute * chat.PEOPLE_PER_ADDRESS
+    counts = (
+        ("address", f"widget:{room.bot.id}:{auth.client_address(request)}", per_address),
+        ("contact", f"widget-contact:{room.contact}", allowed.contact_messages_per_minute),
+        ("bot", f"widget-bot:{room.bot.id}", allowed.bot_messages_per_minute),
+    )
+    for name, key, most in counts:
+        if not await limits.hit(key, most, 60):
+            metrics.OVER_LIMIT.labels(f"widget_{name}").inc()
+            raise TooMany(T("Too many messages. Please wait a minute and write again."), retry_after_s=60)
+
+
+async def send(request: web.Request) -> web.StreamResponse:
+    """Take a visitor's message and answer it with a stream of events, as the chat page does."""
+    room, _ = await _enter(request)
+    await _admit(request, room)
+    form = await forms.read(request)
+    said = chat.read_said(form, room.core.settings.limits.message_chars)
+    return await chat.stream(request, room, said, form.fields.get("after", ""))
+
+
+async def picture(request: web.Request) -> web.StreamResponse:
+    """Take a visitor's picture: stored first, then a message like any other."""
+    room, _ = await _enter(request)
+    core: Core = room.core
+    limits = core.settings.limits
+    if (request.content_length or 0) > limits.picture_mib * 2**20 + _FORM_OVERHEAD:
+        raise uploads.too_large(limits)
+    await _admit(request, room)
+    if not await core.limits.hit(f"widget-picture:{room.contact}", _PICTURES_PER_MINUTE, 60):
+        raise TooMany(T("Too many messages. Please wait a minute and write again."), retry_after_s=60)
+    form = await forms.read(request)
+    data = form.upload("file").data
+    async with core.db.write() as session:
+        kept = await uploads.keep(session, room.channel, data, limits)
+    said = chat.Said("", file={"upload": kept.id, "mime": kept.mime, "size": kept.size})
+    return await chat.stream(request, room, said, form.fields.get("after", ""))
+
+
+async def set_cors(request: web.Request, response: web.StreamResponse) -> None:
+    """Let the site that asked read the answer, where the owner allows it; errors too, for their words are for the visitor."""
+    if not request.path.startswith("/widget/"):
+        return
+    response.headers["Vary"] = "Origin"
+    origin = request.get(_ALLOWED)
+    if origin is not None:
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Access-Control-Expose-Headers"] = "Retry-After"
+
+
+def setup(app: web.Application) -> None:
+    """Add the script and what it calls."""
+    app.on_response_prepare.append(set_cors)
+    app.router.add_get("/widget.js", script)
+    for path, method, handler in (
+        ("config", "GET", config),
+        ("messages", "GET", messages),
+        ("messages", "POST", send),
+        ("pictures", "POST", picture),
+    ):
+        app.router.add_route(method, f"/widget/{{public_id}}/{path}", handler)
+    for path in ("config", "messages", "pictures"):
+        app.router.add_route("OPTIONS", f"/widget/{{public_id}}/{path}", preflight)
