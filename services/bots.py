@@ -284,6 +284,7 @@ async def connect_telegram(
     known.title = one_line(str(identity.get("first_name") or ""), 128)
     known.username = one_line(str(identity.get("username") or ""), 64)
     known.status, known.last_error = "active", ""
+    known.health = {"checked_at": int(time.time())}
     try:
         await session.flush()
     except IntegrityError:
@@ -362,6 +363,12 @@ async def connect_whatsapp(
     known.username = one_line(number.phone, 64)
     known.settings = {"token_expires_at": number.token_expires_at, "subscribed": bool(number.business_account)}
     known.status, known.last_error = "active", ""
+    known.health = {
+        "checked_at": int(time.time()),
+        "token_expires_at": number.token_expires_at,
+        "quality": number.quality,
+        "webhook": "ok" if number.business_account else "",
+    }
     try:
         await session.flush()
     except IntegrityError:

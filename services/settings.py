@@ -158,6 +158,12 @@ class Meta(_Section):
     chat_burst: int = Field(40, ge=1)
 
 
+class Channels(_Section):
+    """How often every connected channel is looked at."""
+
+    check_every_h: float = Field(6, ge=1, le=168)
+
+
 class Knowledge(_Section):
     """Reading of documents (in a child process of this much time and memory), search, and embeddings."""
 
@@ -253,6 +259,7 @@ class FileSettings(_Section):
     limits: Limits = Limits()
     telegram: Telegram = Telegram()
     meta: Meta = Meta()
+    channels: Channels = Channels()
     knowledge: Knowledge = Knowledge()
     ai: AI = Field(default_factory=AI)
 

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from db import migrate, models, vectors
 from db.base import utcnow
 from db.engine import Database, DatabaseUnavailable
-from services import accounts, ai, bots, http, languages, logs, notices, upkeep
+from services import accounts, ai, bots, health, http, languages, logs, notices, upkeep
 from services.core import MODEL_GONE, Core, FactoryBot, embedding_model, free_lanes, make_core, trouble_key
 from services.crypto import Crypto, Undecryptable, new_fernet_key, new_token, stored_secret
 from services.errors import Invalid, Permanent, Temporary
@@ -325,6 +325,7 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
         bots.RELEASE_JOB: partial(bots.release_channel, core),
         embedding.EMBED_JOB: partial(embedding.embed_missing, core),
         upkeep.CLEAN_UP_JOB: partial(upkeep.clean_up, core),
+        health.CHECK_JOB: partial(health.check_due, core),
     }
     core.job_abandoners |= {documents.INDEX_JOB: partial(documents.abandon, core)}
     await asyncio.to_thread(_warm_up)

@@ -19,8 +19,10 @@ from services.channels.base import (
     AnotherConsumer,
     FilesOnDisk,
     Inbound,
+    Inspection,
     Moved,
     Outgoing,
+    Place,
     Refused,
     Sender,
     TokenRefused,
@@ -409,6 +411,25 @@ class TelegramChannel:
                 await self._api.call(
                     credentials["token"], "answerCallbackQuery", timeout_s=5, callback_query_id=event.callback_id
                 )
+
+
+    async def inspect(self, credentials: Mapping[str, str], place: Place) -> Inspection:
+        """See :class:`services.channels.base.Inspectable`. Nothing is mended: receiving looks after the webhook all the time."""
+        token = credentials["token"]
+        await self._api.get_me(token)
+        info = await self._api.call(token, "getWebhookInfo", timeout_s=15)
+        if not isinstance(info, Mapping):
+            raise Temporary("what came from Telegram says nothing of the webhook")
+        address = str(info.get("url") or "")
+        pending, error_at = info.get("pending_update_count"), info.get("last_error_date")
+        return Inspection(
+            webhook="foreign" if address not in ("", place.webhook) else "ok" if address == place.webhook else "",
+            pending=pending if isinstance(pending, int) else None,
+            error=str(info.get("last_error_message") or "")[:200],
+            error_at=error_at if isinstance(error_at, int) else 0,
+            # The same call tells that a token is refused.
+            disproves=frozenset({"refused"}),
+        )
 
 
 async def get_updates(api: TelegramApi, token: str, offset: int | None, timeout_s: int) -> list[dict[str, Any]]:

@@ -90,6 +90,7 @@ TABLE: dict[tuple[str, str], Statuses] = {
     ("POST", "/bots/{bot}/channels/telegram"): (401, 400, 404, 401, 404),
     ("POST", "/bots/{bot}/channels/whatsapp"): (401, 400, 404, 401, 404),
     ("POST", "/bots/{bot}/channels/web"): OWN_FORM,
+    ("POST", "/bots/{bot}/channels/{channel}/check"): OWN_FORM,
     ("POST", "/bots/{bot}/channels/{channel}/disconnect"): OWN_FORM,
     ("GET", "/bots/{bot}/qr.{kind}"): OWN_PAGE,
     ("GET", "/bots/{bot}/conversations"): OWN_PAGE,

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from db import models
 from db.base import new_secret
-from services import bots, notices
+from services import bots, health, notices
 from services.channels.base import TokenRefused
 from services.errors import AppError, Invalid, Permanent, Temporary, TooMany, Unavailable
 from services.i18n import T
@@ -22,6 +22,7 @@ from web.pages.shell import core_of, fault_of, frame, own_bot
 routes = web.RouteTableDef()
 
 _TRIES_IN_15_MIN = 20
+_CHECKS_A_MINUTE = 6
 # They become parts of headers: nothing but what can be printed may pass.
 _SECRET = re.compile(r"[!-~]{8,1000}")
 
@@ -57,6 +58,7 @@ async def _page(
         telegram=[channel for channel in connected if channel.kind == "telegram"],
         whatsapp=bots.of_kind(connected, "whatsapp"),
         whatsapp_webhook=f"{core_of(request).settings.public_url}/whatsapp/webhook",
+        health_of=health.known,
         place=place,
         entered=entered or {},
         page_open=bots.of_kind(connected, "web") is not None,
@@ -167,6 +169,22 @@ async def disconnect(request: web.Request) -> web.StreamResponse:
     core.bell.ring("channels")
     core.bell.ring("jobs")
     return view.redirect(f"/bots/{bot.id}/channels", toast="disconnected")
+
+
+@routes.post("/bots/{bot}/channels/{channel}/check")
+async def check(request: web.Request) -> web.StreamResponse:
+    """Look at a channel now: what is wrong with it stands on the page afterwards."""
+    core = core_of(request)
+    async with core.db.read() as session:
+        bot = await own_bot(session, request)
+        channel = await bots.channel(session, bot, request.match_info["channel"])
+    try:
+        if not await core.limits.hit(f"check:{channel.id}", _CHECKS_A_MINUTE, 60):
+            raise TooMany(retry_after_s=60)
+        await health.ask(core, channel)
+    except AppError as error:
+        return await _page(request, error=error, place=channel.kind)
+    return view.redirect(f"/bots/{bot.id}/channels", toast="checked")
 
 
 @routes.get("/bots/{bot}/qr.{kind:svg|png}")
