@@ -14,7 +14,7 @@ from aiogram.types import Update
 from aiogram.types.update import UpdateTypeLookupError
 from pydantic import ValidationError
 
-from handlers import bots, common, keyboards, knowledge, language, newbot, panel, start, stats
+from handlers import bots, common, connecting, keyboards, knowledge, language, newbot, panel, start, stats
 from handlers.api import make_bot, send
 from handlers.commands import publish
 from handlers.middlewares import People
@@ -33,6 +33,7 @@ ROUTERS: tuple[Router, ...] = (
     language.router,
     panel.router,
     newbot.router,
+    connecting.router,
     bots.router,
     knowledge.router,
     stats.router,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -301,8 +302,15 @@ async def connect_telegram(
 
 async def try_whatsapp(core: Core, token: str, phone_number_id: str, app_secret: str) -> WhatsAppNumber:
     """Try a WhatsApp number's credentials with Meta; raises ``Invalid`` that names the field to correct, or ``Unavailable``."""
-    try:
+    with meta_faults():
         return await whatsapp.look_up(core.graph, token, phone_number_id, app_secret)
+
+
+@contextlib.contextmanager
+def meta_faults() -> Iterator[None]:
+    """Say what Meta does not take of a WhatsApp number's credentials by the field to correct (``Invalid``, ``Unavailable``)."""
+    try:
+        yield
     except TokenRefused:
         raise Invalid(
             T("Meta does not accept this access token. Make one for a system user of your business and copy it whole."),

@@ -49,8 +49,8 @@ class Health:
     """What is known of a channel, as pages and menus show it.
 
     ``checked_at``: when the network last answered, None: never yet. ``silent``: it did not answer the last time it was asked.
-    ``expires_at``: the token's end; ``endless``: it has none. ``quality`` and ``webhook`` as in an inspection. ``trouble``: the last
-    error in words, None for none; ``detail``: the network's own words for it.
+    ``expires_at``: the token's end; ``endless``: it has none. ``quality`` and ``webhook`` as in an inspection. ``trouble``: the
+    last error in words, None for none; ``detail``: the network's own words for it.
     """
 
     checked_at: dt.datetime | None
@@ -131,7 +131,9 @@ async def check_due(core: Core, _payload: Mapping[str, Any]) -> None:
             select(models.Channel.id, models.Channel.kind, models.Channel.health)
             .join(models.Bot, models.Bot.id == models.Channel.bot_id)
             .where(
-                models.Channel.kind.in_([kind for kind, each in core.channels.items() if isinstance(each, Inspectable)]),
+                models.Channel.kind.in_(
+                    [kind for kind, each in core.channels.items() if isinstance(each, Inspectable)]
+                ),
                 models.Channel.external_id.is_not(None),
                 models.Bot.deleted_at.is_(None),
             )
@@ -247,7 +249,9 @@ async def _keep(core: Core, channel: models.Channel, seen: Inspection, found: st
             "pending": seen.pending,
             "error": clean(reason, 300) or (clean(seen.error, 300) if fresh else ""),
             "error_at": seen.error_at if fresh else 0,
-            "token_expires_at": before.get("token_expires_at") if seen.token_expires_at is None else seen.token_expires_at,
+            "token_expires_at": before.get("token_expires_at")
+            if seen.token_expires_at is None
+            else seen.token_expires_at,
             "quality": seen.quality or (before.get("quality", "") if found else ""),
             "facts": dict(seen.facts),
         }

@@ -272,6 +272,7 @@ DONE: Mapping[str, Text] = {
     "talk_bot": T("The bot answers in this conversation again."),
     "talk_human": T("You have taken over this conversation. The bot stays silent in it."),
     "talk_closed": T("The conversation is closed. When the customer writes again, the bot answers."),
+    "connected_here": T("Connected. What is left to do is written below."),
     "web_connected": T("The bot’s page is open again."),
     "connected": T("Connected. Write to the bot in Telegram to try it."),
     "checked": T("Checked. Below is what the network says."),

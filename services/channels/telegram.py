@@ -412,7 +412,6 @@ class TelegramChannel:
                     credentials["token"], "answerCallbackQuery", timeout_s=5, callback_query_id=event.callback_id
                 )
 
-
     async def inspect(self, credentials: Mapping[str, str], place: Place) -> Inspection:
         """See :class:`services.channels.base.Inspectable`. Nothing is mended: receiving looks after the webhook all the time."""
         token = credentials["token"]

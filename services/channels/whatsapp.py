@@ -412,7 +412,9 @@ class WhatsAppChannel:
 
 def _end(about: Mapping[str, Any]) -> int:
     """Return when a token ends or may see nothing any more, whichever is first; 0 for never. Seconds since 1970."""
-    ends = [each for name in ("expires_at", "data_access_expires_at") if isinstance(each := about.get(name), int) and each]
+    ends = [
+        each for name in ("expires_at", "data_access_expires_at") if isinstance(each := about.get(name), int) and each
+    ]
     return min(ends, default=0)
 
 

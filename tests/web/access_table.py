@@ -89,6 +89,7 @@ TABLE: dict[tuple[str, str], Statuses] = {
     ("GET", "/bots/{bot}/channels"): OWN_PAGE,
     ("POST", "/bots/{bot}/channels/telegram"): (401, 400, 404, 401, 404),
     ("POST", "/bots/{bot}/channels/whatsapp"): (401, 400, 404, 401, 404),
+    ("POST", "/bots/{bot}/channels/whatsapp/own"): (401, 409, 404, 401, 404),  # the walk's installation has none
     ("POST", "/bots/{bot}/channels/web"): OWN_FORM,
     ("POST", "/bots/{bot}/channels/{channel}/check"): OWN_FORM,
     ("POST", "/bots/{bot}/channels/{channel}/disconnect"): OWN_FORM,

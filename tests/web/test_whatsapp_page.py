@@ -61,7 +61,7 @@ async def test_connected_checked_and_disconnected(site: Site, graph: FakeGraph) 
         assert TOKEN not in refused.text and SECRET not in refused.text
     graph.answer_raw(502, b"<html>", on="number")
     assert (await browser.post(f"{place}/whatsapp", **FORM)).status == 503
-    assert (await browser.post(f"{place}/whatsapp", **FORM)).location == f"{place}?done=connected"
+    assert (await browser.post(f"{place}/whatsapp", **FORM)).location == f"{place}?done=connected_here"
     assert number.subscribed
     page = await browser.get(place)
     async with site.core.db.read() as session:
@@ -77,7 +77,7 @@ async def test_connected_checked_and_disconnected(site: Site, graph: FakeGraph) 
     assert channel.secret in renewed.text and "has an end" not in renewed.text and "<details>" in renewed.text
     gone = await browser.post(f"{place}/{channel.id}/disconnect")
     assert gone.location == f"{place}?done=disconnected"
-    assert 'id="wa-token"' in (await browser.get(place)).text
+    assert 'id="whatsapp-access_token"' in (await browser.get(place)).text
 
 
 async def test_what_is_wrong_with_the_number_is_said_and_mended(site: Site, graph: FakeGraph) -> None:
