@@ -212,7 +212,7 @@ async def check(core: Core, channel_id: str, *, asked: bool = False) -> None:
         log.warning("channel_check_refused", channel=channel.id, reason=str(error))
         reason = str(error)
     if found and channel.status != found:
-        await core.channel_failed(channel.id, found, reason)
+        await core.channel_failed(channel.id, found, reason, tried=channel.credentials)
     elif not found and not reason and _over(channel, seen, asked=asked):
         await core.channel_recovered(channel.id)
         core.bell.ring("channels")

@@ -275,6 +275,7 @@ DONE: Mapping[str, Text] = {
     "connected_here": T("Connected. What is left to do is written below."),
     "web_connected": T("The bot’s page is open again."),
     "connected": T("Connected. Write to the bot in Telegram to try it."),
+    "template_sent": T("The template is on its way. What becomes of it stands beside the message."),
     "checked": T("Checked. Below is what the network says."),
     "disconnected": T("Disconnected. You can still read the conversations."),
     "key_saved": T("Your OpenAI key is saved and encrypted."),

@@ -98,6 +98,14 @@ TABLE: dict[tuple[str, str], Statuses] = {
     ("GET", "/bots/{bot}/conversations/{conversation}"): OWN_PAGE,
     ("POST", "/bots/{bot}/conversations/{conversation}"): OWN_FORM,
     ("POST", "/bots/{bot}/conversations/{conversation}/status"): OWN_FORM,
+    ("GET", "/bots/{bot}/conversations/{conversation}/template"): (
+        303,
+        404,
+        404,
+        303,
+        404,
+    ),  # the walk's talk is on the web
+    ("POST", "/bots/{bot}/conversations/{conversation}/template"): (401, 404, 404, 401, 404),
     # The API
     ("GET", "/api/v1/openapi.json"): OPEN,
     ("*", "/api/{path}"): everybody(404),

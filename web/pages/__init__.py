@@ -15,10 +15,24 @@ from web.pages import (
     landing,
     settings,
     setup_bot,
+    templates,
     test_chat,
 )
 
-PAGES = (landing, account, dashboard, bots, setup_bot, test_chat, documents, channels, conversations, settings, events)
+PAGES = (
+    landing,
+    account,
+    dashboard,
+    bots,
+    setup_bot,
+    test_chat,
+    documents,
+    channels,
+    conversations,
+    templates,
+    settings,
+    events,
+)
 
 
 def setup(app: web.Application) -> None:
