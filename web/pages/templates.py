@@ -96,7 +96,7 @@ async def _page(
         here="conversations",
         row=row,
         found=found,
-        chosen=templates.chosen(found, name, language),
+        picked=templates.chosen(found, name, language),
         given=given or {},
         seen=newest.items[0].id if newest.items else "",
         window_closed=conversations.window_closed(row),
