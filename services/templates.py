@@ -143,9 +143,11 @@ def read(told: Mapping[str, Any]) -> Template | None:
                 if button.get("type") not in _FREE_BUTTONS:
                     unusable = T("it has buttons that only a program can fill")
                 elif button.get("type") == "URL":
-                    example = button.get("example")
+                    example, url = button.get("example"), str(button.get("url") or "")
                     shown = str(example[0]) if isinstance(example, list) and example else ""
-                    places = _PLACE.findall(str(button.get("url") or ""))
+                    # The example is the whole address, the place only its ending.
+                    shown = shown.removeprefix(_PLACE.split(url)[0])
+                    places = _PLACE.findall(url)
                     blanks += [Blank("button", place, False, shown, index) for place in places[:1]]
         else:
             unusable = T("it has parts that only a program can fill")

@@ -184,6 +184,7 @@ async def test_a_template_is_filled_in_and_sent_once(silent: Silent) -> None:
     form = await silent.browser.get(f"{where}?name=visit_reminder&language=uz")
     for shown in ("Eslatma: [1]", "Example: Aziza", "Example: dushanba", "Ending of the button’s link", "Boraman"):
         assert shown in form.visible(), shown
+    assert "Example: a " in " ".join(form.visible().split()) and "Example: https" not in form.visible()
     given = {"name": "visit_reminder", "language": "uz", "seen": await silent.seen()}
     filled = {"header.1": "bugun", "body.1": "Aziza", "body.2": "seshanba", "button1.1": "karta"}
     # What is missing is said at its place, and what was typed stays.

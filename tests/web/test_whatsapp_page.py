@@ -74,7 +74,9 @@ async def test_connected_checked_and_disconnected(site: Site, graph: FakeGraph) 
     number.token, number.token_expires_at = "EAAof_a_system_user_0123456789", 0
     assert (await browser.post(f"{place}/whatsapp", **(FORM | {"access_token": number.token}))).status == 303
     renewed = await browser.get(place)
-    assert channel.secret in renewed.text and "has an end" not in renewed.text and "<details>" in renewed.text
+    assert (
+        channel.secret in renewed.text and "has an end" not in renewed.text and '<details class="mt-3">' in renewed.text
+    )
     gone = await browser.post(f"{place}/{channel.id}/disconnect")
     assert gone.location == f"{place}?done=disconnected"
     assert 'id="whatsapp-access_token"' in (await browser.get(place)).text
