@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import select, update
 
 from db import models
-from services import bots, health
+from services import bots, health, upkeep
 from services.channels.base import Place, TokenRefused
 from services.channels.telegram import TelegramApi, TelegramChannel
 from services.errors import Unavailable
@@ -306,6 +306,18 @@ async def test_a_round_takes_those_whose_turn_it_is(street: Street, graph: FakeG
     graph.calls.clear()
     await health.check_due(core, {})
     assert not graph.calls
+
+
+async def test_a_round_is_a_job_of_its_hour(street: Street) -> None:
+    core = street.a.place.core
+    await _aged(street.a.place)
+    assert await upkeep.enqueue_due(core, health.CHECK_JOB)
+    assert not await upkeep.enqueue_due(core, health.CHECK_JOB)
+
+    async def both() -> bool:
+        return all((await line.channel()).health["checked_at"] > 1 for line in (street.a, street.b))
+
+    await street.a.place.until(both)
 
 
 @pytest.mark.parametrize("fault", ["cut", "html", "throttled"])
