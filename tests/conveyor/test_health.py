@@ -315,7 +315,8 @@ async def test_a_round_is_a_job_of_its_hour(street: Street) -> None:
     assert not await upkeep.enqueue_due(core, health.CHECK_JOB)
 
     async def both() -> bool:
-        return min([(await line.channel()).health["checked_at"] for line in (street.a, street.b)]) > 1
+        at: list[int] = [(await line.channel()).health["checked_at"] for line in (street.a, street.b)]
+        return min(at) > 1
 
     await street.a.place.until(both)
 
