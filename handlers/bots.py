@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 
 from aiogram import F, Router
@@ -10,15 +11,16 @@ from aiogram.types import CallbackQuery, InlineKeyboardMarkup, Message
 
 from db import models
 from handlers import keyboards, team
-from handlers.callbacks import BotMenu, Menu, Period, Turn
+from handlers.callbacks import BotMenu, Connect, Menu, Period, Turn
 from handlers.filters import WRITTEN
 from handlers.keyboards import button
 from handlers.states import Editing, go_to, leave
 from handlers.talk import Page, Talk, bold, lines, page, sure
-from services import bots, notices
+from services import bots, connecting, health, notices
 from services.core import Core
 from services.i18n import CATALOGS, LANGUAGE_NAMES, Translator
 from services.knowledge import documents
+from services.upkeep import TASHKENT
 
 router = Router(name="bots")
 _PROMPT_SHOWN = 1500
@@ -68,6 +70,34 @@ def whatsapp_trouble(channel: models.Channel | None, _: Translator) -> str:
         "unreadable": _("I can no longer read its token: enter it again on the channels page of the panel."),
         "blocked": _("Meta does not let the number send: see to it in WhatsApp Manager, then start the bot here."),
     }.get(channel.status if channel else "", "")
+
+
+def health_lines(channel: models.Channel | None, _: Translator) -> list[str]:
+    """Return what is known of how a channel is, a line each; none where there is no channel."""
+    if channel is None:
+        return []
+    told = health.known(channel)
+    said = []
+    if channel.last_update_at is not None:
+        said.append(_("Last message: {moment}", moment=_exact(channel.last_update_at)))
+    if told.pending:
+        said.append(_("Waiting to be delivered: {n}", n=told.pending))
+    if told.webhook in ("foreign", "missing"):
+        said.append("⚠️ " + _("Messages from customers do not come here: press “Check now”."))
+    if told.expires_at is not None:
+        said.append("⏳ " + _("The access token ends: {moment}", moment=_exact(told.expires_at)))
+    if told.quality == "red":
+        said.append("⚠️ " + _("Meta rates the quality of the number as low."))
+    if told.trouble is not None and channel.status == "active":
+        said.append(_("Last error: {reason}", reason=_(told.trouble.msgid)))
+    if told.checked_at is not None:
+        said.append(_("Checked: {moment}", moment=_exact(told.checked_at)))
+    return said
+
+
+def _exact(moment: dt.datetime) -> str:
+    """Return the time in Tashkent."""
+    return f"{moment.astimezone(TASHKENT):%d.%m.%Y %H:%M}"
 
 
 def _halted(channels: Sequence[models.Channel]) -> bool:
@@ -135,7 +165,7 @@ async def show_list(callback: CallbackQuery, talk: Talk, _: Translator) -> None:
     await talk.show(await list_page(talk.core, talk.user, _))
 
 
-@router.callback_query(Turn.filter(F.of.in_({"open", "docs"})))
+@router.callback_query(Turn.filter(F.of.in_({"open", "docs", "channels"})))
 async def turn_list(callback: CallbackQuery, callback_data: Turn, talk: Talk, _: Translator) -> None:
     """Another part of a long list of bots."""
     await talk.show(await list_page(talk.core, talk.user, _, do=callback_data.of, number=callback_data.number))
@@ -284,6 +314,12 @@ async def channels_page(talk: Talk, bot_id: str) -> Page:
     whatsapp_state = whatsapp_trouble(whatsapp, _)
     address = f"{talk.core.settings.public_url}/chat/{bot.public_id}"
     trouble = trouble_of(telegram, _)
+    guided = []
+    for kind, guide in connecting.GUIDES.items():
+        known = bots.of_kind(connected, kind) is not None
+        title = guide.title if known else _("Connect {channel}", channel=guide.title)
+        guided.append(button("🔗 " + title, Connect(do="one" if known else "begin", bot=bot.id, kind=kind)))
+    check = None
     if telegram is None:
         state = _("Not connected to Telegram")
         keys = [button("🔗 " + _("Connect to Telegram"), BotMenu(do="link", bot=bot.id))]
@@ -294,6 +330,7 @@ async def channels_page(talk: Talk, bot_id: str) -> Page:
             button("🔑 " + _("New token"), BotMenu(do="token", bot=bot.id)),
             button("✂️ " + _("Disconnect"), BotMenu(do="cut", bot=bot.id), style="danger"),
         ]
+        check = button("🔄 " + _("Check now"), Connect(do="check", bot=bot.id, kind="telegram"))
     only_here = _(
         "This address opens only on the computer where the program runs. For customers, whoever runs the program sets its "
         "public address: public_url in config.toml."
@@ -304,8 +341,14 @@ async def channels_page(talk: Talk, bot_id: str) -> Page:
         page_key = button("🌐 " + _("Connect the page"), BotMenu(do="page", bot=bot.id))
     return page(
         bold(_("Channels of “{name}”", name=bot.name)),
-        lines(f"Telegram: @{telegram.username}" if telegram else "", state),
-        lines(f"WhatsApp: {whatsapp.username}", "⚠️ " + whatsapp_state if whatsapp_state else "") if whatsapp else "",
+        lines(f"Telegram: @{telegram.username}" if telegram else "", state, *health_lines(telegram, _)),
+        lines(
+            f"WhatsApp: {whatsapp.username}",
+            "⚠️ " + whatsapp_state if whatsapp_state else "🟢 " + _("Connected"),
+            *health_lines(whatsapp, _),
+        )
+        if whatsapp
+        else "",
         lines(
             _("Web page:"),
             address if web else _("Disconnected: its link does not work."),
@@ -313,6 +356,8 @@ async def channels_page(talk: Talk, bot_id: str) -> Page:
         ),
         keyboard=keyboards.inline(
             keys,
+            [check, button("📣 " + _("Share"), Connect(do="share", bot=bot.id, kind="web"))],
+            *keyboards.pairs(guided),
             [again if _halted(connected) else None, page_key],
             keyboards.back(_, BotMenu(do="open", bot=bot.id)),
         ),

@@ -51,6 +51,22 @@ class BotMenu(CallbackData, prefix="b1"):
     arg: Annotated[str, Field(pattern=r"^([+-][a-z]{2}|[0-9a-z]{26})?$")] = ""
 
 
+class Connect(CallbackData, prefix="c1"):
+    """``do`` something with a channel of a ``kind``: ``one`` (its menu), ``begin`` and ``skip`` (the dialog that connects it),
+    ``check``, ``cut``, ``share``."""
+
+    do: str
+    bot: Id
+    kind: Annotated[str, Field(pattern=r"^[a-z]{2,12}$")]
+
+
+class Cut(CallbackData, prefix="x1"):
+    """Disconnect a channel that was asked about."""
+
+    bot: Id
+    channel: Id
+
+
 class DocMenu(CallbackData, prefix="d1"):
     """``do`` something with a document: ``open``, ``delete``, ``gone``, ``retry``."""
 

@@ -16,6 +16,7 @@ COMMANDS: tuple[tuple[str, Text], ...] = (
     ("newbot", T("Create a new bot")),
     ("bots", T("My bots: settings, start, stop")),
     ("knowledge", T("Documents your bot answers from")),
+    ("channels", T("Channels: connect, check, share")),
     ("stats", T("Statistics: questions and answers")),
     ("panel", T("Open the web panel")),
     ("language", T("Choose the language")),

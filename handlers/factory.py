@@ -14,7 +14,20 @@ from aiogram.types import Update
 from aiogram.types.update import UpdateTypeLookupError
 from pydantic import ValidationError
 
-from handlers import bots, common, keyboards, knowledge, language, newbot, panel, questions, start, stats, team
+from handlers import (
+    bots,
+    common,
+    connecting,
+    keyboards,
+    knowledge,
+    language,
+    newbot,
+    panel,
+    questions,
+    start,
+    stats,
+    team,
+)
 from handlers.api import make_bot, send
 from handlers.commands import publish
 from handlers.middlewares import People
@@ -34,6 +47,7 @@ ROUTERS: tuple[Router, ...] = (
     language.router,
     panel.router,
     newbot.router,
+    connecting.router,
     bots.router,
     knowledge.router,
     questions.router,

@@ -27,6 +27,13 @@ class NewBot(StatesGroup):
     token = State()
 
 
+class Connecting(StatesGroup):
+    """Connecting a channel by entering values; the data holds the ``bot``, the ``kind``, and encrypted as ``kept`` what was
+    entered so far."""
+
+    value = State()
+
+
 class Editing(StatesGroup):
     """Changing a bot; the data holds its id as ``bot``. ``answer``: to the group of the open question ``asked``."""
 
@@ -39,6 +46,7 @@ DROPPED: dict[str, Text] = {
     str(NewBot.managed.state): T("Creating a bot was cancelled."),
     str(NewBot.name.state): T("Creating a bot was cancelled."),
     str(NewBot.token.state): T("Connecting a bot was cancelled."),
+    str(Connecting.value.state): T("Connecting the channel was cancelled. What you had entered is forgotten."),
     str(Editing.prompt.state): T("The instructions were not changed."),
     str(Editing.answer.state): T("The question is still unanswered."),
 }

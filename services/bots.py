@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -297,6 +298,7 @@ async def connect_telegram(
     known.title = one_line(str(identity.get("first_name") or ""), 128)
     known.username = one_line(str(identity.get("username") or ""), 64)
     known.status, known.last_error = "active", ""
+    known.health = {"checked_at": int(time.time())}
     try:
         await session.flush()
     except IntegrityError:
@@ -313,8 +315,15 @@ async def connect_telegram(
 
 async def try_whatsapp(core: Core, token: str, phone_number_id: str, app_secret: str) -> WhatsAppNumber:
     """Try a WhatsApp number's credentials with Meta; raises ``Invalid`` that names the field to correct, or ``Unavailable``."""
-    try:
+    with meta_faults():
         return await whatsapp.look_up(core.graph, token, phone_number_id, app_secret)
+
+
+@contextlib.contextmanager
+def meta_faults() -> Iterator[None]:
+    """Say what Meta does not take of a WhatsApp number's credentials by the field to correct (``Invalid``, ``Unavailable``)."""
+    try:
+        yield
     except TokenRefused:
         raise Invalid(
             T("Meta does not accept this access token. Make one for a system user of your business and copy it whole."),
@@ -375,6 +384,12 @@ async def connect_whatsapp(
     known.username = one_line(number.phone, 64)
     known.settings = {"token_expires_at": number.token_expires_at, "subscribed": bool(number.business_account)}
     known.status, known.last_error = "active", ""
+    known.health = {
+        "checked_at": int(time.time()),
+        "token_expires_at": number.token_expires_at,
+        "quality": number.quality,
+        "webhook": "ok" if number.business_account else "",
+    }
     try:
         await session.flush()
     except IntegrityError:

@@ -21,6 +21,8 @@ from services import http, start
 from services.ai import PROVIDERS, provider_class
 from services.ai.base import Failure, GenerateRequest, Provider, Turn
 from services.ai.router import ModelRow
+from services.channels import whatsapp
+from services.channels.meta import GraphApi
 from services.channels.telegram import TelegramApi
 from services.core import embedding_model, router_settings
 from services.crypto import Crypto, KeyProblem, Undecryptable
@@ -56,6 +58,7 @@ async def run(settings: Settings) -> int:
         if crypto is not None and not beside:
             _place(settings, report)
         await _telegram(settings, report, TelegramApi(session, settings.telegram.api_base))
+        await _whatsapp(settings, report, GraphApi(session, settings.meta.graph_base, settings.meta.version))
         await _models(settings, report, session)
     finally:
         await session.close()
@@ -225,6 +228,38 @@ async def _telegram(settings: Settings, report: _Report, api: TelegramApi) -> No
         report.line(GOOD, f"TELEGRAM_BOT_TOKEN: @{me.get('username')}, {managed} create bots for owners")
     except (Temporary, Permanent) as error:
         report.line(BAD, f"TELEGRAM_BOT_TOKEN: {error}")
+
+
+async def _whatsapp(settings: Settings, report: _Report, api: GraphApi) -> None:
+    """Try the keys of the installation's own Meta app and number; half of them is none."""
+    names = {
+        f"WHATSAPP_{name.upper()}": getattr(settings.secrets, f"whatsapp_{name}") is not None
+        for name in ("app_secret", "verify_token", "access_token", "phone_number_id")
+    }
+    app, number = list(names)[:2], list(names)[2:]
+    if not any(names.values()):
+        report.line(MISSING, "WHATSAPP_APP_SECRET is not set: owners connect their numbers by Meta apps of their own")
+        return
+    # Of a number also the app's keys are needed: without them nothing that it receives can be proved.
+    needed = [*app, *number] if any(names[name] for name in number) else app
+    if missing := [name for name in needed if not names[name]]:
+        there = ", ".join(name for name in needed if names[name])
+        report.line(BAD, f"half of the keys of WhatsApp: {there} without {', '.join(missing)}")
+        return
+    own = settings.own_account("whatsapp")
+    if not own:
+        report.line(GOOD, "WHATSAPP_APP_SECRET and WHATSAPP_VERIFY_TOKEN: numbers can be connected through this app")
+        return
+    try:
+        shown = await asyncio.wait_for(
+            whatsapp.show(api, own["access_token"], own["phone_number_id"], settings.app_secret("whatsapp")), _TRY_S
+        )
+        name = f"{shown.get('verified_name')}, {shown.get('display_phone_number')}"
+        report.line(GOOD, f"WHATSAPP_ACCESS_TOKEN: {name}; an administrator connects it on a bot’s channels page")
+    except (Temporary, Permanent) as error:
+        report.line(BAD, f"WHATSAPP_ACCESS_TOKEN: {error}")
+    except TimeoutError:
+        report.line(BAD, "WHATSAPP_ACCESS_TOKEN: Meta gave no answer")
 
 
 async def _models(settings: Settings, report: _Report, session: Any) -> None:

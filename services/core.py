@@ -178,16 +178,23 @@ class Core:
                         await notices.solve(session, key)
                 self._proved |= keys
 
-    async def channel_failed(self, channel_id: str, status: str, reason: str) -> None:
-        """Stop a channel whose credential or place is lost and tell its owner once."""
-        log.warning("channel_failed", channel=channel_id, status=status, reason=reason)
+    async def channel_failed(self, channel_id: str, status: str, reason: str, *, tried: str | None = None) -> None:
+        """Stop a channel whose credential or place is lost and tell its owner once.
+
+        ``tried``: the encrypted credentials that failed; a channel that was given others meanwhile goes on.
+        """
         kind = {"refused": "token_refused"}.get(status, status)
+        it = [models.Channel.id == channel_id, *([models.Channel.credentials == tried] if tried is not None else [])]
         async with self.db.write() as session:
-            await session.execute(
+            stopped = await session.scalar(
                 update(models.Channel)
-                .where(models.Channel.id == channel_id)
+                .where(*it)
                 .values(status=status, last_error=clean(reason, 300))
+                .returning(models.Channel.id)
             )
+            if stopped is None:
+                return
+            log.warning("channel_failed", channel=channel_id, status=status, reason=reason)
             await self._tell_of_channel(session, channel_id, kind, trouble=status)
         self.bell.ring("notices")
         self.cards.clear()

@@ -54,6 +54,21 @@ TEXTS: Mapping[str, Text] = {
         "“{bot}”: Meta does not let the WhatsApp number send: see to it in WhatsApp Manager (payment, registration or a "
         "lock), then start the bot again."
     ),
+    "token_expires": T(
+        "“{bot}”: the {channel} access token ends on {day}, and the bot falls silent there with it. Enter a new one before: best "
+        "one without an end, of a system user."
+    ),
+    "token_expires_soon": T(
+        "“{bot}”: the {channel} access token ends within a day ({day}). Enter a new one now, or the bot falls silent there."
+    ),
+    "quality_red": T(
+        "“{bot}”: Meta rates the quality of the {channel} number as low, because customers block or report it. Write less on "
+        "your own accord; if it stays so, Meta limits the number."
+    ),
+    "webhook_lost": T(
+        "“{bot}”: customers’ messages from {channel} do not come here any more: they go to another address, or the "
+        "subscription has ended. Open the channels and press “Check now”."
+    ),
     "window_closed": T(
         "“{bot}”: an answer could not be delivered, because more than 24 hours had passed since the customer’s last message. "
         "It can be sent when the customer writes again."
@@ -119,6 +134,9 @@ TEXTS: Mapping[str, Text] = {
     "own_key_recovered": T("“{bot}”: the trouble with its own {provider} key is over."),
 }
 _CHANNEL_TROUBLES = ("refused", "conflict", "unreadable", "silent", "webhook_failed", "blocked")
+_CHANNEL_WARNINGS = ("token_expires", "token_expires_soon", "quality_red", "webhook_lost")
+# Nothing had stopped, so there is nothing that "works again".
+_FOREBODING = frozenset({"token_expires", "token_expires_soon", "quality_red"})
 _WHATSAPP_TROUBLES = ("whatsapp_token_refused", "whatsapp_unreadable", "whatsapp_blocked")
 _KEY_TROUBLES = ("key_refused", "key_no_money", "key_unreadable", "own_model_missing")
 _RECOVERED = {
@@ -152,6 +170,7 @@ _LASTING = frozenset(
         "silent",
         "webhook_failed",
         "model_retired",
+        *_CHANNEL_WARNINGS,
         *_WHATSAPP_TROUBLES,
         *_KEY_TROUBLES,
     }
@@ -169,6 +188,7 @@ _PLACES: Mapping[str, str] = {
             "silent",
             "webhook_failed",
             *_BUSINESS,
+            *_CHANNEL_WARNINGS,
             *_WHATSAPP_TROUBLES,
         ),
         "/channels",
@@ -309,7 +329,7 @@ async def solve(session: AsyncSession, key: str) -> None:
         .returning(models.Notice)
     )
     for notice in list(solved):
-        if notice.told_at is not None and notice.kind not in _EPHEMERAL:
+        if notice.told_at is not None and notice.kind not in _EPHEMERAL | _FOREBODING:
             session.add(
                 models.Notice(
                     user_id=notice.user_id,
@@ -329,7 +349,7 @@ async def solve_channel(session: AsyncSession, channel_id: str) -> None:
 
 async def forget_channel(session: AsyncSession, channel_id: str) -> None:
     """End what was known of a channel's troubles; the channel is no more: there is nothing to tell of."""
-    known = [channel_key(channel_id, trouble) for trouble in _CHANNEL_TROUBLES]
+    known = [channel_key(channel_id, trouble) for trouble in (*_CHANNEL_TROUBLES, *_CHANNEL_WARNINGS)]
     gone = models.Notice.key.in_(known), models.Notice.resolved_at.is_(None)
     await session.execute(update(models.Notice).where(*gone).values(resolved_at=utcnow()))
 

@@ -225,7 +225,7 @@ class Sender:
             return Sent(claim, "queued", delay_s=pause, counts=False, unsure=unsure)
         message = Outgoing.from_payload(orjson.loads(item["payload"]), item["message_id"] or "")
         try:
-            if await self._window_closed(channel, item):
+            if message.template is None and await self._window_closed(channel, item):
                 reason = "the customer has not written for too long"
                 return Sent(claim, "failed", error=reason, unsure=unsure, lost_as="window_closed")
             await self._pace(claim, channel)

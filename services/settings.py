@@ -164,6 +164,12 @@ class Meta(_Section):
     chat_burst: int = Field(40, ge=1)
 
 
+class Channels(_Section):
+    """How often every connected channel is looked at."""
+
+    check_every_h: float = Field(6, ge=1, le=168)
+
+
 class Knowledge(_Section):
     """Reading of documents (in a child process of this much time and memory), search, and embeddings."""
 
@@ -259,6 +265,7 @@ class FileSettings(_Section):
     limits: Limits = Limits()
     telegram: Telegram = Telegram()
     meta: Meta = Meta()
+    channels: Channels = Channels()
     knowledge: Knowledge = Knowledge()
     ai: AI = Field(default_factory=AI)
 
@@ -283,6 +290,10 @@ class Secrets(_Section):
     gemini_base_url: HttpAddress | None = None
     openai_base_url: HttpAddress | None = None
     anthropic_base_url: HttpAddress | None = None
+    whatsapp_access_token: SecretStr | None = None
+    whatsapp_phone_number_id: Annotated[str, Field(pattern=r"^[0-9]{5,32}$")] | None = None
+    whatsapp_app_secret: SecretStr | None = None
+    whatsapp_verify_token: SecretStr | None = None
 
     @field_validator("admin_telegram_ids", mode="before")
     @classmethod
@@ -344,10 +355,6 @@ _KNOWN_LATER = frozenset(
         "MAIL_PORT",
         "MAIL_USERNAME",
         "MAIL_PASSWORD",
-        "WHATSAPP_ACCESS_TOKEN",
-        "WHATSAPP_PHONE_NUMBER_ID",
-        "WHATSAPP_APP_SECRET",
-        "WHATSAPP_VERIFY_TOKEN",
         "INSTAGRAM_ACCESS_TOKEN",
         "INSTAGRAM_APP_SECRET",
         "INSTAGRAM_VERIFY_TOKEN",
@@ -402,6 +409,26 @@ class Settings(FileSettings):
         """Return the installation's key for a model provider."""
         secret: SecretStr | None = getattr(self.secrets, f"{provider}_api_key")
         return secret.get_secret_value() if secret else None
+
+    def app_secret(self, kind: str) -> str:
+        """Return the secret of the installation's own Meta app for a kind of channel; empty where there is none."""
+        secret: SecretStr | None = getattr(self.secrets, f"{kind}_app_secret", None)
+        return secret.get_secret_value() if secret else ""
+
+    def verify_token(self, kind: str) -> str:
+        """Return the word by which the installation's own Meta app proves our address; empty where there is none."""
+        secret: SecretStr | None = getattr(self.secrets, f"{kind}_verify_token", None)
+        return secret.get_secret_value() if secret else ""
+
+    def own_account(self, kind: str) -> Mapping[str, str]:
+        """Return what connects the installation's own account of a kind, empty unless all of it is set."""
+        given = {name: getattr(self.secrets, f"{kind}_{name}", None) for name in ("access_token", "phone_number_id")}
+        if None in given.values() or not self.app_secret(kind):
+            return {}
+        values = {
+            name: getattr(value, "get_secret_value", lambda value=value: value)() for name, value in given.items()
+        }
+        return {**values, "app_secret": ""}
 
 
 def read_settings(

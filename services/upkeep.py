@@ -24,7 +24,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from db import models
 from db.base import insert_for, utcnow
 from db.engine import DatabaseUnavailable, clock
-from services import jobs, notices, uploads
+from services import health, jobs, notices, uploads
 from services.crypto import Undecryptable
 from services.lanes import LANES
 
@@ -92,7 +92,10 @@ def make_scheduler(core: Core) -> AsyncIOScheduler:
     one process, it keeps the reserve.
     """
     scheduler = AsyncIOScheduler(timezone=TASHKENT)
-    triggers = {CLEAN_UP_JOB: CronTrigger(minute=17, timezone=TASHKENT)}
+    triggers = {
+        CLEAN_UP_JOB: CronTrigger(minute=17, timezone=TASHKENT),
+        health.CHECK_JOB: CronTrigger(minute=37, timezone=TASHKENT),
+    }
     for kind, trigger in triggers.items():
         scheduler.add_job(enqueue_due, trigger, args=[core, kind], id=kind, misfire_grace_time=None, coalesce=True)
     if core.db.is_sqlite:

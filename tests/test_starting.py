@@ -151,11 +151,11 @@ def test_a_key_file_without_a_key_is_one_line(tmp_path: Path, name: str) -> None
 
 
 async def test_check_names_what_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    environment = {"ADMIN_PASSWORD": "chinor-2026-parol", "WHATSAPP_APP_SECRET": "x"}
+    environment = {"ADMIN_PASSWORD": "chinor-2026-parol", "PAYME_KEY": "x"}
     assert await checks.run(make_settings(tmp_path, environment=environment)) == 0
     said = capsys.readouterr().out.splitlines()
     assert "– ADMIN_PASSWORD is set, but does nothing without ADMIN_EMAIL" in said
-    assert "– WHATSAPP_APP_SECRET is set, but nothing uses it yet" in said
+    assert "– PAYME_KEY is set, but nothing uses it yet" in said
     misspelt = make_settings(tmp_path, overrides={"ai": {"models": {"gpt-6-lunna": {}, "gemini-4-argon": {}}}})
     assert await checks.run(misspelt) == 0
     said = capsys.readouterr().out.splitlines()

@@ -99,6 +99,8 @@ async def whatsapp_verification(request: web.Request) -> web.Response:
     token = asked.get("hub.verify_token", "")
     if asked.get("hub.mode") != "subscribe" or not _WORD.fullmatch(token):
         return web.Response(status=403)
+    if same(core.settings.verify_token("whatsapp"), token):
+        return web.Response(text=asked.get("hub.challenge", "")[:200])
     try:
         async with core.db.read() as session:
             known = await bots.verifies(session, "whatsapp", token)
@@ -173,9 +175,11 @@ async def _signed(core: Core, account: str, raw: bytes, header: str, *, above: b
 
 def _app_secret(core: Core, card: inbox.ChannelCard) -> str:
     try:
-        return core.credentials(card.credentials).get("app_secret", "")
+        own = core.credentials(card.credentials).get("app_secret", "")
     except Undecryptable:
         return ""
+    # Whoever gave no app of their own was connected through the installation's.
+    return own or core.settings.app_secret(card.kind)
 
 
 def setup(app: web.Application) -> None:

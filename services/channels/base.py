@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from services.errors import Permanent, Temporary
 
@@ -85,6 +85,8 @@ class Outgoing:
 
     ``choose``: what is written above the choices where a network hides them in a list. ``ref``: the message's id here.
     ``reply_to``: the network's id of the message that it answers, where that has to be shown.
+    ``template``: a form of words that the network has approved, in its own terms; it is sent instead of ``text``, which says the
+    same.
     """
 
     text: str
@@ -92,6 +94,7 @@ class Outgoing:
     choose: str = ""
     ref: str = ""
     reply_to: str = ""
+    template: Mapping[str, Any] | None = None
 
     def to_payload(self) -> dict[str, Any]:
         """Return the JSON form that the outbox keeps."""
@@ -101,13 +104,22 @@ class Outgoing:
             payload["choose"] = self.choose
         if self.reply_to:
             payload["reply_to"] = self.reply_to
+        if self.template is not None:
+            payload["template"] = dict(self.template)
         return payload
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, Any], ref: str = "") -> Outgoing:
         """Read what :meth:`to_payload` wrote."""
         rows = tuple(tuple(Button(text, data) for text, data in row) for row in payload.get("buttons", ()))
-        return cls(payload["text"], rows, payload.get("choose", ""), ref, payload.get("reply_to", ""))
+        return cls(
+            payload["text"],
+            rows,
+            payload.get("choose", ""),
+            ref,
+            payload.get("reply_to", ""),
+            payload.get("template"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +131,42 @@ class Delivery:
     status: str
     error: str | None = None
     code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A connected account that is looked at.
+
+    ``account``: its id on the network, ``above``: that of the one above it. ``webhook``: the address that its updates should go
+    to; empty where none should be set. ``mend``: a subscription that is missing may be made anew.
+    """
+
+    account: str
+    above: str = ""
+    webhook: str = ""
+    mend: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a network says of an account when it is asked.
+
+    ``webhook``: ``ok``, ``foreign`` (updates go to another address), ``missing`` (nothing is delivered), empty where it is not
+    known. ``pending``: how many updates wait there. ``error`` and ``error_at`` (seconds since 1970): its last trouble with
+    delivering. ``token_expires_at``: seconds since 1970, 0 for a token without an end, None where it is not known. ``quality``:
+    ``green``, ``yellow``, ``red`` or empty. ``blocked``: why the account can send nothing. ``disproves``: the states of a channel
+    that are over because this was answered. ``facts``: more of the network's own words, by name.
+    """
+
+    webhook: str = ""
+    pending: int | None = None
+    error: str = ""
+    error_at: int = 0
+    token_expires_at: int | None = None
+    quality: str = ""
+    blocked: str = ""
+    disproves: frozenset[str] = frozenset()
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 class Throttled(Temporary):
@@ -190,3 +238,11 @@ class Channel(Protocol):
 
     async def settle(self, credentials: Mapping[str, str], event: Inbound) -> None:
         """Do what the network wants to see at once for an event (stop a button's spinner); failures do not matter."""
+
+
+@runtime_checkable
+class Inspectable(Protocol):
+    """A channel kind whose network tells how an account is."""
+
+    async def inspect(self, credentials: Mapping[str, str], place: Place) -> Inspection:
+        """Ask the network how an account is; raises ``Temporary`` or a ``Permanent`` as :meth:`Channel.send` does."""

@@ -22,8 +22,10 @@ from services.channels.base import (
     Button,
     FilesOnDisk,
     Inbound,
+    Inspection,
     Moved,
     Outgoing,
+    Place,
     Refused,
     Sender,
     TokenRefused,
@@ -270,7 +272,7 @@ def _sender(user: Mapping[str, Any]) -> Sender:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ChatPlace:
     """Where a message goes: a chat, one topic of it (``thread``), or a chat of whoever made a business connection."""
 
     chat: str
@@ -292,11 +294,11 @@ class Place:
         return result
 
 
-def place_of(recipient: str) -> Place:
+def place_of(recipient: str) -> ChatPlace:
     """Return the place that a recipient stands for."""
     connection, _, within = recipient.rpartition("/")
     chat, _, thread = within.partition("#")
-    return Place(chat, thread, connection)
+    return ChatPlace(chat, thread, connection)
 
 
 def _leading(text: str, units: int) -> str:
@@ -355,7 +357,7 @@ def _content(update: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 
 
 class TelegramChannel:
-    """The channel of a tenant bot. Recipient: see :class:`Place`."""
+    """The channel of a tenant bot. Recipient: see :class:`ChatPlace`."""
 
     kind = "telegram"
     text_limit = TEXT_LIMIT
@@ -376,7 +378,7 @@ class TelegramChannel:
         # Elsewhere a thread is only a chain of replies.
         in_topic = message.get("is_topic_message") and isinstance(chat, Mapping) and chat.get("type") in _GROUPS
         thread = str(message.get("message_thread_id") or "") if in_topic else ""
-        place = Place(str(chat_id or "none"), thread, connection)
+        place = ChatPlace(str(chat_id or "none"), thread, connection)
         return _plain(str(place)), _plain(str(update["update_id"]))
 
     def parse(self, update: Mapping[str, Any]) -> Inbound:
@@ -516,7 +518,7 @@ class TelegramChannel:
         try:
             result = await self._api.call(credentials["token"], "sendMessage", **parameters)
         except Moved as error:
-            raise Moved(str(Place(error.recipient, place.thread, place.connection))) from None
+            raise Moved(str(ChatPlace(error.recipient, place.thread, place.connection))) from None
         return str(result["message_id"]) if isinstance(result, Mapping) and "message_id" in result else ""
 
     async def typing(self, credentials: Mapping[str, str], recipient: str, message_id: str = "") -> None:
@@ -559,6 +561,24 @@ class TelegramChannel:
                 },
                 **where,
             )
+
+    async def inspect(self, credentials: Mapping[str, str], place: Place) -> Inspection:
+        """See :class:`services.channels.base.Inspectable`. Nothing is mended: receiving looks after the webhook all the time."""
+        token = credentials["token"]
+        await self._api.get_me(token)
+        info = await self._api.call(token, "getWebhookInfo", timeout_s=15)
+        if not isinstance(info, Mapping):
+            raise Temporary("what came from Telegram says nothing of the webhook")
+        address = str(info.get("url") or "")
+        pending, error_at = info.get("pending_update_count"), info.get("last_error_date")
+        return Inspection(
+            webhook="foreign" if address not in ("", place.webhook) else "ok" if address == place.webhook else "",
+            pending=pending if isinstance(pending, int) else None,
+            error=str(info.get("last_error_message") or "")[:200],
+            error_at=error_at if isinstance(error_at, int) else 0,
+            # The same call tells that a token is refused.
+            disproves=frozenset({"refused"}),
+        )
 
 
 async def get_updates(api: TelegramApi, token: str, offset: int | None, timeout_s: int) -> list[dict[str, Any]]:

@@ -16,7 +16,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from services.channels.base import Delivery, Inbound, Outgoing, Refused, Sender
+from services.channels.base import (
+    Delivery,
+    Inbound,
+    Inspection,
+    Outgoing,
+    Place,
+    Refused,
+    Sender,
+    TokenRefused,
+)
 from services.channels.meta import GraphApi, described, error_code
 from services.errors import Permanent, Temporary
 
@@ -28,6 +37,11 @@ _COMMANDS = frozenset({"start", "language", "operator", "help"})
 _COMMAND = re.compile(r"/([a-z]{2,16})(?:\s+(.*))?", re.DOTALL)
 _STATUSES = frozenset({"sent", "delivered", "read", "played", "failed"})
 _MEDIA = frozenset({"image", "video", "audio", "document", "sticker"})
+# States of a number in which it sends nothing: developers.facebook.com/docs/graph-api/reference/whats-app-business-phone-number
+_NUMBER_OFF = frozenset({"BANNED", "DELETED", "DISCONNECTED", "MIGRATED"})
+_FACTS = ("status", "name_status", "account_mode", "throughput")
+_QUALITIES = {"GREEN": "green", "YELLOW": "yellow", "RED": "red"}
+_TEMPLATE_PAGES = 5
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -100,6 +114,7 @@ class WhatsAppNumber:
     name: str
     business_account: str
     token_expires_at: int
+    quality: str = ""
 
 
 async def look_up(api: GraphApi, token: str, phone_number_id: str, app_secret: str) -> WhatsAppNumber:
@@ -108,9 +123,7 @@ async def look_up(api: GraphApi, token: str, phone_number_id: str, app_secret: s
     Raises ``Temporary`` or a ``Permanent``, :class:`~services.channels.base.TokenRefused` for a token that is not accepted.
     """
     # Meta refuses the proof if it is not of this token with the secret of the token's app: so the secret is tried as well.
-    proof = hmac.new(app_secret.encode(), token.encode(), hashlib.sha256).hexdigest()
-    fields = {"fields": "display_phone_number,verified_name,quality_rating", "appsecret_proof": proof}
-    shown = await api.call("GET", phone_number_id, token, parameters=fields)
+    shown = await show(api, token, phone_number_id, app_secret)
     about: Mapping[str, Any] = {}
     above = ""
     # A token may be good for sending and not for looking after the account: then somebody else has to subscribe the app.
@@ -126,7 +139,43 @@ async def look_up(api: GraphApi, token: str, phone_number_id: str, app_secret: s
         str(shown.get("verified_name") or ""),
         above,
         expires if isinstance(expires, int) else 0,
+        _QUALITIES.get(str(shown.get("quality_rating")), ""),
     )
+
+
+async def show(api: GraphApi, token: str, phone_number_id: str, app_secret: str = "") -> Mapping[str, Any]:
+    """Return what a token shows of a number; with ``app_secret`` only where that is of the token's app. Changes nothing."""
+    parameters = {"fields": "display_phone_number,verified_name,quality_rating"}
+    if app_secret:
+        parameters["appsecret_proof"] = _proof(token, app_secret)
+    return await api.call("GET", phone_number_id, token, parameters=parameters)
+
+
+def _proof(token: str, app_secret: str) -> str:
+    return hmac.new(app_secret.encode(), token.encode(), hashlib.sha256).hexdigest()
+
+
+async def templates(api: GraphApi, token: str, business_account: str) -> list[Mapping[str, Any]]:
+    """Return the approved message templates of a business account as Meta describes them, five hundred at most.
+
+    Raises ``Temporary`` or a ``Permanent``: a token may be good for sending and not for looking after the account.
+    """
+    found: list[Mapping[str, Any]] = []
+    after = ""
+    for _ in range(_TEMPLATE_PAGES):
+        parameters = {
+            "fields": "name,language,status,category,parameter_format,components",
+            "status": "APPROVED",
+            "limit": "100",
+            **({"after": after} if after else {}),
+        }
+        answer = await api.call("GET", f"{business_account}/message_templates", token, parameters=parameters)
+        found += [each for each in _list(answer.get("data")) if each.get("status", "APPROVED") == "APPROVED"]
+        paging = _mapping(answer.get("paging"))
+        after = str(_mapping(paging.get("cursors")).get("after") or "")
+        if not after or not paging.get("next"):
+            break
+    return found
 
 
 async def _business_account(api: GraphApi, token: str, phone_number_id: str, about: Mapping[str, Any]) -> str:
@@ -320,6 +369,64 @@ class WhatsAppChannel:
     async def settle(self, credentials: Mapping[str, str], event: Inbound) -> None:
         """Nothing is waited for."""
 
+    async def inspect(self, credentials: Mapping[str, str], place: Place) -> Inspection:
+        """See :class:`services.channels.base.Inspectable`: the number, its token, and whether its messages are delivered here."""
+        token = credentials["access_token"]
+        number = await self._number(token, place.account)
+        about: Mapping[str, Any] = {}
+        webhook = ""
+        # A token may be good for sending and not for looking after the account: then nothing is known of these.
+        with contextlib.suppress(Refused):
+            about = _mapping(
+                (await self._api.call("GET", "debug_token", token, parameters={"input_token": token})).get("data")
+            )
+        with contextlib.suppress(Refused, TokenRefused):
+            webhook = await self._webhook(token, place, str(about.get("app_id") or ""))
+        state = str(number.get("status") or "")
+        throughput = _mapping(number.get("throughput")).get("level")
+        facts = {name: str(number[name])[:40] for name in _FACTS if isinstance(number.get(name), str)}
+        if isinstance(throughput, str):
+            facts["throughput"] = throughput[:40]
+        return Inspection(
+            webhook=webhook,
+            token_expires_at=_end(about) if about else None,
+            quality=_QUALITIES.get(str(number.get("quality_rating")), ""),
+            blocked=f"the number is {state}" if state in _NUMBER_OFF else "",
+            facts=facts,
+        )
+
+    async def _number(self, token: str, account: str) -> Mapping[str, Any]:
+        """Return what Meta tells of the number; raises :class:`TokenRefused` where the token does not lead to it any more."""
+        fields = ",".join(("quality_rating", *_FACTS))
+        for wanted in (fields, "quality_rating"):
+            # Another version may not know one of the fields, and then refuses all.
+            with contextlib.suppress(Refused):
+                return await self._api.call("GET", account, token, parameters={"fields": wanted})
+        raise TokenRefused("the token does not lead to this number any more")
+
+    async def _webhook(self, token: str, place: Place, app_id: str) -> str:
+        if not place.above:
+            return ""
+        path = f"{place.above}/subscribed_apps"
+        for app in _list((await self._api.call("GET", path, token)).get("data")):
+            if app_id and str(_mapping(app.get("whatsapp_business_api_data")).get("id")) != app_id:
+                continue
+            # An address of this account's own goes before the app's, which Meta does not show here.
+            override = str(app.get("override_callback_uri") or "")
+            return "foreign" if override not in ("", place.webhook) else "ok"
+        if not place.mend:
+            return "missing"
+        await self._api.call("POST", path, token, body={})
+        return "ok"
+
+
+def _end(about: Mapping[str, Any]) -> int:
+    """Return when a token ends or may see nothing any more, whichever is first; 0 for never. Seconds since 1970."""
+    ends = [
+        each for name in ("expires_at", "data_access_expires_at") if isinstance(each := about.get(name), int) and each
+    ]
+    return min(ends, default=0)
+
 
 def _written(message: Mapping[str, Any]) -> str:
     """Return the text or the caption of a message as it is after an edit."""
@@ -328,7 +435,9 @@ def _written(message: Mapping[str, Any]) -> str:
 
 
 def _content(message: Outgoing) -> dict[str, Any]:
-    """Return a message's part of the request: text, up to three buttons, or a list of up to ten."""
+    """Return a message's part of the request: a template, text, up to three buttons, or a list of up to ten."""
+    if message.template is not None:
+        return {"type": "template", "template": dict(message.template)}
     choices = [button for row in message.buttons for button in row][:_ROWS]
     if not choices:
         return {"type": "text", "text": {"body": message.text, "preview_url": False}}

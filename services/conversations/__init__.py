@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -197,8 +197,18 @@ async def waiting(session: AsyncSession, answered: Sequence[models.Bot]) -> list
     return [(bot, counts.get(bot.id, 0)) for bot in answered]
 
 
-async def operator_reply(session: AsyncSession, row: ConversationRow, text: str, *, seen: str = "") -> models.Message:
+def window_closed(row: ConversationRow) -> bool:
+    """Whether the network lets nobody write freely to this customer until they write again."""
+    window, written = WINDOWS.get(row.channel.kind), row.conversation.last_inbound_at
+    return window is not None and (written is None or utcnow() - written >= window)
+
+
+async def operator_reply(
+    session: AsyncSession, row: ConversationRow, text: str, *, seen: str = "", template: Mapping[str, Any] | None = None
+) -> models.Message:
     """Write to the customer as a person: stored and put into the outbox together; the bot falls silent in this talk.
+
+    ``template``: what is sent for ``text`` in the network's own terms; it may be sent at any time.
 
     ``seen``: the last message when the person began to write. The same words written since then are those of a form that was
     sent twice: they are returned and nothing is written. Raises ``Invalid`` for an empty text or one over 4,096 characters,
@@ -211,6 +221,8 @@ async def operator_reply(session: AsyncSession, row: ConversationRow, text: str,
         raise Invalid(T("A message may have at most {n} characters.", n=4096), field="text")
     talk, line = row.conversation, Line("outbox", row.bot.owner_id, row.bot.id)
     outgoing = () if row.channel.kind == "web" else tuple(Outgoing(part) for part in split_text(text, 4096))
+    if template is not None:
+        outgoing = (Outgoing(text, template=template),)
     if outgoing:
         # The lane before the talk, as the conveyor locks them: two that wait for each other would both lose time.
         connection = await session.connection()
@@ -223,8 +235,7 @@ async def operator_reply(session: AsyncSession, row: ConversationRow, text: str,
         for written in since.items:
             if written.author == "operator" and written.text == text:
                 return written
-    window = WINDOWS.get(row.channel.kind)
-    if window is not None and (talk.last_inbound_at is None or utcnow() - talk.last_inbound_at >= window):
+    if template is None and window_closed(row):
         raise Conflict(
             T(
                 "More than 24 hours have passed since the customer’s last message, and WhatsApp delivers no message then. You "

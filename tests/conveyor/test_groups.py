@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 
 from db import models
 from services import conversations
-from services.channels.telegram import Place, place_of
+from services.channels.telegram import ChatPlace, place_of
 from services.i18n import translate
 from tests.conveyor.harness import Floor, Tenant, echo, floor, question_of, surroundings
 from tests.fakes.telegram import FakeGroup, FakeUser
@@ -83,11 +83,11 @@ def ask(shop: Tenant, person: FakeUser, group: FakeGroup, words: str, **more: An
 
 def test_a_recipient_says_where_it_is() -> None:
     for text, where in (
-        ("5", Place("5")),
-        ("-1001", Place("-1001")),
-        ("-1001#17", Place("-1001", "17")),
-        ("bc/5", Place("5", connection="bc")),
-        ("b/c/5", Place("5", connection="b/c")),
+        ("5", ChatPlace("5")),
+        ("-1001", ChatPlace("-1001")),
+        ("-1001#17", ChatPlace("-1001", "17")),
+        ("bc/5", ChatPlace("5", connection="bc")),
+        ("b/c/5", ChatPlace("5", connection="b/c")),
     ):
         assert place_of(text) == where and str(where) == text
 

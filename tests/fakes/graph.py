@@ -42,7 +42,7 @@ R = TypeVar("R")
 MANAGEMENT, MESSAGING = "whatsapp_business_management", "whatsapp_business_messaging"
 SCOPES = (MANAGEMENT, MESSAGING)
 APP_ID = "400000000000401"
-KINDS = ("send", "read", "number", "debug", "subscribe", "media", "download", "upload")
+KINDS = ("send", "read", "number", "debug", "subscribe", "media", "download", "upload", "templates")
 """What a request is about; a fault is for one of them, or for ``any``."""
 
 _VERSION = re.compile(r"v\d+\.\d+")
@@ -277,6 +277,9 @@ class FakeNumber:
     scopes: tuple[str, ...]
     _changes: _Changes = field(repr=False)
     quality_rating: str = "GREEN"
+    state: str = "CONNECTED"
+    data_access_expires_at: int = 0
+    templates: list[Json] = field(default_factory=list, repr=False)
     usage_percent: int | None = None
     subscribed: bool = False
     override_callback_uri: str | None = field(default=None, repr=False)
@@ -305,7 +308,7 @@ class FakeNumber:
             "quality_rating": self.quality_rating,
             "code_verification_status": "VERIFIED",
             "name_status": "APPROVED",
-            "status": "CONNECTED",
+            "status": self.state,
             "account_mode": "LIVE",
             "platform_type": "CLOUD_API",
             "messaging_limit_tier": "TIER_250",
@@ -673,6 +676,8 @@ class FakeGraph:
                     call.kind, call.phone_number_id = "upload", node
                 case ("GET", _, "phone_numbers"):
                     call.kind = "numbers"
+                case ("GET", _, "message_templates"):
+                    call.kind = "templates"
                 case ("GET" | "POST" | "DELETE", _, "subscribed_apps"):
                     call.kind = "subscribe"
         return call
@@ -720,6 +725,8 @@ class FakeGraph:
                 return self._subscribe(request, call)
             case "numbers":
                 return self._numbers(request, call)
+            case "templates":
+                return self._templates(request, call)
             case "":
                 if call.version:
                     raise _no_object(call.method, call.path)
@@ -789,7 +796,7 @@ class FakeGraph:
             "app_id": app_id,
             "type": "USER" if number.token_expires_at else "SYSTEM_USER",
             "application": "BotFactory",
-            "data_access_expires_at": 0,
+            "data_access_expires_at": number.data_access_expires_at,
             "expires_at": number.token_expires_at,
             "is_valid": not number.expired,
             "issued_at": int(time.time()) - 60,
@@ -810,6 +817,22 @@ class FakeGraph:
         if not found:
             raise _no_object(call.method, waba_id)
         return lambda: {"data": [{"id": number.phone_number_id} for number in found]}
+
+    def _templates(self, request: web.Request, call: Call) -> Callable[[], Json]:
+        """Answer in pages, as Meta does; ``templates`` of the first number of the account are all of it."""
+        waba_id = call.path.strip("/").split("/")[1]
+        numbers = [number for number in self._holders(request) if number.waba_id == waba_id]
+        if not numbers:
+            raise _no_object(call.method, waba_id)
+        _permit(MANAGEMENT in numbers[0].scopes, 200)
+        wanted = request.query.get("status")
+        found = [each for each in numbers[0].templates if wanted in (None, each.get("status"))]
+        limit, start = int(request.query.get("limit") or 25), int(request.query.get("after") or 0)
+        part = found[start : start + limit]
+        paging: Json = {"cursors": {"before": str(start), "after": str(start + len(part))}}
+        if start + len(part) < len(found):
+            paging["next"] = f"{self.base_url}/next"
+        return lambda: {"data": part, "paging": paging}
 
     def _subscribe(self, request: web.Request, call: Call) -> Callable[[], Json]:
         waba_id = call.path.strip("/").split("/")[1]
@@ -1045,6 +1068,7 @@ def _check(body: Json, number: FakeNumber, media: Mapping[str, FakeMedia]) -> No
         case "template":
             _string(content, "name", "template['name']", 512)
             _string(content.get("language"), "code", "template['language']['code']")
+            _check_template(content, number)
         case "reaction":
             _string(content, "message_id", "reaction['message_id']")
         case "location":
@@ -1052,6 +1076,36 @@ def _check(body: Json, number: FakeNumber, media: Mapping[str, FakeMedia]) -> No
                 raise GraphError(131008, details="location must have a latitude and a longitude.")
         case _ if kind in _MEDIA:
             _check_media(kind, content, number, media)
+
+
+def _check_template(content: Json, number: FakeNumber) -> None:
+    """Compare what is filled in with the template, where the number has any."""
+    if not number.templates:
+        return
+    code = content["language"]["code"]
+    template = next((t for t in number.templates if (t["name"], t["language"]) == (content["name"], code)), None)
+    if template is None:
+        raise GraphError(132001, http=404, details=f"template name ({content['name']}) does not exist in {code}")
+    trouble = {"PAUSED": 132015, "DISABLED": 132016}.get(template["status"])
+    if trouble is not None:
+        raise GraphError(trouble)
+    given = {(part["type"], part.get("index", "")): part["parameters"] for part in content.get("components", ())}
+    named = template.get("parameter_format") == "NAMED"
+    for component in template["components"]:
+        kind = component["type"].lower()
+        texts = {(kind, ""): component.get("text", "")}
+        if kind == "buttons":
+            texts = {("button", str(at)): each.get("url", "") for at, each in enumerate(component["buttons"])}
+        for place, text in texts.items():
+            wanted = set(re.findall(r"\{\{(\w+)\}\}", text))
+            filled = given.pop(place, [])
+            if len(wanted) != len(filled):
+                details = f"{kind}: number of localizable_params ({len(filled)}) does not match {len(wanted)}"
+                raise GraphError(132000, details=details)
+            if named and wanted != {each.get("parameter_name") for each in filled}:
+                raise GraphError(132012, details=f"{kind}: parameter names do not match")
+    if given:
+        raise GraphError(132000, details=f"unexpected components {sorted(given)}")
 
 
 def _string(holder: Any, name: str, path: str, most: int | None = None) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from services import checks
 from tests.composition import make_settings
+from tests.fakes.graph import FakeGraph
 from tests.fakes.models import FakeModels
 from tests.servers import free_port
 
@@ -63,3 +64,52 @@ async def test_a_search_model_that_is_not_there(tmp_path: Path, capsys: pytest.C
     said = await _said(tmp_path, capsys, "gemini", GEMINI_API_KEY="AIza-x", GEMINI_BASE_URL=nowhere)
     tried = [line.partition(":")[0] for line in said if line.startswith("✗")]
     assert tried == ["✗ GEMINI_API_KEY, gemini-3.5-flash-lite", "✗ GEMINI_API_KEY, gemini-embedding-001"]
+
+
+OWN_APP = {"WHATSAPP_APP_SECRET": "meta-app-secret-01", "WHATSAPP_VERIFY_TOKEN": "verify-me-01"}
+OWN_NUMBER = {"WHATSAPP_ACCESS_TOKEN": "EAACANARY_token_0123456789", "WHATSAPP_PHONE_NUMBER_ID": "100000000000101"}
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({}, "– WHATSAPP_APP_SECRET is not set: owners connect their numbers by Meta apps of their own"),
+        (OWN_APP, "✓ WHATSAPP_APP_SECRET and WHATSAPP_VERIFY_TOKEN: numbers can be connected through this app"),
+        (
+            {"WHATSAPP_APP_SECRET": "meta-app-secret-01"},
+            "✗ half of the keys of WhatsApp: WHATSAPP_APP_SECRET without WHATSAPP_VERIFY_TOKEN",
+        ),
+        (
+            OWN_NUMBER,
+            "✗ half of the keys of WhatsApp: WHATSAPP_ACCESS_TOKEN, WHATSAPP_PHONE_NUMBER_ID without WHATSAPP_APP_SECRET, "
+            "WHATSAPP_VERIFY_TOKEN",
+        ),
+        (
+            OWN_APP | OWN_NUMBER,
+            "✓ WHATSAPP_ACCESS_TOKEN: Chinor, +998 90 123 45 67; an administrator connects it on a bot’s",
+        ),
+        (OWN_APP | OWN_NUMBER | {"WHATSAPP_PHONE_NUMBER_ID": "100000000000999"}, "✗ WHATSAPP_ACCESS_TOKEN: 100: "),
+        (OWN_APP | OWN_NUMBER | {"WHATSAPP_APP_SECRET": "of-another-app"}, "✗ WHATSAPP_ACCESS_TOKEN: 100: "),
+        (OWN_APP | OWN_NUMBER | {"WHATSAPP_ACCESS_TOKEN": "EAAnobody"}, "✗ WHATSAPP_ACCESS_TOKEN: 190: "),
+    ],
+)
+async def test_the_keys_of_the_installations_own_meta_app(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], given: dict[str, str], line: str
+) -> None:
+    async with FakeGraph() as graph:
+        number = graph.add_number(
+            OWN_NUMBER["WHATSAPP_PHONE_NUMBER_ID"],
+            token=OWN_NUMBER["WHATSAPP_ACCESS_TOKEN"],
+            app_secret=OWN_APP["WHATSAPP_APP_SECRET"],
+            waba_id="200000000000201",
+            display_phone_number="+998 90 123 45 67",
+            verified_name="Chinor",
+        )
+        settings = make_settings(tmp_path, environment={"META_GRAPH_BASE": graph.base_url, **given})
+        assert await checks.run(settings) == 0
+        said = capsys.readouterr().out
+        (found,) = [each for each in said.splitlines() if "WHATSAPP_" in each]
+        assert found.startswith(line)
+        assert not any(value in said for value in (OWN_NUMBER["WHATSAPP_ACCESS_TOKEN"], "meta-app-secret-01"))
+        # Looking changes nothing.
+        assert not number.subscribed

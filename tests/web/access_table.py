@@ -167,7 +167,9 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("GET", "/bots/{bot}/channels"): OWN_PAGE,
     ("POST", "/bots/{bot}/channels/telegram"): (401, 400, 404, 401, 404),
     ("POST", "/bots/{bot}/channels/whatsapp"): (401, 400, 404, 401, 404),
+    ("POST", "/bots/{bot}/channels/whatsapp/own"): (401, 409, 404, 401, 404),  # the walk's installation has none
     ("POST", "/bots/{bot}/channels/web"): OWN_FORM,
+    ("POST", "/bots/{bot}/channels/{channel}/check"): OWN_FORM,
     ("POST", "/bots/{bot}/channels/{channel}/disconnect"): OWN_FORM,
     ("GET", "/bots/{bot}/widget"): OWN_PAGE,
     ("POST", "/bots/{bot}/widget"): (401, 400, 404, 401, 404),
@@ -176,6 +178,9 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("GET", "/bots/{bot}/conversations/{conversation}"): talk(OWN_PAGE),
     ("POST", "/bots/{bot}/conversations/{conversation}"): talk(OWN_FORM),
     ("POST", "/bots/{bot}/conversations/{conversation}/status"): talk(OWN_FORM),
+    # The walk's talk is on the web, where there are no templates.
+    ("GET", "/bots/{bot}/conversations/{conversation}/template"): talk((303, 404, 404, 303, 404)),
+    ("POST", "/bots/{bot}/conversations/{conversation}/template"): talk((401, 404, 404, 401, 404)),
     # The API
     ("GET", "/api/v1/openapi.json"): OPEN,
     ("*", "/api/{path}"): everybody(404),

@@ -61,7 +61,7 @@ async def test_connected_checked_and_disconnected(site: Site, graph: FakeGraph) 
         assert TOKEN not in refused.text and SECRET not in refused.text
     graph.answer_raw(502, b"<html>", on="number")
     assert (await browser.post(f"{place}/whatsapp", **FORM)).status == 503
-    assert (await browser.post(f"{place}/whatsapp", **FORM)).location == f"{place}?done=connected"
+    assert (await browser.post(f"{place}/whatsapp", **FORM)).location == f"{place}?done=connected_here"
     assert number.subscribed
     page = await browser.get(place)
     async with site.core.db.read() as session:
@@ -74,10 +74,12 @@ async def test_connected_checked_and_disconnected(site: Site, graph: FakeGraph) 
     number.token, number.token_expires_at = "EAAof_a_system_user_0123456789", 0
     assert (await browser.post(f"{place}/whatsapp", **(FORM | {"access_token": number.token}))).status == 303
     renewed = await browser.get(place)
-    assert channel.secret in renewed.text and "has an end" not in renewed.text and "<details>" in renewed.text
+    assert (
+        channel.secret in renewed.text and "has an end" not in renewed.text and '<details class="mt-3">' in renewed.text
+    )
     gone = await browser.post(f"{place}/{channel.id}/disconnect")
     assert gone.location == f"{place}?done=disconnected"
-    assert 'id="wa-token"' in (await browser.get(place)).text
+    assert 'id="whatsapp-access_token"' in (await browser.get(place)).text
 
 
 async def test_what_is_wrong_with_the_number_is_said_and_mended(site: Site, graph: FakeGraph) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from db import models
-from services import bots
+from services import bots, health
 from services.errors import Invalid, Permanent, Temporary, Unavailable
 from services.i18n import T
 from web.api.base import Call, Routes
@@ -55,6 +55,23 @@ class NewWeb(Body):
 NewChannel = Annotated[NewTelegram | NewWhatsApp | NewWeb, Field(discriminator="type")]
 
 
+class HealthAnswer(Answer):
+    """What the channel's network last said of it; it is asked every few hours."""
+
+    checked_at: UtcMoment | None
+    pending: Annotated[int | None, Field(description="messages that wait at the network")]
+    last_error: Annotated[str, Field(description="in the network's own words; empty: none")]
+    token_expires_at: Annotated[UtcMoment | None, Field(description="null: no end, or not known")]
+    quality: Annotated[str, Field(description="of a WhatsApp number: green, yellow, red; empty: not known")]
+    webhook: Annotated[
+        str,
+        Field(
+            description="ok: messages come here; foreign: to another address; missing: the subscription is gone; "
+            "empty: not known or not needed"
+        ),
+    ]
+
+
 class ChannelAnswer(Answer):
     """A channel."""
 
@@ -71,6 +88,7 @@ class ChannelAnswer(Answer):
     ]
     address: Annotated[str | None, Field(description="where customers find it")]
     last_update_at: UtcMoment | None
+    health: HealthAnswer
     created_at: UtcMoment
 
 
@@ -81,6 +99,7 @@ def show(channel: models.Channel, bot: models.Bot, public_url: str) -> ChannelAn
         address = f"https://t.me/{channel.username}"
     if channel.kind == "whatsapp" and (digits := re.sub(r"\D", "", channel.username)):
         address = f"https://wa.me/{digits}"
+    told = health.known(channel)
     return ChannelAnswer(
         id=channel.id,
         type=channel.kind,
@@ -89,6 +108,14 @@ def show(channel: models.Channel, bot: models.Bot, public_url: str) -> ChannelAn
         status=channel.status,
         address=address,
         last_update_at=channel.last_update_at,
+        health=HealthAnswer(
+            checked_at=told.checked_at,
+            pending=told.pending,
+            last_error=told.detail,
+            token_expires_at=told.expires_at,
+            quality=told.quality,
+            webhook=told.webhook,
+        ),
         created_at=channel.created_at,
     )
 

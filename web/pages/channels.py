@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import re
 from collections.abc import Mapping
 
-import segno
 from aiohttp import web
 
 from db import models
-from db.base import new_secret
-from services import bots, notices
+from services import bots, connecting, health, notices, qr
 from services.channels.base import TokenRefused
 from services.errors import AppError, Invalid, Permanent, Temporary, TooMany, Unavailable
 from services.i18n import T
@@ -22,8 +18,7 @@ from web.pages.shell import core_of, fault_of, frame, own_bot
 routes = web.RouteTableDef()
 
 _TRIES_IN_15_MIN = 20
-# They become parts of headers: nothing but what can be printed may pass.
-_SECRET = re.compile(r"[!-~]{8,1000}")
+_CHECKS_A_MINUTE = 6
 
 
 def share_address(request: web.Request, bot: models.Bot) -> str:
@@ -45,18 +40,27 @@ async def _page(
     entered: Mapping[str, str] | None = None,
 ) -> web.StreamResponse:
     """``place``: the channel whose form the error is about; ``entered``: what it held and may be shown again."""
-    async with core_of(request).db.read() as session:
+    core = core_of(request)
+    async with core.db.read() as session:
         bot = await own_bot(session, request)
         shared = await frame(session, request, bot)
         connected = await bots.channels(session, bot)
+    whatsapp = bots.of_kind(connected, "whatsapp")
     return view.render(
         request,
         "pages/channels.html",
         status=error.status if error else 200,
         here="channels",
         telegram=[channel for channel in connected if channel.kind == "telegram"],
-        whatsapp=bots.of_kind(connected, "whatsapp"),
-        whatsapp_webhook=f"{core_of(request).settings.public_url}/whatsapp/webhook",
+        whatsapp=whatsapp,
+        webhooks={kind: f"{core.settings.public_url}/{kind}/webhook" for kind in connecting.GUIDES},
+        guides=connecting.GUIDES,
+        by_app=bool(core.settings.app_secret("whatsapp")),
+        own_number=core.settings.own_account("whatsapp").get("phone_number_id")
+        if auth.user(request).is_admin
+        else None,
+        set_up=whatsapp is not None and connecting.needs_setting_up(whatsapp, core),
+        health_of=health.known,
         place=place,
         entered=entered or {},
         page_open=bots.of_kind(connected, "web") is not None,
@@ -108,40 +112,31 @@ async def connect_whatsapp(request: web.Request) -> web.StreamResponse:
     core = core_of(request)
     person = auth.user(request)
     async with core.db.read() as session:
-        await own_bot(session, request)
+        bot = await own_bot(session, request)
     form = await forms.read(request)
-    number_id = form.text("phone_number_id", 64).strip()
+    guide = connecting.GUIDES["whatsapp"]
+    given = {each.name: form.secret(each.name) for each in guide.fields}
+    entered = {each.name: given[each.name].strip()[:64] for each in guide.fields if not each.secret}
     try:
         if not await core.limits.hit(f"connect:{person.id}", _TRIES_IN_15_MIN, 900):
             raise TooMany(retry_after_s=900)
-        token, app_secret = form.secret("access_token").strip(), form.secret("app_secret").strip()
-        if not (number_id.isascii() and number_id.isdigit() and 5 <= len(number_id) <= 32):
-            raise Invalid(
-                T("The phone number id is a number of about 15 digits. It is not the phone number itself."),
-                field="phone_number_id",
-            )
-        for name, value in (("access_token", token), ("app_secret", app_secret)):
-            if not _SECRET.fullmatch(value):
-                raise Invalid(T("Copy it whole from Meta, without spaces."), field=name)
-        number = await bots.try_whatsapp(core, token, number_id, app_secret)
-        async with core.db.write() as session:
-            bot = await own_bot(session, request)
-            own = bots.of_kind(await bots.channels(session, bot), "whatsapp")
-            await bots.connect_whatsapp(
-                session,
-                bot,
-                number=number,
-                credentials={"access_token": token, "phone_number_id": number.id, "app_secret": app_secret},
-                # It stands in the Meta app already where the number was connected before.
-                verify_token=own.secret if own is not None else new_secret(24),
-                crypto=core.crypto,
-                actor=person,
-            )
+        await connecting.connect(core, person, bot.id, guide.kind, given)
     except AppError as error:
-        return await _page(request, error=error, place="whatsapp", entered={"phone_number_id": number_id})
-    core.cards.clear()
-    core.bell.ring("channels")
-    return view.redirect(f"/bots/{bot.id}/channels", toast="connected")
+        return await _page(request, error=error, place=guide.kind, entered=entered)
+    return view.redirect(f"/bots/{bot.id}/channels", toast="connected_here")
+
+
+@routes.post("/bots/{bot}/channels/whatsapp/own")
+async def connect_own_number(request: web.Request) -> web.StreamResponse:
+    """Connect the installation's own WhatsApp number to a bot of an administrator."""
+    core = core_of(request)
+    async with core.db.read() as session:
+        bot = await own_bot(session, request)
+    try:
+        await connecting.connect_own_account(core, auth.user(request), bot.id, "whatsapp")
+    except AppError as error:
+        return await _page(request, error=error, place="whatsapp")
+    return view.redirect(f"/bots/{bot.id}/channels", toast="connected_here")
 
 
 @routes.post("/bots/{bot}/channels/web")
@@ -169,6 +164,22 @@ async def disconnect(request: web.Request) -> web.StreamResponse:
     return view.redirect(f"/bots/{bot.id}/channels", toast="disconnected")
 
 
+@routes.post("/bots/{bot}/channels/{channel}/check")
+async def check(request: web.Request) -> web.StreamResponse:
+    """Look at a channel now: what is wrong with it stands on the page afterwards."""
+    core = core_of(request)
+    async with core.db.read() as session:
+        bot = await own_bot(session, request)
+        channel = await bots.channel(session, bot, request.match_info["channel"])
+    try:
+        if not await core.limits.hit(f"check:{channel.id}", _CHECKS_A_MINUTE, 60):
+            raise TooMany(retry_after_s=60)
+        await health.ask(core, channel)
+    except AppError as error:
+        return await _page(request, error=error, place=channel.kind)
+    return view.redirect(f"/bots/{bot.id}/channels", toast="checked")
+
+
 @routes.get("/bots/{bot}/qr.{kind:svg|png}")
 async def qr_code(request: web.Request) -> web.StreamResponse:
     """Return the QR code of the bot's address, to show (SVG) or to print (PNG, about 1,000 pixels)."""
@@ -176,19 +187,8 @@ async def qr_code(request: web.Request) -> web.StreamResponse:
         bot = await own_bot(session, request)
     address = share_address(request, bot)
     kind = request.match_info["kind"]
-    body = await asyncio.to_thread(_draw, address, kind)
+    body = await asyncio.to_thread(qr.svg if kind == "svg" else qr.png, address)
     headers = {"Content-Type": "image/svg+xml" if kind == "svg" else "image/png"}
     if "download" in request.query:
         headers["Content-Disposition"] = f'attachment; filename="bot-qr.{kind}"'
     return web.Response(body=body, headers=headers)
-
-
-def _draw(address: str, kind: str) -> bytes:
-    code = segno.make(address, error="m", micro=False)
-    out = io.BytesIO()
-    if kind == "svg":
-        # No inline styles: the page's content security policy refuses them.
-        code.save(out, kind="svg", xmldecl=False, svgns=True, border=2, dark="#10302e", light="#ffffff", omitsize=True)
-    else:
-        code.save(out, kind="png", scale=1000 // (code.symbol_size(border=4)[0]), border=4, dark="#10302e")
-    return out.getvalue()

@@ -10,7 +10,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import bots, conversations, team
+from services import bots, conversations, team, templates
 from services.errors import AppError, Invalid, NotFound
 from services.i18n import T, Text
 from web import auth, forms, view
@@ -23,6 +23,7 @@ _MESSAGES = 50
 _DRAFT_CHARS = 20_000
 # What the network said of a message it refused, in part, and what that means to the owner.
 _REASONS: tuple[tuple[str, Text], ...] = (
+    *templates.REASONS,
     ("131047", T("the customer has not written for more than 24 hours")),
     ("not written for too long", T("the customer has not written for more than 24 hours")),
     ("131026", T("this number does not receive WhatsApp messages")),
@@ -178,6 +179,7 @@ async def _talk(session: AsyncSession, request: web.Request, bot: models.Bot, co
         "messages": list(reversed(page.items)),
         "older": page.next,
         "reason_of": reason_of,
+        "window_closed": conversations.window_closed(row),
     }
 
 
