@@ -54,6 +54,15 @@ TEXTS: Mapping[str, Text] = {
         "“{bot}”: Meta does not let the WhatsApp number send: see to it in WhatsApp Manager (payment, registration or a "
         "lock), then start the bot again."
     ),
+    "instagram_token_refused": T(
+        "“{bot}”: Instagram no longer accepts the access token, so the bot cannot answer there. Connect the account again "
+        "with a new token."
+    ),
+    "instagram_unreadable": T("“{bot}”: the saved Instagram token can no longer be read. Connect the account again."),
+    "instagram_blocked": T(
+        "“{bot}”: Meta does not let the Instagram account send: see to it in the account’s status on Instagram, then start "
+        "the bot again."
+    ),
     "window_closed": T(
         "“{bot}”: an answer could not be delivered, because more than 24 hours had passed since the customer’s last message. "
         "It can be sent when the customer writes again."
@@ -100,7 +109,11 @@ TEXTS: Mapping[str, Text] = {
     "own_key_recovered": T("“{bot}”: the trouble with its own {provider} key is over."),
 }
 _CHANNEL_TROUBLES = ("refused", "conflict", "unreadable", "silent", "webhook_failed", "blocked")
-_WHATSAPP_TROUBLES = ("whatsapp_token_refused", "whatsapp_unreadable", "whatsapp_blocked")
+_META_TROUBLES = tuple(
+    f"{network}_{trouble}"
+    for network in ("whatsapp", "instagram")
+    for trouble in ("token_refused", "unreadable", "blocked")
+)
 _KEY_TROUBLES = ("key_refused", "key_no_money", "key_unreadable", "own_model_missing")
 _RECOVERED = {
     "key_refused": "key_recovered",
@@ -131,7 +144,7 @@ _LASTING = frozenset(
         "silent",
         "webhook_failed",
         "model_retired",
-        *_WHATSAPP_TROUBLES,
+        *_META_TROUBLES,
         *_KEY_TROUBLES,
     }
 )
@@ -146,7 +159,7 @@ _PLACES: Mapping[str, str] = {
             "unreadable",
             "silent",
             "webhook_failed",
-            *_WHATSAPP_TROUBLES,
+            *_META_TROUBLES,
         ),
         "/channels",
     ),

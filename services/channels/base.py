@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from services.errors import Permanent, Temporary
 
@@ -44,10 +44,12 @@ class Inbound:
 
     ``kind``: ``message``, ``command``, ``callback``, ``contact``, ``edit`` and ``delete`` (of the message ``extra["of"]``),
     ``blocked``, ``unblocked``, ``managed_bot``, ``payment``, ``pre_checkout``, ``reaction``, ``system``, ``status`` (of a message
-    of ours, in ``extra["delivery"]``), ``echo`` (a person of the business wrote by other means), ``account_error`` or
-    ``unsupported``. ``type`` of a message: ``text``, ``document``, ``photo``, ``voice`` … ``recipient`` is where an answer goes.
+    of ours, in ``extra["delivery"]``), ``echo`` (a person of the business wrote by other means), ``comment`` (under a post of
+    the business), ``account_error`` or ``unsupported``. ``type`` of a message: ``text``, ``document``, ``photo``, ``voice`` …
+    ``recipient`` is where an answer goes.
     ``reply`` tells whether an answer is due. ``extra``: ``chat_type``, ``album``, of a command ``addressee`` (the bot it names,
-    if any), of a contact ``phone`` (with "+") and ``own``.
+    if any), of a contact ``phone`` (with "+") and ``own``, of a message ``reply_to``, ``payload`` (a button's), ``story`` (the
+    id of ours that it answers) and ``source`` (the link or advertisement that brought the customer).
     """
 
     kind: str
@@ -80,12 +82,17 @@ class Outgoing:
     """One message to send: plain text and rows of buttons.
 
     ``choose``: what is written above the choices where a network hides them in a list. ``ref``: the message's id here.
+    ``comment``: the id of the comment that this answers in private. ``person``: an operator wrote it; ``late``: it goes after
+    the time in which everybody may write, as the network lets a person do.
     """
 
     text: str
     buttons: tuple[tuple[Button, ...], ...] = ()
     choose: str = ""
     ref: str = ""
+    comment: str = ""
+    person: bool = False
+    late: bool = False
 
     def to_payload(self) -> dict[str, Any]:
         """Return the JSON form that the outbox keeps."""
@@ -93,24 +100,45 @@ class Outgoing:
         if self.buttons:
             payload["buttons"] = [[[button.text, button.data] for button in row] for row in self.buttons]
             payload["choose"] = self.choose
+        if self.comment:
+            payload["comment"] = self.comment
+        if self.person:
+            payload["person"] = True
         return payload
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, Any], ref: str = "") -> Outgoing:
         """Read what :meth:`to_payload` wrote."""
         rows = tuple(tuple(Button(text, data) for text, data in row) for row in payload.get("buttons", ()))
-        return cls(payload["text"], rows, payload.get("choose", ""), ref)
+        more = {"comment": payload.get("comment", ""), "person": payload.get("person", False)}
+        return cls(payload["text"], rows, payload.get("choose", ""), ref, **more)
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What a network tells of a message of ours: its id here and there, its status, and why it failed."""
+    """What a network tells of a message of ours: its id here and there, its status, and why it failed.
+
+    ``earlier``: so it is with everything before it.
+    """
 
     ref: str
     external_id: str
     status: str
     error: str | None = None
     code: int | None = None
+    earlier: bool = False
+
+
+class Piece(NamedTuple):
+    """One part of a delivery that may be about several accounts; ``update`` is None where there is nothing in it for us.
+
+    ``accounts``: whose it is, as ``(id, above)``, any of which is enough; ``above``: the id is of what lies over an account.
+    ``proofs``: whose secret may have signed the delivery besides.
+    """
+
+    accounts: tuple[tuple[str, bool], ...]
+    proofs: tuple[tuple[str, bool], ...]
+    update: dict[str, Any] | None
 
 
 class Throttled(Temporary):
@@ -131,6 +159,10 @@ class FilesOnDisk(Permanent):
 
 class TokenRefused(Permanent):
     """The credential is revoked or malformed: stop this channel and tell the owner."""
+
+
+class NotAllowed(TokenRefused):
+    """The credential is good and lacks the permission for this."""
 
 
 class Unreachable(Permanent):
@@ -161,11 +193,16 @@ class Refused(Permanent):
     """Our request is wrong: repeating it unchanged is useless."""
 
 
+TextUnit = Literal["utf16", "utf8"]
+"""What a network counts the length of a text in: UTF-16 units, or bytes of UTF-8."""
+
+
 class Channel(Protocol):
-    """A channel kind. ``text_limit`` is counted in UTF-16 units; the sign of typing lasts ``typing_s`` (0: there is none)."""
+    """A channel kind. ``text_limit`` is counted in ``text_unit``; the sign of typing lasts ``typing_s`` (0: there is none)."""
 
     kind: str
     text_limit: int
+    text_unit: TextUnit
     typing_s: float
 
     def identify(self, update: Mapping[str, Any]) -> tuple[str, str]:
@@ -182,3 +219,11 @@ class Channel(Protocol):
 
     async def settle(self, credentials: Mapping[str, str], event: Inbound) -> None:
         """Do what the network wants to see at once for an event (stop a button's spinner); failures do not matter."""
+
+
+@runtime_checkable
+class Introduces(Protocol):
+    """A channel kind whose messages do not say who wrote, but which tells when asked."""
+
+    async def profile(self, credentials: Mapping[str, str], person: str) -> Sender:
+        """Return name and username of somebody who wrote. Raises ``Temporary`` or a ``Permanent``."""

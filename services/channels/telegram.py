@@ -23,6 +23,7 @@ from services.channels.base import (
     Outgoing,
     Refused,
     Sender,
+    TextUnit,
     TokenRefused,
     Unreachable,
 )
@@ -284,6 +285,7 @@ class TelegramChannel:
 
     kind = "telegram"
     text_limit = TEXT_LIMIT
+    text_unit: TextUnit = "utf16"
     typing_s = 5.0
 
     def __init__(self, api: TelegramApi) -> None:

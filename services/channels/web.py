@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from services.channels.base import Inbound, Outgoing, Sender
+from services.channels.base import Inbound, Outgoing, Sender, TextUnit
 
 
 class WebChannel:
@@ -13,6 +13,7 @@ class WebChannel:
 
     kind = "web"
     text_limit = 16_000
+    text_unit: TextUnit = "utf16"
     typing_s = 0.0
 
     def identify(self, update: Mapping[str, Any]) -> tuple[str, str]:

@@ -15,13 +15,13 @@ from db import models
 from db.base import new_id, utcnow
 from db.engine import clock
 from services import lanes, notices, team
-from services.channels import WINDOWS
+from services.channels import PERSON_WINDOWS, WINDOWS, split_for
 from services.channels.base import Outgoing
 from services.conversations.records import RECENT_CHARS, RECENT_TURNS, Reply, out_lane, outbox_rows, put_out
 from services.errors import Conflict, Invalid, NotFound
 from services.i18n import T
 from services.lanes import Line
-from services.text import clean, one_line, split_text
+from services.text import clean, one_line
 from services.writer import Scope
 
 Row = TypeVar("Row")
@@ -197,7 +197,8 @@ async def operator_reply(session: AsyncSession, row: ConversationRow, text: str,
     if len(text) > 4096:
         raise Invalid(T("A message may have at most {n} characters.", n=4096), field="text")
     talk, line = row.conversation, Line("outbox", row.bot.owner_id, row.bot.id)
-    outgoing = () if row.channel.kind == "web" else tuple(Outgoing(part) for part in split_text(text, 4096))
+    parts = [] if row.channel.kind == "web" else split_for(row.channel.kind, text)
+    outgoing = tuple(Outgoing(part, person=row.channel.kind in PERSON_WINDOWS) for part in parts)
     if outgoing:
         # The lane before the talk, as the conveyor locks them: two that wait for each other would both lose time.
         connection = await session.connection()
@@ -210,15 +211,17 @@ async def operator_reply(session: AsyncSession, row: ConversationRow, text: str,
         for written in since.items:
             if written.author == "operator" and written.text == text:
                 return written
-    window = WINDOWS.get(row.channel.kind)
+    window = PERSON_WINDOWS.get(row.channel.kind) or WINDOWS.get(row.channel.kind)
     if window is not None and (talk.last_inbound_at is None or utcnow() - talk.last_inbound_at >= window):
-        raise Conflict(
-            T(
-                "More than 24 hours have passed since the customer’s last message, and WhatsApp delivers no message then. You "
-                "can write as soon as the customer writes again."
-            ),
-            code="window_closed",
+        whatsapp = T(
+            "More than 24 hours have passed since the customer’s last message, and WhatsApp delivers no message then. You "
+            "can write as soon as the customer writes again."
         )
+        instagram = T(
+            "Instagram delivers messages up to 7 days after the customer’s last one. You can write as soon as the customer "
+            "writes again."
+        )
+        raise Conflict(instagram if row.channel.kind == "instagram" else whatsapp, code="window_closed")
     reply = Reply(text, "operator", outgoing, id=new_id())
     moment = utcnow()
     message = models.Message(
