@@ -68,6 +68,15 @@ def whatsapp_trouble(channel: models.Channel | None, _: Translator) -> str:
     }.get(channel.status if channel else "", "")
 
 
+def instagram_trouble(channel: models.Channel | None, _: Translator) -> str:
+    """Return in words what is wrong with an Instagram account and what to do; empty where all is well."""
+    return {
+        "refused": _("Instagram no longer accepts its token: enter a new one on the channels page of the panel."),
+        "unreadable": _("I can no longer read its token: enter it again on the channels page of the panel."),
+        "blocked": _("Meta does not let the Instagram account send: see to it there, then start the bot here."),
+    }.get(channel.status if channel else "", "")
+
+
 def _halted(channels: Sequence[models.Channel]) -> bool:
     """Whether a channel stands still until its owner starts it, though no credential of it has to be renewed."""
     return any(each.status in ("conflict", "blocked") for each in channels)
@@ -84,6 +93,7 @@ async def menu_page(talk: Talk, bot_id: str) -> Page:
     telegram = bots.of_kind(channels, "telegram")
     running = bot.status == "active"
     trouble = trouble_of(telegram, _) or whatsapp_trouble(bots.of_kind(channels, "whatsapp"), _)
+    trouble = trouble or instagram_trouble(bots.of_kind(channels, "instagram"), _)
     state = _("Needs attention") if trouble else _("Working") if running else _("Stopped")
     begin = button("▶️ " + _("Start"), BotMenu(do="start", bot=bot.id))
     toggle = button("⏹ " + _("Stop"), BotMenu(do="stop", bot=bot.id)) if running else begin
@@ -279,6 +289,8 @@ async def channels_page(talk: Talk, bot_id: str) -> Page:
     web = bots.of_kind(connected, "web") is not None
     whatsapp = bots.of_kind(connected, "whatsapp")
     whatsapp_state = whatsapp_trouble(whatsapp, _)
+    instagram = bots.of_kind(connected, "instagram")
+    instagram_state = instagram_trouble(instagram, _)
     address = f"{talk.core.settings.public_url}/chat/{bot.public_id}"
     trouble = trouble_of(telegram, _)
     if telegram is None:
@@ -303,6 +315,9 @@ async def channels_page(talk: Talk, bot_id: str) -> Page:
         bold(_("Channels of “{name}”", name=bot.name)),
         lines(f"Telegram: @{telegram.username}" if telegram else "", state),
         lines(f"WhatsApp: {whatsapp.username}", "⚠️ " + whatsapp_state if whatsapp_state else "") if whatsapp else "",
+        lines(f"Instagram: @{instagram.username}", "⚠️ " + instagram_state if instagram_state else "")
+        if instagram
+        else "",
         lines(
             _("Web page:"),
             address if web else _("Disconnected: its link does not work."),

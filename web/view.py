@@ -274,6 +274,7 @@ DONE: Mapping[str, Text] = {
     "talk_closed": T("The conversation is closed. When the customer writes again, the bot answers."),
     "web_connected": T("The bot’s page is open again."),
     "connected": T("Connected. Write to the bot in Telegram to try it."),
+    "instagram_connected": T("Connected. Now enter the address and the word below in the Meta app."),
     "disconnected": T("Disconnected. You can still read the conversations."),
     "key_saved": T("Your OpenAI key is saved and encrypted."),
     "key_removed": T("Your OpenAI key was removed."),

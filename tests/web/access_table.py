@@ -30,6 +30,8 @@ TABLE: dict[tuple[str, str], Statuses] = {
     ("POST", "/telegram/webhook/{channel_id}"): everybody(401),
     ("GET", "/whatsapp/webhook"): everybody(403),
     ("POST", "/whatsapp/webhook"): everybody(401),
+    ("GET", "/instagram/webhook"): everybody(403),
+    ("POST", "/instagram/webhook"): everybody(401),
     ("GET", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
     ("GET", "/metrics"): OPEN,  # the walk comes from loopback; from elsewhere: test_machines.py
@@ -89,6 +91,8 @@ TABLE: dict[tuple[str, str], Statuses] = {
     ("GET", "/bots/{bot}/channels"): OWN_PAGE,
     ("POST", "/bots/{bot}/channels/telegram"): (401, 400, 404, 401, 404),
     ("POST", "/bots/{bot}/channels/whatsapp"): (401, 400, 404, 401, 404),
+    ("POST", "/bots/{bot}/channels/instagram"): (401, 400, 404, 401, 404),
+    ("POST", "/bots/{bot}/channels/{channel}/comments"): (401, 404, 404, 401, 404),
     ("POST", "/bots/{bot}/channels/web"): OWN_FORM,
     ("POST", "/bots/{bot}/channels/{channel}/disconnect"): OWN_FORM,
     ("GET", "/bots/{bot}/qr.{kind}"): OWN_PAGE,
