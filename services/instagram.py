@@ -82,7 +82,8 @@ async def connect(
 ) -> models.Channel:
     """Connect an Instagram account that Meta has just shown, or renew its credentials; the owner's choices stay.
 
-    ``credentials``: see :func:`credentials`. Raises ``Conflict`` when the account belongs to another bot here, or this bot has another one connected.
+    ``credentials``: see :func:`credentials`. Raises ``Conflict`` when the account belongs to another bot here, or this bot has
+    another one connected.
     """
     taken = T("This Instagram account is already connected to another bot. Disconnect it there first.")
     known = await session.scalar(
