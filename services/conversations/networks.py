@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, bindparam, or_, select, update
+from sqlalchemy import Connection, bindparam, case, or_, select, update
 
 from db import direct, models
 from db.base import table_of
@@ -47,10 +47,18 @@ _SENT = (
     )
     .order_by(OUTBOX.c.id)
 )
+# An echo settles one doubt: the same words that come once more are somebody's own.
 _ARRIVED = (
     update(OUTBOX)
-    .where(OUTBOX.c.id == bindparam("p_id"), OUTBOX.c.status == "unknown")
-    .values(status="sent", external_id=bindparam("p_external"), error=None)
+    .where(OUTBOX.c.id == bindparam("p_id"), OUTBOX.c.status != "sending")
+    .values(
+        status=case((OUTBOX.c.status == "unknown", "sent"), else_=OUTBOX.c.status),
+        external_id=case(
+            (OUTBOX.c.status == "unknown", bindparam("p_external", type_=OUTBOX.c.external_id.type)),
+            else_=OUTBOX.c.external_id,
+        ),
+        unsure=False,
+    )
 )
 _ARRIVED_MESSAGE = (
     update(_MESSAGE)

@@ -32,7 +32,7 @@ from services.channels.base import (
 from services.channels.instagram import InstagramChannel
 from services.channels.meta import GraphApi, RepliedAlready
 from services.errors import Conflict
-from tests.composition import Shop, address, make_shop
+from tests.composition import FAQ, Shop, address, make_shop
 from tests.conveyor.harness import Floor, floor, numbers_in, settings_for
 from tests.conveyor.nursery import Nursery
 from tests.fakes.graph import FakeGraph
@@ -196,7 +196,7 @@ async def connected(
     """A connected account."""
     account = meta.add(page)
     async with running(folder, url, meta, fakes, **more) as (place, session):
-        shop = await make_shop(place.core)
+        shop = await make_shop(place.core, document=FAQ if more.get("role") != "web" else None)
         status, made = await connect(place.core, session, shop, **({"page_id": page} if page else {}))
         assert (status, made["status"]) == (201, "active"), made
         yield Line(place, meta.pages if page else meta.own, account, shop, session)
@@ -818,9 +818,9 @@ async def test_after_a_day_only_a_person_writes(line: Line) -> None:
     await line.account.wait_sent(1)
     await line.drained()
     await line.reply("Shu kuni")
+    await line.account.wait_sent(2)
     line.account.closed.add(ASKER)
     await line.age(hours=25)
-    await line.account.wait_sent(2)
     await line.reply("Ertasiga")
     *_, tagged = await line.account.wait_sent(3)
     assert (tagged["messaging_type"], tagged["tag"]) == ("MESSAGE_TAG", "HUMAN_AGENT")
