@@ -26,7 +26,7 @@ _ONCE_S = 86_400
 async def learn(core: Core, talk: Talk) -> None:
     """Ask the network for the name of somebody who wrote and has none here; where it does not tell, all goes on without."""
     adapter = core.channels.get(talk.channel_kind)
-    if not isinstance(adapter, Introduces) or not talk.contact_id or talk.bot is None:
+    if not isinstance(adapter, Introduces) or not talk.recipient.isdigit() or talk.bot is None:
         return
     wrote = any(event.kind in ("message", "command", "callback") for _, _, event in talk.messages)
     if not wrote or not await core.limits.hit(f"profile:{talk.contact_id}", 1, _ONCE_S):

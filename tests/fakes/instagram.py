@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hmac
 import re
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -46,7 +45,7 @@ _mids = count(1)
 
 def new_mid() -> str:
     """Return a new id of a message."""
-    return f"m_{next(_mids)}{secrets.token_urlsafe(24)}"
+    return f"m_MADE{next(_mids):06}"
 
 
 @dataclass(slots=True, eq=False)
