@@ -211,6 +211,7 @@ PUBLIC = {
     "ANTHROPIC_API_KEY": "anthropic-key",
     "TELEGRAM_API_BASE": "https://telegram.example.uz",
     "META_GRAPH_BASE": "https://graph.example.uz",
+    "INSTAGRAM_GRAPH_BASE": "https://graph2.example.uz",
     "GEMINI_BASE_URL": "https://gemini.example.uz",
     "OPENAI_BASE_URL": "https://openai.example.uz",
     "ANTHROPIC_BASE_URL": "https://anthropic.example.uz",
@@ -227,8 +228,12 @@ PUBLIC_LATER = """
 def _said(settings: Settings, name: str) -> str:
     """Return what came of an environment variable."""
     places = {"PORT": settings.server, "HOST": settings.server, "TELEGRAM_API_BASE": settings.telegram}
-    place = (places | {"META_GRAPH_BASE": settings.meta}).get(name)
-    key = {"TELEGRAM_API_BASE": "api_base", "META_GRAPH_BASE": "graph_base"}.get(name, name.lower())
+    place = (places | {"META_GRAPH_BASE": settings.meta, "INSTAGRAM_GRAPH_BASE": settings.meta}).get(name)
+    key = {
+        "TELEGRAM_API_BASE": "api_base",
+        "META_GRAPH_BASE": "graph_base",
+        "INSTAGRAM_GRAPH_BASE": "instagram_graph_base",
+    }.get(name, name.lower())
     value = getattr(place or settings.secrets, key)
     value = value.get_secret_value() if hasattr(value, "get_secret_value") else value
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value).rstrip("/")
