@@ -100,6 +100,15 @@ def _exact(moment: dt.datetime) -> str:
     return f"{moment.astimezone(TASHKENT):%d.%m.%Y %H:%M}"
 
 
+def instagram_trouble(channel: models.Channel | None, _: Translator) -> str:
+    """Return in words what is wrong with an Instagram account and what to do; empty where all is well."""
+    return {
+        "refused": _("Instagram no longer accepts its token: enter a new one on the channels page of the panel."),
+        "unreadable": _("I can no longer read its token: enter it again on the channels page of the panel."),
+        "blocked": _("Meta does not let the Instagram account send: see to it there, then start the bot here."),
+    }.get(channel.status if channel else "", "")
+
+
 def _halted(channels: Sequence[models.Channel]) -> bool:
     """Whether a channel stands still until its owner starts it, though no credential of it has to be renewed."""
     return any(each.status in ("conflict", "blocked") for each in channels)
@@ -117,6 +126,7 @@ async def menu_page(talk: Talk, bot_id: str) -> Page:
     telegram = bots.of_kind(channels, "telegram")
     running = bot.status == "active"
     trouble = trouble_of(telegram, _) or whatsapp_trouble(bots.of_kind(channels, "whatsapp"), _)
+    trouble = trouble or instagram_trouble(bots.of_kind(channels, "instagram"), _)
     state = _("Needs attention") if trouble else _("Working") if running else _("Stopped")
     begin = button("▶️ " + _("Start"), BotMenu(do="start", bot=bot.id))
     toggle = button("⏹ " + _("Stop"), BotMenu(do="stop", bot=bot.id)) if running else begin
@@ -312,6 +322,8 @@ async def channels_page(talk: Talk, bot_id: str) -> Page:
     web = bots.of_kind(connected, "web") is not None
     whatsapp = bots.of_kind(connected, "whatsapp")
     whatsapp_state = whatsapp_trouble(whatsapp, _)
+    instagram = bots.of_kind(connected, "instagram")
+    instagram_state = instagram_trouble(instagram, _)
     address = f"{talk.core.settings.public_url}/chat/{bot.public_id}"
     trouble = trouble_of(telegram, _)
     guided = []
@@ -348,6 +360,13 @@ async def channels_page(talk: Talk, bot_id: str) -> Page:
             *health_lines(whatsapp, _),
         )
         if whatsapp
+        else "",
+        lines(
+            f"Instagram: @{instagram.username}",
+            "⚠️ " + instagram_state if instagram_state else "🟢 " + _("Connected"),
+            *health_lines(instagram, _),
+        )
+        if instagram
         else "",
         lines(
             _("Web page:"),

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import utcnow
 from services import access, jobs, lanes, manner, notices, team
-from services.channels import whatsapp
+from services.channels import instagram, whatsapp
 from services.channels.base import TokenRefused
 from services.channels.whatsapp import WhatsAppNumber
 from services.crypto import Crypto, Undecryptable, same
@@ -199,8 +199,13 @@ async def delete(session: AsyncSession, bot: models.Bot, *, actor: models.User |
 
 async def _free(session: AsyncSession, channel: models.Channel) -> None:
     """Take a channel's secrets and its claim on the account away; a job tells the network not to deliver here any more."""
-    if channel.kind == "telegram" and channel.credentials:
-        payload = {"credentials": channel.credentials, "account": channel.external_id, "since": time.time()}
+    if channel.kind in ("telegram", "instagram") and channel.credentials:
+        payload = {
+            "kind": channel.kind,
+            "credentials": channel.credentials,
+            "account": channel.external_id,
+            "since": time.time(),
+        }
         await jobs.add(session, RELEASE_JOB, payload, lane=f"release:{channel.id}", owner_id="")
     channel.status = "stopped"
     channel.credentials = None
@@ -451,20 +456,25 @@ async def by_public_id(session: AsyncSession, public_id: str) -> tuple[models.Bo
 
 
 async def release_channel(core: Core, payload: Mapping[str, Any]) -> None:
-    """Take the webhook of a disconnected Telegram bot away, unless it was connected again meanwhile.
+    """Let a network deliver nothing more of a disconnected account, unless it was connected again meanwhile.
 
     Runs as a job, for a day at most: so long the token is kept, and no longer.
     """
+    kind = str(payload.get("kind") or "telegram")
     async with core.db.read() as session:
         again = await session.scalar(
             select(models.Channel.id).where(
-                models.Channel.kind == "telegram", models.Channel.external_id == str(payload["account"])
+                models.Channel.kind == kind, models.Channel.external_id == str(payload["account"])
             )
         )
     if again is not None:
         return
     try:
-        await core.telegram.call(core.credentials(str(payload["credentials"]))["token"], "deleteWebhook")
+        credentials = core.credentials(str(payload["credentials"]))
+        if kind == "instagram":
+            await instagram.unsubscribe(core.graph if credentials.get("page_id") else core.instagram_graph, credentials)
+        else:
+            await core.telegram.call(credentials["token"], "deleteWebhook")
     except Temporary as error:
         if time.time() - float(payload.get("since", 0.0)) < _RELEASE_WITHIN_S:
             raise jobs.TryLater(error.retry_after_s or _RELEASE_TRIES_S) from None

@@ -111,6 +111,7 @@ class Core:
     http: aiohttp.ClientSession
     telegram: TelegramApi
     graph: GraphApi
+    instagram_graph: GraphApi
     channels: Mapping[str, Channel]
     router: Router
     embedder: Embedder | None
@@ -225,8 +226,8 @@ class Core:
         else:
             people = await accounts.administrators(session)
         name = bot.name if bot is not None else f"@{channel.username}"
-        if channel.kind == "whatsapp":
-            kind = f"whatsapp_{kind}"
+        if channel.kind in ("whatsapp", "instagram"):
+            kind = f"{channel.kind}_{kind}"
         key = notices.channel_key(channel_id, trouble)
         for user_id in people:
             await notices.open_notice(session, user_id, kind, key=key, bot_id=channel.bot_id, params={"bot": name})
@@ -348,6 +349,7 @@ def make_core(
     telegram = TelegramApi(http, settings.telegram.api_base, timeout_s=settings.telegram.send_timeout_s)
     meta = settings.meta
     graph = GraphApi(http, meta.graph_base, meta.version, timeout_s=meta.send_timeout_s)
+    instagram_graph = GraphApi(http, meta.instagram_graph_base, meta.version, timeout_s=meta.send_timeout_s)
     router = Router(router_settings(settings), http, on_call=on_call)
     model = embedding_model(settings)
     embedder = Embedder(router, model[1]) if model else None
@@ -361,7 +363,8 @@ def make_core(
         http=http,
         telegram=telegram,
         graph=graph,
-        channels=make_channels(telegram, graph, uploads.loader(db)),
+        instagram_graph=instagram_graph,
+        channels=make_channels(telegram, graph, instagram_graph, uploads.loader(db)),
         router=router,
         embedder=embedder,
         search=KnowledgeSearch(db, settings.knowledge, embedder),

@@ -69,6 +69,15 @@ TEXTS: Mapping[str, Text] = {
         "“{bot}”: customers’ messages from {channel} do not come here any more: they go to another address, or the "
         "subscription has ended. Open the channels and press “Check now”."
     ),
+    "instagram_token_refused": T(
+        "“{bot}”: Instagram no longer accepts the access token, so the bot cannot answer there. Connect the account again "
+        "with a new token."
+    ),
+    "instagram_unreadable": T("“{bot}”: the saved Instagram token can no longer be read. Connect the account again."),
+    "instagram_blocked": T(
+        "“{bot}”: Meta does not let the Instagram account send: see to it in the account’s status on Instagram, then start "
+        "the bot again."
+    ),
     "window_closed": T(
         "“{bot}”: an answer could not be delivered, because more than 24 hours had passed since the customer’s last message. "
         "It can be sent when the customer writes again."
@@ -137,7 +146,11 @@ _CHANNEL_TROUBLES = ("refused", "conflict", "unreadable", "silent", "webhook_fai
 _CHANNEL_WARNINGS = ("token_expires", "token_expires_soon", "quality_red", "webhook_lost")
 # Nothing had stopped, so there is nothing that "works again".
 _FOREBODING = frozenset({"token_expires", "token_expires_soon", "quality_red"})
-_WHATSAPP_TROUBLES = ("whatsapp_token_refused", "whatsapp_unreadable", "whatsapp_blocked")
+_META_TROUBLES = tuple(
+    f"{network}_{trouble}"
+    for network in ("whatsapp", "instagram")
+    for trouble in ("token_refused", "unreadable", "blocked")
+)
 _KEY_TROUBLES = ("key_refused", "key_no_money", "key_unreadable", "own_model_missing")
 _RECOVERED = {
     "key_refused": "key_recovered",
@@ -171,7 +184,7 @@ _LASTING = frozenset(
         "webhook_failed",
         "model_retired",
         *_CHANNEL_WARNINGS,
-        *_WHATSAPP_TROUBLES,
+        *_META_TROUBLES,
         *_KEY_TROUBLES,
     }
 )
@@ -189,7 +202,7 @@ _PLACES: Mapping[str, str] = {
             "webhook_failed",
             *_BUSINESS,
             *_CHANNEL_WARNINGS,
-            *_WHATSAPP_TROUBLES,
+            *_META_TROUBLES,
         ),
         "/channels",
     ),

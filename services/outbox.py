@@ -17,7 +17,7 @@ from db import direct, models
 from db.base import utcnow
 from db.engine import DatabaseUnavailable
 from services import lanes, metrics, notices
-from services.channels import WINDOWS
+from services.channels import PERSON_WINDOWS, WINDOWS
 from services.channels.base import (
     AnotherConsumer,
     Away,
@@ -46,6 +46,7 @@ log = structlog.get_logger(__name__)
 
 _AWAY_PAUSE_S = 30.0
 _TROUBLE_PAUSE_S = 300.0
+_REPLIES_PAUSE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +192,11 @@ def channel_keys(connection: Connection, ids: Sequence[str]) -> dict[str, Channe
     }
 
 
+def _window(kind: str, message: Outgoing) -> dt.timedelta:
+    """Return for how long after the customer's last message this may be sent; a person may write for longer."""
+    return PERSON_WINDOWS.get(kind, WINDOWS[kind]) if message.person else WINDOWS[kind]
+
+
 class Sender:
     """Sends claimed items. Knows which bots were told to wait."""
 
@@ -225,7 +231,13 @@ class Sender:
             return Sent(claim, "queued", delay_s=pause, counts=False, unsure=unsure)
         message = Outgoing.from_payload(orjson.loads(item["payload"]), item["message_id"] or "")
         try:
-            if message.template is None and await self._window_closed(channel, item):
+            if message.comment and not await self._may_reply(channel):
+                return Sent(claim, "queued", delay_s=_REPLIES_PAUSE_S, counts=False, unsure=unsure)
+            free = message.comment or message.template is not None
+            written = await self._written(channel, item) if not free else None
+            if written is not None and written >= WINDOWS[channel.kind]:
+                message = replace(message, late=True)
+            if written is not None and written >= _window(channel.kind, message):
                 reason = "the customer has not written for too long"
                 return Sent(claim, "failed", error=reason, unsure=unsure, lost_as="window_closed")
             await self._pace(claim, channel)
@@ -245,16 +257,21 @@ class Sender:
             result = self._later(claim, channel, Temporary("the chat moved again"), unsure)
         return replace(result, moved_to=moved_to)
 
-    async def _window_closed(self, channel: ChannelKeys, item: Mapping[str, Any]) -> bool:
-        """Whether the network would refuse this now: nobody is written to freely whose last message is too old."""
-        window = WINDOWS.get(channel.kind)
-        if window is None or not item["conversation_id"]:
-            return False
+    async def _may_reply(self, channel: ChannelKeys) -> bool:
+        """Whether one more comment may be answered now."""
+        return await self._core.limits.hit(
+            f"replies:{channel.id}", self._core.settings.meta.private_replies_per_hour, 3600
+        )
+
+    async def _written(self, channel: ChannelKeys, item: Mapping[str, Any]) -> dt.timedelta | None:
+        """Return how long ago the customer wrote, where the network refuses to write freely after some time; else None."""
+        if channel.kind not in WINDOWS or not item["conversation_id"]:
+            return None
         async with self._core.db.read() as session:
             written = await session.scalar(
                 select(models.Conversation.last_inbound_at).where(models.Conversation.id == item["conversation_id"])
             )
-        return written is None or utcnow() - written >= window
+        return dt.timedelta.max if written is None else utcnow() - written
 
     async def _pace(self, claim: Claimed, channel: ChannelKeys) -> None:
         """Wait until the network's limits allow one more message: to this chat, in bulk, from this bot."""
@@ -263,6 +280,9 @@ class Sender:
             meta = self._core.settings.meta
             await limits.pace(f"chat:{channel.id}:{recipient}", meta.chat_messages_per_minute / 60, meta.chat_burst)
             await limits.pace(f"bot:{channel.id}", meta.messages_per_second, meta.messages_per_second)
+        if channel.kind == "instagram":
+            rate = self._core.settings.meta.messages_per_second
+            await limits.pace(f"bot:{channel.id}", rate, rate)
         settings = self._core.settings.telegram
         if channel.kind == "telegram":
             rate = settings.messages_per_second

@@ -154,14 +154,16 @@ class Telegram(_Section):
 
 
 class Meta(_Section):
-    """The Graph API's address and version, and the pace of sending on WhatsApp."""
+    """The Graph API's addresses and version, and the pace of sending on WhatsApp and Instagram."""
 
     graph_base: HttpAddress = "https://graph.facebook.com"
+    instagram_graph_base: HttpAddress = "https://graph.instagram.com"
     version: str = Field("v26.0", pattern=r"^v\d{1,3}\.\d$")
     send_timeout_s: float = Field(30, gt=0, le=600)
     messages_per_second: float = Field(80, gt=0)
     chat_messages_per_minute: float = Field(10, gt=0)
     chat_burst: int = Field(40, ge=1)
+    private_replies_per_hour: int = Field(700, ge=1)
 
 
 class Channels(_Section):
@@ -337,6 +339,7 @@ _ENVIRONMENT: Mapping[str, tuple[str, str]] = {
     "WORKER_PORT": ("server", "worker_port"),
     "TELEGRAM_API_BASE": ("telegram", "api_base"),
     "META_GRAPH_BASE": ("meta", "graph_base"),
+    "INSTAGRAM_GRAPH_BASE": ("meta", "instagram_graph_base"),
     "LOG_LEVEL": ("logging", "level"),
     "LOG_FORMAT": ("logging", "format"),
     "SESSION_SECRET": ("", "secret_key"),
@@ -368,7 +371,6 @@ _KNOWN_LATER = frozenset(
         "UZUM_SERVICE_ID",
         "UZUM_USERNAME",
         "UZUM_PASSWORD",
-        "INSTAGRAM_GRAPH_BASE",
     }
 )
 

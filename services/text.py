@@ -26,20 +26,29 @@ def utf16_length(text: str) -> int:
     return len(text) + sum(ch > "\uffff" for ch in text)
 
 
-def split_text(text: str, limit: int) -> list[str]:
-    """Cut ``text`` into parts of at most ``limit`` UTF-16 units at paragraphs, lines, sentences or words.
+def utf8_length(text: str) -> int:
+    """Return the length in bytes of UTF-8, which Instagram counts in."""
+    return len(text.encode(errors="replace"))
+
+
+_LENGTHS = {"utf16": utf16_length, "utf8": utf8_length}
+
+
+def split_text(text: str, limit: int, unit: str = "utf16") -> list[str]:
+    """Cut ``text`` into parts of at most ``limit`` units (``utf8``: bytes) at paragraphs, lines, sentences or words.
 
     No part is empty; the parts joined give the text but for white space at the cuts; no character is cut in two.
     """
+    length = _LENGTHS[unit]
     parts: list[str] = []
     rest = text.strip()
     while rest:
-        if utf16_length(rest) <= limit:
+        if length(rest) <= limit:
             parts.append(rest)
             break
         end = units = 0
         for character in rest:
-            units += 2 if character > "\uffff" else 1
+            units += length(character)
             if units > limit:
                 break
             end += 1

@@ -22,7 +22,7 @@ from db.base import utcnow
 from db.engine import DatabaseUnavailable
 from services import accounts, drafts, jobs, lanes, metrics, notices, outbox
 from services.channels.base import Channel, Inbound, Outgoing, Sender
-from services.conversations import returning, rules
+from services.conversations import profiles, returning, rules
 from services.conversations.records import (
     FAIL,
     HAND_BACK,
@@ -486,6 +486,8 @@ class Conveyor:
                     return True
                 kind = card.kind if card is not None else "telegram"
                 talk = await persist(core, RECEIVE, self._incoming(claim, kind))
+            if talk.channel_kind not in ("telegram", "web"):
+                core.tasks.start(profiles.learn(core, talk), name="profile")
             await core.pause("received")
             async with asyncio.timeout(settings.handling_timeout_s):
                 outcome = await self._respond(talk)
@@ -523,7 +525,7 @@ class Conveyor:
             listener = rules.Listener(
                 core.bell.ring, [f"ask:{talk.channel_id}:{row['external_id']}" for _, row, _ in talk.messages]
             )
-        last = next((event for _, _, event in reversed(talk.messages) if event.reply), None)
+        last = next((event for _, _, event in reversed(talk.messages) if event.reply and event.type != "comment"), None)
         adapter = core.channels.get(talk.channel_kind)
         if adapter is None or not adapter.typing_s or last is None or talk.unread:
             return await rules.respond(core, talk, listener)

@@ -289,6 +289,7 @@ DONE: Mapping[str, Text] = {
     "connected": T("Connected. Write to the bot in Telegram to try it."),
     "template_sent": T("The template is on its way. What becomes of it stands beside the message."),
     "checked": T("Checked. Below is what the network says."),
+    "instagram_connected": T("Connected. Now enter the address and the word below in the Meta app."),
     "disconnected": T("Disconnected. You can still read the conversations."),
     "key_saved": T("Your OpenAI key is saved and encrypted."),
     "key_removed": T("Your OpenAI key was removed."),

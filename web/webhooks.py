@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
@@ -12,8 +15,9 @@ from aiohttp import web
 
 from db.engine import DatabaseUnavailable
 from services import bots, inbox, metrics
+from services.channels import instagram, whatsapp
+from services.channels.base import Piece
 from services.channels.meta import signature_fits
-from services.channels.whatsapp import unpack
 from services.core import Core
 from services.crypto import Undecryptable, same
 from services.errors import TooMany
@@ -26,11 +30,11 @@ _SECRET_HEADER = "X-Telegram-Bot-Api-Secret-Token"  # noqa: S105 - the name of a
 _KINDS = frozenset({"telegram", "factory"})
 _NOBODY = "-" * 32
 _WORD = re.compile(r"[!-~]{1,64}")
-_MOST_NUMBERS = 100
+_MOST_ACCOUNTS = 100
 """More in one delivery is none of Meta's: each is looked up before anything is proved."""
 
 
-_TELEGRAM, _WHATSAPP = "/telegram/webhook/{channel_id}", "/whatsapp/webhook"
+_TELEGRAM = "/telegram/webhook/{channel_id}"
 
 
 def _refuse(status: int, route: str = _TELEGRAM, **headers: str) -> web.Response:
@@ -93,7 +97,24 @@ async def telegram(request: web.Request) -> web.Response:
     return web.Response()
 
 
-async def whatsapp_verification(request: web.Request) -> web.Response:
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """A network of Meta's: one address serves all its channels. ``lists``: a delivery may be a list of bodies."""
+
+    kind: str
+    unpack: Callable[[Any], Iterable[Piece]]
+    lists: bool = False
+
+    @property
+    def route(self) -> str:
+        """Where its deliveries come."""
+        return f"/{self.kind}/webhook"
+
+
+_NETWORKS = (_Network("whatsapp", whatsapp.unpack), _Network("instagram", instagram.unpack, lists=True))
+
+
+async def _verify(network: _Network, request: web.Request) -> web.Response:
     """Answer Meta's question whether this address is ours: with the challenge where a channel has that verify token, else 403."""
     core, asked = request.app[keys.CORE], request.query
     token = asked.get("hub.verify_token", "")
@@ -103,7 +124,7 @@ async def whatsapp_verification(request: web.Request) -> web.Response:
         return web.Response(text=asked.get("hub.challenge", "")[:200])
     try:
         async with core.db.read() as session:
-            known = await bots.verifies(session, "whatsapp", token)
+            known = await bots.verifies(session, network.kind, token)
     except DatabaseUnavailable:
         return web.Response(status=503, headers={"Retry-After": "5"})
     if not known:
@@ -111,79 +132,81 @@ async def whatsapp_verification(request: web.Request) -> web.Response:
     return web.Response(text=asked.get("hub.challenge", "")[:200])
 
 
-async def whatsapp(request: web.Request) -> web.Response:
-    """Take a delivery of WhatsApp, with any number of messages, statuses and echoes for any number of channels.
+async def _deliver(network: _Network, request: web.Request) -> web.Response:
+    """Take a delivery of Meta's, with any number of updates for any number of channels.
 
-    One address serves all channels: the numbers named in the body are looked up, and what is for a number counts only where
-    the signature is that of its own app's secret. 200 only after all of it is stored durably; 401 where no signature fits; 400,
-    408, 413, 429 and 503 as for Telegram.
+    The accounts named in the body are looked up, and what is for an account counts only where the signature is that of its own
+    app's secret. 200 only after all of it is stored durably; 401 where no signature fits; 400, 408, 413, 429 and 503 as for
+    Telegram.
     """
-    core = request.app[keys.CORE]
+    core, route = request.app[keys.CORE], network.route
     header = request.headers.get("X-Hub-Signature-256", "")
     if not header.startswith("sha256="):
-        return _refuse(401, _WHATSAPP)
+        return _refuse(401, route)
     raw = await _body(request)
     if isinstance(raw, int):
-        return _refuse(raw, _WHATSAPP)
+        return _refuse(raw, route)
     try:
         body = orjson.loads(raw)
     except ValueError:
-        return _refuse(400, _WHATSAPP)
-    if not isinstance(body, dict):
-        return _refuse(400, _WHATSAPP)
-    pieces = list(unpack(body))
-    numbers = {number for _, number, _ in pieces if number}
-    above = {account for account, _, _ in pieces if account}
-    if len(numbers) > _MOST_NUMBERS or len(above) > _MOST_NUMBERS:
-        return _refuse(400, _WHATSAPP)
+        return _refuse(400, route)
+    if not isinstance(body, dict) and not (network.lists and isinstance(body, list) and body):
+        return _refuse(400, route)
+    pieces = list(network.unpack(body))
+    accounts = {place for piece in pieces for place in piece.accounts}
+    proofs = {place for piece in pieces for place in piece.proofs}
+    if len({id_ for id_, _ in accounts}) > _MOST_ACCOUNTS or len(proofs) > _MOST_ACCOUNTS:
+        return _refuse(400, route)
     try:
-        cards = {number: await _signed(core, number, raw, header) for number in numbers}
+        cards = {place: await _signed(core, network.kind, place, raw, header) for place in accounts}
         # A number that was disconnected, or a change that names none, is signed by the app of others of the same business.
-        proved = any(cards.values()) or any(
-            [await _signed(core, account, raw, header, above=True) for account in above]
-        )
+        proved = any(cards.values()) or any([await _signed(core, network.kind, place, raw, header) for place in proofs])
         if not proved:
-            return _refuse(401, _WHATSAPP)
+            return _refuse(401, route)
         storing = [
-            inbox.accept_update(core, card, update, orjson.dumps(update).decode())
-            for _, number, update in pieces
-            if update is not None
-            for card in cards.get(number, ())
+            inbox.accept_update(core, card, piece.update, orjson.dumps(piece.update).decode())
+            for piece in pieces
+            if piece.update is not None
+            for card in {card.id: card for place in piece.accounts for card in cards[place]}.values()
         ]
         for outcome in await asyncio.gather(*storing, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
     except (TypeError, ValueError):
         # Nested deeper than anything of Meta's.
-        return _refuse(400, _WHATSAPP)
+        return _refuse(400, route)
     except TooMany as error:
-        return _refuse(429, _WHATSAPP, **{"Retry-After": str(error.retry_after_s)})
+        return _refuse(429, route, **{"Retry-After": str(error.retry_after_s)})
     except DatabaseUnavailable as error:
-        log.warning("update_not_stored", channel="whatsapp", reason=str(error))
-        return _refuse(503, _WHATSAPP, **{"Retry-After": "5"})
+        log.warning("update_not_stored", channel=network.kind, reason=str(error))
+        return _refuse(503, route, **{"Retry-After": "5"})
     return web.Response()
 
 
-async def _signed(core: Core, account: str, raw: bytes, header: str, *, above: bool = False) -> list[inbox.ChannelCard]:
-    """Return the channels of an account by whose app's secret a delivery is signed."""
+async def _signed(core: Core, kind: str, place: tuple[str, bool], raw: bytes, header: str) -> list[inbox.ChannelCard]:
+    """Return the channels of an account by one of whose app's secrets a delivery is signed."""
+    account, above = place
     return [
         card
-        for card in await core.cards.of_account(core, "whatsapp", account, above=above)
-        if signature_fits(_app_secret(core, card), raw, header)
+        for card in await core.cards.of_account(core, kind, account, above=above)
+        if any(signature_fits(secret, raw, header) for secret in _app_secrets(core, card))
     ]
 
 
-def _app_secret(core: Core, card: inbox.ChannelCard) -> str:
+def _app_secrets(core: Core, card: inbox.ChannelCard) -> list[str]:
+    """Return a channel's secrets: of the Meta app, and of its Instagram product, either of which may sign."""
     try:
-        own = core.credentials(card.credentials).get("app_secret", "")
+        known = core.credentials(card.credentials)
     except Undecryptable:
-        return ""
+        return []
     # Whoever gave no app of their own was connected through the installation's.
-    return own or core.settings.app_secret(card.kind)
+    own = known.get("app_secret", "") or core.settings.app_secret(card.kind)
+    return [own, known.get("meta_app_secret", "")]
 
 
 def setup(app: web.Application) -> None:
     """Add the receivers' addresses."""
     app.router.add_post(_TELEGRAM, telegram)
-    app.router.add_post(_WHATSAPP, whatsapp)
-    app.router.add_get(_WHATSAPP, whatsapp_verification)
+    for network in _NETWORKS:
+        app.router.add_post(network.route, partial(_deliver, network))
+        app.router.add_get(network.route, partial(_verify, network))

@@ -1,4 +1,4 @@
-"""Channel kinds. Adding one is a module here and an entry in :func:`make_channels`."""
+"""Channel kinds. Adding one is a module here and an entry in :data:`_KINDS` and :func:`make_channels`."""
 
 from __future__ import annotations
 
@@ -6,21 +6,45 @@ import datetime as dt
 from collections.abc import Awaitable, Callable, Mapping
 
 from services.channels.base import Channel
+from services.channels.instagram import InstagramChannel
 from services.channels.meta import GraphApi
 from services.channels.telegram import TelegramApi, TelegramChannel
 from services.channels.web import WebChannel
 from services.channels.whatsapp import WhatsAppChannel
+from services.text import split_text
 
-WINDOWS: Mapping[str, dt.timedelta] = {"whatsapp": dt.timedelta(hours=24)}
+WINDOWS: Mapping[str, dt.timedelta] = {"whatsapp": dt.timedelta(hours=24), "instagram": dt.timedelta(hours=24)}
 """For so long after a customer's last message a network lets us write freely."""
+PERSON_WINDOWS: Mapping[str, dt.timedelta] = {"instagram": dt.timedelta(days=7)}
+"""For so long a person may still write where the bot may not."""
+_KINDS: Mapping[str, type[Channel]] = {
+    "telegram": TelegramChannel,
+    "web": WebChannel,
+    "whatsapp": WhatsAppChannel,
+    "instagram": InstagramChannel,
+}
 
 
 def make_channels(
-    telegram: TelegramApi, graph: GraphApi, load_upload: Callable[[str], Awaitable[bytes | None]]
+    telegram: TelegramApi,
+    graph: GraphApi,
+    instagram: GraphApi,
+    load_upload: Callable[[str], Awaitable[bytes | None]],
 ) -> Mapping[str, Channel]:
     """Return the adapter of each kind. The factory bot's updates look like any Telegram bot's.
 
     ``load_upload``: returns a picture that a visitor of the web channel sent, by its id; None when it is gone.
     """
     adapter = TelegramChannel(telegram)
-    return {"telegram": adapter, "factory": adapter, "web": WebChannel(load_upload), "whatsapp": WhatsAppChannel(graph)}
+    return {
+        "telegram": adapter,
+        "factory": adapter,
+        "web": WebChannel(load_upload),
+        "whatsapp": WhatsAppChannel(graph),
+        "instagram": InstagramChannel(instagram, graph),
+    }
+
+
+def split_for(kind: str, text: str) -> list[str]:
+    """Cut a text into parts that a channel of this kind carries, see :func:`services.text.split_text`."""
+    return split_text(text, _KINDS[kind].text_limit, _KINDS[kind].text_unit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from services.errors import Permanent, Temporary
 
@@ -47,11 +47,12 @@ class Inbound:
     ``delete`` (of the message, or the several, in ``extra["of"]``), ``blocked``, ``unblocked``, ``added`` (to a group),
     ``connection`` (to a business account), ``managed_bot``, ``payment``, ``pre_checkout``, ``reaction``, ``system``,
     ``status`` (of a message of ours, in ``extra["delivery"]``), ``echo`` (a person of the business wrote by other means),
-    ``account_error`` or ``unsupported``. ``type`` of a message: ``text``, ``document``, ``photo``, ``voice`` … ``recipient`` is
-    where an answer goes. ``reply`` tells whether an answer is due. ``extra``: ``chat_type``, ``album``, of a command
-    ``addressee`` (the bot it names, if any) and ``source`` (where the customer comes from), of a contact ``phone`` (with "+")
-    and ``own``, of what is said in a group ``title``, ``mentions``, ``named`` and ``replied``, of a callback that is being
-    settled ``say`` and ``buttons`` (what it is to show).
+    ``comment`` (under a post of the business), ``account_error`` or ``unsupported``. ``type`` of a message: ``text``,
+    ``document``, ``photo``, ``voice`` … ``recipient`` is where an answer goes. ``reply`` tells whether an answer is due.
+    ``extra``: ``chat_type``, ``album``, of a command ``addressee`` (the bot it names, if any) and ``source`` (the link or
+    advertisement that brought the customer), of a contact ``phone`` (with "+") and ``own``, of a message ``reply_to``,
+    ``payload`` (a button's), ``story`` (the id of ours that it answers), of what is said in a group ``title``, ``mentions``,
+    ``named`` and ``replied``, of a callback that is being settled ``say`` and ``buttons`` (what it is to show).
     """
 
     kind: str
@@ -87,6 +88,8 @@ class Outgoing:
     ``reply_to``: the network's id of the message that it answers, where that has to be shown.
     ``template``: a form of words that the network has approved, in its own terms; it is sent instead of ``text``, which says the
     same.
+    ``comment``: the id of the comment that this answers in private. ``person``: an operator wrote it; ``late``: it goes after
+    the time in which everybody may write, as the network lets a person do.
     """
 
     text: str
@@ -95,6 +98,9 @@ class Outgoing:
     ref: str = ""
     reply_to: str = ""
     template: Mapping[str, Any] | None = None
+    comment: str = ""
+    person: bool = False
+    late: bool = False
 
     def to_payload(self) -> dict[str, Any]:
         """Return the JSON form that the outbox keeps."""
@@ -106,6 +112,10 @@ class Outgoing:
             payload["reply_to"] = self.reply_to
         if self.template is not None:
             payload["template"] = dict(self.template)
+        if self.comment:
+            payload["comment"] = self.comment
+        if self.person:
+            payload["person"] = True
         return payload
 
     @classmethod
@@ -117,20 +127,38 @@ class Outgoing:
             rows,
             payload.get("choose", ""),
             ref,
-            payload.get("reply_to", ""),
-            payload.get("template"),
+            reply_to=payload.get("reply_to", ""),
+            template=payload.get("template"),
+            comment=payload.get("comment", ""),
+            person=payload.get("person", False),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What a network tells of a message of ours: its id here and there, its status, and why it failed."""
+    """What a network tells of a message of ours: its id here and there, its status, and why it failed.
+
+    ``earlier``: so it is with everything before it.
+    """
 
     ref: str
     external_id: str
     status: str
     error: str | None = None
     code: int | None = None
+    earlier: bool = False
+
+
+class Piece(NamedTuple):
+    """One part of a delivery that may be about several accounts; ``update`` is None where there is nothing in it for us.
+
+    ``accounts``: whose it is, as ``(id, above)``, any of which is enough; ``above``: the id is of what lies over an account.
+    ``proofs``: whose secret may have signed the delivery besides.
+    """
+
+    accounts: tuple[tuple[str, bool], ...]
+    proofs: tuple[tuple[str, bool], ...]
+    update: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +217,10 @@ class TokenRefused(Permanent):
     """The credential is revoked or malformed: stop this channel and tell the owner."""
 
 
+class NotAllowed(TokenRefused):
+    """The credential is good and lacks the permission for this."""
+
+
 class Unreachable(Permanent):
     """This recipient cannot be written to (blocked, gone) until they write again."""
 
@@ -217,11 +249,16 @@ class Refused(Permanent):
     """Our request is wrong: repeating it unchanged is useless."""
 
 
+TextUnit = Literal["utf16", "utf8"]
+"""What a network counts the length of a text in: UTF-16 units, or bytes of UTF-8."""
+
+
 class Channel(Protocol):
-    """A channel kind. ``text_limit`` is counted in UTF-16 units; the sign of typing lasts ``typing_s`` (0: there is none)."""
+    """A channel kind. ``text_limit`` is counted in ``text_unit``; the sign of typing lasts ``typing_s`` (0: there is none)."""
 
     kind: str
     text_limit: int
+    text_unit: TextUnit
     typing_s: float
 
     def identify(self, update: Mapping[str, Any]) -> tuple[str, str]:
@@ -246,3 +283,11 @@ class Inspectable(Protocol):
 
     async def inspect(self, credentials: Mapping[str, str], place: Place) -> Inspection:
         """Ask the network how an account is; raises ``Temporary`` or a ``Permanent`` as :meth:`Channel.send` does."""
+
+
+@runtime_checkable
+class Introduces(Protocol):
+    """A channel kind whose messages do not say who wrote, but which tells when asked."""
+
+    async def profile(self, credentials: Mapping[str, str], person: str) -> Sender:
+        """Return name and username of somebody who wrote. Raises ``Temporary`` or a ``Permanent``."""

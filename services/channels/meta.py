@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ import aiohttp
 
 from services.channels.base import (
     Blocked,
+    NotAllowed,
     PairLimited,
     Refused,
     Throttled,
@@ -26,13 +28,57 @@ from services.channels.base import (
 from services.channels.wire import exchange
 from services.errors import Temporary
 
-_TOKEN = frozenset({0, 3, 10, 190, 131005, *range(200, 300)})
-_THROTTLED = frozenset({4, 80007, 130429, 131048, 131057, 133016})
-_GONE = frozenset({131026})
+_TOKEN = frozenset({0, 102, 190, 131005})
+_PERMISSION = frozenset({3, 10, *range(200, 300)})
+_THROTTLED = frozenset({4, 17, 32, 613, 80006, 80007, 130429, 131048, 131057, 133016})
+_GONE = frozenset({551, 131026})
 # Money, locked accounts, registration of the number: nothing can be sent until the owner has seen to it.
 _BLOCKED = frozenset({131042, 131031, 368, 130497, 131037, 131045, *range(133000, 133016)})
 _PASSING = frozenset({1, 2, 131000, 131016})
 _PAIR, _WINDOW = 131056, 131047
+# Instagram says by a subcode what the code leaves open.
+_WINDOWS = frozenset({2534022, 2018278})
+_NOBODY = frozenset({2018001, 2534014, 1545041})
+_REPLIED = 2534025
+
+COMMANDS = frozenset({"start", "language", "operator", "help"})
+"""What customers may write with a slash on networks that know no commands."""
+COMMAND = re.compile(r"/([a-z]{2,16})(?:\s+(.*))?", re.DOTALL)
+_NO_ID = re.compile(r"[^!-~]")
+
+
+class RepliedAlready(Refused):
+    """The one private reply that a comment may get has been written."""
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return ``value`` where it is a JSON object, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def listing(value: Any) -> list[Mapping[str, Any]]:
+    """Return the JSON objects of a list; none where there is no list."""
+    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
+
+
+def digits(value: Any) -> str:
+    """Return an account's id, empty for what is none: it is looked up before anything is proved."""
+    return value if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 32 else ""
+
+
+def first_id(*candidates: Any) -> str:
+    """Return the first id that is there, as rows and lanes can hold it; "-" where there is none."""
+    return next((found for each in candidates if each and (found := _NO_ID.sub("", str(each))[:120])), "-")
+
+
+def fingerprint(update: Mapping[str, Any]) -> str:
+    """Return what tells an update from others where the network gives it no id."""
+    return hashlib.sha256(json.dumps(update, sort_keys=True).encode()).hexdigest()[:40]
+
+
+def proof_of(token: str, app_secret: str) -> str:
+    """Return the ``appsecret_proof`` of a token: Meta refuses it where the secret is not that of the token's app."""
+    return hmac.new(app_secret.encode(), token.encode(), hashlib.sha256).hexdigest()
 
 
 def signature_fits(app_secret: str, raw: bytes, header: str) -> bool:
@@ -41,10 +87,18 @@ def signature_fits(app_secret: str, raw: bytes, header: str) -> bool:
     return bool(app_secret) and hmac.compare_digest(wanted.encode(), header.encode())
 
 
-def problem(code: int, reason: str, status: int = 400) -> Exception:
+def problem(code: int, reason: str, status: int = 400, subcode: int = 0) -> Exception:
     """Return the exception that an error of the Graph API stands for, whether a call or a later status tells it."""
+    if subcode in _WINDOWS or (code == 10 and "outside of allowed window" in reason):
+        return WindowClosed(reason)
+    if subcode in _NOBODY:
+        return Unreachable(reason)
+    if subcode == _REPLIED or code == _REPLIED:
+        return RepliedAlready(reason)
     if code in _TOKEN:
         return TokenRefused(reason)
+    if code in _PERMISSION:
+        return NotAllowed(reason)
     if code in _THROTTLED:
         return Throttled(reason)
     if code == _PAIR:
@@ -71,8 +125,11 @@ def described(error: Mapping[str, Any]) -> str:
 
 def error_code(error: Mapping[str, Any]) -> int:
     """Return an error's code, -1 where it has none."""
-    code = error.get("code")
-    return code if isinstance(code, int) and not isinstance(code, bool) else -1
+    return _number(error.get("code"), -1)
+
+
+def _number(value: Any, default: int) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else default
 
 
 class GraphApi:
@@ -114,7 +171,8 @@ class GraphApi:
         )
         error = answer.get("error")
         if isinstance(error, Mapping):
-            raise problem(error_code(error), described(error).replace(token, "…"), status)
+            reason = described(error).replace(token, "…")
+            raise problem(error_code(error), reason, status, _number(error.get("error_subcode"), 0))
         if answer and error is None and status < 300:
             return answer
         if status == 429:

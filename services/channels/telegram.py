@@ -28,6 +28,7 @@ from services.channels.base import (
     Place,
     Refused,
     Sender,
+    TextUnit,
     TokenRefused,
     Unreachable,
 )
@@ -361,6 +362,7 @@ class TelegramChannel:
 
     kind = "telegram"
     text_limit = TEXT_LIMIT
+    text_unit: TextUnit = "utf16"
     typing_s = 5.0
 
     def __init__(self, api: TelegramApi) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from services.channels.base import Inbound, Outgoing, Refused, RemoteFile, Sender
+from services.channels.base import Inbound, Outgoing, Refused, RemoteFile, Sender, TextUnit
 
 
 class WebChannel:
@@ -19,6 +19,7 @@ class WebChannel:
 
     kind = "web"
     text_limit = 16_000
+    text_unit: TextUnit = "utf16"
     typing_s = 0.0
 
     def __init__(self, load: Callable[[str], Awaitable[bytes | None]]) -> None:

@@ -8,10 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import hashlib
-import hmac
-import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,20 +17,26 @@ from services.channels.base import (
     Inbound,
     Inspection,
     Outgoing,
+    Piece,
     Place,
     Refused,
     Sender,
+    TextUnit,
     TokenRefused,
 )
-from services.channels.meta import GraphApi, described, error_code
+from services.channels.meta import COMMAND as _COMMAND
+from services.channels.meta import COMMANDS as _COMMANDS
+from services.channels.meta import GraphApi, described, error_code, proof_of
+from services.channels.meta import digits as _digits
+from services.channels.meta import fingerprint as _fingerprint
+from services.channels.meta import first_id as _id
+from services.channels.meta import listing as _list
+from services.channels.meta import mapping as _mapping
 from services.errors import Permanent, Temporary
 
 TEXT_LIMIT = 4096
 _BUTTONS, _BUTTON_BODY, _BUTTON_TITLE = 3, 1024, 20
 _ROWS, _ROW_TITLE = 10, 24
-_NO_ID = re.compile(r"[^!-~]")
-_COMMANDS = frozenset({"start", "language", "operator", "help"})
-_COMMAND = re.compile(r"/([a-z]{2,16})(?:\s+(.*))?", re.DOTALL)
 _STATUSES = frozenset({"sent", "delivered", "read", "played", "failed"})
 _MEDIA = frozenset({"image", "video", "audio", "document", "sticker"})
 # States of a number in which it sends nothing: developers.facebook.com/docs/graph-api/reference/whats-app-business-phone-number
@@ -44,23 +46,10 @@ _QUALITIES = {"GREEN": "green", "YELLOW": "yellow", "RED": "red"}
 _TEMPLATE_PAGES = 5
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+def unpack(body: Mapping[str, Any]) -> Iterator[Piece]:
+    """Take a delivery apart into its messages, statuses, echoes and errors.
 
-
-def _list(value: Any) -> list[Mapping[str, Any]]:
-    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
-
-
-def _digits(value: Any) -> str:
-    """Return an account's id, empty for what is none: it is looked up before anything is proved."""
-    return value if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 32 else ""
-
-
-def unpack(body: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any] | None]]:
-    """Take a delivery apart: ``(business account, phone number id, update)`` of every message, status, echo and error in it.
-
-    A change that is about none of these has no update, and where it names no number an empty one.
+    Each is the phone number's, whose business account may prove it as well. A change that is about none of these has no update.
     """
     for entry in _list(body.get("entry")):
         above = _digits(entry.get("id"))
@@ -76,10 +65,10 @@ def unpack(body: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any] |
                 updates += [{"error": each} for each in _list(value.get("errors"))]
             elif number and field == "smb_message_echoes":
                 updates += [{"echo": each} for each in _list(value.get("message_echoes"))]
-            for update in updates:
-                yield above, number, update
-            if not updates:
-                yield above, number, None
+            accounts = ((number, False),) if number else ()
+            proofs = ((above, True),) if above else ()
+            for update in updates or (None,):
+                yield Piece(accounts, proofs, update)
 
 
 def _of(contacts: list[Mapping[str, Any]], message: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -89,15 +78,6 @@ def _of(contacts: list[Mapping[str, Any]], message: Mapping[str, Any]) -> Mappin
         if (phone and contact.get("wa_id") == phone) or (scoped and contact.get("user_id") == scoped):
             return contact
     return None
-
-
-def _id(*candidates: Any) -> str:
-    """Return the first id that is there, as rows and lanes can hold it; "-" where there is none."""
-    return next((found for each in candidates if each and (found := _NO_ID.sub("", str(each))[:120])), "-")
-
-
-def _fingerprint(update: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(update, sort_keys=True).encode()).hexdigest()[:40]
 
 
 def _moment(message: Mapping[str, Any]) -> dt.datetime | None:
@@ -147,12 +127,8 @@ async def show(api: GraphApi, token: str, phone_number_id: str, app_secret: str 
     """Return what a token shows of a number; with ``app_secret`` only where that is of the token's app. Changes nothing."""
     parameters = {"fields": "display_phone_number,verified_name,quality_rating"}
     if app_secret:
-        parameters["appsecret_proof"] = _proof(token, app_secret)
+        parameters["appsecret_proof"] = proof_of(token, app_secret)
     return await api.call("GET", phone_number_id, token, parameters=parameters)
-
-
-def _proof(token: str, app_secret: str) -> str:
-    return hmac.new(app_secret.encode(), token.encode(), hashlib.sha256).hexdigest()
 
 
 async def templates(api: GraphApi, token: str, business_account: str) -> list[Mapping[str, Any]]:
@@ -199,6 +175,7 @@ class WhatsAppChannel:
 
     kind = "whatsapp"
     text_limit = TEXT_LIMIT
+    text_unit: TextUnit = "utf16"
     typing_s = 25.0
 
     def __init__(self, api: GraphApi) -> None:

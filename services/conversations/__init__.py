@@ -15,14 +15,14 @@ from db import models
 from db.base import new_id, utcnow
 from db.engine import clock
 from services import lanes, notices, team
-from services.channels import WINDOWS
+from services.channels import PERSON_WINDOWS, WINDOWS, split_for
 from services.channels.base import Outgoing
 from services.conversations import returning
 from services.conversations.records import RECENT_CHARS, RECENT_TURNS, Reply, out_lane, outbox_rows, put_out
 from services.errors import Conflict, Invalid, NotFound
 from services.i18n import T
 from services.lanes import Line
-from services.text import clean, one_line, split_text
+from services.text import clean, one_line
 from services.writer import Scope
 
 Row = TypeVar("Row")
@@ -198,8 +198,9 @@ async def waiting(session: AsyncSession, answered: Sequence[models.Bot]) -> list
 
 
 def window_closed(row: ConversationRow) -> bool:
-    """Whether the network lets nobody write freely to this customer until they write again."""
-    window, written = WINDOWS.get(row.channel.kind), row.conversation.last_inbound_at
+    """Whether the network lets no person write freely to this customer until they write again."""
+    kind, written = row.channel.kind, row.conversation.last_inbound_at
+    window = PERSON_WINDOWS.get(kind) or WINDOWS.get(kind)
     return window is not None and (written is None or utcnow() - written >= window)
 
 
@@ -220,7 +221,8 @@ async def operator_reply(
     if len(text) > 4096:
         raise Invalid(T("A message may have at most {n} characters.", n=4096), field="text")
     talk, line = row.conversation, Line("outbox", row.bot.owner_id, row.bot.id)
-    outgoing = () if row.channel.kind == "web" else tuple(Outgoing(part) for part in split_text(text, 4096))
+    parts = [] if row.channel.kind == "web" else split_for(row.channel.kind, text)
+    outgoing = tuple(Outgoing(part, person=row.channel.kind in PERSON_WINDOWS) for part in parts)
     if template is not None:
         outgoing = (Outgoing(text, template=template),)
     if outgoing:
@@ -236,13 +238,15 @@ async def operator_reply(
             if written.author == "operator" and written.text == text:
                 return written
     if template is None and window_closed(row):
-        raise Conflict(
-            T(
-                "More than 24 hours have passed since the customer’s last message, and WhatsApp delivers no message then. You "
-                "can write as soon as the customer writes again."
-            ),
-            code="window_closed",
+        whatsapp = T(
+            "More than 24 hours have passed since the customer’s last message, and WhatsApp delivers no message then. You "
+            "can write as soon as the customer writes again."
         )
+        instagram = T(
+            "Instagram delivers messages up to 7 days after the customer’s last one. You can write as soon as the customer "
+            "writes again."
+        )
+        raise Conflict(instagram if row.channel.kind == "instagram" else whatsapp, code="window_closed")
     reply = Reply(text, "operator", outgoing, id=new_id())
     moment = utcnow()
     message = models.Message(

@@ -20,7 +20,7 @@ from db.base import insert_for, new_id, table_of, utcnow
 from services import lanes, ratings
 from services.channels.base import Delivery, Inbound, Outgoing, Sender
 from services.channels.telegram import is_group, place_of
-from services.conversations import business, edits, groups
+from services.conversations import business, edits, groups, networks
 from services.lanes import Claimed, Line, Release
 from services.notices import Occurrence, open_in
 from services.text import clean, one_line
@@ -37,6 +37,10 @@ UNANSWERED = table_of(models.UnansweredQuestion)
 
 ALIASED_KINDS = frozenset({"whatsapp"})
 """Networks where one person may be known by two ids."""
+_TELLING_KINDS = ALIASED_KINDS | networks.ECHOING_KINDS
+"""Networks that tell of messages which others than the bot have sent."""
+_MORE = ("story", "story_url", "reply_to", "payload", "post")
+"""What is kept of a message besides its text."""
 RECENT_TURNS = 20
 RECENT_CHARS = 1500
 """So much of a turn is kept for the model."""
@@ -111,7 +115,7 @@ def _opens(event: Inbound, kind: str) -> bool:
     """Whether an event of a channel of this kind may begin a talk with somebody unknown."""
     if event.kind == "edit":
         return edits.stands(event, utcnow())
-    if kind in ALIASED_KINDS:
+    if kind in _TELLING_KINDS:
         return _kept(event) or event.kind == "callback"
     if kind == "telegram" and not event.recipient.isdigit():
         return _kept(event) or event.kind == "added"
@@ -161,8 +165,11 @@ _CHANNELS = (
         BOT.c.knowledge_version,
         BOT.c.openai_key,
         BOT.c.deleted_at,
-        BOT.c.settings,
+        BOT.c.settings.label("bot_settings"),
         CHANNEL.c.last_update_at,
+        CHANNEL.c.settings,
+        CHANNEL.c.external_id.label("account"),
+        CHANNEL.c.parent_id.label("above"),
         USER.c.banned_at,
     )
     .outerjoin(BOT, BOT.c.id == CHANNEL.c.bot_id)
@@ -221,6 +228,7 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
         for row in (found._asdict(),)
     }
     contacts = _contacts(connection, items, channels)
+    items = [_understood(connection, item, channels.get(item.channel_id), contacts) for item in items]
     results: list[Talk | Exception] = []
     new_contacts: list[dict[str, Any]] = []
     new_conversations: list[dict[str, Any]] = []
@@ -256,7 +264,7 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
                 channel["knowledge_version"],
                 channel["openai_key"],
                 channel["deleted_at"] is not None,
-                channel["settings"] or {},
+                channel["bot_settings"] or {},
             )
         talk = Talk(
             item.claim,
@@ -334,7 +342,7 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
             message_id: str | None = None
             if (talk.conversation_id, event.message_id) in overtaken and not event.extra.get("edited"):
                 event = Inbound("unsupported", event.recipient, event.sender, type="overtaken", reply=False)
-            if event.kind in _WRITTEN:
+            if event.kind in _WRITTEN and event.type != "comment":
                 at = min(event.at or moment, moment)
                 written = at if written is None else max(written, at)
             if _kept(event):
@@ -353,7 +361,11 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
                             "text": last,
                             "status": "sent" if ours else "received",
                             "external_id": row["external_id"],
-                            "extra": edits.extra_of(event, row),
+                            "extra": {
+                                **(edits.extra_of(event, row) or {}),
+                                **{key: told for key in _MORE if (told := event.extra.get(key))},
+                            }
+                            or None,
                             "edited_at": moment if event.extra.get("edited") else None,
                             "created_at": moment,
                         }
@@ -382,6 +394,18 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
             update(CONTACT).where(CONTACT.c.id == bindparam("p_id")).values(unreachable_since=None), reached
         )
     return results
+
+
+def _understood(
+    connection: Connection, item: Incoming, channel: Mapping[str, Any] | None, contacts: Mapping[tuple[str, str], Any]
+) -> Incoming:
+    """Return a lane with its events as they are to be taken, see :mod:`services.conversations.networks`."""
+    if channel is None or channel["kind"] not in networks.ECHOING_KINDS:
+        return item
+    known = contacts.get((item.channel_id, item.recipient))
+    talk, lane = known["conversation_id"] if known is not None else "", out_lane(item.channel_id, item.recipient)
+    place = networks.Place(channel, item.recipient, talk, lane)
+    return replace(item, events=networks.understood(connection, place, item.events))
 
 
 def _contacts(
@@ -572,6 +596,23 @@ _FOLDING = (
         error=bindparam("p_error"),
     )
 )
+_LAST_SEEN = MESSAGE.alias("last_seen")
+_SEEN_BEFORE = (
+    update(MESSAGE)
+    .where(
+        MESSAGE.c.conversation_id == bindparam("p_talk"),
+        MESSAGE.c.author != "customer",
+        MESSAGE.c.status.in_(("sent", "delivered")),
+        MESSAGE.c.id
+        <= select(func.max(_LAST_SEEN.c.id))
+        .where(
+            _LAST_SEEN.c.conversation_id == bindparam("p_talk"),
+            or_(_LAST_SEEN.c.id == bindparam("p_ref"), _LAST_SEEN.c.external_id == bindparam("p_external")),
+        )
+        .scalar_subquery(),
+    )
+    .values(status=bindparam("p_status"))
+)
 _CLOSING = (
     update(lanes.INBOX)
     .where(lanes.INBOX.c.id.in_(bindparam("p_ids", expanding=True)))
@@ -672,6 +713,19 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
     ]
     if folded:
         direct.change(connection, _FOLDING, folded)
+    seen = [
+        {
+            "p_talk": item.talk.conversation_id,
+            "p_ref": told.ref,
+            "p_external": told.external_id,
+            "p_status": told.status,
+        }
+        for item in valid
+        for told in item.deliveries
+        if told.earlier and item.talk.conversation_id
+    ]
+    if seen:
+        direct.change(connection, _SEEN_BEFORE, seen)
     for item in valid:
         if item.moved_to:
             phone = {"phone": f"+{item.moved_to}"} if item.moved_to.isdigit() else {}

@@ -16,7 +16,7 @@ import structlog
 from db.base import utcnow
 from services import answers, languages, manner, metrics, notices, ratings, stats
 from services.ai.router import CallRecord
-from services.channels import WINDOWS
+from services.channels import WINDOWS, split_for
 from services.channels.base import (
     Blocked,
     Button,
@@ -29,13 +29,15 @@ from services.channels.base import (
 )
 from services.channels.meta import problem
 from services.conversations import business, groups, returning
+from services.conversations.networks import UNSETTLED
 from services.conversations.records import RECENT_CHARS, RECENT_TURNS, RETURNED, BotCard, Outcome, Reply, Talk
+from services.errors import Temporary
 from services.i18n import LANGUAGE_NAMES, translate
 from services.knowledge.analysis import fold, question_key
 from services.languages import Detection
 from services.notices import Occurrence
 from services.scripts import APOSTROPHES
-from services.text import clean, split_text
+from services.text import clean
 
 if TYPE_CHECKING:
     from services.core import Core
@@ -44,6 +46,10 @@ log = structlog.get_logger(__name__)
 
 LANGUAGE_DATA = "lang:"
 _NEWS = dt.timedelta(hours=1)
+_COMMENTS = dt.timedelta(days=7)
+"""For so long a comment may be answered in private; the network's rule."""
+_NAMED = re.compile(r"[@#]\S+")
+_UNSETTLED_S = 1.0
 REOPENING = ("message", "command", "contact")
 _HOURS_TOLD_S = 6 * 3600.0
 """Who writes to a person outside office hours is told when somebody will be there, and so soon not again."""
@@ -227,6 +233,7 @@ class _Turn:
         self.questions: list[tuple[str | None, Inbound, str]] = []
         self.said_unreadable = False
         self.reply_to = ""
+        self.comment_id = ""
 
     def say(
         self,
@@ -240,8 +247,11 @@ class _Turn:
         """Add a message of ours, cut to what the channel carries."""
         outgoing: tuple[Outgoing, ...] = ()
         if self.talk.channel_kind != "web":
-            limit = self.core.channels[self.talk.channel_kind].text_limit
-            parts = split_text(text, limit) or ["…"]
+            parts = split_for(self.talk.channel_kind, text) or ["…"]
+            if self.comment_id:
+                # One message is all that a comment may get.
+                parts = parts[:1]
+                text = parts[0]
             choose = translate(language, "Choose") if buttons else ""
             outgoing = tuple(
                 Outgoing(
@@ -249,6 +259,7 @@ class _Turn:
                     buttons if part is parts[-1] else (),
                     choose,
                     reply_to=self.reply_to if part is parts[0] else "",
+                    comment=self.comment_id,
                 )
                 for part in parts
             )
@@ -282,9 +293,13 @@ class _Turn:
         if self.talk.status == "closed" and any(event.kind in REOPENING for _, _, event in self.talk.messages):
             self.talk.status = self.outcome.status = "bot"
         for message_id, _, event in self.talk.messages:
-            is_question = event.kind == "message" and bool(clean(event.text).strip())
+            is_question = event.kind == "message" and event.reply and bool(clean(event.text).strip())
             if self.questions and groups.in_group(self.talk) and event.sender.id != self.questions[-1][1].sender.id:
                 await self.flush()
+            if event.type == "comment":
+                await self.flush()
+                await self.comment(message_id, event)
+                continue
             if is_question and not asks_for_person(event.text) and not gives_phone(event.text):
                 self.questions.append((message_id, event, clean(event.text, self.core.settings.limits.message_chars)))
                 continue
@@ -362,8 +377,32 @@ class _Turn:
             else:
                 self.say(translate(language, "Please share your own contact, not another person's."), language)
             self.read(message_id)
+        elif event.type == "story_mention":
+            self.say(translate(language, "Thank you for mentioning us in your story! 💛"), language)
+            self.read(message_id)
         else:
             await self.unreadable(event, language)
+            self.read(message_id)
+
+    async def comment(self, message_id: str | None, event: Inbound) -> None:
+        """Answer what was asked under a post by the one private message that the network allows for it."""
+        text = clean(event.text, self.core.settings.limits.message_chars).strip()
+        late = event.at is not None and utcnow() - event.at >= _COMMENTS
+        # Hearts, and names of friends who should see the post, ask nothing.
+        speaks = any(map(str.isalnum, _NAMED.sub("", text)))
+        if not (event.kind == "message" and event.reply and speaks and self.bot.status == "active") or late:
+            self.read(message_id, "skipped")
+        elif self.led():
+            await self.pass_on(event, [text])
+            self.read(message_id, "received")
+        elif await self.over_limit(first_language(self.talk, self.bot, event), 1) is not None:
+            self.read(message_id, "skipped")
+        else:
+            detected = languages.detect(text)
+            self.comment_id = event.message_id
+            language = self.hear(event, text, detected)
+            await self.answer(event, [text], language, message_id, detected, text, whole=True)
+            self.comment_id = ""
             self.read(message_id)
 
     async def delivered(self, told: Delivery, event: Inbound) -> None:
@@ -541,9 +580,12 @@ class _Turn:
                 language,
             )
 
-    async def pass_on(self, event: Inbound, texts: list[str], language: str) -> None:
-        """The owner hears that the customer has written to the person who leads the talk; who writes in the night is told."""
-        absent = self.absent(language)
+    async def pass_on(self, event: Inbound, texts: list[str], language: str = "") -> None:
+        """The owner hears that the customer has written to the person who leads the talk.
+
+        Who writes outside office hours is told when somebody will be there; without ``language`` nothing is said.
+        """
+        absent = self.absent(language) if language else ""
         if absent and await self.core.limits.hit(f"hours:{self.talk.contact_id}", 1, _HOURS_TOLD_S):
             self.say(translate(language, "Your message is here 👍 {absent}", absent=absent), language)
         if texts:
@@ -733,4 +775,6 @@ async def respond(core: Core, talk: Talk, listener: Listener | None = None) -> O
     if talk.unread:
         await business.learn(core, talk)
         return Outcome(talk, [row["id"] for _, row, _ in talk.messages])
+    if any(event.extra.get(UNSETTLED) for _, _, event in talk.messages):
+        raise Temporary("a message of ours is under way", retry_after_s=_UNSETTLED_S)
     return await _Turn(core, talk, talk.bot, listener).work()

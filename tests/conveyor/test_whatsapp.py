@@ -256,7 +256,8 @@ async def test_deliveries_mean_what_they_should(case: dict[str, Any]) -> None:
         adapter = WhatsAppChannel(GraphApi(session, "http://127.0.0.1", "v26.0"))
     seen: dict[str, tuple[str, Any]] = {}
     for delivery in case["deliveries"]:
-        for _, number, piece in unpack(delivery):
+        for accounts, _, piece in unpack(delivery):
+            number = accounts[0][0] if accounts else ""
             if piece is not None and number in case["accounts"]:
                 seen.setdefault(adapter.identify(piece)[1], (number, adapter.parse(piece)))
     expected = case["expect"]["events"]

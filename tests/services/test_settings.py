@@ -211,6 +211,7 @@ PUBLIC = {
     "ANTHROPIC_API_KEY": "anthropic-key",
     "TELEGRAM_API_BASE": "https://telegram.example.uz",
     "META_GRAPH_BASE": "https://graph.example.uz",
+    "INSTAGRAM_GRAPH_BASE": "https://graph2.example.uz",
     "GEMINI_BASE_URL": "https://gemini.example.uz",
     "OPENAI_BASE_URL": "https://openai.example.uz",
     "ANTHROPIC_BASE_URL": "https://anthropic.example.uz",
@@ -224,15 +225,18 @@ PUBLIC_LATER = """
     REPLICATE_API_KEY IDEOGRAM_API_KEY RUNWAY_API_KEY PIKA_API_KEY GOOGLE_VEO_API_KEY MAIL_SERVER MAIL_PORT MAIL_USERNAME
     MAIL_PASSWORD INSTAGRAM_ACCESS_TOKEN INSTAGRAM_APP_SECRET INSTAGRAM_VERIFY_TOKEN PAYME_MERCHANT_ID PAYME_KEY PAYME_TEST_KEY
     CLICK_SERVICE_ID CLICK_MERCHANT_ID CLICK_MERCHANT_USER_ID CLICK_SECRET_KEY UZUM_SERVICE_ID UZUM_USERNAME UZUM_PASSWORD
-    INSTAGRAM_GRAPH_BASE
 """.split()
 
 
 def _said(settings: Settings, name: str) -> str:
     """Return what came of an environment variable."""
     places = {"PORT": settings.server, "HOST": settings.server, "TELEGRAM_API_BASE": settings.telegram}
-    place = (places | {"META_GRAPH_BASE": settings.meta}).get(name)
-    key = {"TELEGRAM_API_BASE": "api_base", "META_GRAPH_BASE": "graph_base"}.get(name, name.lower())
+    place = (places | {"META_GRAPH_BASE": settings.meta, "INSTAGRAM_GRAPH_BASE": settings.meta}).get(name)
+    key = {
+        "TELEGRAM_API_BASE": "api_base",
+        "META_GRAPH_BASE": "graph_base",
+        "INSTAGRAM_GRAPH_BASE": "instagram_graph_base",
+    }.get(name, name.lower())
     value = getattr(place or settings.secrets, key)
     value = value.get_secret_value() if hasattr(value, "get_secret_value") else value
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value).rstrip("/")

@@ -6,21 +6,30 @@ import json
 
 import pytest
 
-from services.text import clean, one_line, split_text, utf16_length
+from services.text import clean, one_line, split_text, utf8_length, utf16_length
 from tests.servers import ROOT
 
 _VECTORS = json.loads((ROOT / "tests/payloads/text_limits.json").read_text())
-CASES = [case for case in _VECTORS["cases"] if _VECTORS["limits"][case["limit"]]["unit"] == "utf16"]
-TEXTS = {"'a'*4096": "a" * 4096, "'a'*4097": "a" * 4097, "'😀'*2049": "😀" * 2049}
+UNITS = {"utf16": ("utf16", utf16_length), "utf8_bytes": ("utf8", utf8_length)}
+CASES = [case for case in _VECTORS["cases"] if _VECTORS["limits"][case["limit"]]["unit"] in UNITS]
+TEXTS = {
+    "'a'*4096": "a" * 4096,
+    "'a'*4097": "a" * 4097,
+    "'😀'*2049": "😀" * 2049,
+    "'я'*501": "я" * 501,
+    "'o'*1000": "o" * 1000,
+}
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
 def test_vectors(case: dict[str, object]) -> None:
     text = TEXTS[str(case["text_as_python"])]
-    parts = split_text(text, _VECTORS["limits"][case["limit"]]["max"])
-    assert utf16_length(text) == case["size"]
+    limit = _VECTORS["limits"][case["limit"]]
+    unit, length = UNITS[limit["unit"]]
+    parts = split_text(text, limit["max"], unit)
+    assert length(text) == case["size"]
     assert len(parts) >= int(str(case["min_parts"])) and "".join(parts) == text
-    assert all(0 < utf16_length(part) <= 4096 for part in parts)
+    assert all(0 < length(part) <= limit["max"] for part in parts)
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,8 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/telegram/webhook/{channel_id}"): everybody(401),
     ("GET", "/whatsapp/webhook"): everybody(403),
     ("POST", "/whatsapp/webhook"): everybody(401),
+    ("GET", "/instagram/webhook"): everybody(403),
+    ("POST", "/instagram/webhook"): everybody(401),
     ("GET", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
     ("GET", "/metrics"): OPEN,  # the walk comes from loopback; from elsewhere: test_machines.py
@@ -168,6 +170,8 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/bots/{bot}/channels/telegram"): (401, 400, 404, 401, 404),
     ("POST", "/bots/{bot}/channels/whatsapp"): (401, 400, 404, 401, 404),
     ("POST", "/bots/{bot}/channels/whatsapp/own"): (401, 409, 404, 401, 404),  # the walk's installation has none
+    ("POST", "/bots/{bot}/channels/instagram"): (401, 400, 404, 401, 404),
+    ("POST", "/bots/{bot}/channels/{channel}/comments"): (401, 404, 404, 401, 404),
     ("POST", "/bots/{bot}/channels/web"): OWN_FORM,
     ("POST", "/bots/{bot}/channels/{channel}/check"): OWN_FORM,
     ("POST", "/bots/{bot}/channels/{channel}/disconnect"): OWN_FORM,

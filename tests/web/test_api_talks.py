@@ -342,6 +342,7 @@ async def test_channels(site: Site) -> None:
         ({}, "type"),
         ({"type": "viber", "access_token": "x"}, "type"),
         ({"type": "whatsapp", "access_token": "x", "phone_number_id": "1"}, "access_token"),
+        ({"type": "instagram", "access_token": "x", "account_id": "1"}, "access_token"),
         ({"type": "pigeon"}, "type"),
         ({"type": 1}, "type"),
         ({"type": "telegram"}, "token"),

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from db import models
-from services import bots, health
+from services import bots, health, instagram
 from services.errors import Invalid, Permanent, Temporary, Unavailable
 from services.i18n import T
 from web.api.base import Call, Routes
@@ -46,13 +46,44 @@ class NewWhatsApp(Body):
     ]
 
 
+class NewInstagram(Body):
+    """An Instagram account to connect. Its messages come to ``/instagram/webhook`` of this installation."""
+
+    type: Literal["instagram"]
+    access_token: Annotated[
+        Secret,
+        Field(description="of Instagram Login, or of the Page with ``page_id``; kept encrypted, never shown again"),
+    ]
+    account_id: Annotated[str, Field(pattern=r"^\d{5,32}$", description="Meta's id of the professional account")]
+    page_id: Annotated[
+        str | None,
+        Field(
+            pattern=r"^\d{5,32}$", description="of the Facebook Page, where the account was connected by Facebook Login"
+        ),
+    ] = None
+    app_secret: Annotated[
+        Secret,
+        Field(
+            description="of the Meta app, or of its Instagram product with Instagram Login; kept encrypted, never shown"
+        ),
+    ]
+    meta_app_secret: Annotated[
+        Secret | None,
+        Field(description="of the Meta app, where the other one is of its Instagram product: either may sign messages"),
+    ] = None
+    verify_token: Annotated[
+        str,
+        Field(min_length=8, max_length=64, pattern=r"^[!-~]+$", description="to be entered in the Meta app as well"),
+    ]
+
+
 class NewWeb(Body):
     """The chat page."""
 
     type: Literal["web"]
 
 
-NewChannel = Annotated[NewTelegram | NewWhatsApp | NewWeb, Field(discriminator="type")]
+NewChannel = Annotated[NewTelegram | NewWhatsApp | NewInstagram | NewWeb, Field(discriminator="type")]
 
 
 class HealthAnswer(Answer):
@@ -76,14 +107,14 @@ class ChannelAnswer(Answer):
     """A channel."""
 
     id: str
-    type: Annotated[str, Field(description="telegram, whatsapp or web")]
+    type: Annotated[str, Field(description="telegram, whatsapp, instagram or web")]
     title: str
     username: str
     status: Annotated[
         str,
         Field(
             description="active; refused: the token was revoked; conflict: another program receives with it; "
-            "blocked: Meta lets the number send nothing; unreadable: connect again"
+            "blocked: Meta lets the account send nothing; unreadable: connect again"
         ),
     ]
     address: Annotated[str | None, Field(description="where customers find it")]
@@ -99,6 +130,8 @@ def show(channel: models.Channel, bot: models.Bot, public_url: str) -> ChannelAn
         address = f"https://t.me/{channel.username}"
     if channel.kind == "whatsapp" and (digits := re.sub(r"\D", "", channel.username)):
         address = f"https://wa.me/{digits}"
+    if channel.kind == "instagram" and channel.username:
+        address = f"https://ig.me/m/{channel.username}"
     told = health.known(channel)
     return ChannelAnswer(
         id=channel.id,
@@ -131,6 +164,8 @@ async def create(call: Call, bot_id: str, body: NewChannel) -> ChannelAnswer:
     core = call.core
     if isinstance(body, NewWhatsApp):
         return await _whatsapp(call, bot_id, body)
+    if isinstance(body, NewInstagram):
+        return await _instagram(call, bot_id, body)
     if isinstance(body, NewWeb):
         async with core.db.write() as session:
             bot = await bots.get(session, call.user, bot_id)
@@ -172,6 +207,29 @@ async def _whatsapp(call: Call, bot_id: str, body: NewWhatsApp) -> ChannelAnswer
             session,
             bot,
             number=number,
+            credentials=credentials,
+            verify_token=body.verify_token,
+            crypto=core.crypto,
+            actor=call.user,
+        )
+    core.cards.clear()
+    core.bell.ring("channels")
+    return show(channel, bot, core.settings.public_url)
+
+
+async def _instagram(call: Call, bot_id: str, body: NewInstagram) -> ChannelAnswer:
+    core = call.core
+    async with core.db.read() as session:
+        await bots.get(session, call.user, bot_id)
+    token, app_secret = body.access_token, body.app_secret
+    account = await instagram.try_account(core, token, body.account_id, body.page_id or "", app_secret)
+    credentials = instagram.credentials(account, token, app_secret, body.meta_app_secret or "")
+    async with core.db.write() as session:
+        bot = await bots.get(session, call.user, bot_id)
+        channel = await instagram.connect(
+            session,
+            bot,
+            account=account,
             credentials=credentials,
             verify_token=body.verify_token,
             crypto=core.crypto,

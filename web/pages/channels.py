@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 
 from aiohttp import web
 
 from db import models
-from services import bots, connecting, health, notices, qr
+from db.base import new_secret
+from services import bots, connecting, health, instagram, notices, qr
 from services.channels.base import TokenRefused
 from services.errors import AppError, Invalid, Permanent, Temporary, TooMany, Unavailable
 from services.i18n import T
@@ -19,6 +21,9 @@ routes = web.RouteTableDef()
 
 _TRIES_IN_15_MIN = 20
 _CHECKS_A_MINUTE = 6
+# They become parts of headers: nothing but what can be printed may pass.
+_ID = re.compile(r"[0-9]{5,32}")
+_SECRET = re.compile(r"[!-~]{8,1000}")
 
 
 def share_address(request: web.Request, bot: models.Bot) -> str:
@@ -61,6 +66,8 @@ async def _page(
         else None,
         set_up=whatsapp is not None and connecting.needs_setting_up(whatsapp, core),
         health_of=health.known,
+        instagram=bots.of_kind(connected, instagram.KIND),
+        instagram_webhook=f"{core.settings.public_url}/instagram/webhook",
         place=place,
         entered=entered or {},
         page_open=bots.of_kind(connected, "web") is not None,
@@ -137,6 +144,59 @@ async def connect_own_number(request: web.Request) -> web.StreamResponse:
     except AppError as error:
         return await _page(request, error=error, place="whatsapp")
     return view.redirect(f"/bots/{bot.id}/channels", toast="connected_here")
+
+
+@routes.post("/bots/{bot}/channels/instagram")
+async def connect_instagram(request: web.Request) -> web.StreamResponse:
+    """Connect an Instagram account; its credentials are tried with Meta first."""
+    core = core_of(request)
+    person = auth.user(request)
+    async with core.db.read() as session:
+        await own_bot(session, request)
+    form = await forms.read(request)
+    account_id, page_id = form.text("account_id", 64).strip(), form.text("page_id", 64).strip()
+    try:
+        if not await core.limits.hit(f"connect:{person.id}", _TRIES_IN_15_MIN, 900):
+            raise TooMany(retry_after_s=900)
+        if not _ID.fullmatch(account_id):
+            raise Invalid(T("The account id is a number of about 17 digits, not the username."), field="account_id")
+        if page_id and not _ID.fullmatch(page_id):
+            raise Invalid(T("The Page id is a number. Leave it empty with Instagram Login."), field="page_id")
+        token, app_secret = form.secret("access_token").strip(), form.secret("app_secret").strip()
+        second = form.secret("meta_app_secret").strip()
+        for name, value in (("access_token", token), ("app_secret", app_secret), ("meta_app_secret", second)):
+            if not _SECRET.fullmatch(value) and (value or name != "meta_app_secret"):
+                raise Invalid(T("Copy it whole from Meta, without spaces."), field=name)
+        account = await instagram.try_account(core, token, account_id, page_id, app_secret)
+        async with core.db.write() as session:
+            bot = await own_bot(session, request)
+            own = bots.of_kind(await bots.channels(session, bot), instagram.KIND)
+            await instagram.connect(
+                session,
+                bot,
+                account=account,
+                credentials=instagram.credentials(account, token, app_secret, second),
+                # It stands in the Meta app already where the account was connected before.
+                verify_token=own.secret if own is not None else new_secret(24),
+                crypto=core.crypto,
+                actor=person,
+            )
+    except AppError as error:
+        entered = {"account_id": account_id, "page_id": page_id}
+        return await _page(request, error=error, place=instagram.KIND, entered=entered)
+    core.cards.clear()
+    core.bell.ring("channels")
+    return view.redirect(f"/bots/{bot.id}/channels", toast="instagram_connected")
+
+
+@routes.post("/bots/{bot}/channels/{channel}/comments")
+async def answer_comments(request: web.Request) -> web.StreamResponse:
+    """Let the bot answer comments in private, or no longer."""
+    on = (await forms.read(request)).text("comment_reply") == "on"
+    async with core_of(request).db.write() as session:
+        bot = await own_bot(session, request)
+        await instagram.answer_comments(session, bot, request.match_info["channel"], on)
+    return view.redirect(f"/bots/{bot.id}/channels", toast="saved")
 
 
 @routes.post("/bots/{bot}/channels/web")
