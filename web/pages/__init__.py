@@ -12,13 +12,31 @@ from web.pages import (
     dashboard,
     documents,
     events,
+    inbox,
+    labels,
     landing,
+    ready_answers,
     settings,
     setup_bot,
     test_chat,
 )
 
-PAGES = (landing, account, dashboard, bots, setup_bot, test_chat, documents, channels, conversations, settings, events)
+PAGES = (
+    landing,
+    account,
+    dashboard,
+    bots,
+    setup_bot,
+    test_chat,
+    documents,
+    channels,
+    conversations,
+    labels,
+    ready_answers,
+    inbox,
+    settings,
+    events,
+)
 
 
 def setup(app: web.Application) -> None:
@@ -26,3 +44,4 @@ def setup(app: web.Application) -> None:
     for page in PAGES:
         app.add_routes(page.routes)
     events.setup(app)
+    inbox.setup(app)

@@ -48,14 +48,16 @@ async def _counted(request: web.Request, user_id: str) -> AsyncIterator[None]:
 async def events(request: web.Request) -> web.StreamResponse:
     """Send what happens to this person's bots until the page closes or the session ends.
 
-    Event names: ``document-BOT``, ``conversation-BOT``, ``talk-CONVERSATION``, ``notice``; the data is a small JSON object.
+    Event names: ``document-BOT``, ``conversations``, ``talk-CONVERSATION``, ``presence-CONVERSATION``, ``notice``; the data is a
+    small JSON object. The stream ends when the bots that the person may answer for are others: the browser asks for a new one.
     """
     core = core_of(request)
     signed_in = auth.visitor(request).signed_in
     if signed_in is None:
         raise NotSignedIn
     async with core.db.read() as session:
-        own = await bots.list_for(session, signed_in.user)
+        own = {bot.id for bot in await bots.list_for(session, signed_in.user)}
+        served = {bot.id for bot in await bots.list_for(session, signed_in.user, "talk")}
     inbox: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue(100)
     async with _counted(request, signed_in.user.id), contextlib.AsyncExitStack() as stack:
         listeners = [
@@ -63,7 +65,7 @@ async def events(request: web.Request) -> web.StreamResponse:
                 _forward(await stack.enter_async_context(core.bell.listen(topic)), name, inbox), name="events"
             )
             for topic, name in (
-                *((f"bot:{bot.id}", f"bot-{bot.id}") for bot in own),
+                *((f"bot:{bot_id}", f"{'bot' if bot_id in own else 'talks'}-{bot_id}") for bot_id in served),
                 ("notices", "notice"),
                 (auth.session_topic(signed_in.session.id), "end"),
                 (_CLOSING, "end"),
@@ -73,7 +75,7 @@ async def events(request: web.Request) -> web.StreamResponse:
         stream = streams.response()
         with contextlib.suppress(ClientConnectionResetError, ConnectionResetError):
             await stream.prepare(request)
-            await _send(request, signed_in, stream, inbox)
+            await _send(request, signed_in, served, stream, inbox)
             await stream.write_eof()
         return stream
 
@@ -106,6 +108,7 @@ async def _forward(topic: asyncio.Queue[Any], name: str, inbox: asyncio.Queue[tu
 async def _send(
     request: web.Request,
     signed_in: accounts.SignedIn,
+    served: set[str],
     stream: web.StreamResponse,
     inbox: asyncio.Queue[tuple[str, dict[str, Any]]],
 ) -> None:
@@ -118,7 +121,7 @@ async def _send(
             if time.monotonic() < next_ping:
                 continue
             next_ping = time.monotonic() + _PING_S
-            if not core_of(request).ready or not await _still_in(request, signed_in):
+            if not core_of(request).ready or not await _still_in(request, signed_in, served):
                 return
             await stream.write(streams.HEARTBEAT)
             continue
@@ -131,22 +134,25 @@ async def _send(
 
 def _names(name: str, message: dict[str, Any]) -> list[str]:
     """Return the events for one ring of the bell."""
-    bot_id = name.removeprefix("bot-")
     if name == "notice":
         return ["notice"]
-    if "document" in message:
-        return [f"document-{bot_id}"]
+    if "document" in message and name.startswith("bot-"):
+        return [f"document-{name.removeprefix('bot-')}"]
     if "conversation" in message:
-        return [f"conversation-{bot_id}", f"talk-{message['conversation']}"]
+        return ["conversations", f"talk-{message['conversation']}"]
+    if "presence" in message:
+        return [f"presence-{message['presence']}"]
     return []
 
 
-async def _still_in(request: web.Request, signed_in: accounts.SignedIn) -> bool:
+async def _still_in(request: web.Request, signed_in: accounts.SignedIn, served: set[str]) -> bool:
     cookie = auth.visitor(request).session
     value = cookie.get("id") if cookie is not None else None
     try:
         async with core_of(request).db.read() as session:
-            return isinstance(value, str) and await accounts.session_user(session, value) is not None
+            if not isinstance(value, str) or await accounts.session_user(session, value) is None:
+                return False
+            return {bot.id for bot in await bots.list_for(session, signed_in.user, "talk")} == served
     except DatabaseUnavailable:
         return False
 
