@@ -17,8 +17,8 @@ async def of_bot(request: web.Request) -> web.StreamResponse:
     """Lead to the inbox with this bot chosen and the same filters."""
     async with core_of(request).db.read() as session:
         bot = await bots.get(session, auth.user(request), request.match_info["bot"], "talk")
-    rest = f"&{request.query_string}" if request.query_string else ""
-    return view.redirect(f"/inbox?bot={bot.id}{rest}")
+    query = request.rel_url.raw_query_string
+    return view.redirect(f"/inbox?bot={bot.id}" + (f"&{query}" if query else ""))
 
 
 @routes.get("/bots/{bot}/conversations/{conversation}")
@@ -28,4 +28,5 @@ async def one_of_bot(request: web.Request) -> web.StreamResponse:
         row = await conversations.get(session, auth.user(request), request.match_info["conversation"])
     if row.bot.id != request.match_info["bot"]:
         raise NotFound
-    return view.redirect(f"/inbox/{row.conversation.id}" + (f"?{request.query_string}" if request.query_string else ""))
+    query = request.rel_url.raw_query_string
+    return view.redirect(f"/inbox/{row.conversation.id}" + (f"?{query}" if query else ""))
