@@ -158,7 +158,7 @@ async def test_ready_answers_notes_and_drafts(chromium: Browser, browser_site: S
         await expect(customer.page.locator(".theirs .who + .bubble")).to_have_text(text)
         assert "janjalkash" not in await customer.page.content()
         # The customer sees that a person is writing.
-        await page.locator("#reply-text").press_sequentially("Yana ")
+        await page.locator("#reply-text").press_sequentially("Yana bir gap")
         await expect(customer.page.locator(".dots")).to_be_visible(timeout=60_000)
         await page.keyboard.press("Alt+e")
         await page.wait_for_url("**done=talk_closed*")
@@ -171,7 +171,9 @@ async def test_ready_answers_notes_and_drafts(chromium: Browser, browser_site: S
         assert customer.troubles + desk.troubles == []
 
 
-@pytest.mark.parametrize(("size", "scheme"), [("desktop", "light"), ("desktop", "dark"), ("phone", "light"), ("phone", "dark")])
+@pytest.mark.parametrize(
+    ("size", "scheme"), [("desktop", "light"), ("desktop", "dark"), ("phone", "light"), ("phone", "dark")]
+)
 async def test_every_page_of_the_inbox_in_every_look(
     chromium: Browser, browser_site: Site, size: str, scheme: str
 ) -> None:
@@ -199,7 +201,13 @@ async def test_every_page_of_the_inbox_in_every_look(
             {"author": "customer", "text": "Yetkazib berasizmi?", "edited_at": talk.created_at},
             {"author": "bot", "text": "Ha, bepul.", "rating": 1, "status": "delivered"},
             {"author": "operator", "text": "Ertaga olib boramiz.", "author_id": malika.id, "status": "read"},
-            {"author": "operator", "text": "Xo‘pmi?", "author_id": owner.id, "status": "failed", "error": "blocked by the user"},
+            {
+                "author": "operator",
+                "text": "Xo‘pmi?",
+                "author_id": owner.id,
+                "status": "failed",
+                "error": "blocked by the user",
+            },
             {"author": "customer", "text": "O‘chirildi", "deleted_at": talk.created_at},
         )
         for values in said:

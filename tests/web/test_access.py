@@ -20,7 +20,18 @@ from tests.web.panel import Browser, Site, open_site
 from web.app import make_app
 
 IDENTITIES = ("nobody", "owner A", "owner B", "banned A", "administrator")
-NAMES = ("Piyola", "piyola", "Gulbahor", "Somsa", "Qazi", "Yetkazish", "Osh ellik", "Mehribon", "ownera@example.uz", "another device")
+NAMES = (
+    "Piyola",
+    "piyola",
+    "Gulbahor",
+    "Somsa",
+    "Qazi",
+    "Yetkazish",
+    "Osh ellik",
+    "Mehribon",
+    "ownera@example.uz",
+    "another device",
+)
 """What stands in the objects of the walk, and nowhere else."""
 OWNED = {"bots", "channels", "documents", "document_contents", "contacts", "conversations", "chunks", "notices"}
 """Some of the tables in which these objects have rows."""
@@ -137,6 +148,7 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         "token": token.id,
         "session": device.id,
         "kind": "svg",
+        "state": "looking",
         "version": "old",
         "name": "css/app.css",
         "path": "v1/nothing",

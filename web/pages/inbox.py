@@ -20,7 +20,7 @@ from services import bots, conversations
 from services.conversations import ConversationRow, desk, marks, ready
 from services.core import Core
 from services.crypto import Undecryptable
-from services.errors import AppError, Conflict, Invalid
+from services.errors import AppError, Conflict, Invalid, NotFound
 from services.i18n import LANGUAGES, T, Text
 from services.presence import STATES, Presence
 from web import auth, forms, keys, view
@@ -183,13 +183,14 @@ async def delete_note(request: web.Request) -> web.StreamResponse:
     return _back(request)
 
 
-@routes.post("/inbox/{conversation}/presence")
+@routes.post("/inbox/{conversation}/presence/{state}")
 async def be_present(request: web.Request) -> web.StreamResponse:
     """Hear from a browser that its person looks at the conversation, writes in it, or left; the customer sees the writing."""
     core, person = core_of(request), auth.user(request)
-    state = (await forms.read(request)).text("state", 10)
+    # In the address: of a page that is being left there is often no body to read any more.
+    state = request.match_info["state"]
     if state not in STATES:
-        raise Invalid(T("Unknown value. Use one of: {names}.", names=", ".join(STATES)), field="state")
+        raise NotFound
     async with core.db.read() as session:
         row = await conversations.get(session, person, request.match_info["conversation"])
         present = request.app[keys.PRESENCE]

@@ -236,10 +236,9 @@ function setUpPresence(inbox, field) {
   setInterval(show, 2000);
 
   const say = (state) =>
-    fetch(`/inbox/${talk}/presence`, {
+    fetch(`/inbox/${talk}/presence/${state}`, {
       method: "POST",
       headers: { "X-CSRF-Token": document.body.dataset.csrf },
-      body: new URLSearchParams({ state }),
       keepalive: true,
     }).catch(() => {
       // Said again with the next pulse; that there is no connection the stream of events tells.
@@ -249,7 +248,9 @@ function setUpPresence(inbox, field) {
   };
   look();
   // Once more: the page before may say only now that it was left.
-  setTimeout(look, AGAIN_MS);
+  setTimeout(() => {
+    if (!idle) look();
+  }, AGAIN_MS);
   setInterval(() => {
     if (!idle) look();
   }, PULSE_MS);
