@@ -177,7 +177,7 @@ async def test_ready_answers_notes_and_drafts(chromium: Browser, browser_site: S
 async def test_every_page_of_the_inbox_in_every_look(
     chromium: Browser, browser_site: Site, size: str, scheme: str
 ) -> None:
-    """List, filters, one conversation with all that is to be seen in it, labels and ready answers: nothing grave, nothing too wide."""
+    """The list, filters, one conversation with all it shows, labels, ready answers: nothing grave, nothing too wide."""
     site = browser_site
     owner, malika, bot = await _desk(site, f"Look{size}{scheme}")
     async with site.core.db.write() as session:

@@ -217,7 +217,7 @@ async def test_queries_do_not_grow_with_the_list(site: Site) -> None:
 
 
 async def test_who_answers(site: Site) -> None:
-    """Taking over makes a talk one's own, answering makes nobody's one's own, giving back and closing nobody's; all is written down."""
+    """Taking over makes a talk one's own, answering too where it is nobody's; closing makes it nobody's; all is written down."""
     at = await _desk(site)
     talk = await at.talk(status="waiting", unanswered_since=utcnow())
     path = f"/inbox/{talk.id}"
