@@ -61,6 +61,9 @@ class Conversation(Base):
         Index("ix_conversations_status_person_at", "status", "person_at"),
         Index("ix_conversations_waiting", "bot_id", "last_message_at", **_only("status = 'waiting'")),
         Index("ix_conversations_unanswered", "bot_id", "last_message_at", **_only("unanswered_since IS NOT NULL")),
+        Index(
+            "ix_conversations_assigned", "bot_id", "assignee_id", "last_message_at", **_only("assignee_id IS NOT NULL")
+        ),
         Index("ix_conversations_snoozed", "bot_id", "snoozed_until", **_only("snoozed_until IS NOT NULL")),
     )
 

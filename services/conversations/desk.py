@@ -90,7 +90,7 @@ def is_snoozed(talk: models.Conversation, now: dt.datetime) -> bool:
     return talk.last_inbound_at is None or talk.last_inbound_at <= talk.snoozed_at
 
 
-def _said(q: str) -> ColumnElement[bool]:
+def _said(q: str, bot_ids: Sequence[str]) -> ColumnElement[bool]:
     """Return the condition that words, a name or a part of a phone number are found."""
     pattern = like_pattern(q)
     message, contact = models.Message, models.Contact
@@ -98,14 +98,17 @@ def _said(q: str) -> ColumnElement[bool]:
     digits = re.sub(r"\D", "", q)
     if len(digits) >= _PHONE_DIGITS and not re.search(r"[^\d\s+()-]", q):
         who.append(contact.phone.like(f"%{digits}%"))
-    named = select(contact.id).where(contact.id == _talk.contact_id, or_(*who)).exists()
+    named = _talk.contact_id.in_(select(contact.id).where(contact.bot_id.in_(bot_ids), or_(*who)))
     written = (
         select(message.id).where(message.conversation_id == _talk.id, message.text.ilike(pattern, escape="\\")).exists()
     )
     return or_(named, written)
 
 
-def _conditions(filters: Filters, user: models.User, now: dt.datetime) -> list[ColumnElement[bool]]:
+def _conditions(
+    filters: Filters, user: models.User, now: dt.datetime, bot_ids: Sequence[str]
+) -> list[ColumnElement[bool]]:
+    # What may be rare is looked up by itself: walking all conversations for it takes seconds where there are many.
     found: list[ColumnElement[bool]] = []
     if filters.status:
         if filters.status not in STATUSES:
@@ -121,20 +124,18 @@ def _conditions(filters: Filters, user: models.User, now: dt.datetime) -> list[C
         found.append(_talk.assignee_id == (user.id if filters.assignee == ME else filters.assignee))
     if filters.language:
         contact = models.Contact
-        speaks = select(contact.id).where(contact.id == _talk.contact_id, contact.language == filters.language)
-        found.append(speaks.exists())
+        speaks = select(contact.id).where(contact.bot_id.in_(bot_ids), contact.language == filters.language)
+        found.append(_talk.contact_id.in_(speaks))
     if filters.label:
         put = models.ConversationLabel
-        found.append(
-            select(put.label_id).where(put.conversation_id == _talk.id, put.label_id == filters.label).exists()
-        )
+        found.append(_talk.id.in_(select(put.conversation_id).where(put.label_id == filters.label)))
     if filters.unanswered:
         found.append(and_(_talk.unanswered_since.is_not(None), _talk.status != "closed"))
     if filters.since:
         found.append(_talk.last_message_at >= filters.since)
     wanted = clean(filters.q, 200).strip()
     if wanted:
-        found.append(_said(wanted))
+        found.append(_said(wanted, bot_ids))
     if filters.snoozed:
         found.append(_asleep(now))
     elif not wanted:
@@ -157,20 +158,20 @@ async def list_for(
     """
     if not bots:
         return Page([], None)
-    conditions = _conditions(filters, user, utcnow())
-    if cursor:
-        conditions.append(after_cursor(cursor))
+    now = utcnow()
+    further = [after_cursor(cursor)] if cursor else []
     order = (_talk.last_message_at.desc(), _talk.id.desc())
 
-    def newest(where: ColumnElement[bool]) -> Select[str]:
-        return select(_talk.id).where(where, *conditions).order_by(*order).limit(limit + 1)
+    def newest(bot_ids: Sequence[str]) -> Select[str]:
+        here = _talk.bot_id == bot_ids[0] if len(bot_ids) == 1 else _talk.bot_id.in_(bot_ids)
+        wanted = (here, *_conditions(filters, user, now, bot_ids), *further)
+        return select(_talk.id).where(*wanted).order_by(*order).limit(limit + 1)
 
     known = {bot.id: bot for bot in bots}
     if len(known) > _PARTS_AT_MOST:
-        ids = newest(_talk.bot_id.in_(list(known)))
-        wanted = select(ids.subquery().c.id)
+        wanted = select(newest(list(known)).subquery().c.id)
     else:
-        parts = [select(newest(_talk.bot_id == bot_id).subquery().c.id) for bot_id in known]
+        parts = [select(newest([bot_id]).subquery().c.id) for bot_id in known]
         wanted = select(union_all(*parts).subquery().c.id)
     rows = await session.execute(
         select(_talk, models.Contact, models.Channel)

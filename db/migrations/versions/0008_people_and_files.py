@@ -16,6 +16,12 @@ _PARTIAL = (
     ("ix_contacts_phone", "contacts", ["phone"], "phone IS NOT NULL"),
     ("ix_conversations_waiting", "conversations", ["bot_id", "last_message_at"], "status = 'waiting'"),
     ("ix_conversations_unanswered", "conversations", ["bot_id", "last_message_at"], "unanswered_since IS NOT NULL"),
+    (
+        "ix_conversations_assigned",
+        "conversations",
+        ["bot_id", "assignee_id", "last_message_at"],
+        "assignee_id IS NOT NULL",
+    ),
     ("ix_conversations_snoozed", "conversations", ["bot_id", "snoozed_until"], "snoozed_until IS NOT NULL"),
 )
 
