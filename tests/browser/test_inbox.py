@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 from playwright.async_api import Browser, Page, expect
 
@@ -15,8 +12,6 @@ from tests.browser.conftest import Watched, person, watched
 from tests.web.panel import Site, web_talk
 
 pytestmark = pytest.mark.browser
-
-SHOTS = os.environ.get("INBOX_SHOTS")
 
 
 async def _user(site: Site, name: str, language: str = "en") -> models.User:
@@ -55,11 +50,6 @@ async def _enter(seen: Watched, user: models.User, path: str) -> Page:
     return seen.page
 
 
-async def _shot(page: Page, name: str) -> None:
-    if SHOTS:
-        await page.screenshot(path=Path(SHOTS) / f"{name}.png")
-
-
 async def test_two_people_answer_at_once(chromium: Browser, browser_site: Site) -> None:
     """Each sees the other look, write and answer; who writes on after another's answer is asked once, and loses no word."""
     site = browser_site
@@ -80,7 +70,6 @@ async def test_two_people_answer_at_once(chromium: Browser, browser_site: Site) 
         await expect(second.locator("#presence")).to_contain_text("Writing an answer: TwoOwner", timeout=60_000)
         await second.fill("#reply-text", "290 000 so‘m")
         await expect(first.locator("#presence")).to_contain_text("Writing an answer: TwoMalika", timeout=60_000)
-        await _shot(first, "two-first")
         async with second.expect_response("**/events"):
             await second.press("#reply-text", "Control+Enter")
         await expect(second.locator(".said-operator .bubble")).to_have_text("290 000 so‘m")
@@ -93,7 +82,6 @@ async def test_two_people_answer_at_once(chromium: Browser, browser_site: Site) 
         await first.click("#reply button")
         await expect(first.locator("#reply-fault")).to_contain_text("TwoMalika has answered while you were writing")
         await expect(first.locator("#reply-text")).to_have_value("Hozir aytaman")
-        await _shot(first, "two-conflict")
         # The browser itself notes the status of a refused form in its console.
         one.troubles[:] = [trouble for trouble in one.troubles if "status of 409" not in trouble]
         await first.click("#reply button")
@@ -131,7 +119,6 @@ async def test_ready_answers_notes_and_drafts(chromium: Browser, browser_site: S
         await page.wait_for_url("**/inbox/*?status=waiting")
         await page.locator("#reply-text").press_sequentially("/na")
         await expect(page.locator(".ready-list li:visible")).to_have_count(1)
-        await _shot(page, "ready")
         await desk.check()
         await page.keyboard.press("Enter")
         text = f"Salom! {bot.name}da narx {{chegirma}} 290 000 so‘m."
@@ -152,7 +139,6 @@ async def test_ready_answers_notes_and_drafts(chromium: Browser, browser_site: S
         async with page.expect_response("**/events"):
             await page.click("#reply button")
         await expect(page.locator("#reply-text")).to_have_value("")
-        await _shot(page, "note")
         await expect(customer.page.locator(".theirs .who + .bubble")).to_have_text(text, timeout=60_000)
         await customer.page.reload()
         await expect(customer.page.locator(".theirs .who + .bubble")).to_have_text(text)
@@ -167,7 +153,6 @@ async def test_ready_answers_notes_and_drafts(chromium: Browser, browser_site: S
         await page.keyboard.press("?")
         await expect(page.locator("#keys")).to_be_visible()
         await desk.check()
-        await _shot(page, "keys")
         assert customer.troubles + desk.troubles == []
 
 
@@ -217,20 +202,16 @@ async def test_every_page_of_the_inbox_in_every_look(
     async with watched(chromium, site, size, scheme, "en") as seen:
         page = await _enter(seen, owner, "/inbox")
         await seen.check()
-        await _shot(page, f"list-{size}-{scheme}")
         await page.click(".desk-filters summary")
         await seen.check()
-        await _shot(page, f"filters-{size}-{scheme}")
         async with page.expect_response("**/events"):
             await page.select_option("#label", label=label.name)
         await expect(page.locator(".talk-line")).to_have_count(1)
         await page.click(".talk-line")
         await expect(page.locator("#reply-text")).to_be_in_viewport(ratio=1)
         await seen.check()
-        await _shot(page, f"talk-{size}-{scheme}")
         await page.click("#talk-more summary")
         await seen.check()
-        await _shot(page, f"more-{size}-{scheme}")
         await page.click("#talk-more button[value=tomorrow]")
         await expect(page.locator("#talk .talk-tags")).to_contain_text("Put aside until")
         await seen.check()
@@ -238,6 +219,5 @@ async def test_every_page_of_the_inbox_in_every_look(
             await seen.open(path)
             await page.locator("details summary.link-summary").first.click()
             await seen.check()
-            await _shot(page, f"{path[7:]}-{size}-{scheme}")
         await expect(page.locator(".trouble").first).to_contain_text("{chegirma}")
         assert seen.troubles == []
