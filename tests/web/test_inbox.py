@@ -23,13 +23,16 @@ from tests.web.panel import Browser, Page, Site, open_site, web_talk
 _numbers = count(1)
 
 
-@pytest.fixture(scope="module")
-async def site(tmp_path_factory: pytest.TempPathFactory, servers_run: servers.Run) -> AsyncIterator[Site]:
-    """The product with room for many bots."""
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+async def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, servers_run: servers.Run
+) -> AsyncIterator[Site]:
+    """The product with room for many bots, on both databases."""
     folder = tmp_path_factory.mktemp("inbox")
     generous = {"limits": {"bots_per_owner": 100, "login_attempts_per_15_min": 500}}
-    async with open_site(folder, servers_run.new_sqlite(folder), overrides=generous) as made:
-        yield made
+    with servers_run.database(request.param, folder) as url:
+        async with open_site(folder, url, overrides=generous) as made:
+            yield made
 
 
 class Desk:
