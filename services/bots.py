@@ -225,6 +225,13 @@ async def channels(session: AsyncSession, bot: models.Bot) -> list[models.Channe
     )
 
 
+async def kinds(session: AsyncSession, of: Sequence[models.Bot]) -> list[str]:
+    """Return the kinds of channels that these bots are connected to."""
+    channel = models.Channel
+    wanted = channel.bot_id.in_([bot.id for bot in of]), channel.external_id.is_not(None)
+    return sorted(await session.scalars(select(channel.kind).where(*wanted).distinct()))
+
+
 async def broken_channels(session: AsyncSession, user: models.User) -> dict[str, list[models.Channel]]:
     """Return a person's channels that wait for them to mend something, by the id of the bot; no bot without any is in it."""
     rows = await session.execute(

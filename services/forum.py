@@ -171,9 +171,7 @@ async def heard(
             return await _command(core, person, talk_id, text)
         async with core.db.write() as session:
             row = await conversations.get(session, person, talk_id)
-            message = await conversations.operator_reply(session, row, text)
-            message.author_id = person.id
-            row.conversation.assignee_id = row.conversation.assignee_id or person.id
+            message = await conversations.operator_reply(session, row, text, author=person)
             session.add(models.ForumMessage(group_id=group.id, telegram_id=message_id, message_id=message.id))
         _ring(core, row)
     except AppError as error:
@@ -204,7 +202,7 @@ async def _command(core: Core, person: models.User, talk_id: str, text: str) -> 
     async with core.db.write() as session:
         row = await conversations.get(session, person, talk_id)
         if word in _COMMANDS:
-            await conversations.set_status(session, row, _COMMANDS[word])
+            await conversations.set_status(session, row, _COMMANDS[word], actor=person)
         elif word == "assign":
             row.conversation.assignee_id = await _assignee(session, row, person, rest.strip())
             session.add(row.conversation)

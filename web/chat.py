@@ -209,7 +209,15 @@ async def messages(request: web.Request) -> web.StreamResponse:
         raise TooMany
     room = await _enter(request)
     history, status = await history_of(room, after=message_id(request, "after") or "0")
-    return web.json_response({"items": history.items, "status": status})
+    typing = status in ("waiting", "human") and await person_types(request, room)
+    return web.json_response({"items": history.items, "status": status, "typing": typing})
+
+
+async def person_types(request: web.Request, room: Room) -> bool:
+    """Tell whether somebody in the panel is writing to this visitor."""
+    async with room.core.db.read() as session:
+        talk = await visitors.talk(session, room.channel, room.contact)
+    return talk is not None and any(person.typing for person in request.app[keys.PRESENCE].at(talk.id))
 
 
 def read_said(form: forms.Form, limit: int) -> Said:

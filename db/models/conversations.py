@@ -5,10 +5,15 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.base import Base, Id, JsonText, UtcTime, new_id, utcnow
+
+
+def _only(condition: str) -> dict[str, Any]:
+    """Return what makes an index hold only the rows of this condition, on both databases."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
 class Contact(Base):
@@ -22,6 +27,7 @@ class Contact(Base):
     __table_args__ = (
         UniqueConstraint("channel_id", "external_id"),
         Index("ix_contacts_channel_id_alias", "channel_id", "alias"),
+        Index("ix_contacts_phone", "phone", **_only("phone IS NOT NULL")),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
@@ -46,13 +52,19 @@ class Conversation(Base):
     answers), ``closed``. ``recent``: the last turns as ``[role, text]`` for the model, bounded, kept with the reply in one
     transaction. ``last_inbound_at``: when the customer last wrote. ``unanswered_since``: the customer's first message that nobody
     has answered yet. ``person_at``: when a person last took part; ``assignee_id``: whose talk it is; ``snoozed_until``: put aside
-    until then, or until the customer writes.
+    until then, or until the customer writes after ``snoozed_at``.
     """
 
     __tablename__ = "conversations"
     __table_args__ = (
         Index("ix_conversations_bot_id_last_message_at", "bot_id", "last_message_at"),
         Index("ix_conversations_status_person_at", "status", "person_at"),
+        Index("ix_conversations_waiting", "bot_id", "last_message_at", **_only("status = 'waiting'")),
+        Index("ix_conversations_unanswered", "bot_id", "last_message_at", **_only("unanswered_since IS NOT NULL")),
+        Index(
+            "ix_conversations_assigned", "bot_id", "assignee_id", "last_message_at", **_only("assignee_id IS NOT NULL")
+        ),
+        Index("ix_conversations_snoozed", "bot_id", "snoozed_until", **_only("snoozed_until IS NOT NULL")),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
@@ -68,6 +80,7 @@ class Conversation(Base):
     person_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
     assignee_id: Mapped[str | None] = mapped_column(Id, index=True)
     snoozed_until: Mapped[dt.datetime | None] = mapped_column(UtcTime)
+    snoozed_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
     created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
 
 

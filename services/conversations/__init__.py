@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import structlog
-from sqlalchemy import func, or_, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import new_id, utcnow
 from db.engine import clock
-from services import lanes, notices, team
+from services import access, lanes, notices, team
 from services.channels import PERSON_WINDOWS, WINDOWS, split_for
 from services.channels.base import Outgoing
 from services.conversations import returning
@@ -59,6 +59,28 @@ def like_pattern(text: str) -> str:
     r"""Return the LIKE pattern (escape ``\``) that finds ``text`` as it is written."""
     escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return f"%{escaped}%"
+
+
+def after_cursor(cursor: str) -> ColumnElement[bool]:
+    """Return the condition on conversations that come after a page; raises ``Invalid`` for a malformed cursor."""
+    moment, _, last = cursor.partition("-")
+    if not (moment.isascii() and moment.isdigit()) or not last or len(moment) > 16:
+        raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
+    at = dt.datetime.fromtimestamp(int(moment) / 1_000_000, dt.UTC)
+    conversation = models.Conversation
+    return or_(
+        conversation.last_message_at < at,
+        (conversation.last_message_at == at) & (conversation.id < last),
+    )
+
+
+def page_of(rows: Sequence[ConversationRow], limit: int) -> Page[ConversationRow]:
+    """Make a page of conversations, the latest first, of which one more than ``limit`` was asked for."""
+    cursors = [
+        f"{round(row.conversation.last_message_at.timestamp() * 1_000_000)}-{row.conversation.id}"
+        for row in rows[:limit]
+    ]
+    return _page(rows, limit, cursors)
 
 
 async def list_for(
@@ -110,22 +132,10 @@ async def list_for(
         )
         query = query.where(or_(models.Contact.name.ilike(pattern, escape="\\"), said))
     if cursor:
-        moment, _, last = cursor.partition("-")
-        if not moment.isdigit() or not last or len(moment) > 16:
-            raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
-        at = dt.datetime.fromtimestamp(int(moment) / 1_000_000, dt.UTC)
-        query = query.where(
-            or_(
-                conversation.last_message_at < at,
-                (conversation.last_message_at == at) & (conversation.id < last),
-            )
-        )
-    rows = [ConversationRow(talk, person, place, bot) for talk, person, place in (await session.execute(query))]
-    cursors = [
-        f"{round(row.conversation.last_message_at.timestamp() * 1_000_000)}-{row.conversation.id}"
-        for row in rows[:limit]
-    ]
-    return _page(rows, limit, cursors)
+        query = query.where(after_cursor(cursor))
+    return page_of(
+        [ConversationRow(talk, person, place, bot) for talk, person, place in (await session.execute(query))], limit
+    )
 
 
 async def get(session: AsyncSession, user: models.User, conversation_id: str) -> ConversationRow:
@@ -164,6 +174,18 @@ async def messages(
         query = query.where(message.id < cursor if newest_first else message.id > cursor)
     rows = list(await session.scalars(query))
     return _page(rows, limit, [row.id for row in rows[:limit]])
+
+
+async def last_inbound(session: AsyncSession, conversation: models.Conversation) -> str:
+    """Return the network's id of what the customer wrote last; empty where there is none."""
+    message = models.Message
+    found = await session.scalar(
+        select(message.external_id)
+        .where(message.conversation_id == conversation.id, message.author == "customer")
+        .order_by(message.id.desc())
+        .limit(1)
+    )
+    return found or ""
 
 
 async def customer_messages(session: AsyncSession, owner_id: str, since: dt.datetime) -> int:
@@ -205,15 +227,22 @@ def window_closed(row: ConversationRow) -> bool:
 
 
 async def operator_reply(
-    session: AsyncSession, row: ConversationRow, text: str, *, seen: str = "", template: Mapping[str, Any] | None = None
+    session: AsyncSession,
+    row: ConversationRow,
+    text: str,
+    *,
+    seen: str = "",
+    author: models.User | None = None,
+    template: Mapping[str, Any] | None = None,
 ) -> models.Message:
     """Write to the customer as a person: stored and put into the outbox together; the bot falls silent in this talk.
 
     ``template``: what is sent for ``text`` in the network's own terms; it may be sent at any time.
 
     ``seen``: the last message when the person began to write. The same words written since then are those of a form that was
-    sent twice: they are returned and nothing is written. Raises ``Invalid`` for an empty text or one over 4,096 characters,
-    ``Conflict`` where the network lets nobody write any more.
+    sent twice: they are returned and nothing is written. ``author``: who writes; a talk that is nobody's becomes theirs.
+    Raises ``Invalid`` for an empty text or one over 4,096 characters, ``Conflict`` where the network lets nobody write any
+    more, and with the code ``answered_meanwhile`` where another person than ``author`` has written since ``seen``.
     """
     text = clean(text).strip()
     if not text:
@@ -237,6 +266,7 @@ async def operator_reply(
         for written in since.items:
             if written.author == "operator" and written.text == text:
                 return written
+        await _nobody_else_answered(session, since.items, author)
     if template is None and window_closed(row):
         whatsapp = T(
             "More than 24 hours have passed since the customer’s last message, and WhatsApp delivers no message then. You "
@@ -255,11 +285,16 @@ async def operator_reply(
         author="operator",
         text=text,
         status="queued" if outgoing else "sent",
+        author_id=author.id if author else None,
         created_at=moment,
     )
     session.add(message)
     talk.status = "human"
-    talk.person_at, talk.unanswered_since = moment, None
+    talk.person_at = moment
+    talk.unanswered_since = None
+    talk.snoozed_until = talk.snoozed_at = None
+    if author is not None and talk.assignee_id is None:
+        talk.assignee_id = author.id
     talk.last_message_at = moment
     talk.last_text = one_line(text, 200)
     talk.recent = [*(talk.recent or []), ["assistant", text[:RECENT_CHARS]]][-RECENT_TURNS:]
@@ -273,6 +308,22 @@ async def operator_reply(
     return message
 
 
+async def _nobody_else_answered(
+    session: AsyncSession, since: Sequence[models.Message], author: models.User | None
+) -> None:
+    others = [one.author_id for one in since if one.author == "operator" and one.author_id]
+    other = next((user_id for user_id in reversed(others) if author is not None and user_id != author.id), None)
+    if other is not None:
+        person = await session.get(models.User, other)
+        raise Conflict(
+            T(
+                "{name} has answered while you were writing. Read it first; press Send again if your message is still needed.",
+                name=person.full_name if person else T("Another operator"),
+            ),
+            code="answered_meanwhile",
+        )
+
+
 async def put_in_outbox(session: AsyncSession, rows: list[dict[str, Any]], line: Line) -> None:
     """Put messages into the outbox inside a session's own transaction."""
     connection = await session.connection()
@@ -280,11 +331,14 @@ async def put_in_outbox(session: AsyncSession, rows: list[dict[str, Any]], line:
     await connection.run_sync(put_out, scope, rows, {str(row["channel_id"]): line for row in rows})
 
 
-async def set_status(session: AsyncSession, row: ConversationRow, status: str) -> None:
+async def set_status(
+    session: AsyncSession, row: ConversationRow, status: str, *, actor: models.User | None = None
+) -> None:
     """Hand the talk to a person (``human``), back to the bot (``bot``), or close it; whoever was called for it came.
 
-    Given back, the bot answers what the person left unanswered, or says that it is back: ring "inbox" after the commit. A
-    closed talk is only put away: when the customer writes again, the bot answers. Raises ``Invalid`` for other states.
+    ``actor``: who does it, and whose the talk is from then on. Given back or closed it is nobody's. Given back, the bot answers
+    what the person left unanswered, or says that it is back: ring "inbox" after the commit. A closed talk is only put away: when
+    the customer writes again, the bot answers. Raises ``Invalid`` for other states.
     """
     if status not in CHOICES:
         raise Invalid(T("Unknown status: use one of {names}.", names=", ".join(CHOICES)), field="status")
@@ -294,15 +348,20 @@ async def set_status(session: AsyncSession, row: ConversationRow, status: str) -
     await session.refresh(talk, with_for_update=True)
     led = talk.status == "human"
     talk.status = status
+    talk.snoozed_until = talk.snoozed_at = None
     if status == "human":
         talk.person_at = utcnow()
-    elif status == "closed" or not led:
-        talk.unanswered_since = None
+        talk.assignee_id = actor.id if actor else talk.assignee_id
+    else:
+        talk.assignee_id = talk.unanswered_since = None
     session.add(talk)
     if led and status == "bot":
         await returning.give_back(session, row.bot, row.channel.id, row.contact.external_id, talk, by_person=True)
     await notices.solve(session, notices.talk_key(talk.id))
     await session.flush()
+    if actor is not None:
+        words = {"bot": "conversation_given_back", "human": "conversation_taken", "closed": "conversation_closed"}
+        await access.record(session, actor, words[status], "conversation", talk.id)
 
 
 async def unanswered(

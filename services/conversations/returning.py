@@ -116,7 +116,7 @@ async def take_back(core: Core) -> int:
                     found = await session.get(talk, talk_id, with_for_update=True)
                     if found is None or found.status != "human" or found.person_at != person_at:
                         continue
-                    found.status = "bot"
+                    found.status, found.assignee_id = "bot", None
                     taken += 1
                     if found.unanswered_since is not None:
                         answered += 1

@@ -60,7 +60,7 @@ async def test_notices_come_by_themselves(chromium: Browser, browser_site: Site,
         await expect(bar.locator(".notice").last).to_be_visible()
         await seen.check()
         await bar.locator(".notice a").first.click()
-        await page.wait_for_url(f"**/bots/{bot.id}/conversations/{talk.id}")
+        await page.wait_for_url(f"**/inbox/{talk.id}")
         assert seen.troubles == []
 
 
@@ -80,7 +80,7 @@ async def test_earlier_messages_stay_and_what_is_unfolded_stays_so(chromium: Bro
         async with page.expect_response("**/events"):
             await seen.sign_in(email)
         async with page.expect_response("**/events"):
-            await seen.open(f"/bots/{bot.id}/conversations/{talk.id}")
+            await seen.open(f"/inbox/{talk.id}")
         async with page.expect_response("**/events"):
             await page.click("#talk a.older")
         async with page.expect_response(lambda answer: "before=" in answer.url):

@@ -146,7 +146,7 @@ async def test_every_page_in_every_look(
         f"{base}/tests",
         f"{base}/channels",
     ]
-    paths += [f"{base}/widget", f"{base}/conversations", f"{base}/conversations/{talk.id}", "/settings"]
+    paths += [f"{base}/widget", "/inbox", f"/inbox/{talk.id}", "/inbox/labels", "/inbox/replies", "/settings"]
     async with watched(chromium, browser_site, size, scheme, language) as seen:
         for path in ("/", "/login", "/register"):
             await seen.open(path)
@@ -238,7 +238,7 @@ async def test_the_owner_answers_a_customer_who_waits(chromium: Browser, browser
         await expect(customer.page.locator(".theirs")).to_have_count(2, timeout=60_000)
         await expect(customer.page.locator(".own .bubble")).to_have_text([translate("ru", "Ask for a person")])
         await owner.sign_in(email)
-        await owner.open(f"/bots/{bot.id}/conversations?status=waiting")
+        await owner.open(f"/inbox?bot={bot.id}&status=waiting")
         async with owner.page.expect_response("**/events"):
             await owner.page.click(".talk-line")
         field = owner.page.locator("#reply-text")
@@ -262,7 +262,8 @@ async def test_the_owner_answers_a_customer_who_waits(chromium: Browser, browser
 
 NARROW: ViewportSize = {"width": 360, "height": 740}
 # What a finger has to hit: everything to press but links inside a sentence and what only screen readers meet.
-SMALL = """() => [...document.querySelectorAll("a, button, input:not([type=hidden], [type=checkbox]), select, textarea, summary")]
+SMALL = """() => [...document.querySelectorAll("a, button, input, select, textarea, summary")]
+  .filter((node) => !node.matches("[type=hidden], [type=checkbox], [type=radio]"))
   .filter((node) => !node.closest(".visually-hidden, .skip-link") && getComputedStyle(node).opacity !== "0"
     && !(node.tagName === "A" && getComputedStyle(node).display === "inline"))
   .map((node) => [node.outerHTML.slice(0, 120), Math.round(node.getBoundingClientRect().height)])
@@ -296,7 +297,7 @@ async def test_a_conversation_fits_a_narrow_phone(chromium: Browser, browser_sit
         await page.set_viewport_size(NARROW)
         await seen.sign_in(email)
         async with page.expect_response("**/events"):
-            await seen.open(f"/bots/{bot.id}/conversations/{talk.id}")
+            await seen.open(f"/inbox/{talk.id}")
         for shown in ("#reply-text", "#reply button", ".talk-back", ".talk-actions button >> nth=2"):
             await expect(page.locator(shown)).to_be_in_viewport(ratio=1)
         await seen.check()
@@ -316,8 +317,10 @@ async def test_a_conversation_fits_a_narrow_phone(chromium: Browser, browser_sit
         core.bell.ring(f"bot:{bot.id}", {"conversation": talk.id})
         await expect(page.get_by_text("Eng oxirgisi")).to_be_in_viewport(timeout=60_000)
         small = {}
-        for path in ("", "/setup", "/documents", "/channels", "/widget", "/conversations", f"/conversations/{talk.id}"):
-            await seen.open(f"/bots/{bot.id}{path}")
+        base = f"/bots/{bot.id}"
+        paths = [base, f"{base}/setup", f"{base}/documents", f"{base}/channels", f"{base}/widget"]
+        for path in (*paths, "/inbox", f"/inbox/{talk.id}", "/inbox/labels", "/inbox/replies"):
+            await seen.open(path)
             small[path] = await page.evaluate(SMALL)
         await seen.open(f"/chat/{bot.public_id}")
         small["chat"] = await page.evaluate(SMALL)
@@ -339,14 +342,14 @@ async def test_buttons_of_one_choice_stand_in_one_row(chromium: Browser, browser
         session.add_all(_runs(bot))
     async with watched(chromium, browser_site, "desktop", "light", "ru") as seen:
         await seen.sign_in(email)
-        rows = {f"/conversations/{talk.id}": ".talk-actions button", "/documents": ".question button"}
+        rows = {f"/inbox/{talk.id}": ".talk-actions button", f"/bots/{bot.id}/documents": ".question button"}
         for language in ("uz", "ru"):
             await seen.open("/dashboard")
             await seen.page.locator(f"button[name=language][value={language}]").first.dispatch_event("click")
             await expect(seen.page.locator("html")).to_have_attribute("lang", language)
             await seen.page.set_viewport_size(LAPTOP)
             for path, buttons in rows.items():
-                await seen.open(f"/bots/{bot.id}{path}")
+                await seen.open(path)
                 boxes = [await button.bounding_box() for button in await seen.page.locator(buttons).all()]
                 assert len(boxes) == (3 if "talk" in buttons else 2)
                 assert len({(box["y"], box["height"]) for box in boxes if box}) == 1, (language, path, boxes)

@@ -22,7 +22,18 @@ from web.app import make_app
 
 IDENTITIES = ("nobody", "owner A", "owner B", "banned A", "administrator", "manager of A", "operator of A")
 MEMBERS = {"manager of A": "manager", "operator of A": "operator"}
-NAMES = ("Piyola", "piyola", "Gulbahor", "Somsa", "Qazi", "ownera@example.uz", "another device")
+NAMES = (
+    "Piyola",
+    "piyola",
+    "Gulbahor",
+    "Somsa",
+    "Qazi",
+    "Yetkazish",
+    "Osh ellik",
+    "Mehribon",
+    "ownera@example.uz",
+    "another device",
+)
 """What stands in the objects of the walk, and nowhere else."""
 OWNED = {"bots", "channels", "documents", "document_contents", "contacts", "conversations", "chunks", "notices"}
 """Some of the tables in which these objects have rows."""
@@ -120,7 +131,14 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         await session.flush()
         session.add(models.DocumentContent(document_id=document.id, content=b"text"))
         talk = models.Conversation(bot_id=bot.id, channel_id=web.id, contact_id=contact.id)
-        session.add(talk)
+        # One at a time: an owner may have only so many.
+        label = await session.scalar(select(models.Label).where(models.Label.owner_id == owner.id))
+        label = label or models.Label(owner_id=owner.id, name="Yetkazish")
+        reply = models.CannedReply(owner_id=owner.id, shortcut=bot.id[-12:], text="Osh ellik ming.")
+        session.add_all([talk, label, reply])
+        await session.flush()
+        note = models.Note(conversation_id=talk.id, author_id=owner.id, text="Mehribon odam.")
+        session.add(note)
         token = models.ApiToken(
             user_id=owner.id,
             name="object",
@@ -144,6 +162,9 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         "document_id": document.id,
         "conversation": talk.id,
         "conversation_id": talk.id,
+        "note": note.id,
+        "label": label.id,
+        "reply": reply.id,
         "question": question.id,
         "test": test.id,
         "answer": taught,
@@ -155,6 +176,7 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         "token": token.id,
         "session": device.id,
         "kind": "svg",
+        "state": "looking",
         "version": "old",
         "name": "css/app.css",
         "path": "v1/nothing",
@@ -271,8 +293,9 @@ async def test_foreign_id_inside_own_bot(people: People) -> None:
         assert (await browser.post(path)).status == 404
     change = {"question": "Mening savolim?", "answer": "Mening javobim."}
     assert (await browser.post(f"/bots/{own.id}/answers/{theirs['answer']}", **change)).status == 404
-    status = f"/bots/{own.id}/conversations/{theirs['conversation']}/status"
-    assert (await browser.post(status, status="human")).status == 404
+    talk = f"/inbox/{theirs['conversation']}"
+    assert (await browser.post(f"{talk}/status", status="human")).status == 404
+    assert (await browser.get(f"{talk}?bot={own.id}")).status == 404
     assert (await browser.get(f"/bots/{own.id}/conversations/{theirs['conversation']}")).status == 404
     assert (await browser.post(f"/notices/{theirs['notice']}/dismiss")).status == 303
     async with people.site.core.db.read() as session:

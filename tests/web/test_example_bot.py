@@ -89,8 +89,8 @@ async def test_one_press_makes_a_shop_that_answers(site: Site, language: str) ->
         done = await _ask(browser, bot, question)
         assert (done["answered"], done["language"], done["provider"]) == (True, language, "extractive"), question
         assert known in done["messages"][-1]["text"], question
-    talks = (await browser.get(f"/bots/{bot.id}/conversations")).text
-    assert len(set(re.findall(rf"/bots/{bot.id}/conversations/\w+", talks))) == 1
+    talks = (await browser.get("/inbox")).text
+    assert len(set(re.findall(r"/inbox/\w{26}", talks))) == 1
 
 
 async def test_pressing_twice_at_once_makes_one(tmp_path: Path, database_url: str) -> None:

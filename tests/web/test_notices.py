@@ -109,7 +109,7 @@ async def test_earlier_messages_lead_back_to_the_newest(site: Site) -> None:
             session.add(models.Message(conversation_id=talk.id, author="customer", text=f"question-{number:02}"))
             await session.flush()
     browser = await site.signed_in(user)
-    path = f"/bots/{bot.id}/conversations/{talk.id}"
+    path = f"/inbox/{talk.id}"
     newest = await browser.get(f"{path}?status=bot")
     assert "question-59" in newest.text
     assert "Newest messages" not in newest.text

@@ -117,7 +117,7 @@ async def update(call: Call, conversation_id: str, body: Change) -> Conversation
     core = call.core
     async with core.db.write() as session:
         row = await conversations.get(session, call.user, conversation_id)
-        await conversations.set_status(session, row, body.status)
+        await conversations.set_status(session, row, body.status, actor=call.user)
     core.bell.ring("notices")
     core.bell.ring("inbox")
     core.ring_talk(row.bot.id, conversation_id)

@@ -90,7 +90,7 @@ async def create(call: Call, conversation_id: str, body: NewMessage) -> MessageA
     core = call.core
     async with core.db.write() as session:
         row = await conversations.get(session, call.user, conversation_id)
-        message = await conversations.operator_reply(session, row, body.text)
+        message = await conversations.operator_reply(session, row, body.text, author=call.user)
     core.bell.ring("outbox")
     core.bell.ring("notices")
     core.ring_talk(row.bot.id, conversation_id)

@@ -12,7 +12,10 @@ from web.pages import (
     dashboard,
     documents,
     events,
+    inbox,
+    labels,
     landing,
+    ready_answers,
     settings,
     setup_bot,
     team,
@@ -35,6 +38,9 @@ PAGES = (
     widget,
     conversations,
     templates,
+    labels,
+    ready_answers,
+    inbox,
     team,
     settings,
     events,
@@ -46,3 +52,4 @@ def setup(app: web.Application) -> None:
     for page in PAGES:
         app.add_routes(page.routes)
     events.setup(app)
+    inbox.setup(app)

@@ -49,7 +49,8 @@ async def _counted(request: web.Request, user_id: str) -> AsyncIterator[None]:
 async def events(request: web.Request) -> web.StreamResponse:
     """Send what happens to this person's bots until the page closes or the session ends.
 
-    Event names: ``document-BOT``, ``conversation-BOT``, ``talk-CONVERSATION``, ``notice``; the data is a small JSON object.
+    Event names: ``document-BOT``, ``conversations``, ``talk-CONVERSATION``, ``presence-CONVERSATION``, ``notice``; the data is a
+    small JSON object. The stream ends when the bots that the person may answer for are others: the browser asks for a new one.
     """
     core = core_of(request)
     signed_in = auth.visitor(request).signed_in
@@ -144,7 +145,9 @@ def _names(name: str, message: dict[str, Any], rights: dict[str, bool]) -> list[
     if "document" in message:
         return [f"document-{bot_id}"] if rights.get(bot_id) else []
     if "conversation" in message:
-        return [f"conversation-{bot_id}", f"talk-{message['conversation']}"]
+        return ["conversations", f"talk-{message['conversation']}"]
+    if "presence" in message:
+        return [f"presence-{message['presence']}"]
     return []
 
 

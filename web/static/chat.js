@@ -25,6 +25,7 @@ let sending = false;
 let streams = 0;
 let written = 0;
 let dots = null;
+let personWrites = false;
 let checkTimer = 0;
 let waitingSince = 0;
 const queue = [];
@@ -151,7 +152,7 @@ function setStatus(now) {
 
 // The sign that an answer is being made: while something is awaited and no piece of it has come.
 function showDots() {
-  const on = streams > written;
+  const on = streams > written || personWrites;
   if (on && !dots) {
     dots = element("div", "message theirs");
     const inside = element("p", "bubble dots");
@@ -283,9 +284,11 @@ function expect(change) {
 async function history() {
   const response = await fetch(`${address}?after=${last}`, { headers: { Accept: "application/json" } });
   if (!response.ok) throw new Error(String(response.status));
-  const { items, status: now } = await response.json();
+  const { items, status: now, typing } = await response.json();
   items.forEach(show);
   setStatus(now);
+  personWrites = typing;
+  showDots();
   return items;
 }
 

@@ -12,6 +12,19 @@ down_revision: str | None = "0007"
 branch_labels: None = None
 depends_on: None = None
 
+_PARTIAL = (
+    ("ix_contacts_phone", "contacts", ["phone"], "phone IS NOT NULL"),
+    ("ix_conversations_waiting", "conversations", ["bot_id", "last_message_at"], "status = 'waiting'"),
+    ("ix_conversations_unanswered", "conversations", ["bot_id", "last_message_at"], "unanswered_since IS NOT NULL"),
+    (
+        "ix_conversations_assigned",
+        "conversations",
+        ["bot_id", "assignee_id", "last_message_at"],
+        "assignee_id IS NOT NULL",
+    ),
+    ("ix_conversations_snoozed", "conversations", ["bot_id", "snoozed_until"], "snoozed_until IS NOT NULL"),
+)
+
 
 def upgrade() -> None:
     op.create_table(
@@ -271,8 +284,12 @@ def upgrade() -> None:
     op.add_column("conversations", sa.Column("person_at", db.base.UtcTime(), nullable=True))
     op.add_column("conversations", sa.Column("assignee_id", sa.String(length=26), nullable=True))
     op.add_column("conversations", sa.Column("snoozed_until", db.base.UtcTime(), nullable=True))
+    op.add_column("conversations", sa.Column("snoozed_at", db.base.UtcTime(), nullable=True))
     op.create_index("ix_conversations_assignee_id", "conversations", ["assignee_id"])
     op.create_index("ix_conversations_status_person_at", "conversations", ["status", "person_at"])
+    for name, table, columns, condition in _PARTIAL:
+        where = sa.text(condition)
+        op.create_index(name, table, columns, sqlite_where=where, postgresql_where=where)
 
     op.add_column("messages", sa.Column("author_id", sa.String(length=26), nullable=True))
     op.add_column("messages", sa.Column("rating", sa.Integer(), nullable=True))
@@ -288,8 +305,11 @@ def downgrade() -> None:
     op.drop_column("messages", "rating")
     op.drop_column("messages", "author_id")
 
+    for name, table, _columns, _condition in reversed(_PARTIAL):
+        op.drop_index(name, table)
     op.drop_index("ix_conversations_status_person_at", "conversations")
     op.drop_index("ix_conversations_assignee_id", "conversations")
+    op.drop_column("conversations", "snoozed_at")
     op.drop_column("conversations", "snoozed_until")
     op.drop_column("conversations", "assignee_id")
     op.drop_column("conversations", "person_at")

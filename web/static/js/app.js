@@ -9,6 +9,8 @@ scrollToEnd(document);
 
 const chat = document.querySelector("[data-chat]");
 if (chat) import("./try.js").then(({ setUpChat }) => setUpChat(chat));
+const inbox = document.querySelector("[data-inbox]");
+if (inbox) import("./inbox.js").then(({ setUpInbox }) => setUpInbox(inbox));
 for (const form of document.querySelectorAll("[data-drop]")) {
   import("./upload.js").then(({ setUpDrop }) => setUpDrop(form));
 }

@@ -66,17 +66,25 @@ document.addEventListener("htmx:afterSwap", (event) => {
 
 // Signing out ends the stream on the server; it is closed here first, or the browser would ask for it again in vain.
 const streams = [];
+const listeners = [];
 const connect = window.htmx?.createEventSource;
 if (connect) {
   window.htmx.createEventSource = (address) => {
     const stream = connect(address);
     streams.push(stream);
+    for (const listen of listeners) listen(stream);
     return stream;
   };
 }
 document.addEventListener("submit", (event) => {
   if (event.target.matches("form[action='/logout']")) for (const stream of streams) stream.close();
 });
+
+// Hand over the stream of events, and each one that takes its place.
+export function onStream(listen) {
+  listeners.push(listen);
+  for (const stream of streams) listen(stream);
+}
 
 export function scrollToEnd(root) {
   for (const lines of root.querySelectorAll?.("[data-scroll-end]") ?? []) lines.scrollTop = lines.scrollHeight;

@@ -1,0 +1,320 @@
+"""The desk of the people who answer: conversations of all bots that a person may answer for, in one list.
+
+Whose a conversation is, and until when it is put aside.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, union_all
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db import models
+from db.base import utcnow
+from services import access, team
+from services.conversations import STATUSES, ConversationRow, Page, after_cursor, like_pattern, page_of
+from services.errors import Invalid
+from services.i18n import T
+from services.text import clean
+
+TASHKENT = ZoneInfo("Asia/Tashkent")
+ME, NOBODY = "me", "nobody"
+PRESETS = ("hour", "tomorrow", "monday")
+_MORNING = dt.time(9, 0)
+_SNOOZE_AT_MOST = dt.timedelta(days=366)
+# Each bot's newest are read by its own index; beyond this many bots one sort is cheaper than so many parts.
+_PARTS_AT_MOST = 50
+_PHONE_DIGITS = 4
+_OTHERS = 10
+
+_talk = models.Conversation
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What of the desk is shown; empty values filter nothing.
+
+    ``channel``: a kind or an id. ``assignee``: a person's id, ``me`` or ``nobody``. ``label``: an id. ``unanswered``: a customer
+    waits for a word. ``snoozed``: those put aside, which are hidden else but found by ``q``. ``since`` bounds the last message.
+    """
+
+    channel: str = ""
+    status: str = ""
+    assignee: str = ""
+    language: str = ""
+    label: str = ""
+    q: str = ""
+    unanswered: bool = False
+    snoozed: bool = False
+    since: dt.datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many conversations wait for something. ``attention``: a person was asked for, or a customer waits for a word."""
+
+    waiting: int = 0
+    unanswered: int = 0
+    mine: int = 0
+    snoozed: int = 0
+    attention: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What is known of a customer besides the conversation. ``others``: further conversations of the same person."""
+
+    messages: int
+    others: list[ConversationRow]
+
+
+def _asleep(now: dt.datetime) -> ColumnElement[bool]:
+    return and_(
+        _talk.snoozed_until > now, or_(_talk.last_inbound_at.is_(None), _talk.last_inbound_at <= _talk.snoozed_at)
+    )
+
+
+def _awake(now: dt.datetime) -> ColumnElement[bool]:
+    return or_(_talk.snoozed_until.is_(None), _talk.snoozed_until <= now, _talk.last_inbound_at > _talk.snoozed_at)
+
+
+def is_snoozed(talk: models.Conversation, now: dt.datetime) -> bool:
+    """Whether a conversation is put aside now."""
+    if talk.snoozed_until is None or talk.snoozed_at is None or talk.snoozed_until <= now:
+        return False
+    return talk.last_inbound_at is None or talk.last_inbound_at <= talk.snoozed_at
+
+
+def _said(q: str, bot_ids: Sequence[str]) -> ColumnElement[bool]:
+    """Return the condition that words, a name or a part of a phone number are found."""
+    pattern = like_pattern(q)
+    message, contact = models.Message, models.Contact
+    who = [contact.name.ilike(pattern, escape="\\"), contact.username.ilike(pattern, escape="\\")]
+    digits = re.sub(r"\D", "", q)
+    if len(digits) >= _PHONE_DIGITS and not re.search(r"[^\d\s+()-]", q):
+        who.append(contact.phone.like(f"%{digits}%"))
+    named = _talk.contact_id.in_(select(contact.id).where(contact.bot_id.in_(bot_ids), or_(*who)))
+    written = (
+        select(message.id).where(message.conversation_id == _talk.id, message.text.ilike(pattern, escape="\\")).exists()
+    )
+    return or_(named, written)
+
+
+def _conditions(
+    filters: Filters, user: models.User, now: dt.datetime, bot_ids: Sequence[str]
+) -> list[ColumnElement[bool]]:
+    # What may be rare is looked up by itself: walking all conversations for it takes seconds where there are many.
+    found: list[ColumnElement[bool]] = []
+    if filters.status:
+        if filters.status not in STATUSES:
+            raise Invalid(T("Unknown status: use one of {names}.", names=", ".join(STATUSES)), field="status")
+        found.append(_talk.status == filters.status)
+    if filters.channel:
+        channel = models.Channel
+        one = or_(channel.id == filters.channel, channel.kind == filters.channel)
+        found.append(select(channel.id).where(channel.id == _talk.channel_id, one).exists())
+    if filters.assignee == NOBODY:
+        found.append(_talk.assignee_id.is_(None))
+    elif filters.assignee:
+        found.append(_talk.assignee_id == (user.id if filters.assignee == ME else filters.assignee))
+    if filters.language:
+        contact = models.Contact
+        speaks = select(contact.id).where(contact.bot_id.in_(bot_ids), contact.language == filters.language)
+        found.append(_talk.contact_id.in_(speaks))
+    if filters.label:
+        put = models.ConversationLabel
+        found.append(_talk.id.in_(select(put.conversation_id).where(put.label_id == filters.label)))
+    if filters.unanswered:
+        found.append(and_(_talk.unanswered_since.is_not(None), _talk.status != "closed"))
+    if filters.since:
+        found.append(_talk.last_message_at >= filters.since)
+    wanted = clean(filters.q, 200).strip()
+    if wanted:
+        found.append(_said(wanted, bot_ids))
+    if filters.snoozed:
+        found.append(_asleep(now))
+    elif not wanted:
+        found.append(_awake(now))
+    return found
+
+
+async def list_for(
+    session: AsyncSession,
+    user: models.User,
+    bots: Sequence[models.Bot],
+    filters: Filters,
+    *,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Page[ConversationRow]:
+    """Return conversations of these bots, the latest first; ``user`` is who ``me`` is.
+
+    ``bots`` must be ones that the person may answer for. Raises ``Invalid`` for an unknown status or a malformed cursor.
+    """
+    if not bots:
+        return Page([], None)
+    now = utcnow()
+    further = [after_cursor(cursor)] if cursor else []
+    order = (_talk.last_message_at.desc(), _talk.id.desc())
+
+    def newest(bot_ids: Sequence[str]) -> Select[str]:
+        here = _talk.bot_id == bot_ids[0] if len(bot_ids) == 1 else _talk.bot_id.in_(bot_ids)
+        wanted = (here, *_conditions(filters, user, now, bot_ids), *further)
+        return select(_talk.id).where(*wanted).order_by(*order).limit(limit + 1)
+
+    known = {bot.id: bot for bot in bots}
+    if len(known) > _PARTS_AT_MOST:
+        wanted = select(newest(list(known)).subquery().c.id)
+    else:
+        parts = [select(newest([bot_id]).subquery().c.id) for bot_id in known]
+        wanted = select(union_all(*parts).subquery().c.id)
+    rows = await session.execute(
+        select(_talk, models.Contact, models.Channel)
+        .join(models.Contact, models.Contact.id == _talk.contact_id)
+        .join(models.Channel, models.Channel.id == _talk.channel_id)
+        .where(_talk.id.in_(wanted))
+        .order_by(*order)
+        .limit(limit + 1)
+    )
+    return page_of([ConversationRow(talk, person, place, known[talk.bot_id]) for talk, person, place in rows], limit)
+
+
+async def counts(session: AsyncSession, user: models.User, bots: Sequence[models.Bot]) -> Counts:
+    """Return how many conversations of these bots wait for what, in one query."""
+    if not bots:
+        return Counts()
+    now = utcnow()
+    here = _talk.bot_id.in_([bot.id for bot in bots])
+    open_word = and_(_talk.unanswered_since.is_not(None), _talk.status != "closed")
+
+    def count(*conditions: ColumnElement[bool]) -> ColumnElement[int]:
+        return select(func.count()).select_from(_talk).where(here, *conditions).scalar_subquery()
+
+    row = (
+        await session.execute(
+            select(
+                count(_talk.status == "waiting", _awake(now)),
+                count(open_word, _awake(now)),
+                count(_talk.assignee_id == user.id, _awake(now)),
+                count(_talk.snoozed_until.is_not(None), _asleep(now)),
+                count(_talk.status == "waiting", _talk.unanswered_since.is_(None), _awake(now)),
+            )
+        )
+    ).one()
+    waiting, unanswered, mine, snoozed, silent = (int(number) for number in row)
+    return Counts(waiting, unanswered, mine, snoozed, attention=unanswered + silent)
+
+
+async def people(session: AsyncSession, owner_ids: Collection[str]) -> list[models.User]:
+    """Return who may answer for these owners' bots, by name: the owners themselves and those who work for them."""
+    member = models.Member
+    served = select(member.user_id).where(member.owner_id.in_(owner_ids), member.role.in_(team.ROLES))
+    return list(
+        await session.scalars(
+            select(models.User)
+            .where(
+                or_(models.User.id.in_(owner_ids), models.User.id.in_(served)),
+                models.User.banned_at.is_(None),
+            )
+            .order_by(models.User.full_name, models.User.id)
+        )
+    )
+
+
+async def owners(session: AsyncSession, user: models.User, right: team.Right) -> list[models.User]:
+    """Return for whom a person may do something: first themselves, if they have bots or work for nobody, then the others."""
+    bot, member = models.Bot, models.Member
+    roles = team.ROLES if right == "talk" else ("manager",)
+    served = select(member.owner_id).where(member.user_id == user.id, member.role.in_(roles))
+    found = list(
+        await session.scalars(
+            select(models.User)
+            .where(
+                or_(
+                    models.User.id.in_(served),
+                    and_(
+                        models.User.id == user.id,
+                        or_(
+                            select(bot.id).where(bot.owner_id == user.id, bot.deleted_at.is_(None)).exists(),
+                            ~select(member.id).where(member.user_id == user.id).exists(),
+                        ),
+                    ),
+                )
+            )
+            .order_by(models.User.full_name, models.User.id)
+        )
+    )
+    return sorted(found, key=lambda owner: owner.id != user.id)
+
+
+async def names(session: AsyncSession, user_ids: Collection[str | None]) -> dict[str, str]:
+    """Return people's names by id, those who have left included."""
+    wanted = {user_id for user_id in user_ids if user_id}
+    if not wanted:
+        return {}
+    rows = await session.execute(select(models.User.id, models.User.full_name).where(models.User.id.in_(wanted)))
+    return {row[0]: row[1] for row in rows}
+
+
+async def assign(session: AsyncSession, row: ConversationRow, user_id: str | None, actor: models.User) -> None:
+    """Make a conversation somebody's, or nobody's (None). Raises ``Invalid`` for a person who may not answer in it."""
+    if user_id is not None and user_id not in {person.id for person in await people(session, [row.bot.owner_id])}:
+        raise Invalid(T("This person does not answer for this bot."), field="assignee")
+    if row.conversation.assignee_id == user_id:
+        return
+    row.conversation.assignee_id = user_id
+    session.add(row.conversation)
+    await access.record(
+        session, actor, "conversation_assigned", "conversation", row.conversation.id, to=user_id or NOBODY
+    )
+
+
+def preset(name: str, now: dt.datetime) -> dt.datetime:
+    """Return when a conversation put aside for ``hour``, ``tomorrow`` or ``monday`` (9:00 in Tashkent) comes back."""
+    if name == "hour":
+        return now + dt.timedelta(hours=1)
+    today = now.astimezone(TASHKENT).date()
+    days = 1 if name == "tomorrow" else 7 - today.weekday()
+    return dt.datetime.combine(today + dt.timedelta(days=days), _MORNING, TASHKENT).astimezone(dt.UTC)
+
+
+async def snooze(session: AsyncSession, row: ConversationRow, until: dt.datetime | None) -> None:
+    """Put a conversation aside until a moment, or until the customer writes; None brings it back.
+
+    Raises ``Invalid`` for a moment that is over or more than a year away.
+    """
+    now = utcnow()
+    if until is not None and not now < until <= now + _SNOOZE_AT_MOST:
+        raise Invalid(T("Choose a time from now on, within a year."), field="at")
+    row.conversation.snoozed_until = until
+    row.conversation.snoozed_at = now if until is not None else None
+    session.add(row.conversation)
+    await session.flush()
+
+
+async def card(session: AsyncSession, row: ConversationRow, bots: Sequence[models.Bot]) -> Card:
+    """Return what is known of the customer; ``bots``: those that the person who looks may answer for."""
+    messages = await session.scalar(
+        select(func.count()).select_from(models.Message).where(models.Message.conversation_id == row.conversation.id)
+    )
+    known = {bot.id: bot for bot in bots if bot.owner_id == row.bot.owner_id}
+    contact, channel = models.Contact, models.Channel
+    same = [and_(channel.kind == row.channel.kind, contact.external_id == row.contact.external_id)]
+    if row.contact.phone:
+        same.append(contact.phone == row.contact.phone)
+    places = select(channel.id).where(channel.bot_id.in_(list(known)))
+    rows = await session.execute(
+        select(_talk, contact, channel)
+        .join(contact, contact.id == _talk.contact_id)
+        .join(channel, channel.id == _talk.channel_id)
+        .where(contact.channel_id.in_(places), or_(*same), contact.id != row.contact.id)
+        .order_by(_talk.last_message_at.desc(), _talk.id.desc())
+        .limit(_OTHERS)
+    )
+    others = [ConversationRow(talk, person, place, known[talk.bot_id]) for talk, person, place in rows]
+    return Card(int(messages or 0), others)
