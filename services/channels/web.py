@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from services.channels.base import Inbound, Outgoing, Sender
+from services.channels.base import FileGone, Inbound, Outgoing, Sender
 
 
 class WebChannel:
@@ -38,6 +38,10 @@ class WebChannel:
     async def send(self, credentials: Mapping[str, str], recipient: str, message: Outgoing) -> str:
         """Nothing leaves: the page reads the stored message."""
         return ""
+
+    async def fetch(self, credentials: Mapping[str, str], file: Mapping[str, str], limit: int) -> bytes:
+        """No file comes by this channel."""
+        raise FileGone("the web channel carries no files")
 
     async def typing(self, credentials: Mapping[str, str], recipient: str, message_id: str = "") -> None:
         """The page shows its own sign while it waits."""

@@ -19,6 +19,7 @@ from db import direct, models
 from db.base import insert_for, new_id, table_of, utcnow
 from services import lanes
 from services.channels.base import Delivery, Inbound, Outgoing, Sender
+from services.conversations import files
 from services.lanes import Claimed, Line, Release
 from services.notices import Occurrence, open_in
 from services.text import clean, one_line
@@ -191,6 +192,7 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
     new_contacts: list[dict[str, Any]] = []
     new_conversations: list[dict[str, Any]] = []
     new_messages: list[dict[str, Any]] = []
+    new_files: list[dict[str, Any]] = []
     touched: list[dict[str, Any]] = []
     reached: list[dict[str, Any]] = []
     known_before = _stored_before(connection, items, contacts)
@@ -292,9 +294,11 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
                             "text": last,
                             "status": "sent" if ours else "received",
                             "external_id": row["external_id"],
+                            "extra": files.extra(event),
                             "created_at": moment,
                         }
                     )
+                    new_files += files.rows(bot.id, message_id, event, moment)
             talk.messages.append((message_id, row, event))
         if last or written is not None:
             said = {"p_at": moment, "p_text": one_line(last, 200)} if last else {"p_at": None, "p_text": None}
@@ -311,6 +315,8 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
         direct.change(connection, _NEW_CONVERSATION, new_conversations)
     if new_messages:
         direct.change(connection, _NEW_MESSAGE, new_messages)
+    if new_files:
+        direct.change(connection, files.NEW_ATTACHMENT, new_files)
     if touched:
         direct.change(connection, _TOUCHING, touched)
     if reached:
