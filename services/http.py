@@ -99,7 +99,8 @@ async def fetch_outside(
         async with asyncio.timeout(timeout_s):
             for _ in range(_REDIRECTS + 1):
                 more = dict(headers or {}) if url.origin() == start else {}
-                target, options = url, {}
+                target: URL = url
+                options: dict[str, Any] = {}
                 if str(url.origin()) not in trusted:
                     target, options = await _pinned(url, resolve)
                     more |= {"Host": url.authority, "Connection": "close"}

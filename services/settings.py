@@ -191,7 +191,7 @@ class Media(_Section):
     audio_seconds: int = Field(300, ge=1, le=3600)
     fetch_seconds: float = Field(60, gt=0, le=170)
     link_minutes: int = Field(60, ge=1, le=1440)
-    read_per_hour: int = Field(60, ge=1)
+    files_per_hour: int = Field(60, ge=1)
     model_seconds: float = Field(45, gt=0, le=170)
 
 

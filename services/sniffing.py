@@ -47,7 +47,7 @@ def mime_of(data: bytes, *, sound: bool = False) -> str:
 def _is_text(data: bytes) -> bool:
     """Whether it is text that nobody would run: markup of pages and pictures is none."""
     head = data[:4096]
-    if not head or b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if not head or (b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff"))):
         return False
     low = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if low.startswith((b"<", b"{\\rtf")):

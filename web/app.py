@@ -9,7 +9,7 @@ from aiohttp_session.cookie_storage import EncryptedCookieStorage
 from services import accounts
 from services.core import Core
 from services.crypto import fernet_from
-from web import api, chat, health, keys, middlewares, pages, view, webhooks
+from web import api, chat, files, health, keys, middlewares, pages, view, webhooks
 
 
 def make_app(core: Core) -> web.Application:
@@ -43,5 +43,6 @@ def make_app(core: Core) -> web.Application:
     app.router.add_get("/static/{version}/{name:.+}", app[view.STATIC].serve)
     api.setup(app)
     chat.setup(app)
+    files.setup(app)
     pages.setup(app)
     return app

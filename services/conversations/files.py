@@ -37,6 +37,6 @@ def rows(bot_id: str, message_id: str, event: Inbound, moment: dt.datetime) -> l
     ]
 
 
-def extra(event: Inbound) -> dict[str, Any] | None:
+def more(event: Inbound) -> dict[str, Any] | None:
     """Return what a message keeps of an event beside its text."""
     return {"location": event.extra["location"]} if event.extra.get("location") else None

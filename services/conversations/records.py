@@ -294,7 +294,7 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
                             "text": last,
                             "status": "sent" if ours else "received",
                             "external_id": row["external_id"],
-                            "extra": files.extra(event),
+                            "extra": files.more(event),
                             "created_at": moment,
                         }
                     )

@@ -397,8 +397,8 @@ class _Turn:
         elif trouble in ("gone", "refused", "failed"):
             text = translate(
                 language,
-                "I could not open this file 🙂 Please send it once more, or write your question in words. Write /operator to talk "
-                "to a person.",
+                "I could not open this file 🙂 Please send it once more, or write your question in words. Write /operator to "
+                "talk to a person.",
             )
         elif trouble == "busy":
             text = translate(language, "You write faster than I can answer 🙂 Please wait a minute.")

@@ -49,6 +49,7 @@ TABLE: dict[tuple[str, str], Statuses] = {
     ("GET", "/chat/{public_id}"): OPEN,
     ("GET", "/chat/{public_id}/messages"): OPEN,
     ("POST", "/chat/{public_id}/messages"): everybody(400),
+    ("GET", "/files/{token}"): everybody(404),  # the address is the key: tests/web/test_files.py
     # Signed in
     ("POST", "/logout"): FORM,
     ("GET", "/dashboard"): PAGE,

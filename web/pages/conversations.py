@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,7 +11,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import bots, conversations
+from services import attachments, bots, conversations
 from services.errors import AppError, Invalid, NotFound
 from services.i18n import T, Text
 from web import auth, forms, view
@@ -174,6 +175,8 @@ async def _talk(session: AsyncSession, request: web.Request, bot: models.Bot, co
         "row": row,
         "seen": seen,
         "messages": list(reversed(page.items)),
+        "files": await attachments.of_messages(session, [message.id for message in page.items]),
+        "file_link": partial(attachments.link, core_of(request)),
         "older": page.next,
         "reason_of": reason_of,
     }
