@@ -32,7 +32,17 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 WEBHOOKS = ("/telegram/webhook/", "/whatsapp/webhook")
 # These carry no cookie of the panel: the API has its tokens, the chat its contacts' secrets, the rest nothing to protect.
-WITHOUT_SESSION = ("/api/", "/chat/", "/widget.js", "/static/", "/healthz", "/readyz", "/metrics", "/favicon.ico")
+WITHOUT_SESSION = (
+    "/api/",
+    "/chat/",
+    "/widget.js",
+    "/files/",
+    "/static/",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/favicon.ico",
+)
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")

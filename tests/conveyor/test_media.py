@@ -35,7 +35,10 @@ TOO_LARGE = (
     "This file is too large for me 🙂 Please send a shorter one, or write your question in words. Write /operator to talk to a "
     "person."
 )
-UNOPENED = "I could not open this file 🙂 Please send it once more, or write your question in words. Write /operator to talk to a person."
+UNOPENED = (
+    "I could not open this file 🙂 Please send it once more, or write your question in words. Write /operator to talk to a "
+    "person."
+)
 ONLY_TEXT = "I can read text messages only 🙂 Please write your question in words. Write /operator to talk to a person."
 
 
@@ -362,7 +365,7 @@ async def test_addresses_of_files_are_signed_and_end(place: Floor) -> None:
     person.send_voice(shop.bot, VOICE)
     await place.fake.wait_message(person.id, "№7", bot=shop.bot)
     person.send_document(shop.bot, '../../x"\r\nSet-Cookie: a=b\u202e.html', b"<b>", caption="Bormi?")
-    person.send_document(shop.bot, 'narx"\r\nX: y\u202e.txt', "Oddiy matn".encode(), caption="Bormi?")
+    person.send_document(shop.bot, 'narx"\r\nX: y\u202e.txt', b"Oddiy matn", caption="Bormi?")
     await place.fake.wait_delivered(shop.bot)
 
     async def three() -> bool:
