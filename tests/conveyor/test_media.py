@@ -190,10 +190,8 @@ async def test_an_album_is_answered_and_refused_as_one(place: Floor) -> None:
     await place.fake.wait_delivered(shop.bot)
 
     async def all_done() -> bool:
-        return (
-            await place.one(select(func.count()).select_from(models.InboxItem).where(models.InboxItem.status == "new"))
-            == 0
-        )
+        waiting = select(func.count()).select_from(models.InboxItem).where(models.InboxItem.status == "new")
+        return not await place.one(waiting)
 
     await place.until(all_done)
     assert len(place.fake.messages(person.id, shop.bot)) == 1
@@ -256,8 +254,8 @@ async def test_without_a_model_a_person_is_offered(tmp_path: Path, sqlite_url: s
     async with floor(tmp_path, sqlite_url, *fakes, environment={"GEMINI_API_KEY": ""}) as place:
         shop = await place.tenant()
         person = shop.person("en")
-        for send in (lambda: person.send_voice(shop.bot, VOICE), lambda: person.send_photo(shop.bot, encoded())):
-            send()
+        for send, content in ((person.send_voice, VOICE), (person.send_photo, encoded())):
+            send(shop.bot, content)
             reply = await place.fake.wait_message(person.id, bot=shop.bot)
             assert reply.text == translate("en", ONLY_TEXT) and "/operator" in reply.text
         assert [file.status for file in await files_of(place)] == ["stored", "stored"]
@@ -426,7 +424,8 @@ async def line(sqlite_url: str, tmp_path: Path, fakes: Fakes) -> AsyncIterator[L
 
 async def _send(line: Line, kind: str, media_id: str, content: bytes, mime: str, **more: Any) -> None:
     media = line.graph.add_media(media_id, content, mime)
-    value = line.number.message("998900000001", None, type=kind, **{kind: media.part(**more)})
+    message: dict[str, Any] = {"type": kind, kind: media.part(**more)}
+    value = line.number.message("998900000001", None, **message)
     assert await line.deliver(value, secret=SECRET) == 200
 
 
