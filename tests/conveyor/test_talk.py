@@ -244,7 +244,7 @@ async def test_what_cannot_be_read_gets_a_friendly_line(place: Floor, shop: Tena
     for send in (person.send_voice, person.send_photo):
         send(shop.bot)
         assert (await place.fake.wait_message(person.id, bot=shop.bot)).text == unopened
-    person.send_document(shop.bot, "narx.pdf", b"%PDF")
+    person.send_document(shop.bot, "narx.pdf", b"%PDF-1.4")
     assert (await place.fake.wait_message(person.id, bot=shop.bot)).text == unopened
     person.send_document(shop.bot, "narx.zip", b"PK\x03\x04")
     assert (await place.fake.wait_message(person.id, bot=shop.bot)).text == translate("en", ONLY_TEXT)
