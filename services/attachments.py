@@ -110,7 +110,8 @@ async def hear(core: Core, talk: Talk, bot: BotCard, wanted: Mapping[str, Wanted
             if trouble is None and asked.read and file.transcript is None:
                 trouble = await _understand(core, talk, bot, file, content, asked.language)
             if trouble is None and asked.read and not file.transcript:
-                trouble = "unread"
+                # Nothing was made out, as is known from an earlier time; or nobody reads such a file.
+                trouble = "unread" if file.transcript is None else "failed"
             if trouble is not None:
                 log.info("file_not_read", kind=file.kind, mime=file.mime, size=file.size, reason=trouble)
             return file.message_id, _shown(file), trouble
@@ -265,7 +266,7 @@ async def _understand(
     await answers.account(core, bot, calls, result.key_events)
     usage = _usage(talk, bot, calls, role)
     try:
-        await _remember(core, file, said or None, usage)
+        await _remember(core, file, said if result.reply else None, usage)
     except BaseException:
         talk.usage += usage
         raise
