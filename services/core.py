@@ -301,7 +301,8 @@ def router_settings(settings: Settings) -> RouterSettings:
         )
 
     roles = {role: [row(entry) for entry in chain] for role, chain in ai.roles.items()}
-    roles.setdefault("own", [])
+    for role in ("own", "transcribe", "vision"):
+        roles.setdefault(role, [])
     keys = {kind: key for kind in PROVIDERS if (key := settings.model_key(kind))}
     addresses = {kind: address for kind in PROVIDERS if (address := getattr(settings.secrets, f"{kind}_base_url"))}
     embedding = embedding_model(settings)

@@ -193,6 +193,22 @@ class Knowledge(_Section):
         return self.max_file_mib * 1_048_576
 
 
+class Media(_Section):
+    """What of customers' files is kept and read; sizes in MiB, ``link_minutes``: how long an address of one works."""
+
+    photo_mib: int = Field(10, ge=1, le=20)
+    audio_mib: int = Field(16, ge=1, le=20)
+    video_mib: int = Field(16, ge=1, le=64)
+    document_mib: int = Field(10, ge=1, le=20)
+    megapixels: int = Field(40, ge=1, le=200)
+    picture_side: int = Field(2048, ge=256, le=8192)
+    audio_seconds: int = Field(300, ge=1, le=3600)
+    fetch_seconds: float = Field(60, gt=0, le=170)
+    link_minutes: int = Field(60, ge=1, le=1440)
+    files_per_hour: int = Field(60, ge=1)
+    model_seconds: float = Field(45, gt=0, le=170)
+
+
 class ModelFacts(_Section):
     """What differs from the rule for one model; prices in US dollars for a million tokens."""
 
@@ -269,6 +285,7 @@ class FileSettings(_Section):
     meta: Meta = Meta()
     channels: Channels = Channels()
     knowledge: Knowledge = Knowledge()
+    media: Media = Media()
     ai: AI = Field(default_factory=AI)
 
 

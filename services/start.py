@@ -293,7 +293,8 @@ async def _check_model_keys(core: Core) -> None:
             )
         ).all()
     conf = core.settings.ai
-    asked = {entry.partition(":")[2] for entry in conf.roles[conf.role]} | {conf.own_key.model}
+    used = [entry for role in (conf.role, "transcribe", "vision") for entry in conf.roles.get(role, ())]
+    asked = {entry.partition(":")[2] for entry in used} | {conf.own_key.model}
     if core.embedder is not None:
         asked.add(core.embedder.model)
     over = [row.id for row in said if row.kind in MODEL_GONE and row.params["model"] not in asked]

@@ -9,7 +9,7 @@ from aiohttp_session.cookie_storage import EncryptedCookieStorage
 from services import accounts
 from services.core import Core
 from services.crypto import fernet_from
-from web import api, chat, health, keys, middlewares, pages, view, webhooks, widget
+from web import api, chat, files, health, keys, middlewares, pages, view, webhooks, widget
 
 
 def make_app(core: Core) -> web.Application:
@@ -44,5 +44,6 @@ def make_app(core: Core) -> web.Application:
     api.setup(app)
     chat.setup(app)
     widget.setup(app)
+    files.setup(app)
     pages.setup(app)
     return app

@@ -37,6 +37,7 @@ WITHOUT_SESSION = (
     "/chat/",
     "/widget/",
     "/widget.js",
+    "/files/",
     "/static/",
     "/healthz",
     "/readyz",

@@ -11,7 +11,18 @@ from typing import Any
 
 import aiohttp
 
-from services.ai.base import NO_USAGE, Busy, Finish, GenerateReply, GenerateRequest, OnDelta, Transient, Usage
+from services.ai.base import (
+    NO_USAGE,
+    BadRequest,
+    Busy,
+    Finish,
+    GenerateReply,
+    GenerateRequest,
+    OnDelta,
+    Transient,
+    Turn,
+    Usage,
+)
 from services.ai.transport.adapter import Adapter, Draft, count, make_reply
 from services.ai.transport.clients import JsonClient, StainlessClient
 from services.ai.transport.http import SdkHttp
@@ -39,7 +50,7 @@ class Anthropic(Adapter):
         body: dict[str, Any] = {
             "model": request.model,
             "max_tokens": request.max_output_tokens,
-            "messages": [{"role": t.role, "content": t.text} for t in request.turns],
+            "messages": [{"role": t.role, "content": _content(t)} for t in request.turns],
         }
         if request.system:
             block: dict[str, Any] = {"type": "text", "text": request.system}
@@ -82,6 +93,19 @@ class Anthropic(Adapter):
                 busy = name in ("overloaded_error", "rate_limit_error")
                 raise draft.failed(Busy(name) if busy else Transient(name, sent=True))
         raise draft.broken_off()
+
+
+def _content(turn: Turn) -> str | list[dict[str, Any]]:
+    """A turn's words, behind the pictures and PDFs that were sent with them."""
+    if not turn.files:
+        return turn.text
+    blocks: list[dict[str, Any]] = []
+    for file in turn.files:
+        if not (file.mime.startswith("image/") or file.mime == "application/pdf"):
+            raise BadRequest(f"no model of Anthropic takes {file.mime}")
+        source = {"type": "base64", "media_type": file.mime, "data": file.base64}
+        blocks.append({"type": "image" if file.mime.startswith("image/") else "document", "source": source})
+    return [*blocks, {"type": "text", "text": turn.text}]
 
 
 def _finish(reason: object) -> Finish:

@@ -6,8 +6,9 @@ a failure holds a key, and only :class:`BadRequest` and :class:`Retired` repeat 
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from services.errors import Permanent, Temporary
@@ -20,11 +21,30 @@ MAX_REPLY_BYTES = 2 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
+class File:
+    """A picture, a sound or a PDF that goes with a message. ``mime`` is what the content is."""
+
+    mime: str
+    data: bytes = field(repr=False)
+
+    @property
+    def base64(self) -> str:
+        """The content as JSON carries it."""
+        return b64encode(self.data).decode("ascii")
+
+    @property
+    def address(self) -> str:
+        """The content as a ``data:`` address."""
+        return f"data:{self.mime};base64,{self.base64}"
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
-    """One message of the talk as the model sees it."""
+    """One message of the talk as the model sees it, and what was sent with it."""
 
     role: Literal["user", "assistant"]
     text: str
+    files: tuple[File, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +55,8 @@ class GenerateRequest:
     groups requests that share their beginning (one per bot). ``cache_system`` asks Anthropic to keep the system prompt:
     writing it costs a quarter more, so only for one that the next questions repeat word for word. ``effort`` is sent only
     when set; there is no temperature, since most current models refuse sampling knobs. ``api`` matters to OpenAI only:
-    ``chat`` is for gateways without the Responses API.
+    ``chat`` is for gateways without the Responses API. ``transcribe``: the last turn's sound is to be written down, for
+    which some providers have a call of its own.
     """
 
     model: str
@@ -48,6 +69,7 @@ class GenerateRequest:
     cache_system: bool = False
     effort: str | None = None
     api: Literal["responses", "chat"] = "responses"
+    transcribe: bool = False
 
 
 @dataclass(frozen=True, slots=True)

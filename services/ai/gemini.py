@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import aiohttp
 import httpx2
 
-from services.ai.base import NO_USAGE, Embedding, Finish, GenerateReply, GenerateRequest, OnDelta, Usage
+from services.ai.base import NO_USAGE, Embedding, Finish, GenerateReply, GenerateRequest, OnDelta, Turn, Usage
 from services.ai.transport.adapter import Adapter, Draft, count, make_reply
 from services.ai.transport.clients import JsonClient
 from services.ai.transport.http import Reply, SdkHttp
@@ -60,7 +60,7 @@ class Gemini(Adapter):
             settings["thinkingConfig"] = {"thinkingLevel": request.effort}
         roles = {"assistant": "model", "user": "user"}
         body: dict[str, Any] = {
-            "contents": [{"role": roles[t.role], "parts": [{"text": t.text}]} for t in request.turns],
+            "contents": [{"role": roles[t.role], "parts": _parts(t)} for t in request.turns],
             "generationConfig": settings,
         }
         if request.system:
@@ -135,6 +135,12 @@ class _Client:
 def _unused() -> httpx2.Client:
     """Given so that the SDK builds neither a second pool nor a TLS context for a way that is not used."""
     return httpx2.Client(transport=httpx2.MockTransport(lambda _: httpx2.Response(500)), trust_env=False)
+
+
+def _parts(turn: Turn) -> list[dict[str, Any]]:
+    """What was sent goes before the words about it."""
+    files = [{"inlineData": {"mimeType": file.mime, "data": file.base64}} for file in turn.files]
+    return [*files, {"text": turn.text}]
 
 
 def _candidate(payload: dict[str, Any]) -> tuple[str, str | None]:

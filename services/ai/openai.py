@@ -1,11 +1,13 @@
 """OpenAI, and gateways that speak its language.
 
 Facts (2026-11): the Responses API keeps replies unless ``store`` is false; its input tokens include the cached ones; the
-models make no difference between documents and queries to embed.
+models make no difference between documents and queries to embed; speech is written down by ``/audio/transcriptions``, which takes
+a form and knows a file by the suffix of its name.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal
 
@@ -13,12 +15,15 @@ import aiohttp
 
 from services.ai.base import (
     NO_USAGE,
+    BadRequest,
     Embedding,
+    File,
     Finish,
     GenerateReply,
     GenerateRequest,
     OnDelta,
     Transient,
+    Turn,
     Usage,
 )
 from services.ai.transport.adapter import Adapter, Draft, count, json_object, make_reply
@@ -26,6 +31,9 @@ from services.ai.transport.clients import JsonClient, StainlessClient
 from services.ai.transport.http import SdkHttp
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
+_TRANSCRIPTIONS = "/audio/transcriptions"
+_BOUNDARY = secrets.token_hex(16)
+_SUFFIXES = {"audio/ogg": "ogg", "audio/mpeg": "mp3", "audio/mp4": "m4a", "audio/wav": "wav", "audio/webm": "webm"}
 
 
 class OpenAI(Adapter):
@@ -46,16 +54,25 @@ class OpenAI(Adapter):
         client = openai.AsyncOpenAI(
             api_key=api_key, organization="", project="", base_url=self._base_url, max_retries=0, http_client=http
         )
-        return StainlessClient(client, FinalRequestOptions)
+        return StainlessClient(
+            client, FinalRequestOptions, {_TRANSCRIPTIONS: f"multipart/form-data; boundary={_BOUNDARY}"}
+        )
 
     def _question(self, request: GenerateRequest, *, streamed: bool) -> tuple[str, dict[str, Any]]:
+        if request.transcribe:
+            return _TRANSCRIPTIONS, {"model": request.model, "response_format": "json"}
         if request.api == "chat":
             return "/chat/completions", _chat_body(request, streamed)
         return "/responses", _response_body(request, streamed)
 
     def _read(self, payload: dict[str, Any], request: GenerateRequest) -> GenerateReply:
+        if request.transcribe:
+            return make_reply(str(payload.get("text") or ""), request.model, _usage(payload.get("usage")), "stop")
         read = _read_chat if request.api == "chat" else _read_response
         return read(payload, request.model)
+
+    def _encoded(self, body: dict[str, Any], request: GenerateRequest) -> bytes:
+        return _form(body, request.turns[-1].files[0]) if request.transcribe else super()._encoded(body, request)
 
     async def _hear(self, events: AsyncIterator[Any], request: GenerateRequest, on_delta: OnDelta) -> GenerateReply:
         hear = _hear_chat if request.api == "chat" else _hear_response
@@ -75,11 +92,45 @@ class OpenAI(Adapter):
         return Embedding(vectors, str(payload.get("model") or model), _usage(payload.get("usage")))
 
 
+def _form(fields: dict[str, Any], file: File) -> bytes:
+    """A form with one file, between marks that nothing sent can hold."""
+    mark = f"--{_BOUNDARY}".encode()
+    parts = [f'Content-Disposition: form-data; name="{name}"\r\n\r\n{value}'.encode() for name, value in fields.items()]
+    name = f"sound.{_SUFFIXES.get(file.mime, 'ogg')}"
+    head = f'Content-Disposition: form-data; name="file"; filename="{name}"\r\nContent-Type: {file.mime}\r\n\r\n'
+    parts.append(head.encode() + file.data)
+    return b"".join(mark + b"\r\n" + part + b"\r\n" for part in parts) + mark + b"--\r\n"
+
+
+def _content(turn: Turn) -> str | list[dict[str, Any]]:
+    """A turn's words, behind the pictures and PDFs that were sent with them."""
+    if not turn.files:
+        return turn.text
+    blocks: list[dict[str, Any]] = []
+    for file in turn.files:
+        if file.mime.startswith("image/"):
+            blocks.append({"type": "input_image", "image_url": file.address})
+        elif file.mime == "application/pdf":
+            blocks.append({"type": "input_file", "filename": "document.pdf", "file_data": file.address})
+        else:
+            raise BadRequest(f"no model of OpenAI takes {file.mime} with a question")
+    return [*blocks, {"type": "input_text", "text": turn.text}]
+
+
+def _chat_content(turn: Turn) -> str | list[dict[str, Any]]:
+    if not turn.files:
+        return turn.text
+    if not all(file.mime.startswith("image/") for file in turn.files):
+        raise BadRequest("chat completions take pictures only")
+    pictures: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": file.address}} for file in turn.files]
+    return [*pictures, {"type": "text", "text": turn.text}]
+
+
 def _response_body(request: GenerateRequest, streamed: bool) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": request.model,
         "instructions": request.system,
-        "input": [{"role": t.role, "content": t.text} for t in request.turns],
+        "input": [{"role": t.role, "content": _content(t)} for t in request.turns],
         "max_output_tokens": request.max_output_tokens,
         "store": False,
     }
@@ -131,7 +182,7 @@ async def _hear_response(events: AsyncIterator[Any], request: GenerateRequest, o
 
 
 def _chat_body(request: GenerateRequest, streamed: bool) -> dict[str, Any]:
-    turns = [{"role": t.role, "content": t.text} for t in request.turns]
+    turns = [{"role": t.role, "content": _chat_content(t)} for t in request.turns]
     body: dict[str, Any] = {
         "model": request.model,
         "messages": [{"role": "system", "content": request.system}, *turns],

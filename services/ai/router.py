@@ -73,6 +73,8 @@ MAX_DIMENSIONS = 4096
 _NUMBER_BYTES = 40
 """One number of a vector in JSON at most: 17 digits, sign and exponent, on an indented line of its own."""
 MAX_BREAKERS = 10_000
+FILE_TOKENS = 2000
+"""About so much a picture or a minute of speech counts, where the provider could not tell."""
 _chance = random.SystemRandom()
 
 
@@ -112,13 +114,20 @@ class RouterSettings:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What is asked. ``shorter`` makes a smaller one when a model finds it too long; without it old turns are dropped."""
+    """What is asked. ``shorter`` makes a smaller one when a model finds it too long; without it old turns are dropped.
+
+    ``transcribe``: see :class:`~services.ai.base.GenerateRequest`. ``max_output_tokens`` and ``silence_s`` (how long a model may
+    be silent) are those of the settings where they are None.
+    """
 
     system: str
     turns: Sequence[Turn]
     cache_key: str | None = None
     cache_system: bool = False
     shorter: Callable[[], Prompt] | None = None
+    transcribe: bool = False
+    max_output_tokens: int | None = None
+    silence_s: float | None = None
 
     def shortened(self) -> Prompt | None:
         """A smaller prompt, or None if there is none."""
@@ -266,7 +275,7 @@ class Router:
         candidates = self._candidates(role, owner_keys or {})
         pieces = _Pieces(on_delta, on_restart)
         size = len(prompt.system) + sum(len(t.text) for t in prompt.turns)
-        silence_s = self._settings.first_byte_s
+        silence_s = prompt.silence_s or self._settings.first_byte_s
         for number, candidate in enumerate(candidates):
             if candidate.row.context_tokens and size > candidate.row.context_tokens * 4:
                 continue  # four characters a token is the best case
@@ -285,13 +294,14 @@ class Router:
                     model=candidate.row.name,
                     system=prompt.system,
                     turns=talk(prompt.turns),
-                    max_output_tokens=self._settings.max_output_tokens,
+                    max_output_tokens=prompt.max_output_tokens or self._settings.max_output_tokens,
                     timeout_s=left - reserve,
                     first_byte_timeout_s=min(silence_s, left - reserve),
                     cache_key=prompt.cache_key,
                     cache_system=prompt.cache_system,
                     effort=candidate.row.effort,
                     api=candidate.row.api,
+                    transcribe=prompt.transcribe,
                 )
                 reply, failure = await self._generate(candidate, request, pieces, result)
                 if reply is not None:
@@ -354,6 +364,10 @@ class Router:
             short = tries == 1 and failure.retry_after_s <= SHORT_WAIT_S
             return failure.retry_after_s + _jitter() if short else None
         return _jitter() if isinstance(failure, Transient | BadOutput) and tries == 1 else None
+
+    def has(self, role: str) -> bool:
+        """Whether any model of ``role`` has a key."""
+        return bool(self._candidates(role, {}))
 
     # ---- embeddings ------------------------------------------------------------------------------------------
 
@@ -703,5 +717,5 @@ def _tokens(text: str) -> int:
 
 
 def _estimate(request: GenerateRequest, written: str) -> Usage:
-    asked = _tokens(request.system) + sum(_tokens(t.text) for t in request.turns)
+    asked = _tokens(request.system) + sum(_tokens(t.text) + FILE_TOKENS * len(t.files) for t in request.turns)
     return Usage(input_tokens=asked, output_tokens=_tokens(written) if written else 0)

@@ -213,6 +213,18 @@ class FilesOnDisk(Permanent):
     """The network's server keeps files where only itself can read them."""
 
 
+class Refused(Permanent):
+    """Our request is wrong: repeating it unchanged is useless."""
+
+
+class FileTooLarge(Refused):
+    """The file is larger than what was asked for."""
+
+
+class FileGone(Refused):
+    """The network does not have the file, or not any more."""
+
+
 class TokenRefused(Permanent):
     """The credential is revoked or malformed: stop this channel and tell the owner."""
 
@@ -245,10 +257,6 @@ class AnotherConsumer(Permanent):
     """Somebody else receives with this credential."""
 
 
-class Refused(Permanent):
-    """Our request is wrong: repeating it unchanged is useless."""
-
-
 TextUnit = Literal["utf16", "utf8"]
 """What a network counts the length of a text in: UTF-16 units, or bytes of UTF-8."""
 
@@ -269,6 +277,12 @@ class Channel(Protocol):
 
     async def send(self, credentials: Mapping[str, str], recipient: str, message: Outgoing) -> str:
         """Send one message; return its id on the network. Raises ``Temporary`` or a ``Permanent``."""
+
+    async def fetch(self, credentials: Mapping[str, str], file: Mapping[str, str], limit: int) -> bytes:
+        """Return the content of a customer's file, at most ``limit`` bytes; ``file``: the ``ref`` of a :class:`RemoteFile`.
+
+        Raises :class:`FileTooLarge`, :class:`FileGone`, another ``Permanent``, or ``Temporary``.
+        """
 
     async def typing(self, credentials: Mapping[str, str], recipient: str, message_id: str = "") -> None:
         """Show that an answer to a message is being written; failures do not matter."""

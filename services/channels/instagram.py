@@ -265,6 +265,10 @@ class InstagramChannel:
             raise
         return str(answer.get("message_id") or "")
 
+    async def fetch(self, credentials: Mapping[str, str], file: Mapping[str, str], limit: int) -> bytes:
+        """See :class:`services.channels.base.Channel`. The address came with the message and needs no token."""
+        return await self._api(credentials).download(file["url"], limit)
+
     async def typing(self, credentials: Mapping[str, str], recipient: str, message_id: str = "") -> None:
         """Mark the talk as seen, and show the sign for about 20 seconds."""
         with contextlib.suppress(Temporary, Permanent):

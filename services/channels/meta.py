@@ -10,13 +10,16 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import aiohttp
+from yarl import URL
 
 from services.channels.base import (
     Blocked,
+    FileGone,
+    FileTooLarge,
     NotAllowed,
     PairLimited,
     Refused,
@@ -27,6 +30,7 @@ from services.channels.base import (
 )
 from services.channels.wire import exchange
 from services.errors import Temporary
+from services.http import Inner, Missing, TooMuch, fetch_outside, origin
 
 _TOKEN = frozenset({0, 102, 190, 131005})
 _PERMISSION = frozenset({3, 10, *range(200, 300)})
@@ -36,6 +40,8 @@ _GONE = frozenset({551, 131026})
 _BLOCKED = frozenset({131042, 131031, 368, 130497, 131037, 131045, *range(133000, 133016)})
 _PASSING = frozenset({1, 2, 131000, 131016})
 _PAIR, _WINDOW = 131056, 131047
+MEDIA_HOSTS = ("fbsbx.com", "facebook.com", "fbcdn.net", "cdninstagram.com")
+"""Where Meta keeps what customers sent."""
 # Instagram says by a subcode what the code leaves open.
 _WINDOWS = frozenset({2534022, 2018278})
 _NOBODY = frozenset({2018001, 2534014, 1545041})
@@ -138,6 +144,7 @@ class GraphApi:
     def __init__(self, session: aiohttp.ClientSession, base: str, version: str, *, timeout_s: float = 30) -> None:
         self._session = session
         self._root = f"{base.rstrip('/')}/{version}"
+        self._origin = origin(base)
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=10)
 
     async def call(
@@ -180,3 +187,30 @@ class GraphApi:
         # What is not in Meta's own words was said by something on the way; with a success, or where that gave up waiting for
         # Meta, it may have been carried out.
         raise Temporary(f"the answer {status} is not Meta's", sent=status < 300 or status == 504)
+
+    async def download(
+        self, address: str, limit: int, *, token: str = "", hosts: Collection[str] = MEDIA_HOSTS, timeout_s: float = 60
+    ) -> bytes:
+        """Return a file from an address that Meta gave; it and each redirect must lead to a public address.
+
+        ``hosts``: the address must be of one of these or below it, unless it is that of the configured API; so the ``token`` goes
+        to nobody else. Raises :class:`FileTooLarge`, :class:`FileGone`, ``Refused`` for a foreign address, or ``Temporary``.
+        """
+        try:
+            host = URL(address).host or ""
+            ours = origin(address) == self._origin
+        except ValueError:
+            raise Refused("not an address") from None
+        if not ours and not (address.startswith("https://") and any(f".{host}".endswith(f".{h}") for h in hosts)):
+            raise Refused("the file's address is not Meta's")
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        try:
+            return await fetch_outside(
+                self._session, address, limit, headers=headers, trusted={self._origin}, timeout_s=timeout_s
+            )
+        except TooMuch as error:
+            raise FileTooLarge(str(error)) from None
+        except Missing as error:
+            raise FileGone(str(error)) from None
+        except Inner as error:
+            raise Refused(str(error)) from None

@@ -20,13 +20,16 @@ import aiohttp
 from services.channels.base import (
     AnotherConsumer,
     Button,
+    FileGone,
     FilesOnDisk,
+    FileTooLarge,
     Inbound,
     Inspection,
     Moved,
     Outgoing,
     Place,
     Refused,
+    RemoteFile,
     Sender,
     TextUnit,
     TokenRefused,
@@ -232,15 +235,19 @@ class TelegramApi:
     async def download(self, token: str, file_id: str, limit: int) -> bytes:
         """Return a file's bytes, at most ``limit``.
 
-        Raises ``Refused`` when it is larger or not there, :class:`FilesOnDisk` where this server gives no files, ``Temporary``
+        Raises :class:`FileTooLarge`, :class:`FileGone`, :class:`FilesOnDisk` where this server gives no files, ``Temporary``
         when the server does not answer, and ``TimeoutError`` when all of it takes longer than ``download_timeout_s``: a file
         that always does must not pass for a server that is away.
         """
         async with asyncio.timeout(self._download_timeout_s):
-            info = await self.call(token, "getFile", file_id=file_id)
+            try:
+                info = await self.call(token, "getFile", file_id=file_id)
+            except Refused as error:
+                # Telegram gives bots 20 MB at most and says so in these words.
+                raise (FileTooLarge if "too big" in str(error).lower() else FileGone)(str(error)) from None
             path = str(info.get("file_path") or "")
             if int(info.get("file_size") or 0) > limit or not path:
-                raise Refused("file is too big")
+                raise FileTooLarge("file is too big")
             if path.startswith("/"):
                 raise FilesOnDisk("the Bot API server runs with --local and gives no files: start it without --local")
             return await self._fetch(f"{self._base}/file/bot{token}/{path}", limit)
@@ -249,14 +256,14 @@ class TelegramApi:
         try:
             async with self._session.get(address, timeout=aiohttp.ClientTimeout(connect=10)) as response:
                 if 400 <= response.status < 500 and response.status != 429:
-                    raise Refused(f"the file server answered {response.status}")
+                    raise FileGone(f"the file server answered {response.status}")
                 if response.status != 200:
                     raise Temporary(f"the file server answered {response.status}")
                 received = bytearray()
                 async for part in response.content.iter_chunked(65536):
                     received += part
                     if len(received) > limit:
-                        raise Refused("file is too big")
+                        raise FileTooLarge("file is too big")
                 return bytes(received)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Temporary(f"download failed: {type(error).__name__}") from None
@@ -348,6 +355,43 @@ def _belongs(member: Any) -> bool:
     return status in ("creator", "administrator", "member") or (
         status == "restricted" and bool(_mapping(member).get("is_member"))
     )
+
+
+_KINDS = {"video_note": "video", "animation": "video"}
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) and 0 <= value < 2**40 else 0
+
+
+def _files(type_: str, found: Any) -> tuple[RemoteFile, ...]:
+    """Return the file of a message; of the sizes of a photo the largest."""
+    if type_ == "photo" and isinstance(found, list):
+        sizes = [size for size in found if isinstance(size, Mapping) and size.get("file_id")]
+        found = max(sizes, key=lambda size: _number(size.get("width")), default=None)
+    if type_ not in ("photo", "voice", "audio", "video", "video_note", "animation", "document", "sticker"):
+        return ()
+    if not isinstance(found, Mapping) or not found.get("file_id"):
+        return ()
+    return (
+        RemoteFile(
+            _KINDS.get(type_, type_),
+            {"file_id": str(found["file_id"])[:300]},
+            str(found.get("file_name") or ""),
+            str(found.get("mime_type") or ""),
+            _number(found.get("file_size")),
+            _number(found.get("duration")),
+        ),
+    )
+
+
+def _place(found: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return a place in words and as numbers; a venue has a name and an address."""
+    spot = found.get("location") if isinstance(found.get("location"), Mapping) else found
+    assert isinstance(spot, Mapping)
+    latitude, longitude = float(spot["latitude"]), float(spot["longitude"])
+    named = ", ".join(str(found[key]) for key in ("title", "address") if found.get(key))
+    return f"📍 {named or f'{latitude:.6f}, {longitude:.6f}'}", {"latitude": latitude, "longitude": longitude}
 
 
 def _content(update: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
@@ -454,7 +498,10 @@ class TelegramChannel:
             "text": text,
             "at": dt.datetime.fromtimestamp(date, dt.UTC) if isinstance(date, int) else None,
             "extra": {"chat_type": chat.get("type"), "album": content.get("media_group_id")},
+            "files": _files(type_, content.get(type_)),
         }
+        if type_ in ("location", "venue"):
+            common["text"], common["extra"]["location"] = _place(content[type_])
         if chat.get("type") in _GROUPS:
             common["extra"] |= _about_group(chat, content, text)
         if moved_to := content.get("migrate_to_chat_id"):
@@ -522,6 +569,10 @@ class TelegramChannel:
         except Moved as error:
             raise Moved(str(ChatPlace(error.recipient, place.thread, place.connection))) from None
         return str(result["message_id"]) if isinstance(result, Mapping) and "message_id" in result else ""
+
+    async def fetch(self, credentials: Mapping[str, str], file: Mapping[str, str], limit: int) -> bytes:
+        """See :class:`services.channels.base.Channel`."""
+        return await self._api.download(credentials["token"], file["file_id"], limit)
 
     async def typing(self, credentials: Mapping[str, str], recipient: str, message_id: str = "") -> None:
         """See :class:`services.channels.base.Channel`."""

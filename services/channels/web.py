@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from services.channels.base import Inbound, Outgoing, Refused, RemoteFile, Sender, TextUnit
+from services.channels.base import FileGone, FileTooLarge, Inbound, Outgoing, RemoteFile, Sender, TextUnit
 
 
 class WebChannel:
@@ -55,13 +55,13 @@ class WebChannel:
     async def fetch(self, credentials: Mapping[str, str], file: Mapping[str, str], limit: int) -> bytes:
         """Return a picture that a visitor sent; ``file``: the ``ref`` of its :class:`RemoteFile`.
 
-        Raises ``Refused`` when it is gone or has more than ``limit`` bytes.
+        Raises :class:`FileGone` when it is gone, :class:`FileTooLarge` when it has more than ``limit`` bytes.
         """
         content = await self._load(file["upload"])
         if content is None:
-            raise Refused("the upload is gone")
+            raise FileGone("the upload is gone")
         if len(content) > limit:
-            raise Refused("the upload is larger than allowed")
+            raise FileTooLarge("the upload is larger than allowed")
         return content
 
     async def send(self, credentials: Mapping[str, str], recipient: str, message: Outgoing) -> str:

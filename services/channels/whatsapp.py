@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from services.channels.base import (
     Delivery,
+    FileGone,
+    FileTooLarge,
     Inbound,
     Inspection,
     Outgoing,
     Piece,
     Place,
     Refused,
+    RemoteFile,
     Sender,
     TextUnit,
     TokenRefused,
@@ -282,8 +286,13 @@ class WhatsAppChannel:
             )
         if type_ in _MEDIA:
             text = str(content.get("caption") or "")
+            return Inbound("message", chat, sender, type=type_, text=text, files=_files(type_, content), **common)
+        if type_ == "location" and (place := _place(content)):
+            text, common["extra"]["location"] = place
             return Inbound("message", chat, sender, type=type_, text=text, **common)
-        if type_ in ("location", "contacts", "order"):
+        if type_ == "contacts":
+            return Inbound("message", chat, sender, type=type_, text=_people(message.get("contacts")), **common)
+        if type_ in ("location", "order"):
             return Inbound("message", chat, sender, type=type_, **common)
         if type_ == "request_welcome":
             return Inbound("command", chat, sender, type=type_, command="start", **common)
@@ -327,6 +336,30 @@ class WhatsAppChannel:
         answer = await self._api.call("POST", f"{number}/messages", credentials["access_token"], body=body)
         sent = _list(answer.get("messages"))
         return str(sent[0].get("id") or "") if sent else ""
+
+    async def fetch(self, credentials: Mapping[str, str], file: Mapping[str, str], limit: int) -> bytes:
+        """See :class:`services.channels.base.Channel`. An address lives five minutes: one that ended is asked for anew, once."""
+        token = credentials["access_token"]
+        for attempt in (1, 2):
+            try:
+                found = await self._api.call("GET", file["id"], token)
+            except Refused as error:
+                raise FileGone(str(error)) from None
+            size = found.get("file_size")
+            if isinstance(size, int) and size > limit:
+                raise FileTooLarge("file is too big")
+            try:
+                content = await self._api.download(str(found.get("url") or ""), limit, token=token)
+            except FileGone:
+                if attempt == 2:
+                    raise
+                continue
+            # What arrived must be what the customer sent.
+            wanted = str(found.get("sha256") or "")
+            if wanted and hashlib.sha256(content).hexdigest() != wanted:
+                raise Refused("the file is not the one that was sent")
+            return content
+        raise FileGone("the file's address ended")
 
     async def typing(self, credentials: Mapping[str, str], recipient: str, message_id: str = "") -> None:
         """Mark what the customer wrote as read, and show the sign for up to 25 seconds."""
@@ -409,6 +442,41 @@ def _written(message: Mapping[str, Any]) -> str:
     """Return the text or the caption of a message as it is after an edit."""
     content = _mapping(message.get(str(message.get("type") or "")))
     return str(content.get("body") or content.get("caption") or "")
+
+
+_KINDS = {"image": "photo", "audio": "audio", "video": "video", "document": "document", "sticker": "sticker"}
+
+
+def _files(type_: str, content: Mapping[str, Any]) -> tuple[RemoteFile, ...]:
+    """Return the file of a message."""
+    kind = "voice" if type_ == "audio" and content.get("voice") is True else _KINDS[type_]
+    media_id = _digits(content.get("id"))
+    if not media_id:
+        return ()
+    mime = str(content.get("mime_type") or "").partition(";")[0]
+    return (RemoteFile(kind, {"id": media_id}, str(content.get("filename") or ""), mime),)
+
+
+def _place(content: Mapping[str, Any]) -> tuple[str, dict[str, float]] | None:
+    """Return a place in words and as numbers, None for what is none."""
+    try:
+        latitude, longitude = float(content["latitude"]), float(content["longitude"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
+        return None
+    named = ", ".join(str(content[key]) for key in ("name", "address") if content.get(key))
+    return f"📍 {named or f'{latitude:.6f}, {longitude:.6f}'}", {"latitude": latitude, "longitude": longitude}
+
+
+def _people(contacts: Any) -> str:
+    """Return the cards of people in words."""
+    lines = []
+    for each in _list(contacts)[:5]:
+        name = str(_mapping(each.get("name")).get("formatted_name") or "")
+        phones = [str(phone.get("phone") or "") for phone in _list(each.get("phones"))[:3]]
+        lines.append("👤 " + ", ".join(filter(None, [name, *phones])))
+    return "\n".join(lines)[:1000]
 
 
 def _content(message: Outgoing) -> dict[str, Any]:

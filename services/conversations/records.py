@@ -20,7 +20,7 @@ from db.base import insert_for, new_id, table_of, utcnow
 from services import lanes, ratings
 from services.channels.base import Delivery, Inbound, Outgoing, Sender
 from services.channels.telegram import is_group, place_of
-from services.conversations import business, edits, groups, networks
+from services.conversations import business, edits, files, groups, networks
 from services.lanes import Claimed, Line, Release
 from services.notices import Occurrence, open_in
 from services.text import clean, one_line
@@ -233,6 +233,7 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
     new_contacts: list[dict[str, Any]] = []
     new_conversations: list[dict[str, Any]] = []
     new_messages: list[dict[str, Any]] = []
+    new_files: list[dict[str, Any]] = []
     touched: list[dict[str, Any]] = []
     reached: list[dict[str, Any]] = []
     known_before = _stored_before(connection, items, contacts)
@@ -364,12 +365,14 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
                             "extra": {
                                 **(edits.extra_of(event, row) or {}),
                                 **{key: told for key in _MORE if (told := event.extra.get(key))},
+                                **(files.more(event) or {}),
                             }
                             or None,
                             "edited_at": moment if event.extra.get("edited") else None,
                             "created_at": moment,
                         }
                     )
+                    new_files += files.rows(bot.id, message_id, event, moment)
             talk.messages.append((message_id, row, event))
         if last or written is not None:
             said = {"p_at": moment, "p_text": one_line(last, 200)} if last else {"p_at": None, "p_text": None}
@@ -387,6 +390,8 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
         direct.change(connection, _NEW_CONVERSATION, new_conversations)
     if new_messages:
         direct.change(connection, _NEW_MESSAGE, new_messages)
+    if new_files:
+        direct.change(connection, files.NEW_ATTACHMENT, new_files)
     if touched:
         direct.change(connection, _TOUCHING, touched)
     if reached:

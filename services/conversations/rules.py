@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from db.base import utcnow
-from services import answers, languages, manner, metrics, notices, ratings, stats
+from services import answers, attachments, languages, manner, metrics, notices, ratings, stats
 from services.ai.router import CallRecord
 from services.channels import WINDOWS, split_for
 from services.channels.base import (
@@ -57,6 +57,8 @@ _LANGUAGES_TOLD_S = 24 * 3600.0
 _SURE = 0.8
 """A language that the bot does not speak is named where a message is surely written in it."""
 """A customer who writes opens a talk again that was put away."""
+SHOWN = frozenset({"location", "venue", "contacts", "sticker"})
+"""What customers show rather than ask."""
 _NO_APOSTROPHES = dict.fromkeys(map(ord, APOSTROPHES))
 # Words as ``fold`` leaves them: one spelling for both scripts of Uzbek, for Russian and for its Latin typing.
 _PERSON = re.compile(
@@ -292,8 +294,13 @@ class _Turn:
         """Handle every update in order; neighbouring questions are answered together."""
         if self.talk.status == "closed" and any(event.kind in REOPENING for _, _, event in self.talk.messages):
             self.talk.status = self.outcome.status = "bot"
-        for message_id, _, event in self.talk.messages:
-            is_question = event.kind == "message" and event.reply and bool(clean(event.text).strip())
+        heard = await self.files()
+        for message_id, _, arrived in self.talk.messages:
+            event = attachments.heard_in(arrived, heard.get(message_id or ""))
+            if heard and event.text and event.extra.get("trouble", "unread") not in ("unread", "no_model"):
+                await self.unreadable(event, first_language(self.talk, self.bot, event))
+            asks = event.kind == "message" and event.reply and event.type not in SHOWN
+            is_question = asks and bool(clean(event.text).strip())
             if self.questions and groups.in_group(self.talk) and event.sender.id != self.questions[-1][1].sender.id:
                 await self.flush()
             if event.type == "comment":
@@ -307,6 +314,18 @@ class _Turn:
             await self.one(message_id, event)
         await self.flush()
         return self.outcome
+
+    async def files(self) -> dict[str, attachments.Heard]:
+        """Fetch what came with the messages, and find out what it says where the bot is to answer."""
+        wanted: dict[str, attachments.Wanted] = {}
+        for message_id, _, event in self.talk.messages:
+            if message_id is not None and event.files and event.kind == "message":
+                language = first_language(self.talk, self.bot, event)
+                if said := clean(event.text).strip():
+                    language = answer_language(self.talk, self.bot, event, said, languages.detect(said))
+                read = self.bot.status == "active" and not self.led() and not self.too_old(event)
+                wanted[message_id] = attachments.Wanted(event, language, read)
+        return await attachments.hear(self.core, self.talk, self.bot, wanted)
 
     async def one(self, message_id: str | None, event: Inbound) -> None:
         """Handle one update that is not a question."""
@@ -360,6 +379,9 @@ class _Turn:
         elif event.kind == "command":
             self.read(message_id, "answered" if self.bot.status == "active" else "skipped")
             await self.command(event, language, message_id)
+        elif event.kind == "message" and event.type in SHOWN and self.bot.status == "active":
+            await self.shown(event, language)
+            self.read(message_id)
         elif event.kind == "message" and clean(event.text).strip():
             language = self.hear(event, event.text, languages.detect(event.text))
             if self.bot.status == "active":
@@ -445,13 +467,47 @@ class _Turn:
         if known or self.said_unreadable:
             return
         self.said_unreadable = True
-        self.say(
-            translate(
+        trouble = event.extra.get("trouble")
+        if trouble in ("too_large", "too_long"):
+            text = translate(
+                language,
+                "This file is too large for me 🙂 Please send a shorter one, or write your question in words. Write /operator to "
+                "talk to a person.",
+            )
+        elif trouble in ("gone", "refused", "failed"):
+            text = translate(
+                language,
+                "I could not open this file 🙂 Please send it once more, or write your question in words. Write /operator to "
+                "talk to a person.",
+            )
+        elif trouble == "busy":
+            text = translate(language, "You write faster than I can answer 🙂 Please wait a minute.")
+        else:
+            text = translate(
                 language,
                 "I can read text messages only 🙂 Please write your question in words. Write /operator to talk to a person.",
-            ),
-            language,
-        )
+            )
+        self.say(text, language)
+
+    async def shown(self, event: Inbound, language: str) -> None:
+        """A place, somebody's card or a sticker: nothing to look up, yet nobody is left without a word."""
+        if not await self.core.limits.hit(f"shown:{self.talk.contact_id}:{event.type}", 1, 60):
+            return
+        if event.type in ("location", "venue"):
+            text = translate(
+                language,
+                "Thank you, I have received the location 📍 What would you like to know? Write /operator to talk to a person.",
+            )
+        elif event.type == "contacts":
+            text = translate(
+                language,
+                "Thank you, I have received the contact 👤 What would you like to know? Write /operator to talk to a person.",
+            )
+        elif self.recent:
+            text = translate(language, "You are welcome 😊 If you have another question, just write.")
+        else:
+            text = translate(language, "Hello! 👋 I am {name}. What would you like to know?", name=self.bot.name)
+        self.say(text, language)
 
     async def command(self, event: Inbound, language: str, message_id: str | None) -> None:
         """Handle a command; an unknown one is a question without its slash."""

@@ -220,13 +220,29 @@ async def test_stale_and_foreign_buttons_are_answered_politely(place: Floor, sho
 
 async def test_what_cannot_be_read_gets_a_friendly_line(place: Floor, shop: Tenant) -> None:
     person = shop.person("en")
-    for send in (person.send_voice, person.send_photo, person.send_sticker, person.send_location):
+    unopened = translate(
+        "en",
+        "I could not open this file 🙂 Please send it once more, or write your question in words. Write /operator to talk to a "
+        "person.",
+    )
+    place.models.reply = "-"
+    for send in (person.send_voice, person.send_photo):
         send(shop.bot)
-        assert (await place.fake.wait_message(person.id, bot=shop.bot)).text == translate("en", ONLY_TEXT)
-    person.send_document(shop.bot, "narx.pdf", b"%PDF")
+        assert (await place.fake.wait_message(person.id, bot=shop.bot)).text == unopened
+    person.send_document(shop.bot, "narx.pdf", b"%PDF-1.4")
+    assert (await place.fake.wait_message(person.id, bot=shop.bot)).text == unopened
+    person.send_document(shop.bot, "narx.zip", b"PK\x03\x04")
     assert (await place.fake.wait_message(person.id, bot=shop.bot)).text == translate("en", ONLY_TEXT)
-    kinds = [m.kind for m in await _messages(place, shop, person) if m.author == "customer"]
-    assert kinds == ["voice", "photo", "sticker", "location", "document"]
+    person.send_sticker(shop.bot)
+    assert (await place.fake.wait_message(person.id, bot=shop.bot)).text == translate(
+        "en", "Hello! 👋 I am {name}. What would you like to know?", name="Texno Savdo"
+    )
+    person.send_location(shop.bot)
+    assert "📍" in (await place.fake.wait_message(person.id, bot=shop.bot)).text
+    stored = [m for m in await _messages(place, shop, person) if m.author == "customer"]
+    assert [m.kind for m in stored] == ["voice", "photo", "document", "document", "sticker", "location"]
+    assert stored[-1].extra == {"location": {"latitude": 41.311081, "longitude": 69.240562}}
+    assert stored[-1].text == "📍 41.311081, 69.240562"
 
 
 STRANGE: list[dict[str, Any]] = [

@@ -66,7 +66,7 @@ class Seen:
     @property
     def text(self) -> str:
         """Everything that was sent, for assertions on what reached the model."""
-        return json.dumps(self.body, ensure_ascii=False)
+        return json.dumps(self.body, ensure_ascii=False, default=repr)
 
 
 @dataclass(slots=True)
@@ -182,6 +182,7 @@ class FakeModels:
             app.router.add_post(f"/{version}/models/{{call:.+}}", self._gemini)
         app.router.add_post("/v1/responses", self._responses)
         app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/v1/audio/transcriptions", self._transcriptions)
         app.router.add_post("/v1/embeddings", self._embeddings)
         app.router.add_post("/v1/messages", self._messages)
         return app
@@ -233,6 +234,20 @@ class FakeModels:
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         return await self._responses(request)
+
+    async def _transcriptions(self, request: web.Request) -> web.StreamResponse:
+        form = await request.post()
+        body: dict[str, Any] = {name: value for name, value in form.items() if isinstance(value, str)}
+        file = form.get("file")
+        if not isinstance(file, web.FileField):
+            return web.json_response(
+                {"error": {"message": "file is required", "type": "invalid_request_error"}}, status=400
+            )
+        body["file"] = {"name": file.filename, "type": file.content_type, "content": file.file.read()}
+        seen = self._seen(request, "openai", "generate", str(body.get("model", "")), bearer(request), body)
+        text = self.reply(seen) if callable(self.reply) else self.reply
+        usage = {"type": "tokens", "input_tokens": 100, "output_tokens": 20, "total_tokens": 120}
+        return await self._answer(request, seen, {"text": text, "usage": usage})
 
     async def _embeddings(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()

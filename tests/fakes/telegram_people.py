@@ -294,13 +294,17 @@ class FakeUser:
             more["media_group_id"] = group_id
         return self.message(bot, document={**stored.wire(), "file_name": name, "mime_type": kind}, **more)
 
-    def send_photo(self, bot: FakeBot, content: bytes = b"\xff\xd8\xff\xd9", *, caption: str = "") -> Json:
-        """Send a photo, which arrives in several sizes."""
+    def send_photo(
+        self, bot: FakeBot, content: bytes = b"\xff\xd8\xff\xd9", *, caption: str = "", group_id: str = ""
+    ) -> Json:
+        """Send a photo, which arrives in several sizes; ``group_id`` makes it part of an album."""
         sizes = []
         for width in (90, 800):
             stored = self.fake.store(bot, "photos", "photo.jpg", "image/jpeg", content)
             sizes.append({**stored.wire(), "width": width, "height": width * 3 // 4})
         more: Json = {"caption": caption} if caption else {}
+        if group_id:
+            more["media_group_id"] = group_id
         return self.message(bot, photo=sizes, **more)
 
     def send_voice(self, bot: FakeBot, content: bytes = b"OggS", *, duration_s: int = 3) -> Json:

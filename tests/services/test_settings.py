@@ -43,7 +43,9 @@ def test_the_file_in_the_repository_holds_every_key_with_its_default() -> None:
     for section, model in usual.model_dump().items():
         assert model.keys() == values[section].keys(), section
     lines = [line for line in text.splitlines() if re.match(r"(# )?\w+ = ", line) and "#" not in line[1:]]
-    assert all(line.split("=")[0].strip() in ("fast", "balanced", "strong", "effort") for line in lines), lines
+    assert all(
+        line.split("=")[0].strip() in ("fast", "balanced", "strong", "transcribe", "vision", "effort") for line in lines
+    ), lines
 
 
 def test_environment_over_env_file_over_file(tmp_path: Path) -> None:

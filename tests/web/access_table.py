@@ -110,6 +110,7 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("OPTIONS", "/widget/{public_id}/config"): everybody(403),
     ("OPTIONS", "/widget/{public_id}/messages"): everybody(403),
     ("OPTIONS", "/widget/{public_id}/pictures"): everybody(403),
+    ("GET", "/files/{token}"): everybody(404),  # the address is the key: tests/web/test_files.py
     # Signed in
     ("POST", "/logout"): FORM,
     ("GET", "/dashboard"): PAGE,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from db import models
-from services import conversations
+from services import attachments, conversations
+from services.core import Core
 from web.api.base import Call, Routes
 from web.api.chat import Source, Tokens
 from web.api.wire import Answer, Body, Listing, Part, UtcMoment, Word
@@ -25,6 +27,21 @@ class NewMessage(Body):
     """What a person writes to the customer."""
 
     text: Word
+
+
+class FileAnswer(Answer):
+    """A file that a customer sent."""
+
+    id: str
+    kind: Annotated[str, Field(description="photo, voice, audio, video or document")]
+    name: Annotated[str, Field(description="as the sender calls it; may be empty")]
+    mime: Annotated[
+        str, Field(description="what the content is, whatever its name says; empty while it is not fetched")
+    ]
+    size: Annotated[int, Field(description="in bytes")]
+    status: Annotated[str, Field(description="waiting, stored, too_large, refused, gone or failed")]
+    url: Annotated[str | None, Field(description="where it can be fetched without a token, for a while")]
+    transcript: Annotated[str | None, Field(description="what is said in it, or what is to be seen")]
 
 
 class MessageAnswer(Answer):
@@ -48,10 +65,26 @@ class MessageAnswer(Answer):
     sources: list[Source]
     usage: Tokens | None
     rating: Annotated[int | None, Field(description="the customer's thumb on an answer: 1 or -1")]
+    attachments: list[FileAnswer]
     created_at: UtcMoment
 
 
-def show(message: models.Message) -> MessageAnswer:
+def show_file(core: Core, file: models.Attachment) -> FileAnswer:
+    """Return a file as the API shows it, with a new address."""
+    url = core.settings.public_url + attachments.link(core, file.id) if file.status == "stored" else None
+    return FileAnswer(
+        id=file.id,
+        kind=file.kind,
+        name=file.name,
+        mime=file.mime,
+        size=file.size,
+        status=file.status,
+        url=url,
+        transcript=file.transcript,
+    )
+
+
+def show(message: models.Message, files: Sequence[FileAnswer] = ()) -> MessageAnswer:
     """Return a message as the API shows it."""
     usage: Any = message.usage
     return MessageAnswer(
@@ -67,6 +100,7 @@ def show(message: models.Message) -> MessageAnswer:
         sources=[Source.model_validate(source) for source in message.sources or []],
         usage=Tokens.model_validate(usage) if isinstance(usage, dict) and "cost_usd" in usage else None,
         rating=message.rating,
+        attachments=list(files),
         created_at=message.created_at,
     )
 
@@ -79,7 +113,11 @@ async def index(call: Call, conversation_id: str, query: Pages) -> Listing[Messa
         page = await conversations.messages(
             session, row.conversation, cursor=query.cursor, limit=query.limit, newest_first=query.order == "desc"
         )
-    return Listing(items=[show(message) for message in page.items], next=page.next)
+        files = await attachments.of_messages(session, [message.id for message in page.items])
+    shown = [
+        show(message, [show_file(call.core, file) for file in files.get(message.id, ())]) for message in page.items
+    ]
+    return Listing(items=shown, next=page.next)
 
 
 @routes.post(

@@ -7,6 +7,7 @@ import contextlib
 import datetime as dt
 import operator
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import utcnow
-from services import bots, conversations, team, templates
+from services import attachments, bots, conversations, team, templates
 from services.conversations import ConversationRow, desk, marks, ready
 from services.core import Core
 from services.crypto import Undecryptable
@@ -358,6 +359,8 @@ async def _talk(
     helpers = people if alone else await desk.people(session, [row.bot.owner_id])
     return {
         "seen": newest.items[0].id if newest.items else "",
+        "files": await attachments.of_messages(session, [one.id for one in messages]),
+        "file_link": partial(attachments.link, core_of(request)),
         "lines": sorted((*messages, *notes), key=operator.attrgetter("id")),
         "older": page.next,
         "earlier": before is not None,

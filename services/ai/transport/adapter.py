@@ -66,6 +66,10 @@ class Adapter(ABC):
     async def _hear(self, events: AsyncIterator[Any], request: GenerateRequest, on_delta: OnDelta) -> GenerateReply:
         """Read an answer that arrives in pieces, and hand them on."""
 
+    def _encoded(self, body: dict[str, Any], request: GenerateRequest) -> bytes:
+        """Return the bytes of a question's body."""
+        return orjson.dumps(body)
+
     def _texts(
         self, texts: Sequence[str], model: str, task: Literal["document", "query"], dimensions: int | None
     ) -> tuple[str, dict[str, Any]]:
@@ -95,7 +99,7 @@ class Adapter(ABC):
         await self.prepare()
         try:
             async with asyncio.timeout(request.timeout_s):
-                client, content = self._clients.get(api_key), orjson.dumps(body)
+                client, content = self._clients.get(api_key), self._encoded(body, request)
                 if on_delta is None:
                     answer = await client.ask(path, content, request.first_byte_timeout_s)
                     return self._read(json_object(orjson.loads(answer)), request)

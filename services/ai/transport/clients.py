@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from copy import copy
 from functools import lru_cache
 from typing import Any, Protocol, cast
@@ -32,10 +32,11 @@ class StainlessClient:
     """Around the client of an SDK that Stainless generates (openai, anthropic).
 
     Addresses and headers are worked out once per key, not once per call. ``options``: the SDK's ``FinalRequestOptions``.
+    ``types``: the content's type of paths that do not take JSON.
     """
 
-    def __init__(self, sdk: Any, options: Any) -> None:
-        self._sdk, self._options = sdk, options
+    def __init__(self, sdk: Any, options: Any, types: Mapping[str, str] | None = None) -> None:
+        self._sdk, self._options, self._types = sdk, options, dict(types or {})
         self._ready: dict[str, tuple[str, dict[str, str]]] = {}
         sdk._build_request = self._build_request
 
@@ -59,6 +60,9 @@ class StainlessClient:
             built = self._sdk._build_headers(options, retries_taken=retries_taken)
             headers = {name: value for name, value in built.items() if value}
             headers["accept-encoding"] = "identity"
+            if options.url in self._types:
+                headers = {name: value for name, value in headers.items() if name.lower() != "content-type"}
+                headers["content-type"] = self._types[options.url]
             found = self._ready[options.url] = (str(self._sdk._prepare_url(options.url)), headers)
         return Call(found[0], found[1], options.content, options.timeout)
 

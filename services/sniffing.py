@@ -1,0 +1,57 @@
+"""What a file is, told by its content: neither its name nor what its sender says counts.
+
+Signatures: en.wikipedia.org/wiki/List_of_file_signatures; what is not in the table is ``application/octet-stream``.
+"""
+
+from __future__ import annotations
+
+UNKNOWN = "application/octet-stream"
+_STARTS: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+    (b"OggS", "audio/ogg"),
+    (b"ID3", "audio/mpeg"),
+    (b"fLaC", "audio/flac"),
+    (b"#!AMR", "audio/amr"),
+    (b"\x1aE\xdf\xa3", "video/webm"),
+    (b"%PDF-", "application/pdf"),
+)
+_RIFF = {b"WEBP": "image/webp", b"WAVE": "audio/wav", b"AVI ": "video/x-msvideo"}
+_SOUND_BRANDS = (b"M4A ", b"M4B ", b"F4A ")
+_DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+
+
+def mime_of(data: bytes, *, sound: bool = False) -> str:
+    """Return the type of a file's content. ``sound``: it was sent as one, which containers for both do not tell."""
+    for start, mime in _STARTS:
+        if data.startswith(start):
+            if mime == "video/webm" and sound:
+                return "audio/webm"
+            return mime
+    if data[:4] == b"RIFF":
+        return _RIFF.get(data[8:12], UNKNOWN)
+    if data[4:8] == b"ftyp":
+        return "audio/mp4" if sound or data[8:12] in _SOUND_BRANDS else "video/mp4"
+    # A frame of MPEG audio without a tag, and AAC as it is broadcast.
+    if len(data) > 2 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0 and data[1] & 0x18 != 0x08:
+        return "audio/aac" if data[1] & 0x06 == 0 else "audio/mpeg"
+    if data.startswith(b"PK\x03\x04"):
+        return _DOCX if b"word/" in data[:65536] or b"word/" in data[-65536:] else "application/zip"
+    if _is_text(data):
+        return "text/plain"
+    return UNKNOWN
+
+
+def _is_text(data: bytes) -> bool:
+    """Whether it is text that nobody would run: markup of pages and pictures is none."""
+    head = data[:4096]
+    if not head or (b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff"))):
+        return False
+    low = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if low.startswith((b"<", b"{\\rtf")):
+        return False
+    return sum(byte < 32 and byte not in b"\t\r\n\x0c\x1b" for byte in head) == 0 or head.startswith(
+        (b"\xff\xfe", b"\xfe\xff")
+    )

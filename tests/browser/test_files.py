@@ -1,0 +1,46 @@
+"""What customers sent, in a conversation that is read: seen, heard and saved, on a wide screen and on a phone."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.async_api import Browser, expect
+
+from db import models
+from tests.browser.conftest import watched
+from tests.browser.test_live import _talk
+from tests.services.test_pictures import encoded
+from tests.web.panel import Site
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.mark.parametrize("size", ["desktop", "phone"])
+async def test_files_of_a_conversation(chromium: Browser, browser_site: Site, size: str) -> None:
+    email, bot, talk, _ = await _talk(browser_site, f"Fayl{size}", 1)
+    sent = [
+        ("photo", "image/jpeg", encoded("JPEG", (1200, 800), "teal"), "stored", "Yashil devor."),
+        ("voice", "audio/ogg", b"OggS", "stored", "Muzlatgichlarga kafolat bormi?"),
+        ("document", "application/pdf", b"%PDF-1.4", "stored", None),
+        ("document", "", b"", "too_large", None),
+    ]
+    async with browser_site.core.db.write() as session:
+        for kind, mime, content, status, transcript in sent:
+            message = models.Message(conversation_id=talk.id, author="customer", kind=kind)
+            session.add(message)
+            await session.flush()
+            file = models.Attachment(
+                bot_id=bot.id, message_id=message.id, kind=kind, name="shartnoma.pdf" if kind == "document" else "", mime=mime,
+                size=len(content), status=status, transcript=transcript,
+            )  # fmt: skip
+            session.add(file)
+            await session.flush()
+            if content:
+                session.add(models.AttachmentContent(attachment_id=file.id, content=content))
+    async with watched(chromium, browser_site, size, "light", "uz") as seen:
+        await seen.sign_in(email)
+        await seen.open(f"/bots/{bot.id}/conversations/{talk.id}")
+        picture = seen.page.locator(".sent-file img")
+        await picture.scroll_into_view_if_needed()
+        await expect(picture).to_have_js_property("naturalWidth", 1200)
+        await expect(seen.page.locator(".sent-file audio")).to_be_visible()
+        await expect(seen.page.locator(".file-link")).to_have_attribute("download", "")
