@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import utcnow
 from db.engine import DatabaseUnavailable
-from services import access, accounts, bots, conversations, jobs, notices, team
+from services import access, accounts, attachments, bots, conversations, jobs, notices, team
 from services.channels.base import Moved, Refused, TokenRefused, Unreachable
 from services.channels.telegram import place_of
 from services.conversations import ConversationRow
@@ -50,6 +50,11 @@ CORRECT_JOB = "correct_message"
 _MARKS = {"bot": "🤖", "waiting": "🔔", "human": "👤", "closed": "✅"}
 _AUTHORS = {"customer": "👤", "bot": "🤖", "operator": "🧑‍💼", "system": "⚙️"}
 _CHANNELS = {"telegram": "Telegram", "whatsapp": "WhatsApp", "instagram": "Instagram", "web": "Web"}
+_AS = {"image": ("photo", "sendPhoto"), "audio": ("audio", "sendAudio")}
+"""The field and the method for a file by the first half of its type."""
+_DOCUMENT = ("document", "sendDocument")
+_CAPTION_CHARS = 1000
+_FILES_WAIT = dt.timedelta(minutes=2)
 _GONE_TOPIC = ("thread not found", "topic_deleted", "topic_id_invalid", "topic deleted")
 _NO_RIGHTS = ("not enough rights", "chat_admin_required", "not a forum", "have no rights", "need administrator rights")
 _UNCHANGED = "not_modified"
@@ -443,12 +448,16 @@ class _Desk:
                     models.ForumTopic.group_id == group_id, models.ForumTopic.conversation_id == talk_id
                 )
             )
-            messages, seen = await _unseen(session, topic, talk_id)
+            messages, seen, whole = await _unseen(session, topic, talk_id)
+            files = await attachments.of_messages(session, [each.id for each in messages])
         if topic is None:
             topic = await self._new_topic(group, row, owner.language)
         try:
-            for post in _posts(messages, owner.language):
-                await self._call(group, "sendMessage", message_thread_id=topic.thread_id, text=post)
+            for post in _posts(messages, files, owner.language):
+                if isinstance(post, str):
+                    await self._call(group, "sendMessage", message_thread_id=topic.thread_id, text=post)
+                else:
+                    await self._send_file(group, topic.thread_id, post)
             name = _name(row, owner.language)
             if (topic.name, topic.status) != (name, row.conversation.status):
                 await self._call(group, "editForumTopic", message_thread_id=topic.thread_id, name=name)
@@ -464,7 +473,8 @@ class _Desk:
             kept = await session.get(models.ForumTopic, topic.id)
             if kept is not None:
                 kept.name, kept.status = name, row.conversation.status
-                kept.shown_at = row.conversation.last_message_at
+                # What was left out keeps the topic due.
+                kept.shown_at = row.conversation.last_message_at if whole else kept.shown_at
                 kept.seen = seen
                 session.add(kept)
 
@@ -482,15 +492,38 @@ class _Desk:
             session.add(topic)
         return topic
 
-    async def _call(self, group: models.ForumGroup, method: str, **parameters: Any) -> Any:
-        """Call Telegram in a group. Raises ``Temporary``, ``GroupLost`` or a ``Permanent``."""
+    async def _send_file(self, group: models.ForumGroup, thread_id: int, file: models.Attachment) -> None:
+        """Show a customer's file; where Telegram does not take it as what it is, as a document."""
+        async with self._core.db.read() as session:
+            content = await session.scalar(
+                select(models.AttachmentContent.content).where(models.AttachmentContent.attachment_id == file.id)
+            )
+        if content is None:
+            return
+        name = file.name or f"{file.kind}.{file.mime.rpartition('/')[2] or 'bin'}"
+        about = {"message_thread_id": thread_id, "caption": (file.transcript or "")[:_CAPTION_CHARS]}
+        field, method = _AS.get(file.mime.partition("/")[0], _DOCUMENT)
+        try:
+            await self._call(group, method, file=(field, content, name), **about)
+        except Refused as error:
+            if (field, method) == _DOCUMENT or any(words in str(error).lower() for words in _GONE_TOPIC):
+                raise
+            await self._call(group, _DOCUMENT[1], file=(_DOCUMENT[0], content, name), **about)
+
+    async def _call(
+        self, group: models.ForumGroup, method: str, *, file: tuple[str, bytes, str] | None = None, **parameters: Any
+    ) -> Any:
+        """Call Telegram in a group. ``file``: field, content and name. Raises ``Temporary``, ``GroupLost`` or a ``Permanent``."""
         core, share = self._core, self._core.settings.telegram.group_messages_per_minute
         if self._token is None:
             raise GroupLost("there is no factory bot")
         burst = min(core.settings.telegram.chat_burst, share / 2)
         await core.limits.pace(f"group:forum:{group.chat_id}", (share - burst) / 60, burst)
         try:
-            return await core.telegram.call(self._token.get_secret_value(), method, chat_id=group.chat_id, **parameters)
+            token = self._token.get_secret_value()
+            if file is not None:
+                return await core.telegram.upload(token, method, *file, chat_id=group.chat_id, **parameters)
+            return await core.telegram.call(token, method, chat_id=group.chat_id, **parameters)
         except Moved as error:
             async with core.db.write() as session:
                 await moved(session, group.chat_id, int(error.recipient))
@@ -519,8 +552,9 @@ async def _talk(session: AsyncSession, talk_id: str) -> ConversationRow | None:
 
 async def _unseen(
     session: AsyncSession, topic: models.ForumTopic | None, talk_id: str
-) -> tuple[list[models.Message], str]:
-    """Return what a topic does not show yet, oldest first (of a long talk without a topic the end), and the last message."""
+) -> tuple[list[models.Message], str, bool]:
+    """Return what a topic does not show yet, oldest first (of a long talk without a topic the end), the last message that was
+    looked at, and whether that is all: a message whose file is still on its way waits for it a while."""
     message = models.Message
     query = select(message).where(message.conversation_id == talk_id)
     if topic is None or not topic.seen:
@@ -529,13 +563,22 @@ async def _unseen(
         new = message.id > topic.seen
         changed = or_(new, message.edited_at > topic.shown_at) if topic.shown_at is not None else new
         found = list(await session.scalars(query.where(changed).order_by(message.id).limit(_MESSAGES)))
+    pending = select(models.Attachment.message_id).where(
+        models.Attachment.message_id.in_([each.id for each in found]),
+        models.Attachment.status == "waiting",
+        models.Attachment.created_at > utcnow() - _FILES_WAIT,
+    )
+    waits = min(await session.scalars(pending), default="")
+    count = len(found)
+    found = [each for each in found if not waits or each.id < waits]
+    whole = len(found) == count < _MESSAGES
     # What was written in the group stands there already.
     written = select(models.ForumMessage.message_id).where(
         models.ForumMessage.message_id.in_([each.id for each in found])
     )
     own = set(await session.scalars(written))
     seen = max([each.id for each in found] + ([topic.seen] if topic is not None else []), default="")
-    return [each for each in found if each.id not in own], seen
+    return [each for each in found if each.id not in own], seen, whole
 
 
 def _name(row: ConversationRow, language: str) -> str:
@@ -544,15 +587,19 @@ def _name(row: ConversationRow, language: str) -> str:
     return one_line(f"{mark} {who} · {_CHANNELS.get(row.channel.kind, row.channel.kind)}", _NAME_CHARS)
 
 
-def _posts(messages: Sequence[models.Message], language: str) -> list[str]:
-    """Return messages as posts, several in one where they fit."""
-    posts: list[str] = []
+def _posts(
+    messages: Sequence[models.Message], files: Mapping[str, Sequence[models.Attachment]], language: str
+) -> list[str | models.Attachment]:
+    """Return messages as posts, several texts in one where they fit; each kept file of a customer's is a post of its own."""
+    posts: list[str | models.Attachment] = []
     for message in messages:
         for part in split_text(_line(message, language), _POST_CHARS):
-            if posts and len(posts[-1]) + len(part) + 2 <= _POST_CHARS:
-                posts[-1] += f"\n\n{part}"
+            last = posts[-1] if posts else None
+            if isinstance(last, str) and len(last) + len(part) + 2 <= _POST_CHARS:
+                posts[-1] = f"{last}\n\n{part}"
             else:
                 posts.append(part)
+        posts += [file for file in files.get(message.id, ()) if file.status == "stored"]
     return posts
 
 

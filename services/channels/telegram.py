@@ -211,15 +211,18 @@ class TelegramApi:
         ``Permanent``. The token is never part of an exception's text.
         """
         timeout = self._timeout if timeout_s is None else aiohttp.ClientTimeout(total=timeout_s, connect=10)
-        status, body = await exchange(
-            self._session,
-            "Telegram",
-            "POST",
-            f"{self._base}/bot{token}/{method}",
-            data=json.dumps(parameters, separators=(",", ":")).encode(),
-            headers={"Content-Type": "application/json"},
-            timeout=timeout,
-        )
+        data = json.dumps(parameters, separators=(",", ":")).encode()
+        return await self._post(token, method, timeout, data=data, headers={"Content-Type": "application/json"})
+
+    async def upload(self, token: str, method: str, field: str, content: bytes, name: str, **parameters: Any) -> Any:
+        """Call a ``method`` that sends a file, with the ``content`` in ``field``; see :meth:`call`."""
+        form = aiohttp.FormData({key: str(value) for key, value in parameters.items()})
+        form.add_field(field, content, filename=name)
+        return await self._post(token, method, aiohttp.ClientTimeout(total=self._download_timeout_s), data=form)
+
+    async def _post(self, token: str, method: str, timeout: aiohttp.ClientTimeout, **request: Any) -> Any:
+        url = f"{self._base}/bot{token}/{method}"
+        status, body = await exchange(self._session, "Telegram", "POST", url, timeout=timeout, **request)
         if body.get("ok"):
             return body.get("result")
         problem = failure(status, body)

@@ -13,6 +13,7 @@ from tests.conveyor.harness import until
 from tests.fakes.telegram import FakeBot, FakeUser
 from tests.fakes.telegram_people import FakeGroup
 from tests.handlers.conftest import TENANT, Person, Product, Start
+from tests.services.test_pictures import encoded
 
 QUICK = {"telegram": {"chat_messages_per_second": 1000, "group_messages_per_minute": 60_000}}
 GROUP = -1_001_234_567_890
@@ -267,3 +268,15 @@ async def test_what_the_network_does_not_take_is_said_in_the_topic(start: Start)
         )
         assert picture
         await desk.shown("I can pass on text only")
+
+
+async def test_a_customers_picture_is_shown_in_the_topic(start: Start) -> None:
+    async with start(overrides=QUICK) as product:
+        desk = await _desk(product)
+        desk.customer.send(desk.tenant, "/operator")
+        thread = await desk.thread()
+        desk.customer.send_photo(desk.tenant, encoded(), caption="Shu modelmi?")
+        await desk.shown("Shu modelmi?")
+        sent = await product.fake.wait_message(GROUP, lambda found: found.method == "sendPhoto", bot=product.factory)
+        assert sent.params["message_thread_id"] == str(thread)
+        assert sent.file is not None and sent.file.content.startswith(b"\xff\xd8")
