@@ -121,7 +121,10 @@ async def prepare(core: Core, channel_kind: str, talk_id: str, name: str, data: 
     taken = _TAKEN.get(channel_kind)
     if taken is not None and mime not in taken:
         raise Invalid(
-            T("{network} does not take files of this kind. Send it as a PDF or a picture.", network=_NAMES[channel_kind]),
+            T(
+                "{network} does not take files of this kind. Send it as a PDF or a picture.",
+                network=_NAMES[channel_kind],
+            ),
             field="file",
         )
     network_mib = taken[mime] if taken is not None else _TELEGRAM_MIB if channel_kind == "telegram" else 0

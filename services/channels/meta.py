@@ -179,7 +179,13 @@ class GraphApi:
         return await self._exchange("POST", path, token, {}, timeout, data=form)
 
     async def _exchange(
-        self, method: str, path: str, token: str, headers: Mapping[str, str], timeout: aiohttp.ClientTimeout, **request: Any
+        self,
+        method: str,
+        path: str,
+        token: str,
+        headers: Mapping[str, str],
+        timeout: aiohttp.ClientTimeout,
+        **request: Any,
     ) -> dict[str, Any]:
         status, answer = await exchange(
             self._session,

@@ -328,7 +328,11 @@ class WhatsAppChannel:
             "recipient_type": "individual",
             # Whoever hides the number is written to by the id that the business knows.
             ("to" if recipient.isdigit() else "recipient"): recipient,
-            **(_content(message) if message.file is None else await self._media(credentials, message.file, message.text)),
+            **(
+                _content(message)
+                if message.file is None
+                else await self._media(credentials, message.file, message.text)
+            ),
         }
         if message.ref:
             # Comes back with every status of this message, also where the answer to this call is lost.
