@@ -341,6 +341,7 @@ async def correct(core: Core, payload: Any) -> None:
         raise jobs.TryLater(2.0)
     if message.external_id is None:
         return
+    changed: dict[str, Any] = {"caption" if payload.get("under") else "text": message.text}
     place: dict[str, Any] = {"chat_id": place_of(recipient).chat}
     if connection := place_of(recipient).connection:
         place["business_connection_id"] = connection
@@ -349,7 +350,7 @@ async def correct(core: Core, payload: Any) -> None:
             core.credentials(channel.credentials)["token"],
             "editMessageCaption" if payload.get("under") else "editMessageText",
             message_id=int(message.external_id),
-            **{"caption" if payload.get("under") else "text": message.text},
+            **changed,
             **place,
         )
     except Temporary as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from db import models
 from services import attachments, sniffing
@@ -142,10 +142,10 @@ async def loaded(
     It must be the message's own and of the bot that sends: whatever stands in a row of the outbox, no other file leaves.
     """
     attachment, content = models.Attachment, models.AttachmentContent
-    wanted = content.attachment_id if channel_kind == "instagram" else content.content
+    by_address = channel_kind == "instagram"
     async with core.db.read() as session:
         found = await session.scalar(
-            select(wanted)
+            select(func.length(content.content) if by_address else content.content)
             .join(attachment, attachment.id == content.attachment_id)
             .where(
                 attachment.id == file.id,
@@ -156,6 +156,6 @@ async def loaded(
         )
     if found is None:
         return None
-    if channel_kind == "instagram":
+    if by_address:
         return replace(file, url=core.settings.public_url + attachments.link(core, file.id))
-    return replace(file, content=bytes(found))
+    return replace(file, content=found)
