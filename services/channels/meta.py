@@ -173,7 +173,7 @@ class GraphApi:
         self, path: str, token: str, fields: Mapping[str, str], content: bytes, name: str, mime: str
     ) -> dict[str, Any]:
         """Post a form with a file and return the answer; see :meth:`call`."""
-        form = aiohttp.FormData(dict(fields))
+        form = aiohttp.FormData(dict(fields), quote_fields=False)
         form.add_field("file", content, filename=name, content_type=mime)
         timeout = aiohttp.ClientTimeout(total=_UPLOAD_S, connect=10)
         return await self._exchange("POST", path, token, {}, timeout, data=form)

@@ -217,7 +217,8 @@ class TelegramApi:
 
     async def upload(self, token: str, method: str, field: str, content: bytes, name: str, **parameters: Any) -> Any:
         """Call a ``method`` that sends a file, with the ``content`` in ``field``; see :meth:`call`."""
-        form = aiohttp.FormData({key: str(value) for key, value in parameters.items()})
+        # Names go as they are: a quoted one would be shown with its percent signs.
+        form = aiohttp.FormData({key: str(value) for key, value in parameters.items()}, quote_fields=False)
         form.add_field(field, content, filename=name)
         return await self._post(token, method, aiohttp.ClientTimeout(total=self._download_timeout_s), data=form)
 
