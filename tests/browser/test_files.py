@@ -44,3 +44,23 @@ async def test_files_of_a_conversation(chromium: Browser, browser_site: Site, si
         await expect(picture).to_have_js_property("naturalWidth", 1200)
         await expect(seen.page.locator(".sent-file audio")).to_be_visible()
         await expect(seen.page.locator(".file-link")).to_have_attribute("download", "")
+
+
+@pytest.mark.parametrize("size", ["desktop", "phone"])
+async def test_a_file_is_sent_from_the_composer(chromium: Browser, browser_site: Site, size: str) -> None:
+    email, _, talk, _ = await _talk(browser_site, f"Yubor{size}", 1)
+    async with watched(chromium, browser_site, size, "light", "uz") as seen:
+        await seen.sign_in(email)
+        await seen.open(f"/inbox/{talk.id}")
+        page = seen.page
+        picture = {"name": "model.png", "mimeType": "image/png", "buffer": encoded("PNG", (1200, 800), "teal")}
+        # Nothing is no message; a picture without a word is one.
+        await expect(page.locator("#reply-text")).to_have_attribute("required", "")
+        await page.set_input_files("#reply-file", files=[picture])  # type: ignore[list-item]
+        await seen.check()
+        await page.click(".btn-send")
+        shown = page.locator(".sent-file img")
+        await shown.scroll_into_view_if_needed()
+        await expect(shown).to_have_js_property("naturalWidth", 1200)
+        await expect(page.locator("#reply-file")).to_have_value("")
+        await seen.check()

@@ -288,6 +288,8 @@ def _sends(
         wire = [{**stored.wire(), "width": 90, "height": 60}, {**stored.wire(), "width": 800, "height": 600}]
     if kind == "voice":
         wire = {**stored.wire(), "duration": 3}
+    if kind == "video":
+        wire |= {"duration": 3, "width": 640, "height": 360}
     more = {"caption": caption} if caption else {}
     return desk.owner.user.message(factory, desk.group, **{kind: wire}, **more, **desk.group.within(thread))
 
