@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, FilePayload, expect
 
 from db import models
 from tests.browser.conftest import watched
@@ -53,10 +53,11 @@ async def test_a_file_is_sent_from_the_composer(chromium: Browser, browser_site:
         await seen.sign_in(email)
         await seen.open(f"/inbox/{talk.id}")
         page = seen.page
-        picture = {"name": "model.png", "mimeType": "image/png", "buffer": encoded("PNG", (1200, 800), "teal")}
+        content = encoded("PNG", (1200, 800), "teal")
+        picture = FilePayload(name="model.png", mimeType="image/png", buffer=content)
         # Nothing is no message; a picture without a word is one.
         await expect(page.locator("#reply-text")).to_have_attribute("required", "")
-        await page.set_input_files("#reply-file", files=[picture])  # type: ignore[list-item]
+        await page.set_input_files("#reply-file", files=picture)
         await seen.check()
         await page.click(".btn-send")
         shown = page.locator(".sent-file img")
