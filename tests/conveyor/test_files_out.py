@@ -204,6 +204,11 @@ async def test_killed_before_it_is_sent_it_is_sent_once(
     settings = settings_for(tmp_path, database_url, fake, fake_models)
     async with floor(tmp_path, database_url, fake, fake_models) as place:
         shop, person = await _met(place)
+
+        async def idle() -> bool:
+            return not await place.one(select(func.sum(models.Lane.pending)))
+
+        await place.until(idle)
     async with floor(tmp_path, database_url, fake, fake_models, role="web") as place:
         await _send(place, shop.shop, "narxlar.pdf", PDF, "Mana narxlar")
     child = await children.start(settings, point="claimed_send")
