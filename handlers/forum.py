@@ -125,7 +125,7 @@ async def _membership(core: Core, bot: Bot, change: ChatMemberUpdated, chat: Cha
         if await forum.of_chat(session, chat.id) is not None:
             return True
         user = await accounts.by_telegram(session, change.from_user.id)
-        known = await bots.list_for(session, user) if user is not None else []
+        known = await bots.list_for(session, user, "own") if user is not None else []
     _ = translator(user.language if user is not None else change.from_user.language_code or "")
     line = Line(bot, chat.id)
     if user is None or not known:
