@@ -164,6 +164,12 @@ async def _pressed(core: Core, bot: Bot, callback: CallbackQuery, chat: Chat) ->
     if user is None or user.banned_at is not None:
         await line.toast(_("Only the owner of the bots can choose this."), alert=True)
         return True
+    if not chat.is_forum:
+        await line.toast(
+            _("Make me an administrator who may manage topics: then I ask whose conversations should appear here."),
+            alert=True,
+        )
+        return True
     try:
         async with core.db.write() as session:
             await forum.connect(session, user, chat.id, chat.title or "", chosen.bot or None)
