@@ -16,6 +16,7 @@ from handlers import keyboards
 from handlers.callbacks import ForumMenu
 from handlers.talk import Line, bold, html
 from services import accounts, bots, forum
+from services.channels.base import RemoteFile
 from services.core import Core
 from services.errors import AppError, Conflict, NotFound
 from services.i18n import Translator, translator
@@ -63,12 +64,19 @@ async def _written(
         return
     if account is None or account.is_bot or _is_service(message):
         return
-    written = message.text or ""
+    written, file = message.text or message.caption or "", _file(message)
     if edited:
         outcome = await forum.edited(core, chat.id, account.id, message.message_id, written)
     else:
         outcome = await forum.heard(
-            core, chat.id, thread, account.id, message.message_id, written, other=not message.text
+            core,
+            chat.id,
+            thread,
+            account.id,
+            message.message_id,
+            written,
+            other=not message.text and file is None,
+            file=file,
         )
     if outcome is None:
         return
@@ -79,6 +87,26 @@ async def _written(
         await bot.set_message_reaction(chat.id, message.message_id, reaction=[ReactionTypeEmoji(emoji="👍")])
     except (TelegramBadRequest, TelegramForbiddenError):
         log.info("forum_not_marked")
+
+
+def _file(message: Message) -> RemoteFile | None:
+    """Return the file of a message that can be passed on; a sticker is none."""
+    photo = max(message.photo or (), key=lambda size: size.width, default=None)
+    if photo is not None:
+        return RemoteFile("photo", {"file_id": photo.file_id}, size=photo.file_size or 0)
+    if message.voice is not None:
+        return RemoteFile("voice", {"file_id": message.voice.file_id}, size=message.voice.file_size or 0)
+    # An animation is a document as well: as the first of both it is a video.
+    for kind, found in (
+        ("video", message.video or message.animation),
+        ("audio", message.audio),
+        ("document", message.document),
+    ):
+        if found is not None:
+            return RemoteFile(kind, {"file_id": found.file_id}, found.file_name or "", size=found.file_size or 0)
+    if message.video_note is not None:
+        return RemoteFile("video", {"file_id": message.video_note.file_id}, size=message.video_note.file_size or 0)
+    return None
 
 
 def _is_service(message: Message) -> bool:

@@ -1,4 +1,4 @@
-"""What customers send besides text: fetched, made harmless, kept, understood, shown.
+"""What customers send besides text: fetched, made harmless, kept, understood, shown; what people send them: shown.
 
 Fetching and asking models happens with no transaction open. What was fetched is stored before a model is asked, and what a
 model said is stored together with its cost before the answer is made: a message that begins again begins behind both.
@@ -148,7 +148,8 @@ def _shown(file: models.Attachment) -> str:
 # Fetching and keeping
 
 
-def _limit(media: Media, kind: str) -> int:
+def size_limit(media: Media, kind: str) -> int:
+    """Return how large a file of this kind may be, in bytes."""
     sizes = {"photo": media.photo_mib, "video": media.video_mib, "document": media.document_mib}
     return sizes.get(kind, media.audio_mib) * _MIB
 
@@ -158,7 +159,7 @@ async def _kept(core: Core, talk: Talk, file: models.Attachment) -> bytes | None
     if file.status != "waiting":
         return None
     media = core.settings.media
-    limit = _limit(media, file.kind)
+    limit = size_limit(media, file.kind)
     content: bytes | None = None
     status = "stored"
     busy = False
@@ -171,12 +172,12 @@ async def _kept(core: Core, talk: Talk, file: models.Attachment) -> bytes | None
             async with asyncio.timeout(media.fetch_seconds):
                 credentials = core.credentials(talk.credentials)
                 fetched = await core.channels[talk.channel_kind].fetch(credentials, file.remote["ref"], limit)
-            content, file.mime = await _harmless(media, file.kind, fetched)
+            content, file.mime = await harmless(media, file.kind, fetched)
         except FileTooLarge:
             status = "too_large"
         except FileGone:
             status = "gone"
-        except _Harmful as error:
+        except Harmful as error:
             log.info("file_refused", kind=file.kind, reason=str(error))
             status = "refused"
         except Temporary:
@@ -202,25 +203,25 @@ async def _kept(core: Core, talk: Talk, file: models.Attachment) -> bytes | None
     return content
 
 
-class _Harmful(Exception):
+class Harmful(Exception):
     """A file that may not be kept."""
 
 
-async def _harmless(media: Media, kind: str, data: bytes) -> tuple[bytes, str]:
-    """Return what may be kept of a file, and its type. Raises :class:`_Harmful`."""
+async def harmless(media: Media, kind: str, data: bytes) -> tuple[bytes, str]:
+    """Return what may be kept of a file, and its type. Raises :class:`Harmful`."""
     mime = sniffing.mime_of(data, sound=kind in ("voice", "audio"))
     family = mime.partition("/")[0]
     if family == "image":
         try:
             picture = await pictures.anew(data, pixels=media.megapixels * 1_000_000, side=media.picture_side)
         except pictures.BadPicture as error:
-            raise _Harmful(error.code) from None
+            raise Harmful(error.code) from None
         return picture, "image/jpeg"
     expected = {"photo": "image", "voice": "audio", "audio": "audio", "video": "video"}.get(kind)
     if expected is not None and family != expected:
-        raise _Harmful(f"{kind} is {mime}")
+        raise Harmful(f"{kind} is {mime}")
     if data[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_HARMFUL):
-        raise _Harmful("a program or a page")
+        raise Harmful("a program or a page")
     return data, mime
 
 

@@ -21,10 +21,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import utcnow
 from db.engine import DatabaseUnavailable
-from services import access, accounts, attachments, bots, conversations, jobs, notices, team
-from services.channels.base import Moved, Refused, TokenRefused, Unreachable
+from services import access, accounts, attachments, bots, conversations, jobs, notices, outfiles, team
+from services.channels import carries_caption
+from services.channels.base import FileTooLarge, Moved, Refused, RemoteFile, TokenRefused, Unreachable
 from services.channels.telegram import place_of
 from services.conversations import ConversationRow, desk, marks
+from services.conversations.files import NewFile
 from services.errors import AppError, Conflict, Invalid, NotFound, Permanent, Temporary
 from services.i18n import DEFAULT_LANGUAGE, T, Text, translate
 from services.pauses import backoff_s
@@ -54,6 +56,8 @@ _AS = {"image": ("photo", "sendPhoto"), "audio": ("audio", "sendAudio")}
 """The field and the method for a file by the first half of its type."""
 _DOCUMENT = ("document", "sendDocument")
 _CAPTION_CHARS = 1000
+_DOWNLOAD_BYTES = 20 * 1024 * 1024
+"""So much Telegram lets a bot download: core.telegram.org/bots/api#getfile."""
 _FILES_WAIT = dt.timedelta(minutes=2)
 _GONE_TOPIC = ("thread not found", "topic_deleted", "topic_id_invalid", "topic deleted")
 _NO_RIGHTS = ("not enough rights", "chat_admin_required", "not a forum", "have no rights", "need administrator rights")
@@ -147,12 +151,21 @@ _COMMANDS = {"bot": "bot", "close": "closed", "human": "human", "take": "human"}
 
 
 async def heard(
-    core: Core, chat_id: int, thread_id: int, telegram_id: int, message_id: int, text: str, *, other: bool = False
+    core: Core,
+    chat_id: int,
+    thread_id: int,
+    telegram_id: int,
+    message_id: int,
+    text: str,
+    *,
+    other: bool = False,
+    file: RemoteFile | None = None,
 ) -> Heard | None:
     """Take what somebody wrote in a topic: it goes to the customer, or is a note or a command where it begins with "/".
 
-    The right to it is asked for each message. ``other``: it is no text, or not only. Returns None where nothing is to be said:
-    the group is not in use, the message is in no conversation's topic, or it was taken before.
+    The right to it is asked for each message. ``file``: what was sent, with ``text`` under it. ``other``: it is neither. Raises
+    ``Temporary`` where the file cannot be fetched now. Returns None where nothing is to be said: the group is not in use, the
+    message is in no conversation's topic, or it was taken before.
     """
     async with core.db.read() as session:
         found = await _topic(session, chat_id, thread_id)
@@ -171,18 +184,41 @@ async def heard(
     language = person.language
     text = clean(text).strip()
     if other:
-        return Heard(translate(language, "I can pass on text only. This was not sent to the customer."))
+        return Heard(translate(language, "I cannot pass this on. It was not sent to the customer."))
+    if file is not None and text.startswith("/"):
+        return Heard(translate(language, "A note or a command carries no file. This was not sent to the customer."))
     try:
         if text.startswith("/"):
             return await _command(core, person, talk_id, text)
+        sent = await _fetched(core, person, talk_id, file) if file is not None else None
         async with core.db.write() as session:
             row = await conversations.get(session, person, talk_id)
-            message = await conversations.operator_reply(session, row, text, author=person)
+            message = await conversations.operator_reply(session, row, text, author=person, file=sent)
             session.add(models.ForumMessage(group_id=group.id, telegram_id=message_id, message_id=message.id))
         _ring(core, row)
     except AppError as error:
         return Heard(f"⚠️ {error.text.render(language)}")
     return Heard()
+
+
+async def _fetched(core: Core, person: models.User, talk_id: str, file: RemoteFile) -> NewFile:
+    """Fetch a file that an operator sent to a topic; raises what :func:`services.outfiles.prepare` does."""
+    async with core.db.read() as session:
+        row = await conversations.get(session, person, talk_id)
+    token, gone = core.settings.secrets.telegram_bot_token, T("The file could not be fetched. Please send it again.")
+    too_large = outfiles.too_large(_DOWNLOAD_BYTES // 1024**2)
+    if file.size > _DOWNLOAD_BYTES:
+        raise Invalid(too_large)
+    if token is None:
+        raise Invalid(gone)
+    try:
+        data = await core.telegram.download(token.get_secret_value(), file.ref["file_id"], _DOWNLOAD_BYTES)
+    except FileTooLarge:
+        raise Invalid(too_large) from None
+    except (Permanent, TimeoutError) as error:
+        log.warning("forum_file_not_fetched", reason=type(error).__name__)
+        raise Invalid(gone) from None
+    return await outfiles.prepare(core, row.channel.kind, talk_id, file.name, data, kind=file.kind)
 
 
 async def _topic(session: AsyncSession, chat_id: int, thread_id: int) -> tuple[models.ForumGroup, str, str] | None:
@@ -261,10 +297,18 @@ async def edited(core: Core, chat_id: int, telegram_id: int, message_id: int, te
                     person.language, "This network cannot change what was sent. The customer sees the first text."
                 )
             )
+        file = (await attachments.of_messages(session, [message.id])).get(message.id, [None])[0]
+        under = file is not None and carries_caption("telegram", file.mime, message.text)
+        if under and row.channel.kind == "telegram" and not carries_caption("telegram", "", text):
+            return Heard(
+                translate(
+                    person.language, "The text under a file is too long for Telegram. The customer sees the first one."
+                )
+            )
         message.text, message.edited_at = text[:4096], utcnow()
         session.add(message)
         if row.channel.kind == "telegram":
-            payload = {"message": message.id}
+            payload = {"message": message.id, "under": under}
             lane = f"correct:{row.conversation.id}"
             await jobs.add(session, CORRECT_JOB, payload, lane=lane, owner_id=row.bot.owner_id, bot_id=row.bot.id)
     core.bell.ring("jobs")
@@ -291,15 +335,16 @@ async def correct(core: Core, payload: Any) -> None:
         raise jobs.TryLater(2.0)
     if message.external_id is None:
         return
+    changed: dict[str, Any] = {"caption" if payload.get("under") else "text": message.text}
     place: dict[str, Any] = {"chat_id": place_of(recipient).chat}
     if connection := place_of(recipient).connection:
         place["business_connection_id"] = connection
     try:
         await core.telegram.call(
             core.credentials(channel.credentials)["token"],
-            "editMessageText",
+            "editMessageCaption" if payload.get("under") else "editMessageText",
             message_id=int(message.external_id),
-            text=message.text,
+            **changed,
             **place,
         )
     except Temporary as error:
@@ -494,7 +539,7 @@ class _Desk:
         return topic
 
     async def _send_file(self, group: models.ForumGroup, thread_id: int, file: models.Attachment) -> None:
-        """Show a customer's file; where Telegram does not take it as what it is, as a document."""
+        """Show a file; where Telegram does not take it as what it is, as a document."""
         async with self._core.db.read() as session:
             content = await session.scalar(
                 select(models.AttachmentContent.content).where(models.AttachmentContent.attachment_id == file.id)
@@ -592,7 +637,7 @@ def _name(row: ConversationRow, language: str) -> str:
 def _posts(
     messages: Sequence[models.Message], files: Mapping[str, Sequence[models.Attachment]], language: str
 ) -> list[str | models.Attachment]:
-    """Return messages as posts, several texts in one where they fit; each kept file of a customer's is a post of its own."""
+    """Return messages as posts, several texts in one where they fit; each kept file is a post of its own."""
     posts: list[str | models.Attachment] = []
     for message in messages:
         for part in split_text(_line(message, language), _POST_CHARS):

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, bindparam, or_, select, update
 from db import direct, models
 from db.base import utcnow
 from db.engine import DatabaseUnavailable
-from services import lanes, metrics, notices
+from services import lanes, metrics, notices, outfiles
 from services.channels import PERSON_WINDOWS, WINDOWS
 from services.channels.base import (
     AnotherConsumer,
@@ -241,6 +241,12 @@ class Sender:
                 reason = "the customer has not written for too long"
                 return Sent(claim, "failed", error=reason, unsure=unsure, lost_as="window_closed")
             await self._pace(claim, channel)
+            if message.file is not None:
+                # Only now, so that nothing large is held while it waits for its turn.
+                file = await outfiles.loaded(self._core, message.file, item["message_id"], channel.kind, channel.bot_id)
+                if file is None:
+                    return Sent(claim, "failed", error="the file is gone", unsure=unsure)
+                message = replace(message, file=file)
         except DatabaseUnavailable:
             return Sent(claim, "queued", delay_s=database_pause_s(), counts=False, unsure=unsure)
         except asyncio.CancelledError:

@@ -20,7 +20,12 @@ _STARTS: tuple[tuple[bytes, str], ...] = (
 )
 _RIFF = {b"WEBP": "image/webp", b"WAVE": "audio/wav", b"AVI ": "video/x-msvideo"}
 _SOUND_BRANDS = (b"M4A ", b"M4B ", b"F4A ")
-_DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+_OFFICE = "application/vnd.openxmlformats-officedocument."
+_OFFICE_FOLDERS = (
+    (b"word/", f"{_OFFICE}wordprocessingml.document"),
+    (b"xl/", f"{_OFFICE}spreadsheetml.sheet"),
+    (b"ppt/", f"{_OFFICE}presentationml.presentation"),
+)
 
 
 def mime_of(data: bytes, *, sound: bool = False) -> str:
@@ -38,7 +43,10 @@ def mime_of(data: bytes, *, sound: bool = False) -> str:
     if len(data) > 2 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0 and data[1] & 0x18 != 0x08:
         return "audio/aac" if data[1] & 0x06 == 0 else "audio/mpeg"
     if data.startswith(b"PK\x03\x04"):
-        return _DOCX if b"word/" in data[:65536] or b"word/" in data[-65536:] else "application/zip"
+        ends = data[:65536] + data[-65536:]
+        office = b"[Content_Types].xml" in ends
+        found = (mime for folder, mime in _OFFICE_FOLDERS if folder in ends and (office or folder == b"word/"))
+        return next(found, "application/zip")
     if _is_text(data):
         return "text/plain"
     return UNKNOWN

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
 from db import models
-from services import bots, chat, conversations, ratings, visitors
+from services import attachments, bots, chat, conversations, ratings, visitors
 from services.conversations import Page
 from services.core import Core
 from services.crypto import new_token
@@ -124,9 +124,18 @@ def _label(text: str, language: str) -> str:
     return text
 
 
-def _show(message: models.Message, language: str) -> dict[str, Any]:
+def _file(core: Core, file: models.Attachment, language: str) -> dict[str, Any]:
+    """Return a file as the page needs it; ``url`` ends after some time, ``shown``: how the page itself can show it."""
+    family = file.mime.partition("/")[0]
+    name = file.name or (translate(language, "Photo") if file.kind == "photo" else translate(language, "File"))
+    shown = family if file.mime in attachments.INLINE else ""
+    return {"url": attachments.link(core, file.id), "name": name, "shown": shown}
+
+
+def _show(message: models.Message, language: str, files: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
     """Return a message as the page needs it: never more than the visitor may know."""
     said = message.text or (translate(language, "Photo") if message.kind == "photo" else "")
+    said = said or (files[0]["name"] if files else "")
     item: dict[str, Any] = {
         "id": message.id,
         "author": message.author,
@@ -135,6 +144,7 @@ def _show(message: models.Message, language: str) -> dict[str, Any]:
         "time": view.clock(message.created_at, language),
         "exact": view.exact(message.created_at, language),
         "buttons": [],
+        "files": list(files),
         "rating": (message.rating or 0) if ratings.may_be_rated(message) else None,
     }
     if isinstance(message.usage, dict) and message.usage.get("buttons"):
@@ -158,8 +168,13 @@ async def history_of(
         page = await conversations.messages(
             session, talk, cursor=after or before, limit=SHOWN, newest_first=after is None
         )
+        kept = await attachments.of_messages(session, [row.id for row in page.items])
     rows = page.items if after is not None else list(reversed(page.items))
-    return Page([_show(row, room.language) for row in rows], page.next), talk.status
+    files = {
+        id_: [_file(room.core, file, room.language) for file in found if file.status == "stored"]
+        for id_, found in kept.items()
+    }
+    return Page([_show(row, room.language, files.get(row.id, ())) for row in rows], page.next), talk.status
 
 
 def message_id(request: web.Request, name: str) -> str | None:

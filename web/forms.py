@@ -9,6 +9,7 @@ import structlog
 from aiohttp import web
 from multidict import MultiDict
 
+from services import outfiles
 from services.errors import Invalid, TooLarge, Unavailable
 from services.i18n import T
 from services.text import clean
@@ -75,7 +76,10 @@ def body_limit(request: web.Request) -> int:
     """Return the largest body in bytes that this request may have."""
     settings = request.app[keys.CORE].settings
     if is_upload(request):
-        return settings.knowledge.max_file_bytes + _FORM_OVERHEAD
+        # What people send to customers may be larger than documents that a bot reads.
+        sends = request.method == "POST" and request.path.startswith("/inbox/")
+        largest = outfiles.largest(request.app[keys.CORE]) if sends else 0
+        return max(settings.knowledge.max_file_bytes, largest) + _FORM_OVERHEAD
     return settings.server.body_limit_kib * 1024
 
 
@@ -96,7 +100,7 @@ async def read(request: web.Request) -> Form:
             posted = await request.post()
         for name, value in posted.items():
             if isinstance(value, web.FileField):
-                # At most 10 MB, already received: reading it from the spool is a copy, not a wait.
+                # At most some megabytes, already received: reading it from the spool is a copy, not a wait.
                 files.add(name, Upload(value.filename, value.file.read()))
                 value.file.close()
             elif isinstance(value, str):

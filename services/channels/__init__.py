@@ -17,6 +17,8 @@ WINDOWS: Mapping[str, dt.timedelta] = {"whatsapp": dt.timedelta(hours=24), "inst
 """For so long after a customer's last message a network lets us write freely."""
 PERSON_WINDOWS: Mapping[str, dt.timedelta] = {"instagram": dt.timedelta(days=7)}
 """For so long a person may still write where the bot may not."""
+CAPTIONS: Mapping[str, int] = {"telegram": 1024, "whatsapp": 1024}
+"""So long may a text be that stands under a file: core.telegram.org/bots/api#sendphoto, Cloud API reference of messages."""
 _KINDS: Mapping[str, type[Channel]] = {
     "telegram": TelegramChannel,
     "web": WebChannel,
@@ -48,3 +50,10 @@ def make_channels(
 def split_for(kind: str, text: str) -> list[str]:
     """Cut a text into parts that a channel of this kind carries, see :func:`services.text.split_text`."""
     return split_text(text, _KINDS[kind].text_limit, _KINDS[kind].text_unit)
+
+
+def carries_caption(kind: str, mime: str, text: str) -> bool:
+    """Tell whether a channel of this kind shows this text under a file; elsewhere it is a message of its own."""
+    if kind == "whatsapp" and mime.startswith("audio/"):
+        return False
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2 <= CAPTIONS.get(kind, 0)

@@ -81,6 +81,21 @@ class Button:
 
 
 @dataclass(frozen=True, slots=True)
+class OutgoingFile:
+    """A file of ours that is sent: ``id`` of its attachment, and what it is.
+
+    ``content``, or for networks that fetch it themselves the public address ``url``, is there only while it is being sent.
+    """
+
+    id: str
+    kind: str
+    mime: str
+    name: str
+    content: bytes = field(default=b"", repr=False)
+    url: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Outgoing:
     """One message to send: plain text and rows of buttons.
 
@@ -90,6 +105,7 @@ class Outgoing:
     same.
     ``comment``: the id of the comment that this answers in private. ``person``: an operator wrote it; ``late``: it goes after
     the time in which everybody may write, as the network lets a person do.
+    ``file``: what is sent; ``text`` stands under it then and may be empty.
     """
 
     text: str
@@ -101,6 +117,7 @@ class Outgoing:
     comment: str = ""
     person: bool = False
     late: bool = False
+    file: OutgoingFile | None = None
 
     def to_payload(self) -> dict[str, Any]:
         """Return the JSON form that the outbox keeps."""
@@ -116,6 +133,8 @@ class Outgoing:
             payload["comment"] = self.comment
         if self.person:
             payload["person"] = True
+        if self.file is not None:
+            payload["file"] = [self.file.id, self.file.kind, self.file.mime, self.file.name]
         return payload
 
     @classmethod
@@ -131,6 +150,7 @@ class Outgoing:
             template=payload.get("template"),
             comment=payload.get("comment", ""),
             person=payload.get("person", False),
+            file=OutgoingFile(*payload["file"]) if payload.get("file") else None,
         )
 
 

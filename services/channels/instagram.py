@@ -245,6 +245,10 @@ class InstagramChannel:
     async def send(self, credentials: Mapping[str, str], recipient: str, message: Outgoing) -> str:
         """See :class:`services.channels.base.Channel`. A private reply that was written already counts as sent."""
         content: dict[str, Any] = {"text": message.text}
+        if message.file is not None:
+            type_ = message.file.mime.partition("/")[0]
+            type_ = type_ if type_ in ("image", "audio", "video") else "file"
+            content = {"attachment": {"type": type_, "payload": {"url": message.file.url}}}
         choices = [button for row in message.buttons for button in row][:_QUICK_REPLIES]
         if choices:
             content["quick_replies"] = [

@@ -46,6 +46,7 @@ MEDIA_HOSTS = ("fbsbx.com", "facebook.com", "fbcdn.net", "cdninstagram.com")
 _WINDOWS = frozenset({2534022, 2018278})
 _NOBODY = frozenset({2018001, 2534014, 1545041})
 _REPLIED = 2534025
+_UPLOAD_S = 120
 
 COMMANDS = frozenset({"start", "language", "operator", "help"})
 """What customers may write with a slash on networks that know no commands."""
@@ -161,20 +162,39 @@ class GraphApi:
         Raises ``Temporary`` (with ``sent`` when the request left and no answer came), its kind ``Away`` when it did not leave,
         or what :func:`problem` makes of an error. The token is never part of an exception's text.
         """
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {}
         data = None
         if body is not None:
             headers["Content-Type"] = "application/json"
             data = json.dumps(body, separators=(",", ":")).encode()
+        return await self._exchange(method, path, token, headers, self._timeout, data=data, params=parameters)
+
+    async def upload(
+        self, path: str, token: str, fields: Mapping[str, str], content: bytes, name: str, mime: str
+    ) -> dict[str, Any]:
+        """Post a form with a file and return the answer; see :meth:`call`."""
+        form = aiohttp.FormData(dict(fields), quote_fields=False)
+        form.add_field("file", content, filename=name, content_type=mime)
+        timeout = aiohttp.ClientTimeout(total=_UPLOAD_S, connect=10)
+        return await self._exchange("POST", path, token, {}, timeout, data=form)
+
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        token: str,
+        headers: Mapping[str, str],
+        timeout: aiohttp.ClientTimeout,
+        **request: Any,
+    ) -> dict[str, Any]:
         status, answer = await exchange(
             self._session,
             "Meta",
             method,
             f"{self._root}/{path}",
-            data=data,
-            params=parameters,
-            headers=headers,
-            timeout=self._timeout,
+            headers={"Authorization": f"Bearer {token}", **headers},
+            timeout=timeout,
+            **request,
         )
         error = answer.get("error")
         if isinstance(error, Mapping):

@@ -27,6 +27,7 @@ from services.channels.base import (
     Inspection,
     Moved,
     Outgoing,
+    OutgoingFile,
     Place,
     Refused,
     RemoteFile,
@@ -216,7 +217,8 @@ class TelegramApi:
 
     async def upload(self, token: str, method: str, field: str, content: bytes, name: str, **parameters: Any) -> Any:
         """Call a ``method`` that sends a file, with the ``content`` in ``field``; see :meth:`call`."""
-        form = aiohttp.FormData({key: str(value) for key, value in parameters.items()})
+        # Names go as they are: a quoted one would be shown with its percent signs.
+        form = aiohttp.FormData({key: str(value) for key, value in parameters.items()}, quote_fields=False)
         form.add_field(field, content, filename=name)
         return await self._post(token, method, aiohttp.ClientTimeout(total=self._download_timeout_s), data=form)
 
@@ -361,6 +363,15 @@ def _belongs(member: Any) -> bool:
 
 
 _KINDS = {"video_note": "video", "animation": "video"}
+_DOCUMENT = ("sendDocument", "document")
+_SENT_AS = {
+    "image/jpeg": ("sendPhoto", "photo"),
+    "audio/mpeg": ("sendAudio", "audio"),
+    "audio/mp4": ("sendAudio", "audio"),
+    "audio/ogg": ("sendAudio", "audio"),
+    "video/mp4": ("sendVideo", "video"),
+}
+"""The method and the field for what Telegram plays or shows by itself; everything else is a document."""
 
 
 def _number(value: Any) -> int:
@@ -568,10 +579,28 @@ class TelegramChannel:
                 "inline_keyboard": [[{"text": b.text, "callback_data": b.data} for b in row] for row in message.buttons]
             }
         try:
-            result = await self._api.call(credentials["token"], "sendMessage", **parameters)
+            if message.file is not None:
+                result = await self._send_file(credentials["token"], message.file, parameters)
+            else:
+                result = await self._api.call(credentials["token"], "sendMessage", **parameters)
         except Moved as error:
             raise Moved(str(ChatPlace(error.recipient, place.thread, place.connection))) from None
         return str(result["message_id"]) if isinstance(result, Mapping) and "message_id" in result else ""
+
+    async def _send_file(self, token: str, file: OutgoingFile, parameters: Mapping[str, Any]) -> Any:
+        """Send a file as what it is; where Telegram does not take it as that, as a document."""
+        fields = {key: json.dumps(value) if isinstance(value, dict) else value for key, value in parameters.items()}
+        if caption := fields.pop("text"):
+            fields["caption"] = caption
+        method, field = _SENT_AS.get(file.mime, _DOCUMENT)
+        if file.kind == "voice" and file.mime == "audio/ogg":
+            method, field = "sendVoice", "voice"
+        try:
+            return await self._api.upload(token, method, field, file.content, file.name, **fields)
+        except Refused:
+            if method == _DOCUMENT[0]:
+                raise
+        return await self._api.upload(token, *_DOCUMENT, file.content, file.name, **fields)
 
     async def fetch(self, credentials: Mapping[str, str], file: Mapping[str, str], limit: int) -> bytes:
         """See :class:`services.channels.base.Channel`."""

@@ -20,6 +20,7 @@ from services.channels.base import (
     Inbound,
     Inspection,
     Outgoing,
+    OutgoingFile,
     Piece,
     Place,
     Refused,
@@ -327,7 +328,11 @@ class WhatsAppChannel:
             "recipient_type": "individual",
             # Whoever hides the number is written to by the id that the business knows.
             ("to" if recipient.isdigit() else "recipient"): recipient,
-            **_content(message),
+            **(
+                _content(message)
+                if message.file is None
+                else await self._media(credentials, message.file, message.text)
+            ),
         }
         if message.ref:
             # Comes back with every status of this message, also where the answer to this call is lost.
@@ -336,6 +341,28 @@ class WhatsAppChannel:
         answer = await self._api.call("POST", f"{number}/messages", credentials["access_token"], body=body)
         sent = _list(answer.get("messages"))
         return str(sent[0].get("id") or "") if sent else ""
+
+    async def _media(self, credentials: Mapping[str, str], file: OutgoingFile, caption: str) -> dict[str, Any]:
+        """Bring a file to Meta and return its part of the request."""
+        number = credentials["phone_number_id"]
+        fields = {"messaging_product": "whatsapp", "type": file.mime}
+        try:
+            answer = await self._api.upload(
+                f"{number}/media", credentials["access_token"], fields, file.content, file.name, file.mime
+            )
+        except Temporary as error:
+            if not error.sent:
+                raise
+            # Nobody sees what only lies there: it is brought once more.
+            raise Temporary(str(error)) from None
+        type_ = file.mime.partition("/")[0]
+        type_ = type_ if type_ in ("image", "audio", "video") else "document"
+        part = {"id": str(answer.get("id") or "")}
+        if type_ == "document":
+            part["filename"] = file.name
+        if caption:
+            part["caption"] = caption
+        return {"type": type_, type_: part}
 
     async def fetch(self, credentials: Mapping[str, str], file: Mapping[str, str], limit: int) -> bytes:
         """See :class:`services.channels.base.Channel`. An address lives five minutes: one that ended is asked for anew, once."""

@@ -15,9 +15,9 @@ from db import models
 from db.base import new_id, utcnow
 from db.engine import clock
 from services import access, lanes, notices, team
-from services.channels import PERSON_WINDOWS, WINDOWS, split_for
+from services.channels import PERSON_WINDOWS, WINDOWS
 from services.channels.base import Outgoing
-from services.conversations import returning
+from services.conversations import files, returning
 from services.conversations.records import RECENT_CHARS, RECENT_TURNS, Reply, out_lane, outbox_rows, put_out
 from services.errors import Conflict, Invalid, NotFound
 from services.i18n import T
@@ -234,8 +234,11 @@ async def operator_reply(
     seen: str = "",
     author: models.User | None = None,
     template: Mapping[str, Any] | None = None,
+    file: files.NewFile | None = None,
 ) -> models.Message:
     """Write to the customer as a person: stored and put into the outbox together; the bot falls silent in this talk.
+
+    ``file`` goes with the text, which may be empty then.
 
     ``template``: what is sent for ``text`` in the network's own terms; it may be sent at any time.
 
@@ -245,13 +248,15 @@ async def operator_reply(
     more, and with the code ``answered_meanwhile`` where another person than ``author`` has written since ``seen``.
     """
     text = clean(text).strip()
-    if not text:
+    if not text and file is None:
         raise Invalid(T("Write a message first."), field="text")
     if len(text) > 4096:
         raise Invalid(T("A message may have at most {n} characters.", n=4096), field="text")
     talk, line = row.conversation, Line("outbox", row.bot.owner_id, row.bot.id)
-    parts = [] if row.channel.kind == "web" else split_for(row.channel.kind, text)
-    outgoing = tuple(Outgoing(part, person=row.channel.kind in PERSON_WINDOWS) for part in parts)
+    kind, file_id = row.channel.kind, new_id()
+    outgoing: tuple[Outgoing, ...] = ()
+    if kind != "web":
+        outgoing = files.parts(kind, text, file=file, file_id=file_id, person=kind in PERSON_WINDOWS)
     if template is not None:
         outgoing = (Outgoing(text, template=template),)
     if outgoing:
@@ -263,9 +268,8 @@ async def operator_reply(
     await session.refresh(talk, with_for_update=True)
     if seen:
         since = await messages(session, talk, cursor=seen, newest_first=False)
-        for written in since.items:
-            if written.author == "operator" and written.text == text:
-                return written
+        if (before := await files.sent_before(session, since.items, text, file)) is not None:
+            return before
         await _nobody_else_answered(session, since.items, author)
     if template is None and window_closed(row):
         whatsapp = T(
@@ -283,12 +287,17 @@ async def operator_reply(
         id=reply.id,
         conversation_id=talk.id,
         author="operator",
+        kind=file.kind if file is not None else "text",
         text=text,
         status="queued" if outgoing else "sent",
         author_id=author.id if author else None,
         created_at=moment,
     )
     session.add(message)
+    if file is not None:
+        await session.flush()
+        await files.keep(session, row.bot.id, message.id, file_id, file, moment)
+    said = f"📎 {file.name}\n{text}".strip() if file is not None else text
     talk.status = "human"
     talk.person_at = moment
     talk.unanswered_since = None
@@ -296,8 +305,8 @@ async def operator_reply(
     if author is not None and talk.assignee_id is None:
         talk.assignee_id = author.id
     talk.last_message_at = moment
-    talk.last_text = one_line(text, 200)
-    talk.recent = [*(talk.recent or []), ["assistant", text[:RECENT_CHARS]]][-RECENT_TURNS:]
+    talk.last_text = one_line(said, 200)
+    talk.recent = [*(talk.recent or []), ["assistant", said[:RECENT_CHARS]]][-RECENT_TURNS:]
     session.add(talk)
     await notices.solve(session, notices.talk_key(talk.id))
     await session.flush()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, FilePayload, expect
 
 from db import models
 from tests.browser.conftest import watched
@@ -44,3 +44,24 @@ async def test_files_of_a_conversation(chromium: Browser, browser_site: Site, si
         await expect(picture).to_have_js_property("naturalWidth", 1200)
         await expect(seen.page.locator(".sent-file audio")).to_be_visible()
         await expect(seen.page.locator(".file-link")).to_have_attribute("download", "")
+
+
+@pytest.mark.parametrize("size", ["desktop", "phone"])
+async def test_a_file_is_sent_from_the_composer(chromium: Browser, browser_site: Site, size: str) -> None:
+    email, _, talk, _ = await _talk(browser_site, f"Yubor{size}", 1)
+    async with watched(chromium, browser_site, size, "light", "uz") as seen:
+        await seen.sign_in(email)
+        await seen.open(f"/inbox/{talk.id}")
+        page = seen.page
+        content = encoded("PNG", (1200, 800), "teal")
+        picture = FilePayload(name="model.png", mimeType="image/png", buffer=content)
+        # Nothing is no message; a picture without a word is one.
+        await expect(page.locator("#reply-text")).to_have_attribute("required", "")
+        await page.set_input_files("#reply-file", files=picture)
+        await seen.check()
+        await page.click(".btn-send")
+        shown = page.locator(".sent-file img")
+        await shown.scroll_into_view_if_needed()
+        await expect(shown).to_have_js_property("naturalWidth", 1200)
+        await expect(page.locator("#reply-file")).to_have_value("")
+        await seen.check()

@@ -15,7 +15,7 @@ from aiohttp import web
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, Page, Route, expect
 
-from services import accounts, bots, widgets
+from services import accounts, bots, conversations, outfiles, widgets
 from services.i18n import translate
 from tests import servers
 from tests.browser.conftest import SIZES, person, watched
@@ -315,6 +315,27 @@ async def test_a_picture_is_sent_and_shown(chromium: Browser, shop: Shop) -> Non
     await page.reload()
     await page.locator(".launcher").click()
     await expect(page.locator(".own .bubble")).to_have_text(["Photo"])
+    assert shop.troubles == []
+
+
+async def test_a_file_from_a_person_can_be_opened(chromium: Browser, shop: Shop) -> None:
+    """A link to where the product is: nothing of it is loaded into the site's page, whose policy would not let it."""
+    page = await shop.open(chromium, locale="en")
+    await page.locator(".launcher").click()
+    await page.get_by_role("button", name="Ask for a person").click()
+    await expect(answers(page)).to_have_count(1)
+    site = shop.site
+    talk_id = (await site.owner.get(f"{site.owner.bot}/conversations", limit="1")).body["items"][0]["id"]
+    file = await outfiles.prepare(site.core, "web", talk_id, "narx <i>.pdf", b"%PDF-1.4 narx")
+    async with site.core.db.write() as session:
+        row = await conversations.get(session, site.owner.shop.owner, talk_id)
+        await conversations.operator_reply(session, row, "", author=site.owner.shop.owner, file=file)
+    link = page.get_by_role("link", name="narx <i>.pdf")
+    await link.wait_for(timeout=60_000)
+    address = await link.get_attribute("href")
+    assert address is not None and address.startswith(f"{site.base}/files/")
+    async with site.http.get(address) as answer:
+        assert (answer.status, await answer.read()) == (200, b"%PDF-1.4 narx")
     assert shop.troubles == []
 
 

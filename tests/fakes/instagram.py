@@ -225,7 +225,13 @@ def _check(account: FakeAccount, body: Json) -> None:
     recipient, message = body.get("recipient"), body.get("message")
     if not isinstance(recipient, dict) or len(recipient) != 1 or not isinstance(message, dict):
         raise GraphError(100, "(#100) The parameter recipient is required.")
-    text = message.get("text")
+    if attachment := message.get("attachment"):
+        url = str((attachment.get("payload") or {}).get("url") or "")
+        if attachment.get("type") not in ("image", "video", "audio", "file") or not url.startswith("https://"):
+            raise GraphError(100, "(#100) Param message[attachment] is not valid", subcode=2018034)
+        if "text" in message:
+            raise GraphError(100, "(#100) Only one of the text, attachment, and dynamic_text fields can be specified.")
+    text = message.get("text", "-" if attachment else None)
     if not isinstance(text, str) or not 0 < len(text.encode()) <= 1000:
         raise GraphError(
             100, "(#100) Length of param message[text] must be less than or equal to 1000", subcode=2534037

@@ -15,10 +15,12 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, async_playwright, expect
 
-from services import bots
+from db import models
+from services import bots, conversations, outfiles
 from services.i18n import LANGUAGE_NAMES, translate
 from tests import servers
 from tests.conftest import CHROMIUM
+from tests.services.test_pictures import encoded
 from tests.web.site import Site, started
 
 QUESTION = "Yetkazib berish bormi?"
@@ -105,7 +107,7 @@ async def test_an_answer_arrives_in_pieces_and_then_whole(site: Site) -> None:
     assert "".join(data["text"] for kind, data in events if kind == "delta") == ANSWER
     assert events[-2][1]["text"] == ANSWER
     assert [item["author"] for item in events[-1][1]["items"]] == ["customer", "bot"]
-    assert set(events[-2][1]) == {"id", "author", "text", "at", "time", "exact", "buttons", "rating"}
+    assert set(events[-2][1]) == {"id", "author", "text", "at", "time", "exact", "buttons", "files", "rating"}
 
 
 async def test_the_talk_is_there_after_a_reload_and_only_for_its_visitor(site: Site) -> None:
@@ -447,6 +449,52 @@ async def test_an_operator_appears_without_reload(browser: Browser, site: Site, 
     await expect(answering).to_have_text("a person answers")
     await site.owner.call("PATCH", f"/conversations/{talk['id']}", json={"status": "bot"})
     await expect(answering).to_have_text("answers at once", timeout=60_000)
+    assert console == []
+    await page.context.close()
+
+
+async def _sent_by_operator(site: Site, name: str, data: bytes) -> None:
+    talk_id = (await site.owner.get(f"{site.owner.bot}/conversations", limit="1")).body["items"][0]["id"]
+    core = site.core
+    file = await outfiles.prepare(core, "web", talk_id, name, data)
+    async with core.db.write() as session:
+        talk = await session.get_one(models.Conversation, talk_id)
+        bot = await session.get_one(models.Bot, talk.bot_id)
+        owner = await session.get_one(models.User, bot.owner_id)
+        row = await conversations.get(session, owner, talk_id)
+        await conversations.operator_reply(session, row, "", author=owner, file=file)
+
+
+async def test_files_of_a_person_are_there_for_their_visitor(site: Site) -> None:
+    me = visitor(site)
+    await me.stream(text=QUESTION)
+    await _sent_by_operator(site, "narx <b>.pdf", b"%PDF-1.4 narx")
+    await _sent_by_operator(site, "rasm.png", encoded("PNG"))
+    document, picture = [item for item in (await me.history())["items"] if item["author"] == "operator"]
+    assert [(one["name"], one["shown"]) for one in document["files"]] == [("narx <b>.pdf", "")]
+    assert [(one["name"], one["shown"]) for one in picture["files"]] == [("rasm.jpg", "image")]
+    assert (document["text"], picture["text"]) == ("narx <b>.pdf", "Rasm")
+    shown = await me.look()
+    assert "<img src=" in shown and "📎 narx &lt;b&gt;.pdf" in shown
+    origin = site.page.partition("/chat/")[0]
+    async with site.http.get(origin + document["files"][0]["url"]) as answer:
+        assert (answer.status, await answer.read()) == (200, b"%PDF-1.4 narx")
+    assert (await visitor(site).history())["items"] == []
+
+
+@pytest.mark.browser
+async def test_a_picture_from_a_person_is_seen(browser: Browser, site: Site, console: list[str]) -> None:
+    page = await opened(browser, site, console, locale="en", viewport={"width": 390, "height": 844})
+    await page.locator("#person").click()
+    await page.locator(".theirs[data-id]").first.wait_for()
+    await _sent_by_operator(site, "rasm.png", encoded("PNG"))
+    await _sent_by_operator(site, "narx.pdf", b"%PDF-1.4 narx")
+    picture = page.locator(".sent-file img")
+    await picture.wait_for(timeout=60_000)
+    await expect(page.locator(".sent-file a[download]")).to_contain_text("narx.pdf")
+    await page.wait_for_function("document.querySelector('.sent-file img').naturalWidth > 0")
+    await page.reload()
+    await page.wait_for_function("document.querySelector('.sent-file img').naturalWidth > 0")
     assert console == []
     await page.context.close()
 

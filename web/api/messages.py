@@ -30,7 +30,7 @@ class NewMessage(Body):
 
 
 class FileAnswer(Answer):
-    """A file that a customer sent."""
+    """A file of a message, that a customer or a person of the business sent."""
 
     id: str
     kind: Annotated[str, Field(description="photo, voice, audio, video or document")]

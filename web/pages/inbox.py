@@ -17,11 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import utcnow
-from services import attachments, bots, conversations, team, templates
+from services import attachments, bots, conversations, outfiles, team, templates
 from services.conversations import ConversationRow, desk, marks, ready
 from services.core import Core
 from services.crypto import Undecryptable
-from services.errors import AppError, Conflict, Invalid, NotFound
+from services.errors import AppError, Conflict, Invalid, NotFound, TooLarge, TooMany
 from services.i18n import LANGUAGES, T, Text
 from services.presence import STATES, Presence
 from web import auth, forms, keys, view
@@ -40,6 +40,8 @@ _DRAFT_CHARS = 20_000
 # What the network said of a message it refused, in part, and what that means to the owner.
 _REASONS: tuple[tuple[str, Text], ...] = (
     *templates.REASONS,
+    ("131053", T("WhatsApp does not take this file")),
+    ("file is gone", T("the file is no longer there")),
     ("131047", T("the customer has not written for more than 24 hours")),
     ("not written for too long", T("the customer has not written for too long")),
     ("outside of allowed window", T("the customer has not written for too long")),
@@ -98,17 +100,23 @@ def _back(request: web.Request, *, toast: str = "", to: str = "") -> web.Respons
 
 @routes.post("/inbox/{conversation}")
 async def reply(request: web.Request) -> web.StreamResponse:
-    """Write to the customer as a person; a form that is sent twice writes once. Fields: ``text``, ``seen``."""
-    core = core_of(request)
+    """Write to the customer as a person; a form that is sent twice writes once. Fields: ``text``, ``seen``, ``file``."""
+    core, conversation_id = core_of(request), request.match_info["conversation"]
+    async with core.db.read() as session:
+        channel_kind = (await conversations.get(session, auth.user(request), conversation_id)).channel.kind
     form = await forms.read(request)
     # Browsers send a new line as two characters; the person saw one.
     text = form.fields.get("text", "").replace("\r\n", "\n")
     try:
+        seen = form.text("seen", 32)
+        chosen = next((each for each in form.uploads("file") if each.name or each.data), None)
+        file = None
+        if chosen is not None:
+            file = await outfiles.prepare(core, channel_kind, conversation_id, chosen.name, chosen.data)
         async with _change(request) as (session, row):
-            seen = form.text("seen", 32)
-            await conversations.operator_reply(session, row, text, seen=seen, author=auth.user(request))
-    except (Invalid, Conflict) as error:
-        return await _page(request, request.match_info["conversation"], error=error, draft=text[:_DRAFT_CHARS])
+            await conversations.operator_reply(session, row, text, seen=seen, author=auth.user(request), file=file)
+    except (Invalid, Conflict, TooLarge, TooMany) as error:
+        return await _page(request, conversation_id, error=error, draft=text[:_DRAFT_CHARS])
     core.bell.ring("outbox")
     core.bell.ring("notices")
     return _back(request, to="#end")

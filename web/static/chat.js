@@ -70,6 +70,7 @@ function finish(row, item) {
   row.querySelector(".bubble").textContent = item.text;
   row.querySelector(".fate")?.remove();
   row.classList.remove("unsent");
+  for (const file of item.files ?? []) row.append(fileOf(file));
   if (item.buttons?.length) {
     const choices = element("form", "choices");
     for (const { text, data } of item.buttons) {
@@ -86,6 +87,35 @@ function finish(row, item) {
   time.title = item.exact;
   row.append(time);
   learn(item.id);
+}
+
+// A file that was sent: a picture and sound to be seen and heard here, everything else to be saved.
+function fileOf({ url, name, shown }) {
+  const place = element("p", "sent-file");
+  if (shown === "audio") {
+    const sound = element("audio");
+    sound.controls = true;
+    sound.preload = "none";
+    sound.src = url;
+    sound.setAttribute("aria-label", name);
+    place.append(sound);
+    return place;
+  }
+  const link = element("a", "", shown === "image" ? "" : `📎 ${name}`);
+  link.href = url;
+  if (shown === "image") {
+    const picture = element("img");
+    picture.alt = name;
+    picture.addEventListener("load", () => place.offsetTop + place.offsetHeight > scroll.scrollTop + scroll.clientHeight && toEnd());
+    picture.src = url;
+    link.target = "_blank";
+    link.rel = "noopener";
+    link.append(picture);
+  } else {
+    link.download = "";
+  }
+  place.append(link);
+  return place;
 }
 
 // What the visitor thinks of an answer; pressed again, the other thumb takes its place.

@@ -100,6 +100,7 @@ canvas { display: block; max-width: 100%; border-radius: 14px; }
 .who { margin: 0 0 3px 4px; font-size: 13px; font-weight: 600; }
 time, .fate { margin: 3px 5px 0; font-size: 12px; color: var(--faint); }
 .fate { display: flex; gap: 8px; align-items: center; color: var(--bad); }
+.file { display: inline-flex; align-items: center; min-height: 44px; padding: 6px 4px; color: inherit; overflow-wrap: anywhere; }
 .choices { display: flex; flex-wrap: wrap; gap: 8px; margin-top: 8px; }
 .pill { display: inline-flex; align-items: center; gap: 7px; min-height: 44px; padding: 6px 14px; border: 1px solid var(--line); border-radius: 999px; background: none; font-size: 14px; color: var(--text); }
 .pill:hover, .line button:hover { background: var(--soft); }
@@ -246,6 +247,13 @@ textarea:focus { outline: 2px solid var(--text); outline-offset: -1px; box-shado
     // A picture stays to be seen as long as the page does.
     if (!row.querySelector("canvas")) bubbleOf(row).textContent = item.text;
     forgetFate(row);
+    for (const { url, name } of item.files || []) {
+      // An address on another site's page: to be opened, not loaded into it. What the visitor sent is shown already.
+      if (row.querySelector("canvas")) break;
+      const link = make("a", { class: "file", href: new URL(url, script.src).href, target: "_blank", rel: "noopener" });
+      link.append(`📎 ${name}`);
+      row.append(link);
+    }
     if (item.buttons && item.buttons.length) {
       const choices = make("div", { class: "choices" });
       for (const { text, data } of item.buttons) {

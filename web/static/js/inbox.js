@@ -32,6 +32,13 @@ export function setUpInbox(inbox) {
   setUpTitle(inbox);
   setUpKeys(inbox, field);
   if (!inbox.dataset.talk) return;
+  const file = document.getElementById("reply-file");
+  if (field && file) {
+    // A file may go without words.
+    const need = () => (field.required = !file.files.length);
+    file.addEventListener("change", need);
+    need();
+  }
   if (field) {
     setUpDraft(inbox.dataset.talk, field);
     setUpReady(inbox, field);
