@@ -15,13 +15,16 @@ from typing import Any
 from services.channels.base import (
     Delivery,
     Inbound,
+    Inspection,
     NotAllowed,
     Outgoing,
     Piece,
+    Place,
     Refused,
     RemoteFile,
     Sender,
     TextUnit,
+    TokenRefused,
     WindowClosed,
 )
 from services.channels.meta import (
@@ -35,6 +38,7 @@ from services.channels.meta import (
     listing,
     mapping,
     proof_of,
+    token_end,
 )
 from services.errors import Permanent, Temporary
 
@@ -288,6 +292,57 @@ class InstagramChannel:
             "GET", person, credentials["access_token"], parameters={"fields": "name,username"}
         )
         return Sender(person, str(shown.get("name") or ""), str(shown.get("username") or ""))
+
+    async def inspect(self, credentials: Mapping[str, str], place: Place) -> Inspection:
+        """See :class:`services.channels.base.Inspectable`: the account, its token, and whether its messages are delivered here."""
+        token = credentials["access_token"]
+        about: Mapping[str, Any] = {}
+        webhook = ""
+        if page := credentials.get("page_id"):
+            await self._behind(page, token, place.account)
+            # A token may be good for sending and not for looking after the Page: then nothing is known of these.
+            with contextlib.suppress(Refused, TokenRefused):
+                about = mapping(
+                    (await self._pages.call("GET", "debug_token", token, parameters={"input_token": token})).get("data")
+                )
+        else:
+            shown = await self._own.call("GET", "me", token, parameters={"fields": "user_id,username,name"})
+            if place.account not in (str(shown.get("user_id") or ""), str(shown.get("id") or "")):
+                raise TokenRefused("the token does not lead to this account any more")
+        with contextlib.suppress(Refused, TokenRefused):
+            webhook = await self._webhook(credentials, str(about.get("app_id") or ""), mend=place.mend)
+        return Inspection(webhook=webhook, token_expires_at=token_end(about) if about else None)
+
+    async def _behind(self, page: str, token: str, account: str) -> None:
+        """Raise :class:`TokenRefused` where the Page does not lead to the account any more."""
+        fields = {"fields": "instagram_business_account{id}"}
+        with contextlib.suppress(Refused):
+            linked = mapping((await self._pages.call("GET", page, token, parameters=fields)).get("instagram_business_account"))
+            if str(linked.get("id") or "") == account:
+                return
+        raise TokenRefused("the token does not lead to this account any more")
+
+    async def _webhook(self, credentials: Mapping[str, str], app_id: str, *, mend: bool) -> str:
+        """Return whether messages are delivered to the token's app; a Page shows other apps as well."""
+        api, node, token = self._api(credentials), _node(credentials), credentials["access_token"]
+        for app in listing((await api.call("GET", f"{node}/subscribed_apps", token)).get("data")):
+            fields = app.get("subscribed_fields")
+            if (not app_id or str(app.get("id")) == app_id) and isinstance(fields, list) and "messages" in fields:
+                return "ok"
+        wanted = _PAGE_FIELDS if credentials.get("page_id") else _FIELDS
+        return "ok" if mend and await _subscribe(api, token, node, wanted) else "missing"
+
+    async def renew(self, credentials: Mapping[str, str]) -> tuple[Mapping[str, str], int] | None:
+        """See :class:`services.channels.base.Renewable`: tokens of Instagram's own login last 60 days, those of Pages have no end."""
+        if credentials.get("page_id"):
+            return None
+        wanted = {"grant_type": "ig_refresh_token"}
+        token = credentials["access_token"]
+        answer = await self._own.call("GET", "refresh_access_token", token, parameters=wanted, bare=True)
+        fresh, lasts = answer.get("access_token"), answer.get("expires_in")
+        if not isinstance(fresh, str) or not fresh or not isinstance(lasts, int) or lasts <= 0:
+            raise Temporary("the answer holds no token")
+        return {**credentials, "access_token": fresh}, lasts
 
 
 def _mid(content: Mapping[str, Any], update: Mapping[str, Any], name: str = "mid") -> str:

@@ -138,12 +138,21 @@ def _number(value: Any, default: int) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else default
 
 
+def token_end(about: Mapping[str, Any]) -> int:
+    """Return when a token ends or may see nothing any more, whichever is first; 0 for never. Seconds since 1970."""
+    ends = [
+        each for name in ("expires_at", "data_access_expires_at") if isinstance(each := about.get(name), int) and each
+    ]
+    return min(ends, default=0)
+
+
 class GraphApi:
     """Calls the Graph API with any token. ``base``: its address; ``version``: such as ``v26.0``."""
 
     def __init__(self, session: aiohttp.ClientSession, base: str, version: str, *, timeout_s: float = 30) -> None:
         self._session = session
-        self._root = f"{base.rstrip('/')}/{version}"
+        self._bare = base.rstrip("/")
+        self._root = f"{self._bare}/{version}"
         self._origin = origin(base)
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=10)
 
@@ -155,13 +164,15 @@ class GraphApi:
         *,
         body: Mapping[str, Any] | None = None,
         parameters: Mapping[str, str] | None = None,
+        bare: bool = False,
     ) -> dict[str, Any]:
-        """Call ``path`` and return its answer.
+        """Call ``path`` and return its answer. ``bare``: one of the few paths without a version, whose token is a parameter.
 
         Raises ``Temporary`` (with ``sent`` when the request left and no answer came), its kind ``Away`` when it did not leave,
         or what :func:`problem` makes of an error. The token is never part of an exception's text.
         """
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {} if bare else {"Authorization": f"Bearer {token}"}
+        parameters = {**(parameters or {}), "access_token": token} if bare else parameters
         data = None
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -170,7 +181,7 @@ class GraphApi:
             self._session,
             "Meta",
             method,
-            f"{self._root}/{path}",
+            f"{self._bare if bare else self._root}/{path}",
             data=data,
             params=parameters,
             headers=headers,

@@ -399,7 +399,7 @@ class WhatsAppChannel:
             facts["throughput"] = throughput[:40]
         return Inspection(
             webhook=webhook,
-            token_expires_at=_end(about) if about else None,
+            token_expires_at=token_end(about) if about else None,
             quality=_QUALITIES.get(str(number.get("quality_rating")), ""),
             blocked=f"the number is {state}" if state in _NUMBER_OFF else "",
             facts=facts,
@@ -428,14 +428,6 @@ class WhatsAppChannel:
             return "missing"
         await self._api.call("POST", path, token, body={})
         return "ok"
-
-
-def _end(about: Mapping[str, Any]) -> int:
-    """Return when a token ends or may see nothing any more, whichever is first; 0 for never. Seconds since 1970."""
-    ends = [
-        each for name in ("expires_at", "data_access_expires_at") if isinstance(each := about.get(name), int) and each
-    ]
-    return min(ends, default=0)
 
 
 def _written(message: Mapping[str, Any]) -> str:
