@@ -294,7 +294,7 @@ class InstagramChannel:
         return Sender(person, str(shown.get("name") or ""), str(shown.get("username") or ""))
 
     async def inspect(self, credentials: Mapping[str, str], place: Place) -> Inspection:
-        """See :class:`services.channels.base.Inspectable`: the account, its token, and whether its messages are delivered here."""
+        """See :class:`services.channels.base.Inspectable`: the account, its token, and whether its messages come here."""
         token = credentials["access_token"]
         about: Mapping[str, Any] = {}
         webhook = ""
@@ -317,7 +317,9 @@ class InstagramChannel:
         """Raise :class:`TokenRefused` where the Page does not lead to the account any more."""
         fields = {"fields": "instagram_business_account{id}"}
         with contextlib.suppress(Refused):
-            linked = mapping((await self._pages.call("GET", page, token, parameters=fields)).get("instagram_business_account"))
+            linked = mapping(
+                (await self._pages.call("GET", page, token, parameters=fields)).get("instagram_business_account")
+            )
             if str(linked.get("id") or "") == account:
                 return
         raise TokenRefused("the token does not lead to this account any more")
@@ -333,7 +335,7 @@ class InstagramChannel:
         return "ok" if mend and await _subscribe(api, token, node, wanted) else "missing"
 
     async def renew(self, credentials: Mapping[str, str]) -> tuple[Mapping[str, str], int] | None:
-        """See :class:`services.channels.base.Renewable`: tokens of Instagram's own login last 60 days, those of Pages have no end."""
+        """See :class:`services.channels.base.Renewable`: tokens of Instagram's own login last 60 days, those of Pages stay."""
         if credentials.get("page_id"):
             return None
         wanted = {"grant_type": "ig_refresh_token"}

@@ -30,7 +30,7 @@ from services.channels.base import (
 )
 from services.channels.meta import COMMAND as _COMMAND
 from services.channels.meta import COMMANDS as _COMMANDS
-from services.channels.meta import GraphApi, described, error_code, proof_of
+from services.channels.meta import GraphApi, described, error_code, proof_of, token_end
 from services.channels.meta import digits as _digits
 from services.channels.meta import fingerprint as _fingerprint
 from services.channels.meta import first_id as _id
