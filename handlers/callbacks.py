@@ -52,8 +52,8 @@ class BotMenu(CallbackData, prefix="b1"):
 
 
 class Connect(CallbackData, prefix="c1"):
-    """``do`` something with a channel of a ``kind``: ``one`` (its menu), ``begin`` and ``skip`` (the dialog that connects it),
-    ``check``, ``cut``, ``share``."""
+    """``do`` something with a channel of a ``kind``: ``one`` (its menu), ``begin`` and ``skip`` with the number of the step (the
+    dialog that connects it), ``check``, ``cut``, ``share``."""
 
     do: str
     bot: Id

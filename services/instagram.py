@@ -26,15 +26,19 @@ if TYPE_CHECKING:
 KIND = "instagram"
 
 
-async def try_account(core: Core, token: str, account_id: str, page_id: str, app_secret: str) -> InstagramAccount:
+async def try_account(
+    core: Core, token: str, account_id: str, page_id: str, app_secret: str, *, subscribe: bool = True
+) -> InstagramAccount:
     """Try an account's credentials with Meta; ``page_id`` is empty for a token of Instagram's own login.
+
+    ``subscribe``: have its messages delivered from now on.
 
     Raises ``Invalid`` that names the field to correct, or ``Unavailable``.
     """
     try:
         if page_id:
-            return await instagram.look_up_page(core.graph, token, account_id, page_id, app_secret)
-        return await instagram.look_up(core.instagram_graph, token, account_id)
+            return await instagram.look_up_page(core.graph, token, account_id, page_id, app_secret, subscribe=subscribe)
+        return await instagram.look_up(core.instagram_graph, token, account_id, subscribe=subscribe)
     except NotAllowed:
         raise Invalid(
             T("This access token lacks permissions. Allow messages and make it again."), field="access_token"

@@ -136,8 +136,8 @@ class InstagramAccount:
     subscribed: bool
 
 
-async def look_up(api: GraphApi, token: str, account_id: str) -> InstagramAccount:
-    """Try a token of Instagram's own login: read the account and have its messages delivered to the app.
+async def look_up(api: GraphApi, token: str, account_id: str, *, subscribe: bool = True) -> InstagramAccount:
+    """Try a token of Instagram's own login: read the account and, to ``subscribe``, have its messages delivered to the app.
 
     Raises ``Temporary`` or a ``Permanent``, :class:`~services.channels.base.TokenRefused` for a token that is not accepted.
     """
@@ -146,11 +146,13 @@ async def look_up(api: GraphApi, token: str, account_id: str) -> InstagramAccoun
     # Meta shows two ids for one account. Webhooks carry user_id; whoever copied the other one meant the same account.
     if not own or account_id not in (own, str(shown.get("id") or "")):
         raise Refused(f"the token is of another account than {account_id}")
-    subscribed = await _subscribe(api, token, own, _FIELDS)
+    subscribed = subscribe and await _subscribe(api, token, own, _FIELDS)
     return InstagramAccount(own, "", str(shown.get("name") or ""), str(shown.get("username") or ""), subscribed)
 
 
-async def look_up_page(api: GraphApi, token: str, account_id: str, page_id: str, app_secret: str) -> InstagramAccount:
+async def look_up_page(
+    api: GraphApi, token: str, account_id: str, page_id: str, app_secret: str, *, subscribe: bool = True
+) -> InstagramAccount:
     """Try a token of a Page, as :func:`look_up`; the app's secret is tried as well."""
     fields = {
         "fields": "instagram_business_account{id,username,name}",
@@ -159,7 +161,7 @@ async def look_up_page(api: GraphApi, token: str, account_id: str, page_id: str,
     linked = mapping((await api.call("GET", page_id, token, parameters=fields)).get("instagram_business_account"))
     if str(linked.get("id") or "") != account_id:
         raise Refused(f"the Page is linked with another account than {account_id}")
-    subscribed = await _subscribe(api, token, page_id, _PAGE_FIELDS)
+    subscribed = subscribe and await _subscribe(api, token, page_id, _PAGE_FIELDS)
     return InstagramAccount(
         account_id, page_id, str(linked.get("name") or ""), str(linked.get("username") or ""), subscribed
     )

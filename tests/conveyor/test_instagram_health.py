@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -59,8 +60,9 @@ async def aged(line: Line, **settings: Any) -> None:
     await line.settings(**({"token_entered_at": int(time.time()) - 2 * DAY_S} | settings))
 
 
-def tokens_of(line: Line, channel: models.Channel) -> str:
-    return line.place.core.crypto.decrypt(channel.credentials or "")["access_token"]
+def token_of(line: Line, channel: models.Channel) -> str:
+    """Return the token that is kept."""
+    return str(line.place.core.crypto.decrypt(channel.credentials or "")["access_token"])
 
 
 async def test_a_lost_subscription_is_noticed_and_mended_by_the_owner(either: Line) -> None:
@@ -116,7 +118,7 @@ async def test_a_token_is_renewed_a_day_after_it_was_entered_and_then_each_week(
         await session.execute(update(models.Channel).values(health={}))
     await health.check_due(core, {})
     channel = await line.channel()
-    assert tokens_of(line, channel) == line.account.token != TOKEN
+    assert token_of(line, channel) == line.account.token != TOKEN
     assert line.account.token not in str(channel.credentials) + str(channel.settings) + str(channel.health)
     assert 59 * DAY_S < channel.settings["token_expires_at"] - time.time() <= 60 * DAY_S
     assert health.known(channel).expires_at is not None
@@ -137,7 +139,7 @@ async def test_pages_have_tokens_without_an_end(database_url: str, tmp_path: Pat
         await aged(line)
         channel = await check(line)
         assert not meta.own.called("refresh") and not meta.pages.called("refresh")
-        assert tokens_of(line, channel) == TOKEN and health.known(channel).endless
+        assert token_of(line, channel) == TOKEN and health.known(channel).endless
 
 
 @pytest.mark.parametrize("trouble", ["refused", "away", "cut", "nonsense"])
@@ -156,7 +158,7 @@ async def test_what_cannot_be_renewed_is_told_before_it_ends(
     ends = int(time.time()) + 5 * DAY_S
     await aged(line, token_renewed_at=int(time.time()) - 55 * DAY_S, token_expires_at=ends)
     channel = await check(line)
-    assert channel.status == "active" and tokens_of(line, channel) == TOKEN
+    assert channel.status == "active" and token_of(line, channel) == TOKEN
     assert await kinds(line) == ["instagram_token_expires"]
     async with line.place.core.db.read() as session:
         (notice,) = await open_for(session, line.shop.owner)
@@ -168,7 +170,7 @@ async def test_what_cannot_be_renewed_is_told_before_it_ends(
     # It works again: nothing is left to warn of, and no token was written down anywhere.
     line.graph.faults.clear()
     channel = await check(line)
-    assert tokens_of(line, channel) == line.account.token != TOKEN and await kinds(line) == []
+    assert token_of(line, channel) == line.account.token != TOKEN and await kinds(line) == []
     logged = "".join(capsys.readouterr())
     assert "token_not_renewed" in logged and "CANARY" not in logged
 
@@ -178,8 +180,6 @@ async def test_what_the_owner_enters_meanwhile_stays(line: Line) -> None:
     await aged(line)
     fault = line.graph.hang(0.5, on="refresh")
     core, session = line.place.core, line.session
-    import asyncio
-
     async with asyncio.TaskGroup() as group:
         group.create_task(health.check(core, (await line.channel()).id))
         await fault.reached.wait()
@@ -197,7 +197,7 @@ async def test_what_the_owner_enters_meanwhile_stays(line: Line) -> None:
         ) as response:
             assert response.status == 201, await response.text()
     channel = await line.channel()
-    assert tokens_of(line, channel) == entered
+    assert token_of(line, channel) == entered
     assert "token_expires_at" not in channel.settings and channel.status == "active"
 
 
