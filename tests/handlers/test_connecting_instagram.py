@@ -53,8 +53,8 @@ async def test_instagram_is_connected_value_by_value(product: Product, meta: Met
     page = await owner.says(ACCOUNT, owner.text("Page id (only with Facebook Login)"))
     owner.user.press(page, translate(language, NO_PAGE))
     await owner.hears(owner.text("Access token"))
-    asked = await owner.says(TOKEN, owner.text("App secret"))
-    assert "@texnosavdo" in str([sent.text for sent in product.fake.messages(owner.user.id)]) and asked
+    await owner.says(TOKEN, "@texnosavdo")
+    await owner.hears(owner.text("App secret"))
     assert not account.subscribed, "looked at, not taken"
     second = await owner.says(SECRET, owner.text("Meta app secret (if there is a second one)"))
     # The button of another step leaves nothing out.
