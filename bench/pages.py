@@ -139,10 +139,10 @@ async def run(messages: int) -> bool:
                     f"{bot}/setup",
                     f"{bot}/documents",
                     f"{bot}/channels",
-                    f"{bot}/conversations",
-                    f"{bot}/conversations?q=rentgen",
-                    f"{bot}/conversations?status=waiting",
-                    f"{bot}/conversations/{long}",
+                    "/inbox",
+                    "/inbox?q=rentgen",
+                    "/inbox?status=waiting",
+                    f"/inbox/{long}",
                     "/settings",
                 ):
                     times, size = await measure(session, base + path)

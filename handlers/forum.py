@@ -125,7 +125,7 @@ async def _membership(core: Core, bot: Bot, change: ChatMemberUpdated, chat: Cha
         if await forum.of_chat(session, chat.id) is not None:
             return True
         user = await accounts.by_telegram(session, change.from_user.id)
-        known = await bots.list_for(session, user) if user is not None else []
+        known = await bots.list_for(session, user, "own") if user is not None else []
     _ = translator(user.language if user is not None else change.from_user.language_code or "")
     line = Line(bot, chat.id)
     if user is None or not known:
@@ -163,6 +163,12 @@ async def _pressed(core: Core, bot: Bot, callback: CallbackQuery, chat: Chat) ->
     _ = translator(user.language if user is not None else callback.from_user.language_code or "")
     if user is None or user.banned_at is not None:
         await line.toast(_("Only the owner of the bots can choose this."), alert=True)
+        return True
+    if not chat.is_forum:
+        await line.toast(
+            _("Make me an administrator who may manage topics: then I ask whose conversations should appear here."),
+            alert=True,
+        )
         return True
     try:
         async with core.db.write() as session:

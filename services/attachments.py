@@ -18,6 +18,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
+from db.base import utcnow
 from services import answers, pictures, sniffing
 from services.ai import output
 from services.ai.base import File, Turn
@@ -40,6 +41,8 @@ TRANSCRIPT_CHARS = 4000
 DOCUMENT_CHARS = 3000
 """So much of a customer's document is read as part of the question."""
 _AT_ONCE = 3
+_PATIENCE_S = 60.0
+"""For so long a network that does not give a file is asked again."""
 _MIB = 1_048_576
 _SIGNS = {"photo": "🖼", "document": "📄"}
 _READERS: Mapping[str, str] = {
@@ -176,6 +179,11 @@ async def _kept(core: Core, talk: Talk, file: models.Attachment) -> bytes | None
         except _Harmful as error:
             log.info("file_refused", kind=file.kind, reason=str(error))
             status = "refused"
+        except Temporary:
+            # What is said after it must not wait for one file.
+            if (utcnow() - file.created_at).total_seconds() < _PATIENCE_S:
+                raise
+            status = "failed"
         except (Permanent, TimeoutError, Undecryptable) as error:
             log.warning("file_not_fetched", kind=file.kind, reason=type(error).__name__)
             status = "failed"

@@ -24,7 +24,7 @@ from db.engine import DatabaseUnavailable
 from services import access, accounts, attachments, bots, conversations, jobs, notices, team
 from services.channels.base import Moved, Refused, TokenRefused, Unreachable
 from services.channels.telegram import place_of
-from services.conversations import ConversationRow
+from services.conversations import ConversationRow, desk, marks
 from services.errors import AppError, Conflict, Invalid, NotFound, Permanent, Temporary
 from services.i18n import DEFAULT_LANGUAGE, T, Text, translate
 from services.pauses import backoff_s
@@ -91,7 +91,8 @@ async def connect(
     for a group that serves somebody else."""
     owner_id = user.id
     if bot_id is not None:
-        owner_id = (await bots.get(session, user, bot_id)).owner_id
+        # What a group shows no role can take back: only the owner decides it.
+        owner_id = (await bots.get(session, user, bot_id, "own")).owner_id
     group = await session.scalar(select(models.ForumGroup).where(models.ForumGroup.chat_id == chat_id))
     if group is not None and group.status == "active" and group.owner_id != owner_id:
         raise Conflict(T("This group already serves somebody else’s bots."))
@@ -209,13 +210,12 @@ async def _command(core: Core, person: models.User, talk_id: str, text: str) -> 
         if word in _COMMANDS:
             await conversations.set_status(session, row, _COMMANDS[word], actor=person)
         elif word == "assign":
-            row.conversation.assignee_id = await _assignee(session, row, person, rest.strip())
-            session.add(row.conversation)
+            await desk.assign(session, row, await _assignee(session, row, person, rest.strip()), person)
         else:
             note = rest.strip() if word == "note" else text[1:].strip()
             if not note:
                 raise Invalid(T("Write the note after the slash."))
-            session.add(models.Note(conversation_id=talk_id, author_id=person.id, text=note[:4000]))
+            await marks.add_note(session, row, person, note)
     _ring(core, row)
     return Heard()
 
@@ -226,13 +226,7 @@ async def _assignee(session: AsyncSession, row: ConversationRow, person: models.
         return None
     if not wanted or wanted.lower() in ("me", "men", "я"):
         return person.id
-    member = models.Member
-    serving = select(member.user_id).where(member.owner_id == row.bot.owner_id)
-    people = await session.scalars(
-        select(models.User)
-        .where(or_(models.User.id == row.bot.owner_id, models.User.id.in_(serving)))
-        .order_by(models.User.id)
-    )
+    people = await desk.people(session, [row.bot.owner_id])
     found = [each for each in people if each.full_name.lower().startswith(wanted.lower().removeprefix("@"))]
     if len(found) != 1:
         raise NotFound(T("There is no single operator with this name. Write /assign and the name, or /assign alone."))
@@ -252,7 +246,7 @@ async def edited(core: Core, chat_id: int, telegram_id: int, message_id: int, te
         group = await of_chat(session, chat_id)
         known = await session.get(models.ForumMessage, (group.id, message_id)) if group is not None else None
         person = await accounts.by_telegram(session, telegram_id)
-        if group is None or known is None or person is None:
+        if group is None or known is None or person is None or person.banned_at is not None:
             return None
         message = await session.get_one(models.Message, known.message_id)
         try:
@@ -334,6 +328,7 @@ class _Desk:
         self._token = core.settings.secrets.telegram_bot_token
         self._waiting: dict[str, dict[str, None]] = {}
         self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._edits_shown: dict[str, dt.datetime] = {}
 
     async def run(self) -> None:
         whole, loop = 0.0, asyncio.get_running_loop()
@@ -448,7 +443,9 @@ class _Desk:
                     models.ForumTopic.group_id == group_id, models.ForumTopic.conversation_id == talk_id
                 )
             )
-            messages, seen, whole = await _unseen(session, topic, talk_id)
+            looked = utcnow()
+            shown = self._edits_shown.get(topic.id) if topic is not None else None
+            messages, seen, whole = await _unseen(session, topic, talk_id, shown)
             files = await attachments.of_messages(session, [each.id for each in messages])
         if topic is None:
             topic = await self._new_topic(group, row, owner.language)
@@ -473,7 +470,11 @@ class _Desk:
             kept = await session.get(models.ForumTopic, topic.id)
             if kept is not None:
                 kept.name, kept.status = name, row.conversation.status
-                # What was left out keeps the topic due.
+                # What was left out keeps the topic due, but for changes that are shown.
+                if whole:
+                    self._edits_shown.pop(topic.id, None)
+                else:
+                    self._edits_shown[topic.id] = looked
                 kept.shown_at = row.conversation.last_message_at if whole else kept.shown_at
                 kept.seen = seen
                 session.add(kept)
@@ -551,7 +552,7 @@ async def _talk(session: AsyncSession, talk_id: str) -> ConversationRow | None:
 
 
 async def _unseen(
-    session: AsyncSession, topic: models.ForumTopic | None, talk_id: str
+    session: AsyncSession, topic: models.ForumTopic | None, talk_id: str, edits_shown: dt.datetime | None
 ) -> tuple[list[models.Message], str, bool]:
     """Return what a topic does not show yet, oldest first (of a long talk without a topic the end), the last message that was
     looked at, and whether that is all: a message whose file is still on its way waits for it a while."""
@@ -560,8 +561,9 @@ async def _unseen(
     if topic is None or not topic.seen:
         found = list(await session.scalars(query.order_by(message.id.desc()).limit(_FIRST_MESSAGES)))[::-1]
     else:
-        new = message.id > topic.seen
-        changed = or_(new, message.edited_at > topic.shown_at) if topic.shown_at is not None else new
+        changed = message.id > topic.seen
+        if (since := max(filter(None, (topic.shown_at, edits_shown)), default=None)) is not None:
+            changed = or_(changed, message.edited_at > since)
         found = list(await session.scalars(query.where(changed).order_by(message.id).limit(_MESSAGES)))
     pending = select(models.Attachment.message_id).where(
         models.Attachment.message_id.in_([each.id for each in found]),

@@ -173,13 +173,21 @@ async def lesson(session: AsyncSession, bot: models.Bot, message_id: str) -> tup
     )
     if reply is None:
         return None
+    heard = (
+        select(func.max(models.Attachment.transcript))
+        .where(models.Attachment.message_id == message.id, models.Attachment.transcript != "")
+        .correlate(message)
+        .scalar_subquery()
+    )
+    # What was spoken stands beside the message.
+    said = func.coalesce(func.nullif(message.text, ""), heard)
     question = await session.scalar(
-        select(message.text)
+        select(said)
         .where(
             message.conversation_id == reply.conversation_id,
             message.id < reply.id,
             message.author == "customer",
-            message.text != "",
+            said.is_not(None),
             message.text.not_like("/%"),
         )
         .order_by(message.id.desc())

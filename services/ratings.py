@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from services.conversations.records import Reply
 
 MESSAGE = table_of(models.Message)
+ATTACHMENT = table_of(models.Attachment)
 CONVERSATION = table_of(models.Conversation)
 UNANSWERED = table_of(models.UnansweredQuestion)
 
@@ -121,14 +122,25 @@ def keep(connection: Connection, rated: Sequence[tuple[str, str, int]], moment: 
 
 
 def _ask_the_owner(connection: Connection, conversation_id: str, question_id: str, moment: dt.datetime) -> None:
+    heard = (
+        select(func.max(ATTACHMENT.c.transcript))
+        .where(ATTACHMENT.c.message_id == MESSAGE.c.id)
+        .correlate(MESSAGE)
+        .scalar_subquery()
+    )
     asked = connection.execute(
-        select(MESSAGE.c.text, MESSAGE.c.language, CONVERSATION.c.bot_id)
+        # What was spoken stands beside the message.
+        select(
+            func.coalesce(func.nullif(MESSAGE.c.text, ""), heard).label("text"),
+            MESSAGE.c.language,
+            CONVERSATION.c.bot_id,
+        )
         .join(CONVERSATION, CONVERSATION.c.id == MESSAGE.c.conversation_id)
         .where(
             MESSAGE.c.id == question_id, MESSAGE.c.conversation_id == conversation_id, MESSAGE.c.author == "customer"
         )
     ).one_or_none()
-    if asked is None or not (question := clean(asked.text, 1000).strip()):
+    if asked is None or not (question := clean(asked.text or "", 1000).strip()):
         return
     insert = insert_for(connection.dialect.name, UNANSWERED).values(
         id=new_id(),

@@ -347,8 +347,22 @@ async def _end(
 
 
 async def hand_over(session: AsyncSession, former_id: str, user: models.User) -> None:
-    """Give the memberships of an account that gives way to the one that takes its place."""
+    """Give the memberships of an account that gives way, and its part in conversations, to the one that takes its place."""
     member = models.Member
+    talk, message, note = models.Conversation, models.Message, models.Note
+    served = select(member.owner_id).where(member.user_id == former_id)
+    talks = select(talk.id).join(models.Bot, models.Bot.id == talk.bot_id).where(models.Bot.owner_id.in_(served))
+    own = {"execution_options": {"synchronize_session": False}}
+    await session.execute(
+        update(talk).where(talk.id.in_(talks), talk.assignee_id == former_id).values(assignee_id=user.id), **own
+    )
+    for written in (message, note):
+        await session.execute(
+            update(written)
+            .where(written.conversation_id.in_(talks), written.author_id == former_id)
+            .values(author_id=user.id),
+            **own,
+        )
     has = select(member.owner_id).where(member.user_id == user.id)
     known = set(await session.scalars(has)) | {user.id}
     await session.execute(

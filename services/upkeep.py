@@ -140,8 +140,17 @@ async def clean_up(core: Core, _payload: Mapping[str, Any]) -> None:
         (notice.id, notice.resolved_at < month),
         (lane.key, (lane.pending == 0) & lane.holder.is_(None) & (lane.waiting_since < kept.timestamp())),
     ]
+    file, old = models.Attachment, now - dt.timedelta(days=core.settings.media.keep_days)
+    rules.append(
+        (
+            models.AttachmentContent.attachment_id,
+            models.AttachmentContent.attachment_id.in_(select(file.id).where(file.created_at < old)),
+        )
+    )
     for key, condition in rules:
         await core.db.delete_in_slices(key, condition, at_once=_SLICE)
+    async with core.db.write() as session:
+        await session.execute(update(file).where(file.status == "stored", file.created_at < old).values(status="gone"))
     await rotate_secrets(core)
 
 

@@ -628,7 +628,7 @@ class Conveyor:
             bot = await session.get(models.Bot, card.bot_id)
             known = (
                 await session.execute(
-                    select(models.Conversation.id, models.Contact.language)
+                    select(models.Conversation.id, models.Conversation.status, models.Contact.language)
                     .join(models.Contact, models.Contact.id == models.Conversation.contact_id)
                     .where(models.Contact.channel_id == card.id, models.Contact.external_id == recipient)
                 )
@@ -636,7 +636,8 @@ class Conveyor:
         if bot is None:
             return None
         reply = None
-        if known is not None:
+        # Where a person leads, the person sees it.
+        if known is not None and known.status != "human":
             language = known.language or bot.languages[0]
             if talk is not None and talk.bot is not None:
                 language = rules.first_language(talk, talk.bot, talk.messages[0][2])

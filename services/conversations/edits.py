@@ -208,7 +208,10 @@ def _again(
     tried: bool,
 ) -> bool:
     """Whether a changed message is to be answered once more. ``tried``: that was begun before and did not end."""
-    if event.extra.get("folded") or found.author != "customer" or talk.status == "human":
+    # A place that moves is told again and again.
+    if event.extra.get("folded") or event.type in ("location", "venue"):
+        return False
+    if found.author != "customer" or talk.status == "human":
         return False
     if tried and found.status == "received" and found.text == text:
         return True

@@ -22,7 +22,7 @@ from services.channels.base import Delivery, Inbound, Outgoing, Sender
 from services.channels.telegram import is_group, place_of
 from services.conversations import business, edits, files, groups, networks
 from services.lanes import Claimed, Line, Release
-from services.notices import Occurrence, open_in
+from services.notices import Occurrence, open_in, talk_key
 from services.text import clean, one_line
 from services.writer import Operation, Scope
 
@@ -334,7 +334,7 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
                 reached.append({"p_id": talk.contact_id})
         last = ""
         written: dt.datetime | None = None
-        asked = False
+        asked = arrived = False
         events, changed = item.events, dict[int, str]()
         if any(event.kind in edits.KINDS for _, event in events):
             chars = {"chars": STORED_CHARS, "turn_chars": RECENT_CHARS}
@@ -350,16 +350,17 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
                 message_id = changed.get(row["id"]) or known_before.get((talk.conversation_id, row["external_id"]))
                 if message_id is None:
                     message_id = new_id()
-                    last = _text(event, STORED_CHARS)
+                    text, arrived = _text(event, STORED_CHARS), True
+                    last = text or last
                     ours = event.kind == "echo"
-                    asked = asked or not ours
+                    asked = asked or (not ours and event.reply and event.type != "comment")
                     new_messages.append(
                         {
                             "id": message_id,
                             "conversation_id": talk.conversation_id,
                             "author": "operator" if ours else "customer",
                             "kind": "text" if event.kind == "command" else event.type[:16],
-                            "text": last,
+                            "text": text,
                             "status": "sent" if ours else "received",
                             "external_id": row["external_id"],
                             "extra": {
@@ -374,8 +375,8 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
                     )
                     new_files += files.rows(bot.id, message_id, event, moment)
             talk.messages.append((message_id, row, event))
-        if last or written is not None:
-            said = {"p_at": moment, "p_text": one_line(last, 200)} if last else {"p_at": None, "p_text": None}
+        if arrived or written is not None:
+            said = {"p_at": moment if arrived else None, "p_text": (one_line(last, 200) or "📎") if arrived else None}
             waits = {"p_asked": moment if asked else None}
             touched.append({"p_id": talk.conversation_id, "p_inbound": written, **said, **waits})
     heard = [
@@ -522,8 +523,8 @@ class Outcome:
     ``closed``: items that are finished; ``returned``: items that were not touched, whose attempt does not count; ``incoming``:
     new status by message id; ``turns``: what was said, added to what the talk holds by then (a person may have written
     meanwhile); ``status``: None leaves what it is by then; ``notices``: what the owner should hear of; ``deliveries``: what the
-    network told of messages of ours; ``moved_to``: the customer's new id there; ``by_person``: a person answered by other means;
-    ``ratings``: thumbs by message id.
+    network told of messages of ours; ``moved_to``: the customer's new id there; ``by_person``: a person answered by other means,
+    and ``left``: the customer has written since; ``ratings``: thumbs by message id.
     """
 
     talk: Talk
@@ -542,15 +543,17 @@ class Outcome:
     deliveries: list[Delivery] = field(default_factory=list)
     moved_to: str | None = None
     by_person: bool = False
+    left: bool = False
     ratings: list[tuple[str, int]] = field(default_factory=list)
 
 
-_READ_RECENT = select(CONVERSATION.c.id, CONVERSATION.c.recent).where(
+_READ_RECENT = select(CONVERSATION.c.id, CONVERSATION.c.recent, CONVERSATION.c.status).where(
     CONVERSATION.c.id.in_(bindparam("p_ids", expanding=True))
 )
 _RECENT = {"sqlite": _READ_RECENT, "postgresql": _READ_RECENT.with_for_update()}
 _BY_PERSON = bindparam("p_person", type_=CONVERSATION.c.person_at.type)
 _SATISFIED = bindparam("p_satisfied", type_=Integer)
+_LEFT = bindparam("p_left", type_=CONVERSATION.c.unanswered_since.type)
 _ANSWERED = (
     update(CONVERSATION)
     .where(CONVERSATION.c.id == bindparam("p_id"))
@@ -565,7 +568,7 @@ _ANSWERED = (
         last_text=func.coalesce(bindparam("p_text", type_=CONVERSATION.c.last_text.type), CONVERSATION.c.last_text),
         # The bot's answer leaves nobody waiting but who waits for a person.
         unanswered_since=case(
-            (_BY_PERSON.is_not(None), None),
+            (_BY_PERSON.is_not(None), _LEFT),
             (CONVERSATION.c.status == "human", CONVERSATION.c.unanswered_since),
             (_SATISFIED == 1, None),
             else_=CONVERSATION.c.unanswered_since,
@@ -626,6 +629,26 @@ _CLOSING = (
 _NEW_USAGE, _NEW_OUTGOING = USAGE.insert(), lanes.OUTBOX.insert().returning(lanes.OUTBOX)
 
 
+def _dealt(item: Outcome) -> bool:
+    """Whether nothing of what came waits for anybody: it got an answer, or none is due, as for the other pictures of an album."""
+    return bool(item.replies) or (bool(item.incoming) and set(item.incoming.values()) == {"answered"})
+
+
+def _changes(item: Outcome) -> bool:
+    """Whether an outcome changes its conversation."""
+    return _dealt(item) or bool(item.turns) or item.status is not None
+
+
+def _fall_silent(item: Outcome) -> None:
+    """Take the bot's words back where a person took the talk over meanwhile; on the web somebody watches them come."""
+    if item.talk.status == "human" or item.by_person or item.talk.channel_kind == "web":
+        return
+    item.replies, item.unanswered, item.status = [], [], None
+    item.turns = [turn for turn in item.turns if turn[0] == "user"]
+    item.notices = [each for each in item.notices if each.key != talk_key(item.talk.conversation_id)]
+    item.incoming = {id_: "received" if was == "answered" else was for id_, was in item.incoming.items()}
+
+
 def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> list[bool | Exception]:
     releases = [Release(item.talk.claim, len(item.closed)) for item in items]
     held = lanes.release(connection, scope.holder, releases, scope.now)
@@ -641,12 +664,17 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
     incoming: list[dict[str, Any]] = []
     outbox: list[dict[str, Any]] = []
     closed: list[int] = []
-    spoke = sorted({item.talk.conversation_id for item in valid if item.turns})
-    recent: dict[str, list[list[str]]] = (
-        {id_: turns or [] for id_, turns in direct.rows(connection, _RECENT[connection.dialect.name], {"p_ids": spoke})}
-        if spoke
-        else {}
-    )
+    spoke = sorted({item.talk.conversation_id for item in valid if item.talk.conversation_id and _changes(item)})
+    recent: dict[str, list[list[str]]] = {}
+    led: set[str] = set()
+    if spoke:
+        for id_, turns, status in direct.rows(connection, _RECENT[connection.dialect.name], {"p_ids": spoke}):
+            recent[id_] = turns or []
+            if status == "human":
+                led.add(id_)
+    for item in valid:
+        if item.talk.conversation_id in led:
+            _fall_silent(item)
     for item in valid:
         talk = item.talk
         closed += item.closed
@@ -673,7 +701,7 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
             )
             outbox += outbox_rows(talk.channel_id, talk.recipient, reply, talk.conversation_id, request_id, moment)
         incoming += [{"p_id": id_, "p_status": status} for id_, status in item.incoming.items()]
-        if talk.conversation_id and (item.replies or item.turns or item.status is not None):
+        if talk.conversation_id and _changes(item):
             conversations.append(
                 {
                     "p_id": talk.conversation_id,
@@ -682,7 +710,8 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
                     "p_at": moment,
                     "p_text": one_line(item.replies[-1].text, 200) if item.replies else None,
                     "p_person": moment if item.by_person else None,
-                    "p_satisfied": int(bool(item.replies) and (item.status or talk.status) in ("bot", "closed")),
+                    "p_left": moment if item.left else None,
+                    "p_satisfied": int(_dealt(item) and (item.status or talk.status) in ("bot", "closed")),
                 }
             )
         if talk.contact_id and (item.language is not None or item.phone is not None or item.unreachable is not None):

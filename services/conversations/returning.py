@@ -85,7 +85,7 @@ async def left_open(core: Core, conversation_id: str) -> list[models.Message]:
         for row in rows:
             if row.author in ("bot", "operator"):
                 break
-            if row.author == "customer" and row.status == "received" and row.kind == "text" and row.text.strip():
+            if row.author == "customer" and row.status == "received" and row.kind != "comment":
                 left.append(row)
     return left[::-1]
 

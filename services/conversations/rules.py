@@ -297,7 +297,9 @@ class _Turn:
         heard = await self.files()
         for message_id, _, arrived in self.talk.messages:
             event = attachments.heard_in(arrived, heard.get(message_id or ""))
-            if heard and event.text and event.extra.get("trouble", "unread") not in ("unread", "no_model"):
+            speaks = event.reply and self.bot.status == "active" and not self.led() and not self.too_old(event)
+            if speaks and event.text and event.extra.get("trouble", "unread") not in ("unread", "no_model"):
+                self.reply_to = groups.reply_to(self.talk, event)
                 await self.unreadable(event, first_language(self.talk, self.bot, event))
             asks = event.kind == "message" and event.reply and event.type not in SHOWN
             is_question = asks and bool(clean(event.text).strip())
@@ -323,7 +325,8 @@ class _Turn:
                 language = first_language(self.talk, self.bot, event)
                 if said := clean(event.text).strip():
                     language = answer_language(self.talk, self.bot, event, said, languages.detect(said))
-                read = self.bot.status == "active" and not self.led() and not self.too_old(event)
+                due = event.reply and event.type != "story_mention"
+                read = due and self.bot.status == "active" and not self.led() and not self.too_old(event)
                 wanted[message_id] = attachments.Wanted(event, language, read)
         return await attachments.hear(self.core, self.talk, self.bot, wanted)
 
@@ -456,7 +459,7 @@ class _Turn:
     def taken_over(self, event: Inbound) -> None:
         """A person of the business answered by other means: the bot falls silent in this talk."""
         self.talk.status = self.outcome.status = "human"
-        self.outcome.by_person = True
+        self.outcome.by_person, self.outcome.left = True, False
         if text := clean(event.text):
             self.remember("assistant", text)
 
@@ -618,19 +621,39 @@ class _Turn:
 
     def led(self) -> bool:
         """Whether a person leads this talk: the bot keeps what is said in mind and stays silent."""
-        return self.bot.status == "active" and self.talk.status == "human"
+        return self.talk.status == "human"
 
     async def returned(self, event: Inbound, language: str) -> None:
         """The bot leads again: it answers what the person left, or says that it is back where the person gave the talk back."""
         if self.talk.status != "bot" or self.bot.status != "active":
             return
-        for message in await returning.left_open(self.core, self.talk.conversation_id):
-            text = clean(message.text, self.core.settings.limits.message_chars)
-            asked = Inbound("message", event.recipient, event.sender, text=text, at=message.created_at)
-            self.questions.append((message.id, asked, text))
+        # What came together with this is handled like everything that comes.
+        here = {message_id for message_id, _, _ in self.talk.messages}
+        limit = self.core.settings.limits.message_chars
+        left = {
+            message.id: Inbound(
+                "message",
+                event.recipient,
+                event.sender,
+                type=message.kind,
+                text=clean(message.text, limit),
+                at=message.created_at,
+            )
+            for message in await returning.left_open(self.core, self.talk.conversation_id)
+            if message.id not in here and message.kind not in SHOWN
+        }
+        wanted = {id_: attachments.Wanted(asked, language, not self.too_old(asked)) for id_, asked in left.items()}
+        heard = await attachments.hear(self.core, self.talk, self.bot, wanted)
+        for id_, asked in left.items():
+            said = attachments.heard_in(asked, heard.get(id_))
+            if said.text.strip():
+                self.questions.append((id_, said, said.text))
+            elif id_ in heard:
+                await self.unreadable(said, language)
+                self.read(id_)
         if self.questions:
             await self.flush()
-        elif event.extra.get("by_person"):
+        elif event.extra.get("by_person") and not self.outcome.replies:
             self.say(
                 translate(language, "I am answering again 🙂 Write your question, or /operator to call a person."),
                 language,
@@ -641,6 +664,7 @@ class _Turn:
 
         Who writes outside office hours is told when somebody will be there; without ``language`` nothing is said.
         """
+        self.outcome.left = True
         absent = self.absent(language) if language else ""
         if absent and await self.core.limits.hit(f"hours:{self.talk.contact_id}", 1, _HOURS_TOLD_S):
             self.say(translate(language, "Your message is here 👍 {absent}", absent=absent), language)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from db import models
 from db.base import utcnow
@@ -201,8 +201,63 @@ async def test_who_answers_meanwhile_keeps_the_talk(place: Floor) -> None:
     await holding.reached.wait()
     await _takes_over(place, shop, "Kechirasiz, shu yerdaman")
     place.models.release()
-    await shop.answered([number])
-    assert (await _talk(place, shop)).status == "human"
+
+    async def settled() -> bool:
+        waiting = select(func.sum(models.Lane.pending)).where(models.Lane.kind == "inbox")
+        return not await place.one(waiting)
+
+    await place.until(settled)
+    await place.fake.wait_message(person.id, "shu yerdaman", bot=shop.bot)
+    # The person has answered: the bot does not talk over them.
+    assert (await _talk(place, shop)).status == "human" and number not in shop.times()
+
+
+async def test_what_comes_together_with_the_return_is_answered_once(place: Floor) -> None:
+    shop = await place.tenant("Birga")
+    person = shop.person()
+    await shop.answered([shop.ask(person)])
+    await _takes_over(place, shop)
+    left = shop.ask(person)
+    await _received(place, shop, 1)
+    holding = place.models.hold()
+    await _set(place, shop, "bot")
+    await holding.reached.wait()
+    # Given over and back again while the bot thinks: both returns, and a question between them, are claimed together.
+    await _set(place, shop, "human")
+    between = shop.ask(person)
+    await place.fake.wait_delivered(shop.bot)
+    await _set(place, shop, "bot")
+    place.models.release()
+    times = await shop.answered([left, between])
+    assert (times[left], times[between]) == (1, 1)
+
+
+async def test_a_picture_moves_a_talk_that_a_person_leads(place: Floor) -> None:
+    shop = await place.tenant("Rasmli")
+    person = shop.person()
+    await shop.answered([shop.ask(person)])
+    await _takes_over(place, shop)
+    before = await _talk(place, shop)
+    person.send_photo(shop.bot)
+    await _received(place, shop, 1)
+    after = await _talk(place, shop)
+    assert after.last_message_at > before.last_message_at and after.last_text == "📎"
+    assert after.unanswered_since is not None
+
+
+async def test_a_stopped_bot_does_not_speak_where_a_person_leads(place: Floor) -> None:
+    shop = await place.tenant("To‘xtagan")
+    person = shop.person()
+    await shop.answered([shop.ask(person)])
+    await _takes_over(place, shop)
+    await place.fake.wait_message(person.id, "Dilnoza", bot=shop.bot)
+    async with place.core.db.write() as session:
+        await bots.stop(session, await bots.get(session, shop.shop.owner, shop.shop.bot.id))
+    place.core.bell.ring("channels")
+    before = len(place.fake.messages(person.id, shop.bot))
+    person.send(shop.bot, "Siz bilan gaplashyapman")
+    await place.noticed(shop, "customer_wrote")
+    assert len(place.fake.messages(person.id, shop.bot)) == before
 
 
 @pytest.mark.parametrize(

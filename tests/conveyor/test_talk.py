@@ -241,7 +241,7 @@ async def test_what_cannot_be_read_gets_a_friendly_line(place: Floor, shop: Tena
     assert "📍" in (await place.fake.wait_message(person.id, bot=shop.bot)).text
     stored = [m for m in await _messages(place, shop, person) if m.author == "customer"]
     assert [m.kind for m in stored] == ["voice", "photo", "document", "document", "sticker", "location"]
-    assert stored[-1].extra == {"location": {"latitude": 41.311081, "longitude": 69.240562}}
+    assert stored[-1].extra["location"] == {"latitude": 41.311081, "longitude": 69.240562}
     assert stored[-1].text == "📍 41.311081, 69.240562"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from db import models
 from services import conversations, notices
@@ -99,8 +99,18 @@ async def test_who_takes_a_talk_over_while_the_answer_is_made_keeps_it(place: Fl
             person.send(shop.bot, DELIVERY)
             await answering.reached.wait()
     place.models.release()
-    await place.fake.wait_until(lambda: len(place.fake.messages(person.id, shop.bot)) > 1)
-    assert (await _talk(place, shop)).status == "human"
+
+    async def settled() -> bool:
+        waiting = select(func.sum(models.Lane.pending)).where(models.Lane.kind == "inbox")
+        return not await place.one(waiting)
+
+    await place.until(settled)
+    # Nobody talks over the person: the answer came too late, and the question waits.
+    talk = await _talk(place, shop)
+    assert talk.status == "human" and talk.unanswered_since is not None
+    assert len(place.fake.messages(person.id, shop.bot)) == 1
+    asked = select(models.Message.status).where(models.Message.conversation_id == talk.id)
+    assert await place.one(asked.order_by(models.Message.id.desc()).limit(1)) == "received"
 
 
 async def test_the_owner_hears_of_a_customer_without_a_name(place: Floor) -> None:

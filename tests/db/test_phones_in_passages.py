@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import column, insert, select, table
 
 from db import fulltext, migrate, models
+from db.base import UtcTime, new_id, utcnow
 from db.engine import Database
 from services.knowledge.analysis import analyze_passage
 from tests.servers import Run
@@ -45,9 +47,18 @@ async def test_stored_passages_get_what_new_ones_have(empty_url: str) -> None:
             owner = models.User(email="ega@example.uz", full_name="Ega")
             session.add(owner)
             await session.flush()
-            bot = models.Bot(owner_id=owner.id, name="Do‘kon")
-            session.add(bot)
-            await session.flush()
+            bot = models.Bot(id=new_id(), owner_id=owner.id, name="Do‘kon")
+            # As the tables were then.
+            row: dict[str, Any] = {
+                "id": bot.id,
+                "owner_id": owner.id,
+                "name": bot.name,
+                "public_id": "x" * 22,
+                "languages": '["uz"]',
+            }
+            row |= {"system_prompt": "", "status": "active", "knowledge_version": 0}
+            columns: list[Any] = [column(name) for name in row] + [column("created_at", UtcTime)]
+            await session.execute(insert(table("bots", *columns)).values(**row, created_at=utcnow()))
             document = models.Document(bot_id=bot.id, name="a.txt", kind="txt", status="ready", serving=True)
             session.add(document)
             await session.flush()

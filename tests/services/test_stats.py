@@ -107,7 +107,7 @@ async def test_kind_words_are_no_questions_that_were_answered(tmp_path: Path) ->
             await chat.ask(core, shop.channel, shop.bot, contact="customer", text=text)
         async with core.db.read() as session:
             counted = await stats.numbers(session, shop.bot, utcnow() - dt.timedelta(days=1))
-        assert counted == stats.Numbers(questions=2, answered=1, unanswered=1, conversations=1, contacts=1, waiting=0)
+        assert counted == stats.Numbers(questions=2, answered=1, unanswered=1, conversations=1, contacts=1, waiting=1)
 
 
 async def test_talks_are_searched_without_regard_to_case_in_every_script(database_url: str, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ async def test_pictures_sound_and_documents_of_a_conversation(site: Site) -> Non
             await session.flush()
             if status == "stored":
                 session.add(models.AttachmentContent(attachment_id=file.id, content=content))
-    page = await browser.get(f"/bots/{bot.id}/conversations/{talk.id}")
+    page = await browser.get(f"/inbox/{talk.id}")
     assert page.status == 200 and CANARY not in page.text and "49" not in page.visible()
     seen = page.visible()
     assert "The file is no longer there." in seen and "too large" in seen and "being fetched" in seen

@@ -215,7 +215,8 @@ async def test_queries_do_not_grow_with_the_list(site: Site) -> None:
     talk = await more(2)
     few = [await asked("/inbox"), await asked(f"/inbox/{talk.id}")]
     await more(48)
-    assert [await asked("/inbox"), await asked(f"/inbox/{talk.id}")] == few
+    many = [await asked("/inbox"), await asked(f"/inbox/{talk.id}")]
+    assert many[0] <= few[0] and many[1] <= few[1], (few, many)
     assert few[0] <= 16 and few[1] <= 25, few
 
 
@@ -298,7 +299,7 @@ async def test_the_window_of_whatsapp(site: Site) -> None:
         )
         session.add(talk)
     page = await at.browser.get(f"/inbox/{talk.id}")
-    assert "WhatsApp delivers nothing now" in page.visible()
+    assert "More than 24 hours have passed" in page.visible()
     assert 'id="reply"' not in page.text
     assert 'id="note-text"' in page.text
     refused = await at.browser.post(f"/inbox/{talk.id}", text="Salom")

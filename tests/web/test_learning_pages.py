@@ -99,7 +99,7 @@ async def test_an_operators_reply_is_saved_as_an_answer(site: Site) -> None:
         for author, text in (("customer", "Parkovka bormi?"), ("customer", "/operator"), ("operator", "Ha, hovlida.")):
             session.add(models.Message(conversation_id=talk.id, author=author, text=text, status="sent"))
             await session.flush()
-    page = await browser.get(f"/bots/{bot.id}/conversations/{talk.id}")
+    page = await browser.get(f"/inbox/{talk.id}")
     link = re.search(r'href="(/bots/\w+/documents\?teach=(\w+))#teach"', page.text)
     assert link is not None
     form = await browser.get(link[1])

@@ -100,7 +100,7 @@ async def test_invited_by_link_and_joined_with_a_new_account(site: Site) -> None
     assert (page.status, page.location) == (303, "/dashboard?done=joined")
     home = await newcomer.get("/dashboard")
     assert "Chinor Stom" in home.visible()
-    assert (await newcomer.get(f"{firm.base}/conversations/{firm.talk.id}")).status == 200
+    assert (await newcomer.get(f"/inbox/{firm.talk.id}")).status == 200
     assert (await newcomer.get(firm.base)).status == 404
     async with site.core.db.read() as session:
         user = await accounts.by_email(session, "nodira@example.uz")
@@ -208,11 +208,12 @@ async def test_every_way_on_a_members_page_is_open_to_them(site: Site, role: str
             todo |= {page.location} - seen
     about_bot = {path.removeprefix(firm.base) for path in seen | posts if path.startswith(firm.base)}
     talk = f"/conversations/{firm.talk.id}"
-    shown = {"/key", "/delete", "/documents", "/channels", "/stop", "/conversations", talk, f"{talk}/status", ""}
-    of_talks = {"/conversations", talk, f"{talk}/status"}
+    shown = {"/key", "/delete", "/documents", "/channels", "/stop", "/conversations", talk, ""}
+    of_talks = {"/conversations", talk}
     expected = of_talks if role == "operator" else shown - {"/key", "/delete"}
     assert {path for path in about_bot if path.partition("?")[0] in shown} - {"?"} >= expected
     assert {path.partition("?")[0] for path in about_bot} & shown == expected
+    assert f"/inbox/{firm.talk.id}/status" in {path.partition("?")[0] for path in posts}
     assert ("/team" in seen) == (role == "manager")
     assert ("/bots/new" in seen) == (role == "manager")
     # The address of a form that was shown is answered, though not with what an empty form asks for.
@@ -234,7 +235,7 @@ async def test_what_is_open_ends_with_the_membership(site: Site) -> None:
     assert (await browser.request("GET", api, headers=program)).status == 200
     async with browser.http.get(browser.base + "/events") as stream, asyncio.timeout(_AT_ONCE_S):
         site.core.ring_talk(firm.bot.id, firm.talk.id)
-        assert b"event: conversation-" in await stream.content.readuntil(b"\n\n")
+        assert b"event: conversations" in await stream.content.readuntil(b"\n\n")
         assert (await owner.post(f"/team/members/{member}/role", role="operator")).status == 303
         assert not [line async for line in stream.content if line.startswith(b"event: document")]
     for path in (firm.base, f"{firm.base}/documents", f"{firm.base}/channels"):
@@ -245,13 +246,13 @@ async def test_what_is_open_ends_with_the_membership(site: Site) -> None:
         # Of the documents an operator hears nothing, of the conversations they do.
         site.core.bell.ring(f"bot:{firm.bot.id}", {"document": "x"})
         site.core.ring_talk(firm.bot.id, firm.talk.id)
-        assert b"event: conversation-" in await stream.content.readuntil(b"\n\n")
+        assert b"event: conversations" in await stream.content.readuntil(b"\n\n")
         assert (await owner.post(f"/team/members/{member}/remove")).status == 303
         await stream.content.read()
     talk = f"/conversations/{firm.talk.id}"
-    for path in (f"{firm.base}/conversations", firm.base + talk):
+    for path in (f"{firm.base}/conversations", firm.base + talk, f"/inbox/{firm.talk.id}"):
         assert (await browser.get(path)).status == 404
-    assert (await browser.post(firm.base + talk, text="Salom")).status == 404
+    assert (await browser.post(f"/inbox/{firm.talk.id}", text="Salom")).status == 404
     for method, path, body in (
         ("GET", f"{api}/conversations", None),
         ("GET", f"/api/v1{talk}/messages", None),
@@ -260,7 +261,7 @@ async def test_what_is_open_ends_with_the_membership(site: Site) -> None:
     ):
         assert (await browser.request(method, path, headers=program, json=body)).status == 404, path
     assert firm.bot.name not in (await browser.get("/dashboard")).visible()
-    assert (await browser.get(f"{other.base}/conversations")).status == 200
+    assert other.bot.name in (await browser.get("/inbox")).visible()
     async with site.core.db.read() as session:
         written = select(models.Message.id).where(models.Message.conversation_id == firm.talk.id)
         assert len(list(await session.scalars(written))) == 1
@@ -271,7 +272,7 @@ async def test_an_operator_who_was_writing_when_the_right_ended(site: Site) -> N
     firm = await _firm(site)
     user, member = await firm.joined("operator")
     browser, owner = await site.signed_in(user), await site.signed_in(firm.owner)
-    path = f"{firm.base}/conversations/{firm.talk.id}"
+    path = f"/inbox/{firm.talk.id}"
     assert (await browser.get(path)).status == 200
     assert (await browser.post(path, text="Salom, men Nodira")).status == 303
     await browser.get(path)
@@ -311,4 +312,4 @@ async def test_what_a_manager_tries_counts_nowhere(site: Site) -> None:
     home = await owner.get("/dashboard?period=today")
     waiting = re.search(r'data-label="[^"]*"><a href="[^"]*status=waiting">(\d+)<', home.text)
     assert waiting is not None and waiting[1] == "1"
-    assert translate("uz", "You (test)") in (await browser.get(f"{firm.base}/conversations")).visible()
+    assert translate("uz", "You (test)") in (await browser.get(f"/inbox?bot={firm.bot.id}")).visible()

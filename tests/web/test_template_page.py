@@ -101,6 +101,10 @@ class Silent:
     def page(self) -> str:
         return f"/bots/{self.bot.id}/conversations/{self.conversation}"
 
+    @property
+    def inbox(self) -> str:
+        return f"/inbox/{self.conversation}"
+
     async def writes(self) -> None:
         """Let the customer write, and wait for the answer."""
         raw = self.graph.body(self.number.message(ASKER, "Salom, ishlaysizmi?"))
@@ -158,12 +162,12 @@ async def silent(site: Site, graph: FakeGraph) -> Silent:
 
 
 async def test_why_not_freely_and_what_instead(silent: Silent) -> None:
-    page = await silent.browser.get(silent.page)
+    page = await silent.browser.get(silent.inbox)
     assert "More than 24 hours have passed" in page.visible()
     assert f'href="{silent.page}/template"' in page.text and 'name="text"' not in page.text
     # Free text is not tried, whatever a page of before still offers.
     before = len(silent.graph.called("send"))
-    assert (await silent.browser.post(silent.page, text="Salom")).status == 409
+    assert (await silent.browser.post(silent.inbox, text="Salom")).status == 409
     assert len(silent.graph.called("send")) == before
     listed = await silent.browser.get(f"{silent.page}/template")
     for shown in (
@@ -175,7 +179,7 @@ async def test_why_not_freely_and_what_instead(silent: Silent) -> None:
         assert shown in listed.visible(), shown
     assert "rejected_one" not in listed.text and "<b>Are you there?" not in listed.text
     await silent.age(1)
-    page = await silent.browser.get(silent.page)
+    page = await silent.browser.get(silent.inbox)
     assert "More than 24 hours" not in page.visible() and 'name="text"' in page.text
 
 
@@ -232,7 +236,7 @@ async def test_why_a_template_was_not_delivered(silent: Silent, code: str, said:
     await silent.browser.post(f"{silent.page}/template", name="hello", language="en")
     message = await silent.until_status("failed")
     assert message.error and message.error.startswith(f"{code}:")
-    assert said in (await silent.browser.get(silent.page)).visible()
+    assert said in (await silent.browser.get(silent.inbox)).visible()
     # The number goes on, and nothing is tried again.
     assert len(silent.graph.called("send")) == 2
     async with silent.site.core.db.read() as session:

@@ -141,7 +141,7 @@ def _names(name: str, message: dict[str, Any], rights: dict[str, bool]) -> list[
     if name == "notice":
         return ["notice"]
     if "tests" in message:
-        return [f"tests-{bot_id}"]
+        return [f"tests-{bot_id}"] if rights.get(bot_id) else []
     if "document" in message:
         return [f"document-{bot_id}"] if rights.get(bot_id) else []
     if "conversation" in message:

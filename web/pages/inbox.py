@@ -41,12 +41,13 @@ _DRAFT_CHARS = 20_000
 _REASONS: tuple[tuple[str, Text], ...] = (
     *templates.REASONS,
     ("131047", T("the customer has not written for more than 24 hours")),
-    ("not written for too long", T("the customer has not written for more than 24 hours")),
+    ("not written for too long", T("the customer has not written for too long")),
+    ("outside of allowed window", T("the customer has not written for too long")),
     ("131026", T("this number does not receive WhatsApp messages")),
-    ("190: ", T("WhatsApp does not accept the token")),
+    ("190: ", T("the token is no longer valid")),
     ("131042", T("WhatsApp is not paid for")),
-    ("meta cannot be reached", T("WhatsApp could not be reached")),
-    ("no answer from meta", T("WhatsApp could not be reached")),
+    ("meta cannot be reached", T("Meta could not be reached")),
+    ("no answer from meta", T("Meta could not be reached")),
     ("blocked by the user", T("the customer has blocked the bot")),
     ("deactivated", T("the customer’s account was deleted")),
     ("kicked", T("the bot was removed from the chat")),
@@ -57,7 +58,7 @@ _REASONS: tuple[tuple[str, Text], ...] = (
     ("channel is ", T("the channel needs attention")),
     ("decrypted", T("the saved token can no longer be read")),
     ("unauthorized", T("Telegram does not accept the token")),
-    ("token", T("Telegram does not accept the token")),
+    ("token", T("the token is no longer valid")),
     ("cannot be reached", T("Telegram could not be reached")),
     ("telegram answered 5", T("Telegram could not be reached")),
 )
@@ -236,8 +237,12 @@ async def _page(
         if fragment != "talk":
             shared |= await _listing(session, person, served, given, people)
         if conversation_id and fragment != "talks":
+            names = shared.get("names", {})
             shared |= await _talk(session, request, shared["row"], served, people)
+            shared["names"] = {**names, **shared["names"]}
         if fragment:
+            to = await team.roles(session, person)
+            shared["bots"] = [bot for bot in served if to[bot.owner_id] != "operator"]
             return view.render(request, f"pages/_{fragment}.html", **shared)
         chosen = next((bot for bot in served if bot.id == given["bot"]), shared["row"].bot if shared["row"] else None)
         around = await frame(session, request, chosen)

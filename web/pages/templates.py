@@ -53,7 +53,12 @@ async def send_template(request: web.Request) -> web.StreamResponse:
         async with core.db.write() as session:
             bot, row = await _conversation(session, request)
             await conversations.operator_reply(
-                session, row, template.preview(given), seen=form.text("seen", 32), template=payload
+                session,
+                row,
+                template.preview(given),
+                seen=form.text("seen", 32),
+                author=auth.user(request),
+                template=payload,
             )
     except AppError as error:
         return await _page(request, name, language, given=given, error=error)

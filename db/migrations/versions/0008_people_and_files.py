@@ -282,6 +282,7 @@ def upgrade() -> None:
 
     op.add_column("conversations", sa.Column("unanswered_since", db.base.UtcTime(), nullable=True))
     op.add_column("conversations", sa.Column("person_at", db.base.UtcTime(), nullable=True))
+    op.execute("UPDATE conversations SET person_at = last_message_at WHERE status = 'human'")
     op.add_column("conversations", sa.Column("assignee_id", sa.String(length=26), nullable=True))
     op.add_column("conversations", sa.Column("snoozed_until", db.base.UtcTime(), nullable=True))
     op.add_column("conversations", sa.Column("snoozed_at", db.base.UtcTime(), nullable=True))

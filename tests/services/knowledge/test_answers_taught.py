@@ -233,8 +233,8 @@ async def test_pages_call_what_was_taught_by_its_own_words(sqlite_url: str, tmp_
             )
             session.add(quoted)
         browser = await site.signed_in(owner)
-        for path in (f"documents?q={QUESTION}", f"conversations/{talk.id}"):
-            page = await browser.get(f"/bots/{bot.id}/{path}")
+        for path in (f"/bots/{bot.id}/documents?q={QUESTION}", f"/inbox/{talk.id}"):
+            page = await browser.get(path)
             assert page.status == 200
             assert "<b>What you taught the bot</b>" in page.text
             assert "<b>answers</b>" not in page.text
