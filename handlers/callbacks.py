@@ -35,7 +35,7 @@ class Enter(CallbackData, prefix="e1"):
 
 
 class Menu(CallbackData, prefix="m1"):
-    """Go ``to`` a place that belongs to no bot: ``bots``, ``new``, ``stats``, ``panel``, ``close``."""
+    """Go ``to`` a place that belongs to no bot: ``bots``, ``new``, ``stats``, ``inbox``, ``panel``, ``close``."""
 
     to: str
 
@@ -52,8 +52,8 @@ class BotMenu(CallbackData, prefix="b1"):
 
 
 class Connect(CallbackData, prefix="c1"):
-    """``do`` something with a channel of a ``kind``: ``one`` (its menu), ``begin`` and ``skip`` (the dialog that connects it),
-    ``check``, ``cut``, ``share``."""
+    """``do`` something with a channel of a ``kind``: ``one`` (its menu), ``begin`` and ``skip`` with the number of the step (the
+    dialog that connects it), ``check``, ``cut``, ``share``."""
 
     do: str
     bot: Id
@@ -90,6 +90,14 @@ class PutFile(CallbackData, prefix="f1"):
     file: int
 
 
+class TalkMenu(CallbackData, prefix="i1"):
+    """``do`` something with a conversation: ``open``, ``answer``, ``human``, ``bot`` and ``closed`` (its new
+    state), ``panel``."""
+
+    do: str
+    talk: Id
+
+
 class ForumMenu(CallbackData, prefix="g1"):
     """Make the group where the button stands the inbox of a ``bot``; empty: of all of one's own."""
 
@@ -98,8 +106,8 @@ class ForumMenu(CallbackData, prefix="g1"):
 
 class Turn(CallbackData, prefix="t1"):
     """Turn to a ``number``-th part of a long list ``of``: ``open`` and ``docs`` (bots to choose), ``files`` (a bot's
-    documents), ``asked`` (its unanswered questions), ``put`` (bots for the document of message ``file``), ``stats`` (for the
-    last ``days``)."""
+    documents), ``asked`` (its unanswered questions), ``put`` (bots for the document of message ``file``), ``inbox``
+    (conversations that wait), ``stats`` (for the last ``days``)."""
 
     of: str
     number: Annotated[int, Field(ge=0, le=1_000_000)]

@@ -17,13 +17,14 @@ COMMANDS: tuple[tuple[str, Text], ...] = (
     ("bots", T("My bots: settings, start, stop")),
     ("knowledge", T("Documents your bot answers from")),
     ("channels", T("Channels: connect, check, share")),
+    ("inbox", T("Customers who wait for a person")),
     ("stats", T("Statistics: questions and answers")),
     ("panel", T("Open the web panel")),
     ("language", T("Choose the language")),
     ("cancel", T("Cancel the current step")),
     ("help", T("What this bot can do")),
 )
-ANSWERING = frozenset({"panel", "language", "cancel", "help"})
+ANSWERING = frozenset({"inbox", "panel", "language", "cancel", "help"})
 """What is of use to whoever only answers customers for somebody else."""
 MENU_LANGUAGES = {"": "uz", "ru": "ru", "en": "en"}
 """Telegram's language code of a command list (empty: everybody else) to the language it is written in."""

@@ -71,7 +71,9 @@ async def channel_page(talk: Talk, bot_id: str, kind: str) -> Page:
     bot, channel = await _found(talk, bot_id, kind)
     if channel is None:
         return await bots_menu.channels_page(talk, bot_id)
-    trouble = bots_menu.whatsapp_trouble(channel, _)
+    trouble = bots_menu.instagram_trouble(channel, _)
+    if kind == "whatsapp":
+        trouble = bots_menu.whatsapp_trouble(channel, _)
     return page(
         bold(f"{guide.title}: {channel.title or channel.username}"),
         lines(
@@ -244,7 +246,8 @@ async def _ask(talk: Talk, bot_id: str, guide: Guide, field: Field) -> None:
     number = guide.fields.index(field) + 1
     skip = None
     if field.optional(guide.kind, talk.core.settings):
-        skip = button("⏭ " + _("The token is of this service’s app"), Connect(do="skip", bot=bot_id, kind=guide.kind))
+        label = _(field.skip.msgid) if field.skip else _("The token is of this service’s app")
+        skip = button("⏭ " + label, Connect(do=f"skip{number}", bot=bot_id, kind=guide.kind))
     await talk.say(
         bold(_("Step {n} of {all}: {what}", n=number, all=len(guide.fields), what=_(field.label.msgid))),
         _("Where to find it: {where}", where=_(field.where.msgid)),
@@ -268,13 +271,14 @@ async def value_sent(message: Message, talk: Talk) -> None:
     await _take(talk, guide, field, message.text or "")
 
 
-@router.callback_query(Connect.filter(F.do == "skip"))
+@router.callback_query(Connect.filter(F.do.startswith("skip")))
 async def skip(callback: CallbackQuery, callback_data: Connect, talk: Talk) -> None:
-    """Leave a value out that the installation has; a button of another dialog, or of one that is over, does nothing."""
+    """Leave a value out that is not needed; a button of another step or dialog, or of one that is over, does nothing."""
     waiting: dict[str, Any] = talk.dialog.data if talk.dialog.state == Connecting.value.state else {}
     guide = _guide(callback_data.kind)
     field = _next(guide, _kept(talk)) if waiting else None
     here = (waiting.get("bot"), waiting.get("kind")) == (callback_data.bot, guide.kind)
+    here = here and field is not None and callback_data.do in ("skip", f"skip{guide.fields.index(field) + 1}")
     if field is None or not here or not field.optional(guide.kind, talk.core.settings):
         raise NotFound
     await talk.toast()

@@ -18,6 +18,7 @@ from handlers import (
     bots,
     common,
     connecting,
+    inbox,
     keyboards,
     knowledge,
     language,
@@ -42,6 +43,7 @@ log = structlog.get_logger(__name__)
 ROUTERS: tuple[Router, ...] = (
     newbot.tokens,
     common.router,
+    inbox.router,
     team.router,
     start.router,
     language.router,

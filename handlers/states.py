@@ -41,6 +41,12 @@ class Editing(StatesGroup):
     answer = State()
 
 
+class Answering(StatesGroup):
+    """Writing to a customer; the data holds the ``talk``, and as ``seen`` its last message when this began."""
+
+    text = State()
+
+
 DROPPED: dict[str, Text] = {
     str(Onboarding.phone.state): T("Skipped. You can add a phone number in the panel later."),
     str(NewBot.managed.state): T("Creating a bot was cancelled."),
@@ -49,6 +55,7 @@ DROPPED: dict[str, Text] = {
     str(Connecting.value.state): T("Connecting the channel was cancelled. What you had entered is forgotten."),
     str(Editing.prompt.state): T("The instructions were not changed."),
     str(Editing.answer.state): T("The question is still unanswered."),
+    str(Answering.text.state): T("Nothing was written to the customer."),
 }
 """What ``/cancel`` says about each."""
 

@@ -54,15 +54,20 @@ async def entered(callback: CallbackQuery, callback_data: Enter, talk: Talk, _: 
     await talk.show(
         page(
             "✅ " + bold(_("You are in the team of {name}.", name=team.shown_name(change.owner))),
-            _("When a customer asks for a person, I tell you here. You answer in the panel."),
-            keyboard=_panel_only(_),
+            _("When a customer asks for a person, I tell you here. You answer here or in the panel."),
+            keyboard=_ways_on(_),
         )
     )
 
 
-def _panel_only(_: Translator) -> InlineKeyboardMarkup:
-    """Return the one way on for whoever only answers customers."""
-    return keyboards.inline([keyboards.button("🖥 " + _("Panel"), Menu(to="panel"))])
+def _ways_on(_: Translator) -> InlineKeyboardMarkup:
+    """Return the ways on for whoever only answers customers."""
+    return keyboards.inline(
+        [
+            keyboards.button("💬 " + _("Conversations"), Menu(to="inbox")),
+            keyboards.button("🖥 " + _("Panel"), Menu(to="panel")),
+        ]
+    )
 
 
 async def answering_page(core: Core, user: models.User, _: Translator) -> Page | None:
@@ -73,6 +78,6 @@ async def answering_page(core: Core, user: models.User, _: Translator) -> Page |
         owners = [team.shown_name(owner) for _member, owner in await team.memberships(session, user)]
     return page(
         bold(_("You answer customers for {names}.", names=", ".join(owners))),
-        _("The conversations are in the panel. Their bots are looked after by the owner and the managers."),
-        keyboard=_panel_only(_),
+        _("The conversations are here and in the panel. Their bots are looked after by the owner and the managers."),
+        keyboard=_ways_on(_),
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from db import models
 from db.base import new_secret
-from services import bots
+from services import bots, instagram
 from services.channels import whatsapp
 from services.crypto import Undecryptable
 from services.errors import Conflict, Invalid
@@ -39,6 +39,7 @@ class Field:
 
     ``where``: where to find it. ``example``: how it looks. ``pattern``: what it must look like, ``wrong`` what is said otherwise.
     ``secret``: never shown again. ``by_app``: may be left out where the installation has a Meta app of its own for this kind.
+    ``skip``: may be left out; what the button says that does.
     """
 
     name: str
@@ -49,11 +50,12 @@ class Field:
     wrong: Text
     secret: bool = False
     by_app: bool = False
+    skip: Text | None = None
     probe: Probe | None = None
 
     def optional(self, kind: str, settings: Settings) -> bool:
         """Whether it may be left out in this installation."""
-        return self.by_app and bool(settings.app_secret(kind))
+        return self.skip is not None or (self.by_app and bool(settings.app_secret(kind)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,48 @@ async def _whatsapp(core: Core, user: models.User, bot_id: str, values: Values) 
         )
 
 
+# Instagram
+
+
+async def _tried(core: Core, values: Values) -> str:
+    account = await instagram.try_account(
+        core,
+        values["access_token"],
+        values["account_id"],
+        values["page_id"],
+        values.get("app_secret", ""),
+        subscribe=False,
+    )
+    return one_line(f"{account.name} @{account.username}".strip(), 128)
+
+
+async def _instagram_token(core: Core, values: Values) -> str:
+    # Behind a Page nothing is shown without the proof that the app's secret makes.
+    return "" if values["page_id"] else await _tried(core, values)
+
+
+async def _instagram_secret(core: Core, values: Values) -> str:
+    return await _tried(core, values) if values["page_id"] else ""
+
+
+async def _instagram(core: Core, user: models.User, bot_id: str, values: Values) -> models.Channel:
+    token, secret = values["access_token"], values["app_secret"]
+    account = await instagram.try_account(core, token, values["account_id"], values["page_id"], secret)
+    async with core.db.write() as session:
+        bot = await bots.get(session, user, bot_id)
+        own = bots.of_kind(await bots.channels(session, bot), "instagram")
+        return await instagram.connect(
+            session,
+            bot,
+            account=account,
+            credentials=instagram.credentials(account, token, secret, values["meta_app_secret"]),
+            # It stands in the Meta app already where the account was connected before.
+            verify_token=own.secret if own is not None else new_secret(24),
+            crypto=core.crypto,
+            actor=user,
+        )
+
+
 async def connect_own_account(core: Core, user: models.User, bot_id: str, kind: str) -> models.Channel:
     """Connect the installation's own account to a bot of an administrator; raises ``Conflict`` where there is none to connect."""
     values = core.settings.own_account(kind)
@@ -228,5 +272,90 @@ GUIDES: Mapping[str, Guide] = {
             T("Write to the number from another phone: the bot answers."),
         ),
         connect=_whatsapp,
-    )
+    ),
+    "instagram": Guide(
+        "instagram",
+        "Instagram",
+        "https://developers.facebook.com/apps/",
+        "Meta for Developers",
+        before=(
+            T(
+                "Make the account a professional one, and allow access to messages in its settings: Messages → Connected tools."
+            ),
+            T("Open your app at developers.facebook.com, add the product Instagram and log in there with the account."),
+        ),
+        fields=(
+            Field(
+                "account_id",
+                T("Account id"),
+                T("A number of about 17 digits beside the account in the Meta app, not the username."),
+                "17841400000000000",
+                re.compile(r"[0-9]{5,32}"),
+                T("The account id is a number of about 17 digits, not the username."),
+            ),
+            Field(
+                "page_id",
+                T("Page id (only with Facebook Login)"),
+                T(
+                    "If the account is connected through a Facebook Page, the id of that Page; the token is then the Page’s. "
+                    "Otherwise leave it empty."
+                ),
+                "103456789012345",
+                re.compile(r"[0-9]{5,32}"),
+                T("The Page id is a number of about 15 digits."),
+                skip=T("There is no Page: Instagram Login"),
+            ),
+            Field(
+                "access_token",
+                T("Access token"),
+                T(
+                    "Instagram → API setup → Generate token, or with Facebook Login the token of the Page. It is checked with "
+                    "Meta, stored encrypted and never shown again."
+                ),
+                "IGAA…",
+                _PRINTABLE,
+                T("Copy it whole from Meta, without spaces."),
+                secret=True,
+                probe=_instagram_token,
+            ),
+            Field(
+                "app_secret",
+                T("App secret"),
+                T(
+                    "It proves that messages come from Meta. With Instagram Login: the Instagram app secret; with Facebook "
+                    "Login: App settings → Basic."
+                ),
+                "0123456789abcdef…",
+                _PRINTABLE,
+                T("Copy it whole from Meta, without spaces."),
+                secret=True,
+                probe=_instagram_secret,
+            ),
+            Field(
+                "meta_app_secret",
+                T("Meta app secret (if there is a second one)"),
+                T(
+                    "With Instagram Login the app has two secrets, and Meta may sign with either: enter the one of App settings "
+                    "→ Basic here."
+                ),
+                "0123456789abcdef…",
+                _PRINTABLE,
+                T("Copy it whole from Meta, without spaces."),
+                secret=True,
+                skip=T("There is only one"),
+            ),
+        ),
+        after=(
+            T(
+                "In the Meta app, in the webhooks of Instagram, enter the callback URL and the verify token, then press “Verify "
+                "and save”."
+            ),
+            T(
+                "There subscribe to messages, messaging_postbacks, message_reactions, messaging_seen, messaging_referral, "
+                "message_edit and comments."
+            ),
+            T("Write to the account from another one: the bot answers."),
+        ),
+        connect=_instagram,
+    ),
 }

@@ -640,7 +640,7 @@ def _posts(
     """Return messages as posts, several texts in one where they fit; each kept file is a post of its own."""
     posts: list[str | models.Attachment] = []
     for message in messages:
-        for part in split_text(_line(message, language), _POST_CHARS):
+        for part in split_text(shown_line(message, language), _POST_CHARS):
             last = posts[-1] if posts else None
             if isinstance(last, str) and len(last) + len(part) + 2 <= _POST_CHARS:
                 posts[-1] = f"{last}\n\n{part}"
@@ -663,7 +663,8 @@ _KINDS: dict[str, Text] = {
 }
 
 
-def _line(message: models.Message, language: str) -> str:
+def shown_line(message: models.Message, language: str) -> str:
+    """Return a message as operators see it in Telegram: who wrote it, by a sign, what it is, and its text."""
     mark = _AUTHORS.get(message.author, "")
     if message.deleted_at is not None:
         return f"🗑 {mark} " + translate(language, "The customer deleted a message.")

@@ -11,7 +11,7 @@ import datetime as dt
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -19,7 +19,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import notices
+from services import notices, renewal
 from services.channels.base import Blocked, Inspectable, Inspection, Place, TokenRefused
 from services.crypto import Undecryptable
 from services.errors import Permanent, Temporary, Unavailable
@@ -211,6 +211,10 @@ async def check(core: Core, channel_id: str, *, asked: bool = False) -> None:
         # A request of ours that the network does not take: it is no verdict on the channel.
         log.warning("channel_check_refused", channel=channel.id, reason=str(error))
         reason = str(error)
+    if not found and not reason:
+        channel = await renewal.renewed(core, channel)
+        if seen.token_expires_at is None:
+            seen = replace(seen, token_expires_at=(channel.settings or {}).get(renewal.ENDS))
     if found and channel.status != found:
         await core.channel_failed(channel.id, found, reason, tried=channel.credentials)
     elif not found and not reason and _over(channel, seen, asked=asked):
@@ -285,7 +289,8 @@ async def _warn(session: AsyncSession, channel: models.Channel, seen: Inspection
         key = notices.channel_key(channel.id, kind)
         if on:
             params = {"bot": bot.name, "channel": TITLES.get(channel.kind, channel.kind), "day": day}
-            await notices.open_notice(session, bot.owner_id, kind, key=key, bot_id=bot.id, params=params)
+            words = f"instagram_{kind}" if (channel.kind, kind) == ("instagram", "token_expires") else kind
+            await notices.open_notice(session, bot.owner_id, words, key=key, bot_id=bot.id, params=params)
         elif is_known:
             await notices.solve(session, key)
 

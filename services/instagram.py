@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import access, bots, notices
+from services import access, bots, notices, renewal
 from services.channels import instagram
 from services.channels.base import NotAllowed, TokenRefused
 from services.channels.instagram import InstagramAccount
@@ -26,15 +26,19 @@ if TYPE_CHECKING:
 KIND = "instagram"
 
 
-async def try_account(core: Core, token: str, account_id: str, page_id: str, app_secret: str) -> InstagramAccount:
+async def try_account(
+    core: Core, token: str, account_id: str, page_id: str, app_secret: str, *, subscribe: bool = True
+) -> InstagramAccount:
     """Try an account's credentials with Meta; ``page_id`` is empty for a token of Instagram's own login.
+
+    ``subscribe``: have its messages delivered from now on.
 
     Raises ``Invalid`` that names the field to correct, or ``Unavailable``.
     """
     try:
         if page_id:
-            return await instagram.look_up_page(core.graph, token, account_id, page_id, app_secret)
-        return await instagram.look_up(core.instagram_graph, token, account_id)
+            return await instagram.look_up_page(core.graph, token, account_id, page_id, app_secret, subscribe=subscribe)
+        return await instagram.look_up(core.instagram_graph, token, account_id, subscribe=subscribe)
     except NotAllowed:
         raise Invalid(
             T("This access token lacks permissions. Allow messages and make it again."), field="access_token"
@@ -110,13 +114,16 @@ async def connect(
     known.parent_id = account.page or None
     known.title = one_line(account.name, 128)
     known.username = one_line(account.username, 64)
-    known.settings = {**(known.settings or {}), "subscribed": account.subscribed}
-    known.status, known.last_error = "active", ""
+    known.settings = {**renewal.entered(known.settings or {}), "subscribed": account.subscribed}
+    known.status, known.last_error, known.health = "active", "", {}
     try:
         await session.flush()
     except IntegrityError:
         raise Conflict(taken, code="channel_taken") from None
     await notices.solve_channel(session, known.id)
+    for trouble in ("token_expires", "token_expires_soon"):
+        # When the new token ends is known only once it was renewed.
+        await notices.solve(session, notices.channel_key(known.id, trouble))
     await access.record(session, actor, action, "bot", bot.id, kind=KIND, channel=known.id)
     return known
 

@@ -58,6 +58,10 @@ TEXTS: Mapping[str, Text] = {
         "“{bot}”: the {channel} access token ends on {day}, and the bot falls silent there with it. Enter a new one before: best "
         "one without an end, of a system user."
     ),
+    "instagram_token_expires": T(
+        "“{bot}”: the {channel} access token ends on {day}, and the bot falls silent there with it. It could not be renewed: "
+        "make a new one in the Meta app and enter it before."
+    ),
     "token_expires_soon": T(
         "“{bot}”: the {channel} access token ends within a day ({day}). Enter a new one now, or the bot falls silent there."
     ),
@@ -143,9 +147,9 @@ TEXTS: Mapping[str, Text] = {
     "own_key_recovered": T("“{bot}”: the trouble with its own {provider} key is over."),
 }
 _CHANNEL_TROUBLES = ("refused", "conflict", "unreadable", "silent", "webhook_failed", "blocked")
-_CHANNEL_WARNINGS = ("token_expires", "token_expires_soon", "quality_red", "webhook_lost")
+_CHANNEL_WARNINGS = ("token_expires", "instagram_token_expires", "token_expires_soon", "quality_red", "webhook_lost")
 # Nothing had stopped, so there is nothing that "works again".
-_FOREBODING = frozenset({"token_expires", "token_expires_soon", "quality_red"})
+_FOREBODING = frozenset({"token_expires", "instagram_token_expires", "token_expires_soon", "quality_red"})
 _META_TROUBLES = tuple(
     f"{network}_{trouble}"
     for network in ("whatsapp", "instagram")

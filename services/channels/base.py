@@ -320,6 +320,17 @@ class Inspectable(Protocol):
 
 
 @runtime_checkable
+class Renewable(Protocol):
+    """A channel kind some of whose tokens end and can be renewed before."""
+
+    async def renew(self, credentials: Mapping[str, str]) -> tuple[Mapping[str, str], int] | None:
+        """Return credentials with a fresh token, and for how many seconds it lasts; None for a token that needs none.
+
+        Raises ``Temporary`` or a ``Permanent``; the old token then stays what it was.
+        """
+
+
+@runtime_checkable
 class Introduces(Protocol):
     """A channel kind whose messages do not say who wrote, but which tells when asked."""
 

@@ -15,13 +15,16 @@ from typing import Any
 from services.channels.base import (
     Delivery,
     Inbound,
+    Inspection,
     NotAllowed,
     Outgoing,
     Piece,
+    Place,
     Refused,
     RemoteFile,
     Sender,
     TextUnit,
+    TokenRefused,
     WindowClosed,
 )
 from services.channels.meta import (
@@ -35,6 +38,7 @@ from services.channels.meta import (
     listing,
     mapping,
     proof_of,
+    token_end,
 )
 from services.errors import Permanent, Temporary
 
@@ -132,8 +136,8 @@ class InstagramAccount:
     subscribed: bool
 
 
-async def look_up(api: GraphApi, token: str, account_id: str) -> InstagramAccount:
-    """Try a token of Instagram's own login: read the account and have its messages delivered to the app.
+async def look_up(api: GraphApi, token: str, account_id: str, *, subscribe: bool = True) -> InstagramAccount:
+    """Try a token of Instagram's own login: read the account and, to ``subscribe``, have its messages delivered to the app.
 
     Raises ``Temporary`` or a ``Permanent``, :class:`~services.channels.base.TokenRefused` for a token that is not accepted.
     """
@@ -142,11 +146,13 @@ async def look_up(api: GraphApi, token: str, account_id: str) -> InstagramAccoun
     # Meta shows two ids for one account. Webhooks carry user_id; whoever copied the other one meant the same account.
     if not own or account_id not in (own, str(shown.get("id") or "")):
         raise Refused(f"the token is of another account than {account_id}")
-    subscribed = await _subscribe(api, token, own, _FIELDS)
+    subscribed = subscribe and await _subscribe(api, token, own, _FIELDS)
     return InstagramAccount(own, "", str(shown.get("name") or ""), str(shown.get("username") or ""), subscribed)
 
 
-async def look_up_page(api: GraphApi, token: str, account_id: str, page_id: str, app_secret: str) -> InstagramAccount:
+async def look_up_page(
+    api: GraphApi, token: str, account_id: str, page_id: str, app_secret: str, *, subscribe: bool = True
+) -> InstagramAccount:
     """Try a token of a Page, as :func:`look_up`; the app's secret is tried as well."""
     fields = {
         "fields": "instagram_business_account{id,username,name}",
@@ -155,7 +161,7 @@ async def look_up_page(api: GraphApi, token: str, account_id: str, page_id: str,
     linked = mapping((await api.call("GET", page_id, token, parameters=fields)).get("instagram_business_account"))
     if str(linked.get("id") or "") != account_id:
         raise Refused(f"the Page is linked with another account than {account_id}")
-    subscribed = await _subscribe(api, token, page_id, _PAGE_FIELDS)
+    subscribed = subscribe and await _subscribe(api, token, page_id, _PAGE_FIELDS)
     return InstagramAccount(
         account_id, page_id, str(linked.get("name") or ""), str(linked.get("username") or ""), subscribed
     )
@@ -292,6 +298,59 @@ class InstagramChannel:
             "GET", person, credentials["access_token"], parameters={"fields": "name,username"}
         )
         return Sender(person, str(shown.get("name") or ""), str(shown.get("username") or ""))
+
+    async def inspect(self, credentials: Mapping[str, str], place: Place) -> Inspection:
+        """See :class:`services.channels.base.Inspectable`: the account, its token, and whether its messages come here."""
+        token = credentials["access_token"]
+        about: Mapping[str, Any] = {}
+        webhook = ""
+        if page := credentials.get("page_id"):
+            await self._behind(page, token, place.account)
+            # A token may be good for sending and not for looking after the Page: then nothing is known of these.
+            with contextlib.suppress(Refused, TokenRefused):
+                about = mapping(
+                    (await self._pages.call("GET", "debug_token", token, parameters={"input_token": token})).get("data")
+                )
+        else:
+            shown = await self._own.call("GET", "me", token, parameters={"fields": "user_id,username,name"})
+            if place.account not in (str(shown.get("user_id") or ""), str(shown.get("id") or "")):
+                raise TokenRefused("the token does not lead to this account any more")
+        with contextlib.suppress(Refused, TokenRefused):
+            webhook = await self._webhook(credentials, str(about.get("app_id") or ""), mend=place.mend)
+        return Inspection(webhook=webhook, token_expires_at=token_end(about) if about else None)
+
+    async def _behind(self, page: str, token: str, account: str) -> None:
+        """Raise :class:`TokenRefused` where the Page does not lead to the account any more."""
+        fields = {"fields": "instagram_business_account{id}"}
+        with contextlib.suppress(Refused):
+            linked = mapping(
+                (await self._pages.call("GET", page, token, parameters=fields)).get("instagram_business_account")
+            )
+            if str(linked.get("id") or "") == account:
+                return
+        raise TokenRefused("the token does not lead to this account any more")
+
+    async def _webhook(self, credentials: Mapping[str, str], app_id: str, *, mend: bool) -> str:
+        """Return whether messages are delivered to the token's app; a Page shows other apps as well."""
+        api, node, token = self._api(credentials), _node(credentials), credentials["access_token"]
+        for app in listing((await api.call("GET", f"{node}/subscribed_apps", token)).get("data")):
+            fields = app.get("subscribed_fields")
+            if (not app_id or str(app.get("id")) == app_id) and isinstance(fields, list) and "messages" in fields:
+                return "ok"
+        wanted = _PAGE_FIELDS if credentials.get("page_id") else _FIELDS
+        return "ok" if mend and await _subscribe(api, token, node, wanted) else "missing"
+
+    async def renew(self, credentials: Mapping[str, str]) -> tuple[Mapping[str, str], int] | None:
+        """See :class:`services.channels.base.Renewable`: tokens of Instagram's own login last 60 days, those of Pages stay."""
+        if credentials.get("page_id"):
+            return None
+        wanted = {"grant_type": "ig_refresh_token"}
+        token = credentials["access_token"]
+        answer = await self._own.call("GET", "refresh_access_token", token, parameters=wanted, bare=True)
+        fresh, lasts = answer.get("access_token"), answer.get("expires_in")
+        if not isinstance(fresh, str) or not fresh or not isinstance(lasts, int) or lasts <= 0:
+            raise Temporary("the answer holds no token")
+        return {**credentials, "access_token": fresh}, lasts
 
 
 def _mid(content: Mapping[str, Any], update: Mapping[str, Any], name: str = "mid") -> str:

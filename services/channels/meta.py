@@ -139,12 +139,21 @@ def _number(value: Any, default: int) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else default
 
 
+def token_end(about: Mapping[str, Any]) -> int:
+    """Return when a token ends or may see nothing any more, whichever is first; 0 for never. Seconds since 1970."""
+    ends = [
+        each for name in ("expires_at", "data_access_expires_at") if isinstance(each := about.get(name), int) and each
+    ]
+    return min(ends, default=0)
+
+
 class GraphApi:
     """Calls the Graph API with any token. ``base``: its address; ``version``: such as ``v26.0``."""
 
     def __init__(self, session: aiohttp.ClientSession, base: str, version: str, *, timeout_s: float = 30) -> None:
         self._session = session
-        self._root = f"{base.rstrip('/')}/{version}"
+        self._bare = base.rstrip("/")
+        self._root = f"{self._bare}/{version}"
         self._origin = origin(base)
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=10)
 
@@ -156,18 +165,22 @@ class GraphApi:
         *,
         body: Mapping[str, Any] | None = None,
         parameters: Mapping[str, str] | None = None,
+        bare: bool = False,
     ) -> dict[str, Any]:
-        """Call ``path`` and return its answer.
+        """Call ``path`` and return its answer. ``bare``: one of the few paths without a version, whose token is a parameter.
 
         Raises ``Temporary`` (with ``sent`` when the request left and no answer came), its kind ``Away`` when it did not leave,
         or what :func:`problem` makes of an error. The token is never part of an exception's text.
         """
-        headers = {}
+        headers = {} if bare else {"Authorization": f"Bearer {token}"}
+        parameters = {**(parameters or {}), "access_token": token} if bare else parameters
         data = None
         if body is not None:
             headers["Content-Type"] = "application/json"
             data = json.dumps(body, separators=(",", ":")).encode()
-        return await self._exchange(method, path, token, headers, self._timeout, data=data, params=parameters)
+        url = f"{self._bare if bare else self._root}/{path}"
+        about = {"data": data, "params": parameters, "headers": headers}
+        return await self._exchange(method, url, token, self._timeout, **about)
 
     async def upload(
         self, path: str, token: str, fields: Mapping[str, str], content: bytes, name: str, mime: str
@@ -176,14 +189,14 @@ class GraphApi:
         form = aiohttp.FormData(dict(fields), quote_fields=False)
         form.add_field("file", content, filename=name, content_type=mime)
         timeout = aiohttp.ClientTimeout(total=_UPLOAD_S, connect=10)
-        return await self._exchange("POST", path, token, {}, timeout, data=form)
+        headers = {"Authorization": f"Bearer {token}"}
+        return await self._exchange("POST", f"{self._root}/{path}", token, timeout, data=form, headers=headers)
 
     async def _exchange(
         self,
         method: str,
-        path: str,
+        url: str,
         token: str,
-        headers: Mapping[str, str],
         timeout: aiohttp.ClientTimeout,
         **request: Any,
     ) -> dict[str, Any]:
@@ -191,8 +204,7 @@ class GraphApi:
             self._session,
             "Meta",
             method,
-            f"{self._root}/{path}",
-            headers={"Authorization": f"Bearer {token}", **headers},
+            url,
             timeout=timeout,
             **request,
         )

@@ -31,7 +31,7 @@ from services.channels.base import (
 )
 from services.channels.meta import COMMAND as _COMMAND
 from services.channels.meta import COMMANDS as _COMMANDS
-from services.channels.meta import GraphApi, described, error_code, proof_of
+from services.channels.meta import GraphApi, described, error_code, proof_of, token_end
 from services.channels.meta import digits as _digits
 from services.channels.meta import fingerprint as _fingerprint
 from services.channels.meta import first_id as _id
@@ -426,7 +426,7 @@ class WhatsAppChannel:
             facts["throughput"] = throughput[:40]
         return Inspection(
             webhook=webhook,
-            token_expires_at=_end(about) if about else None,
+            token_expires_at=token_end(about) if about else None,
             quality=_QUALITIES.get(str(number.get("quality_rating")), ""),
             blocked=f"the number is {state}" if state in _NUMBER_OFF else "",
             facts=facts,
@@ -455,14 +455,6 @@ class WhatsAppChannel:
             return "missing"
         await self._api.call("POST", path, token, body={})
         return "ok"
-
-
-def _end(about: Mapping[str, Any]) -> int:
-    """Return when a token ends or may see nothing any more, whichever is first; 0 for never. Seconds since 1970."""
-    ends = [
-        each for name in ("expires_at", "data_access_expires_at") if isinstance(each := about.get(name), int) and each
-    ]
-    return min(ends, default=0)
 
 
 def _written(message: Mapping[str, Any]) -> str:

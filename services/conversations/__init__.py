@@ -226,6 +226,21 @@ def window_closed(row: ConversationRow) -> bool:
     return window is not None and (written is None or utcnow() - written >= window)
 
 
+def check_window(row: ConversationRow) -> None:
+    """Raise ``Conflict`` with the code ``window_closed`` where the network lets no person write freely now."""
+    if not window_closed(row):
+        return
+    whatsapp = T(
+        "More than 24 hours have passed since the customer’s last message, and WhatsApp delivers no message then. You "
+        "can write as soon as the customer writes again."
+    )
+    instagram = T(
+        "Instagram delivers messages up to 7 days after the customer’s last one. You can write as soon as the customer "
+        "writes again."
+    )
+    raise Conflict(instagram if row.channel.kind == "instagram" else whatsapp, code="window_closed")
+
+
 async def operator_reply(
     session: AsyncSession,
     row: ConversationRow,
@@ -271,16 +286,8 @@ async def operator_reply(
         if (before := await files.sent_before(session, since.items, text, file)) is not None:
             return before
         await _nobody_else_answered(session, since.items, author)
-    if template is None and window_closed(row):
-        whatsapp = T(
-            "More than 24 hours have passed since the customer’s last message, and WhatsApp delivers no message then. You "
-            "can write as soon as the customer writes again."
-        )
-        instagram = T(
-            "Instagram delivers messages up to 7 days after the customer’s last one. You can write as soon as the customer "
-            "writes again."
-        )
-        raise Conflict(instagram if row.channel.kind == "instagram" else whatsapp, code="window_closed")
+    if template is None:
+        check_window(row)
     reply = Reply(text, "operator", outgoing, id=new_id())
     moment = utcnow()
     message = models.Message(

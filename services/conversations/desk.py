@@ -40,7 +40,8 @@ class Filters:
     """What of the desk is shown; empty values filter nothing.
 
     ``channel``: a kind or an id. ``assignee``: a person's id, ``me`` or ``nobody``. ``label``: an id. ``unanswered``: a customer
-    waits for a word. ``snoozed``: those put aside, which are hidden else but found by ``q``. ``since`` bounds the last message.
+    waits for a word. ``attended``: a person is asked for, or the one who looks leads. ``snoozed``: those put aside, which are
+    hidden else but found by ``q``. ``since`` bounds the last message.
     """
 
     channel: str = ""
@@ -50,6 +51,7 @@ class Filters:
     label: str = ""
     q: str = ""
     unanswered: bool = False
+    attended: bool = False
     snoozed: bool = False
     since: dt.datetime | None = None
 
@@ -131,6 +133,8 @@ def _conditions(
         found.append(_talk.id.in_(select(put.conversation_id).where(put.label_id == filters.label)))
     if filters.unanswered:
         found.append(and_(_talk.unanswered_since.is_not(None), _talk.status != "closed"))
+    if filters.attended:
+        found.append(or_(_talk.status == "waiting", and_(_talk.status == "human", _talk.assignee_id == user.id)))
     if filters.since:
         found.append(_talk.last_message_at >= filters.since)
     wanted = clean(filters.q, 200).strip()

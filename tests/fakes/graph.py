@@ -42,7 +42,7 @@ R = TypeVar("R")
 MANAGEMENT, MESSAGING = "whatsapp_business_management", "whatsapp_business_messaging"
 SCOPES = (MANAGEMENT, MESSAGING)
 APP_ID = "400000000000401"
-KINDS = ("send", "read", "number", "debug", "subscribe", "media", "download", "upload", "templates")
+KINDS = ("send", "read", "number", "debug", "subscribe", "media", "download", "upload", "templates", "refresh")
 """What a request is about; a fault is for one of them, or for ``any``."""
 
 _VERSION = re.compile(r"v\d+\.\d+")

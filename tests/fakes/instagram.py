@@ -41,6 +41,7 @@ _PAGE_FIELDS = frozenset(
     "messages messaging_postbacks message_reactions messaging_referrals message_reads standby feed".split()
 )
 _mids = count(1)
+APP = "400000000000401"
 
 
 def new_mid() -> str:
@@ -54,6 +55,7 @@ class FakeAccount:
 
     ``sent``: accepted messages as they came, plus ``message_id``; ``actions``: ``(person, sender_action)``. ``people``: names
     and usernames by id. ``closed``: those outside of the 24 hours; ``human_agent``: whether the tag for people is allowed.
+    ``token_age_s``: how old the token is; a renewed one is new. ``old_tokens`` work until they end.
     """
 
     id: str
@@ -66,6 +68,9 @@ class FakeAccount:
     scoped_id: str = "26000000000000001"
     may_subscribe: bool = True
     human_agent: bool = True
+    token_age_s: int = 2 * 86_400
+    token_life_s: int = 60 * 86_400
+    old_tokens: set[str] = field(default_factory=set, repr=False)
     subscribed: frozenset[str] = frozenset()
     people: dict[str, tuple[str, str]] = field(default_factory=dict)
     closed: set[str] = field(default_factory=set)
@@ -140,6 +145,30 @@ class FakeInstagram(FakeGraph):
         self.accounts[account_id] = account
         return account
 
+    def _call(self, request: web.Request) -> Call:
+        call = super()._call(request)
+        if request.method == "GET" and call.path == "/refresh_access_token":
+            call.kind = "refresh"
+        return call
+
+    def _refresh(self, request: web.Request) -> Callable[[], Json]:
+        """Renew the token of the parameter, as Meta's own examples carry it."""
+        token = request.query.get("access_token", "")
+        account = next((each for each in self.accounts.values() if token in (each.token, *each.old_tokens)), None)
+        if account is None:
+            raise GraphError(190, http=401, subcode=463)
+        if request.query.get("grant_type") != "ig_refresh_token":
+            raise GraphError(100, "(#100) The parameter grant_type is required.")
+        if account.token_age_s < 86_400:
+            raise GraphError(100, "(#100) The access token must be at least 24 hours old")
+
+        def effect() -> Json:
+            account.old_tokens.add(account.token)
+            account.token, account.token_age_s = f"IGAACANARY_renewed_{next(_mids):020}", 0
+            return {"access_token": account.token, "token_type": "bearer", "expires_in": account.token_life_s}
+
+        return effect
+
     async def _answer(self, request: web.Request, call: Call) -> web.Response:
         await _read(request, call)
         if "sender_action" in call.body:
@@ -147,10 +176,15 @@ class FakeInstagram(FakeGraph):
         return await super()._answer(request, call)
 
     def _plan(self, request: web.Request, call: Call) -> Callable[[], Json | web.Response]:
+        if call.kind == "refresh" and not self.pages:
+            return self._refresh(request)
         if not re.fullmatch(r"v\d+\.\d+", call.version):
             raise GraphError(2500, f"Unknown path components: {call.path}")
         node = call.path.strip("/").split("/")[1]
         account = self._holder(request)
+        if call.kind == "debug" and self.pages:
+            about = {"app_id": APP, "is_valid": True, "expires_at": 0, "data_access_expires_at": 0, "type": "PAGE"}
+            return lambda: {"data": about}
         own = (account.page_id,) if self.pages else (account.id, account.scoped_id)
         if call.kind == "number" and node not in (*own, "me"):
             return lambda: self._person(account, node)
@@ -159,6 +193,8 @@ class FakeInstagram(FakeGraph):
         match call.kind:
             case "number":
                 return lambda: self._node(account, request.query.get("fields", "id"))
+            case "subscribe" if call.method == "GET":
+                return lambda: _subscriptions(account)
             case "subscribe":
                 return self._subscription(account, request, call)
             case "read":
@@ -170,7 +206,7 @@ class FakeInstagram(FakeGraph):
 
     def _holder(self, request: web.Request) -> FakeAccount:
         token = _bearer(request)
-        account = next((each for each in self.accounts.values() if token and each.token == token), None)
+        account = next((each for each in self.accounts.values() if token in (each.token, *each.old_tokens)), None)
         if account is None:
             raise GraphError(190, http=401, subcode=467)
         proof = request.query.get("appsecret_proof")
@@ -218,6 +254,13 @@ class FakeInstagram(FakeGraph):
             raise GraphError(100, "(#100) Invalid sender_action")
         account.actions.append((body["recipient"]["id"], body["sender_action"]))
         return {"recipient_id": body["recipient"]["id"]}
+
+
+def _subscriptions(account: FakeAccount) -> Json:
+    """Return who is delivered to: a Page shows another app as well."""
+    app = {"id": APP, "name": "BotFactory", "subscribed_fields": sorted(account.subscribed)}
+    others = [{"id": "400000000000499", "subscribed_fields": ["messages"]}] if account.page_id else []
+    return {"data": [*others, *([app] if account.subscribed else [])]}
 
 
 def _check(account: FakeAccount, body: Json) -> None:

@@ -11,7 +11,20 @@ from sqlalchemy import func, select
 
 from db import models
 from handlers import callbacks
-from handlers.callbacks import AskedMenu, BotMenu, Connect, Cut, DocMenu, ForumMenu, Lang, Menu, Period, PutFile, Turn
+from handlers.callbacks import (
+    AskedMenu,
+    BotMenu,
+    Connect,
+    Cut,
+    DocMenu,
+    ForumMenu,
+    Lang,
+    Menu,
+    Period,
+    PutFile,
+    TalkMenu,
+    Turn,
+)
 from tests.composition import FAQ, add_document
 from tests.fakes.telegram import FakeGroup
 from tests.handlers.conftest import TENANT, Person, Product
@@ -32,6 +45,9 @@ def foreign_buttons(bot: models.Bot, document: str, channel: str) -> list[str]:
     packed += [DocMenu(do=deed, bot=bot.id, doc=document).pack() for deed in ("open", "delete", "gone", "retry")]
     packed += [Period(bot=bot.id, days=7).pack(), Turn(of="files", number=0, bot=bot.id).pack()]
     packed += [AskedMenu(do=deed, bot=bot.id, asked=document).pack() for deed in ("open", "drop")]
+    packed += [
+        TalkMenu(do=deed, talk=document).pack() for deed in ("open", "answer", "human", "bot", "closed", "panel")
+    ]
     kinds = ("telegram", "whatsapp", "instagram", "web")
     deeds = ("one", "begin", "skip", "check", "cut", "share")
     packed += [Connect(do=deed, bot=bot.id, kind=kind).pack() for deed in deeds for kind in kinds]
@@ -71,7 +87,7 @@ def test_every_kind_of_button_is_tried() -> None:
         for name, kind in vars(callbacks).items()
         if isinstance(kind, type) and issubclass(kind, CallbackData) and kind is not CallbackData
     }
-    tried = {"BotMenu", "DocMenu", "PutFile", "Turn", "Period", "AskedMenu", "Connect", "Cut", "ForumMenu"}
+    tried = {"BotMenu", "DocMenu", "PutFile", "Turn", "Period", "AskedMenu", "Connect", "Cut", "ForumMenu", "TalkMenu"}
     # These name nothing of anybody's; what one-time links do is tried beside them.
     assert kinds == tried | {"Lang", "Menu", "Join", "Enter"}
 

@@ -68,7 +68,7 @@ async def test_an_operator_joins_by_the_link_and_sees_no_bots(product: Product) 
         assert (await bots.get(session, await product.account(person), tenant.id, "talk")).id == tenant.id
     for said in ("/bots", "/knowledge", "/stats", "/start", "/help", "nima gap"):
         answer = await person.says(said, "You answer customers for Aziza")
-        assert labels(answer) == ["🖥 Panel"], said
+        assert labels(answer) == ["💬 Conversations", "🖥 Panel"], said
     person.user.send_document(person.factory, "narxlar.txt", FAQ.encode())
     await person.hears("You answer customers for Aziza")
     async with product.core.db.read() as session:
