@@ -304,7 +304,8 @@ async def test_a_conversation_fits_a_narrow_phone(chromium: Browser, browser_sit
         lines = page.locator("#talk .chat-lines")
         box = await lines.bounding_box()
         assert box is not None
-        assert box["height"] > NARROW["height"] / 2
+        # Beside them stand who answers, the field, the file, ready answers and notes.
+        assert box["height"] > NARROW["height"] * 0.45
         await lines.evaluate("node => { node.scrollTop = 40; }")
         async with core.db.write() as session:
             session.add(models.Message(conversation_id=talk.id, author="customer", text="Yana bir savol"))

@@ -78,7 +78,7 @@ class People:
 async def people(tmp_path_factory: pytest.TempPathFactory, servers_run: servers.Run) -> AsyncIterator[People]:
     """The product with the seven identities."""
     folder = tmp_path_factory.mktemp("access")
-    generous = {"limits": {"api_requests_per_minute": 9999, "bots_per_owner": 500, "login_attempts_per_15_min": 500}}
+    generous = {"limits": {"api_requests_per_minute": 9999, "bots_per_owner": 5000, "login_attempts_per_15_min": 500}}
     async with open_site(folder, servers_run.new_sqlite(folder), overrides=generous) as site:
         users = {name: await site.person(name.replace(" ", "")) for name in IDENTITIES[1:]}
         tokens = {"nobody": "bf_wrong"}

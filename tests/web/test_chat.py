@@ -492,9 +492,9 @@ async def test_a_picture_from_a_person_is_seen(browser: Browser, site: Site, con
     picture = page.locator(".sent-file img")
     await picture.wait_for(timeout=60_000)
     await expect(page.locator(".sent-file a[download]")).to_contain_text("narx.pdf")
-    await page.wait_for_function("document.querySelector('.sent-file img').naturalWidth > 0")
+    await expect(picture).to_have_js_property("naturalWidth", 60, timeout=60_000)
     await page.reload()
-    await page.wait_for_function("document.querySelector('.sent-file img').naturalWidth > 0")
+    await expect(picture).to_have_js_property("naturalWidth", 60, timeout=60_000)
     assert console == []
     await page.context.close()
 
