@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from db.models import Bot, Chunk, Document, DocumentContent, Notice
+from db.models import Bot, Chunk, Document, DocumentContent, InboxItem, Lane, Notice, OutboxItem
 from services import metrics
 from services.core import Core
 from services.settings import Settings, read_settings
@@ -105,9 +105,12 @@ class Tenant:
         try:
             await self.fake.wait_until(lambda: wanted <= set(self.times()), timeout)
         except TimeoutError:
-            missing = {number: self.asked[number].id for number in sorted(wanted - set(self.times()))}
-            raise AssertionError(f"not answered (number: person): {missing}") from None
+            missing = {number: self._heard_by(self.asked[number]) for number in sorted(wanted - set(self.times()))}
+            raise AssertionError(f"not answered (number: what this person heard last): {missing}") from None
         return self.times()
+
+    def _heard_by(self, person: FakeUser) -> list[str]:
+        return texts(self.fake.messages(person.id, self.bot))[-3:]
 
     def times(self) -> Counter[int]:
         """Return how often each number was answered."""
@@ -204,6 +207,15 @@ async def until(look: Callable[[], Awaitable[Any]], timeout: float = 20) -> Any:
             await asyncio.sleep(0.02)
 
 
+async def _left_over(core: Core) -> str:
+    """Say which lanes are not empty and what was tried: why something did not come cannot be seen from outside."""
+    async with core.db.read() as session:
+        open_lanes = (await session.execute(select(Lane.__table__).where(Lane.pending > 0))).all()
+        items = (await session.execute(select(InboxItem.__table__).where(InboxItem.status == "new"))).all()
+        sends = (await session.execute(select(OutboxItem.__table__).where(OutboxItem.status != "sent"))).all()
+    return "\n".join(["left over:", *(f"  {row._asdict()}" for row in (*open_lanes, *items, *sends))])
+
+
 @contextlib.asynccontextmanager
 async def floor(
     folder: Path,
@@ -221,7 +233,11 @@ async def floor(
     settings = settings_for(folder, database_url, fake, fake_models, environment=environment, **sections)
     split = metrics.REGISTRY.get_sample_value(_SPLIT)
     async with running(settings, role, pause=pause) as core:
-        yield Floor(core, fake, fake_models, settings)
+        try:
+            yield Floor(core, fake, fake_models, settings)
+        except AssertionError as error:
+            error.add_note(await _left_over(core))
+            raise
     # One operation that spoils its group is a defect that splitting would hide.
     assert refused or metrics.REGISTRY.get_sample_value(_SPLIT) == split
 
