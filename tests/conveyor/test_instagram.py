@@ -651,7 +651,7 @@ async def test_what_was_seen_and_all_before_it(line: Line) -> None:
 
 
 async def test_comments_are_left_alone_until_the_owner_wants_them(small: Line) -> None:
-    await small.deliver(small.account.comment(ASKER, "Kafolat bormi №1", id="17900000000000001"))
+    await small.deliver(small.account.comment(ASKER, "Kafolat bormi №1", comment_id="17900000000000001"))
     await small.drained()
     assert not small.account.sent
     assert not await small.place.one(select(func.count()).select_from(models.Contact))
@@ -659,7 +659,7 @@ async def test_comments_are_left_alone_until_the_owner_wants_them(small: Line) -
 
 async def test_a_comment_gets_one_private_reply(line: Line) -> None:
     await line.settings(comment_reply=True)
-    comment = line.account.comment(ASKER, "Kafolat bormi №1", id="17900000000000001")
+    comment = line.account.comment(ASKER, "Kafolat bormi №1", comment_id="17900000000000001")
     for _ in range(2):
         await line.deliver(comment)
     (sent,) = await line.account.wait_sent(1)
@@ -677,7 +677,7 @@ async def test_a_comment_gets_one_private_reply(line: Line) -> None:
     # Who answers it has begun a talk, beside which another comment is answered for itself.
     await line.deliver(
         line.account.message(ASKER, "Kafolat bormi №2"),
-        line.account.comment(ASKER, "Kafolat bormi №3", id="17900000000000003"),
+        line.account.comment(ASKER, "Kafolat bormi №3", comment_id="17900000000000003"),
     )
     await line.drained()
     assert [sent["recipient"] for sent in line.account.sent[1:]] == [{"id": ASKER}, {"comment_id": "17900000000000003"}]
@@ -686,19 +686,21 @@ async def test_a_comment_gets_one_private_reply(line: Line) -> None:
 
 async def test_comments_that_are_not_for_the_bot(small: Line) -> None:
     await small.settings(comment_reply=True)
-    old = json.loads(small.account.body(small.account.comment("900000000000041", "Eski №1", id="1790000000001")))
+    old = json.loads(
+        small.account.body(small.account.comment("900000000000041", "Eski №1", comment_id="1790000000001"))
+    )
     old["entry"][0]["time"] = int((utcnow() - dt.timedelta(days=7, minutes=1)).timestamp())
     assert await small.post(json.dumps(old).encode()) == 200
     await small.deliver(
-        small.account.comment(ACCOUNT, "Ha, bor №2", id="1790000000002"),
-        small.account.comment("900000000000042", "rahmat №3", id="1790000000003", parent_id="1790000000001"),
-        small.account.comment("900000000000043", "🔥🔥🔥", id="1790000000004"),
-        small.account.comment("900000000000044", "@dostim #narx", id="1790000000005"),
+        small.account.comment(ACCOUNT, "Ha, bor №2", comment_id="1790000000002"),
+        small.account.comment("900000000000042", "rahmat №3", comment_id="1790000000003", parent_id="1790000000001"),
+        small.account.comment("900000000000043", "🔥🔥🔥", comment_id="1790000000004"),
+        small.account.comment("900000000000044", "@dostim #narx", comment_id="1790000000005"),
     )
     await small.drained()
     assert not small.account.sent
     # Three days late, and longer than one message can be: what fits is sent.
-    late = json.loads(small.account.body(small.account.comment(ASKER, "Kafolat bormi №6", id="1790000000006")))
+    late = json.loads(small.account.body(small.account.comment(ASKER, "Kafolat bormi №6", comment_id="1790000000006")))
     late["entry"][0]["time"] = int((utcnow() - dt.timedelta(days=3)).timestamp())
     small.place.models.reply = lambda seen: "Ha, bor. " + "Кафолат бир йил берилади. " * 60
     assert await small.post(json.dumps(late).encode()) == 200
@@ -711,7 +713,7 @@ async def test_comments_that_are_not_for_the_bot(small: Line) -> None:
 async def test_a_comment_that_was_replied_to_elsewhere_is_done(small: Line) -> None:
     await small.settings(comment_reply=True)
     small.account.replied.add("17900000000000001")
-    await small.deliver(small.account.comment(ASKER, "Kafolat bormi №1", id="17900000000000001"))
+    await small.deliver(small.account.comment(ASKER, "Kafolat bormi №1", comment_id="17900000000000001"))
     await small.drained()
     assert not small.account.sent
     assert (await small.messages())[-1].status == "sent"
@@ -868,7 +870,7 @@ async def test_killed_between_receiving_and_answering(
     )
     raw = account.body(
         *(account.message(f"9000000000010{n:02}", f"Kafolat bormi №{n}", mid=f"m_K{n}") for n in range(3)),
-        account.comment("900000000001099", "Kafolat bormi №3", id="17900000000000001"),
+        account.comment("900000000001099", "Kafolat bormi №3", comment_id="17900000000000001"),
     )
     host, port = child.events[-1]["address"]
     async with aiohttp.ClientSession() as session:

@@ -95,10 +95,10 @@ class FakeAccount:
         """Return the event that comes of whatever the account sends."""
         return self.event(who, by_us=True, message={"mid": mid or new_mid(), "text": text, "is_echo": True})
 
-    def comment(self, who: str, text: str, *, id: str, username: str = "mijoz", **more: Any) -> Json:  # noqa: A002 - Meta calls it so
+    def comment(self, who: str, text: str, *, comment_id: str, username: str = "mijoz", **more: Any) -> Json:
         """Return the change that tells of a comment under a post."""
         author = {"id": who, "username": username}
-        value = {"id": id, "from": author, "text": text, "media": {"id": "17900000000000002"}, **more}
+        value = {"id": comment_id, "from": author, "text": text, "media": {"id": "17900000000000002"}, **more}
         return {"field": "comments", "value": value}
 
     def body(self, *parts: Mapping[str, Any], key: str = "messaging", entry: str | None = None) -> bytes:

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from db import models
-from services import accounts, bots
+from services import accounts, bots, worker
 from services.core import Core
 from services.i18n import LANGUAGE_NAMES, translate
 from tests.composition import make_settings, running
 from tests.fakes.telegram import FakeBot, FakeTelegram, FakeUser, Sent
+from tests.fakes.telegram_bots import Press
 
 FACTORY = "7700000001:FACTORY_token_not_real_AAAAAAAAAAAAA"
 TENANT = "7700000002:TENANT_token_not_real_AAAAAAAAAAAAAA"
@@ -76,6 +77,10 @@ class Product:
     fake: FakeTelegram
     factory: FakeBot
 
+    async def answered(self, press: Press) -> None:
+        """Wait until the bot has answered a pressed button."""
+        await self.fake.wait_until(lambda: press.answered)
+
     def person(self, number: int, language: str = "uz", name: str = "Aziza") -> Person:
         """Return an owner whose Telegram speaks ``language``."""
         code = language.split("-")[0]
@@ -116,6 +121,12 @@ class Product:
 
 
 Start = Callable[..., contextlib.AbstractAsyncContextManager[Product]]
+
+
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the inbox try again soon."""
+    monkeypatch.setattr(worker, "_NETWORK_PAUSES_S", (0.1, 0.1))
 
 
 @pytest.fixture

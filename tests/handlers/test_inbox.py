@@ -16,9 +16,10 @@ from tests.conveyor.harness import until
 from tests.fakes.telegram import FakeBot, FakeUser, Sent
 from tests.handlers.conftest import TENANT, Person, Product, Start
 from tests.handlers.test_menus import OLD_MENU, labels
-from tests.handlers.test_repeats import fail_after, hurry  # noqa: F401 - a fixture
+from tests.handlers.test_repeats import fail_after
 from tests.web.panel import web_talk
 
+pytestmark = pytest.mark.usefixtures("hurry")
 TITLE = "Conversations that wait for you"
 DROPPED = "Nothing was written to the customer."
 

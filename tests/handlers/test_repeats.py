@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from db import models
-from services import accounts, worker
+from services import accounts
 from services.knowledge import documents
 from tests.composition import FAQ
 from tests.conveyor.nursery import nursery
@@ -24,13 +24,8 @@ DROPPED = "Creating a bot was cancelled."
 NOT_CONNECTED = "Connecting a bot was cancelled."
 NOTHING = "There is nothing to cancel."
 SKIP = "You can skip this."
+pytestmark = pytest.mark.usefixtures("hurry")
 STEP = "1. Open @BotFather and send it /newbot."
-
-
-@pytest.fixture(autouse=True)
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the inbox try again soon."""
-    monkeypatch.setattr(worker, "_NETWORK_PAUSES_S", (0.1, 0.1))
 
 
 def fail_after(product: Product, person: Person, passing: int, times: int | None = 2) -> Fault:

@@ -100,7 +100,7 @@ async def test_a_stranger_who_presses_anothers_buttons_learns_and_changes_nothin
     for data in foreign_buttons(tenant, document, channel):
         # As if the message with its buttons had been passed on.
         press = stranger.user.press(menu, data, stale=True)
-        await product.fake.wait_until(lambda press=press: press.answered)  # type: ignore[misc]
+        await product.answered(press)
         assert "KANAREYKA" not in press.text
     await stranger.settled()
     said = product.fake.messages(stranger.user.id)
@@ -130,7 +130,7 @@ async def test_changed_buttons_are_old_menus(product: Product) -> None:
     )
     for data in odd:
         press = owner.user.press(menu, data, stale=True)
-        await product.fake.wait_until(lambda press=press: press.answered)  # type: ignore[misc]
+        await product.answered(press)
     await owner.settled()
     assert await _state(product, tenant.id) == before
 
@@ -146,7 +146,7 @@ async def test_in_a_group_nothing_of_a_menu_works(product: Product, kind: str) -
     before = await _state(product, tenant.id)
     for data in foreign_buttons(tenant, document, channel):
         press = owner.user.press(line, data, stale=True)
-        await product.fake.wait_until(lambda press=press: press.answered)  # type: ignore[misc]
+        await product.answered(press)
         assert press.alert and "KANAREYKA" not in press.text
     assert await _state(product, tenant.id) == before
     assert len(product.fake.messages(group.id, product.factory)) == 1
@@ -254,7 +254,7 @@ async def test_buttons_without_an_owner_open_the_pressers_own_things(product: Pr
     general += [Turn(of="docs", number=0).pack(), Turn(of="stats", number=0, days=7).pack()]
     for data in general:
         press = stranger.user.press(menu, data, stale=True)
-        await product.fake.wait_until(lambda press=press: press.answered)  # type: ignore[misc]
+        await product.answered(press)
     stranger.user.send(product.factory, "/cancel")
     await product.fake.wait_delivered(product.factory)
     await owner.settled()
