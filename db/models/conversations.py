@@ -48,11 +48,12 @@ class Contact(Base):
 class Conversation(Base):
     """The talk with one contact.
 
-    ``status``: ``bot`` (the bot answers), ``waiting`` (a person was asked for; the bot still answers), ``human`` (a person
-    answers), ``closed``. ``recent``: the last turns as ``[role, text]`` for the model, bounded, kept with the reply in one
-    transaction. ``last_inbound_at``: when the customer last wrote. ``unanswered_since``: the customer's first message that nobody
-    has answered yet. ``person_at``: when a person last took part; ``assignee_id``: whose talk it is; ``snoozed_until``: put aside
-    until then, or until the customer writes after ``snoozed_at``.
+    ``status``: ``bot`` (the bot answers), ``waiting`` (a person is wanted; the bot still answers), ``human`` (a person
+    answers), ``closed``. ``waiting_reason``: why it waits: ``asked`` (the customer wants a person), ``gave_up`` (the bot knew
+    no answer), ``error`` (no model answered). ``recent``: the last turns as ``[role, text]`` for the model, bounded, kept
+    with the reply in one transaction. ``last_inbound_at``: when the customer last wrote. ``unanswered_since``: the customer's
+    first message that nobody has answered yet. ``person_at``: when a person last took part; ``assignee_id``: whose talk it
+    is; ``snoozed_until``: put aside until then, or until the customer writes after ``snoozed_at``.
     """
 
     __tablename__ = "conversations"
@@ -72,6 +73,7 @@ class Conversation(Base):
     channel_id: Mapped[str] = mapped_column(ForeignKey("channels.id", ondelete="CASCADE"), index=True)
     contact_id: Mapped[str] = mapped_column(ForeignKey("contacts.id", ondelete="CASCADE"), unique=True)
     status: Mapped[str] = mapped_column(String(16), default="bot")
+    waiting_reason: Mapped[str | None] = mapped_column(String(16))
     recent: Mapped[Any] = mapped_column(JsonText, default=list)
     last_message_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
     last_inbound_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)

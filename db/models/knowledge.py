@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.base import Base, BigId, Id, JsonText, UtcTime, Vector, new_id, utcnow
@@ -15,7 +15,8 @@ class Document(Base):
     """An uploaded document, or the owner's own answers (``kind`` = ``answers``).
 
     ``status``: ``queued``, ``processing``, ``ready``, ``failed``. Only a document with ``serving`` is searched; a new upload
-    of the same name takes its place in the transaction that makes the new one ``ready``.
+    of the same name takes its place in the transaction that makes the new one ``ready``. ``shared``: the bot may send the
+    file to customers; ``caption``: what it shows, in the owner's words.
     """
 
     __tablename__ = "documents"
@@ -31,6 +32,8 @@ class Document(Base):
     progress: Mapped[int] = mapped_column(default=0)
     error_code: Mapped[str | None] = mapped_column(String(32))
     serving: Mapped[bool] = mapped_column(default=False)
+    shared: Mapped[bool] = mapped_column(default=False, server_default=false())
+    caption: Mapped[str] = mapped_column(String(300), default="", server_default="")
     chunk_count: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
     finished_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)

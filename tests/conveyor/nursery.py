@@ -22,6 +22,7 @@ class Child:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
         self.pid = 0
+        self._handle: int | None = None
         self.events: list[dict[str, Any]] = []
 
     async def hears(self, event: str, timeout: float = 30) -> dict[str, Any]:
@@ -42,10 +43,23 @@ class Child:
                     self.events.append(json.loads(line))
         self._writer.close()
 
-    def signal(self, number: int) -> None:
-        """Send a signal to the process."""
+    def born(self, pid: int) -> None:
+        """Take hold of the process. By a handle: a number may be another process's as soon as this one has ended."""
+        self.pid = pid
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, number)
+            self._handle = os.pidfd_open(pid)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process, if it still runs."""
+        if self._handle is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._handle, number)
+
+    def release(self) -> None:
+        """Let go of the process."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
 
     async def kill(self) -> None:
         """End it at once, as a power failure would."""
@@ -81,6 +95,7 @@ class Nursery:
     async def __aexit__(self, *_: object) -> None:
         for child in self._children:
             child.signal(signal.SIGKILL)
+            child.release()
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
             self._process.wait(10)
@@ -114,7 +129,7 @@ class Nursery:
             async with asyncio.timeout(60):
                 child = await self._born.get()
         self._children.append(child)
-        child.pid = int((await child.hears("born"))["pid"])
+        child.born(int((await child.hears("born"))["pid"]))
         if ready:
             await child.hears("ready")
         return child
