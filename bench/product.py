@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 from dotenv import dotenv_values
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 
 from db import migrate, models
 from db.base import utcnow
@@ -188,7 +188,13 @@ class Product:
                 async with db.write() as session:
                     owner = await accounts.register_owner(session, email=f"owner{number}@example.uz", full_name="Owner")
                     bot = await bots.create(session, owner, f"Klinika {number}", limits=settings.limits)
-                    identity = {"id": int(token.partition(":")[0]), "is_bot": True, "first_name": bot.name}
+                    telegram_id = int(token.partition(":")[0])
+                    identity = {
+                        "id": telegram_id,
+                        "is_bot": True,
+                        "first_name": bot.name,
+                        "username": f"test{telegram_id}_bot",
+                    }
                     await bots.connect_telegram(session, bot, identity=identity, token=token, crypto=crypto)
                     for file, passages in read:
                         document = models.Document(
@@ -220,6 +226,29 @@ class Product:
                         await session.execute(insert(models.Chunk), rows)
                     bot.knowledge_version = 1
                     made.append(bot.id)
+        finally:
+            await db.close()
+        return made
+
+    @property
+    def address(self) -> str:
+        """The address of its web server."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def api_tokens(self, bot_ids: Sequence[str]) -> list[str]:
+        """Make an API token of each bot's owner."""
+        db = Database(self.database_url)
+        made: list[str] = []
+        try:
+            async with db.write() as session:
+                for bot_id in bot_ids:
+                    owner = await session.scalar(
+                        select(models.User)
+                        .join(models.Bot, models.Bot.owner_id == models.User.id)
+                        .where(models.Bot.id == bot_id)
+                    )
+                    assert owner is not None
+                    made.append((await accounts.new_api_token(session, owner, "measurement"))[1])
         finally:
             await db.close()
         return made

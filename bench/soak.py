@@ -1,9 +1,11 @@
 """The long soak: a load while everything around the program breaks at random, then the books must balance.
 
 ``python -m bench.soak [--minutes 60] [--database sqlite|postgresql] [--seed N]`` kills and restarts the program, lets the
-models fail in every way the fake knows, lets Telegram refuse, limit and cut, stops PostgreSQL and Redis. At the end every
-acknowledged update was stored once and answered once in the order of its chat, every message that the books call sent
-arrived once, only sends that were cut off in flight may be missing or doubled, and memory and handles stayed flat.
+models fail in every way the fake knows, lets Telegram refuse, limit and cut, stops PostgreSQL and Redis. Some write in
+groups, some send pictures, and some talks are led by a person now and then. At the end every acknowledged update was stored
+once and answered once in the order of its chat, every message that the books call sent arrived once, only sends that were
+cut off in flight may be missing or doubled, no answer of the bot fell into a time that a person led, and memory and
+handles stayed flat.
 The tests run a short form through :func:`soak`.
 """
 
@@ -11,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import datetime as dt
+import io
 import json
 import logging
 import random
@@ -20,18 +24,22 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+import aiohttp
+from PIL import Image
 from sqlalchemy import func, select
 
 from bench.product import QUESTIONS, NotMeasurable, Product, Program
 from db import models
+from db.base import utcnow
 from db.engine import Database, DatabaseUnavailable
+from services.conversations.records import RETURNED
 from services.settings import ROOT
 from tests.fakes.models import FakeModels, Seen
 from tests.fakes.telegram import FakeBot, FakeTelegram
@@ -51,8 +59,12 @@ MODEL_FAULTS = (
     "broken_json",
     "empty",
 )
+GROUPS, PICTURES, LED = 3, 5, 7
+"""Of ten chats this one is a group, this one's customer also sends pictures, and this one is led by a person now and then."""
+
 _TAG = re.compile(r"№(\d+)")
 _FLAT_FROM_S = 240.0
+_FIRST_GROUP_ID = -1_002_000_000_000
 
 
 @dataclass
@@ -60,7 +72,8 @@ class Report:
     """What a soak did and found. ``problems`` is empty when everything holds.
 
     ``unsure``: sends that were cut off in flight, which may have arrived or not (or twice, after a kill). ``lives``: highest
-    memory in MB and file handles of each life of the program, with its seconds.
+    memory in MB and file handles of each life of the program, with its seconds. ``led``: how often a person took a talk over;
+    ``files``: pictures that were kept; ``grouped``: messages in groups.
     """
 
     seed: int
@@ -71,6 +84,9 @@ class Report:
     by_model: int = 0
     delivered: int = 0
     unsure: int = 0
+    led: int = 0
+    files: int = 0
+    grouped: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     lives: list[tuple[float, float, int]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -92,9 +108,72 @@ class _Telegram(FakeTelegram):
 
 
 def _echo(seen: Seen) -> str:
-    """Answer with the numbers of the questions, which are how an answer is known again."""
+    """Answer with the numbers of the questions, which are how an answer is known again; say what a picture shows."""
+    if "data:image" in seen.text:
+        return "Oq tish cho‘tkasi"
     last = json.dumps(seen.body["input"][-1], ensure_ascii=False).rsplit("<question>", 1)[-1]
     return "Ha, albatta! " + " ".join(f"№{number}" for number in _TAG.findall(last))
+
+
+def _picture() -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (320, 240), "white").save(out, "JPEG")
+    return out.getvalue()
+
+
+class _Desk:
+    """The people of the businesses: they take talks over and give them back, through the JSON API as other programs do."""
+
+    def __init__(self, address: str, tokens: Mapping[int, str], bots: Mapping[int, str]) -> None:
+        self._address, self._tokens, self._bots = f"{address}/api/v1", tokens, bots
+        self._since: dict[tuple[int, int], dt.datetime] = {}
+        self._talks: dict[tuple[int, int], str] = {}
+        self.led: defaultdict[tuple[int, int], list[tuple[dt.datetime, dt.datetime]]] = defaultdict(list)
+        self.written: defaultdict[tuple[int, int], list[str]] = defaultdict(list)
+        self.tried: defaultdict[tuple[int, int], list[str]] = defaultdict(list)
+
+    async def _ask(self, place: tuple[int, int], method: str, path: str, **body: str) -> Any:
+        """Make one call; None where the program was not there or refused, so that nobody knows whether it was done."""
+        head = {"Authorization": f"Bearer {self._tokens[place[0]]}"}
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session,
+                session.request(method, self._address + path, headers=head, json=body or None) as answer,
+            ):
+                return await answer.json() if answer.status in (200, 201) else None
+        except (aiohttp.ClientError, TimeoutError):
+            return None
+
+    async def _talk(self, place: tuple[int, int]) -> str | None:
+        if place not in self._talks:
+            path = f"/bots/{self._bots[place[0]]}/conversations?contact={place[1]}"
+            found = await self._ask(place, "GET", path)
+            if not found or not found["items"]:
+                return None
+            self._talks[place] = str(found["items"][0]["id"])
+        return self._talks[place]
+
+    async def write(self, place: tuple[int, int], number: int) -> bool:
+        """Answer a customer, which takes the talk over; tell whether that was acknowledged."""
+        talk = await self._talk(place)
+        if talk is None:
+            return False
+        text = f"Operator yozmoqda: {number}."
+        self.tried[place].append(text)
+        if await self._ask(place, "POST", f"/conversations/{talk}/messages", text=text) is None:
+            return False
+        self.written[place].append(text)
+        self._since.setdefault(place, utcnow())
+        return True
+
+    async def give_back(self, place: tuple[int, int]) -> bool:
+        """Let the bot answer again; tell whether that was acknowledged, or there was nothing to give back."""
+        talk = self._talks.get(place)
+        if talk is None:
+            return True
+        if since := self._since.pop(place, None):
+            self.led[place].append((since, utcnow()))
+        return await self._ask(place, "PATCH", f"/conversations/{talk}", status="bot") is not None
 
 
 class _Soak:
@@ -104,11 +183,13 @@ class _Soak:
         product: Product,
         fake: _Telegram,
         ai: FakeModels,
+        desk: _Desk,
         *,
         rate: float,
         chats: int,
     ) -> None:
-        self.report, self.product, self.fake, self.ai = report, product, fake, ai
+        self.report, self.product, self.fake, self.ai, self.desk = report, product, fake, ai, desk
+        self.picture = _picture()
         self.rate, self.chats = rate, chats
         self.random = random.Random(report.seed)
         self.bots = list(fake.bots.values())
@@ -149,19 +230,44 @@ class _Soak:
 
     def say(self, number: int) -> None:
         bot, chat = self.bots[number % len(self.bots)], FIRST_CHAT_ID + number
-        self.asked[bot.id, chat] += 1
+        person, kind = self.fake.user(chat), number % 10
+        place = chat if kind != GROUPS else _FIRST_GROUP_ID - number
+        self.asked[bot.id, place] += 1
         self.report.written += 1
-        person: Json = {"id": chat, "first_name": "Aziza"}
-        bot.push(
-            "message",
-            {
-                "message_id": bot.new_message_id(),
-                "from": {**person, "is_bot": False, "language_code": "uz"},
-                "chat": {**person, "type": "private"},
-                "date": int(time.time()),
-                "text": f"{self.random.choice(QUESTIONS)} №{self.asked[bot.id, chat]}",
-            },
-        )
+        text = f"{self.random.choice(QUESTIONS)} №{self.asked[bot.id, place]}"
+        if kind == GROUPS:
+            self.report.grouped += 1
+            person.send(bot, f"@{bot.username} {text}", group=self.fake.group(place))
+        elif kind == PICTURES and self.random.random() < 0.3:
+            person.send_photo(bot, self.picture, caption=text)
+        else:
+            person.send(bot, text)
+
+    async def lead(self) -> None:
+        """Take talks over and give them back at random."""
+        places = [
+            (self.bots[number % len(self.bots)].id, FIRST_CHAT_ID + number)
+            for number in range(self.chats)
+            if number % 10 == LED
+        ]
+        held: set[tuple[int, int]] = set()
+        number = 0
+        while not self.over:
+            await asyncio.sleep(self.random.uniform(0.2, 1.5))
+            place = self.random.choice(places)
+            if place in held and self.random.random() < 0.6:
+                if await self.desk.give_back(place):
+                    held.discard(place)
+            else:
+                number += 1
+                # Also when nothing came back: it may have been done.
+                held.add(place)
+                self.report.led += await self.desk.write(place, number)
+        while held:
+            for place in sorted(held):
+                if await self.desk.give_back(place):
+                    held.discard(place)
+            await asyncio.sleep(0.2)
 
     # Trouble
 
@@ -281,7 +387,14 @@ class _Soak:
                 message = models.Message
                 said: defaultdict[tuple[int, int], list[Any]] = defaultdict(list)
                 for row in await session.execute(
-                    select(message.conversation_id, message.author, message.text, message.status, message.provider)
+                    select(
+                        message.conversation_id,
+                        message.author,
+                        message.text,
+                        message.status,
+                        message.provider,
+                        message.created_at,
+                    )
                     .where(message.conversation_id.in_(select(models.Conversation.id)))
                     .order_by(message.id)
                 ):
@@ -295,11 +408,16 @@ class _Soak:
                     )
                 ):
                     sent[places[str(out.conversation_id)]].append(out)
-                repeats = await session.scalar(select(func.count()).select_from(models.InboxItem))
+                ours = models.InboxItem.external_id.startswith(f"{RETURNED}:")
+                repeats = await session.scalar(select(func.count()).select_from(models.InboxItem).where(~ours))
+                kept = func.count().filter(models.Attachment.status == "stored")
+                report.files, files = (await session.execute(select(kept, func.count(models.Attachment.id)))).one()
         finally:
             await db.close()
         for place, count in self.asked.items():
             self._check_chat(place, count, said[place], sent[place])
+        if report.files != files:
+            problems.append(f"{files} pictures were sent, {report.files} are kept")
         if repeats != report.written:
             problems.append(f"{report.written} updates were delivered, {repeats} are in the inbox")
 
@@ -308,13 +426,16 @@ class _Soak:
         where = f"chat {place[1]}"
         questions = [row for row in said if row.author == "customer"]
         replies = [row for row in said if row.author != "customer"]
+        self._check_people(place, said)
         report.stored += len(questions)
         report.replies += len(replies)
         report.by_model += sum(row.provider == "openai" for row in replies)
         numbers = [int(_TAG.findall(row.text)[-1]) for row in questions]
         if numbers != list(range(1, count + 1)):
             problems.append(f"{where}: {count} messages were written, stored are {numbers}")
-        odd = Counter(row.status for row in questions if row.status != "answered")
+        last = max((number for number, row in enumerate(said) if row.author == "operator"), default=-1)
+        by_people = {id(row) for row in said[: last + 1] if row.status == "received"}
+        odd = Counter(row.status for row in questions if row.status != "answered" and id(row) not in by_people)
         if odd:
             problems.append(f"{where}: questions that were not answered: {dict(odd)}")
         # In the order of the chat, and no question twice: in what was stored and in what arrived.
@@ -341,6 +462,18 @@ class _Soak:
             problems.append(f"{where}: sent out of order: {ids}")
         if bad := Counter(row.error for row in sent if row.status in ("failed", "queued", "sending")):
             problems.append(f"{where}: not sent: {dict(bad)}")
+
+    def _check_people(self, place: tuple[int, int], said: Sequence[Any]) -> None:
+        """What people wrote is there once, and the bot was silent while they led."""
+        where, desk = f"chat {place[1]}", self.desk
+        theirs = Counter(row.text for row in said if row.author == "operator")
+        if lost := [text for text in desk.written[place] if not theirs[text]]:
+            self.report.problems.append(f"{where}: acknowledged and not stored: {lost}")
+        if twice := [text for text, times in theirs.items() if times > 1 or text not in desk.tried[place]]:
+            self.report.problems.append(f"{where}: stored twice or never written: {twice}")
+        for since, until in desk.led[place]:
+            if spoke := [row.text for row in said if row.author == "bot" and since < row.created_at < until]:
+                self.report.problems.append(f"{where}: the bot spoke while a person led: {spoke}")
 
     def flat(self) -> None:
         """In the last, undisturbed life neither memory nor handles may grow."""
@@ -431,10 +564,21 @@ async def soak(
             openai_url=ai.url,
             database_url=database_url,
             redis_url=redis_url,
-            changes={"ai.first_byte_s": 2, "ai.breaker_rest_s": 3, "ai.deadline_s": 8, "telegram.send_timeout_s": 10},
+            changes={
+                "ai.first_byte_s": 2,
+                "ai.breaker_rest_s": 3,
+                "ai.deadline_s": 8,
+                "telegram.send_timeout_s": 10,
+                "telegram.group_messages_per_minute": 100_000,
+                "media.files_per_hour": 1_000_000,
+                "limits.api_requests_per_minute": 1_000_000,
+            },
         )
-        await product.prepare(tokens)
-        run = _Soak(report, product, fake, ai, rate=rate, chats=chats)
+        made = await product.prepare(tokens)
+        numbers = [bot.id for bot in fake.bots.values()]
+        tokens_of = dict(zip(numbers, await product.api_tokens(made), strict=True))
+        desk = _Desk(product.address, tokens_of, dict(zip(numbers, made, strict=True)))
+        run = _Soak(report, product, fake, ai, desk, rate=rate, chats=chats)
         run.start()
 
         def kill() -> None:
@@ -447,16 +591,23 @@ async def soak(
         pauses = between_faults_s or ((2.0, 30.0) if seconds >= 300 else (0.5, 2.5))
         watching = asyncio.create_task(run.watch())
         writing = asyncio.create_task(run.write())
+        leading = asyncio.create_task(run.lead())
         try:
             await run.serving()
             await run.trouble(calm_from, pauses, more)
             await asyncio.sleep(max(0.0, ends - time.monotonic()))
             run.over = True
             await writing
+            if not (run.program and run.program.running):
+                run.start()
+            fake.clear_faults()
+            async with asyncio.timeout(120):
+                await leading
             await run.recovered(180)
         finally:
             watching.cancel()
             writing.cancel()
+            leading.cancel()
         if run.program is not None and run.program.running:
             run.flat()
             run.ended()
