@@ -58,6 +58,15 @@ async def test_a_file_is_sent_from_the_composer(chromium: Browser, browser_site:
         # Nothing is no message; a picture without a word is one.
         await expect(page.locator("#reply-text")).to_have_attribute("required", "")
         await page.set_input_files("#reply-file", files=picture)
+        await expect(page.get_by_text("model.png")).to_be_visible()
+        await page.click("[data-file-none]")
+        await expect(page.locator("#reply-text")).to_have_attribute("required", "")
+        await expect(page.get_by_text("model.png")).to_have_count(0)
+        # The button is a label: a person with a keyboard comes to the field behind it.
+        async with page.expect_file_chooser() as chooser:
+            await page.locator("label[for=reply-file]").click()
+        await (await chooser.value).set_files(picture)
+        await expect(page.get_by_text("model.png")).to_be_visible()
         await seen.check()
         await page.click(".btn-send")
         shown = page.locator(".sent-file img")

@@ -34,16 +34,33 @@ export function setUpInbox(inbox) {
   if (!inbox.dataset.talk) return;
   const file = document.getElementById("reply-file");
   if (field && file) {
-    // A file may go without words.
-    const need = () => (field.required = !file.files.length);
-    file.addEventListener("change", need);
-    need();
+    setUpFile(file, field);
   }
   if (field) {
     setUpDraft(inbox.dataset.talk, field);
     setUpReady(inbox, field);
   }
   setUpPresence(inbox, field);
+}
+
+// The chosen file's name stands on the button, and a file may go without words.
+function setUpFile(file, field) {
+  const name = document.querySelector("[data-file-name]");
+  const none = document.querySelector("[data-file-none]");
+  const plain = name.textContent;
+  const show = () => {
+    const [chosen] = file.files;
+    name.textContent = chosen ? chosen.name : plain;
+    none.hidden = !chosen;
+    field.required = !chosen;
+  };
+  file.addEventListener("change", show);
+  none.addEventListener("click", () => {
+    file.value = "";
+    show();
+    file.focus();
+  });
+  show();
 }
 
 // How many wait stands in the title of the window; a sound, if it was asked for, when more do.
