@@ -21,6 +21,7 @@ from tests.fakes.instagram import FakeAccount, FakeInstagram
 from tests.fakes.models import FakeModels, Seen
 from tests.fakes.telegram import FakeBot, FakeTelegram, FakeUser
 from tests.fakes.telegram_people import FakeGroup
+from tests.web.panel import Site
 
 Fakes = tuple[FakeTelegram, FakeModels]
 
@@ -56,6 +57,7 @@ class Customer:
     answer: str
     say: Callable[[str], Awaitable[None]]
     heard: Callable[[], Awaitable[list[str]]]
+    sees_typing: Callable[[], bool] = lambda: True
 
 
 @dataclass
@@ -68,6 +70,7 @@ class Street:
     owner: FakeUser
     group: FakeGroup
     factory: FakeBot
+    forget_signs: Callable[[], None]
 
     async def hears(self, customer: Customer, words: str) -> str:
         """Wait until a customer has heard these words; return the whole message."""
@@ -76,6 +79,14 @@ class Street:
             return next((text for text in reversed(await customer.heard()) if words in text), None)
 
         return str(await self.place.until(look))
+
+    async def sees_typing(self, customer: Customer) -> None:
+        """Wait until a customer is shown that somebody writes."""
+
+        async def look() -> bool:
+            return customer.sees_typing()
+
+        await self.place.until(look)
 
     def topic(self, customer: Customer, mark: str) -> int | None:
         """Return the topic of a customer's conversation where its name tells this state."""
@@ -123,7 +134,10 @@ def _telegram(fake: FakeTelegram, bot: FakeBot) -> Customer:
     async def heard() -> list[str]:
         return [sent.text for sent in fake.messages(person.id, bot)]
 
-    return Customer("uz", "Telegram", "Muzlatgichlarga kafolat bormi?", ANSWERS["o‘zbek lotin"], say, heard)
+    def typing() -> bool:
+        return bool(fake.called("sendChatAction", bot))
+
+    return Customer("uz", "Telegram", "Muzlatgichlarga kafolat bormi?", ANSWERS["o‘zbek lotin"], say, heard, typing)
 
 
 def _whatsapp(place: Floor, graph: FakeGraph, number: FakeNumber, session: aiohttp.ClientSession) -> Customer:
@@ -136,7 +150,8 @@ def _whatsapp(place: Floor, graph: FakeGraph, number: FakeNumber, session: aioht
         return [sent["text"]["body"] for sent in number.sent if sent["type"] == "text"]
 
     answer = "Ҳа, барча музлатгичларга 3 йил кафолат бор"
-    return Customer("uz-Cyrl", "WhatsApp", "Музлатгичларга кафолат борми?", answer, say, heard)
+    question = "Музлатгичларга кафолат борми?"
+    return Customer("uz-Cyrl", "WhatsApp", question, answer, say, heard, lambda: bool(number.typing))
 
 
 def _instagram(place: Floor, account: FakeAccount, session: aiohttp.ClientSession) -> Customer:
@@ -148,7 +163,11 @@ def _instagram(place: Floor, account: FakeAccount, session: aiohttp.ClientSessio
     async def heard() -> list[str]:
         return account.texts()
 
-    return Customer("ru", "Instagram", "Есть ли гарантия на холодильники?", ANSWERS["русский"], say, heard)
+    def typing() -> bool:
+        return (instagram.ASKER, "typing_on") in account.actions
+
+    question = "Есть ли гарантия на холодильники?"
+    return Customer("ru", "Instagram", question, ANSWERS["русский"], say, heard, typing)
 
 
 @pytest.fixture
@@ -191,7 +210,13 @@ async def street(database_url: str, tmp_path: Path, fakes: Fakes) -> AsyncIterat
                 _instagram(place, account, session),
                 await _web(place, session, shop),
             ]
-            yield Street(place, shop, customers, owner, group, factory)
+
+            def forget_signs() -> None:
+                number.typing.clear()
+                account.actions.clear()
+                fake.calls.clear()
+
+            yield Street(place, shop, customers, owner, group, factory, forget_signs)
 
 
 async def test_one_bot_answers_on_four_channels_and_a_group_takes_over_and_gives_back(street: Street) -> None:
@@ -247,3 +272,39 @@ async def test_one_bot_answers_on_four_channels_and_a_group_takes_over_and_gives
     for customer in street.customers:
         await customer.say("/operator")
     assert await street.topics("🔔") == threads
+
+
+async def test_from_the_panel_a_person_is_seen_to_write_writes_and_gives_back_on_every_channel(street: Street) -> None:
+    place = street.place
+    for number, customer in enumerate(street.customers):
+        await customer.say(f"{customer.question} №{number}")
+        await street.hears(customer, f"№{number}")
+    rows = await place.rows(
+        select(models.Channel.kind, models.Conversation.id).join(
+            models.Channel, models.Channel.id == models.Conversation.channel_id
+        )
+    )
+    talks = {row[0]: row[1] for row in rows}
+    site = Site(place.core, address(place.core))
+    try:
+        browser = await site.signed_in(street.shop.owner)
+        street.forget_signs()
+        for customer in street.customers:
+            path = f"/inbox/{talks[customer.title.lower()]}"
+            assert customer.question in (await browser.get(path)).visible()
+            assert (await browser.post(f"{path}/presence/typing")).status == 204
+            await street.sees_typing(customer)
+            assert (await browser.post(path, text=f"Salom, {customer.title}")).status == 303
+            await street.hears(customer, f"Salom, {customer.title}")
+        assert await street.statuses() == {"human"}
+        for number, customer in enumerate(street.customers):
+            await customer.say(f"{customer.question} №1{number}")
+        for number, customer in enumerate(street.customers):
+            path = f"/inbox/{talks[customer.title.lower()]}"
+            assert (await browser.post(f"{path}/status", status="bot")).status == 303
+            assert (await street.hears(customer, f"№1{number}")).startswith(customer.answer)
+        assert await street.statuses() == {"bot"}
+        for customer in street.customers:
+            assert [text for text in await customer.heard() if "Salom, " in text] == [f"Salom, {customer.title}"]
+    finally:
+        await site.close()
