@@ -674,7 +674,8 @@ async def _unseen(
     else:
         changed = message.id > topic.seen
         if (since := max(filter(None, (topic.shown_at, edits_shown)), default=None)) is not None:
-            changed = or_(changed, message.edited_at > since)
+            # A place that moves is told again and again.
+            changed = or_(changed, and_(message.edited_at > since, message.kind.not_in(("location", "venue"))))
         found = list(await session.scalars(query.where(changed).order_by(message.id).limit(_MESSAGES)))
     pending = select(models.Attachment.message_id).where(
         models.Attachment.message_id.in_([each.id for each in found]),

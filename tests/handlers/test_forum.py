@@ -30,6 +30,10 @@ class Desk:
         async with self.product.core.db.read() as session:
             return await session.scalar(query)
 
+    async def holds(self, query: Any, words: str) -> bool:
+        """Whether the only value of a query contains these words."""
+        return words in str(await self.one(query))
+
     async def until(self, look: Callable[[], Awaitable[Any]]) -> Any:
         return await until(look, 20)
 
@@ -428,3 +432,20 @@ async def test_the_owner_hears_when_somebody_removes_the_bot_from_the_group(star
         notice = select(models.Notice).where(models.Notice.kind == "forum_lost")
         await desk.until(lambda: desk.one(notice))
         assert await desk.one(select(models.ForumGroup.status)) == "lost"
+
+
+async def test_a_place_that_moves_does_not_fill_the_topic(start: Start) -> None:
+    async with start(overrides=QUICK) as product:
+        desk = await _desk(product)
+        desk.customer.send(desk.tenant, "/operator")
+        await desk.thread("🔔 Sardor")
+        place = desk.customer.send_location(desk.tenant)
+        await desk.shown("📍")
+        newest = select(models.Message.text).where(models.Message.kind == "location")
+        for step in range(3):
+            moved = {"latitude": 41.3 + step / 100, "longitude": 69.2, "live_period": 900}
+            desk.tenant.push("edited_message", {**place, "location": moved, "edit_date": place["date"] + step + 1})
+            await desk.until(lambda now=f"{moved['latitude']:.2f}": desk.holds(newest, now))
+        desk.customer.send(desk.tenant, "Yetib keldim")
+        await desk.shown("Yetib keldim")
+        assert sum("📍" in sent.text for sent in product.fake.messages(GROUP)) == 1
