@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import os
 import secrets
 import threading
@@ -58,6 +59,19 @@ def new_id() -> str:
         if number <= _last_number:
             number = _last_number + 1 + secrets.randbits(40)
         _last_number = number
+    return _written(number)
+
+
+def id_of(name: str, at: dt.datetime) -> str:
+    """Return the identifier of what has a ``name`` outside and was made there in the second ``at``: each time the same.
+
+    It stands among those of :func:`new_id` at the end of that second.
+    """
+    octets = hashlib.sha256(name.encode()).digest()[:_RANDOM_OCTETS]
+    return _written((int(at.timestamp()) * 1000 + 999) << 80 | int.from_bytes(octets))
+
+
+def _written(number: int) -> str:
     return "".join([_PAIRS[(number >> shift) & 1023] for shift in _SHIFTS])
 
 

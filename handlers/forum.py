@@ -18,7 +18,7 @@ from handlers.talk import Line, bold, html
 from services import accounts, bots, forum
 from services.channels.base import RemoteFile
 from services.core import Core
-from services.errors import AppError, Conflict, NotFound
+from services.errors import AppError, Conflict, NotFound, Temporary
 from services.i18n import Translator, translator
 
 log = structlog.get_logger(__name__)
@@ -75,6 +75,7 @@ async def _written(
             account.id,
             message.message_id,
             written,
+            at=message.date,
             other=not message.text and file is None,
             file=file,
         )
@@ -85,7 +86,8 @@ async def _written(
         return
     try:
         await bot.set_message_reaction(chat.id, message.message_id, reaction=[ReactionTypeEmoji(emoji="👍")])
-    except (TelegramBadRequest, TelegramForbiddenError):
+    except (TelegramBadRequest, TelegramForbiddenError, Temporary):
+        # What was written is done: for the sign alone it is not taken a second time.
         log.info("forum_not_marked")
 
 
@@ -145,7 +147,8 @@ async def _membership(core: Core, bot: Bot, change: ChatMemberUpdated, chat: Cha
     status = change.new_chat_member.status
     if status not in _PRESENT:
         async with core.db.write() as session:
-            await forum.disconnect(session, chat.id)
+            await forum.disconnect(session, chat.id, change.from_user.id)
+        core.bell.ring("notices")
         return True
     if not chat.is_forum:
         return False

@@ -19,7 +19,7 @@ from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from db.base import utcnow
+from db.base import id_of, utcnow
 from db.engine import DatabaseUnavailable
 from services import access, accounts, attachments, bots, conversations, jobs, notices, outfiles, team
 from services.channels import carries_caption
@@ -30,7 +30,7 @@ from services.conversations.files import NewFile
 from services.errors import AppError, Conflict, Invalid, NotFound, Permanent, Temporary
 from services.i18n import DEFAULT_LANGUAGE, T, Text, translate
 from services.pauses import backoff_s
-from services.text import clean, one_line, split_text
+from services.text import clean, one_line, split_text, utf16_length
 
 if TYPE_CHECKING:
     from services.core import Core
@@ -39,9 +39,10 @@ log = structlog.get_logger(__name__)
 
 LOOK_EVERY_S = 2.0
 _IDLE_S = 10.0
-_WHOLE_EVERY_S = 600.0
+_REST = 20.0
+"""After all conversations were compared only those of late are looked at, for so many times as long as that took."""
 _BACK = dt.timedelta(minutes=2)
-"""So far back looks what is asked every two seconds: clocks and commits of other processes may be late."""
+"""So far back: clocks and commits of other processes may be late."""
 _AT_ONCE = 200
 _FIRST_MESSAGES = 10
 _MESSAGES = 50
@@ -115,14 +116,24 @@ async def connect(
     return group
 
 
-async def disconnect(session: AsyncSession, chat_id: int) -> bool:
-    """Note that a chat serves no longer; return whether it did."""
+async def disconnect(session: AsyncSession, chat_id: int, telegram_id: int) -> bool:
+    """Note that a chat serves no longer; return whether it did. Its owner hears of it, unless ``telegram_id`` is theirs."""
     group = await of_chat(session, chat_id)
     if group is None:
         return False
+    owner = await session.get_one(models.User, group.owner_id)
+    await _lose(session, group, told=owner.telegram_id != telegram_id)
+    return True
+
+
+async def _lose(session: AsyncSession, group: models.ForumGroup, *, told: bool = True) -> None:
     group.status = "lost"
     session.add(group)
-    return True
+    if told:
+        params = {"group": group.title}
+        await notices.open_notice(
+            session, group.owner_id, "forum_lost", key=_key(group), bot_id=group.bot_id, params=params
+        )
 
 
 async def moved(session: AsyncSession, chat_id: int, moved_to: int) -> None:
@@ -158,12 +169,14 @@ async def heard(
     message_id: int,
     text: str,
     *,
+    at: dt.datetime,
     other: bool = False,
     file: RemoteFile | None = None,
 ) -> Heard | None:
     """Take what somebody wrote in a topic: it goes to the customer, or is a note or a command where it begins with "/".
 
-    The right to it is asked for each message. ``file``: what was sent, with ``text`` under it. ``other``: it is neither. Raises
+    The right to it is asked for each message. ``at``: when it was written. ``file``: what was sent, with ``text`` under it.
+    ``other``: it is neither. Raises
     ``Temporary`` where the file cannot be fetched now. Returns None where nothing is to be said: the group is not in use, the
     message is in no conversation's topic, or it was taken before.
     """
@@ -189,7 +202,7 @@ async def heard(
         return Heard(translate(language, "A note or a command carries no file. This was not sent to the customer."))
     try:
         if text.startswith("/"):
-            return await _command(core, person, talk_id, text)
+            return await _command(core, person, talk_id, text, id_of(f"{group.id}:{message_id}", at))
         sent = await _fetched(core, person, talk_id, file) if file is not None else None
         async with core.db.write() as session:
             row = await conversations.get(session, person, talk_id)
@@ -238,7 +251,7 @@ async def _topic(session: AsyncSession, chat_id: int, thread_id: int) -> tuple[m
     return (row[0], row[1], row[2]) if row is not None else None
 
 
-async def _command(core: Core, person: models.User, talk_id: str, text: str) -> Heard:
+async def _command(core: Core, person: models.User, talk_id: str, text: str, note_id: str) -> Heard:
     word, _, rest = text[1:].partition(" ")
     word = word.partition("@")[0].lower()
     async with core.db.write() as session:
@@ -251,7 +264,7 @@ async def _command(core: Core, person: models.User, talk_id: str, text: str) -> 
             note = rest.strip() if word == "note" else text[1:].strip()
             if not note:
                 raise Invalid(T("Write the note after the slash."))
-            await marks.add_note(session, row, person, note)
+            await marks.add_note(session, row, person, note, note_id=note_id)
     _ring(core, row)
     return Heard()
 
@@ -291,6 +304,13 @@ async def edited(core: Core, chat_id: int, telegram_id: int, message_id: int, te
             return None
         if not text or text == message.text:
             return None
+        if text.startswith("/"):
+            return Heard(
+                translate(
+                    person.language,
+                    "What begins with / never goes to a customer. The customer still sees the first text.",
+                )
+            )
         if row.channel.kind not in ("telegram", "web"):
             return Heard(
                 translate(
@@ -376,15 +396,15 @@ class _Desk:
         self._edits_shown: dict[str, dt.datetime] = {}
 
     async def run(self) -> None:
-        whole, loop = 0.0, asyncio.get_running_loop()
+        whole_at, loop = 0.0, asyncio.get_running_loop()
         async with self._core.bell.listen("forum", limit=1) as bell:
             while True:
                 pause = _IDLE_S
+                began = loop.time()
                 try:
-                    since = None if loop.time() >= whole else utcnow() - _BACK
-                    found, any_group = await self._look(since)
-                    if since is None and len(found) < _AT_ONCE:
-                        whole = loop.time() + _WHOLE_EVERY_S
+                    found, any_group = await self._look(None if began >= whole_at else utcnow() - _BACK)
+                    if began >= whole_at and len(found) < _AT_ONCE:
+                        whole_at = loop.time() + _REST * (loop.time() - began)
                     pause = LOOK_EVERY_S if any_group else _IDLE_S
                     for group_id, talk_id in found:
                         self._put(group_id, talk_id)
@@ -393,7 +413,7 @@ class _Desk:
                 try:
                     async with asyncio.timeout(pause):
                         await bell.get()
-                        whole = 0.0
+                        whole_at = 0.0
                 except TimeoutError:
                     pass
 
@@ -402,28 +422,30 @@ class _Desk:
             task.cancel()
 
     async def _look(self, since: dt.datetime | None) -> tuple[Sequence[tuple[str, str]], bool]:
-        """Return what is to be shown, as (group, conversation), and whether there is any group at all."""
+        """Return what is to be shown, as (group, conversation), and whether there is any group at all.
+
+        ``since``: only conversations in which something was said since then, which their index finds; else all are compared.
+        """
         group, talk, topic, bot = models.ForumGroup, models.Conversation, models.ForumTopic, models.Bot
         async with self._core.db.read() as session:
             if await session.scalar(select(group.id).where(group.status == "active").limit(1)) is None:
                 return (), False
             query = (
-                select(group.id, talk.id)
+                select(group.id, talk.id, talk.last_message_at, group.created_at)
                 .join(bot, and_(bot.owner_id == group.owner_id, or_(group.bot_id.is_(None), group.bot_id == bot.id)))
                 .join(talk, talk.bot_id == bot.id)
                 .outerjoin(topic, and_(topic.group_id == group.id, topic.conversation_id == talk.id))
                 .where(
                     group.status == "active",
                     bot.deleted_at.is_(None),
-                    talk.last_message_at > group.created_at,
+                    # One bound only: of two SQLite may take the older one for its index.
+                    talk.last_message_at > (group.created_at if since is None else since),
                     or_(topic.shown_at.is_(None), talk.last_message_at > topic.shown_at, topic.status != talk.status),
                 )
                 .order_by(talk.last_message_at)
                 .limit(_AT_ONCE)
             )
-            if since is not None:
-                query = query.where(or_(talk.last_message_at > since, topic.status != talk.status))
-            return [(row[0], row[1]) for row in await session.execute(query)], True
+            return [(row[0], row[1]) for row in await session.execute(query) if row[2] > row[3]], True
 
     def _put(self, group_id: str, talk_id: str) -> None:
         self._waiting.setdefault(group_id, {})[talk_id] = None
@@ -463,16 +485,7 @@ class _Desk:
             group = await session.get(models.ForumGroup, group_id)
             if group is None or group.status != "active":
                 return
-            group.status = "lost"
-            session.add(group)
-            await notices.open_notice(
-                session,
-                group.owner_id,
-                "forum_lost",
-                key=_key(group),
-                bot_id=group.bot_id,
-                params={"group": group.title},
-            )
+            await _lose(session, group)
         self._core.bell.ring("notices")
 
     async def _show(self, group_id: str, talk_id: str) -> None:
@@ -494,17 +507,19 @@ class _Desk:
             files = await attachments.of_messages(session, [each.id for each in messages])
         if topic is None:
             topic = await self._new_topic(group, row, owner.language)
+        name = _name(row, owner.language)
         try:
-            for post in _posts(messages, files, owner.language):
-                if isinstance(post, str):
-                    await self._call(group, "sendMessage", message_thread_id=topic.thread_id, text=post)
-                else:
-                    await self._send_file(group, topic.thread_id, post)
-            name = _name(row, owner.language)
+            posts = _posts(messages, files, owner.language)
+            for number, post in enumerate(posts, 1):
+                await self._post(group, topic.thread_id, post.content, owner.language)
+                if post.upto:
+                    # What follows may fail or be cut off: this is not shown a second time.
+                    changes = any(later.upto and later.upto <= topic.seen for later in posts[number:])
+                    await self._passed(topic.id, post.upto, None if changes else looked)
             if (topic.name, topic.status) != (name, row.conversation.status):
-                await self._call(group, "editForumTopic", message_thread_id=topic.thread_id, name=name)
+                await self._rename(group, topic.thread_id, name)
         except Refused as error:
-            if not any(words in str(error).lower() for words in _GONE_TOPIC):
+            if not _is_gone(error):
                 raise
             # Somebody deleted the topic: the next thing that is said makes a new one.
             async with self._core.db.write() as session:
@@ -523,6 +538,42 @@ class _Desk:
                 kept.shown_at = row.conversation.last_message_at if whole else kept.shown_at
                 kept.seen = seen
                 session.add(kept)
+
+    async def _passed(self, topic_id: str, seen: str, edits_shown: dt.datetime | None) -> None:
+        """Note up to which message a topic shows its conversation, and with ``edits_shown`` the changes of earlier ones."""
+        if edits_shown is not None:
+            self._edits_shown[topic_id] = edits_shown
+        async with self._core.db.write() as session:
+            kept = await session.get(models.ForumTopic, topic_id)
+            if kept is not None:
+                kept.seen = max(kept.seen, seen)
+                session.add(kept)
+
+    async def _post(
+        self, group: models.ForumGroup, thread_id: int, content: str | models.Attachment, language: str
+    ) -> None:
+        """Show one thing; what Telegram does not take is left out and, for a file, that is said. Raises what ``_call`` does."""
+        try:
+            if isinstance(content, str):
+                await self._call(group, "sendMessage", message_thread_id=thread_id, text=content)
+            else:
+                await self._send_file(group, thread_id, content)
+        except Refused as error:
+            if _is_gone(error):
+                raise
+            log.warning("forum_post_refused", group=group.id, reason=str(error))
+            if not isinstance(content, str):
+                text = "⚠️ " + translate(language, "Telegram does not take this file. It is in the panel.")
+                await self._call(group, "sendMessage", message_thread_id=thread_id, text=text)
+
+    async def _rename(self, group: models.ForumGroup, thread_id: int, name: str) -> None:
+        """Let a topic's name tell the state; a name that Telegram does not take is not tried again."""
+        try:
+            await self._call(group, "editForumTopic", message_thread_id=thread_id, name=name)
+        except Refused as error:
+            if _is_gone(error):
+                raise
+            log.warning("forum_topic_not_renamed", group=group.id, reason=str(error))
 
     async def _new_topic(self, group: models.ForumGroup, row: ConversationRow, language: str) -> models.ForumTopic:
         name = _name(row, language)
@@ -552,35 +603,50 @@ class _Desk:
         try:
             await self._call(group, method, file=(field, content, name), **about)
         except Refused as error:
-            if (field, method) == _DOCUMENT or any(words in str(error).lower() for words in _GONE_TOPIC):
+            if (field, method) == _DOCUMENT or _is_gone(error):
                 raise
             await self._call(group, _DOCUMENT[1], file=(_DOCUMENT[0], content, name), **about)
 
     async def _call(
         self, group: models.ForumGroup, method: str, *, file: tuple[str, bytes, str] | None = None, **parameters: Any
     ) -> Any:
-        """Call Telegram in a group. ``file``: field, content and name. Raises ``Temporary``, ``GroupLost`` or a ``Permanent``."""
+        """Call Telegram in a group, again where it is away or asks to wait. ``file``: field, content and name.
+
+        Raises ``Temporary``, ``GroupLost`` or a ``Permanent``.
+        """
         core, share = self._core, self._core.settings.telegram.group_messages_per_minute
         if self._token is None:
             raise GroupLost("there is no factory bot")
         burst = min(core.settings.telegram.chat_burst, share / 2)
-        await core.limits.pace(f"group:forum:{group.chat_id}", (share - burst) / 60, burst)
-        try:
-            token = self._token.get_secret_value()
-            if file is not None:
-                return await core.telegram.upload(token, method, *file, chat_id=group.chat_id, **parameters)
-            return await core.telegram.call(token, method, chat_id=group.chat_id, **parameters)
-        except Moved as error:
-            async with core.db.write() as session:
-                await moved(session, group.chat_id, int(error.recipient))
-            raise Temporary("the group moved", retry_after_s=0.1) from None
-        except Refused as error:
-            reason = str(error).lower()
-            if _UNCHANGED in reason:
-                return True
-            if any(words in reason for words in _NO_RIGHTS):
-                raise GroupLost(str(error)) from None
-            raise
+        token, attempt = self._token.get_secret_value(), 0
+        while True:
+            attempt += 1
+            await core.limits.pace(f"group:forum:{group.chat_id}", (share - burst) / 60, burst)
+            try:
+                if file is not None:
+                    return await core.telegram.upload(token, method, *file, chat_id=group.chat_id, **parameters)
+                return await core.telegram.call(token, method, chat_id=group.chat_id, **parameters)
+            except Moved as error:
+                async with core.db.write() as session:
+                    await moved(session, group.chat_id, int(error.recipient))
+                raise Temporary("the group moved", retry_after_s=0.1) from None
+            except Temporary as error:
+                # Here and not from the beginning of what is shown: that would be there twice.
+                if error.sent or attempt >= _TRIES:
+                    raise
+                await asyncio.sleep(error.retry_after_s or backoff_s(attempt, first=2.0, most=60.0))
+            except Refused as error:
+                reason = str(error).lower()
+                if _UNCHANGED in reason:
+                    return True
+                if any(words in reason for words in _NO_RIGHTS):
+                    raise GroupLost(str(error)) from None
+                raise
+
+
+def _is_gone(error: Refused) -> bool:
+    """Whether a topic is no more."""
+    return any(words in str(error).lower() for words in _GONE_TOPIC)
 
 
 async def _talk(session: AsyncSession, talk_id: str) -> ConversationRow | None:
@@ -608,7 +674,8 @@ async def _unseen(
     else:
         changed = message.id > topic.seen
         if (since := max(filter(None, (topic.shown_at, edits_shown)), default=None)) is not None:
-            changed = or_(changed, message.edited_at > since)
+            # A place that moves is told again and again.
+            changed = or_(changed, and_(message.edited_at > since, message.kind.not_in(("location", "venue"))))
         found = list(await session.scalars(query.where(changed).order_by(message.id).limit(_MESSAGES)))
     pending = select(models.Attachment.message_id).where(
         models.Attachment.message_id.in_([each.id for each in found]),
@@ -634,19 +701,28 @@ def _name(row: ConversationRow, language: str) -> str:
     return one_line(f"{mark} {who} · {_CHANNELS.get(row.channel.kind, row.channel.kind)}", _NAME_CHARS)
 
 
+@dataclass(slots=True)
+class _Post:
+    """A text or a file; ``upto``: the last message that is whole with it, empty where none is."""
+
+    content: str | models.Attachment
+    upto: str = ""
+
+
 def _posts(
     messages: Sequence[models.Message], files: Mapping[str, Sequence[models.Attachment]], language: str
-) -> list[str | models.Attachment]:
+) -> list[_Post]:
     """Return messages as posts, several texts in one where they fit; each kept file is a post of its own."""
-    posts: list[str | models.Attachment] = []
+    posts: list[_Post] = []
     for message in messages:
         for part in split_text(shown_line(message, language), _POST_CHARS):
-            last = posts[-1] if posts else None
-            if isinstance(last, str) and len(last) + len(part) + 2 <= _POST_CHARS:
-                posts[-1] = f"{last}\n\n{part}"
+            last = posts[-1].content if posts else None
+            if isinstance(last, str) and utf16_length(last) + utf16_length(part) + 2 <= _POST_CHARS:
+                posts[-1].content = f"{last}\n\n{part}"
             else:
-                posts.append(part)
-        posts += [file for file in files.get(message.id, ()) if file.status == "stored"]
+                posts.append(_Post(part))
+        posts += [_Post(file) for file in files.get(message.id, ()) if file.status == "stored"]
+        posts[-1].upto = message.id
     return posts
 
 

@@ -17,7 +17,7 @@ from db import direct, models
 from db.base import utcnow
 from db.engine import DatabaseUnavailable
 from services import lanes, metrics, notices, outfiles
-from services.channels import PERSON_WINDOWS, WINDOWS
+from services.channels import window_of
 from services.channels.base import (
     AnotherConsumer,
     Away,
@@ -192,11 +192,6 @@ def channel_keys(connection: Connection, ids: Sequence[str]) -> dict[str, Channe
     }
 
 
-def _window(kind: str, message: Outgoing) -> dt.timedelta:
-    """Return for how long after the customer's last message this may be sent; a person may write for longer."""
-    return PERSON_WINDOWS.get(kind, WINDOWS[kind]) if message.person else WINDOWS[kind]
-
-
 class Sender:
     """Sends claimed items. Knows which bots were told to wait."""
 
@@ -234,12 +229,13 @@ class Sender:
             if message.comment and not await self._may_reply(channel):
                 return Sent(claim, "queued", delay_s=_REPLIES_PAUSE_S, counts=False, unsure=unsure)
             free = message.comment or message.template is not None
-            written = await self._written(channel, item) if not free else None
-            if written is not None and written >= WINDOWS[channel.kind]:
+            window = window_of(channel.kind, item["recipient"]) if not free else None
+            written = await self._written(item) if window is not None else None
+            if window is not None and written is not None and written >= window:
                 message = replace(message, late=True)
-            if written is not None and written >= _window(channel.kind, message):
-                reason = "the customer has not written for too long"
-                return Sent(claim, "failed", error=reason, unsure=unsure, lost_as="window_closed")
+                if written >= (window_of(channel.kind, item["recipient"], person=message.person) or window):
+                    reason = "the customer has not written for too long"
+                    return Sent(claim, "failed", error=reason, unsure=unsure, lost_as="window_closed")
             await self._pace(claim, channel)
             if message.file is not None:
                 # Only now, so that nothing large is held while it waits for its turn.
@@ -269,9 +265,9 @@ class Sender:
             f"replies:{channel.id}", self._core.settings.meta.private_replies_per_hour, 3600
         )
 
-    async def _written(self, channel: ChannelKeys, item: Mapping[str, Any]) -> dt.timedelta | None:
-        """Return how long ago the customer wrote, where the network refuses to write freely after some time; else None."""
-        if channel.kind not in WINDOWS or not item["conversation_id"]:
+    async def _written(self, item: Mapping[str, Any]) -> dt.timedelta | None:
+        """Return how long ago the customer wrote; None where it belongs to no talk."""
+        if not item["conversation_id"]:
             return None
         async with self._core.db.read() as session:
             written = await session.scalar(

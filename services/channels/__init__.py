@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from services.channels.base import Channel
 from services.channels.instagram import InstagramChannel
 from services.channels.meta import GraphApi
-from services.channels.telegram import TelegramApi, TelegramChannel
+from services.channels.telegram import TelegramApi, TelegramChannel, place_of
 from services.channels.web import WebChannel
 from services.channels.whatsapp import WhatsAppChannel
 from services.text import split_text
@@ -17,6 +17,8 @@ WINDOWS: Mapping[str, dt.timedelta] = {"whatsapp": dt.timedelta(hours=24), "inst
 """For so long after a customer's last message a network lets us write freely."""
 PERSON_WINDOWS: Mapping[str, dt.timedelta] = {"instagram": dt.timedelta(days=7)}
 """For so long a person may still write where the bot may not."""
+_BUSINESS_WINDOW = dt.timedelta(hours=24)
+"""In chats of a business account: core.telegram.org/bots/api#businessbotrights, ``can_reply``."""
 CAPTIONS: Mapping[str, int] = {"telegram": 1024, "whatsapp": 1024}
 """So long may a text be that stands under a file: core.telegram.org/bots/api#sendphoto, Cloud API reference of messages."""
 _KINDS: Mapping[str, type[Channel]] = {
@@ -45,6 +47,13 @@ def make_channels(
         "whatsapp": WhatsAppChannel(graph),
         "instagram": InstagramChannel(instagram, graph),
     }
+
+
+def window_of(kind: str, recipient: str, *, person: bool = False) -> dt.timedelta | None:
+    """Return for how long after a customer's last message one may write to them freely, a ``person`` or the bot; None: always."""
+    if kind == "telegram":
+        return _BUSINESS_WINDOW if "/" in recipient and place_of(recipient).connection else None
+    return (PERSON_WINDOWS.get(kind) if person else None) or WINDOWS.get(kind)
 
 
 def split_for(kind: str, text: str) -> list[str]:

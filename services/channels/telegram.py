@@ -35,6 +35,7 @@ from services.channels.base import (
     TextUnit,
     TokenRefused,
     Unreachable,
+    WindowClosed,
 )
 from services.channels.wire import exchange
 from services.errors import Temporary
@@ -152,6 +153,8 @@ _GONE = (
     "chat not found",
     "peer_id_invalid",
 )
+_CLOSED = "business_peer_usage_missing"
+"""The customer of a business account has not written for 24 hours."""
 _HARMLESS = ("message is not modified", "message to delete not found", "query is too old", "message can't be deleted")
 
 
@@ -184,6 +187,8 @@ def failure(status: int, body: Mapping[str, Any]) -> Exception | None:
         return Unreachable(description)
     if code == 400 and any(part in lowered for part in _HARMLESS):
         return None
+    if code == 400 and _CLOSED in lowered:
+        return WindowClosed(description)
     if code >= 500:
         return Temporary(f"Telegram answered {code}", retry_after_s=None)
     return Refused(description or f"error {code}")

@@ -15,7 +15,7 @@ from db import models
 from db.base import new_id, utcnow
 from db.engine import clock
 from services import access, lanes, notices, team
-from services.channels import PERSON_WINDOWS, WINDOWS
+from services.channels import PERSON_WINDOWS, window_of
 from services.channels.base import Outgoing
 from services.conversations import files, returning
 from services.conversations.records import RECENT_CHARS, RECENT_TURNS, Reply, out_lane, outbox_rows, put_out
@@ -221,8 +221,8 @@ async def waiting(session: AsyncSession, answered: Sequence[models.Bot]) -> list
 
 def window_closed(row: ConversationRow) -> bool:
     """Whether the network lets no person write freely to this customer until they write again."""
-    kind, written = row.channel.kind, row.conversation.last_inbound_at
-    window = PERSON_WINDOWS.get(kind) or WINDOWS.get(kind)
+    written = row.conversation.last_inbound_at
+    window = window_of(row.channel.kind, row.contact.external_id, person=True)
     return window is not None and (written is None or utcnow() - written >= window)
 
 
@@ -238,7 +238,12 @@ def check_window(row: ConversationRow) -> None:
         "Instagram delivers messages up to 7 days after the customer’s last one. You can write as soon as the customer "
         "writes again."
     )
-    raise Conflict(instagram if row.channel.kind == "instagram" else whatsapp, code="window_closed")
+    business = T(
+        "More than 24 hours have passed since the customer’s last message, and Telegram lets the bot write nothing in your "
+        "own chats then. Write in Telegram yourself, or wait until the customer writes again."
+    )
+    texts = {"whatsapp": whatsapp, "instagram": instagram, "telegram": business}
+    raise Conflict(texts[row.channel.kind], code="window_closed")
 
 
 async def operator_reply(

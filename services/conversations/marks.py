@@ -9,6 +9,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
+from db.base import new_id
 from services.conversations import ConversationRow
 from services.errors import Conflict, Invalid, NotFound
 from services.i18n import T
@@ -125,14 +126,18 @@ async def notes(
     return list(reversed(list(rows)))
 
 
-async def add_note(session: AsyncSession, row: ConversationRow, author: models.User, text: str) -> models.Note:
-    """Leave a note for the others; raises ``Invalid`` for an empty or too long one."""
+async def add_note(
+    session: AsyncSession, row: ConversationRow, author: models.User, text: str, *, note_id: str = ""
+) -> models.Note:
+    """Leave a note for the others; raises ``Invalid`` for an empty or too long one. One with a ``note_id`` is left once."""
     text = clean(text).strip()
     if not text:
         raise Invalid(T("Write the note first."), field="note")
     if len(text) > NOTE_CHARS:
         raise Invalid(T("A note may have at most {n} characters.", n=NOTE_CHARS), field="note")
-    note = models.Note(conversation_id=row.conversation.id, author_id=author.id, text=text)
+    if note_id and (known := await session.get(models.Note, note_id)) is not None:
+        return known
+    note = models.Note(id=note_id or new_id(), conversation_id=row.conversation.id, author_id=author.id, text=text)
     session.add(note)
     await session.flush()
     return note

@@ -19,7 +19,7 @@ from db import models
 from db.base import new_id, utcnow
 from db.engine import DatabaseUnavailable
 from services import inbox, lanes, manner, notices
-from services.channels import WINDOWS
+from services.channels import window_of
 from services.channels.base import Inbound, Sender
 from services.conversations.records import RETURNED
 from services.lanes import Line
@@ -61,7 +61,7 @@ async def give_back(
     Where the network lets nobody write to the customer any more it keeps silent.
     """
     channel = await session.get(models.Channel, channel_id)
-    window = WINDOWS.get(channel.kind) if channel is not None else None
+    window = window_of(channel.kind, recipient) if channel is not None else None
     talk.unanswered_since = None
     if window is not None and (talk.last_inbound_at is None or utcnow() - talk.last_inbound_at >= window):
         return

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from db import models
+from db.base import utcnow
+from services import conversations, notices
+from services.errors import Conflict
 from tests.conveyor.harness import Floor, Tenant, echo, floor, surroundings, texts
 from tests.fakes.models import FakeModels
 from tests.fakes.telegram import FakeTelegram, FakeUser
@@ -291,3 +295,45 @@ async def test_two_bots_that_answer_each_other_stop(
         said = texts(place.fake.messages(other.id, shop.bot))
         # Six answers, then one line for the hour, then silence.
         assert len(said) == 7
+
+
+async def test_a_day_after_the_customers_last_words_nothing_is_tried(place: Floor, shop: Tenant) -> None:
+    owner, connection = await _connected(place, shop)
+    customer = shop.person()
+    customer.write_to(owner, shop.bot, connection, "Kafolat bormi №21")
+    await place.fake.wait_message(customer.id, "№21", bot=shop.bot)
+    mine = models.Conversation.channel_id == shop.shop.channel.id
+
+    async def age(hours: float) -> None:
+        async with place.core.db.write() as session:
+            moment = utcnow() - dt.timedelta(hours=hours)
+            await session.execute(update(models.Conversation).where(mine).values(last_inbound_at=moment))
+
+    async def reply(text: str) -> None:
+        talk = await place.one(select(models.Conversation).where(mine))
+        async with place.core.db.write() as session:
+            row = await conversations.get(session, shop.shop.owner, talk.id)
+            await conversations.operator_reply(session, row, text)
+        place.core.bell.ring("outbox")
+
+    await age(23)
+    await reply("Hali vaqt bor")
+    sent = await place.fake.wait_message(customer.id, "Hali vaqt bor", bot=shop.bot)
+    assert sent.params["business_connection_id"] == connection["id"]
+    await age(25)
+    with pytest.raises(Conflict) as refused:
+        await reply("Kech qoldim")
+    assert refused.value.code == "window_closed" and "Telegram" in refused.value.text.render("en")
+    # The bot does not say into a closed door that it is back.
+    async with place.core.db.write() as session:
+        talk = await session.scalar(select(models.Conversation).where(mine))
+        assert talk is not None
+        await conversations.set_status(session, await conversations.get(session, shop.shop.owner, talk.id), "bot")
+    place.core.bell.ring("inbox")
+    await _handled(place, shop)
+    # What Telegram itself finds too old is told in the same words.
+    await age(1)
+    place.fake.fail(400, "Bad Request: BUSINESS_PEER_USAGE_MISSING", bot=shop.bot, method="sendMessage")
+    await reply("Telegram boshqacha sanaydi")
+    assert "24 hours" in notices.text(await place.noticed(shop, "window_closed"), "en")
+    assert len(place.fake.messages(customer.id, shop.bot)) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from services import bots, chat, conversations, manner, stats
 from services.conversations import returning
 from services.errors import Invalid
 from services.i18n import translate
+from tests.composition import questions_put
 from tests.conveyor.clock import due
 from tests.conveyor.harness import Floor, Tenant, floor, settings_for, texts
 from tests.conveyor.nursery import Nursery
@@ -210,6 +212,28 @@ async def test_who_answers_meanwhile_keeps_the_talk(place: Floor) -> None:
     await place.fake.wait_message(person.id, "shu yerdaman", bot=shop.bot)
     # The person has answered: the bot does not talk over them.
     assert (await _talk(place, shop)).status == "human" and number not in shop.times()
+
+
+async def test_who_writes_in_the_moment_of_the_return_keeps_the_talk(place: Floor) -> None:
+    shop = await place.tenant("Shu payt")
+    person = shop.person()
+    await shop.answered([shop.ask(person)])
+    await _takes_over(place, shop)
+    await _left(place, shop, 61)
+    with questions_put(place.core) as put:
+        async with place.core.db.write() as session:
+            row = await conversations.get(session, shop.shop.owner, (await _talk(place, shop)).id)
+            await conversations.operator_reply(session, row, "Hali shu yerdaman")
+            taking = asyncio.ensure_future(returning.take_back(place.core))
+
+            async def looked() -> bool:
+                return any("conversations.person_at <" in question for question in put)
+
+            # It has seen how long the person was silent, and waits for what is being written here.
+            await place.until(looked)
+            await _talk(place, shop)
+        assert await taking == 0
+    assert (await _talk(place, shop)).status == "human"
 
 
 async def test_what_comes_together_with_the_return_is_answered_once(place: Floor) -> None:

@@ -45,6 +45,7 @@ _REASONS: tuple[tuple[str, Text], ...] = (
     ("131047", T("the customer has not written for more than 24 hours")),
     ("not written for too long", T("the customer has not written for too long")),
     ("outside of allowed window", T("the customer has not written for too long")),
+    ("business_peer_usage_missing", T("the customer has not written for too long")),
     ("131026", T("this number does not receive WhatsApp messages")),
     ("190: ", T("the token is no longer valid")),
     ("131042", T("WhatsApp is not paid for")),
