@@ -31,6 +31,7 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _SHIFTS = range(120, -1, -10)
 ID_LENGTH = 26
+_MOMENT_LETTERS = 10
 
 
 _last_number = 0
@@ -59,6 +60,16 @@ def new_id() -> str:
             number = _last_number + 1 + secrets.randbits(40)
         _last_number = number
     return "".join([_PAIRS[(number >> shift) & 1023] for shift in _SHIFTS])
+
+
+def earlier_id(id_: str, seconds: float) -> str:
+    """Return what stands in the order of identifiers so long before another one: smaller than all that were made since."""
+    moment = 0
+    for letter in id_[:_MOMENT_LETTERS]:
+        moment = moment << 5 | _ALPHABET.index(letter)
+    moment = max(0, moment - round(seconds * 1000))
+    pairs = [_PAIRS[moment >> shift & 1023] for shift in range(40, -1, -10)]
+    return "".join(pairs).ljust(ID_LENGTH, "0")
 
 
 def new_secret(octets: int = 16) -> str:

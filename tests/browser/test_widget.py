@@ -314,7 +314,7 @@ async def test_a_picture_is_sent_and_shown(chromium: Browser, shop: Shop) -> Non
     await expect(page.locator(".fault")).to_be_hidden()
     await page.reload()
     await page.locator(".launcher").click()
-    await expect(page.locator(".own .bubble")).to_have_text(["Photo"])
+    await expect(page.get_by_role("link", name="Photo").get_by_role("img")).to_be_visible()
     assert shop.troubles == []
 
 
