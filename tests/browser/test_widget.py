@@ -15,13 +15,13 @@ from aiohttp import web
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, Page, Route, expect
 
-from services import accounts, bots, conversations, outfiles, widgets
+from services import accounts, conversations, outfiles
 from services.i18n import translate
 from tests import servers
 from tests.browser.conftest import SIZES, person, watched
 from tests.web import panel
-from tests.web.site import Site, started
-from tests.web.test_widget import ANSWER, CANARY, QUESTION, png
+from tests.web.site import Site
+from tests.web.widget import ANSWER, CANARY, QUESTION, afresh, choose, png, serving
 
 pytestmark = pytest.mark.browser
 
@@ -100,28 +100,15 @@ async def foreign(site: Site) -> AsyncIterator[Shop]:
 
 @pytest.fixture(scope="module")
 async def running(servers_run: servers.Run, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
-    folder = tmp_path_factory.mktemp("widgetbrowser")
-    limits = {"contact_messages_per_minute": 100}
-    async with started(folder, servers_run.new_sqlite(folder), overrides={"limits": limits}) as site:
+    async with serving(servers_run, tmp_path_factory) as site:
         yield site
 
 
 @pytest.fixture
 async def shop(running: Site) -> AsyncIterator[Shop]:
-    running.models.reset()
-    running.models.reply = ANSWER
-    await choose(running)
+    await afresh(running)
     async with foreign(running) as made:
         yield made
-
-
-async def choose(site: Site, **changes: Any) -> None:
-    """Keep these choices of the owner's, and no others."""
-    async with site.core.db.write() as session:
-        bot = await bots.get(session, site.owner.shop.owner, site.owner.shop.bot.id)
-        channel = await bots.connect_web(session, bot)
-        values = {"color": "#2459d3", "position": "right", "greetings": {}, "origins": ""} | changes
-        await widgets.save(session, channel, **values)
 
 
 async def axe(page: Page) -> list[str]:
