@@ -32,6 +32,7 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _SHIFTS = range(120, -1, -10)
 ID_LENGTH = 26
+_MOMENT_LETTERS = 10
 
 
 _last_number = 0
@@ -73,6 +74,16 @@ def id_of(name: str, at: dt.datetime) -> str:
 
 def _written(number: int) -> str:
     return "".join([_PAIRS[(number >> shift) & 1023] for shift in _SHIFTS])
+
+
+def earlier_id(id_: str, seconds: float) -> str:
+    """Return what stands in the order of identifiers so long before another one: smaller than all that were made since."""
+    moment = 0
+    for letter in id_[:_MOMENT_LETTERS]:
+        moment = moment << 5 | _ALPHABET.index(letter)
+    moment = max(0, moment - round(seconds * 1000))
+    pairs = [_PAIRS[moment >> shift & 1023] for shift in range(40, -1, -10)]
+    return "".join(pairs).ljust(ID_LENGTH, "0")
 
 
 def new_secret(octets: int = 16) -> str:

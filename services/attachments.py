@@ -197,6 +197,7 @@ async def _kept(core: Core, talk: Talk, file: models.Attachment) -> bytes | None
         row.status, row.mime = status, file.mime
         if content is not None:
             row.size = len(content)
+            row.remote = {**row.remote, **sniffing.measured(file.mime, content)}
             session.add(models.AttachmentContent(attachment_id=file.id, content=content))
     file.status = "busy" if busy else status
     file.size = len(content) if content is not None else file.size
@@ -331,6 +332,12 @@ def link(core: Core, attachment_id: str) -> str:
     # In steps, so that a page that is looked at again finds the picture that the browser has.
     until = (int(time.time()) // 60 + 1) * 60 + life_s
     return f"/files/{attachment_id}.{until}.{_signature(core.secret, attachment_id, until)}"
+
+
+def pixels(file: models.Attachment) -> tuple[int, int]:
+    """Return how wide and how high a picture is, zeros where that is not known."""
+    known = (file.remote or {}).get("pixels") or (0, 0)
+    return int(known[0]), int(known[1])
 
 
 async def opened(core: Core, token: str) -> tuple[models.Attachment, bytes]:

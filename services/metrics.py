@@ -43,6 +43,7 @@ UPDATES_SKIPPED = Counter(
     "botfactory_updates_unused_total", "Updates of kinds that nothing uses", ["kind"], registry=REGISTRY
 )
 REQUESTS = Counter("botfactory_http_requests_total", "HTTP requests", ["method", "route", "status"], registry=REGISTRY)
+STREAMS = Gauge("botfactory_visitor_streams", "Visitors whose talk is open in this process", registry=REGISTRY)
 CACHE = Gauge("botfactory_cache_bytes", "Estimated size of the prepared knowledge bases in memory", registry=REGISTRY)
 
 

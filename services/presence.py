@@ -59,6 +59,12 @@ class Presence:
             key=lambda person: (person.name, person.id),
         )
 
+    def typing_s(self, conversation_id: str) -> float:
+        """Return for how many seconds more somebody is taken to write in a conversation, 0 where nobody does."""
+        now = self._clock()
+        people = self._talks.get(conversation_id, {}).values()
+        return max([0.0, *(person.typing_until - now for person in people if person.until > now)])
+
     def sign_due(self, conversation_id: str, every_s: float) -> bool:
         """Whether the customer should be shown the sign of typing again; true at most once in ``every_s`` seconds."""
         now = self._clock()

@@ -133,6 +133,9 @@ class Limits(_Section):
     prompt_chars: int = Field(8000, ge=100, le=100_000)
     picture_mib: int = Field(5, ge=1, le=10)
     bot_pictures_mib: int = Field(200, ge=1, le=100_000)
+    visitor_streams: int = Field(3, ge=1, le=20)
+    bot_streams: int = Field(500, ge=1, le=100_000)
+    streams: int = Field(2000, ge=1, le=100_000)
 
 
 class Telegram(_Section):

@@ -63,3 +63,21 @@ def _is_text(data: bytes) -> bool:
     return sum(byte < 32 and byte not in b"\t\r\n\x0c\x1b" for byte in head) == 0 or head.startswith(
         (b"\xff\xfe", b"\xfe\xff")
     )
+
+
+def jpeg_pixels(data: bytes) -> tuple[int, int] | None:
+    """Return how wide and how high a JPEG is as its frame says (ITU-T T.81, B.2.2), None where no frame is found."""
+    place = 2
+    while data.startswith(b"\xff\xd8") and place + 9 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        # The frames, without what stands among their numbers: tables of Huffman's and arithmetic codes, an extension.
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(data[place + 7 : place + 9]), int.from_bytes(data[place + 5 : place + 7])
+        place += 2 + int.from_bytes(data[place + 2 : place + 4])
+    return None
+
+
+def measured(mime: str, data: bytes) -> dict[str, list[int]]:
+    """Return what a file's row keeps of its size on a screen: ``pixels``, wide and high, for a JPEG; else nothing."""
+    found = jpeg_pixels(data) if mime == "image/jpeg" else None
+    return {"pixels": list(found)} if found and all(found) else {}

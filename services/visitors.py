@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
+from collections.abc import Sequence
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -10,6 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 
 _PREFIX = "visitor-"
+
+Standing = tuple[dt.datetime, str]
+"""How a talk stands: when something was said last, and who answers. Another one means that there is something to read."""
 
 
 def contact_of(public_id: str, secret: str) -> str:
@@ -28,3 +33,12 @@ async def talk(session: AsyncSession, channel: models.Channel, contact: str) -> 
         .join(models.Contact, models.Contact.id == models.Conversation.contact_id)
         .where(models.Contact.channel_id == channel.id, models.Contact.external_id == contact)
     )
+
+
+async def standings(session: AsyncSession, conversation_ids: Sequence[str]) -> dict[str, Standing]:
+    """Return how conversations stand, by id."""
+    talk = models.Conversation
+    rows = await session.execute(
+        select(talk.id, talk.last_message_at, talk.status).where(talk.id.in_(conversation_ids))
+    )
+    return {id_: (said_at, status) for id_, said_at, status in rows}

@@ -9,7 +9,7 @@ from aiohttp_session.cookie_storage import EncryptedCookieStorage
 from services import accounts
 from services.core import Core
 from services.crypto import fernet_from
-from web import api, chat, files, health, keys, middlewares, pages, view, webhooks, widget
+from web import api, chat, files, health, keys, live, middlewares, pages, view, webhooks, widget
 
 
 def make_app(core: Core) -> web.Application:
@@ -42,6 +42,7 @@ def make_app(core: Core) -> web.Application:
     health.setup(app)
     app.router.add_get("/static/{version}/{name:.+}", app[view.STATIC].serve)
     api.setup(app)
+    live.setup(app, core)
     chat.setup(app)
     widget.setup(app)
     files.setup(app)

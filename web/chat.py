@@ -13,16 +13,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import attachments, bots, chat, conversations, ratings, visitors
+from db.base import earlier_id
+from db.engine import DatabaseUnavailable
+from services import attachments, bots, chat, conversations, pauses, ratings, visitors
 from services.conversations import Page
 from services.core import Core
 from services.crypto import new_token
 from services.errors import AppError, Forbidden, Invalid, NotFound, TooMany, Unavailable
 from services.i18n import LANGUAGE_NAMES, LANGUAGES, T, translate
-from web import auth, forms, keys, middlewares, streams, view
+from web import auth, forms, keys, live, middlewares, streams, view
+
+log = structlog.get_logger(__name__)
 
 FORM_TIMEOUT_S = 40
 SHOWN = 50
@@ -36,8 +42,13 @@ READS_PER_MINUTE = 900
 _RATINGS_PER_MINUTE = 120
 PUBLIC_ID = re.compile(r"[A-Za-z0-9_-]{16,32}")
 SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
-_MESSAGE_ID = re.compile(r"[0-9a-z]{26}")
+_MESSAGE_ID = re.compile(r"[0-9a-hjkmnp-tv-z]{26}")
 _FIRST_EVENT_S = 1.0
+_SHOWN_PX = 280
+_WATCH_S = 300.0
+_STILL_HERE_S = 20.0
+# A message is named before it is committed: one with an older name than the last may come later.
+_LATE_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +136,31 @@ def _label(text: str, language: str) -> str:
 
 
 def _file(core: Core, file: models.Attachment, language: str) -> dict[str, Any]:
-    """Return a file as the page needs it; ``url`` ends after some time, ``shown``: how the page itself can show it."""
+    """Return a file as the page needs it.
+
+    ``url`` ends after some time; ``shown``: how the page itself can show it; ``width`` and ``height``: how large a picture is
+    shown, in the browser's pixels, 0 where that is not known.
+    """
     family = file.mime.partition("/")[0]
     name = file.name or (translate(language, "Photo") if file.kind == "photo" else translate(language, "File"))
-    shown = family if file.mime in attachments.INLINE else ""
-    return {"url": attachments.link(core, file.id), "name": name, "shown": shown}
+    width, height = attachments.pixels(file)
+    share = min(1.0, _SHOWN_PX / max(width, height, 1))
+    return {
+        "url": attachments.link(core, file.id),
+        "name": name,
+        "size": view.size(file.size, language),
+        "shown": family if file.mime in attachments.INLINE else "",
+        "width": round(width * share),
+        "height": round(height * share),
+    }
 
 
 def _show(message: models.Message, language: str, files: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
     """Return a message as the page needs it: never more than the visitor may know."""
     said = message.text or (translate(language, "Photo") if message.kind == "photo" else "")
     said = said or (files[0]["name"] if files else "")
+    # What only stands for a file gives way to it.
+    instead = bool(files) and not message.text
     item: dict[str, Any] = {
         "id": message.id,
         "author": message.author,
@@ -145,6 +170,7 @@ def _show(message: models.Message, language: str, files: Sequence[dict[str, Any]
         "exact": view.exact(message.created_at, language),
         "buttons": [],
         "files": list(files),
+        "instead": instead,
         "rating": (message.rating or 0) if ratings.may_be_rated(message) else None,
     }
     if isinstance(message.usage, dict) and message.usage.get("buttons"):
@@ -168,13 +194,18 @@ async def history_of(
         page = await conversations.messages(
             session, talk, cursor=after or before, limit=SHOWN, newest_first=after is None
         )
-        kept = await attachments.of_messages(session, [row.id for row in page.items])
-    rows = page.items if after is not None else list(reversed(page.items))
+        items = await _items(session, room, page.items if after is not None else list(reversed(page.items)))
+    return Page(items, page.next), talk.status
+
+
+async def _items(session: AsyncSession, room: Room, messages: Sequence[models.Message]) -> list[dict[str, Any]]:
+    """Return messages with their files as the page needs them."""
+    kept = await attachments.of_messages(session, [message.id for message in messages])
     files = {
         id_: [_file(room.core, file, room.language) for file in found if file.status == "stored"]
         for id_, found in kept.items()
     }
-    return Page([_show(row, room.language, files.get(row.id, ())) for row in rows], page.next), talk.status
+    return [_show(message, room.language, files.get(message.id, ())) for message in messages]
 
 
 def message_id(request: web.Request, name: str) -> str | None:
@@ -232,7 +263,76 @@ async def person_types(request: web.Request, room: Room) -> bool:
     """Tell whether somebody in the panel is writing to this visitor."""
     async with room.core.db.read() as session:
         talk = await visitors.talk(session, room.channel, room.contact)
-    return talk is not None and any(person.typing for person in request.app[keys.PRESENCE].at(talk.id))
+    return talk is not None and request.app[keys.PRESENCE].typing_s(talk.id) > 0
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    """What happens in the talk while the page is open, see :func:`watch`."""
+    if not await auth.limit_address(request, "chat-read", READS_PER_MINUTE, 60):
+        raise TooMany
+    return await watch(request, await _enter(request))
+
+
+async def watch(request: web.Request, room: Room) -> web.StreamResponse:
+    """Tell a visitor of the own talk as it happens: events ``talk`` with ``items``, ``status`` and ``typing`` (a person is).
+
+    The first one comes at once, with what was said after the message ``after`` of the address; what was said shortly before it
+    may come again. The stream ends after some minutes, when the program stops, and where the database does not answer: whoever
+    asks again with the last message misses nothing. 204 before the first message; raises ``TooMany``.
+    """
+    async with room.core.db.read() as session:
+        talk = await visitors.talk(session, room.channel, room.contact)
+    if talk is None:
+        return web.Response(status=204)
+    async with request.app[live.WATCHES].open(request, room.bot.id, talk.id, room.contact) as watched:
+        response = streams.response()
+        with contextlib.suppress(ConnectionResetError):
+            await response.prepare(request)
+            await _tell(request, room, watched, response, message_id(request, "after") or "0")
+            await response.write_eof()
+        return response
+
+
+async def _tell(
+    request: web.Request, room: Room, watched: live.Watch, response: web.StreamResponse, after: str
+) -> None:
+    loop = asyncio.get_running_loop()
+    # Those who came together shall not come back together.
+    ends = loop.time() + pauses.jitter(_WATCH_S, 0.8)
+    # With how many files: a visitor's picture is fetched after its message was stored.
+    known: dict[str, int] = {}
+    cursor: str | None = None
+    status, typing = "", False
+    while watched.lives and not watched.ended and loop.time() < ends:
+        watched.woken.clear()
+        items: list[dict[str, Any]] = []
+        before, typed = (status, typing), typing
+        if watched.news:
+            since = cursor or (earlier_id(after, _LATE_S) if after != "0" else after)
+            known = {id_: files for id_, files in known.items() if id_ > since}
+            watched.news = False
+            try:
+                history, status = await history_of(room, after=since)
+            except DatabaseUnavailable as error:
+                log.warning("database_unavailable", reason=str(error))
+                return
+            items = [item for item in history.items if known.get(item["id"]) != len(item["files"])]
+            known |= {item["id"]: len(item["files"]) for item in items}
+            after = max([after, *known])
+            # There is more than one part of it: what the visitor has got, they have got.
+            cursor, watched.news = history.next, watched.news or history.next is not None
+        typing_s = request.app[keys.PRESENCE].typing_s(watched.talk_id)
+        typing = typing_s > 0
+        if items or typing or (status, typing) != before:
+            event = streams.encode("talk", {"items": items, "status": status, "typing": typing})
+            await response.write(f"id: {after}\n".encode() + event)
+        elif not typed:
+            await response.write(streams.HEARTBEAT)
+        if watched.news:
+            continue
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(typing_s or _STILL_HERE_S):
+                await watched.woken.wait()
 
 
 def read_said(form: forms.Form, limit: int) -> Said:
@@ -286,6 +386,17 @@ async def rate(request: web.Request) -> web.StreamResponse:
     if not middlewares.from_here(request):
         raise Forbidden(T("This form was sent from another site."), code="csrf")
     room = await _enter(request)
+    rating = await rated(request, room)
+    if middlewares.wants_json(request):
+        return web.json_response({"rating": rating.value})
+    return web.Response(status=303, headers={"Location": f"{room.path}#said-{rating.message_id}"})
+
+
+async def rated(request: web.Request, room: Room) -> ratings.Rating:
+    """Store the thumb of a form and return it; on what is no answer of the visitor's own talk it does nothing.
+
+    Raises ``Invalid`` and ``TooMany``.
+    """
     if not await auth.limit_address(request, f"rate:{room.bot.id}", _RATINGS_PER_MINUTE, 60):
         raise TooMany
     form = await forms.read(request)
@@ -298,9 +409,7 @@ async def rate(request: web.Request) -> web.StreamResponse:
             await ratings.rate(session, talk.id, rating)
     if talk is not None:
         room.core.ring_talk(room.bot.id, talk.id)
-    if middlewares.wants_json(request):
-        return web.json_response({"rating": rating.value})
-    return web.Response(status=303, headers={"Location": f"{room.path}#said-{rating.message_id}"})
+    return rating
 
 
 async def _ask(
@@ -347,8 +456,11 @@ async def _converse(room: Room, said: Said, after: str, events: asyncio.Queue[st
     """Ask, and put all that happens into ``events``; the last one is ``done`` or ``error``."""
     with streams.failures(events):
         reply = await _ask(room, said, on_event=streams.pieces(events))
-        for message in reply.messages if reply is not None else ():
-            events.put_nowait(("message", _show(message, room.language)))
+        if reply is not None:
+            async with room.core.db.read() as session:
+                items = await _items(session, room, reply.messages)
+            for item in items:
+                events.put_nowait(("message", item))
         history, status = await history_of(room, after=after)
         # Everything that the page does not know yet, the visitor's own message with its id included.
         events.put_nowait(("done", {"items": history.items, "status": status}))
@@ -358,5 +470,6 @@ def setup(app: web.Application) -> None:
     """Add the page and what its script calls."""
     app.router.add_get("/chat/{public_id}", page)
     app.router.add_get("/chat/{public_id}/messages", messages)
+    app.router.add_get("/chat/{public_id}/events", events)
     app.router.add_post("/chat/{public_id}/messages", send)
     app.router.add_post("/chat/{public_id}/ratings", rate)

@@ -7,12 +7,14 @@ are refused before anything happens, and no answer ever allows credentials.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from services import bots, metrics, uploads, widgets
+from services import attachments, bots, metrics, uploads, widgets
 from services.core import Core
 from services.crypto import new_token
 from services.errors import Forbidden, Invalid, NotFound, TooMany
@@ -20,7 +22,7 @@ from services.i18n import LANGUAGE_NAMES, LANGUAGES, T, translator
 from web import auth, chat, forms, keys, view
 
 VISITOR_HEADER = "X-Chat-Secret"
-SCRIPT = "widget.js"
+_SHARED = b"  // talk.js stands here.\n"
 _SCRIPT_KEPT_S = 600
 _PREFLIGHT_KEPT_S = 600
 _PICTURES_PER_MINUTE = 6
@@ -35,24 +37,47 @@ class ForeignSite(Forbidden):
     default = T("This chat may not be used on this site. Its owner can allow the site in the panel.")
 
 
+@dataclass(frozen=True, slots=True)
+class _Script:
+    """The script in one piece, ``plain`` and packed. ``etag`` is weak: it names what the script says, packed or not."""
+
+    plain: bytes
+    gzipped: bytes
+    etag: str
+
+
+_SCRIPT: web.AppKey[_Script] = web.AppKey("widget_script", _Script)
+
+
+def _script_of(static: view.StaticFiles) -> _Script:
+    """Put together what sites include: one request, one version, and a site's policy has to allow one script.
+
+    What the script shares with the chat page is a module there; in here its exports are plain names.
+    """
+    own, shared = static.open("widget.js")[0], static.open("talk.js")[0]
+    before, place, after = own.partition(_SHARED)
+    if not place:
+        raise RuntimeError("widget.js has no place for talk.js")
+    plain = before + shared.replace(b"\nexport ", b"\n") + after
+    return _Script(plain, gzip.compress(plain, 9, mtime=0), f'W/"{hashlib.sha256(plain).hexdigest()[:24]}"')
+
+
 async def script(request: web.Request) -> web.StreamResponse:
     """The script; sites keep it for ten minutes and then ask whether it has changed."""
-    plain, gzipped = request.app[view.STATIC].open(SCRIPT)
+    made = request.app[_SCRIPT]
     packed = "gzip" in request.headers.get("Accept-Encoding", "")
-    # Weak: it names what the script says, packed or not.
-    etag = f'W/"{hashlib.sha256(plain).hexdigest()[:24]}"'
     headers = {
         "Cache-Control": f"public, max-age={_SCRIPT_KEPT_S}",
         "Cross-Origin-Resource-Policy": "cross-origin",
-        "ETag": etag,
+        "ETag": made.etag,
         "Vary": "Accept-Encoding",
     }
-    if etag in request.headers.get("If-None-Match", ""):
+    if made.etag in request.headers.get("If-None-Match", ""):
         return web.Response(status=304, headers=headers)
     headers["Content-Type"] = "text/javascript; charset=utf-8"
     if packed:
         headers["Content-Encoding"] = "gzip"
-    return web.Response(body=gzipped if packed else plain, headers=headers)
+    return web.Response(body=made.gzipped if packed else made.plain, headers=headers)
 
 
 async def _enter(request: web.Request, *, asks: bool = False) -> tuple[chat.Room, widgets.Look]:
@@ -157,6 +182,10 @@ def _words(room: chat.Room) -> dict[str, str]:
         "again": _("Send again"),
         "unsent": _("Not sent"),
         "writing": _("{name} is writing…", name=room.bot.name),
+        "typing": _("An operator is writing…"),
+        "up": _("Helpful"),
+        "down": _("Not helpful"),
+        "unrated": _("This was not saved. Please press again."),
         "bot": _("answers at once"),
         "waiting": _("a person has been called; meanwhile the bot answers"),
         "human": _("a person answers"),
@@ -178,7 +207,35 @@ async def messages(request: web.Request) -> web.StreamResponse:
     await _read_often(request)
     after = chat.message_id(request, "after")
     history, status = await chat.history_of(room, before=chat.message_id(request, "before"), after=after)
-    return web.json_response({"items": history.items, "next": history.next, "status": status})
+    typing = status in ("waiting", "human") and await chat.person_types(request, room)
+    return web.json_response({"items": history.items, "next": history.next, "status": status, "typing": typing})
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    """What happens in the visitor's talk while the chat is open, see :func:`web.chat.watch`."""
+    room, _ = await _enter(request)
+    await _read_often(request)
+    return await chat.watch(request, room)
+
+
+async def rate(request: web.Request) -> web.StreamResponse:
+    """Take a visitor's thumb for an answer of the own talk."""
+    room, _ = await _enter(request)
+    rating = await chat.rated(request, room)
+    return web.json_response({"rating": rating.value})
+
+
+async def file(request: web.Request) -> web.StreamResponse:
+    """Give a picture of this bot's to be drawn: signed as a link to it, without the visitor's secret.
+
+    A site's policy for pictures does not matter for what its script has asked for; links to files need none of this.
+    """
+    room, _ = await _enter(request, asks=True)
+    await _read_often(request)
+    found, content = await attachments.opened(room.core, request.match_info["token"])
+    if found.bot_id != room.bot.id or found.mime not in uploads.TYPES or found.mime not in attachments.INLINE:
+        raise NotFound
+    return web.Response(body=content, content_type=found.mime, headers={"Cache-Control": "private, max-age=600"})
 
 
 async def _admit(request: web.Request, room: chat.Room) -> None:
@@ -237,13 +294,17 @@ async def set_cors(request: web.Request, response: web.StreamResponse) -> None:
 def setup(app: web.Application) -> None:
     """Add the script and what it calls."""
     app.on_response_prepare.append(set_cors)
+    app[_SCRIPT] = _script_of(app[view.STATIC])
     app.router.add_get("/widget.js", script)
     for path, method, handler in (
         ("config", "GET", config),
         ("messages", "GET", messages),
+        ("events", "GET", events),
         ("messages", "POST", send),
         ("pictures", "POST", picture),
+        ("ratings", "POST", rate),
+        ("files/{token}", "GET", file),
     ):
         app.router.add_route(method, f"/widget/{{public_id}}/{path}", handler)
-    for path in ("config", "messages", "pictures"):
+    for path in ("config", "messages", "events", "pictures", "ratings"):
         app.router.add_route("OPTIONS", f"/widget/{{public_id}}/{path}", preflight)

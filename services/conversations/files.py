@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import new_id, table_of
+from services import sniffing
 from services.channels import carries_caption, split_for
 from services.channels.base import Inbound, Outgoing, OutgoingFile
 from services.text import one_line
@@ -83,6 +84,7 @@ async def keep(
             mime=file.mime,
             size=len(file.content),
             status="stored",
+            remote=sniffing.measured(file.mime, file.content) or None,
             created_at=moment,
         )
     )

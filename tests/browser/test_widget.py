@@ -2,140 +2,39 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
-from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, BrowserContext, Page, Route, expect
+from playwright.async_api import Browser, Route, expect
 
-from services import accounts, bots, conversations, outfiles, widgets
+from services import accounts, conversations, outfiles
 from services.i18n import translate
 from tests import servers
-from tests.browser.conftest import SIZES, person, watched
+from tests.browser.conftest import person, watched
+from tests.browser.shop import SHOTS, Shop, answers, axe, foreign
 from tests.web import panel
-from tests.web.site import Site, started
-from tests.web.test_widget import ANSWER, CANARY, QUESTION, png
+from tests.web.site import Site
+from tests.web.widget import ANSWER, CANARY, QUESTION, afresh, choose, png, serving
 
 pytestmark = pytest.mark.browser
-
-SHOTS = os.environ.get("WIDGET_SHOTS")
-"""A folder to put pictures of the chat into, for eyes."""
-# What a careful site sends; types for scripts are demanded as well: no markup out of strings anywhere.
-POLICY = (
-    "default-src 'none'; script-src {host}; connect-src {host}; style-src 'self'; img-src 'none'; base-uri 'none'; "
-    "form-action 'none'; require-trusted-types-for 'script'"
-)
-PAGE = """<!doctype html>
-<html lang="uz"><head><meta charset="utf-8"><title>Do‘kon</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<script src="{host}/widget.js" data-bot="{bot}"{more} async></script></head>
-<body><main><h1>Do‘kon</h1><p>Telefonlar va aksessuarlar.</p><a href="#x" id="before">Katalog</a></main></body></html>
-"""
-
-
-@dataclass
-class Shop:
-    """A site with the chat, at ``base``."""
-
-    site: Site
-    base: str
-    more: str = ""
-    browsers: list[BrowserContext] = field(default_factory=list)
-    troubles: list[str] = field(default_factory=list)
-
-    async def open(self, chromium: Browser, size: str = "desktop", **options: Any) -> Page:
-        """Open the site in a new browser."""
-        options = {"locale": "uz", "viewport": SIZES[size], **options}
-        if size == "phone":
-            options |= {"is_mobile": True, "has_touch": True}
-        context = await chromium.new_context(**options)
-        self.browsers.append(context)
-        page = await context.new_page()
-        page.on("console", lambda said: self.troubles.append(said.text) if said.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: self.troubles.append(str(error)))
-        await page.goto(self.base)
-        return page
-
-    async def shot(self, page: Page, name: str) -> None:
-        """Keep a picture where somebody wants to look."""
-        if SHOTS:
-            await page.screenshot(path=Path(SHOTS) / f"{name}.png")
-
-
-@contextlib.asynccontextmanager
-async def foreign(site: Site) -> AsyncIterator[Shop]:
-    """Serve a page with the chat on a port of its own: another origin than the product's."""
-    shop = Shop(site, "")
-
-    async def page(_request: web.Request) -> web.Response:
-        text = PAGE.format(host=site.base, bot=site.owner.shop.bot.public_id, more=shop.more)
-        headers = {"Content-Security-Policy": POLICY.format(host=site.base)}
-        return web.Response(text=text, content_type="text/html", headers=headers)
-
-    async def icon(_request: web.Request) -> web.Response:
-        return web.Response(status=204)
-
-    app = web.Application()
-    app.router.add_get("/", page)
-    app.router.add_get("/favicon.ico", icon)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        server = web.TCPSite(runner, "127.0.0.1", 0)
-        await server.start()
-        shop.base = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        yield shop
-    finally:
-        for context in shop.browsers:
-            await context.close()
-        await runner.cleanup()
 
 
 @pytest.fixture(scope="module")
 async def running(servers_run: servers.Run, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
-    folder = tmp_path_factory.mktemp("widgetbrowser")
-    limits = {"contact_messages_per_minute": 100}
-    async with started(folder, servers_run.new_sqlite(folder), overrides={"limits": limits}) as site:
+    async with serving(servers_run, tmp_path_factory) as site:
         yield site
 
 
 @pytest.fixture
-async def shop(running: Site) -> AsyncIterator[Shop]:
-    running.models.reset()
-    running.models.reply = ANSWER
-    await choose(running)
-    async with foreign(running) as made:
+async def shop(running: Site) -> AsyncIterator[Shop[Site]]:
+    await afresh(running)
+    async with foreign(running, running.owner.shop.bot.public_id) as made:
         yield made
 
 
-async def choose(site: Site, **changes: Any) -> None:
-    """Keep these choices of the owner's, and no others."""
-    async with site.core.db.write() as session:
-        bot = await bots.get(session, site.owner.shop.owner, site.owner.shop.bot.id)
-        channel = await bots.connect_web(session, bot)
-        values = {"color": "#2459d3", "position": "right", "greetings": {}, "origins": ""} | changes
-        await widgets.save(session, channel, **values)
-
-
-async def axe(page: Page) -> list[str]:
-    """Return what axe finds, in the page and inside the chat."""
-    found = await Axe().run(page)
-    return [f"{one['id']}: {json.dumps(one['nodes'][0]['target'])}" for one in found.response["violations"]]
-
-
-def answers(page: Page) -> Any:
-    """The messages that are not the visitor's and that the server has named."""
-    return page.locator(".message[data-id]:not(.own) .bubble")
-
-
-async def test_by_keyboard_from_opening_to_the_answer_and_after_a_reload(chromium: Browser, shop: Shop) -> None:
+async def test_by_keyboard_from_opening_to_the_answer_and_after_a_reload(chromium: Browser, shop: Shop[Site]) -> None:
     page = await shop.open(chromium)
     launcher, field_, panel_ = page.locator(".launcher"), page.locator("textarea"), page.get_by_role("dialog")
     await expect(launcher).to_be_visible()
@@ -170,7 +69,7 @@ async def test_by_keyboard_from_opening_to_the_answer_and_after_a_reload(chromiu
     assert shop.troubles == []
 
 
-async def test_who_writes_before_the_talk_is_there_writes_below_it(chromium: Browser, shop: Shop) -> None:
+async def test_who_writes_before_the_talk_is_there_writes_below_it(chromium: Browser, shop: Shop[Site]) -> None:
     """The same words as long ago are a message of their own."""
     page = await shop.open(chromium)
     await page.locator(".launcher").click()
@@ -199,7 +98,7 @@ async def test_who_writes_before_the_talk_is_there_writes_below_it(chromium: Bro
     assert shop.troubles == []
 
 
-async def test_an_answer_is_shown_as_it_is_written(chromium: Browser, shop: Shop) -> None:
+async def test_an_answer_is_shown_as_it_is_written(chromium: Browser, shop: Shop[Site]) -> None:
     shop.site.models.latency_s = 0.2
     page = await shop.open(chromium)
     await page.locator(".launcher").click()
@@ -212,7 +111,7 @@ async def test_an_answer_is_shown_as_it_is_written(chromium: Browser, shop: Shop
 
 
 @pytest.mark.parametrize(("size", "scheme"), [("phone", "light"), ("phone", "dark"), ("desktop", "dark")])
-async def test_on_phones_and_in_the_dark(chromium: Browser, shop: Shop, size: str, scheme: Any) -> None:
+async def test_on_phones_and_in_the_dark(chromium: Browser, shop: Shop[Site], size: str, scheme: Any) -> None:
     """Readable with the owner's colour, the whole screen on a phone, everything large enough for a finger."""
     await choose(shop.site, color="#ffd400", position="left", greetings={"ru": "Здравствуйте! Подскажем любую цену."})
     page = await shop.open(chromium, size, color_scheme=scheme, locale="ru")
@@ -254,7 +153,7 @@ async def test_on_phones_and_in_the_dark(chromium: Browser, shop: Shop, size: st
     assert shop.troubles == []
 
 
-async def test_hostile_words_stay_words(chromium: Browser, shop: Shop) -> None:
+async def test_hostile_words_stay_words(chromium: Browser, shop: Shop[Site]) -> None:
     shop.site.models.reply = f"Mana {CANARY}"
     await choose(shop.site, greetings={"uz": CANARY})
     page = await shop.open(chromium)
@@ -272,7 +171,7 @@ async def test_hostile_words_stay_words(chromium: Browser, shop: Shop) -> None:
     assert shop.troubles == []
 
 
-async def test_a_person_appears_and_is_counted_while_closed(chromium: Browser, shop: Shop) -> None:
+async def test_a_person_appears_and_is_counted_while_closed(chromium: Browser, shop: Shop[Site]) -> None:
     page = await shop.open(chromium, locale="en")
     launcher = page.locator(".launcher")
     await launcher.click()
@@ -299,7 +198,7 @@ async def test_a_person_appears_and_is_counted_while_closed(chromium: Browser, s
     assert shop.troubles == []
 
 
-async def test_a_picture_is_sent_and_shown(chromium: Browser, shop: Shop) -> None:
+async def test_a_picture_is_sent_and_shown(chromium: Browser, shop: Shop[Site]) -> None:
     """Drawn from the visitor's own file: a site that loads no pictures at all shows it too."""
     page = await shop.open(chromium, locale="en")
     await page.locator(".launcher").click()
@@ -314,11 +213,11 @@ async def test_a_picture_is_sent_and_shown(chromium: Browser, shop: Shop) -> Non
     await expect(page.locator(".fault")).to_be_hidden()
     await page.reload()
     await page.locator(".launcher").click()
-    await expect(page.locator(".own .bubble")).to_have_text(["Photo"])
+    await expect(page.get_by_role("link", name="Photo").get_by_role("img")).to_be_visible()
     assert shop.troubles == []
 
 
-async def test_a_file_from_a_person_can_be_opened(chromium: Browser, shop: Shop) -> None:
+async def test_a_file_from_a_person_can_be_opened(chromium: Browser, shop: Shop[Site]) -> None:
     """A link to where the product is: nothing of it is loaded into the site's page, whose policy would not let it."""
     page = await shop.open(chromium, locale="en")
     await page.locator(".launcher").click()
@@ -339,7 +238,7 @@ async def test_a_file_from_a_person_can_be_opened(chromium: Browser, shop: Shop)
     assert shop.troubles == []
 
 
-async def test_a_lost_connection_loses_nothing(chromium: Browser, shop: Shop) -> None:
+async def test_a_lost_connection_loses_nothing(chromium: Browser, shop: Shop[Site]) -> None:
     page = await shop.open(chromium)
     await page.locator(".launcher").click()
     await page.context.set_offline(True)
@@ -357,7 +256,7 @@ async def test_a_lost_connection_loses_nothing(chromium: Browser, shop: Shop) ->
     await expect(page.locator(".own")).to_have_count(1)
 
 
-async def test_a_site_that_is_not_listed_shows_nothing(chromium: Browser, shop: Shop) -> None:
+async def test_a_site_that_is_not_listed_shows_nothing(chromium: Browser, shop: Shop[Site]) -> None:
     await choose(shop.site, origins="https://boshqa.example")
     page = await shop.open(chromium)
     async with page.expect_event("requestfailed"):
@@ -365,7 +264,7 @@ async def test_a_site_that_is_not_listed_shows_nothing(chromium: Browser, shop: 
     await expect(page.locator("botfactory-chat")).to_have_count(0)
 
 
-async def test_code_that_is_there_twice_shows_one_chat(chromium: Browser, shop: Shop) -> None:
+async def test_code_that_is_there_twice_shows_one_chat(chromium: Browser, shop: Shop[Site]) -> None:
     shop.more = (
         f' async></script><script src="{shop.site.base}/widget.js" data-bot="{shop.site.owner.shop.bot.public_id}"'
     )
@@ -376,7 +275,7 @@ async def test_code_that_is_there_twice_shows_one_chat(chromium: Browser, shop: 
     assert shop.troubles == []
 
 
-async def test_the_sites_own_attributes_win(chromium: Browser, shop: Shop) -> None:
+async def test_the_sites_own_attributes_win(chromium: Browser, shop: Shop[Site]) -> None:
     shop.more = ' data-language="en" data-position="left"'
     page = await shop.open(chromium, locale="ru")
     box = await page.locator(".launcher").bounding_box()

@@ -99,17 +99,23 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     # Customers
     ("GET", "/chat/{public_id}"): OPEN,
     ("GET", "/chat/{public_id}/messages"): OPEN,
+    ("GET", "/chat/{public_id}/events"): everybody(204),
     ("POST", "/chat/{public_id}/messages"): everybody(400),
     ("POST", "/chat/{public_id}/ratings"): everybody(400),
     ("GET", "/widget.js"): OPEN,
     ("GET", "/widget/{public_id}/config"): OPEN,
     # What acts says which site it comes from, and what is a visitor's own is opened by their secret: test_widget.py
     ("GET", "/widget/{public_id}/messages"): everybody(400),
+    ("GET", "/widget/{public_id}/events"): everybody(400),
+    ("GET", "/widget/{public_id}/files/{token}"): everybody(404),
     ("POST", "/widget/{public_id}/messages"): everybody(403),
     ("POST", "/widget/{public_id}/pictures"): everybody(403),
+    ("POST", "/widget/{public_id}/ratings"): everybody(403),
     ("OPTIONS", "/widget/{public_id}/config"): everybody(403),
     ("OPTIONS", "/widget/{public_id}/messages"): everybody(403),
+    ("OPTIONS", "/widget/{public_id}/events"): everybody(403),
     ("OPTIONS", "/widget/{public_id}/pictures"): everybody(403),
+    ("OPTIONS", "/widget/{public_id}/ratings"): everybody(403),
     ("GET", "/files/{token}"): everybody(404),  # the address is the key: tests/web/test_files.py
     # Signed in
     ("POST", "/logout"): FORM,

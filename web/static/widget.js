@@ -4,6 +4,7 @@
 // address: the strictest policy of a site only has to allow this script and connections to where it came from.
 (() => {
   "use strict";
+  // talk.js stands here.
   const script = document.currentScript;
   const bot = (script && script.dataset.bot) || "";
   if (!/^[A-Za-z0-9_-]{16,32}$/.test(bot)) {
@@ -18,9 +19,7 @@
   window[shownHere].add(bot);
 
   const base = new URL(`widget/${bot}`, script.src).href;
-  const CHECK_SOON_MS = 4000;
-  const CHECK_MS = 30000;
-  const WAIT_FOR_ANSWER_MS = 90000;
+  const TRY_AGAIN_MS = 30000;
   const TRIES = 5;
   const SHOWN_PX = 240;
 
@@ -47,21 +46,9 @@
 
   let config;
   let words;
-  let status = "bot";
   let open = false;
-  let loaded = false;
-  let sending = false;
-  let streams = 0;
-  let written = 0;
   let unread = 0;
-  let waitingSince = 0;
-  let timer = 0;
-  let last = "";
   let oldest = null;
-  let dots = null;
-  const queue = [];
-  const known = new Set();
-  const sent = new WeakMap();
 
   const CSS = `
 :host { all: initial; --surface: #fff; --text: #171b24; --faint: #5a6474; --line: #8590a2; --soft: #eff3f9; --bad: #b3261e; --warn: #6b3b00; --warn-back: #fff3dc; }
@@ -95,12 +82,20 @@ select { max-width: 136px; min-height: 44px; padding: 0 6px; border: 1px solid c
 .own { align-self: flex-end; align-items: flex-end; }
 .bubble { margin: 0; padding: 9px 14px; border-radius: 18px 18px 18px 5px; background: var(--soft); white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; }
 .own .bubble { border-radius: 18px 18px 5px; background: var(--botfactory-color); color: var(--botfactory-ink); }
-.own .bubble.shown { padding: 4px; }
-canvas { display: block; max-width: 100%; border-radius: 14px; }
+.bubble.shown { padding: 4px; }
+.bubble.shown, .sent-file.seen a { width: fit-content; max-width: 100%; }
+canvas { display: block; max-width: 100%; height: auto; border-radius: 14px; background: var(--soft); }
+.sent-file { display: block; max-width: 100%; }
+.message > .sent-file { margin-top: 6px; }
+.sent-file a { display: inline-flex; align-items: center; min-height: 44px; color: inherit; overflow-wrap: anywhere; }
+.seen a { display: block; border-radius: 14px; }
 .who { margin: 0 0 3px 4px; font-size: 13px; font-weight: 600; }
 time, .fate { margin: 3px 5px 0; font-size: 12px; color: var(--faint); }
 .fate { display: flex; gap: 8px; align-items: center; color: var(--bad); }
-.file { display: inline-flex; align-items: center; min-height: 44px; padding: 6px 4px; color: inherit; overflow-wrap: anywhere; }
+.thumbs { display: flex; gap: 4px; margin-top: 4px; }
+.thumbs button { min-width: 44px; min-height: 44px; padding: 4px 10px; border: 1px solid transparent; border-radius: 999px; background: none; filter: grayscale(1); opacity: .75; }
+.thumbs button:hover { border-color: var(--line); }
+.thumbs button[aria-pressed="true"] { border-color: var(--text); background: var(--soft); filter: none; opacity: 1; }
 .choices { display: flex; flex-wrap: wrap; gap: 8px; margin-top: 8px; }
 .pill { display: inline-flex; align-items: center; gap: 7px; min-height: 44px; padding: 6px 14px; border: 1px solid var(--line); border-radius: 999px; background: none; font-size: 14px; color: var(--text); }
 .pill:hover, .line button:hover { background: var(--soft); }
@@ -134,17 +129,6 @@ textarea:focus { outline: 2px solid var(--text); outline-offset: -1px; box-shado
 @media (forced-colors: active) { .launcher, .panel, .bubble { border: 1px solid; } }
 @media print { .root { display: none; } }`;
 
-  // Making things. Whatever people or models wrote enters as text.
-
-  const make = (tag, attributes = {}, ...inside) => {
-    const node = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) {
-      if (value === true) node.setAttribute(name, "");
-      else if (value !== false && value != null) node.setAttribute(name, value);
-    }
-    node.append(...inside);
-    return node;
-  };
   const icon = (path) => {
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     const drawn = document.createElementNS("http://www.w3.org/2000/svg", "path");
@@ -213,102 +197,47 @@ textarea:focus { outline: 2px solid var(--text); outline-offset: -1px; box-shado
   composer.noValidate = true;
   const root = make("div", { class: "root" }, launcher, panel);
 
-  const atEnd = () => scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 120;
-  const toEnd = () => {
-    scroll.scrollTop = scroll.scrollHeight;
+  // A picture is drawn, not loaded: a site's policy for images does not matter.
+  const drawn = (picture, label, width, height) => {
+    const fine = Math.min(2, Math.max(1, devicePixelRatio));
+    const canvas = make("canvas", { width: width * fine, height: height * fine, role: "img", "aria-label": label });
+    canvas.style.width = `${width}px`;
+    const draw = (source) => {
+      const share = Math.min(canvas.width / source.width, canvas.height / source.height);
+      const [across, down] = [source.width * share, source.height * share];
+      canvas.getContext("2d").drawImage(source, (canvas.width - across) / 2, (canvas.height - down) / 2, across, down);
+      source.close();
+    };
+    if (picture) draw(picture);
+    return [canvas, draw];
   };
 
-  // What is told takes room from the talk: whoever stands at its end stays there.
-  const tell = (text) => {
-    const stay = atEnd();
-    fault.textContent = text;
-    fault.hidden = !text;
-    if (stay) toEnd();
-  };
-
-  const bubble = (author, text) => {
-    const own = author === "customer";
-    const row = make("div", { class: own ? "message own" : "message" });
-    row.append(make("span", { class: "unseen" }, `${own ? words.you : config.name}: `));
-    if (author === "operator") row.append(make("span", { class: "who" }, words.operator));
-    row.append(make("p", { class: "bubble", dir: "auto" }, text));
-    return row;
-  };
-  const bubbleOf = (row) => row.querySelector(".bubble");
-
-  const forgetFate = (row) => {
-    const fate = row.querySelector(".fate");
-    if (fate) fate.remove();
-  };
-
-  const finish = (row, item) => {
-    row.dataset.id = item.id;
-    row.removeAttribute("aria-busy");
-    // A picture stays to be seen as long as the page does.
-    if (!row.querySelector("canvas")) bubbleOf(row).textContent = item.text;
-    forgetFate(row);
-    for (const { url, name } of item.files || []) {
-      // An address on another site's page: to be opened, not loaded into it. What the visitor sent is shown already.
-      if (row.querySelector("canvas")) break;
-      const link = make("a", { class: "file", href: new URL(url, script.src).href, target: "_blank", rel: "noopener" });
-      link.append(`📎 ${name}`);
-      row.append(link);
-    }
-    if (item.buttons && item.buttons.length) {
-      const choices = make("div", { class: "choices" });
-      for (const { text, data } of item.buttons) {
-        const button = make("button", { class: "pill", type: "button" }, text);
-        button.addEventListener("click", () => write(text, { data }));
-        choices.append(button);
+  // Pictures of long ago are fetched when they come near.
+  const near = new IntersectionObserver(
+    (entries) => {
+      for (const { isIntersecting, target } of entries) {
+        if (!isIntersecting) continue;
+        near.unobserve(target);
+        target.dispatchEvent(new Event("near"));
       }
-      row.append(choices);
-    }
-    row.append(make("time", { datetime: item.at, title: item.exact }, item.time));
-    known.add(item.id);
-    if (item.id > last) last = item.id;
-  };
+    },
+    { root: scroll, rootMargin: "400px" },
+  );
 
-  // A message that the server knows. Our own one takes the place of the bubble that was shown while it was under way.
-  const show = (item, before = dots, old = false) => {
-    if (known.has(item.id)) return;
-    const stay = atEnd();
-    let row = null;
-    if (item.author === "customer" && !old) {
-      const unnamed = [...log.querySelectorAll(".own[data-tried]:not([data-id])")];
-      // A typed command comes back as what its button is called: it is the oldest one that the server has not named yet.
-      const commands = () => unnamed.find((one) => one.dataset.text.startsWith("/"));
-      row = unnamed.find((one) => one.dataset.text === item.text) || commands() || null;
-      const waits = row ? queue.indexOf(row) : -1;
-      if (waits >= 0) queue.splice(waits, 1);
-    }
-    if (!row) {
-      row = bubble(item.author, item.text);
-      log.insertBefore(row, before);
-    }
-    finish(row, item);
-    if (stay && before === dots) toEnd();
-  };
-
-  const setStatus = (now) => {
-    status = now;
-    const told = config.resting ? words.rests : words[now] || words.bot;
-    // Told again only when it changed: it is read out.
-    if (state.textContent !== told) state.textContent = told;
-  };
-
-  // The sign that an answer is being made: while something is awaited and no piece of it has come.
-  const showDots = () => {
-    const wanted = streams > written;
-    if (wanted && !dots) {
-      const inside = make("p", { class: "bubble dots", role: "img", "aria-label": words.writing });
-      inside.append(make("i"), make("i"), make("i"));
-      dots = make("div", { class: "message" }, inside);
-      log.append(dots);
-      toEnd();
-    } else if (!wanted && dots) {
-      dots.remove();
-      dots = null;
-    }
+  const picture = ({ url, name, width, height }, link, plain) => {
+    // How large an old one is, is not known: the place stays as it is, whatever comes.
+    const [canvas, draw] = drawn(null, name, width || SHOWN_PX, height || SHOWN_PX * 0.75);
+    canvas.addEventListener("near", async () => {
+      try {
+        const answer = await fetch(`${base}/${url.slice(1)}`, { credentials: "omit" });
+        if (!answer.ok) throw new Error(String(answer.status));
+        draw(await createImageBitmap(await answer.blob()));
+      } catch {
+        plain();
+      }
+    });
+    link.append(canvas);
+    near.observe(canvas);
   };
 
   const setUnread = (n) => {
@@ -320,290 +249,87 @@ textarea:focus { outline: 2px solid var(--text); outline-offset: -1px; box-shado
 
   const seen = () => {
     setUnread(0);
-    if (memory.secret && memory.seen !== last) remember({ seen: last });
+    if (memory.secret && memory.seen !== talk.last()) remember({ seen: talk.last() });
   };
 
-  const mark = (row) => {
-    forgetFate(row);
-    const again = make("button", { class: "pill", type: "button" }, words.again);
-    again.addEventListener("click", () => retry(row));
-    row.append(make("span", { class: "fate" }, words.unsent, again));
-    toEnd();
-  };
-
-  // Asking the server
-
-  const ask = (path, options = {}) => {
-    const address = `${base}/${path}${path.includes("?") ? "&" : "?"}language=${encodeURIComponent(config.language)}`;
-    const headers = { ...options.headers, "X-Chat-Secret": memory.secret };
-    return fetch(address, { credentials: "omit", cache: "no-store", ...options, headers });
-  };
-
-  const history = async (query) => {
-    const response = await ask(`messages?${query}`, { headers: { Accept: "application/json" } });
-    if (!response.ok) throw new Error(String(response.status));
-    return response.json();
-  };
-
-  // Everything at first, later what is new; nothing of somebody who has never written.
-  const refresh = async () => {
-    if (!memory.secret) {
-      setStatus("bot");
-      return [];
-    }
-    const first = !last;
-    const { items, next, status: now } = await history(first ? "" : `after=${last}`);
-    const old = first && items.length;
-    // What was said long ago is not read out again.
-    if (old) log.setAttribute("aria-live", "off");
-    // What the visitor has just written stands below all of it.
-    items.forEach((item) => show(item, (first && log.querySelector(".own:not([data-id])")) || dots));
-    if (old) setTimeout(() => log.setAttribute("aria-live", "polite"));
-    if (first) {
+  const talk = startTalk({
+    log,
+    scroll,
+    fault,
+    offline,
+    words: () => ({ ...words, name: config.name }),
+    address: (path) => new URL(path, script.src).href,
+    sound: false,
+    picture,
+    here: () => {
+      // Another tab of this site may have begun a talk meanwhile.
+      if (!memory.secret) recall();
+      return Boolean(memory.secret);
+    },
+    open: () => open,
+    ask: (path, options = {}) => {
+      const address = `${base}/${path}${path.includes("?") ? "&" : "?"}language=${encodeURIComponent(config.language)}`;
+      const headers = { ...options.headers, "X-Chat-Secret": memory.secret };
+      return fetch(address, { credentials: "omit", cache: "no-store", ...options, headers });
+    },
+    begin: async () => {
+      recall();
+      if (!memory.secret) remember({ secret: config.secret });
+      else if (!talk.last()) await talk.refresh().catch(() => {});
+    },
+    first: (next) => {
       oldest = next;
       earlier.hidden = !next;
       greeting.hidden = Boolean(next);
-    }
-    setStatus(now);
-    const news = items.filter((item) => item.author !== "customer" && item.id > (memory.seen || ""));
-    if (open) seen();
-    else if (news.length) setUnread(unread + news.length);
-    return items;
-  };
+    },
+    heard: (items) => {
+      const news = items.filter((item) => item.author !== "customer" && item.id > (memory.seen || ""));
+      if (open) seen();
+      else if (news.length) setUnread(unread + news.length);
+    },
+    status: (now) => {
+      const told = config.resting ? words.rests : words[now] || words.bot;
+      // Told again only when it changed: it is read out.
+      if (state.textContent !== told) state.textContent = told;
+    },
+  });
+  const { tell, toEnd, atEnd, write } = talk;
 
   earlier.addEventListener("click", async () => {
     try {
-      const before = log.children[1] || null;
       const height = scroll.scrollHeight;
-      const { items, next } = await history(`before=${oldest}`);
-      items.forEach((item) => show(item, before, true));
-      oldest = next;
-      greeting.hidden = Boolean(next);
+      oldest = await talk.earlier(oldest, log.children[1] || null);
+      greeting.hidden = Boolean(oldest);
       scroll.scrollTop += scroll.scrollHeight - height;
       scroll.focus();
-      earlier.hidden = !next;
+      earlier.hidden = !oldest;
     } catch {
       tell(words.lost);
     }
   });
 
-  async function* eventsOf(response) {
-    const reader = response.body.getReader();
-    const decoder = new TextDecoder();
-    let rest = "";
-    for (;;) {
-      const { value, done } = await reader.read();
-      if (done) return;
-      rest += decoder.decode(value, { stream: true });
-      const parts = rest.split("\n\n");
-      rest = parts.pop();
-      for (const part of parts) {
-        const event = /^event: (.+)$/m.exec(part);
-        const data = /^data: (.+)$/m.exec(part);
-        if (event && data) yield [event[1], JSON.parse(data[1])];
-      }
-    }
-  }
-
-  // Show what comes back. Returns whether the server took the message; null when that is not known.
-  const follow = async (response) => {
-    if (!response.ok) {
-      const refused = await response.json().catch(() => null);
-      tell(refused && refused.error ? refused.error.message : words.lost);
-      return false;
-    }
-    let taken = null;
-    let writing = null;
-    const stop = () => {
-      if (writing) written -= 1;
-      writing = null;
-    };
+  // What the visitor chose is seen at once, out of their own file.
+  const preview = async (row, file) => {
+    let bitmap;
     try {
-      for await (const [kind, data] of eventsOf(response)) {
-        if (kind === "delta") {
-          const stay = atEnd();
-          if (!writing) {
-            writing = bubble("bot", "");
-            writing.setAttribute("aria-busy", "true");
-            log.append(writing);
-            written += 1;
-            showDots();
-          }
-          bubbleOf(writing).append(data.text);
-          if (stay) toEnd();
-        } else if (kind === "restart") {
-          if (writing) writing.remove();
-          stop();
-          showDots();
-        } else if (kind === "message") {
-          if (writing && data.author === "bot" && !known.has(data.id)) {
-            finish(writing, data);
-            stop();
-          } else {
-            show(data);
-          }
-        } else if (kind === "done") {
-          setStatus(data.status);
-          data.items.forEach((item) => show(item));
-          taken = true;
-        } else if (kind === "error") {
-          tell(data.message);
-          taken = data.code === "unavailable" ? null : false;
-        }
-      }
-      return taken;
-    } catch {
-      return taken;
-    } finally {
-      if (writing) writing.remove();
-      stop();
-      if (open) seen();
-    }
-  };
-
-  const expect = (change) => {
-    streams += change;
-    showDots();
-  };
-
-  const post = (fields) => {
-    const picture = Boolean(fields.file);
-    const body = picture ? new FormData() : new URLSearchParams();
-    for (const [name, value] of Object.entries({ ...fields, after: last })) body.append(name, value);
-    return ask(picture ? "pictures" : "messages", { method: "POST", body, headers: { Accept: "text/event-stream" } });
-  };
-
-  // The next message leaves when this one is with the server; their answers are shown as they come.
-  const deliver = async (row) => {
-    sending = true;
-    tell("");
-    forgetFate(row);
-    expect(1);
-    // Another tab of this site may have begun a talk meanwhile.
-    recall();
-    if (!memory.secret) remember({ secret: config.secret });
-    else if (!last) await refresh().catch(() => {});
-    row.dataset.tried = "1";
-    let response = null;
-    try {
-      response = await post(sent.get(row));
-    } catch {
-      // The connection broke: only the server knows whether the message arrived.
-    }
-    if (!response) await settle(row);
-    sending = false;
-    next();
-    const taken = response ? await follow(response) : true;
-    expect(-1);
-    if (taken === false) mark(row);
-    else if (response && (taken === null || !row.dataset.id)) await settle(row);
-    plan();
-  };
-
-  const settle = async (row) => {
-    try {
-      await refresh();
-    } catch {
-      tell(words.lost);
-      mark(row);
-      return;
-    }
-    if (row.dataset.id) {
-      waitingSince = Date.now();
-      plan(CHECK_SOON_MS);
-    } else {
-      mark(row);
-    }
-  };
-
-  const retry = async (row) => {
-    if (sending || row.dataset.id) return;
-    try {
-      await refresh();
-    } catch {
-      tell(words.lost);
-      return;
-    }
-    if (!row.dataset.id && !queue.includes(row)) {
-      log.append(row);
-      queue.push(row);
-    }
-    next();
-  };
-
-  const next = () => {
-    if (sending) return;
-    const row = queue.shift();
-    if (row) deliver(row);
-    else plan();
-  };
-
-  function write(text, fields = { text }) {
-    const row = bubble("customer", text);
-    row.dataset.text = text;
-    sent.set(row, fields);
-    log.insertBefore(row, dots);
-    toEnd();
-    queue.push(row);
-    next();
-    return row;
-  }
-
-  // A picture is drawn, not loaded: a site's policy for images does not matter.
-  const draw = async (row, file) => {
-    let picture;
-    try {
-      picture = await createImageBitmap(file);
+      bitmap = await createImageBitmap(file);
     } catch {
       return;
     }
-    const share = Math.min(1, SHOWN_PX / Math.max(picture.width, picture.height));
-    const canvas = make("canvas", {
-      width: Math.max(1, Math.round(picture.width * share)),
-      height: Math.max(1, Math.round(picture.height * share)),
-      role: "img",
-      "aria-label": words.photo,
-    });
-    canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
-    picture.close();
+    const share = Math.min(1, SHOWN_PX / Math.max(bitmap.width, bitmap.height));
+    const sides = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * share)));
     const stay = atEnd();
-    bubbleOf(row).textContent = "";
-    bubbleOf(row).append(canvas);
-    bubbleOf(row).classList.add("shown");
+    const [canvas] = drawn(bitmap, words.photo, ...sides);
+    const body = row.querySelector(".bubble");
+    body.replaceChildren(canvas);
+    body.classList.add("shown");
     if (stay) toEnd();
   };
 
   const give = (file) => {
     if (!config.picture.types.includes(file.type)) tell(words.kind);
     else if (file.size > config.picture.bytes) tell(words.large);
-    else draw(write(words.photo, { file }), file);
-  };
-
-  // A person may answer at any time: look often while one is expected, seldom otherwise, never in a hidden tab.
-  const plan = (delay) => {
-    clearTimeout(timer);
-    if (document.hidden || !memory.secret) return;
-    const soon = waitingSince || status === "waiting" || status === "human";
-    timer = setTimeout(check, delay || (soon ? CHECK_SOON_MS : CHECK_MS));
-  };
-
-  const check = async () => {
-    if (!sending && !streams) {
-      try {
-        const items = await refresh();
-        offline.hidden = true;
-        if (waitingSince) {
-          const answered = items.some((item) => item.author !== "customer");
-          if (answered || Date.now() - waitingSince > WAIT_FOR_ANSWER_MS) {
-            waitingSince = 0;
-            tell(answered ? "" : words.slow);
-          }
-        }
-      } catch {
-        offline.hidden = navigator.onLine;
-      }
-    }
-    plan();
+    else preview(write(words.photo, { file }), file);
   };
 
   // Opening and closing
@@ -619,11 +345,15 @@ textarea:focus { outline: 2px solid var(--text); outline-offset: -1px; box-shado
     // On a phone the keyboard would cover what is to be read first.
     (matchMedia("(pointer: fine)").matches ? field : panel).focus();
     seen();
-    if (!loaded) {
-      loaded = true;
-      await check();
-      toEnd();
+    if (talk.last()) {
+      talk.plan(0);
+      return;
     }
+    await talk.refresh().catch(() => {
+      offline.hidden = navigator.onLine;
+    });
+    toEnd();
+    talk.plan();
   };
 
   const leave = () => {
@@ -632,6 +362,7 @@ textarea:focus { outline: 2px solid var(--text); outline-offset: -1px; box-shado
     launcher.hidden = false;
     launcher.setAttribute("aria-expanded", "false");
     launcher.focus();
+    talk.plan();
   };
 
   const size = () => {
@@ -697,18 +428,6 @@ textarea:focus { outline: 2px solid var(--text); outline-offset: -1px; box-shado
       language.value = config.language;
     }
   });
-  document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : plan(1)));
-  addEventListener("offline", () => {
-    offline.hidden = false;
-  });
-  addEventListener("online", () => {
-    offline.hidden = true;
-    tell("");
-    const fate = log.querySelector(".fate");
-    if (fate) retry(fate.closest(".message"));
-    else plan(1);
-  });
-
   // How it looks and what it says: the owner's choice, in the visitor's language.
 
   const configure = async () => {
@@ -754,8 +473,8 @@ textarea:focus { outline: 2px solid var(--text); outline-offset: -1px; box-shado
     note.textContent = words.resting;
     note.hidden = !given.resting;
     chooser.accept = given.picture.types.join(",");
-    greeting.replaceChildren(...bubble("bot", given.greeting).childNodes);
-    setStatus(status);
+    greeting.replaceChildren(...talk.bubble("bot", given.greeting).childNodes);
+    talk.setStatus();
     setUnread(unread);
   };
 
@@ -764,12 +483,12 @@ textarea:focus { outline: 2px solid var(--text); outline-offset: -1px; box-shado
       dress(await configure());
     } catch (error) {
       if (error.refused || tries >= TRIES) console.warn("widget.js: the chat cannot be shown here.", error.message);
-      else setTimeout(() => start(tries + 1), CHECK_MS * tries);
+      else setTimeout(() => start(tries + 1), TRY_AGAIN_MS * tries);
       return;
     }
     shadow.append(root);
     document.body.append(host);
-    plan(1);
+    talk.plan(1);
   };
 
   if (document.body) start(1);
