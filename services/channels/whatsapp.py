@@ -1,7 +1,7 @@
 """WhatsApp Cloud API: what a webhook carries, sending, read marks.
 
 Facts: developers.facebook.com/documentation/business-messaging/whatsapp (webhooks/reference, messages/send-messages,
-typing-indicators, business-scoped-user-ids), checked 2026-11-21 with version 26.0.
+typing-indicators, business-scoped-user-ids), checked 2026-11-21 with version 26.0; ids that change: changelog of 2026-08-11.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ _NUMBER_OFF = frozenset({"BANNED", "DELETED", "DISCONNECTED", "MIGRATED"})
 _FACTS = ("status", "name_status", "account_mode", "throughput")
 _QUALITIES = {"GREEN": "green", "YELLOW": "yellow", "RED": "red"}
 _TEMPLATE_PAGES = 5
+_MOVES = frozenset({"user_changed_number", "user_changed_user_id"})
 
 
 def unpack(body: Mapping[str, Any]) -> Iterator[Piece]:
@@ -189,7 +190,9 @@ class WhatsAppChannel:
     def identify(self, update: Mapping[str, Any]) -> tuple[str, str]:
         """See :class:`services.channels.base.Channel`."""
         if message := _mapping(update.get("message")):
-            return _id(message.get("from"), message.get("from_user_id")), _id(message.get("id"), _fingerprint(update))
+            former = _mapping(message.get("system")).get("previous_user_id")
+            who = _id(message.get("from"), former, message.get("from_user_id"))
+            return who, _id(message.get("id"), _fingerprint(update))
         if status := _mapping(update.get("status")):
             who = _id(status.get("recipient_id"), status.get("recipient_user_id"))
             return who, f"{_id(status.get('id'))}:{_id(status.get('status'))[:16]}"
@@ -306,8 +309,10 @@ class WhatsAppChannel:
         if type_ == "reaction":
             return Inbound("reaction", chat, sender, type=type_, reply=False, **common)
         if type_ == "system":
-            if content.get("type") == "user_changed_number":
-                common["extra"] = {"moved_to": _digits(content.get("wa_id"))}
+            if content.get("type") in _MOVES and (now := _now(content)):
+                common["extra"] = {"moved_to": now["phone"] or now["scoped"], "now": now}
+                former = _id(content.get("previous_user_id"))
+                sender = Sender(chat, alias=former if former not in (chat, "-") else "")
             return Inbound("system", chat, sender, type=str(content.get("type") or ""), reply=False, **common)
         # Meta says so itself where it cannot pass something on: the customer waits for an answer all the same.
         known = type_ == "unsupported"
@@ -455,6 +460,13 @@ class WhatsAppChannel:
             return "missing"
         await self._api.call("POST", path, token, body={})
         return "ok"
+
+
+def _now(content: Mapping[str, Any]) -> dict[str, str]:
+    """Return the ids that somebody goes by from now on, empty where none is told. A new number brings a new hiding id."""
+    phone, scoped = _digits(content.get("wa_id")), _id(content.get("user_id"))
+    now = {"phone": phone, "scoped": scoped if scoped != "-" else ""}
+    return now if any(now.values()) else {}
 
 
 def _written(message: Mapping[str, Any]) -> str:
