@@ -333,11 +333,7 @@ class WhatsAppChannel:
             "recipient_type": "individual",
             # Whoever hides the number is written to by the id that the business knows.
             ("to" if recipient.isdigit() else "recipient"): recipient,
-            **(
-                _content(message)
-                if message.file is None
-                else await self._media(credentials, message.file, message.text)
-            ),
+            **(await self._with_file(credentials, message, message.file) if message.file else _content(message)),
         }
         if message.ref:
             # Comes back with every status of this message, also where the answer to this call is lost.
@@ -347,8 +343,8 @@ class WhatsAppChannel:
         sent = _list(answer.get("messages"))
         return str(sent[0].get("id") or "") if sent else ""
 
-    async def _media(self, credentials: Mapping[str, str], file: OutgoingFile, caption: str) -> dict[str, Any]:
-        """Bring a file to Meta and return its part of the request."""
+    async def _with_file(self, credentials: Mapping[str, str], message: Outgoing, file: OutgoingFile) -> dict[str, Any]:
+        """Bring a file to Meta and return the part of the request that it stands in: of its own, or a template's beginning."""
         number = credentials["phone_number_id"]
         fields = {"messaging_product": "whatsapp", "type": file.mime}
         try:
@@ -365,8 +361,12 @@ class WhatsAppChannel:
         part = {"id": str(answer.get("id") or "")}
         if type_ == "document":
             part["filename"] = file.name
-        if caption:
-            part["caption"] = caption
+        if message.template is not None:
+            header = {"type": "header", "parameters": [{"type": type_, type_: part}]}
+            filled = {**message.template, "components": [header, *message.template.get("components", ())]}
+            return {"type": "template", "template": filled}
+        if message.text:
+            part["caption"] = message.text
         return {"type": type_, type_: part}
 
     async def fetch(self, credentials: Mapping[str, str], file: Mapping[str, str], limit: int) -> bytes:

@@ -264,7 +264,8 @@ async def operator_reply(
 
     ``file`` goes with the text, which may be empty then.
 
-    ``template``: what is sent for ``text`` in the network's own terms; it may be sent at any time.
+    ``template``: what is sent for ``text`` in the network's own terms, beginning with ``file`` if there is one; it may be sent at
+    any time.
 
     ``seen``: the last message when the person began to write. The same words written since then are those of a form that was
     sent twice: they are returned and nothing is written. ``author``: who writes; a talk that is nobody's becomes theirs.
@@ -282,7 +283,7 @@ async def operator_reply(
     if kind != "web":
         outgoing = files.parts(kind, text, file=file, file_id=file_id, person=kind in PERSON_WINDOWS)
     if template is not None:
-        outgoing = (Outgoing(text, template=template),)
+        outgoing = (Outgoing(text, template=template, file=files.sent_as(file, file_id) if file else None),)
     if outgoing:
         # The lane before the talk, as the conveyor locks them: two that wait for each other would both lose time.
         connection = await session.connection()
