@@ -373,6 +373,33 @@ async def correct(core: Core, payload: Any) -> None:
         log.info("message_not_corrected", reason=str(error))
 
 
+async def close_topic(core: Core, payload: Any) -> None:
+    """Say in a topic where its conversation goes on, which was joined with another of the same customer, and close it."""
+    group, topic = models.ForumGroup, models.ForumTopic
+    async with core.db.read() as session:
+        found = await session.get(group, payload["group"])
+        if found is None or found.status != "active":
+            return
+        other = await session.scalar(
+            select(topic.thread_id).where(topic.group_id == found.id, topic.conversation_id == payload["conversation"])
+        )
+        language = await language_of(session, found.chat_id)
+    token = core.settings.secrets.telegram_bot_token
+    if token is None:
+        return
+    text = translate(language, "This is the same customer as in another topic. The conversation goes on there.")
+    if other is not None:
+        text += f"\nhttps://t.me/c/{str(found.chat_id).removeprefix('-100')}/{other}"
+    place = {"chat_id": found.chat_id, "message_thread_id": payload["thread"]}
+    try:
+        await core.telegram.call(token.get_secret_value(), "sendMessage", text=text, **place)
+        await core.telegram.call(token.get_secret_value(), "closeForumTopic", **place)
+    except Temporary as error:
+        raise jobs.TryLater(error.retry_after_s or 10.0) from None
+    except Permanent as error:
+        log.info("topic_not_closed", reason=str(error))
+
+
 # Copying conversations into topics
 
 

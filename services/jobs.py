@@ -100,6 +100,12 @@ async def add(
     return await connection.run_sync(_add, row, _line(owner_id, bot_id), delay_s)
 
 
+def add_in(connection: Connection, kind: str, payload: Mapping[str, Any], *, lane: str, line: Line) -> None:
+    """Put a job into a lane of its own that nobody else uses, inside a transaction of the conveyor; ``line``: whose it is."""
+    row = {"lane": _key(lane), "kind": kind, "payload": dict(payload), "unique_key": None}
+    _add(connection, row, _line(line.owner_id, line.share_id), 0.0)
+
+
 def _drop(connection: Connection, key: str, line: Line, kind: str, unwanted: Callable[[Any], bool]) -> None:
     lanes.lock(connection, {key: line})
     job = lanes.JOBS.c

@@ -23,7 +23,7 @@ from db import migrate, models, vectors
 from db.base import utcnow
 from db.engine import Database, DatabaseUnavailable
 from services import accounts, ai, bots, forum, health, http, languages, logs, notices, trials, upkeep
-from services.conversations import returning
+from services.conversations import joining, returning
 from services.core import MODEL_GONE, Core, FactoryBot, embedding_model, free_lanes, make_core, trouble_key
 from services.crypto import Crypto, Undecryptable, new_fernet_key, new_token, stored_secret
 from services.errors import Invalid, Permanent, Temporary
@@ -328,6 +328,7 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
         embedding.EMBED_JOB: partial(embedding.embed_missing, core),
         upkeep.CLEAN_UP_JOB: partial(upkeep.clean_up, core),
         forum.CORRECT_JOB: partial(forum.correct, core),
+        joining.CLOSE_TOPIC_JOB: partial(forum.close_topic, core),
         trials.RUN_JOB: partial(trials.run_questions, core),
         health.CHECK_JOB: partial(health.check_due, core),
     }

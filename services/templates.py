@@ -1,18 +1,19 @@
 """WhatsApp's approved templates: the only thing that may be written to a customer who has been silent for 24 hours.
 
-Shapes: developers.facebook.com/documentation/business-messaging/whatsapp/templates (components, positional and named parameters)
-and messages/template-messages, checked 2026-11-21.
+Shapes: developers.facebook.com/documentation/business-messaging/whatsapp/templates (components, positional and named parameters;
+authentication-templates, coupon-code templates) and messages/template-messages, checked 2026-11-22.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from services.channels import whatsapp
 from services.conversations import ConversationRow
+from services.conversations.files import NewFile
 from services.crypto import Undecryptable
 from services.errors import Conflict, Invalid, NotFound, Permanent, Temporary, Unavailable
 from services.i18n import T, Text
@@ -23,8 +24,34 @@ if TYPE_CHECKING:
 
 _PLACE = re.compile(r"\{\{\s*([A-Za-z0-9_]{1,64})\s*\}\}")
 _VALUE_CHARS = 500
-# Buttons that ask nothing of whoever sends the template.
+_CODE_CHARS = 15
+"""So long a code to copy may be, a coupon's or a sign-in code."""
+_CODES = "AUTHENTICATION"
+# Buttons that ask nothing of whoever sends the template, but for places in a link.
 _FREE_BUTTONS = frozenset({"QUICK_REPLY", "PHONE_NUMBER", "VOICE_CALL", "URL"})
+_MEDIA: Mapping[str, frozenset[str]] = {
+    "image": frozenset({"image/jpeg", "image/png"}),
+    "video": frozenset({"video/mp4"}),
+    "document": frozenset({"application/pdf"}),
+}
+"""What a template may begin with, and the types of file that are that."""
+_WANTED: Mapping[str, Text] = {
+    "image": T("This template begins with a picture: choose a JPEG or PNG file."),
+    "video": T("This template begins with a video: choose an MP4 file."),
+    "document": T("This template begins with a document: choose a PDF file."),
+}
+# What only a program can fill, or another part of Meta's tools.
+_ONLY_ELSEWHERE: Mapping[str, Text] = {
+    "FLOW": T("its button opens a form of WhatsApp Flows, which only a program can handle"),
+    "CATALOG": T("it shows products of a WhatsApp catalogue"),
+    "MPM": T("it shows products of a WhatsApp catalogue"),
+    "SPM": T("it shows products of a WhatsApp catalogue"),
+    "PRODUCT": T("it shows products of a WhatsApp catalogue"),
+    "ORDER_DETAILS": T("its button opens an order, which only a program can fill"),
+    "CAROUSEL": T("it is made of several cards"),
+    "LIMITED_TIME_OFFER": T("its offer has a clock that only a program can set"),
+    "LOCATION": T("it begins with a place on the map"),
+}
 
 REASONS: tuple[tuple[str, Text], ...] = (
     ("132000", T("the number of filled places does not fit the template")),
@@ -43,25 +70,38 @@ REASONS: tuple[tuple[str, Text], ...] = (
 """Codes of Meta about templates, and what they mean to the owner."""
 
 
+_OF_BUTTONS: Mapping[str, tuple[str, str, str]] = {
+    "button": ("url", "text", "text"),
+    "coupon": ("copy_code", "coupon_code", "coupon_code"),
+}
+"""Of the places in buttons: the kind of button, the kind of parameter, and what its value is called."""
+
+
 @dataclass(frozen=True, slots=True)
 class Blank:
-    """A place of a template to fill in. ``part``: ``header``, ``body`` or ``button`` (then ``index`` says which)."""
+    """A place of a template to fill in. ``part``: ``header``, ``body``, or ``button`` (a link's ending) and ``coupon`` (the code
+    that a button copies), where ``index`` says which button. ``most``: so many characters."""
 
     part: str
     name: str
     named: bool
     example: str = ""
     index: int = 0
+    most: int = _VALUE_CHARS
 
     @property
     def key(self) -> str:
         """The name of its field in a form."""
-        return f"{self.part}{self.index}.{self.name}" if self.part == "button" else f"{self.part}.{self.name}"
+        return f"{self.part}{self.index}.{self.name}" if self.part in _OF_BUTTONS else f"{self.part}.{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """An approved template. ``unusable``: why it cannot be sent from here, None where it can."""
+    """An approved template. ``unusable``: why it cannot be sent from here, None where it can.
+
+    ``media``: what file it begins with, ``image``, ``video`` or ``document``; empty for none. ``codes``: the buttons that carry
+    the sign-in code of the text as well.
+    """
 
     name: str
     language: str
@@ -72,6 +112,23 @@ class Template:
     buttons: tuple[str, ...]
     blanks: tuple[Blank, ...]
     unusable: Text | None = None
+    media: str = ""
+    codes: tuple[int, ...] = ()
+
+    @property
+    def is_code(self) -> bool:
+        """Whether it is for sign-in codes, which only a visible telephone number may get (error 131062)."""
+        return self.category == _CODES
+
+    @property
+    def accept(self) -> str:
+        """The types of file that it may begin with, as a form names them."""
+        return ",".join(sorted(_MEDIA.get(self.media, ())))
+
+    def check_file(self, file: NewFile | None) -> None:
+        """Raise ``Invalid`` where the file that it begins with is missing or is another kind of file."""
+        if self.media and (file is None or file.mime not in _MEDIA[self.media]):
+            raise Invalid(_WANTED[self.media], field="file")
 
     def preview(self, values: Mapping[str, str] | None = None) -> str:
         """Return the message as the customer sees it; places without a value stay visible."""
@@ -90,24 +147,29 @@ class Template:
             value = one_line(values.get(blank.key, ""), _VALUE_CHARS + 1)
             if not value:
                 raise Invalid(T("Fill in every place of the template."), field=blank.key)
-            if len(value) > _VALUE_CHARS:
-                raise Invalid(T("This is too long: at most {n} characters.", n=_VALUE_CHARS), field=blank.key)
+            if len(value) > blank.most:
+                raise Invalid(T("This is too long: at most {n} characters.", n=blank.most), field=blank.key)
             parameter = {"type": "text", "text": value}
             if blank.named:
                 parameter["parameter_name"] = blank.name
             last = components[-1] if components else {}
-            if blank.part == "button":
-                components.append(
-                    {"type": "button", "sub_type": "url", "index": str(blank.index), "parameters": [parameter]}
-                )
+            if blank.part in _OF_BUTTONS:
+                components.append(_button(blank.part, blank.index, value))
             elif last.get("type") == blank.part:
                 last["parameters"].append(parameter)
             else:
                 components.append({"type": blank.part, "parameters": [parameter]})
+        code = one_line(values.get(self.blanks[0].key, ""), _CODE_CHARS) if self.codes else ""
+        components += [_button("button", index, code) for index in self.codes]
         found: dict[str, Any] = {"name": self.name, "language": {"code": self.language}}
         if components:
             found["components"] = components
         return found
+
+
+def _button(part: str, index: int, value: str) -> dict[str, Any]:
+    kind, type_, name = _OF_BUTTONS[part]
+    return {"type": "button", "sub_type": kind, "index": str(index), "parameters": [{"type": type_, name: value}]}
 
 
 def read(told: Mapping[str, Any]) -> Template | None:
@@ -116,7 +178,9 @@ def read(told: Mapping[str, Any]) -> Template | None:
     if not (isinstance(name, str) and isinstance(language, str) and name and language):
         return None
     named = told.get("parameter_format") == "NAMED"
-    header = body = footer = ""
+    header = body = footer = media = ""
+    codes: list[int] = []
+    is_code = told.get("category") == _CODES
     buttons: list[str] = []
     blanks: list[Blank] = []
     unusable: Text | None = None
@@ -128,8 +192,8 @@ def read(told: Mapping[str, Any]) -> Template | None:
             if component.get("format", "TEXT") == "TEXT":
                 header = text
                 blanks += _blanks("header", text, component, named)
-            else:
-                unusable = T("it begins with a picture, a video or a file")
+            elif (media := str(component.get("format")).lower()) not in _MEDIA:
+                unusable = _elsewhere(component.get("format"))
         elif kind == "BODY":
             body = text
             blanks += _blanks("body", text, component, named)
@@ -140,8 +204,14 @@ def read(told: Mapping[str, Any]) -> Template | None:
                 if not isinstance(button, Mapping):
                     continue
                 buttons.append(one_line(str(button.get("text") or ""), 60))
-                if button.get("type") not in _FREE_BUTTONS:
-                    unusable = T("it has buttons that only a program can fill")
+                if is_code and button.get("type") in ("OTP", "URL"):
+                    codes.append(index)
+                elif button.get("type") == "COPY_CODE":
+                    example = button.get("example")
+                    shown = str((example[0] if isinstance(example, list) and example else example) or "")
+                    blanks.append(Blank("coupon", "code", False, one_line(shown, 100), index, _CODE_CHARS))
+                elif button.get("type") not in _FREE_BUTTONS:
+                    unusable = _elsewhere(button.get("type"))
                 elif button.get("type") == "URL":
                     example, url = button.get("example"), str(button.get("url") or "")
                     shown = str(example[0]) if isinstance(example, list) and example else ""
@@ -150,13 +220,19 @@ def read(told: Mapping[str, Any]) -> Template | None:
                     places = _PLACE.findall(url)
                     blanks += [Blank("button", place, False, shown, index) for place in places[:1]]
         else:
-            unusable = T("it has parts that only a program can fill")
+            unusable = _elsewhere(kind)
     if not body:
         return None
-    if told.get("category") == "AUTHENTICATION":
-        unusable = T("it is for sign-in codes only")
+    if is_code:
+        # Meta writes these itself: one place for the code in the text, and the same code in the button.
+        blanks = [Blank("body", "1", False, most=_CODE_CHARS)]
     category = str(told.get("category") or "")
-    return Template(name, language, category, header, body, footer, tuple(buttons), tuple(blanks), unusable)
+    shown_as = (name, language, category, header, body, footer)
+    return Template(*shown_as, tuple(buttons), tuple(blanks), unusable, media, tuple(codes))
+
+
+def _elsewhere(kind: Any) -> Text:
+    return _ONLY_ELSEWHERE.get(str(kind), T("it has parts that only a program can fill"))
 
 
 def _blanks(part: str, text: str, component: Mapping[str, Any], named: bool) -> list[Blank]:
@@ -210,6 +286,9 @@ async def approved(core: Core, row: ConversationRow) -> list[Template]:
     except Temporary:
         raise Unavailable(T("Meta is not responding right now. Please try again in a minute.")) from None
     found = [template for each in told if (template := read(each)) is not None]
+    if not row.contact.external_id.isdigit():
+        hidden = T("it carries a sign-in code, and this customer’s phone number is hidden")
+        found = [replace(each, unusable=hidden) if each.is_code else each for each in found]
     return sorted(found, key=lambda template: (template.unusable is not None, template.name, template.language))
 
 

@@ -22,7 +22,8 @@ from db.base import utcnow
 from db.engine import DatabaseUnavailable
 from services import accounts, drafts, jobs, lanes, metrics, notices, outbox
 from services.channels.base import Channel, Inbound, Outgoing, Sender
-from services.conversations import profiles, returning, rules
+from services.conversations import persons, profiles, returning, rules
+from services.conversations.joining import JOIN, Join, Joined
 from services.conversations.records import (
     FAIL,
     HAND_BACK,
@@ -41,7 +42,7 @@ from services.conversations.records import (
 from services.errors import Temporary
 from services.i18n import DEFAULT_LANGUAGE, translate
 from services.lanes import INBOX, JOBS, OUTBOX, Claimed, Line, QueueKind
-from services.pauses import backoff_s, database_pause_s, until_available
+from services.pauses import backoff_s, database_pause_s, jitter, until_available
 from services.writer import Operation, Scope
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ _TYPING_AT_MOST_S = 60.0
 _NETWORK_PATIENCE_S = 3600.0
 """For so long that costs no attempt; what comes after it must not wait for ever."""
 _FACTORY_PAUSE_S = 2.0
+_JOIN_PAUSE_S = (0.8, 0.3, 1.5)
 
 
 Receive = Callable[[Connection, Sequence[Claimed]], Mapping[str, Talk]]
@@ -466,7 +468,9 @@ class Conveyor:
 
     def _incoming(self, claim: Claimed, kind: str) -> Incoming:
         events = tuple((row, _parse(self._core, kind, row)) for row in claim.items)
-        return Incoming(claim, claim.items[0]["channel_id"], events[0][1].recipient, events)
+        channel_id = claim.items[0]["channel_id"]
+        recipient = persons.recipient_of(claim.key, kind, channel_id, events[0][1])
+        return Incoming(claim, channel_id, recipient, persons.apart(events))
 
     async def _talk(self, claim: Claimed, taken: _Taken) -> bool:
         first = claim.items[0]
@@ -489,8 +493,12 @@ class Conveyor:
             if talk.channel_kind not in ("telegram", "web"):
                 core.tasks.start(profiles.learn(core, talk), name="profile")
             await core.pause("received")
+            if talk.same is not None:
+                return await self._join(talk, talk.same)
             async with asyncio.timeout(settings.handling_timeout_s):
                 outcome = await self._respond(talk)
+            received = {row["id"] for _, row, _ in talk.messages}
+            outcome.returned += [row["id"] for row in claim.items if row["id"] not in received]
             await core.pause("answered")
             # The commit that stores an answer may also claim it for sending.
             more: bool = await persist(core, SETTLE, outcome, submitted=self.outbox.wake_for_new)
@@ -517,6 +525,22 @@ class Conveyor:
         self._settled(talk, outcome)
         await core.prove_keys(talk.usage)
         return more
+
+    async def _join(self, talk: Talk, same: persons.Same) -> bool:
+        """Make one of the conversations of a person; what came with it is received anew then."""
+        core, claim = self._core, talk.claim
+        joined: Joined | None = await persist(core, JOIN, Join(claim, talk.channel_id, same))
+        await core.pause("joined")
+        if joined is None:
+            # Another lane of the person is at work. Two that wait for each other must not wait equally long.
+            await persist(core, HAND_BACK, HandBack(claim, jitter(*_JOIN_PAUSE_S)))
+            return True
+        core.backlog.add(claim.line.owner_id, -joined.closed)
+        for topic in ("inbox", "outbox", "jobs", "notices"):
+            core.bell.ring(topic)
+        for conversation_id in filter(None, (joined.kept, *joined.former)):
+            core.ring_talk(claim.line.share_id, conversation_id)
+        return True
 
     async def _respond(self, talk: Talk) -> Outcome:
         core = self._core

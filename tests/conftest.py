@@ -1,4 +1,4 @@
-"""Fixtures that every test may use: real databases of its own, Valkey, and the fake Bot API."""
+"""Fixtures that every test may use: real databases of its own, Valkey, the fake Bot API, and fake hosts of Meta."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 from tests import servers
+from tests.fakes.graph import FakeGraph
+from tests.fakes.instagram import FakeInstagram
+from tests.fakes.meta import Meta
 from tests.fakes.telegram import FakeTelegram
 
 pytest_plugins = ["tests.leaks"]
@@ -106,3 +109,17 @@ async def telegram() -> AsyncIterator[FakeTelegram]:
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Name a parameter of bytes by its argument: files made by a test differ from one process to the next."""
     return argname if isinstance(val, bytes) else None
+
+
+@pytest.fixture
+async def graph() -> AsyncIterator[FakeGraph]:
+    """A fake Graph API of the test's own."""
+    async with FakeGraph() as started:
+        yield started
+
+
+@pytest.fixture
+async def meta() -> AsyncIterator[Meta]:
+    """Meta's hosts of Instagram, of the test's own."""
+    async with FakeInstagram() as own, FakeInstagram(pages=True) as pages:
+        yield Meta(own, pages)

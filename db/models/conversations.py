@@ -86,6 +86,16 @@ class Conversation(Base):
     created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
 
 
+class JoinedConversation(Base):
+    """Where a conversation went whose customer turned out to be somebody known: ``id`` was its own, links to it still work."""
+
+    __tablename__ = "joined_conversations"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+
+
 class Message(Base):
     """One message. ``author``: ``customer``, ``bot``, ``operator`` or ``system``.
 

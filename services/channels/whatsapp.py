@@ -1,7 +1,7 @@
 """WhatsApp Cloud API: what a webhook carries, sending, read marks.
 
 Facts: developers.facebook.com/documentation/business-messaging/whatsapp (webhooks/reference, messages/send-messages,
-typing-indicators, business-scoped-user-ids), checked 2026-11-21 with version 26.0.
+typing-indicators, business-scoped-user-ids), checked 2026-11-21 with version 26.0; ids that change: changelog of 2026-08-11.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ _NUMBER_OFF = frozenset({"BANNED", "DELETED", "DISCONNECTED", "MIGRATED"})
 _FACTS = ("status", "name_status", "account_mode", "throughput")
 _QUALITIES = {"GREEN": "green", "YELLOW": "yellow", "RED": "red"}
 _TEMPLATE_PAGES = 5
+_MOVES = frozenset({"user_changed_number", "user_changed_user_id"})
 
 
 def unpack(body: Mapping[str, Any]) -> Iterator[Piece]:
@@ -189,7 +190,9 @@ class WhatsAppChannel:
     def identify(self, update: Mapping[str, Any]) -> tuple[str, str]:
         """See :class:`services.channels.base.Channel`."""
         if message := _mapping(update.get("message")):
-            return _id(message.get("from"), message.get("from_user_id")), _id(message.get("id"), _fingerprint(update))
+            former = _mapping(message.get("system")).get("previous_user_id")
+            who = _id(message.get("from"), former, message.get("from_user_id"))
+            return who, _id(message.get("id"), _fingerprint(update))
         if status := _mapping(update.get("status")):
             who = _id(status.get("recipient_id"), status.get("recipient_user_id"))
             return who, f"{_id(status.get('id'))}:{_id(status.get('status'))[:16]}"
@@ -306,8 +309,10 @@ class WhatsAppChannel:
         if type_ == "reaction":
             return Inbound("reaction", chat, sender, type=type_, reply=False, **common)
         if type_ == "system":
-            if content.get("type") == "user_changed_number":
-                common["extra"] = {"moved_to": _digits(content.get("wa_id"))}
+            if content.get("type") in _MOVES and (now := _now(content)):
+                common["extra"] = {"moved_to": now["phone"] or now["scoped"], "now": now}
+                former = _id(content.get("previous_user_id"))
+                sender = Sender(chat, alias=former if former not in (chat, "-") else "")
             return Inbound("system", chat, sender, type=str(content.get("type") or ""), reply=False, **common)
         # Meta says so itself where it cannot pass something on: the customer waits for an answer all the same.
         known = type_ == "unsupported"
@@ -328,11 +333,7 @@ class WhatsAppChannel:
             "recipient_type": "individual",
             # Whoever hides the number is written to by the id that the business knows.
             ("to" if recipient.isdigit() else "recipient"): recipient,
-            **(
-                _content(message)
-                if message.file is None
-                else await self._media(credentials, message.file, message.text)
-            ),
+            **(await self._with_file(credentials, message, message.file) if message.file else _content(message)),
         }
         if message.ref:
             # Comes back with every status of this message, also where the answer to this call is lost.
@@ -342,8 +343,8 @@ class WhatsAppChannel:
         sent = _list(answer.get("messages"))
         return str(sent[0].get("id") or "") if sent else ""
 
-    async def _media(self, credentials: Mapping[str, str], file: OutgoingFile, caption: str) -> dict[str, Any]:
-        """Bring a file to Meta and return its part of the request."""
+    async def _with_file(self, credentials: Mapping[str, str], message: Outgoing, file: OutgoingFile) -> dict[str, Any]:
+        """Bring a file to Meta and return the part of the request that it stands in: of its own, or a template's beginning."""
         number = credentials["phone_number_id"]
         fields = {"messaging_product": "whatsapp", "type": file.mime}
         try:
@@ -360,8 +361,12 @@ class WhatsAppChannel:
         part = {"id": str(answer.get("id") or "")}
         if type_ == "document":
             part["filename"] = file.name
-        if caption:
-            part["caption"] = caption
+        if message.template is not None:
+            header = {"type": "header", "parameters": [{"type": type_, type_: part}]}
+            filled = {**message.template, "components": [header, *message.template.get("components", ())]}
+            return {"type": "template", "template": filled}
+        if message.text:
+            part["caption"] = message.text
         return {"type": type_, type_: part}
 
     async def fetch(self, credentials: Mapping[str, str], file: Mapping[str, str], limit: int) -> bytes:
@@ -455,6 +460,13 @@ class WhatsAppChannel:
             return "missing"
         await self._api.call("POST", path, token, body={})
         return "ok"
+
+
+def _now(content: Mapping[str, Any]) -> dict[str, str]:
+    """Return the ids that somebody goes by from now on, empty where none is told. A new number brings a new hiding id."""
+    phone, scoped = _digits(content.get("wa_id")), _id(content.get("user_id"))
+    now = {"phone": phone, "scoped": scoped if scoped != "-" else ""}
+    return now if any(now.values()) else {}
 
 
 def _written(message: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
@@ -139,7 +140,10 @@ async def list_for(
 
 
 async def get(session: AsyncSession, user: models.User, conversation_id: str) -> ConversationRow:
-    """Return one conversation that this person may take part in; raises ``NotFound``."""
+    """Return one conversation that this person may take part in; raises ``NotFound``.
+
+    Of one that was joined with another it is the other, whose id differs.
+    """
     row = (
         await session.execute(
             select(models.Conversation, models.Contact, models.Channel, models.Bot)
@@ -154,7 +158,12 @@ async def get(session: AsyncSession, user: models.User, conversation_id: str) ->
         )
     ).one_or_none()
     if row is None:
-        raise NotFound()
+        # Joined with another conversation of the same customer: who has the old address means that one.
+        joined = models.JoinedConversation
+        kept = await session.scalar(select(joined.conversation_id).where(joined.id == conversation_id))
+        if kept is None:
+            raise NotFound()
+        return await get(session, user, kept)
     return ConversationRow(*row)
 
 
@@ -260,7 +269,8 @@ async def operator_reply(
 
     ``file`` goes with the text, which may be empty then.
 
-    ``template``: what is sent for ``text`` in the network's own terms; it may be sent at any time.
+    ``template``: what is sent for ``text`` in the network's own terms, beginning with ``file`` if there is one; it may be sent at
+    any time.
 
     ``seen``: the last message when the person began to write. The same words written since then are those of a form that was
     sent twice: they are returned and nothing is written. ``author``: who writes; a talk that is nobody's becomes theirs.
@@ -278,14 +288,20 @@ async def operator_reply(
     if kind != "web":
         outgoing = files.parts(kind, text, file=file, file_id=file_id, person=kind in PERSON_WINDOWS)
     if template is not None:
-        outgoing = (Outgoing(text, template=template),)
+        outgoing = (Outgoing(text, template=template, file=files.sent_as(file, file_id) if file else None),)
     if outgoing:
         # The lane before the talk, as the conveyor locks them: two that wait for each other would both lose time.
         connection = await session.connection()
         lane = out_lane(row.channel.id, row.contact.external_id)
         await connection.run_sync(lanes.lock, {lane: line})
     # Read again under the lock: an answer of the bot, or the first of two presses, may have been stored meanwhile.
-    await session.refresh(talk, with_for_update=True)
+    try:
+        await session.refresh(talk, with_for_update=True)
+    except InvalidRequestError:
+        raise Conflict(
+            T("This conversation has just been joined with another one of the same customer. Please send it again."),
+            code="joined",
+        ) from None
     if seen:
         since = await messages(session, talk, cursor=seen, newest_first=False)
         if (before := await files.sent_before(session, since.items, text, file)) is not None:

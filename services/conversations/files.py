@@ -59,12 +59,17 @@ class NewFile:
     content: bytes = field(repr=False)
 
 
+def sent_as(file: NewFile, file_id: str) -> OutgoingFile:
+    """Return what the outbox keeps of a person's file; its content is loaded when it is sent."""
+    return OutgoingFile(file_id, file.kind, file.mime, file.name)
+
+
 def parts(channel_kind: str, text: str, *, file: NewFile | None, file_id: str, person: bool) -> tuple[Outgoing, ...]:
     """Return what is sent of a person's message: the file with the text under it, or the text after it where it is too long."""
     written = split_for(channel_kind, text) if text else []
     if file is None:
         return tuple(Outgoing(part, person=person) for part in written)
-    sent = OutgoingFile(file_id, file.kind, file.mime, file.name)
+    sent = sent_as(file, file_id)
     if carries_caption(channel_kind, file.mime, text):
         return (Outgoing(text, person=person, file=sent),)
     return (Outgoing("", person=person, file=sent), *(Outgoing(part, person=person) for part in written))

@@ -21,6 +21,7 @@ from services import lanes, ratings
 from services.channels.base import Delivery, Inbound, Outgoing, Sender
 from services.channels.telegram import is_group, place_of
 from services.conversations import business, edits, files, groups, networks
+from services.conversations.persons import ALIASED_KINDS, Same, same_people
 from services.lanes import Claimed, Line, Release
 from services.notices import Occurrence, open_in, talk_key
 from services.text import clean, one_line
@@ -35,8 +36,6 @@ MESSAGE = table_of(models.Message)
 USAGE = table_of(models.AIUsage)
 UNANSWERED = table_of(models.UnansweredQuestion)
 
-ALIASED_KINDS = frozenset({"whatsapp"})
-"""Networks where one person may be known by two ids."""
 _TELLING_KINDS = ALIASED_KINDS | networks.ECHOING_KINDS
 """Networks that tell of messages which others than the bot have sent."""
 _MORE = ("story", "story_url", "reply_to", "payload", "post")
@@ -104,6 +103,8 @@ class Talk:
     """The bot's own name on the network."""
     unread: bool = False
     """It lies in a chat where the bot may not read; nothing of it is stored."""
+    same: Same | None = None
+    """Who else this is: that is settled first, and nothing is stored before."""
 
 
 def _kept(event: Inbound) -> bool:
@@ -228,6 +229,7 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
         for row in (found._asdict(),)
     }
     contacts = _contacts(connection, items, channels)
+    same = same_people(connection, items, {id_: row["kind"] for id_, row in channels.items()}, contacts)
     items = [_understood(connection, item, channels.get(item.channel_id), contacts) for item in items]
     results: list[Talk | Exception] = []
     new_contacts: list[dict[str, Any]] = []
@@ -279,6 +281,9 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
         results.append(talk)
         if channel is None or bot is None or bot.deleted:
             talk.messages = [(None, row, event) for row, event in item.events]
+            continue
+        if (twin := same.get(item.claim.key)) is not None:
+            talk.same, talk.messages = twin, [(None, row, event) for row, event in item.events]
             continue
         read = _heard(item, channel, connected)
         if read is None:

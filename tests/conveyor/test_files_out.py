@@ -19,12 +19,12 @@ from services.conversations.files import NewFile
 from services.errors import AppError, Conflict, Invalid, TooLarge, TooMany
 from services.sniffing import mime_of
 from tests.composition import Shop, make_shop
-from tests.conveyor import test_instagram as instagram
-from tests.conveyor import test_whatsapp as whatsapp
+from tests.conveyor import lines
 from tests.conveyor.harness import Floor, Tenant, floor, settings_for
 from tests.conveyor.nursery import Nursery
 from tests.fakes.graph import FakeGraph
 from tests.fakes.instagram import FakeInstagram
+from tests.fakes.meta import Meta, add_number
 from tests.fakes.models import FakeModels
 from tests.fakes.telegram import FakeTelegram, FakeUser
 from tests.services.test_pictures import encoded
@@ -234,19 +234,19 @@ async def test_an_answer_that_is_lost_is_not_repeated(place: Floor) -> None:
 
 
 @pytest.fixture
-async def line(sqlite_url: str, tmp_path: Path, fakes: Fakes) -> AsyncIterator[whatsapp.Line]:
+async def line(sqlite_url: str, tmp_path: Path, fakes: Fakes) -> AsyncIterator[lines.WhatsAppLine]:
     async with FakeGraph() as graph:
-        number = whatsapp.add_number(graph)
-        async with whatsapp.running(tmp_path, sqlite_url, graph, fakes) as (place, session):
+        number = add_number(graph)
+        async with lines.running_whatsapp(tmp_path, sqlite_url, graph, fakes) as (place, session):
             shop = await make_shop(place.core)
-            assert (await whatsapp.connect(place.core, session, shop))[0] == 201
-            line = whatsapp.Line(place, graph, number, shop, session)
+            assert (await lines.connect_whatsapp(place.core, session, shop))[0] == 201
+            line = lines.WhatsAppLine(place, shop, session, graph, number)
             await line.ask(1)
             await number.wait_sent(1)
             yield line
 
 
-async def test_whatsapp_gets_files(line: whatsapp.Line) -> None:
+async def test_whatsapp_gets_files(line: lines.WhatsAppLine) -> None:
     for name, data, text in (
         ("rasm.png", encoded("PNG"), "Mana rasm"),
         ("narx.pdf", PDF, "Mana narx"),
@@ -267,7 +267,7 @@ async def test_whatsapp_gets_files(line: whatsapp.Line) -> None:
     await _status(line.place, message, "sent")
 
 
-async def test_whatsapp_brings_a_file_again_and_sends_it_once(line: whatsapp.Line) -> None:
+async def test_whatsapp_brings_a_file_again_and_sends_it_once(line: lines.WhatsAppLine) -> None:
     line.graph.cut(on="upload")
     message = await _send(line.place, line.shop, "narx.pdf", PDF, "Mana")
     await line.number.wait_sent(2)
@@ -275,7 +275,7 @@ async def test_whatsapp_brings_a_file_again_and_sends_it_once(line: whatsapp.Lin
     assert [one["type"] for one in line.number.sent] == ["text", "document"]
 
 
-async def test_what_whatsapp_does_not_take_is_said_before(line: whatsapp.Line) -> None:
+async def test_what_whatsapp_does_not_take_is_said_before(line: lines.WhatsAppLine) -> None:
     with pytest.raises(Invalid) as raised:
         await _send(line.place, line.shop, "arxiv.zip", ZIP)
     assert "WhatsApp does not take files of this kind" in raised.value.text.render("en")
@@ -297,8 +297,8 @@ async def test_instagram_fetches_files_from_a_public_address(
 ) -> None:
     server: dict[str, Any] = {"server": {"public_url": public}} if public else {}
     async with FakeInstagram() as own, FakeInstagram(pages=True) as pages:
-        meta = instagram.Meta(own, pages)
-        async with instagram.connected(tmp_path, sqlite_url, meta, fakes, **server) as line:
+        meta = Meta(own, pages)
+        async with lines.instagram_line(tmp_path, sqlite_url, meta, fakes, **server) as line:
             await line.ask(1)
             await line.account.wait_sent(1)
             if not public:

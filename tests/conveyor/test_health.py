@@ -20,7 +20,8 @@ from services.channels.telegram import TelegramApi, TelegramChannel
 from services.errors import Unavailable
 from tests.composition import Shop, address, make_shop
 from tests.conveyor.harness import Floor, new_token
-from tests.conveyor.test_whatsapp import connect, running
+from tests.conveyor.lines import connect_whatsapp as connect
+from tests.conveyor.lines import running_whatsapp as running
 from tests.fakes.graph import FakeGraph, FakeNumber
 from tests.fakes.models import FakeModels
 from tests.fakes.telegram import FakeTelegram

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import datetime as dt
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 
 from db import models
 from db.base import utcnow
-from services import conversations
 from services.channels.base import (
     Button,
     NotAllowed,
@@ -32,174 +29,22 @@ from services.channels.base import (
 from services.channels.instagram import InstagramChannel
 from services.channels.meta import GraphApi, RepliedAlready
 from services.errors import Conflict
-from tests.composition import FAQ, Shop, address, make_shop
-from tests.conveyor.harness import Floor, floor, numbers_in, settings_for
+from tests.composition import address, make_shop
+from tests.conveyor.harness import settings_for
+from tests.conveyor.lines import Fakes
+from tests.conveyor.lines import InstagramLine as Line
+from tests.conveyor.lines import connect_instagram as connect
+from tests.conveyor.lines import instagram_line as connected
+from tests.conveyor.lines import started as running
 from tests.conveyor.nursery import Nursery
 from tests.fakes.graph import FakeGraph
-from tests.fakes.instagram import FakeAccount, FakeInstagram
-from tests.fakes.models import FakeModels
-from tests.fakes.telegram import FakeTelegram
+from tests.fakes.meta import ACCOUNT, PAGE, SECRET, Meta
+from tests.fakes.meta import INSTAGRAM_ASKER as ASKER
+from tests.fakes.meta import INSTAGRAM_TOKEN as TOKEN
 from tests.servers import ROOT
 
-Fakes = tuple[FakeTelegram, FakeModels]
-
-TOKEN = "IGAACANARY_instagram_token_not_real_0123456789"
-SECRET = "meta-app-secret-for-tests-0001"
-VERIFY = "verify-me-01"
-ACCOUNT, PAGE = "17840000000000001", "300000000000301"
-ASKER = "900000000000001"
 VECTORS = ROOT / "tests" / "payloads"
 CASES = json.loads((VECTORS / "instagram_inbound.json").read_text())["cases"]
-
-
-@dataclass
-class Meta:
-    """Meta's two hosts."""
-
-    own: FakeInstagram
-    pages: FakeInstagram
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What leads the product there."""
-        return {"INSTAGRAM_GRAPH_BASE": self.own.base_url, "META_GRAPH_BASE": self.pages.base_url}
-
-    def add(self, page: str = "", **changes: Any) -> FakeAccount:
-        """Make the account that the tests connect; with a ``page`` behind that."""
-        facts: dict[str, Any] = {"token": TOKEN, "app_secret": SECRET, "page_id": page}
-        return (self.pages if page else self.own).add_account(changes.pop("account_id", ACCOUNT), **(facts | changes))
-
-
-@pytest.fixture
-async def meta() -> AsyncIterator[Meta]:
-    """Meta of the test's own."""
-    async with FakeInstagram() as own, FakeInstagram(pages=True) as pages:
-        yield Meta(own, pages)
-
-
-@dataclass
-class Line:
-    """A shop whose bot answers on an Instagram account, and Meta around it."""
-
-    place: Floor
-    graph: FakeInstagram
-    account: FakeAccount
-    shop: Shop
-    session: aiohttp.ClientSession
-
-    @property
-    def webhook(self) -> str:
-        return f"{address(self.place.core)}/instagram/webhook"
-
-    async def post(self, raw: bytes, secret: str = SECRET) -> int:
-        """Deliver a body signed with a secret; return the status."""
-        return await FakeGraph.deliver(self.session, self.webhook, raw, secret)
-
-    async def deliver(self, *parts: Any) -> None:
-        """Deliver events and changes."""
-        assert await self.post(self.account.body(*parts)) == 200
-
-    async def ask(self, number: int, who: str = ASKER, **more: Any) -> None:
-        """Let somebody ask; the number comes back in the answer."""
-        await self.deliver(self.account.message(who, f"Muzlatgichlarga kafolat bormi №{number}", **more))
-
-    async def talk(self, who: str = ASKER) -> models.Conversation:
-        """Return the talk with somebody."""
-        found: models.Conversation = await self.place.one(
-            select(models.Conversation).join(models.Contact).where(models.Contact.external_id == who)
-        )
-        return found
-
-    async def messages(self, who: str = ASKER) -> list[models.Message]:
-        """Return what was said with somebody, oldest first."""
-        talk = await self.talk(who)
-        rows = await self.place.rows(
-            select(models.Message).where(models.Message.conversation_id == talk.id).order_by(models.Message.id)
-        )
-        return [row[0] for row in rows]
-
-    async def channel(self) -> models.Channel:
-        """Return the channel as it stands."""
-        found: models.Channel = await self.place.one(select(models.Channel).where(models.Channel.kind == "instagram"))
-        return found
-
-    def answers(self) -> list[int]:
-        """Return the numbers of the questions in the order of their answers."""
-        return numbers_in(self.account.texts())
-
-    async def drained(self) -> None:
-        """Wait until everything that was received is dealt with, and what is to be sent has left."""
-
-        async def empty() -> bool:
-            inbox = select(func.count()).select_from(models.InboxItem).where(models.InboxItem.status == "new")
-            sending = models.OutboxItem.status.in_(("queued", "sending"))
-            outbox = select(func.count()).select_from(models.OutboxItem).where(sending)
-            return not await self.place.one(inbox) and not await self.place.one(outbox)
-
-        await self.place.until(empty)
-
-    async def settings(self, **values: Any) -> None:
-        """Change the owner's choices."""
-        async with self.place.core.db.write() as session:
-            channel = await session.get_one(models.Channel, (await self.channel()).id)
-            channel.settings = {**channel.settings, **values}
-
-    async def age(self, **since: float) -> None:
-        """Let the customers' last messages lie so long ago."""
-        async with self.place.core.db.write() as session:
-            moment = utcnow() - dt.timedelta(**since)
-            await session.execute(update(models.Conversation).values(last_inbound_at=moment))
-
-    async def reply(self, text: str, who: str = ASKER) -> models.Message:
-        """Write as the owner."""
-        talk = await self.talk(who)
-        async with self.place.core.db.write() as session:
-            row = await conversations.get(session, self.shop.owner, talk.id)
-            message = await conversations.operator_reply(session, row, text)
-        self.place.core.bell.ring("outbox")
-        return message
-
-
-async def connect(core: Any, session: aiohttp.ClientSession, shop: Shop, **changes: Any) -> tuple[int, Any]:
-    """Connect the account by the API; return the status and the answer."""
-    body = {
-        "type": "instagram",
-        "access_token": TOKEN,
-        "account_id": ACCOUNT,
-        "app_secret": SECRET,
-        "verify_token": VERIFY,
-    }
-    async with session.post(
-        f"{address(core)}/api/v1/bots/{shop.bot.id}/channels",
-        json=body | changes,
-        headers={"Authorization": f"Bearer {shop.token}"},
-    ) as response:
-        return response.status, await response.json()
-
-
-@contextlib.asynccontextmanager
-async def running(
-    folder: Path, url: str, meta: Meta, fakes: Fakes, role: str = "all", **sections: Any
-) -> AsyncIterator[tuple[Floor, aiohttp.ClientSession]]:
-    """Start the product with Meta's addresses."""
-    async with (
-        floor(folder, url, *fakes, role=role, environment=meta.environment, **sections) as place,
-        aiohttp.ClientSession() as session,
-    ):
-        yield place, session
-
-
-@contextlib.asynccontextmanager
-async def connected(
-    folder: Path, url: str, meta: Meta, fakes: Fakes, page: str = "", **more: Any
-) -> AsyncIterator[Line]:
-    """A connected account."""
-    account = meta.add(page)
-    async with running(folder, url, meta, fakes, **more) as (place, session):
-        shop = await make_shop(place.core, document=FAQ if more.get("role") != "web" else None)
-        status, made = await connect(place.core, session, shop, **({"page_id": page} if page else {}))
-        assert (status, made["status"]) == (201, "active"), made
-        yield Line(place, meta.pages if page else meta.own, account, shop, session)
 
 
 @pytest.fixture
@@ -265,7 +110,7 @@ async def test_wrong_credentials_are_told_by_their_field(
 ) -> None:
     meta.add()
     meta.add(PAGE, token="EAAof_the_page_000")
-    async with running(tmp_path, sqlite_url, meta, fakes) as (place, session):
+    async with running(tmp_path, sqlite_url, fakes, meta.environment) as (place, session):
         shop = await make_shop(place.core, document=None)
         status, answer = await connect(place.core, session, shop, **change)
         assert status in (400, 422)
@@ -278,7 +123,7 @@ async def test_a_token_that_may_not_subscribe_is_taken_and_that_is_said(
     sqlite_url: str, tmp_path: Path, meta: Meta, fakes: Fakes
 ) -> None:
     meta.add().may_subscribe = False
-    async with running(tmp_path, sqlite_url, meta, fakes) as (place, session):
+    async with running(tmp_path, sqlite_url, fakes, meta.environment) as (place, session):
         shop = await make_shop(place.core, document=None)
         assert (await connect(place.core, session, shop))[0] == 201
         channel = await place.one(select(models.Channel).where(models.Channel.kind == "instagram"))
@@ -439,10 +284,10 @@ async def test_what_is_not_signed_by_the_accounts_app_is_refused(small: Line) ->
 
 async def test_either_of_an_apps_two_secrets_signs(sqlite_url: str, tmp_path: Path, meta: Meta, fakes: Fakes) -> None:
     account = meta.add()
-    async with running(tmp_path, sqlite_url, meta, fakes) as (place, session):
+    async with running(tmp_path, sqlite_url, fakes, meta.environment) as (place, session):
         shop = await make_shop(place.core)
         assert (await connect(place.core, session, shop, meta_app_secret="of-the-whole-app-01"))[0] == 201
-        line = Line(place, meta.own, account, shop, session)
+        line = Line(place, shop, session, meta.own, account)
         raw = account.body(account.message(ASKER, "Kafolat bormi №1"))
         assert await line.post(raw, "of-nobody-at-all") == 401
         assert await line.post(raw, "of-the-whole-app-01") == 200
@@ -859,7 +704,7 @@ async def test_killed_between_receiving_and_answering(
     tmp_path: Path, database_url: str, meta: Meta, fakes: Fakes, children: Nursery, point: str
 ) -> None:
     account = meta.add()
-    async with running(tmp_path, database_url, meta, fakes) as (place, session):
+    async with running(tmp_path, database_url, fakes, meta.environment) as (place, session):
         shop = await make_shop(place.core)
         assert (await connect(place.core, session, shop))[0] == 201
         channel = await place.one(select(models.Channel).where(models.Channel.kind == "instagram"))
@@ -885,8 +730,8 @@ async def test_killed_between_receiving_and_answering(
         else:
             assert await delivery == 200
             await child.kill()
-        async with running(tmp_path, database_url, meta, fakes) as (place, _):
-            line = Line(place, meta.own, account, shop, session)
+        async with running(tmp_path, database_url, fakes, meta.environment) as (place, _):
+            line = Line(place, shop, session, meta.own, account)
             assert await line.post(raw) == 200
             await account.wait_sent(4, timeout=30)
             await line.drained()

@@ -20,9 +20,11 @@ from services.channels.meta import GraphApi
 from services.errors import Unavailable
 from services.notices import open_for
 from tests.composition import address
-from tests.conveyor.test_instagram import ACCOUNT, PAGE, SECRET, TOKEN, VERIFY, Fakes, Line, Meta, connected, meta
-
-__all__ = ["meta"]
+from tests.conveyor.lines import Fakes
+from tests.conveyor.lines import InstagramLine as Line
+from tests.conveyor.lines import instagram_line as connected
+from tests.fakes.meta import ACCOUNT, PAGE, SECRET, VERIFY, Meta
+from tests.fakes.meta import INSTAGRAM_TOKEN as TOKEN
 
 DAY_S = 86_400
 

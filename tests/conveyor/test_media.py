@@ -18,9 +18,12 @@ from services.i18n import translate
 from services.sniffing import mime_of
 from tests.composition import address
 from tests.conveyor.harness import GEMINI_KEY, Floor, Tenant, echo, floor, settings_for
+from tests.conveyor.lines import WhatsAppLine as Line
+from tests.conveyor.lines import connect_whatsapp as connect
+from tests.conveyor.lines import running_whatsapp as running
 from tests.conveyor.nursery import Nursery
-from tests.conveyor.test_whatsapp import SECRET, Line, add_number, connect, running
 from tests.fakes.graph import FakeGraph
+from tests.fakes.meta import SECRET, add_number
 from tests.fakes.models import FakeModels, Seen
 from tests.fakes.telegram import FakeTelegram
 from tests.services.test_pictures import animated, bomb, encoded
@@ -419,7 +422,7 @@ async def line(sqlite_url: str, tmp_path: Path, fakes: Fakes) -> AsyncIterator[L
 
             shop = await make_shop(started.core)
             assert (await connect(started.core, session, shop))[0] == 201
-            yield Line(started, graph, number, shop, session)
+            yield Line(started, shop, session, graph, number)
 
 
 async def _send(line: Line, kind: str, media_id: str, content: bytes, mime: str, **more: Any) -> None:

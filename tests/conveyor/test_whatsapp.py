@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import datetime as dt
 import json
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -32,134 +30,27 @@ from services.channels.base import (
 from services.channels.meta import GraphApi, signature_fits
 from services.channels.whatsapp import WhatsAppChannel, unpack
 from services.errors import Conflict, Temporary
-from tests.composition import Shop, address, make_shop
-from tests.conveyor.harness import Floor, floor, numbers_in, settings_for
+from tests.composition import make_shop
+from tests.conveyor.harness import settings_for
+from tests.conveyor.lines import Fakes, whatsapp_line
+from tests.conveyor.lines import WhatsAppLine as Line
+from tests.conveyor.lines import connect_whatsapp as connect
+from tests.conveyor.lines import running_whatsapp as running
 from tests.conveyor.nursery import Nursery
-from tests.fakes.graph import FakeGraph, FakeNumber
-from tests.fakes.models import FakeModels
-from tests.fakes.telegram import FakeTelegram
+from tests.fakes.graph import FakeGraph
+from tests.fakes.meta import ABOVE, NUMBER, SECRET, add_number
+from tests.fakes.meta import WHATSAPP_ASKER as ASKER
+from tests.fakes.meta import WHATSAPP_TOKEN as TOKEN
 from tests.servers import ROOT
 
-Fakes = tuple[FakeTelegram, FakeModels]
-
-TOKEN = "EAACANARY_whatsapp_token_not_real_0123456789"
-SECRET = "meta-app-secret-for-tests-0001"
-VERIFY = "verify-me-01"
-NUMBER, ABOVE = "100000000000101", "200000000000201"
-ASKER = "998900000001"
 VECTORS = ROOT / "tests" / "payloads"
-
-
-@pytest.fixture
-async def graph() -> AsyncIterator[FakeGraph]:
-    """A fake Graph API of the test's own."""
-    async with FakeGraph() as started:
-        yield started
-
-
-@dataclass
-class Line:
-    """A shop whose bot answers on a WhatsApp number, and Meta around it."""
-
-    place: Floor
-    graph: FakeGraph
-    number: FakeNumber
-    shop: Shop
-    session: aiohttp.ClientSession
-
-    @property
-    def webhook(self) -> str:
-        return f"{address(self.place.core)}/whatsapp/webhook"
-
-    async def deliver(self, *changes: Any, secret: str = SECRET) -> int:
-        """Deliver a body signed with the app's secret; return the status."""
-        return await self.graph.deliver(self.session, self.webhook, self.graph.body(*changes), secret)
-
-    async def ask(self, number: int, wa_id: str = ASKER, **more: Any) -> None:
-        """Let somebody ask; the number comes back in the answer."""
-        assert await self.deliver(self.number.message(wa_id, f"Muzlatgichlarga kafolat bormi №{number}", **more)) == 200
-
-    async def talk(self, who: str = ASKER) -> models.Conversation:
-        """Return the talk with somebody."""
-        found: models.Conversation = await self.place.one(
-            select(models.Conversation).join(models.Contact).where(models.Contact.external_id == who)
-        )
-        return found
-
-    async def messages(self, who: str = ASKER) -> list[models.Message]:
-        """Return what was said with somebody, oldest first."""
-        talk = await self.talk(who)
-        return [
-            row[0]
-            for row in await self.place.rows(
-                select(models.Message).where(models.Message.conversation_id == talk.id).order_by(models.Message.id)
-            )
-        ]
-
-    async def channel(self) -> models.Channel:
-        """Return the channel as it stands."""
-        found: models.Channel = await self.place.one(select(models.Channel).where(models.Channel.kind == "whatsapp"))
-        return found
-
-    def answers(self) -> list[int]:
-        """Return the numbers of the questions in the order of their answers."""
-        return numbers_in(sent["text"]["body"] for sent in self.number.sent if sent["type"] == "text")
-
-    async def until(self, look: Callable[[], Any]) -> Any:
-        """Wait until ``look``, awaited, returns something true."""
-        return await self.place.until(look)
-
-
-async def connect(line_core: Any, session: aiohttp.ClientSession, shop: Shop, **changes: Any) -> tuple[int, Any]:
-    """Connect the number by the API; return the status and the answer."""
-    body = {
-        "type": "whatsapp",
-        "access_token": TOKEN,
-        "phone_number_id": NUMBER,
-        "app_secret": SECRET,
-        "verify_token": VERIFY,
-    }
-    async with session.post(
-        f"{address(line_core)}/api/v1/bots/{shop.bot.id}/channels",
-        json=body | changes,
-        headers={"Authorization": f"Bearer {shop.token}"},
-    ) as response:
-        return response.status, await response.json()
-
-
-def add_number(graph: FakeGraph, **changes: Any) -> FakeNumber:
-    """Return the number that the tests connect."""
-    facts: dict[str, Any] = {
-        "token": TOKEN,
-        "app_secret": SECRET,
-        "waba_id": ABOVE,
-        "display_phone_number": "+998 00 000 01 01",
-    }
-    return graph.add_number(NUMBER, **(facts | changes))
-
-
-@contextlib.asynccontextmanager
-async def running(
-    folder: Path, url: str, graph: FakeGraph, fakes: Fakes, **sections: Any
-) -> AsyncIterator[tuple[Floor, aiohttp.ClientSession]]:
-    """Start the product with Meta's address."""
-    environment = {"META_GRAPH_BASE": graph.base_url}
-    async with (
-        floor(folder, url, *fakes, role="all", environment=environment, **sections) as place,
-        aiohttp.ClientSession() as session,
-    ):
-        yield place, session
 
 
 @pytest.fixture
 async def line(database_url: str, tmp_path: Path, graph: FakeGraph, fakes: Fakes) -> AsyncIterator[Line]:
     """A connected number."""
-    number = add_number(graph)
-    async with running(tmp_path, database_url, graph, fakes) as (place, session):
-        shop = await make_shop(place.core)
-        status, made = await connect(place.core, session, shop)
-        assert (status, made["status"]) == (201, "active")
-        yield Line(place, graph, number, shop, session)
+    async with whatsapp_line(tmp_path, database_url, graph, fakes) as made:
+        yield made
 
 
 # Connecting
@@ -372,22 +263,12 @@ async def test_one_owners_secret_does_not_open_anothers_number(line: Line) -> No
     assert await line.deliver(
         mallory.status("wamid.X", "read", recipient=ASKER, opaque=answer.id), secret="mallorys-secret-0001"
     ) == 200  # fmt: skip
-    await _drained(line)
+    await line.received()
     assert (await line.messages())[1].status == "sent"
 
 
 async def _status(line: Line, message_id: str, status: str) -> bool:
     return bool(await line.place.one(select(models.Message.status).where(models.Message.id == message_id)) == status)
-
-
-async def _drained(line: Line) -> None:
-    """Wait until everything that was received is dealt with."""
-
-    async def empty() -> bool:
-        waiting = select(func.count()).select_from(models.InboxItem).where(models.InboxItem.status == "new")
-        return not await line.place.one(waiting)
-
-    await line.until(empty)
 
 
 async def test_other_fields_and_odd_pieces_are_taken_and_lose_nothing(line: Line) -> None:
@@ -401,7 +282,7 @@ async def test_other_fields_and_odd_pieces_are_taken_and_lose_nothing(line: Line
     good = line.number.message(ASKER, "Kafolat bormi №3")
     assert await line.deliver(odd, good) == 200
     await line.until(lambda: _answered(line, 3))
-    await _drained(line)
+    await line.received()
     assert not await line.place.one(
         select(func.count()).select_from(models.InboxItem).where(models.InboxItem.status == "dead")
     )
@@ -412,7 +293,7 @@ async def test_old_questions_are_kept_and_not_answered(line: Line) -> None:
     await line.ask(1, timestamp=int(old.timestamp()))
     await line.ask(2, wa_id="998900000002")
     await line.number.wait_sent(1)
-    await _drained(line)
+    await line.received()
     assert line.answers() == [2]
     (kept,) = await line.messages()
     assert (kept.text, kept.status) == ("Muzlatgichlarga kafolat bormi №1", "skipped")
@@ -432,7 +313,7 @@ async def test_pictures_reactions_and_changes(line: Line) -> None:
         line.number.message(ASKER, "Guruhdan", group_id="g1"),
     ]
     assert await line.deliver(*quiet) == 200
-    await _drained(line)
+    await line.received()
     await asyncio.sleep(0.2)
     assert len(line.number.sent) == 1
 
@@ -447,12 +328,12 @@ async def test_a_changed_message_is_changed_and_a_revoked_one_is_emptied(line: L
         return line.number.message(ASKER, None, type="edit", edit={"original_message_id": id_, "message": now})
 
     assert await line.deliver(changed("Televizorlarga yetkazib berish bormi №2")) == 200
-    await _drained(line)
+    await line.received()
     kept = (await line.messages())[0]
     assert kept.text == "Televizorlarga yetkazib berish bormi №2" and kept.edited_at is not None
     gone = line.number.message(ASKER, None, type="revoke", revoke={"original_message_id": id_})
     assert await line.deliver(gone) == 200
-    await _drained(line)
+    await line.received()
     kept = (await line.messages())[0]
     assert kept.text == "" and kept.deleted_at is not None
     # An answer costs money there: nothing is answered twice.
@@ -502,7 +383,7 @@ async def test_a_changed_number_keeps_the_talk(line: Line) -> None:
     await line.number.wait_sent(1)
     moved = {"type": "user_changed_number", "wa_id": "998900000009", "body": "…"}
     assert await line.deliver(line.number.message(ASKER, None, type="system", system=moved)) == 200
-    await _drained(line)
+    await line.received()
     await line.ask(2, wa_id="998900000009")
     await line.number.wait_sent(2)
     assert [each.author for each in await line.messages("998900000009")] == ["customer", "bot", "customer", "bot"]
@@ -518,7 +399,7 @@ async def test_statuses_only_move_forward(line: Line) -> None:
     told = ["read", "sent", "delivered", "delivered", "failed", "sent"]
     for status in told:
         assert await line.deliver(line.number.status(sent["id"], status, recipient=ASKER, opaque=answer.id)) == 200
-        await _drained(line)
+        await line.received()
     assert (await line.messages())[1].status == "read"
 
 
@@ -527,7 +408,7 @@ async def test_a_thousand_statuses_of_unknown_messages(line: Line) -> None:
     assert await line.deliver(line.graph.together(*values)) == 200
     await line.ask(1)
     await line.number.wait_sent(1)
-    await _drained(line)
+    await line.received()
     # Who got a message from elsewhere did not write to us.
     assert await line.place.one(select(func.count()).select_from(models.Contact)) == 1
 
@@ -629,7 +510,7 @@ async def test_a_token_that_ends_in_mid_conversation(line: Line) -> None:
     assert await line.place.one(select(models.Notice.kind).where(models.Notice.kind == "whatsapp_token_refused"))
     # What comes meanwhile is kept; with a new token the bot answers again.
     await line.ask(3)
-    await _drained(line)
+    await line.received()
     line.graph.clear_faults()
     line.number.token = "EAAnew_token_of_the_system_user_01"
     status, made = await connect(line.place.core, line.session, line.shop, access_token=line.number.token)
@@ -660,7 +541,7 @@ async def test_an_account_that_may_not_send(line: Line) -> None:
 async def test_after_the_window_nothing_is_tried(line: Line) -> None:
     await line.ask(1)
     await line.number.wait_sent(1)
-    await _drained(line)
+    await line.received()
     talk = await line.talk()
     async with line.place.core.db.write() as session:
         await session.execute(
@@ -678,7 +559,7 @@ async def test_after_the_window_nothing_is_tried(line: Line) -> None:
 async def test_what_opens_the_window_and_what_does_not_close_it(line: Line) -> None:
     await line.ask(1)
     await line.number.wait_sent(1)
-    await _drained(line)
+    await line.received()
 
     async def age(hours: int) -> None:
         async with line.place.core.db.write() as session:
@@ -694,7 +575,7 @@ async def test_what_opens_the_window_and_what_does_not_close_it(line: Line) -> N
     # An old message that Meta delivers late does not close it again.
     late = int((utcnow() - dt.timedelta(hours=26)).timestamp())
     await line.ask(2, timestamp=late)
-    await _drained(line)
+    await line.received()
     await line.ask(3)
     await line.number.wait_sent(3)
     talk = await line.talk()
@@ -709,7 +590,7 @@ async def test_failures_of_what_others_sent_and_of_long_ago_alarm_nobody(line: L
     assert await line.deliver(unknown, paid) == 200
     picture = line.number.message("998900000003", None, type="image", image={"id": "3"}, timestamp=long_ago - 100_000)
     assert await line.deliver(picture) == 200
-    await _drained(line)
+    await line.received()
     await line.ask(1)
     await line.number.wait_sent(1)
     assert len(line.number.sent) == 1
@@ -763,10 +644,10 @@ async def test_killed_between_receiving_and_answering(
             assert await delivery == 200
             await child.kill()
         async with running(tmp_path, database_url, graph, fakes) as (place, _):
-            line = Line(place, graph, number, shop, session)
+            line = Line(place, shop, session, graph, number)
             assert await graph.deliver(session, line.webhook, body, SECRET) == 200
             await number.wait_sent(4, timeout=30)
-            await _drained(line)
+            await line.received()
             await asyncio.sleep(0.3)
             assert sorted(line.answers()) == [0, 1, 2, 3]
             asked = select(func.count()).select_from(models.Message).where(models.Message.author == "customer")
@@ -785,9 +666,9 @@ async def test_an_answer_from_the_phone_silences_the_bot(line: Line) -> None:
         "value": line.number.value(message_echoes=[echoed | {"text": {"body": "Hozir kelaman"}}]),
     }
     assert await line.deliver(line.graph.entry(ABOVE, echo)) == 200
-    await _drained(line)
+    await line.received()
     await line.ask(2)
-    await _drained(line)
+    await line.received()
     assert line.answers() == [1]
     assert (await line.talk()).status == "human"
     assert [(each.author, each.text) for each in await line.messages()][2] == ("operator", "Hozir kelaman")
@@ -807,5 +688,5 @@ async def test_a_person_is_called_and_answers(line: Line) -> None:
     # While a person leads the talk nothing shows as read that nobody has read.
     reads = len(line.number.reads)
     await line.ask(5)
-    await _drained(line)
+    await line.received()
     assert len(line.number.reads) == reads

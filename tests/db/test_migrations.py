@@ -119,6 +119,9 @@ async def _fill(db: Database) -> None:
                 ]
             )
 
+        if "joined_conversations" in known:
+            session.add(models.JoinedConversation(id="former", conversation_id=talk.id))
+
         tried = {"status": "new", "attempts": 2, "failures": 0}
         update = {"channel_id": channel.id, "external_id": "1", "payload": "{}", "request_id": ""}
         await stored("inbox", lane="in:x:1", received_at=utcnow(), **update, **tried)

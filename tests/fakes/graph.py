@@ -1068,7 +1068,7 @@ def _check(body: Json, number: FakeNumber, media: Mapping[str, FakeMedia]) -> No
         case "template":
             _string(content, "name", "template['name']", 512)
             _string(content.get("language"), "code", "template['language']['code']")
-            _check_template(content, number)
+            _check_template(content, number, media)
         case "reaction":
             _string(content, "message_id", "reaction['message_id']")
         case "location":
@@ -1078,7 +1078,7 @@ def _check(body: Json, number: FakeNumber, media: Mapping[str, FakeMedia]) -> No
             _check_media(kind, content, number, media)
 
 
-def _check_template(content: Json, number: FakeNumber) -> None:
+def _check_template(content: Json, number: FakeNumber, media: Mapping[str, FakeMedia]) -> None:
     """Compare what is filled in with the template, where the number has any."""
     if not number.templates:
         return
@@ -1093,6 +1093,15 @@ def _check_template(content: Json, number: FakeNumber) -> None:
     named = template.get("parameter_format") == "NAMED"
     for component in template["components"]:
         kind = component["type"].lower()
+        begins = component.get("format", "TEXT").lower()
+        if kind == "header" and begins != "text":
+            filled = given.pop((kind, ""), [])
+            if len(filled) != 1 or filled[0].get("type") != begins:
+                raise GraphError(132012, details=f"header: Format mismatch, expected {begins.upper()}")
+            _check_media(begins, filled[0].get(begins) or {}, number, media)
+            continue
+        if kind == "buttons":
+            _check_codes(component["buttons"], given)
         texts = {(kind, ""): component.get("text", "")}
         if kind == "buttons":
             texts = {("button", str(at)): each.get("url", "") for at, each in enumerate(component["buttons"])}
@@ -1106,6 +1115,16 @@ def _check_template(content: Json, number: FakeNumber) -> None:
                 raise GraphError(132012, details=f"{kind}: parameter names do not match")
     if given:
         raise GraphError(132000, details=f"unexpected components {sorted(given)}")
+
+
+def _check_codes(buttons: list[Json], given: dict[tuple[str, str], Any]) -> None:
+    """Take out what fills the buttons that copy a code."""
+    for at, button in enumerate(buttons):
+        wanted = {"COPY_CODE": "coupon_code", "OTP": "text"}.get(button["type"])
+        if wanted is not None:
+            filled = given.pop(("button", str(at)), [])
+            if len(filled) != 1 or filled[0].get("type") != wanted or not 0 < len(filled[0].get(wanted, "")) <= 15:
+                raise GraphError(132012, details=f"buttons: button at {at} needs a {wanted} of at most 15 characters")
 
 
 def _string(holder: Any, name: str, path: str, most: int | None = None) -> None:

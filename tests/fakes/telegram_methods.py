@@ -453,6 +453,18 @@ def _edit_topic(fake: FakeTelegram, bot: FakeBot, params: Json, _files: Files) -
     return True
 
 
+@_method("closeForumTopic")
+def _close_topic(fake: FakeTelegram, bot: FakeBot, params: Json, _files: Files) -> bool:
+    group, thread = _forum(fake, bot, params), integer(params, "message_thread_id", 0)
+    if thread not in group.topics:
+        raise bad("message thread not found")
+    if thread in group.closed:
+        raise bad("TOPIC_NOT_MODIFIED")
+    group.closed.add(thread)
+    fake.touch()
+    return True
+
+
 @_method("setMessageReaction")
 def _react(fake: FakeTelegram, bot: FakeBot, params: Json, _files: Files) -> bool:
     chat_id, _ = fake.target(bot, params)

@@ -32,6 +32,7 @@ class FakeGroup:
         self.title = title
         self.migrated_to: int | None = None
         self.topics: dict[int, Json] = {}
+        self.closed: set[int] = set()
         self.forum = False
         self.managers: set[int] = set()
 

@@ -10,13 +10,12 @@ from sqlalchemy import select
 from db import models
 from handlers.callbacks import Connect
 from services.i18n import LANGUAGES, translate
-from tests.conveyor.test_instagram import ACCOUNT, PAGE, SECRET, TOKEN, Meta, meta
+from tests.fakes.meta import ACCOUNT, PAGE, SECRET, Meta
+from tests.fakes.meta import INSTAGRAM_TOKEN as TOKEN
 from tests.fakes.telegram import Sent
 from tests.handlers.conftest import Person, Product, Start
 from tests.handlers.test_connecting import deleted, stored_states
 from tests.handlers.test_menus import OLD_MENU
-
-__all__ = ["meta"]
 
 NO_PAGE = "There is no Page: Instagram Login"
 

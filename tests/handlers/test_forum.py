@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import func, select
 
 from db import models
-from services import accounts, notices
+from services import accounts, jobs, notices
+from services.conversations.joining import CLOSE_TOPIC_JOB
 from tests.conveyor.harness import until
 from tests.fakes.telegram import FakeBot, FakeUser
 from tests.fakes.telegram_people import FakeGroup
@@ -449,3 +450,37 @@ async def test_a_place_that_moves_does_not_fill_the_topic(start: Start) -> None:
         desk.customer.send(desk.tenant, "Yetib keldim")
         await desk.shown("Yetib keldim")
         assert sum("📍" in sent.text for sent in product.fake.messages(GROUP)) == 1
+
+
+async def test_a_topic_whose_conversation_went_into_another_says_where_and_is_closed(start: Start) -> None:
+    async with start(overrides=QUICK) as product:
+        desk = await _desk(product)
+        desk.customer.send(desk.tenant, "Kosmik raketalar bormi?")
+        product.fake.user(910_500_002, "uz", first_name="Aziza").send(desk.tenant, "Salom")
+        stays, goes = await desk.thread("Sardor"), await desk.thread("Aziza")
+
+        async def kept() -> Any:
+            topic = select(models.ForumTopic).where(models.ForumTopic.thread_id.in_((stays, goes)))
+            return await desk.one(select(func.count()).select_from(topic.subquery())) == 2
+
+        await desk.until(kept)
+        topic = await desk.one(select(models.ForumTopic).where(models.ForumTopic.thread_id == stays))
+        async with product.core.db.write() as session:
+            payload = {"group": topic.group_id, "thread": goes, "conversation": topic.conversation_id}
+            for lane in ("first", "again"):
+                await jobs.add(session, CLOSE_TOPIC_JOB, payload, lane=lane)
+        product.core.bell.ring("jobs")
+        told = await desk.shown("The conversation goes on there")
+        assert told.endswith(f"https://t.me/c/{str(GROUP).removeprefix('-100')}/{stays}")
+        await product.fake.wait_until(lambda: desk.group.closed == {goes})
+
+        async def done() -> bool:
+            job = models.Job
+            return bool(
+                await desk.one(
+                    select(func.count()).select_from(job).where(job.kind == CLOSE_TOPIC_JOB, job.status == "done")
+                )
+                == 2
+            )
+
+        await desk.until(done)

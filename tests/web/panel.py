@@ -79,6 +79,12 @@ class Browser:
         form.add_field("file", data, filename=name, content_type="application/octet-stream")
         return await self.request("POST", path, data=form, headers=headers)
 
+    async def upload_with(self, path: str, fields: Mapping[str, str], name: str, data: bytes) -> Page:
+        """Send a form with a file; without a name and content it is one in which no file was chosen."""
+        form = aiohttp.FormData({"csrf": self.csrf, **fields})
+        form.add_field("file", data, filename=name, content_type="application/octet-stream")
+        return await self.request("POST", path, data=form)
+
     def cookie(self, name: str = "botfactory") -> str:
         """Return a cookie's value, empty if there is none."""
         return next((cookie.value for cookie in self.http.cookie_jar if cookie.key == name), "")

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import event, select
 
 from db import models
-from db.base import utcnow
+from db.base import new_id, utcnow
 from services import bots, conversations, team
 from services.conversations import desk, marks, ready
 from services.presence import Presence
@@ -96,6 +96,26 @@ async def test_all_bots_of_all_employers_are_one_list(site: Site) -> None:
     assert _listed(await first.helping.get(f"/inbox?bot={second.bot.id}")) == {"Sevara"}
     # Somebody else's bot in the address chooses nothing.
     assert _listed(await first.helping.get(f"/inbox?bot={other.bot.id}")) == {"Aziza", "Botir", "Sevara"}
+
+
+async def test_the_address_of_a_conversation_that_was_joined_leads_on(site: Site) -> None:
+    """Links, a page that is open, and a form in it reach the conversation that stayed; nobody else learns of it."""
+    at, other = await _desk(site), await _desk(site)
+    talk = await at.talk()
+    former = new_id()
+    async with site.core.db.write() as session:
+        session.add(models.JoinedConversation(id=former, conversation_id=talk.id))
+    assert (await at.helping.get(f"/inbox/{former}?q=a%20b")).location == f"/inbox/{talk.id}?q=a+b&former={former}"
+    part = await at.helping.get(f"/inbox/{former}", **{"HX-Request": "true", "HX-Target": "talk"})
+    assert part.headers["HX-Redirect"] == f"/inbox/{talk.id}?former={former}"
+    sent = await at.helping.post(f"/inbox/{former}", text="Salom")
+    assert sent.status == 303
+    async with site.core.db.read() as session:
+        written = await session.scalar(select(models.Message).where(models.Message.conversation_id == talk.id))
+    assert written is not None and written.text == "Salom"
+    assert (await at.helping.get(f"/bots/{at.bot.id}/conversations/{former}")).location == f"/inbox/{talk.id}"
+    for path in (f"/inbox/{former}", f"/bots/{at.bot.id}/conversations/{former}"):
+        assert (await other.browser.get(path)).status == 404
 
 
 async def test_old_addresses_lead_to_the_inbox(site: Site) -> None:

@@ -17,12 +17,14 @@ from db.base import utcnow
 from services import templates
 from tests.composition import address
 from tests.fakes.graph import FakeGraph, FakeNumber
+from tests.services.test_pictures import encoded
 from tests.web.panel import Browser, Site, open_site
 
 TOKEN = "EAACANARY_token_on_the_page_0123456789"
 SECRET = "CANARY_app_secret_on_the_page_01"
 FORM = {"phone_number_id": "100000000000101", "access_token": TOKEN, "app_secret": SECRET}
 ASKER = "998900000001"
+PDF = b"%PDF-1.4\n1 0 obj\n<<>>\nendobj\ntrailer <<>>\n%%EOF\n"
 
 VISIT: dict[str, Any] = {
     "name": "visit_reminder",
@@ -73,14 +75,45 @@ PICTURE: dict[str, Any] = {
     "name": "with_picture",
     "components": [{"type": "HEADER", "format": "IMAGE"}, *PLAIN["components"]],
 }
+DOCUMENT: dict[str, Any] = {
+    **PLAIN,
+    "name": "with_document",
+    "components": [{"type": "HEADER", "format": "DOCUMENT"}, {"type": "BODY", "text": "Narxlar, {{1}}"}],
+}
+COUPON: dict[str, Any] = {
+    **PLAIN,
+    "name": "coupon",
+    "category": "MARKETING",
+    "components": [
+        *PLAIN["components"],
+        {
+            "type": "BUTTONS",
+            "buttons": [
+                {"type": "QUICK_REPLY", "text": "Rahmat"},
+                {"type": "COPY_CODE", "text": "Copy", "example": "YOZ25"},
+            ],
+        },
+    ],
+}
+CODE: dict[str, Any] = {
+    "name": "sign_in",
+    "language": "uz",
+    "status": "APPROVED",
+    "category": "AUTHENTICATION",
+    "components": [
+        {"type": "BODY", "text": "*{{1}}* — tasdiqlash kodingiz.", "add_security_recommendation": True},
+        {"type": "FOOTER", "text": "Kod 10 daqiqa amal qiladi.", "code_expiration_minutes": 10},
+        {"type": "BUTTONS", "buttons": [{"type": "OTP", "otp_type": "COPY_CODE", "text": "Nusxalash"}]},
+    ],
+}
+
+
+def _with_button(kind: str) -> dict[str, Any]:
+    button = {"type": kind, "text": "Go"}
+    return {**PLAIN, "components": [*PLAIN["components"], {"type": "BUTTONS", "buttons": [button]}]}
+
+
 REJECTED: dict[str, Any] = {**PLAIN, "name": "rejected_one", "status": "REJECTED"}
-
-
-@pytest.fixture
-async def graph() -> AsyncIterator[FakeGraph]:
-    """Meta."""
-    async with FakeGraph() as started:
-        yield started
 
 
 @pytest.fixture
@@ -174,7 +207,7 @@ async def test_why_not_freely_and_what_instead(silent: Silent) -> None:
         "visit_reminder",
         "Hurmatli [1], sizni [2] kuni kutamiz.",
         "Заказ [order] готов",
-        "begins with a picture",
+        "with_picture",
     ):
         assert shown in listed.visible(), shown
     assert "rejected_one" not in listed.text and "<b>Are you there?" not in listed.text
@@ -246,7 +279,7 @@ async def test_why_a_template_was_not_delivered(silent: Silent, code: str, said:
 
 async def test_a_template_that_is_gone_meanwhile(silent: Silent) -> None:
     where = f"{silent.page}/template"
-    for name in ("rejected_one", "with_picture", "nobody_made_it"):
+    for name in ("rejected_one", "nobody_made_it"):
         refused = await silent.browser.post(where, name=name, language="en")
         assert refused.status == 409 and "cannot be sent any more" in refused.visible(), name
     silent.number.templates = []
@@ -284,15 +317,106 @@ def test_odd_templates_are_read_or_left_out() -> None:
         {**PLAIN, "components": [1, {}]},
     ):
         assert templates.read(json.loads(json.dumps(odd))) is None
+    # A code for which Meta shows no place has one all the same.
     code = templates.read({**PLAIN, "category": "AUTHENTICATION"})
-    assert code is not None and code.unusable is not None
-    flow = templates.read(
-        {
-            **PLAIN,
-            "components": [*PLAIN["components"], {"type": "BUTTONS", "buttons": [{"type": "FLOW", "text": "Go"}]}],
-        }
-    )
-    assert flow is not None and flow.unusable is not None
+    assert code is not None and [blank.key for blank in code.blanks] == ["body.1"]
     many = {**PLAIN, "components": [{"type": "BODY", "text": "".join(f"{{{{{n}}}}}" for n in range(11, 0, -1))}]}
     found = templates.read(many)
     assert found is not None and [blank.name for blank in found.blanks] == [str(n) for n in range(1, 12)]
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        (_with_button("FLOW"), "opens a form"),
+        (_with_button("CATALOG"), "WhatsApp catalogue"),
+        (_with_button("MPM"), "WhatsApp catalogue"),
+        (_with_button("ORDER_DETAILS"), "opens an order"),
+        (_with_button("SOMETHING_NEW"), "only a program can fill"),
+        ({**PLAIN, "components": [*PLAIN["components"], {"type": "CAROUSEL", "cards": []}]}, "several cards"),
+        ({**PLAIN, "components": [*PLAIN["components"], {"type": "LIMITED_TIME_OFFER"}]}, "clock"),
+        ({**PLAIN, "components": [{"type": "HEADER", "format": "LOCATION"}, *PLAIN["components"]]}, "on the map"),
+        ({**PLAIN, "components": [{"type": "HEADER", "format": ["?"]}, *PLAIN["components"]]}, "only a program"),
+    ],
+)
+async def test_what_cannot_be_sent_from_here_says_why(silent: Silent, told: dict[str, Any], reason: str) -> None:
+    silent.number.templates = [told]
+    where = f"{silent.page}/template"
+    listed = await silent.browser.get(where)
+    assert "Cannot be sent from here" in listed.visible() and reason in listed.visible()
+    assert "name=hello" not in listed.text
+    assert (await silent.browser.post(where, name="hello", language="en")).status == 409
+    assert len(silent.number.sent) == 1
+
+
+async def test_a_template_that_begins_with_a_file(silent: Silent) -> None:
+    silent.number.templates = [PICTURE, DOCUMENT]
+    where = f"{silent.page}/template"
+    form = await silent.browser.get(f"{where}?name=with_document&language=en")
+    assert 'type="file"' in form.text and 'accept="application/pdf"' in form.text
+    fields = {"name": "with_document", "language": "en", "seen": await silent.seen(), "body.1": "Aziza"}
+    # Without a file, with another kind of file, with an empty one and with too large a one nothing is sent.
+    for name, data, status in (
+        ("", b"", 400),
+        ("rasm.png", encoded("PNG"), 400),
+        ("narx.pdf", b"", 400),
+        ("narx.pdf", b"MZ not a document", 400),
+    ):
+        refused = await silent.browser.upload_with(where, fields, name, data)
+        assert refused.status == status, name
+        assert 'value="Aziza"' in refused.text and 'type="file"' in refused.text
+    assert not silent.graph.called("upload") and len(silent.number.sent) == 1
+    for _ in range(2):
+        done = await silent.browser.upload_with(where, fields, "narx.pdf", PDF)
+        assert done.location == f"{silent.page}?done=template_sent"
+    (sent,) = (await silent.number.wait_sent(2))[1:]
+    header, body = sent["template"]["components"]
+    part = header["parameters"][0]
+    assert (header["type"], part["type"], part["document"]["filename"]) == ("header", "document", "narx.pdf")
+    assert silent.graph.media[part["document"]["id"]].content == PDF
+    assert body["parameters"] == [{"type": "text", "text": "Aziza"}]
+    message = await silent.until_status("sent")
+    assert (message.text, message.kind) == ("Narxlar, Aziza", "document")
+    assert "narx.pdf" in (await silent.browser.get(silent.inbox)).visible()
+    picture = {"name": "with_picture", "language": "en", "seen": await silent.seen()}
+    assert (await silent.browser.upload_with(where, picture, "rasm.png", encoded("PNG"))).status == 303
+    shown = (await silent.number.wait_sent(3))[2]["template"]["components"]
+    assert [part["parameters"][0]["type"] for part in shown] == ["image"]
+    assert len(silent.number.sent) == 3
+
+
+async def test_codes_that_a_button_copies(silent: Silent) -> None:
+    silent.number.templates = [COUPON, CODE]
+    where = f"{silent.page}/template"
+    assert "Example: YOZ25" in (await silent.browser.get(f"{where}?name=coupon&language=en")).visible()
+    long = await silent.browser.post(where, name="coupon", language="en", **{"coupon1.code": "x" * 16})
+    assert long.status == 400 and "at most 15" in long.visible()
+    assert (await silent.browser.post(where, name="coupon", language="en", **{"coupon1.code": "QISH10"})).status == 303
+    form = await silent.browser.get(f"{where}?name=sign_in&language=uz")
+    assert "The code" in form.visible() and "Nusxalash" in form.visible()
+    assert (await silent.browser.post(where, name="sign_in", language="uz", **{"body.1": "480 112"})).status == 303
+    coupon, code = (await silent.number.wait_sent(3))[1:]
+    assert coupon["template"]["components"] == [
+        {
+            "type": "button",
+            "sub_type": "copy_code",
+            "index": "1",
+            "parameters": [{"type": "coupon_code", "coupon_code": "QISH10"}],
+        }
+    ]
+    told = [{"type": "text", "text": "480 112"}]
+    assert code["template"]["components"] == [
+        {"type": "body", "parameters": told},
+        {"type": "button", "sub_type": "url", "index": "0", "parameters": told},
+    ]
+    assert "*480 112*" in (await silent.until_status("sent")).text
+
+
+async def test_sign_in_codes_go_to_visible_numbers_only(silent: Silent) -> None:
+    silent.number.templates = [CODE]
+    async with silent.site.core.db.write() as session:
+        await session.execute(update(models.Contact).values(external_id="UZ.13491208655302741918"))
+    listed = await silent.browser.get(f"{silent.page}/template")
+    assert "phone number is hidden" in listed.visible()
+    refused = await silent.browser.post(f"{silent.page}/template", name="sign_in", language="uz", **{"body.1": "1"})
+    assert refused.status == 409 and len(silent.number.sent) == 1

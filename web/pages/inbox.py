@@ -243,6 +243,8 @@ async def _page(
         shared: dict[str, Any] = {"given": given, **_queries(given), "people": people, "row": None}
         if conversation_id:
             shared["row"] = await conversations.get(session, person, conversation_id)
+            if request.method == "GET" and shared["row"].conversation.id != conversation_id:
+                return _gone_on(request, shared["row"].conversation.id)
         if fragment != "talk":
             shared |= await _listing(session, person, served, given, people)
         if conversation_id and fragment != "talks":
@@ -275,6 +277,16 @@ async def _page(
         **{**around, "bot": around["bot"] if around["bot"] in around["bots"] else None},
         **shared,
     )
+
+
+def _gone_on(request: web.Request, conversation_id: str) -> web.Response:
+    """Lead from a conversation to the one that it was joined with; a page that is open keeps what was typed."""
+    address = request.rel_url.with_path(f"/inbox/{conversation_id}").update_query(
+        former=request.match_info["conversation"]
+    )
+    if "HX-Request" in request.headers:
+        return web.Response(headers={"HX-Redirect": str(address)})
+    return view.redirect(str(address))
 
 
 def _given(request: web.Request, served: Sequence[models.Bot]) -> dict[str, str]:

@@ -8,9 +8,11 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import bots, conversations, templates
+from services import bots, conversations, outfiles, templates
 from services.conversations import ConversationRow
-from services.errors import AppError, Conflict, Invalid, NotFound, TooMany
+from services.conversations.files import NewFile
+from services.core import Core
+from services.errors import AppError, Conflict, Invalid, NotFound, TooLarge, TooMany
 from services.i18n import T
 from web import auth, forms, view
 from web.pages.shell import core_of, fault_of, frame
@@ -37,7 +39,10 @@ async def template_page(request: web.Request) -> web.StreamResponse:
 
 @routes.post("/bots/{bot}/conversations/{conversation}/template")
 async def send_template(request: web.Request) -> web.StreamResponse:
-    """Send a template with its places filled in, once however often the form comes. Fields: ``name``, ``language``, ``seen``."""
+    """Send a template with its places filled in, once however often the form comes.
+
+    Fields: ``name``, ``language``, ``seen``, the places, and ``file`` where the template begins with one.
+    """
     core = core_of(request)
     form = await forms.read(request)
     name, language = form.text("name", 512), form.text("language", 20)
@@ -50,6 +55,8 @@ async def send_template(request: web.Request) -> web.StreamResponse:
             raise Conflict(T("This template cannot be sent any more: choose another one."), code="no_template")
         given = {blank.key: form.fields.get(blank.key, "").strip()[:1000] for blank in template.blanks}
         payload = template.payload(given)
+        file = await _file(core, row, form) if template.media else None
+        template.check_file(file)
         async with core.db.write() as session:
             bot, row = await _conversation(session, request)
             await conversations.operator_reply(
@@ -59,6 +66,7 @@ async def send_template(request: web.Request) -> web.StreamResponse:
                 seen=form.text("seen", 32),
                 author=auth.user(request),
                 template=payload,
+                file=file,
             )
     except AppError as error:
         return await _page(request, name, language, given=given, error=error)
@@ -66,6 +74,14 @@ async def send_template(request: web.Request) -> web.StreamResponse:
     core.bell.ring("notices")
     core.ring_talk(bot.id, row.conversation.id)
     return view.redirect(f"/bots/{bot.id}/conversations/{row.conversation.id}", toast="template_sent")
+
+
+async def _file(core: Core, row: ConversationRow, form: forms.Form) -> NewFile | None:
+    """Return the file that a template is to begin with; raises what :func:`services.outfiles.prepare` does."""
+    chosen = next((each for each in form.uploads("file") if each.name or each.data), None)
+    if chosen is None:
+        return None
+    return await outfiles.prepare(core, row.channel.kind, row.conversation.id, chosen.name, chosen.data)
 
 
 async def _list(request: web.Request, row: ConversationRow) -> list[templates.Template]:
@@ -89,7 +105,7 @@ async def _page(
         shared = await frame(session, request, bot)
         newest = await conversations.messages(session, row.conversation, limit=1)
     found: list[templates.Template] = []
-    if error is None or isinstance(error, Invalid):
+    if error is None or isinstance(error, Invalid | TooLarge):
         try:
             found = await _list(request, row)
         except AppError as trouble:

@@ -153,6 +153,12 @@ function setUpKeys(inbox, field) {
 // What was begun is still there after looking elsewhere; what was sent is not.
 function setUpDraft(talk, field) {
   const name = `draft:${talk}`;
+  // Two conversations of one customer have become one while somebody was writing in the other.
+  const former = new URLSearchParams(location.search).get("former");
+  if (former && !keep.get("sessionStorage", name)) {
+    keep.set("sessionStorage", name, keep.get("sessionStorage", `draft:${former}`));
+    keep.set("sessionStorage", `draft:${former}`, "");
+  }
   const plain = (text) => text.replaceAll("\r\n", "\n").trim();
   const kept = keep.get("sessionStorage", name);
   const sent = [...document.querySelectorAll("#talk .said-operator .bubble")].at(-1)?.textContent ?? "";
