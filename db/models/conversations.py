@@ -50,7 +50,7 @@ class Conversation(Base):
 
     ``status``: ``bot`` (the bot answers), ``waiting`` (a person is wanted; the bot still answers), ``human`` (a person
     answers), ``closed``. ``waiting_reason``: why it waits: ``asked`` (the customer wants a person), ``gave_up`` (the bot knew
-    no answer), ``error`` (no model answered). ``recent``: the last turns as ``[role, text]`` for the model, bounded, kept
+    no answer), ``error`` (a message could not be handled). ``recent``: the last turns as ``[role, text]`` for the model, bounded, kept
     with the reply in one transaction. ``last_inbound_at``: when the customer last wrote. ``unanswered_since``: the customer's
     first message that nobody has answered yet. ``person_at``: when a person last took part; ``assignee_id``: whose talk it
     is; ``snoozed_until``: put aside until then, or until the customer writes after ``snoozed_at``.

@@ -29,7 +29,7 @@ Row = TypeVar("Row")
 
 STATUSES = ("bot", "waiting", "human", "closed")
 CHOICES = ("bot", "human", "closed")
-"""What a person may set; ``waiting`` comes of a customer's wish."""
+"""What a person may set; ``waiting`` comes of what customers write, see :mod:`services.conversations.reasons`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,7 @@ async def customer_messages(session: AsyncSession, owner_id: str, since: dt.date
 
 
 async def waiting(session: AsyncSession, answered: Sequence[models.Bot]) -> list[tuple[models.Bot, int]]:
-    """Return for each of these bots in how many of its talks a customer asks for a person now."""
+    """Return for each of these bots how many of its talks wait for a person now."""
     talk = models.Conversation
     rows = await session.execute(
         select(talk.bot_id, func.count())
@@ -305,7 +305,7 @@ async def operator_reply(
         await session.flush()
         await files.keep(session, row.bot.id, message.id, file_id, file, moment)
     said = f"📎 {file.name}\n{text}".strip() if file is not None else text
-    talk.status = "human"
+    talk.status, talk.waiting_reason = "human", None
     talk.person_at = moment
     talk.unanswered_since = None
     talk.snoozed_until = talk.snoozed_at = None
@@ -363,7 +363,7 @@ async def set_status(
         await returning.lock(session, row.bot, row.channel.id, row.contact.external_id)
     await session.refresh(talk, with_for_update=True)
     led = talk.status == "human"
-    talk.status = status
+    talk.status, talk.waiting_reason = status, None
     talk.snoozed_until = talk.snoozed_at = None
     if status == "human":
         talk.person_at = utcnow()

@@ -61,7 +61,14 @@ class ConversationAnswer(Answer):
     ]
     language: str | None
     status: Annotated[
-        str, Field(description="bot: the bot answers; waiting: a person was asked for; human: a person answers; closed")
+        str, Field(description="bot: the bot answers; waiting: a person is wanted; human: a person answers; closed")
+    ]
+    waiting_reason: Annotated[
+        str | None,
+        Field(
+            description="why it is waiting: asked (the customer wants a person), gave_up (the bot knew no answer), error (a "
+            "message could not be handled); null in another state and where it is not known"
+        ),
     ]
     last_text: str
     last_message_at: UtcMoment
@@ -81,6 +88,7 @@ def show(row: conversations.ConversationRow) -> ConversationAnswer:
         source=row.contact.source,
         language=row.contact.language,
         status=row.conversation.status,
+        waiting_reason=row.conversation.waiting_reason,
         last_text=row.conversation.last_text,
         last_message_at=row.conversation.last_message_at,
         created_at=row.conversation.created_at,
