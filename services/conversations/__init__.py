@@ -17,7 +17,7 @@ from db.engine import clock
 from services import access, lanes, notices, team
 from services.channels import PERSON_WINDOWS, WINDOWS
 from services.channels.base import Outgoing
-from services.conversations import files, returning
+from services.conversations import files, finding, returning
 from services.conversations.records import RECENT_CHARS, RECENT_TURNS, Reply, out_lane, outbox_rows, put_out
 from services.errors import Conflict, Invalid, NotFound
 from services.i18n import T
@@ -53,12 +53,6 @@ class ConversationRow:
 def _page(rows: Sequence[Row], limit: int, cursors: list[str]) -> Page[Row]:
     more = len(rows) > limit
     return Page(list(rows[:limit]), cursors[limit - 1] if more else None)
-
-
-def like_pattern(text: str) -> str:
-    r"""Return the LIKE pattern (escape ``\``) that finds ``text`` as it is written."""
-    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"%{escaped}%"
 
 
 def after_cursor(cursor: str) -> ColumnElement[bool]:
@@ -99,8 +93,8 @@ async def list_for(
     """Return a bot's conversations, the latest first.
 
     ``channel``: a channel's id or kind. ``contact``: a contact's id or its id on the network. ``since``/``until`` bound the last
-    message. ``q`` is looked for in names and messages as it is written. ``cursor`` comes from the page before; a malformed
-    one raises ``Invalid``.
+    message. ``q`` is looked for in names, phone numbers and messages, see :mod:`services.conversations.finding`. ``cursor`` comes
+    from the page before; a malformed one raises ``Invalid``.
     """
     conversation = models.Conversation
     query = (
@@ -123,14 +117,14 @@ async def list_for(
         if status not in STATUSES:
             raise Invalid(T("Unknown status: use one of {names}.", names=", ".join(STATUSES)), field="status")
         query = query.where(conversation.status == status)
-    if q and (wanted := clean(q, 200).strip()):
-        pattern = like_pattern(wanted)
-        said = (
-            select(models.Message.id)
-            .where(models.Message.conversation_id == conversation.id, models.Message.text.ilike(pattern, escape="\\"))
-            .exists()
-        )
-        query = query.where(or_(models.Contact.name.ilike(pattern, escape="\\"), said))
+    if q and (asked := clean(q, 200).strip()):
+        words = finding.wanted(asked)
+        if not words:
+            return Page([], None)
+        found = await finding.find(session, [bot.id], words)
+        if found.few is not None and not found.few:
+            return Page([], None)
+        query = query.where(found.among(conversation.id, [bot.id]))
     if cursor:
         query = query.where(after_cursor(cursor))
     return page_of(

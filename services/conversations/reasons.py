@@ -34,7 +34,7 @@ def title(talk: models.Conversation) -> Text:
 
 
 def sentence(talk: models.Conversation) -> Text:
-    """Return a sentence that says why a waiting conversation waits; of one that waits since before reasons were kept, that it does."""
+    """Return a sentence that says why a waiting conversation waits, as far as that is known."""
     return _SENTENCES.get(talk.waiting_reason or "", T("A person is wanted here. Meanwhile the bot keeps answering."))
 
 

@@ -522,9 +522,10 @@ class Outcome:
 
     ``closed``: items that are finished; ``returned``: items that were not touched, whose attempt does not count; ``incoming``:
     new status by message id; ``turns``: what was said, added to what the talk holds by then (a person may have written
-    meanwhile); ``status``: None leaves what it is by then; ``reason``: why it is ``waiting``; ``notices``: what the owner should hear of; ``deliveries``: what the
-    network told of messages of ours; ``moved_to``: the customer's new id there; ``by_person``: a person answered by other means,
-    and ``left``: the customer has written since; ``ratings``: thumbs by message id.
+    meanwhile); ``status``: None leaves what it is by then; ``reason``: why it is ``waiting``; ``notices``: what the owner
+    should hear of; ``deliveries``: what the network told of messages of ours; ``moved_to``: the customer's new id there;
+    ``by_person``: a person answered by other means, and ``left``: the customer has written since; ``ratings``: thumbs by
+    message id.
     """
 
     talk: Talk
