@@ -1,4 +1,4 @@
-"""Full-text search over passages: SQLite FTS5 and PostgreSQL behind one function.
+"""Full-text search over passages and conversations: SQLite FTS5 and PostgreSQL behind the same functions.
 
 The databases only pick candidates out of a base that is too large to rank in memory; the ranking itself is ours and therefore
 the same on both (``services.knowledge.ranking``). The index is kept in step by the database: triggers on SQLite, a
@@ -10,8 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from sqlalchemy import text
+from sqlalchemy import ColumnElement, Text, cast, column, literal, select, table, text
+from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 _TOKEN = re.compile(r"[a-z0-9]+")
 _MAX_TERMS = 200
@@ -46,3 +48,55 @@ async def candidates(
         return list(await session.scalars(_SQLITE, {"query": query, "limit": limit}))
     query = " | ".join([*words, *pieces])
     return list(await session.scalars(_POSTGRESQL, {"query": query, "bot_id": bot_id, "limit": limit}))
+
+
+_TEXTS = table("conversation_texts", column("id"), column("conversation_id"), column("terms"))
+_INDEX = table("conversation_index", column("rowid"), column("conversation_index"))
+
+
+def _quoted(token: str, sign: str) -> str:
+    return sign + token.replace(sign, sign * 2) + sign
+
+
+def _wanted(sqlite: bool, bot_ids: Sequence[str], words: Sequence[str]) -> str:
+    """Return the query for conversations of any of these bots in which words begin like ``words``; a single letter is one."""
+    if sqlite:
+        bots = " OR ".join(_quoted(bot_id, '"') for bot_id in bot_ids)
+        begun = " AND ".join(_quoted(word, '"') + " *" * (len(word) > 1) for word in words[:_MAX_TERMS])
+        return f"bot_id : ({bots}) AND {{who words}} : ({begun})"
+    bots = " | ".join(_quoted(bot_id, "'") for bot_id in bot_ids)
+    return " & ".join([f"({bots})", *(_quoted(word, "'") + ":*" * (len(word) > 1) for word in words[:_MAX_TERMS])])
+
+
+def _matching(sqlite: bool, wanted: str) -> ColumnElement[bool]:
+    if sqlite:
+        index = _INDEX.c.conversation_index.op("MATCH")(wanted)
+        return _TEXTS.c.id.in_(select(_INDEX.c.rowid).where(index))
+    return _TEXTS.c.terms.bool_op("@@")(cast(cast(literal(wanted), Text), TSQUERY))
+
+
+async def conversations(
+    session: AsyncSession, bot_ids: Sequence[str], words: Sequence[str], limit: int
+) -> list[str] | None:
+    """Return the conversations of these bots in which each of ``words`` begins a word; None where they are over ``limit``.
+
+    ``words`` have letters and digits only (``services.conversations.finding``), and are quoted all the same.
+    """
+    sqlite = session.get_bind().dialect.name == "sqlite"
+    wanted = _wanted(sqlite, bot_ids, words)
+    query = select(_TEXTS.c.conversation_id).where(_matching(sqlite, wanted)).limit(limit + 1)
+    if sqlite:
+        # The index stops where it has found so many, and not before the rest is looked up.
+        some = select(_INDEX.c.rowid).where(_INDEX.c.conversation_index.op("MATCH")(wanted)).limit(limit + 1).subquery()
+        query = select(_TEXTS.c.conversation_id).join_from(some, _TEXTS, _TEXTS.c.id == some.c.rowid)
+    found = list(await session.scalars(query))
+    return found if len(found) <= limit else None
+
+
+def says(
+    conversation_id: InstrumentedAttribute[str], bot_ids: Sequence[str], words: Sequence[str], *, sqlite: bool
+) -> ColumnElement[bool]:
+    """Return the condition that a conversation is one of those, for who walks along conversations and soon finds some."""
+    matching = _matching(sqlite, _wanted(sqlite, bot_ids, words))
+    # A value to be looked up for each row: as a condition on two tables a planner may fetch all that match first.
+    return select(matching).where(_TEXTS.c.conversation_id == conversation_id).scalar_subquery()

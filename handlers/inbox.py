@@ -16,7 +16,7 @@ from handlers.panel import send_link
 from handlers.states import Answering, go_to, leave
 from handlers.talk import Page, Talk, bold, lines, page
 from services import bots, conversations, notices
-from services.conversations import ConversationRow, desk
+from services.conversations import ConversationRow, desk, reasons
 from services.errors import Conflict, NotFound
 from services.forum import shown_line
 from services.health import TITLES
@@ -44,6 +44,10 @@ def _name(row: ConversationRow, _: Translator) -> str:
     return one_line(row.contact.name, 60) or _("Customer")
 
 
+def _mark(row: ConversationRow) -> str:
+    return reasons.mark(row.conversation) if row.conversation.status == "waiting" else "🧑‍💼"
+
+
 async def list_page(talk: Talk, number: int = 0) -> Page:
     """Return part ``number`` of the conversations that wait for a person or are led by this one, the newest first."""
     _ = talk.gettext
@@ -57,7 +61,7 @@ async def list_page(talk: Talk, number: int = 0) -> Page:
                 " · ".join(
                     part
                     for part in (
-                        f"{'🔔' if row.conversation.status == 'waiting' else '🧑‍💼'} {_name(row, _)}",
+                        f"{_mark(row)} {_name(row, _)}",
                         row.bot.name if len(answered) > 1 else "",
                         row.conversation.last_text,
                     )
@@ -70,7 +74,7 @@ async def list_page(talk: Talk, number: int = 0) -> Page:
     ]
     return page(
         bold(_("Conversations that wait for you")),
-        _("🔔 a person is asked for, 🧑‍💼 you answer.")
+        _("🔔 asked for a person, ❓ the bot knew no answer, ⚠️ a message failed, 🧑‍💼 you answer.")
         if rows
         else _("Nobody is waiting: the bots answer by themselves."),
         _("These are the latest {n}. The rest is in the panel.", n=_LISTED) if found.next else "",
@@ -87,7 +91,7 @@ async def talk_page(talk: Talk, talk_id: str) -> Page:
         leads = (await desk.names(session, [row.conversation.assignee_id])).get(row.conversation.assignee_id or "", "")
     status = row.conversation.status
     state = {
-        "waiting": _("Waiting for a person"),
+        "waiting": reasons.title(row.conversation).render(talk.user.language),
         "human": _("With a person"),
         "closed": _("Closed"),
     }.get(status, _("Bot answers"))

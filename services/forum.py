@@ -25,7 +25,7 @@ from services import access, accounts, attachments, bots, conversations, jobs, n
 from services.channels import carries_caption
 from services.channels.base import FileTooLarge, Moved, Refused, RemoteFile, TokenRefused, Unreachable
 from services.channels.telegram import place_of
-from services.conversations import ConversationRow, desk, marks
+from services.conversations import ConversationRow, desk, marks, reasons
 from services.conversations.files import NewFile
 from services.errors import AppError, Conflict, Invalid, NotFound, Permanent, Temporary
 from services.i18n import DEFAULT_LANGUAGE, T, Text, translate
@@ -50,7 +50,7 @@ _POST_CHARS = 3500
 _NAME_CHARS = 120
 _TRIES = 5
 CORRECT_JOB = "correct_message"
-_MARKS = {"bot": "🤖", "waiting": "🔔", "human": "👤", "closed": "✅"}
+_MARKS = {"bot": "🤖", "human": "👤", "closed": "✅"}
 _AUTHORS = {"customer": "👤", "bot": "🤖", "operator": "🧑‍💼", "system": "⚙️"}
 _CHANNELS = {"telegram": "Telegram", "whatsapp": "WhatsApp", "instagram": "Instagram", "web": "Web"}
 _AS = {"image": ("photo", "sendPhoto"), "audio": ("audio", "sendAudio")}
@@ -724,7 +724,8 @@ async def _unseen(
 
 def _name(row: ConversationRow, language: str) -> str:
     who = row.contact.name or row.contact.username or translate(language, "Customer")
-    mark = _MARKS.get(row.conversation.status, "")
+    waits = row.conversation.status == "waiting"
+    mark = reasons.mark(row.conversation) if waits else _MARKS.get(row.conversation.status, "")
     return one_line(f"{mark} {who} · {_CHANNELS.get(row.channel.kind, row.channel.kind)}", _NAME_CHARS)
 
 

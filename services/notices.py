@@ -278,9 +278,11 @@ def _opening(dialect: str, occurrence: Occurrence) -> ReturningInsert[int]:
     known = models.Notice
     again: dict[str, Any] = {"count": known.count + 1, "params": values["params"]}
     if kind in _EPHEMERAL:
-        # Told again, but not within the hour.
-        again["told_at"] = case((known.told_at < utcnow() - REMIND_AFTER, None), else_=known.told_at)
+        # Told again, but not within the hour, unless a person is asked for where the bot had only not known something.
+        urgent = (known.kind != kind) & (kind == "operator_wanted")
+        again["told_at"] = case((or_(urgent, known.told_at < utcnow() - REMIND_AFTER), None), else_=known.told_at)
         again["seen_at"] = None
+        again["kind"] = case(((known.kind == "operator_wanted") & (kind == "gave_up"), known.kind), else_=kind)
     else:
         # Told once; another trouble with the same thing is news.
         again["told_at"] = case((known.kind != kind, None), else_=known.told_at)

@@ -23,7 +23,7 @@ from db import migrate, models, vectors
 from db.base import utcnow
 from db.engine import Database, DatabaseUnavailable
 from services import accounts, ai, bots, forum, health, http, languages, logs, notices, trials, upkeep
-from services.conversations import joining, returning
+from services.conversations import finding, joining, returning
 from services.core import MODEL_GONE, Core, FactoryBot, embedding_model, free_lanes, make_core, trouble_key
 from services.crypto import Crypto, Undecryptable, new_fernet_key, new_token, stored_secret
 from services.errors import Invalid, Permanent, Temporary
@@ -350,6 +350,7 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
     await embedding.enqueue_missing(core)
     core.tasks.start(upkeep.tell_owners(core), name="notices", vital=True)
     core.tasks.start(returning.watch(core), name="returning", vital=True)
+    core.tasks.start(finding.watch(core), name="finding", vital=True)
     # What is alive now stays alive: the collector need not walk through it again and again. It also looks less often at what is
     # new: nearly all of it dies by counting references (about 5 % of a message’s processor time).
     gc.collect()

@@ -20,6 +20,7 @@ from babel.numbers import format_decimal, format_percent
 from jinja2.runtime import Context
 
 from db.base import utcnow
+from services.conversations import reasons
 from services.i18n import DEFAULT_LANGUAGE, LANGUAGE_NAMES, LANGUAGES, T, Text, translate, translate_plural, translator
 from web import auth
 
@@ -216,6 +217,7 @@ def make_environment(app: web.Application) -> None:
         BRAND="BotFactory",
         LANGUAGES=LANGUAGES,
         LANGUAGE_NAMES=LANGUAGE_NAMES,
+        waiting=reasons,
     )
     localised = {form.__name__: _in_language(form) for form in (day, exact, clock, number, percent, score, size)}
     environment.filters.update(phone=phone, **localised)

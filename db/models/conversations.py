@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, text
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.base import Base, Id, JsonText, UtcTime, new_id, utcnow
+from db.base import Base, BigId, Id, JsonText, UtcTime, new_id, utcnow
 
 
 def _only(condition: str) -> dict[str, Any]:
@@ -50,10 +50,10 @@ class Conversation(Base):
 
     ``status``: ``bot`` (the bot answers), ``waiting`` (a person is wanted; the bot still answers), ``human`` (a person
     answers), ``closed``. ``waiting_reason``: why it waits: ``asked`` (the customer wants a person), ``gave_up`` (the bot knew
-    no answer), ``error`` (no model answered). ``recent``: the last turns as ``[role, text]`` for the model, bounded, kept
-    with the reply in one transaction. ``last_inbound_at``: when the customer last wrote. ``unanswered_since``: the customer's
-    first message that nobody has answered yet. ``person_at``: when a person last took part; ``assignee_id``: whose talk it
-    is; ``snoozed_until``: put aside until then, or until the customer writes after ``snoozed_at``.
+    no answer), ``error`` (a message could not be handled). ``recent``: the last turns as ``[role, text]`` for the model,
+    bounded, kept with the reply in one transaction. ``last_inbound_at``: when the customer last wrote. ``unanswered_since``:
+    the customer's first message that nobody has answered yet. ``person_at``: when a person last took part; ``assignee_id``:
+    whose talk it is; ``snoozed_until``: put aside until then, or until the customer writes after ``snoozed_at``.
     """
 
     __tablename__ = "conversations"
@@ -130,6 +130,35 @@ class Message(Base):
     edited_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
     deleted_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
     created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+
+
+class ConversationText(Base):
+    """What a conversation is found by: ``who`` the customer is and the ``words`` that were said, each once, in one spelling.
+
+    Made by ``services.conversations.finding`` some seconds after it was said. The index over it is kept by the database.
+    """
+
+    __tablename__ = "conversation_texts"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"), unique=True)
+    bot_id: Mapped[str] = mapped_column(Id)
+    who: Mapped[str] = mapped_column(Text, default="")
+    words: Mapped[str] = mapped_column(Text, default="")
+
+
+class ConversationDue(Base):
+    """Of a conversation something changed that it is found by; written by triggers.
+
+    ``message_id``: a new message; without one who the customer is. ``whole``: something that was said is not there any more.
+    """
+
+    __tablename__ = "conversation_dues"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    conversation_id: Mapped[str] = mapped_column(Id)
+    message_id: Mapped[str | None] = mapped_column(Id)
+    whole: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class Attachment(Base):

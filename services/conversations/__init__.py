@@ -18,7 +18,7 @@ from db.engine import clock
 from services import access, lanes, notices, team
 from services.channels import PERSON_WINDOWS, window_of
 from services.channels.base import Outgoing
-from services.conversations import files, returning
+from services.conversations import files, finding, returning
 from services.conversations.records import RECENT_CHARS, RECENT_TURNS, Reply, out_lane, outbox_rows, put_out
 from services.errors import Conflict, Invalid, NotFound
 from services.i18n import T
@@ -30,7 +30,7 @@ Row = TypeVar("Row")
 
 STATUSES = ("bot", "waiting", "human", "closed")
 CHOICES = ("bot", "human", "closed")
-"""What a person may set; ``waiting`` comes of a customer's wish."""
+"""What a person may set; ``waiting`` comes of what customers write, see :mod:`services.conversations.reasons`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,6 @@ class ConversationRow:
 def _page(rows: Sequence[Row], limit: int, cursors: list[str]) -> Page[Row]:
     more = len(rows) > limit
     return Page(list(rows[:limit]), cursors[limit - 1] if more else None)
-
-
-def like_pattern(text: str) -> str:
-    r"""Return the LIKE pattern (escape ``\``) that finds ``text`` as it is written."""
-    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"%{escaped}%"
 
 
 def after_cursor(cursor: str) -> ColumnElement[bool]:
@@ -100,8 +94,8 @@ async def list_for(
     """Return a bot's conversations, the latest first.
 
     ``channel``: a channel's id or kind. ``contact``: a contact's id or its id on the network. ``since``/``until`` bound the last
-    message. ``q`` is looked for in names and messages as it is written. ``cursor`` comes from the page before; a malformed
-    one raises ``Invalid``.
+    message. ``q`` is looked for in names, phone numbers and messages, see :mod:`services.conversations.finding`. ``cursor`` comes
+    from the page before; a malformed one raises ``Invalid``.
     """
     conversation = models.Conversation
     query = (
@@ -124,14 +118,14 @@ async def list_for(
         if status not in STATUSES:
             raise Invalid(T("Unknown status: use one of {names}.", names=", ".join(STATUSES)), field="status")
         query = query.where(conversation.status == status)
-    if q and (wanted := clean(q, 200).strip()):
-        pattern = like_pattern(wanted)
-        said = (
-            select(models.Message.id)
-            .where(models.Message.conversation_id == conversation.id, models.Message.text.ilike(pattern, escape="\\"))
-            .exists()
-        )
-        query = query.where(or_(models.Contact.name.ilike(pattern, escape="\\"), said))
+    if q and (asked := clean(q, 200).strip()):
+        words = finding.wanted(asked)
+        if not words:
+            return Page([], None)
+        found = await finding.find(session, [bot.id], words)
+        if found.few is not None and not found.few:
+            return Page([], None)
+        query = query.where(found.among(conversation.id, [bot.id]))
     if cursor:
         query = query.where(after_cursor(cursor))
     return page_of(
@@ -217,7 +211,7 @@ async def customer_messages(session: AsyncSession, owner_id: str, since: dt.date
 
 
 async def waiting(session: AsyncSession, answered: Sequence[models.Bot]) -> list[tuple[models.Bot, int]]:
-    """Return for each of these bots in how many of its talks a customer asks for a person now."""
+    """Return for each of these bots how many of its talks wait for a person now."""
     talk = models.Conversation
     rows = await session.execute(
         select(talk.bot_id, func.count())
@@ -326,7 +320,7 @@ async def operator_reply(
         await session.flush()
         await files.keep(session, row.bot.id, message.id, file_id, file, moment)
     said = f"📎 {file.name}\n{text}".strip() if file is not None else text
-    talk.status = "human"
+    talk.status, talk.waiting_reason = "human", None
     talk.person_at = moment
     talk.unanswered_since = None
     talk.snoozed_until = talk.snoozed_at = None
@@ -384,7 +378,7 @@ async def set_status(
         await returning.lock(session, row.bot, row.channel.id, row.contact.external_id)
     await session.refresh(talk, with_for_update=True)
     led = talk.status == "human"
-    talk.status = status
+    talk.status, talk.waiting_reason = status, None
     talk.snoozed_until = talk.snoozed_at = None
     if status == "human":
         talk.person_at = utcnow()

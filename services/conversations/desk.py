@@ -6,7 +6,6 @@ Whose a conversation is, and until when it is put aside.
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
@@ -17,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import utcnow
 from services import access, team
-from services.conversations import STATUSES, ConversationRow, Page, after_cursor, like_pattern, page_of
+from services.conversations import STATUSES, ConversationRow, Page, after_cursor, finding, page_of
 from services.errors import Invalid
 from services.i18n import T
 from services.text import clean
@@ -29,7 +28,6 @@ _MORNING = dt.time(9, 0)
 _SNOOZE_AT_MOST = dt.timedelta(days=366)
 # Each bot's newest are read by its own index; beyond this many bots one sort is cheaper than so many parts.
 _PARTS_AT_MOST = 50
-_PHONE_DIGITS = 4
 _OTHERS = 10
 
 _talk = models.Conversation
@@ -92,21 +90,6 @@ def is_snoozed(talk: models.Conversation, now: dt.datetime) -> bool:
     return talk.last_inbound_at is None or talk.last_inbound_at <= talk.snoozed_at
 
 
-def _said(q: str, bot_ids: Sequence[str]) -> ColumnElement[bool]:
-    """Return the condition that words, a name or a part of a phone number are found."""
-    pattern = like_pattern(q)
-    message, contact = models.Message, models.Contact
-    who = [contact.name.ilike(pattern, escape="\\"), contact.username.ilike(pattern, escape="\\")]
-    digits = re.sub(r"\D", "", q)
-    if len(digits) >= _PHONE_DIGITS and not re.search(r"[^\d\s+()-]", q):
-        who.append(contact.phone.like(f"%{digits}%"))
-    named = _talk.contact_id.in_(select(contact.id).where(contact.bot_id.in_(bot_ids), or_(*who)))
-    written = (
-        select(message.id).where(message.conversation_id == _talk.id, message.text.ilike(pattern, escape="\\")).exists()
-    )
-    return or_(named, written)
-
-
 def _conditions(
     filters: Filters, user: models.User, now: dt.datetime, bot_ids: Sequence[str]
 ) -> list[ColumnElement[bool]]:
@@ -137,12 +120,9 @@ def _conditions(
         found.append(or_(_talk.status == "waiting", and_(_talk.status == "human", _talk.assignee_id == user.id)))
     if filters.since:
         found.append(_talk.last_message_at >= filters.since)
-    wanted = clean(filters.q, 200).strip()
-    if wanted:
-        found.append(_said(wanted, bot_ids))
     if filters.snoozed:
         found.append(_asleep(now))
-    elif not wanted:
+    elif not clean(filters.q, 200).strip():
         found.append(_awake(now))
     return found
 
@@ -158,21 +138,32 @@ async def list_for(
 ) -> Page[ConversationRow]:
     """Return conversations of these bots, the latest first; ``user`` is who ``me`` is.
 
-    ``bots`` must be ones that the person may answer for. Raises ``Invalid`` for an unknown status or a malformed cursor.
+    ``bots`` must be ones that the person may answer for. What was said in the last seconds is found after
+    :func:`services.conversations.finding.prepare`. Raises ``Invalid`` for an unknown status or a malformed cursor.
     """
-    if not bots:
+    known = {bot.id: bot for bot in bots}
+    asked = clean(filters.q, 200).strip()
+    words = finding.wanted(asked)
+    if not bots or (asked and not words):
         return Page([], None)
     now = utcnow()
+    found = await finding.find(session, list(known), words) if words else None
+    few = found.few if found is not None else None
+    if few is not None and not few:
+        return Page([], None)
     further = [after_cursor(cursor)] if cursor else []
     order = (_talk.last_message_at.desc(), _talk.id.desc())
 
     def newest(bot_ids: Sequence[str]) -> Select[str]:
         here = _talk.bot_id == bot_ids[0] if len(bot_ids) == 1 else _talk.bot_id.in_(bot_ids)
-        wanted = (here, *_conditions(filters, user, now, bot_ids), *further)
+        if few is not None:
+            # Written so that no index of the bot's conversations is walked along for them.
+            here = _talk.bot_id.concat("").in_(bot_ids)
+        said = (found.among(_talk.id, bot_ids),) if found is not None else ()
+        wanted = (here, *_conditions(filters, user, now, bot_ids), *said, *further)
         return select(_talk.id).where(*wanted).order_by(*order).limit(limit + 1)
 
-    known = {bot.id: bot for bot in bots}
-    if len(known) > _PARTS_AT_MOST:
+    if len(known) > _PARTS_AT_MOST or few is not None:
         wanted = select(newest(list(known)).subquery().c.id)
     else:
         parts = [select(newest([bot_id]).subquery().c.id) for bot_id in known]

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Integer, bindparam, case, func, or_, select, tuple_, update
+from sqlalchemy import Connection, Integer, and_, bindparam, case, func, or_, select, tuple_, update
 
 from db import direct, models
 from db.base import insert_for, new_id, table_of, utcnow
 from services import lanes, ratings
 from services.channels.base import Delivery, Inbound, Outgoing, Sender
 from services.channels.telegram import is_group, place_of
-from services.conversations import business, edits, files, groups, networks
+from services.conversations import business, edits, files, groups, networks, reasons
 from services.conversations.persons import ALIASED_KINDS, Same, same_people
 from services.lanes import Claimed, Line, Release
 from services.notices import Occurrence, open_in, talk_key
@@ -527,9 +527,10 @@ class Outcome:
 
     ``closed``: items that are finished; ``returned``: items that were not touched, whose attempt does not count; ``incoming``:
     new status by message id; ``turns``: what was said, added to what the talk holds by then (a person may have written
-    meanwhile); ``status``: None leaves what it is by then; ``notices``: what the owner should hear of; ``deliveries``: what the
-    network told of messages of ours; ``moved_to``: the customer's new id there; ``by_person``: a person answered by other means,
-    and ``left``: the customer has written since; ``ratings``: thumbs by message id.
+    meanwhile); ``status``: None leaves what it is by then; ``reason``: why it is ``waiting``; ``notices``: what the owner
+    should hear of; ``deliveries``: what the network told of messages of ours; ``moved_to``: the customer's new id there;
+    ``by_person``: a person answered by other means, and ``left``: the customer has written since; ``ratings``: thumbs by
+    message id.
     """
 
     talk: Talk
@@ -539,6 +540,7 @@ class Outcome:
     incoming: dict[str, str] = field(default_factory=dict)
     turns: list[list[str]] = field(default_factory=list)
     status: str | None = None
+    reason: str | None = None
     language: str | None = None
     language_chosen: bool | None = None
     phone: str | None = None
@@ -559,6 +561,8 @@ _RECENT = {"sqlite": _READ_RECENT, "postgresql": _READ_RECENT.with_for_update()}
 _BY_PERSON = bindparam("p_person", type_=CONVERSATION.c.person_at.type)
 _SATISFIED = bindparam("p_satisfied", type_=Integer)
 _LEFT = bindparam("p_left", type_=CONVERSATION.c.unanswered_since.type)
+_STATUS = bindparam("p_status", type_=CONVERSATION.c.status.type)
+_REASON = bindparam("p_reason", type_=CONVERSATION.c.waiting_reason.type)
 _ANSWERED = (
     update(CONVERSATION)
     .where(CONVERSATION.c.id == bindparam("p_id"))
@@ -567,7 +571,13 @@ _ANSWERED = (
         # Whoever took the talk over while the answer was made keeps it.
         status=case(
             (CONVERSATION.c.status == "human", CONVERSATION.c.status),
-            else_=func.coalesce(bindparam("p_status", type_=CONVERSATION.c.status.type), CONVERSATION.c.status),
+            else_=func.coalesce(_STATUS, CONVERSATION.c.status),
+        ),
+        waiting_reason=case(
+            (or_(CONVERSATION.c.status == "human", _STATUS.is_(None)), CONVERSATION.c.waiting_reason),
+            # Who asked for a person still does when the bot does not know something else.
+            (and_(_REASON.is_not(None), CONVERSATION.c.waiting_reason == reasons.ASKED), reasons.ASKED),
+            else_=_REASON,
         ),
         last_message_at=bindparam("p_at"),
         last_text=func.coalesce(bindparam("p_text", type_=CONVERSATION.c.last_text.type), CONVERSATION.c.last_text),
@@ -648,7 +658,7 @@ def _fall_silent(item: Outcome) -> None:
     """Take the bot's words back where a person took the talk over meanwhile; on the web somebody watches them come."""
     if item.talk.status == "human" or item.by_person or item.talk.channel_kind == "web":
         return
-    item.replies, item.unanswered, item.status = [], [], None
+    item.replies, item.unanswered, item.status, item.reason = [], [], None, None
     item.turns = [turn for turn in item.turns if turn[0] == "user"]
     item.notices = [each for each in item.notices if each.key != talk_key(item.talk.conversation_id)]
     item.incoming = {id_: "received" if was == "answered" else was for id_, was in item.incoming.items()}
@@ -712,6 +722,7 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
                     "p_id": talk.conversation_id,
                     "p_recent": [*recent.get(talk.conversation_id, talk.recent), *item.turns][-RECENT_TURNS:],
                     "p_status": item.status,
+                    "p_reason": item.reason,
                     "p_at": moment,
                     "p_text": one_line(item.replies[-1].text, 200) if item.replies else None,
                     "p_person": moment if item.by_person else None,
@@ -951,7 +962,10 @@ def _fail(connection: Connection, scope: Scope, items: Sequence[Failed]) -> list
 _CALLED = (
     update(CONVERSATION)
     .where(CONVERSATION.c.id == bindparam("p_id"), CONVERSATION.c.status != "human")
-    .values(status="waiting")
+    .values(
+        status="waiting",
+        waiting_reason=case((CONVERSATION.c.waiting_reason == reasons.ASKED, reasons.ASKED), else_=reasons.ERROR),
+    )
 )
 
 

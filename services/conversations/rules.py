@@ -28,7 +28,7 @@ from services.channels.base import (
     WindowClosed,
 )
 from services.channels.meta import problem
-from services.conversations import business, groups, returning
+from services.conversations import business, groups, reasons, returning
 from services.conversations.networks import UNSETTLED
 from services.conversations.records import RECENT_CHARS, RECENT_TURNS, RETURNED, BotCard, Outcome, Reply, Talk
 from services.errors import Temporary
@@ -459,6 +459,7 @@ class _Turn:
     def taken_over(self, event: Inbound) -> None:
         """A person of the business answered by other means: the bot falls silent in this talk."""
         self.talk.status = self.outcome.status = "human"
+        self.outcome.reason = None
         self.outcome.by_person, self.outcome.left = True, False
         if text := clean(event.text):
             self.remember("assistant", text)
@@ -613,6 +614,8 @@ class _Turn:
         if self.talk.recipient == stats.test_contact(self.bot.owner_id) and kind != "operator_wanted":
             return
         self.talk.status = self.outcome.status = "waiting"
+        if self.outcome.reason != reasons.ASKED:
+            self.outcome.reason = reasons.GAVE_UP if kind == "gave_up" else reasons.ASKED
         self.tell_owner(
             kind,
             notices.talk_key(self.talk.conversation_id),

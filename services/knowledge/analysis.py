@@ -157,6 +157,11 @@ def fold(word: str) -> str:
     return _key(_latin(clean(word)))
 
 
+def keys(text: str) -> list[str]:
+    """The keys of a text's words, as :func:`fold` makes them; what it knows no letter of stands for itself."""
+    return [_key(_latin(word)) or word for word in _NOT_WORD.split(clean(text)) if word]
+
+
 def question_key(text: str) -> str:
     """The key under which a question is kept once: spelling, letter case and punctuation make no difference.
 

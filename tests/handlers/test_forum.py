@@ -94,7 +94,9 @@ async def test_a_conversation_is_a_topic_and_an_operator_answers_in_it(start: St
         desk.customer.send(desk.tenant, "Kosmik raketalar bormi?")
         thread = await desk.thread()
         assert "🤖" in await desk.shown("👤 Kosmik raketalar bormi?")
-        # The bot had no answer: the topic says that somebody waits.
+        # The bot had no answer: the topic says that somebody waits, and then that they ask for a person.
+        await desk.thread("❓ Sardor · Telegram")
+        desk.customer.send(desk.tenant, "/operator")
         await desk.thread("🔔 Sardor · Telegram")
         message = desk.writes(desk.owner.user, thread, "Salom, raketalar ertaga keladi")
         await desk.gets("raketalar ertaga keladi")

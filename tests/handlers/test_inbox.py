@@ -116,12 +116,34 @@ async def test_who_waits_is_read_taken_over_and_given_back(product: Product, lan
     assert "Meniki" not in str(labels(listed))
 
 
+async def test_the_list_and_the_conversation_say_why_it_waits(product: Product) -> None:
+    owner = await product.owner(900000931, "en")
+    bot = await product.make_bot(owner)
+    for name, reason in (("Birinchi", "asked"), ("Ikkinchi", "gave_up"), ("Uchinchi", "error"), ("Eski", None)):
+        await _talk(product, bot, name, ("customer", "Salom"), waiting_reason=reason)
+    listed = await owner.says("/inbox", "❓ the bot knew no answer")
+    assert [each.split(" · ")[0] for each in labels(listed)[:-1]] == [
+        "🔔 Eski",
+        "⚠️ Uchinchi",
+        "❓ Ikkinchi",
+        "🔔 Birinchi",
+    ]
+    for name, title in (
+        ("Birinchi", "Asked for a person"),
+        ("Ikkinchi", "The bot knew no answer"),
+        ("Uchinchi", "A message failed"),
+        ("Eski", "Waiting for a person"),
+    ):
+        await owner.presses(listed, name, title)
+        await owner.presses(listed, owner.text("Back"), "🔔")
+
+
 async def test_what_is_written_next_goes_to_the_customer_once(product: Product) -> None:
     owner = await product.owner(900000902, "en")
     account = await product.account(owner)
     tenant, customer, bot = await _customer(product, owner)
     listed = await owner.says("/inbox", TITLE)
-    await owner.presses(listed, "Sardor", "Waiting for a person")
+    await owner.presses(listed, "Sardor", "Asked for a person")
     owner.user.press(listed, "Answer here")
     await owner.hears("Write to Sardor <b>")
     # A picture reaches nobody, and a document no bot: the next text still does.

@@ -123,7 +123,7 @@ async def test_a_talk_is_given_back_to_the_bot(site: Site) -> None:
     bot, ask = site.owner.bot, {"contact": "given-back", "text": QUESTION}
     await site.owner.post(f"{bot}/chat", {"contact": "given-back", "text": "operator"})
     talk = (await site.owner.get(f"{bot}/conversations", contact="given-back")).body["items"][0]
-    assert talk["status"] == "waiting"
+    assert (talk["status"], talk["waiting_reason"]) == ("waiting", "asked")
     told = await _calls_for_a_person(site, talk["id"])
     assert [notice.resolved_at for notice in told] == [None]
     await site.owner.post(f"/conversations/{talk['id']}/messages", {"text": "Men keldim"})
@@ -133,6 +133,7 @@ async def test_a_talk_is_given_back_to_the_bot(site: Site) -> None:
     path = f"/conversations/{talk['id']}"
     back = await site.owner.call("PATCH", path, json={"status": "bot"})
     assert (back.status, back.body["status"], back.body["id"]) == (200, "bot", talk["id"])
+    assert back.body["waiting_reason"] is None
     assert (await site.owner.post(f"{bot}/chat", ask)).body["text"] != ""
     taken = await site.owner.call("PATCH", path, json={"status": "human"})
     assert (taken.status, taken.body["status"]) == (200, "human")

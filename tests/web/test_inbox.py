@@ -171,11 +171,31 @@ async def test_filters(site: Site) -> None:
     assert tabs is not None
     assert re.findall(r">([^<>]+) <b>(\d+)</b>", tabs[0]) == [
         ("Unanswered", "2"),
-        ("Asked for a person", "1"),
+        ("Waiting for a person", "1"),
         ("Mine", "1"),
     ]
     assert "<title>(2) Conversations" in page.text
     assert (await at.browser.get("/inbox?after=x")).status == 400
+
+
+async def test_why_a_conversation_waits(site: Site) -> None:
+    """The list, the conversation and the API tell who asked for a person from what the bot did not know."""
+    at = await _desk(site)
+    said = {
+        "asked": ("Asked for a person", "The customer is asking for a person."),
+        "gave_up": ("The bot knew no answer", "The bot knew no answer to what the customer asked."),
+        "error": ("A message failed", "could not be answered because of a fault"),
+        None: ("Waiting for a person", "A person is wanted here."),
+    }
+    talks = {reason: await at.talk(f"R-{reason}", status="waiting", waiting_reason=reason) for reason in said}
+    talks["bot"] = await at.talk("R-bot", status="bot")
+    listed = await at.browser.get("/inbox?status=waiting")
+    for reason, (title, sentence) in said.items():
+        assert f'title="{title}"' in listed.text
+        page = (await at.browser.get(f"/inbox/{talks[reason].id}")).text
+        assert f'<span class="state state-warn">{title}</span>' in page and sentence in page
+        assert not any(other in page for _, other in said.values() if other != sentence)
+    assert "state-warn" not in (await at.browser.get(f"/inbox/{talks['bot'].id}")).text
 
 
 async def test_pages_of_fifty(site: Site) -> None:

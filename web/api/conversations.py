@@ -8,6 +8,7 @@ from pydantic import Field
 
 from db.base import ID_LENGTH
 from services import bots, conversations
+from services.conversations import finding
 from services.errors import Invalid
 from services.i18n import T
 from services.inbox import FACTORY
@@ -26,7 +27,9 @@ class Filter(Query):
     contact: Annotated[Word | None, Field(description="a customer's id")] = None
     since: Annotated[Moment | None, Field(alias="from", description="last message at or after")] = None
     until: Annotated[Moment | None, Field(alias="to", description="last message before")] = None
-    q: Annotated[Word | None, Field(max_length=200, description="words in names or messages")] = None
+    q: Annotated[
+        Word | None, Field(max_length=200, description="words in names or messages, or a part of a phone number")
+    ] = None
     status: Status | None = None
     cursor: MomentCursor | None = None
     limit: Limit = 50
@@ -61,7 +64,14 @@ class ConversationAnswer(Answer):
     ]
     language: str | None
     status: Annotated[
-        str, Field(description="bot: the bot answers; waiting: a person was asked for; human: a person answers; closed")
+        str, Field(description="bot: the bot answers; waiting: a person is wanted; human: a person answers; closed")
+    ]
+    waiting_reason: Annotated[
+        str | None,
+        Field(
+            description="why it is waiting: asked (the customer wants a person), gave_up (the bot knew no answer), error (a "
+            "message could not be handled); null in another state and where it is not known"
+        ),
     ]
     last_text: str
     last_message_at: UtcMoment
@@ -81,6 +91,7 @@ def show(row: conversations.ConversationRow) -> ConversationAnswer:
         source=row.contact.source,
         language=row.contact.language,
         status=row.conversation.status,
+        waiting_reason=row.conversation.waiting_reason,
         last_text=row.conversation.last_text,
         last_message_at=row.conversation.last_message_at,
         created_at=row.conversation.created_at,
@@ -94,6 +105,8 @@ async def index(call: Call, bot_id: str, query: Filter) -> Listing[ConversationA
     kinds = [kind for kind in call.core.channels if kind != FACTORY]
     if wanted is not None and wanted not in kinds and not (len(wanted) == ID_LENGTH and wanted.isalnum()):
         raise Invalid(T("Unknown value. Use one of: {names}.", names=", ".join(kinds)), field="channel")
+    if query.q:
+        await finding.prepare(call.core)
     async with call.core.db.read() as session:
         bot = await bots.get(session, call.user, bot_id, "talk")
         page = await conversations.list_for(

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import utcnow
 from services import attachments, bots, conversations, outfiles, team, templates
-from services.conversations import ConversationRow, desk, marks, ready
+from services.conversations import ConversationRow, desk, finding, marks, ready
 from services.core import Core
 from services.crypto import Undecryptable
 from services.errors import AppError, Conflict, Invalid, NotFound, TooLarge, TooMany
@@ -236,6 +236,8 @@ async def _page(
     fragment = ""
     if "HX-Request" in request.headers:
         fragment = "talk" if request.headers.get("HX-Target") == "talk" else "talks"
+    if request.query.get("q"):
+        await finding.prepare(core_of(request))
     async with core_of(request).db.read() as session:
         served = await bots.list_for(session, person, "talk")
         given = _given(request, served)
