@@ -170,11 +170,13 @@ async def history_of(
         )
         kept = await attachments.of_messages(session, [row.id for row in page.items])
     rows = page.items if after is not None else list(reversed(page.items))
-    files = {
-        id_: [_file(room.core, file, room.language) for file in found if file.status == "stored"]
-        for id_, found in kept.items()
-    }
-    return Page([_show(row, room.language, files.get(row.id, ())) for row in rows], page.next), talk.status
+    return Page([_show(row, room.language, _files(room, kept, row)) for row in rows], page.next), talk.status
+
+
+def _files(
+    room: Room, kept: Mapping[str, Sequence[models.Attachment]], message: models.Message
+) -> list[dict[str, Any]]:
+    return [_file(room.core, file, room.language) for file in kept.get(message.id, ()) if file.status == "stored"]
 
 
 def message_id(request: web.Request, name: str) -> str | None:
@@ -347,8 +349,10 @@ async def _converse(room: Room, said: Said, after: str, events: asyncio.Queue[st
     """Ask, and put all that happens into ``events``; the last one is ``done`` or ``error``."""
     with streams.failures(events):
         reply = await _ask(room, said, on_event=streams.pieces(events))
-        for message in reply.messages if reply is not None else ():
-            events.put_nowait(("message", _show(message, room.language)))
+        if reply is not None:
+            for message in reply.messages:
+                shown = _show(message, room.language, _files(room, reply.files, message))
+                events.put_nowait(("message", shown))
         history, status = await history_of(room, after=after)
         # Everything that the page does not know yet, the visitor's own message with its id included.
         events.put_nowait(("done", {"items": history.items, "status": status}))

@@ -87,7 +87,7 @@ async def upload(
     await _hold(session, bot.id)
     same = await _called(session, bot.id, title)
     before = await session.get(models.Document, max(same)) if same else None
-    caption = _caption(caption if caption is not None else before.caption if before else "")
+    caption = caption_of(caption if caption is not None else before.caption if before else "")
     if is_picture(title):
         _say_what_it_shows(caption)
     others = await session.scalar(
@@ -125,8 +125,8 @@ async def upload(
     return document
 
 
-def _caption(text: str) -> str:
-    """Return what an owner says of a file as it is kept: one line."""
+def caption_of(text: str) -> str:
+    """Return what an owner says of a file as it is kept: one line. Raises ``Invalid`` for one that is too long."""
     caption = " ".join(clean(text).split())
     if len(caption) > CAPTION_CHARS:
         raise Invalid(T("This is too long: at most {n} characters.", n=CAPTION_CHARS), field="caption")
@@ -157,7 +157,7 @@ async def share(
     Raises ``NotFound`` where it is gone, ``Invalid`` for a caption that is too long, or for a picture without one.
     """
     document = await _hold_document(session, bot, document)
-    wanted = _caption(caption) if caption is not None else document.caption
+    wanted = caption_of(caption) if caption is not None else document.caption
     if document.kind in PICTURES:
         _say_what_it_shows(wanted)
     for id_ in await _called(session, bot.id, document.name):
