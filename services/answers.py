@@ -320,10 +320,11 @@ async def answer(
             owner_keys["openai"] = str(core.crypto.decrypt(bot.openai_key))
         except Undecryptable:
             log.warning("owner_key_unreadable", bot=bot.id)
-    shown = _Shown(on_delta, on_restart, settings.max_answer_chars, offer.files)
+    gives = bool(shelf.files)
+    shown = _Shown(on_delta, on_restart, settings.max_answer_chars, signs=gives)
     if (may_spend or owner_keys) and core.has_models(owner_keys):
         prompt = Prompt(
-            system=system_prompt(bot, language, gives_files=bool(shelf.files)),
+            system=system_prompt(bot, language, gives_files=gives),
             turns=turns(
                 recent,
                 whole,
@@ -354,7 +355,7 @@ async def answer(
             return result
 
         result = await ask(prompt)
-        text, unknown = _checked(core, result, offer.files)
+        text, unknown = _checked(core, result, signs=gives)
         given = _given(result, offer.files)
         spoken = languages.detect(text[:_JUDGED_CHARS])
         if text and _wrong_language(text, spoken, language):
@@ -364,7 +365,7 @@ async def answer(
             if not unknown and ends - time.monotonic() >= _RETRY_LEAST_S:
                 order = f"IMPORTANT: the whole answer must be in {LANGUAGE_IN_PROMPT[language]}."
                 again = await ask(replace(prompt, system=f"{prompt.system}\n\n{order}"))
-                second, unknown = _checked(core, again, offer.files)
+                second, unknown = _checked(core, again, signs=gives)
                 spoken = languages.detect(second[:_JUDGED_CHARS])
                 if second and not _wrong_language(second, spoken, language):
                     text, result = second, again
@@ -457,14 +458,14 @@ def _source(passage: Passage) -> extractive.Source:
     return extractive.Source(passage.text, headings, bare=passage.locus.startswith(BARE), score=passage.score)
 
 
-def _checked(core: Core, result: RouterResult, files: Sequence[Handout]) -> tuple[str, bool]:
-    """What a model says to the customer, and whether it told us that it does not know."""
+def _checked(core: Core, result: RouterResult, *, signs: bool) -> tuple[str, bool]:
+    """What a model says to the customer, and whether it told us that it does not know. ``signs``: it knows that of files."""
     if result.reply is None or result.refused:
         return "", False
-    said = handouts.without_signs(result.reply.text) if files else result.reply.text
-    said, signs = _NO_ANSWER.subn("", said)
-    text = output.clean(said, limit=core.settings.ai.max_answer_chars, markers=_markers(files))
-    return "" if output.is_empty(text) else text, signs > 0
+    said = handouts.without_signs(result.reply.text) if signs else result.reply.text
+    said, unknown = _NO_ANSWER.subn("", said)
+    text = output.clean(said, limit=core.settings.ai.max_answer_chars, markers=_markers(signs))
+    return "" if output.is_empty(text) else text, unknown > 0
 
 
 def _given(result: RouterResult, files: Sequence[Handout]) -> list[Handout]:
@@ -472,8 +473,8 @@ def _given(result: RouterResult, files: Sequence[Handout]) -> list[Handout]:
     return handouts.chosen(result.reply.text, files) if files and result.reply and not result.refused else []
 
 
-def _markers(files: Sequence[Handout]) -> Sequence[str]:
-    return (*MARKERS, *handouts.MARKERS) if files else MARKERS
+def _markers(signs: bool) -> Sequence[str]:
+    return (*MARKERS, *handouts.MARKERS) if signs else MARKERS
 
 
 class _Shown:
@@ -484,14 +485,15 @@ class _Shown:
         on_delta: Callable[[str], None] | None,
         on_restart: Callable[[], None] | None,
         limit: int,
-        files: Sequence[Handout] = (),
+        *,
+        signs: bool = False,
     ) -> None:
-        self._on_delta, self._on_restart, self._limit, self._files = on_delta, on_restart, limit, files
+        self._on_delta, self._on_restart, self._limit, self._with_signs = on_delta, on_restart, limit, signs
         self._begin()
 
     def _begin(self) -> None:
-        self._cleaner = output.Cleaner(limit=self._limit, markers=_markers(self._files))
-        self._signs = handouts.Signs() if self._files else None
+        self._cleaner = output.Cleaner(limit=self._limit, markers=_markers(self._with_signs))
+        self._signs = handouts.Signs() if self._with_signs else None
         self._held = ""
 
     def delta(self, piece: str) -> None:

@@ -27,7 +27,7 @@ RULE = f"""- With a question may come a list of files of the business that you c
 MARKER = "[[file"
 """What stands on a line from this sign on is never shown, whatever it is."""
 MARKERS = ("[[", "【", "［［")
-"""The same, where files were offered: here nothing else begins like that."""
+"""The same, where the bot has files to send: nothing else begins like that."""
 
 _OPENS, _CLOSES = r"\\?[\[【［]", r"\\?[\]】］]"
 _CALLED = r"(?:file|fayl|файл)"
