@@ -68,7 +68,8 @@ class Cut(CallbackData, prefix="x1"):
 
 
 class DocMenu(CallbackData, prefix="d1"):
-    """``do`` something with a document: ``open``, ``delete``, ``gone``, ``retry``."""
+    """``do`` something with a document: ``open``, ``delete``, ``gone``, ``retry``, ``share`` and ``keep`` (customers receive
+    it or do not), ``words`` (what it shows)."""
 
     do: str
     bot: Id

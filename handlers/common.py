@@ -75,10 +75,10 @@ async def service_message(message: Message) -> None:
 
 @last.message()
 async def anything(message: Message, talk: Talk, _: Translator) -> None:
-    """Photos, voice, stickers, places …"""
+    """Videos, voice, stickers, places …"""
     what = _("I cannot read this yet.")
-    if message.photo or message.video:
-        what = _("I cannot look at photos and videos yet.")
+    if message.video:
+        what = _("I cannot look at videos yet.")
     elif message.voice or message.audio or message.video_note:
         what = _("I cannot listen to voice messages yet.")
     await talk.say("🙂 " + what, _("Please write to me, or send a document: PDF, Word (.docx), CSV or text."))

@@ -53,7 +53,14 @@ async def take(talk: Talk, bot: models.Bot, file: dict[str, Any]) -> None:
         document = _repeated(await documents.list_for(session, bot), str(file["name"]), data)
         if document is None:
             document = await documents.upload(
-                session, bot, str(file["name"]), data, limits=core.settings.limits, max_bytes=limit, watched=True
+                session,
+                bot,
+                str(file["name"]),
+                data,
+                limits=core.settings.limits,
+                max_bytes=limit,
+                watched=True,
+                caption=file.get("caption"),
             )
     core.bell.ring("jobs")
     await talk.progress.follow(talk, bot, document)

@@ -30,7 +30,7 @@ from services.core import Core
 from services.errors import Permanent, Temporary
 from services.i18n import Translator, translate_plural, translator
 from services.knowledge import documents
-from services.knowledge.base import FOR_GOOD
+from services.knowledge.base import FOR_GOOD, PICTURES
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +41,8 @@ _LOOK_EVERY_S = 15.0
 def state_text(document: models.Document, language: str) -> str:
     """Return where a document stands, in one line."""
     _ = translator(language)
+    if document.status == "ready" and document.kind in PICTURES:
+        return "✅ " + _("Ready")
     if document.status == "ready":
         return "✅ " + ready_text(document.chunk_count, language)
     if document.status == "failed":
@@ -61,6 +63,14 @@ def again_key(document: models.Document, _: Translator) -> InlineKeyboardButton 
     if document.status != "failed" or document.error_code in FOR_GOOD:
         return None
     return button("🔁 " + _("Try again"), DocMenu(do="retry", bot=document.bot_id, doc=document.id))
+
+
+def share_key(document: models.Document, _: Translator) -> InlineKeyboardButton:
+    """Return the switch that lets customers receive a document, or no more."""
+    ids = {"bot": document.bot_id, "doc": document.id}
+    if document.shared:
+        return button("🔒 " + _("Do not send to customers"), DocMenu(do="keep", **ids))
+    return button("📎 " + _("Send to customers"), DocMenu(do="share", **ids))
 
 
 class Progress:
@@ -171,6 +181,10 @@ class Progress:
             return page(lines(title, state), keyboard=keyboards.inline([again]) if again else None), True
         if document.status != "ready":
             return page(lines(title, state)), False
+        if document.kind in PICTURES:
+            return page(
+                lines(title, state), document.caption, keyboard=keyboards.inline([share_key(document, _)])
+            ), True
         tries = await examples.questions(core, tenant, document, language)
         telegram = bots.of_kind(channels, "telegram")
         if telegram is None or not telegram.username:

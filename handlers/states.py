@@ -35,10 +35,13 @@ class Connecting(StatesGroup):
 
 
 class Editing(StatesGroup):
-    """Changing a bot; the data holds its id as ``bot``. ``answer``: to the group of the open question ``asked``."""
+    """Changing a bot; the data holds its id as ``bot``. ``answer``: to the group of the open question ``asked``. ``caption``: of
+    the document ``doc``. ``picture``: what the picture ``file`` of ``message`` shows; its bot may not be known yet."""
 
     prompt = State()
     answer = State()
+    caption = State()
+    picture = State()
 
 
 class Answering(StatesGroup):
@@ -55,6 +58,8 @@ DROPPED: dict[str, Text] = {
     str(Connecting.value.state): T("Connecting the channel was cancelled. What you had entered is forgotten."),
     str(Editing.prompt.state): T("The instructions were not changed."),
     str(Editing.answer.state): T("The question is still unanswered."),
+    str(Editing.caption.state): T("The description was not changed."),
+    str(Editing.picture.state): T("The picture was not added."),
     str(Answering.text.state): T("Nothing was written to the customer."),
 }
 """What ``/cancel`` says about each."""

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import utcnow
-from services import languages, metrics, spelling
+from services import handouts, languages, metrics, spelling
 from services.ai import extractive, output
 from services.ai.base import Turn
 from services.ai.router import CallRecord, KeyEvent, Prompt, RouterResult
@@ -29,6 +29,7 @@ from services.knowledge.base import ANSWERS
 from services.knowledge.cutting import BARE, HEADING_JOINT
 from services.knowledge.ranking import LexicalIndex
 from services.knowledge.search import Found, Passage, greets, subject
+from services.knowledge.shelf import EMPTY, Handout
 from services.languages import APOSTROPHE, Detection
 
 if TYPE_CHECKING:
@@ -46,9 +47,9 @@ LANGUAGE_IN_PROMPT: Mapping[str, str] = {
 # Signs of our own prompt: what stands in a line of an answer from one of them on is dropped.
 MARKERS = (
     *("<passage", "</passage", "<owner_instructions>", "</owner_instructions>", "<question>", "</question>"),
-    *("<no_answer", "</no_answer"),
+    *("<no_answer", "</no_answer", "<files>", "</files>", handouts.MARKER),
 )
-_TAGS = re.compile(r"</?\s*(passages?|owner_instructions|question|no_answer)\b[^>]*>", re.IGNORECASE)
+_TAGS = re.compile(r"</?\s*(passages?|files|owner_instructions|question|no_answer)\b[^>]*>", re.IGNORECASE)
 # By this sign, bold or not, a model tells us that it does not know; it alone is taken out. Then: the end of a piece that may
 # become it.
 _NO_ANSWER = re.compile(r"(?:\*{1,3}|`)?</?no_answer ?/?>(?:\*{1,3}|`)?")
@@ -87,7 +88,7 @@ class Answer:
     """An answer and where it came from.
 
     ``answered`` is false where the knowledge holds none and the bot says so; ``unanswered`` are the questions for the
-    owner's list, of several perhaps only some.
+    owner's list, of several perhaps only some. ``files`` go with it.
     """
 
     text: str
@@ -98,6 +99,7 @@ class Answer:
     sources: list[Passage] = field(default_factory=list)
     calls: list[CallRecord] = field(default_factory=list)
     unanswered: list[str] = field(default_factory=list)
+    files: Sequence[Handout] = ()
 
     def usage(self) -> dict[str, Any]:
         """Return the sums of all calls as the API shows them."""
@@ -170,9 +172,14 @@ def card_of(bot: models.Bot) -> BotCard:
     )
 
 
-def system_prompt(bot: BotCard, language: str) -> str:
-    """Return the stable beginning of every prompt of a bot in one language: rules first, the owner's wishes after them."""
+def system_prompt(bot: BotCard, language: str, *, gives_files: bool = False) -> str:
+    """Return the stable beginning of every prompt of a bot in one language: rules first, the owner's wishes after them.
+
+    ``gives_files``: there are files that its customers may receive.
+    """
     parts = [_RULES.replace("{name}", _untagged(bot.name))]
+    if gives_files:
+        parts[0] += f"\n{handouts.RULE}"
     if bot.system_prompt.strip():
         parts.append(_OWNER.replace("{prompt}", _untagged(bot.system_prompt.strip())))
     parts.append(_LANGUAGE_RULE.replace("{language}", LANGUAGE_IN_PROMPT[language]))
@@ -188,9 +195,18 @@ def _untagged(text: str) -> str:
 
 
 def turns(
-    recent: Sequence[Sequence[str]], question: str, passages: Sequence[Passage], *, max_turns: int, max_chars: int
+    recent: Sequence[Sequence[str]],
+    question: str,
+    passages: Sequence[Passage],
+    *,
+    max_turns: int,
+    max_chars: int,
+    files: Sequence[Handout] = (),
 ) -> list[Turn]:
-    """Return the talk for the model: the last turns within the budget, then the passages and the question as quoted data."""
+    """Return the talk for the model: the last turns within the budget, then the passages and the question as quoted data.
+
+    ``files``: those that may be sent with the answer.
+    """
     history: list[Turn] = []
     left = max_chars
     for role, text in reversed(list(recent)[-max_turns:] if max_turns else []):
@@ -210,9 +226,11 @@ def turns(
         for passage in passages
     ]
     material = "\n".join(orjson.dumps(entry).decode() for entry in quoted)
+    listed = f"<files>\n{_untagged(handouts.listing(files))}\n</files>\n\n" if files else ""
     history.append(
         Turn(
-            "user", f"<passages>\n{_untagged(material)}\n</passages>\n\n<question>\n{_untagged(question)}\n</question>"
+            "user",
+            f"<passages>\n{_untagged(material)}\n</passages>\n\n{listed}<question>\n{_untagged(question)}\n</question>",
         )
     )
     return _merged(history)
@@ -259,13 +277,15 @@ async def answer(
     on_delta: Callable[[str], None] | None = None,
     on_restart: Callable[[], None] | None = None,
     calls: list[CallRecord] | None = None,
+    fits: Callable[[Handout], bool] | None = None,
 ) -> Answer:
     """Answer a question, or several that came at once, out of the bot's documents. Never raises for a model's trouble.
 
     No session may be open. ``language``: of the answer; ``detected``: of a single question, where it was asked for already.
     Where the search says "not there", no model is asked. ``on_delta`` gets plain text, as far as it is certain;
     ``on_restart`` makes it void. ``calls``: becomes the answer's list of calls; where this is cancelled or fails, it holds
-    those that were made until then, the one that was cut off included.
+    those that were made until then, the one that was cut off included. ``fits``: whether a file can go with the answer; None:
+    none can.
     """
     asked = [question] if isinstance(question, str) else list(question)
     whole = "\n".join(asked)
@@ -276,6 +296,14 @@ async def answer(
     sought = await _seek(core, bot, asked, recent, calls, may_spend=may_spend, language=detected)
     if sought.small_talk:
         return Answer(_small_talk(bot, language, asked, recent), language, True, "extractive", calls=calls)
+    shelf = await core.search.shelf(bot.id, bot.knowledge_version) if fits is not None else EMPTY
+    offer = handouts.NOTHING
+    if fits is not None and shelf.files:
+        earlier = next((text for role, text in reversed(list(recent)) if role == "user"), None)
+        offer = handouts.offer(shelf, sought.passages if sought.found else (), asked, earlier, fits)
+        if not sought.found and offer.wants and (offer.named or core.has_models({})):
+            # No passage tells it, yet a file may be what is asked for.
+            sought = _Sought([], [_Part(text, [], text) for text in sought.missing or asked], [])
     if not sought.found:
         return Answer(
             _unknown(language),
@@ -292,12 +320,18 @@ async def answer(
             owner_keys["openai"] = str(core.crypto.decrypt(bot.openai_key))
         except Undecryptable:
             log.warning("owner_key_unreadable", bot=bot.id)
-    shown = _Shown(on_delta, on_restart, settings.max_answer_chars)
+    gives = bool(shelf.files)
+    shown = _Shown(on_delta, on_restart, settings.max_answer_chars, signs=gives)
     if (may_spend or owner_keys) and core.has_models(owner_keys):
         prompt = Prompt(
-            system=system_prompt(bot, language),
+            system=system_prompt(bot, language, gives_files=gives),
             turns=turns(
-                recent, whole, sought.passages, max_turns=settings.history_turns, max_chars=settings.history_chars
+                recent,
+                whole,
+                sought.passages,
+                max_turns=settings.history_turns,
+                max_chars=settings.history_chars,
+                files=offer.files,
             ),
             cache_key=f"{bot.id}:{language}",
         )
@@ -321,19 +355,24 @@ async def answer(
             return result
 
         result = await ask(prompt)
-        text, unknown = _checked(core, result)
+        text, unknown = _checked(core, result, signs=gives)
+        given = _given(result, offer.files)
         spoken = languages.detect(text[:_JUDGED_CHARS])
         if text and _wrong_language(text, spoken, language):
             log.info("answer_in_wrong_language", bot=bot.id, wanted=language)
             shown.restart()
-            text = ""
+            text, given = "", []
             if not unknown and ends - time.monotonic() >= _RETRY_LEAST_S:
                 order = f"IMPORTANT: the whole answer must be in {LANGUAGE_IN_PROMPT[language]}."
                 again = await ask(replace(prompt, system=f"{prompt.system}\n\n{order}"))
-                second, unknown = _checked(core, again)
+                second, unknown = _checked(core, again, signs=gives)
                 spoken = languages.detect(second[:_JUDGED_CHARS])
                 if second and not _wrong_language(second, spoken, language):
                     text, result = second, again
+                    given = _given(again, offer.files)
+        if given and not text:
+            # A file that was asked for is an answer without a word.
+            text, unknown = translate(language, "Here you are 👇"), False
         everything = [*(part.question for part in sought.found), *sought.missing]
         if result.refused:
             return Answer(
@@ -358,9 +397,22 @@ async def answer(
                 sought.passages,
                 calls,
                 everything if unknown else sought.missing,
+                given,
             )
+    return _without_model(sought, offer, language, calls)
+
+
+def _without_model(sought: _Sought, offer: handouts.Offer, language: str, calls: list[CallRecord]) -> Answer:
+    """The best passages, quoted, with the file that was asked for."""
+    files = handouts.without_model(offer, [part.passages[0] for part in sought.found if part.passages])
+    quotable = [part for part in sought.found if part.passages]
+    if not files and not quotable:
+        missing = [part.question for part in sought.found]
+        return Answer(_unknown(language), language, False, "extractive", calls=calls, unanswered=missing)
     metrics.ANSWERED.labels("extractive").inc()
-    return Answer(_quoted(sought, language), language, True, "extractive", None, sought.passages, calls, sought.missing)
+    alone = bool(files) and offer.wants and len(sought.found) == 1
+    text = translate(language, "Here you are 👇") if alone or not quotable else _quoted(sought, language)
+    return Answer(text, language, True, "extractive", None, sought.passages, calls, sought.missing, files)
 
 
 def _unknown(language: str) -> str:
@@ -406,30 +458,48 @@ def _source(passage: Passage) -> extractive.Source:
     return extractive.Source(passage.text, headings, bare=passage.locus.startswith(BARE), score=passage.score)
 
 
-def _checked(core: Core, result: RouterResult) -> tuple[str, bool]:
-    """What a model says to the customer, and whether it told us that it does not know."""
+def _checked(core: Core, result: RouterResult, *, signs: bool) -> tuple[str, bool]:
+    """What a model says to the customer, and whether it told us that it does not know. ``signs``: it knows that of files."""
     if result.reply is None or result.refused:
         return "", False
-    said, signs = _NO_ANSWER.subn("", result.reply.text)
-    text = output.clean(said, limit=core.settings.ai.max_answer_chars, markers=MARKERS)
-    return "" if output.is_empty(text) else text, signs > 0
+    said = handouts.without_signs(result.reply.text) if signs else result.reply.text
+    said, unknown = _NO_ANSWER.subn("", said)
+    text = output.clean(said, limit=core.settings.ai.max_answer_chars, markers=_markers(signs))
+    return "" if output.is_empty(text) else text, unknown > 0
+
+
+def _given(result: RouterResult, files: Sequence[Handout]) -> list[Handout]:
+    """The files that a model sends with its answer."""
+    return handouts.chosen(result.reply.text, files) if files and result.reply and not result.refused else []
+
+
+def _markers(signs: bool) -> Sequence[str]:
+    return (*MARKERS, *handouts.MARKERS) if signs else MARKERS
 
 
 class _Shown:
     """What somebody who watches sees of an answer being made: cleaned like the stored one, each attempt for itself."""
 
     def __init__(
-        self, on_delta: Callable[[str], None] | None, on_restart: Callable[[], None] | None, limit: int
+        self,
+        on_delta: Callable[[str], None] | None,
+        on_restart: Callable[[], None] | None,
+        limit: int,
+        *,
+        signs: bool = False,
     ) -> None:
-        self._on_delta, self._on_restart, self._limit = on_delta, on_restart, limit
+        self._on_delta, self._on_restart, self._limit, self._with_signs = on_delta, on_restart, limit, signs
         self._begin()
 
     def _begin(self) -> None:
-        self._cleaner = output.Cleaner(limit=self._limit, markers=MARKERS)
+        self._cleaner = output.Cleaner(limit=self._limit, markers=_markers(self._with_signs))
+        self._signs = handouts.Signs() if self._with_signs else None
         self._held = ""
 
     def delta(self, piece: str) -> None:
         """Take a raw piece."""
+        if self._signs is not None:
+            piece = self._signs.feed(piece)
         text = self._held + piece
         begun = _NO_ANSWER_BEGUN.search(text)
         self._held = begun[0] if begun else ""
@@ -443,7 +513,8 @@ class _Shown:
 
     def finish(self) -> None:
         """Show the rest of an answer that holds."""
-        self._give(self._cleaner.feed(_NO_ANSWER.sub("", self._held)) + self._cleaner.finish())
+        rest = self._held + (self._signs.finish() if self._signs is not None else "")
+        self._give(self._cleaner.feed(_NO_ANSWER.sub("", rest)) + self._cleaner.finish())
 
     def _give(self, text: str) -> None:
         if text and self._on_delta is not None:

@@ -11,10 +11,10 @@ import hmac
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVarTuple
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
@@ -326,9 +326,9 @@ def _signature(secret: str, attachment_id: str, until: int) -> str:
     return hmac.new(derive(secret, "file links"), f"{attachment_id}.{until}".encode(), "sha256").hexdigest()[:40]
 
 
-def link(core: Core, attachment_id: str) -> str:
-    """Return the path at which a file can be fetched without signing in, for ``link_minutes`` from now."""
-    life_s = core.settings.media.link_minutes * 60
+def link(core: Core, attachment_id: str, minutes: int | None = None) -> str:
+    """Return the path at which a file can be fetched without signing in, for ``minutes`` from now (None: ``link_minutes``)."""
+    life_s = (minutes or core.settings.media.link_minutes) * 60
     # In steps, so that a page that is looked at again finds the picture that the browser has.
     until = (int(time.time()) // 60 + 1) * 60 + life_s
     return f"/files/{attachment_id}.{until}.{_signature(core.secret, attachment_id, until)}"
@@ -352,15 +352,32 @@ async def opened(core: Core, token: str) -> tuple[models.Attachment, bytes]:
     async with core.db.read() as session:
         found = (
             await session.execute(
-                select(models.Attachment, models.AttachmentContent.content)
-                .join(models.AttachmentContent, models.AttachmentContent.attachment_id == models.Attachment.id)
+                with_content(select(models.Attachment, CONTENT))
                 .join(models.Bot, models.Bot.id == models.Attachment.bot_id)
-                .where(models.Attachment.id == attachment_id, models.Bot.deleted_at.is_(None))
+                .where(
+                    models.Attachment.id == attachment_id,
+                    models.Attachment.status == "stored",
+                    models.Bot.deleted_at.is_(None),
+                )
             )
         ).one_or_none()
-    if found is None:
+    if found is None or found[1] is None:
         raise NotFound
     return found[0], found[1]
+
+
+CONTENT: ColumnElement[bytes | None] = func.coalesce(models.AttachmentContent.content, models.DocumentContent.content)
+"""A file's bytes: its own, or those of the document that it is."""
+
+Columns = TypeVarTuple("Columns")
+
+
+def with_content(query: Select[*Columns]) -> Select[*Columns]:
+    """Return a query of attachments that may also ask for :data:`CONTENT`."""
+    file = models.Attachment
+    return query.outerjoin(models.AttachmentContent, models.AttachmentContent.attachment_id == file.id).outerjoin(
+        models.DocumentContent, models.DocumentContent.document_id == file.document_id
+    )
 
 
 async def of_messages(session: AsyncSession, message_ids: Sequence[str]) -> dict[str, list[models.Attachment]]:

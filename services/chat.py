@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from db import models
 from db.base import new_id
-from services import inbox, languages
+from services import attachments, inbox, languages
 from services.commands import COMMANDS
 from services.errors import Invalid, Unavailable
 from services.i18n import T
@@ -28,7 +28,10 @@ _TYPED_COMMAND = re.compile(rf"/({'|'.join(COMMANDS)})(?:\s+(\S{{1,40}}))?\s*", 
 
 @dataclass(frozen=True, slots=True)
 class ChatReply:
-    """An answer. ``language`` of the answer; ``usage`` as the API shows it; ``messages``: everything that was said."""
+    """An answer. ``language`` of the answer; ``usage`` as the API shows it; ``messages``: everything that was said.
+
+    ``files``: what goes with them, by message.
+    """
 
     message_id: str
     text: str
@@ -39,6 +42,7 @@ class ChatReply:
     sources: list[dict[str, Any]]
     usage: dict[str, Any]
     messages: list[models.Message] = field(default_factory=list)
+    files: Mapping[str, Sequence[models.Attachment]] = field(default_factory=dict)
 
 
 async def ask(
@@ -102,6 +106,7 @@ async def ask(
         messages = list(
             await session.scalars(select(models.Message).where(models.Message.id.in_(ids)).order_by(models.Message.id))
         )
+        files = await attachments.of_messages(session, ids)
         # What the bot leaves aside (it is stopped, there is too much) gets a line that is no answer.
         skipped = await session.scalar(
             select(models.Message.status == "skipped")
@@ -123,6 +128,7 @@ async def ask(
         last.sources or [],
         usage,
         messages,
+        files,
     )
 
 

@@ -619,9 +619,8 @@ class _Desk:
     async def _send_file(self, group: models.ForumGroup, thread_id: int, file: models.Attachment) -> None:
         """Show a file; where Telegram does not take it as what it is, as a document."""
         async with self._core.db.read() as session:
-            content = await session.scalar(
-                select(models.AttachmentContent.content).where(models.AttachmentContent.attachment_id == file.id)
-            )
+            query = attachments.with_content(select(attachments.CONTENT).select_from(models.Attachment))
+            content = await session.scalar(query.where(models.Attachment.id == file.id))
         if content is None:
             return
         name = file.name or f"{file.kind}.{file.mime.rpartition('/')[2] or 'bin'}"

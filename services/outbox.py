@@ -242,7 +242,7 @@ class Sender:
                 file = await outfiles.loaded(self._core, message.file, item["message_id"], channel.kind, channel.bot_id)
                 if file is None:
                     return Sent(claim, "failed", error="the file is gone", unsure=unsure)
-                message = replace(message, file=file)
+                message = outfiles.with_file(channel.kind, message, file)
         except DatabaseUnavailable:
             return Sent(claim, "queued", delay_s=database_pause_s(), counts=False, unsure=unsure)
         except asyncio.CancelledError:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from db import models
 from services import attachments, sniffing
-from services.channels.base import OutgoingFile
+from services.channels import TAKEN, TELEGRAM_MIB, as_link
+from services.channels.base import Outgoing, OutgoingFile
 from services.conversations.files import NewFile
 from services.errors import Invalid, TooLarge, TooMany
 from services.i18n import T, Text
+from services.knowledge.shelf import Handout
 from services.text import one_line
 
 if TYPE_CHECKING:
@@ -24,28 +25,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+LINK_MINUTES = 3 * 24 * 60
+"""For so long the address works that is written to a customer instead of a file."""
 _MIB = 1_048_576
 _SUFFIXES = {"image/jpeg": ".jpg", "audio/ogg": ".ogg", "audio/mpeg": ".mp3", "video/mp4": ".mp4"}
-_OFFICE = "application/vnd.openxmlformats-officedocument."
-_WHATSAPP_DOCUMENTS = (
-    "text/plain", "application/pdf", f"{_OFFICE}wordprocessingml.document", f"{_OFFICE}spreadsheetml.sheet",
-    f"{_OFFICE}presentationml.presentation",
-)  # fmt: skip
-# What each network takes, and how large in MiB: shared with nobody else, so that an operator hears of it before sending.
-# developers.facebook.com/documentation/business-messaging/whatsapp/business-phone-numbers/media,
-# developers.facebook.com/docs/messenger-platform/instagram/features/send-message, core.telegram.org/bots/api#sending-files
-_TAKEN: Mapping[str, Mapping[str, int]] = {
-    "whatsapp": {
-        "image/jpeg": 5,
-        **dict.fromkeys(("audio/aac", "audio/amr", "audio/mp4", "audio/mpeg", "audio/ogg", "video/mp4"), 16),
-        **dict.fromkeys(_WHATSAPP_DOCUMENTS, 100),
-    },
-    "instagram": {
-        "image/jpeg": 8,
-        **dict.fromkeys(("audio/aac", "audio/mp4", "audio/wav", "video/mp4", "application/pdf"), 25),
-    },
-}
-_TELEGRAM_MIB = 50
 _NAMES = {"whatsapp": "WhatsApp", "instagram": "Instagram", "telegram": "Telegram", "web": "Web"}
 
 
@@ -118,7 +101,7 @@ async def prepare(core: Core, channel_kind: str, talk_id: str, name: str, data: 
         raise Invalid(
             T("This file cannot be sent. Pictures, sound, video and documents such as PDF can."), field="file"
         ) from None
-    taken = _TAKEN.get(channel_kind)
+    taken = TAKEN.get(channel_kind)
     if taken is not None and mime not in taken:
         raise Invalid(
             T(
@@ -127,11 +110,29 @@ async def prepare(core: Core, channel_kind: str, talk_id: str, name: str, data: 
             ),
             field="file",
         )
-    network_mib = taken[mime] if taken is not None else _TELEGRAM_MIB if channel_kind == "telegram" else 0
+    network_mib = taken[mime] if taken is not None else TELEGRAM_MIB if channel_kind == "telegram" else 0
     if network_mib and len(content) > network_mib * _MIB:
         raise TooLarge(too_large(network_mib))
     told = _kind(mime, kind)
     return NewFile(told, _name(name, told, mime), mime, content)
+
+
+def goes(core: Core, channel_kind: str, file: Handout) -> bool:
+    """Whether a file of the knowledge base reaches customers by a channel: as a file, or where it takes none such, as a link."""
+    if channel_kind == "instagram" and not is_public(core.settings.public_url):
+        return False
+    if as_link(channel_kind, file.mime):
+        return True
+    taken = TAKEN.get(channel_kind, {}).get(file.mime)
+    mib = taken if taken is not None else TELEGRAM_MIB if channel_kind == "telegram" else 0
+    return file.size <= mib * _MIB or not mib
+
+
+def with_file(channel_kind: str, message: Outgoing, file: OutgoingFile) -> Outgoing:
+    """Return a message with its loaded file, or with the file's address written below the text."""
+    if as_link(channel_kind, file.mime):
+        return replace(message, text=f"{message.text}\n{file.url}".strip(), file=None)
+    return replace(message, file=file)
 
 
 async def loaded(
@@ -139,23 +140,28 @@ async def loaded(
 ) -> OutgoingFile | None:
     """Return a file with its content, or its address where the network fetches it; None where it is gone.
 
-    It must be the message's own and of the bot that sends: whatever stands in a row of the outbox, no other file leaves.
+    It must be the message's own and of the bot that sends: whatever stands in a row of the outbox, no other file leaves. Nor does
+    a document that customers may not receive any more.
     """
-    attachment, content = models.Attachment, models.AttachmentContent
+    attachment, document = models.Attachment, models.Document
     by_address = channel_kind == "instagram"
-    async with core.db.read() as session:
-        found = await session.scalar(
-            select(func.length(content.content) if by_address else content.content)
-            .join(attachment, attachment.id == content.attachment_id)
-            .where(
-                attachment.id == file.id,
-                attachment.message_id == message_id,
-                attachment.bot_id == bot_id,
-                attachment.status == "stored",
-            )
+    content = attachments.CONTENT
+    query = (
+        attachments.with_content(select(func.length(content) if by_address else content).select_from(attachment))
+        .outerjoin(document, document.id == attachment.document_id)
+        .where(
+            attachment.id == file.id,
+            attachment.message_id == message_id,
+            attachment.bot_id == bot_id,
+            attachment.status == "stored",
+            or_(attachment.document_id.is_(None), document.shared.is_(True)),
         )
+    )
+    async with core.db.read() as session:
+        found = await session.scalar(query)
     if found is None:
         return None
     if by_address:
-        return replace(file, url=core.settings.public_url + attachments.link(core, file.id))
+        minutes = LINK_MINUTES if as_link(channel_kind, file.mime) else None
+        return replace(file, url=core.settings.public_url + attachments.link(core, file.id, minutes))
     return replace(file, content=found)

@@ -26,6 +26,7 @@ from db.base import insert_for, utcnow
 from db.engine import DatabaseUnavailable, clock
 from services import health, jobs, notices, uploads
 from services.crypto import Undecryptable
+from services.knowledge import documents
 from services.lanes import LANES
 
 if TYPE_CHECKING:
@@ -147,6 +148,9 @@ async def clean_up(core: Core, _payload: Mapping[str, Any]) -> None:
             models.AttachmentContent.attachment_id.in_(select(file.id).where(file.created_at < old)),
         )
     )
+    # A deleted document that was kept for conversations alone, when none of them shows it any more.
+    document = models.Document
+    rules.append((document.id, (document.deleted_at < month) & ~documents.received(document.id)))
     for key, condition in rules:
         await core.db.delete_in_slices(key, condition, at_once=_SLICE)
     async with core.db.write() as session:

@@ -276,6 +276,8 @@ DONE: Mapping[str, Text] = {
     "uploaded": T("Received. The bot is reading it now."),
     "document_deleted": T("The document was deleted. The bot has forgotten it."),
     "retry": T("The document is being read again."),
+    "file_shared": T("Saved. The bot may send this file to customers."),
+    "file_not_shared": T("Saved. Customers do not receive this file."),
     "answered": T("Thank you. The bot will know this from the next message on."),
     "dismissed": T("Taken off the list."),
     "tests_added": T("The questions were added."),

@@ -167,7 +167,7 @@ class Attachment(Base):
     ``kind``: ``photo``, ``voice``, ``audio``, ``video``, ``document``, ``sticker``. ``status``: ``waiting`` (not fetched yet),
     ``stored``, ``too_large``, ``refused`` (not what may be kept), ``gone`` (the network has it no more), ``failed``. ``mime`` is
     what the content shows, not what the sender says. ``remote``: how the network names it. ``transcript``: what was said in it,
-    or what is to be seen.
+    or what is to be seen. ``document_id``: the document whose bytes these are; such a file has no content of its own.
     """
 
     __tablename__ = "attachments"
@@ -182,6 +182,7 @@ class Attachment(Base):
     status: Mapped[str] = mapped_column(String(16), default="waiting")
     remote: Mapped[Any] = mapped_column(JsonText, nullable=True)
     transcript: Mapped[str | None] = mapped_column(Text)
+    document_id: Mapped[str | None] = mapped_column(Id, index=True)
     created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
 
 

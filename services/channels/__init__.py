@@ -21,6 +21,26 @@ _BUSINESS_WINDOW = dt.timedelta(hours=24)
 """In chats of a business account: core.telegram.org/bots/api#businessbotrights, ``can_reply``."""
 CAPTIONS: Mapping[str, int] = {"telegram": 1024, "whatsapp": 1024}
 """So long may a text be that stands under a file: core.telegram.org/bots/api#sendphoto, Cloud API reference of messages."""
+_OFFICE = "application/vnd.openxmlformats-officedocument."
+_WHATSAPP_DOCUMENTS = (
+    "text/plain", "application/pdf", f"{_OFFICE}wordprocessingml.document", f"{_OFFICE}spreadsheetml.sheet",
+    f"{_OFFICE}presentationml.presentation",
+)  # fmt: skip
+# What each network takes, and how large in MiB: shared with nobody else, so that an operator hears of it before sending.
+# developers.facebook.com/documentation/business-messaging/whatsapp/business-phone-numbers/media,
+# developers.facebook.com/docs/messenger-platform/instagram/features/send-message, core.telegram.org/bots/api#sending-files
+TAKEN: Mapping[str, Mapping[str, int]] = {
+    "whatsapp": {
+        "image/jpeg": 5,
+        **dict.fromkeys(("audio/aac", "audio/amr", "audio/mp4", "audio/mpeg", "audio/ogg", "video/mp4"), 16),
+        **dict.fromkeys(_WHATSAPP_DOCUMENTS, 100),
+    },
+    "instagram": {
+        "image/jpeg": 8,
+        **dict.fromkeys(("audio/aac", "audio/mp4", "audio/wav", "video/mp4", "application/pdf"), 25),
+    },
+}
+TELEGRAM_MIB = 50
 _KINDS: Mapping[str, type[Channel]] = {
     "telegram": TelegramChannel,
     "web": WebChannel,
@@ -66,3 +86,8 @@ def carries_caption(kind: str, mime: str, text: str) -> bool:
     if kind == "whatsapp" and mime.startswith("audio/"):
         return False
     return len(text.encode("utf-16-le", "surrogatepass")) // 2 <= CAPTIONS.get(kind, 0)
+
+
+def as_link(kind: str, mime: str) -> bool:
+    """Tell whether a channel of this kind takes no file of this type, so that its address is written instead."""
+    return kind in TAKEN and mime not in TAKEN[kind]

@@ -1,21 +1,25 @@
-"""Files as rows: what is noted of a customer's when its message arrives, before anybody has fetched it, and a person's own."""
+"""Files as rows: what is noted of a customer's when its message arrives, before anybody has fetched it, and what we send."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db import models
+from db import direct, models
 from db.base import new_id, table_of
 from services import sniffing
-from services.channels import carries_caption, split_for
+from services.channels import as_link, carries_caption, split_for
 from services.channels.base import Inbound, Outgoing, OutgoingFile
+from services.knowledge.shelf import Handout
 from services.text import one_line
+
+if TYPE_CHECKING:
+    from services.conversations.records import Outcome, Reply
 
 ATTACHMENT = table_of(models.Attachment)
 NEW_ATTACHMENT = ATTACHMENT.insert()
@@ -73,6 +77,70 @@ def parts(channel_kind: str, text: str, *, file: NewFile | None, file_id: str, p
     if carries_caption(channel_kind, file.mime, text):
         return (Outgoing(text, person=person, file=sent),)
     return (Outgoing("", person=person, file=sent), *(Outgoing(part, person=person) for part in written))
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A document that the bot sends with an answer: ``id`` of its attachment. No byte of it is copied."""
+
+    id: str
+    handout: Handout
+
+
+def give(reply: Reply, channel_kind: str, handouts: Sequence[Handout], *, link_text: str) -> None:
+    """Let documents go with a reply, each as a message of its own behind the text.
+
+    ``link_text``: what is written above a file's address where the network takes no such file.
+    """
+    reply.files = [Given(new_id(), each) for each in handouts]
+    if channel_kind != "web":
+        reply.outgoing += tuple(_outgoing(channel_kind, given, link_text) for given in reply.files)
+
+
+def _outgoing(channel_kind: str, given: Given, link_text: str) -> Outgoing:
+    file = given.handout
+    text = f"📄 {file.title[:100]}\n{link_text}" if as_link(channel_kind, file.mime) else ""
+    return Outgoing(text, file=OutgoingFile(given.id, file.sent_as, file.mime, file.title))
+
+
+_SHARED = select(models.Document.id, models.Document.bot_id).where(
+    models.Document.id.in_(bindparam("p_ids", expanding=True)),
+    models.Document.shared.is_(True),
+    models.Document.deleted_at.is_(None),
+)
+
+
+def hand_out(connection: Connection, outcomes: Sequence[Outcome], moment: dt.datetime) -> list[dict[str, Any]]:
+    """Return the rows of the documents that go with replies; what customers may not receive any more is taken out of them."""
+    wanted = sorted({given.handout.document_id for each in outcomes for reply in each.replies for given in reply.files})
+    if not wanted:
+        return []
+    shared = {(row.id, row.bot_id) for row in direct.rows(connection, _SHARED, {"p_ids": wanted})}
+    made: list[dict[str, Any]] = []
+    for outcome in outcomes:
+        bot_id = outcome.talk.bot.id if outcome.talk.bot else ""
+        for reply in outcome.replies:
+            gone = {each.id for each in reply.files if (each.handout.document_id, bot_id) not in shared}
+            reply.outgoing = tuple(part for part in reply.outgoing if part.file is None or part.file.id not in gone)
+            made += [_row(given, bot_id, reply.id, moment) for given in reply.files if given.id not in gone]
+    return made
+
+
+def _row(given: Given, bot_id: str, message_id: str, moment: dt.datetime) -> dict[str, Any]:
+    file = given.handout
+    return {
+        "id": given.id,
+        "bot_id": bot_id,
+        "message_id": message_id,
+        "kind": file.sent_as,
+        "name": file.title,
+        "mime": file.mime,
+        "size": file.size,
+        "status": "stored",
+        "remote": None,
+        "document_id": file.document_id,
+        "created_at": moment,
+    }
 
 
 async def keep(

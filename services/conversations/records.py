@@ -512,13 +512,17 @@ RECEIVE: Operation[Incoming, Talk] = Operation("receive", 30, _receive, lambda i
 
 @dataclass(slots=True)
 class Reply:
-    """One message of ours. ``outgoing`` is what the channel sends, ``columns`` are more of the message's row."""
+    """One message of ours. ``outgoing`` is what the channel sends, ``columns`` are more of the message's row.
+
+    ``files``: documents of the knowledge base that go with it; see :func:`files.hand_out`.
+    """
 
     text: str
     author: str = "bot"
     outgoing: tuple[Outgoing, ...] = ()
     columns: Mapping[str, Any] = field(default_factory=dict)
     id: str = field(default_factory=new_id)
+    files: Sequence[files.Given] = ()
 
 
 @dataclass(slots=True)
@@ -690,6 +694,7 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
     for item in valid:
         if item.talk.conversation_id in led:
             _fall_silent(item)
+    given = files.hand_out(connection, valid, moment)
     for item in valid:
         talk = item.talk
         closed += item.closed
@@ -742,6 +747,8 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
             )
     if messages:
         direct.change(connection, _NEW_MESSAGE, messages)
+    if given:
+        direct.change(connection, files.NEW_ATTACHMENT, given)
     if conversations:
         direct.change(connection, _ANSWERED, conversations)
     if contacts:

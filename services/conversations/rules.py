@@ -9,12 +9,13 @@ import datetime as dt
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from db.base import utcnow
-from services import answers, attachments, languages, manner, metrics, notices, ratings, stats
+from services import answers, attachments, languages, manner, metrics, notices, outfiles, ratings, stats
 from services.ai.router import CallRecord
 from services.channels import WINDOWS, split_for
 from services.channels.base import (
@@ -28,7 +29,7 @@ from services.channels.base import (
     WindowClosed,
 )
 from services.channels.meta import problem
-from services.conversations import business, groups, reasons, returning
+from services.conversations import business, files, groups, reasons, returning
 from services.conversations.networks import UNSETTLED
 from services.conversations.records import RECENT_CHARS, RECENT_TURNS, RETURNED, BotCard, Outcome, Reply, Talk
 from services.errors import Temporary
@@ -756,6 +757,8 @@ class _Turn:
                 on_delta=listener.delta if listener else None,
                 on_restart=listener.restart if listener else None,
                 calls=calls,
+                # A comment may get one message, and no more.
+                fits=partial(outfiles.goes, self.core, self.talk.channel_kind) if not self.comment_id else None,
             )
         finally:
             self.talk.usage += [
@@ -782,6 +785,9 @@ class _Turn:
         )
         if not groups.is_shared(self.talk):
             ratings.put_under(reply, self.talk.channel_kind, self.bot.settings)
+        if result.files:
+            link_text = translate(result.language, "Open it here; the address works for 3 days:")
+            files.give(reply, self.talk.channel_kind, result.files, link_text=link_text)
         self.remember("user", remembered)
         self.remember("assistant", result.text)
         self.outcome.unanswered += [(clean(text, 1000), question_key(text), language) for text in result.unanswered]

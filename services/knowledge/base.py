@@ -31,6 +31,8 @@ Code = Literal[
     "timeout",
     "memory",
     "crashed",
+    "bad_picture",
+    "large_picture",
 ]
 CODES: tuple[Code, ...] = get_args(Code)
 FOR_GOOD: frozenset[str] = frozenset(CODES) - {"timeout", "memory", "crashed"}
@@ -38,6 +40,10 @@ FOR_GOOD: frozenset[str] = frozenset(CODES) - {"timeout", "memory", "crashed"}
 
 ANSWERS = "answers"
 """Name and kind of the document that the owner's taught answers make up; no list shows it."""
+PICTURES = frozenset({"jpg", "jpeg", "png", "webp"})
+"""The kinds of documents that are pictures; each is kept as a JPEG that was made anew."""
+CAPTION = "caption"
+"""The ``locus`` of the passage that says what a file shows, in the owner's words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,5 +117,7 @@ class ReadError(Exception):
                 "Reading the file needs too much memory. Split it into smaller parts or save it as plain text."
             ),
             "crashed": T("The file could not be read. Save it again in another program and upload it once more."),
+            "bad_picture": T("The picture cannot be opened. Save it again as JPEG or PNG and upload it once more."),
+            "large_picture": T("The picture has too many pixels. Make it smaller and upload it once more."),
         }
         return texts[self.code]

@@ -20,17 +20,19 @@ import structlog
 from sqlalchemy import ColumnElement, func, insert, or_, select, update
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from db import models
 from db.base import utcnow
-from services import jobs, metrics, notices
-from services.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
+from services import jobs, metrics, notices, pictures
+from services.errors import Conflict, Invalid, NotFound, Temporary, TooLarge, Unavailable
 from services.i18n import T, Text
-from services.knowledge import embedding
+from services.knowledge import embedding, shelf
 from services.knowledge.analysis import analyze_passage, question_key
-from services.knowledge.base import ANSWERS, CODES, ReadError
-from services.knowledge.reading import ReadLimits, read_document, sniff, suffix_of
+from services.knowledge.base import ANSWERS, CAPTION, CODES, PICTURES, ReadError
+from services.knowledge.reading import IndexedPassage, ReadLimits, is_picture, read_document, sniff, suffix_of
 from services.settings import Limits
+from services.sniffing import mime_of
 from services.text import clean, one_line
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ INDEX_JOB = "index_document"
 PURGE_JOB = "purge_documents"
 _SLICE = 200
 _TITLE_MAX = 255
+CAPTION_CHARS = 300
+_PICTURE_TYPES = frozenset({"image/jpeg", "image/png", "image/webp"})
 _READER_RESTS_S = 30.0
 _WHOLE_KEY = 300
 """A key of :func:`question_key` that is shorter was not cut off."""
@@ -61,12 +65,15 @@ async def upload(
     limits: Limits,
     max_bytes: int,
     watched: bool = False,
+    shared: bool | None = None,
+    caption: str | None = None,
 ) -> models.Document:
     """Take a document in; reading follows in the background. ``watched``: somebody shows its progress, so no notice is due.
 
     An older one of its name, see :func:`_called`, that still waits, or could not be read, is gone with that; one that serves
-    goes on until the new one does.
-    Raises ``TooLarge``, ``Invalid`` (empty, not a kind we read) or ``Conflict`` (too many documents).
+    goes on until the new one does. ``shared``: customers may receive the file; ``caption``: what it shows, all that is known of a
+    picture. None: as the older one of its name has it.
+    Raises ``TooLarge``, ``Invalid`` (empty, not a kind we read, a picture without a caption) or ``Conflict`` (too many).
     """
     if len(data) > max_bytes:
         raise TooLarge(
@@ -74,8 +81,15 @@ async def upload(
         )
     title = title_of(name)
     sniff(title, data)
+    if is_picture(title) and mime_of(data) not in _PICTURE_TYPES:
+        # A drawing, or a telephone's own format, under another name.
+        raise Invalid(ReadError("bad_picture").text, code="unsupported_type", field="file")
     await _hold(session, bot.id)
     same = await _called(session, bot.id, title)
+    before = await session.get(models.Document, max(same)) if same else None
+    caption = caption_of(caption if caption is not None else before.caption if before else "")
+    if is_picture(title):
+        _say_what_it_shows(caption)
     others = await session.scalar(
         select(func.count()).where(
             models.Document.bot_id == bot.id,
@@ -99,6 +113,8 @@ async def upload(
         status="queued",
         progress=0,
         serving=False,
+        shared=shared if shared is not None else before is not None and before.shared,
+        caption=caption,
         chunk_count=0,
         created_at=utcnow(),
     )
@@ -107,6 +123,74 @@ async def upload(
     session.add(models.DocumentContent(document_id=document.id, content=data))
     await _queue(session, bot, document, watched)
     return document
+
+
+def caption_of(text: str) -> str:
+    """Return what an owner says of a file as it is kept: one line. Raises ``Invalid`` for one that is too long."""
+    caption = " ".join(clean(text).split())
+    if len(caption) > CAPTION_CHARS:
+        raise Invalid(T("This is too long: at most {n} characters.", n=CAPTION_CHARS), field="caption")
+    return caption
+
+
+def _say_what_it_shows(caption: str) -> None:
+    if not any(map(str.isalnum, caption)):
+        raise Invalid(
+            T(
+                "Say in a few words what the picture shows: the bot finds it by them, for example “Menu of the summer terrace”."
+            ),
+            field="caption",
+        )
+
+
+async def share(
+    session: AsyncSession,
+    bot: models.Bot,
+    document: models.Document,
+    *,
+    shared: bool | None = None,
+    caption: str | None = None,
+) -> models.Document:
+    """Say whether customers may receive a document, and what it shows; None leaves that as it is. Returns it as it is then.
+
+    It holds for every version of its name and from the next message on: what was not sent by then is not sent any more.
+    Raises ``NotFound`` where it is gone, ``Invalid`` for a caption that is too long, or for a picture without one.
+    """
+    document = await _hold_document(session, bot, document)
+    wanted = caption_of(caption) if caption is not None else document.caption
+    if document.kind in PICTURES:
+        _say_what_it_shows(wanted)
+    for id_ in await _called(session, bot.id, document.name):
+        version = await session.get_one(models.Document, id_)
+        version.shared = document.shared if shared is None else shared
+        version.caption = wanted
+        if version.serving:
+            await _describe(session, version)
+    await session.flush()
+    await _bump(session, bot.id)
+    await embedding.enqueue(session, bot.id, bot.owner_id)
+    return document
+
+
+async def _describe(session: AsyncSession, document: models.Document) -> None:
+    """Let a serving document's caption be found as a passage of it: a picture's always, another's where it may be sent."""
+    chunk = models.Chunk
+    await session.execute(sql_delete(chunk).where(chunk.document_id == document.id, chunk.locus == CAPTION))
+    if document.kind not in PICTURES and not document.shared:
+        return
+    terms = analyze_passage(shelf.describe(document.name, document.caption))
+    session.add(
+        chunk(
+            bot_id=document.bot_id,
+            document_id=document.id,
+            position=-1,
+            locus=CAPTION,
+            text=document.caption or document.name,
+            stems=terms.stems_text,
+            grams=terms.grams_text,
+        )
+    )
+    await session.flush()
 
 
 def title_of(name: str) -> str:
@@ -230,10 +314,22 @@ async def delete(session: AsyncSession, bot: models.Bot, document: models.Docume
         raise NotFound()
     document = await _hold_document(session, bot, document)
     document.deleted_at = utcnow()
-    document.serving = False
+    document.serving = document.shared = False
+    await session.flush()
     await _bump(session, bot.id)
-    await session.execute(sql_delete(models.DocumentContent).where(models.DocumentContent.document_id == document.id))
+    # What customers have received stays in their conversations.
+    await session.execute(
+        sql_delete(models.DocumentContent).where(
+            models.DocumentContent.document_id == document.id, ~received(models.DocumentContent.document_id)
+        )
+    )
     await jobs.add(session, PURGE_JOB, {"bot": bot.id}, lane=_lane(bot), owner_id=bot.owner_id)
+
+
+def received(document_id: ColumnElement[str] | InstrumentedAttribute[str]) -> ColumnElement[bool]:
+    """Return the condition that a conversation shows a document's file as sent."""
+    file = models.Attachment
+    return select(file.id).where(file.document_id == document_id, file.status == "stored").exists()
 
 
 async def retry(session: AsyncSession, bot: models.Bot, document: models.Document) -> None:
@@ -507,9 +603,14 @@ async def index_document(core: Core, payload: Mapping[str, Any]) -> None:
             shown = percent
             await _mark(core, document, bot, status="processing", progress=percent)
 
+    picture: bytes | None = None
+    passages: list[IndexedPassage] = []
     try:
-        passages = await read_document(document.name, content, limits=limits, on_progress=on_progress)
-    except Unavailable as error:
+        if document.kind in PICTURES:
+            picture = await _anew(core, content)
+        else:
+            passages = await read_document(document.name, content, limits=limits, on_progress=on_progress)
+    except (Unavailable, Temporary) as error:
         # This machine is at fault, not the document: the attempt does not count.
         raise jobs.TryLater(_READER_RESTS_S) from error
     except ReadError as error:
@@ -545,13 +646,28 @@ async def index_document(core: Core, payload: Mapping[str, Any]) -> None:
             await session.execute(insert(models.Chunk), rows)
     embedded = core.embedder is None or await core.embedder.embed_document(core, bot, document.id)
     await core.pause("ingest")
-    await _serve(core, bot, document, len(passages), embedded=embedded)
+    await _serve(core, bot, document, len(passages) or 1, embedded=embedded, picture=picture)
     metrics.DOCUMENTS.labels("ready").inc()
     log.info("document_ready", document=document.id, passages=len(passages))
 
 
-async def _serve(core: Core, bot: models.Bot, document: models.Document, count: int, *, embedded: bool) -> None:
-    """Let the new document serve and every older one of its name stop, in one transaction."""
+async def _anew(core: Core, content: bytes) -> bytes:
+    """Return a picture made anew, without what else its file held. Raises ``ReadError``, or ``Temporary``."""
+    media = core.settings.media
+    try:
+        return await pictures.anew(content, pixels=media.megapixels * 1_000_000, side=media.picture_side)
+    except pictures.BadPicture as error:
+        large = error.code in ("pixels", "memory", "timeout")
+        raise ReadError("large_picture" if large else "bad_picture", error.code) from error
+
+
+async def _serve(
+    core: Core, bot: models.Bot, document: models.Document, count: int, *, embedded: bool, picture: bytes | None
+) -> None:
+    """Let the new document serve and every older one of its name stop, in one transaction.
+
+    ``picture``: what is kept of one instead of what was uploaded.
+    """
     async with core.db.write() as session:
         await _hold(session, bot.id)
         await jobs.still_ours(session)
@@ -571,9 +687,13 @@ async def _serve(core: Core, bot: models.Bot, document: models.Document, count: 
         )
         current.status, current.progress, current.serving = "ready", 100, True
         current.chunk_count, current.error_code, current.finished_at = count, None, utcnow()
+        if picture is not None:
+            kept = await session.get_one(models.DocumentContent, current.id)
+            kept.content, current.size = picture, len(picture)
+        await _describe(session, current)
         await _bump(session, bot.id)
         await jobs.add(session, PURGE_JOB, {"bot": bot.id}, lane=_lane(bot), owner_id=bot.owner_id)
-        if not embedded:
+        if not embedded or current.shared or picture is not None:
             await embedding.enqueue(session, bot.id, bot.owner_id)
     core.bell.ring(f"bot:{bot.id}", {"document": document.id, "status": "ready", "progress": 100})
     core.bell.ring("jobs")
@@ -641,7 +761,10 @@ async def purge_documents(core: Core, payload: Mapping[str, Any]) -> None:
     for document_id in gone:
         await _drop_passages(core, document_id)
         async with core.db.write() as session:
-            await session.execute(sql_delete(models.Document).where(models.Document.id == document_id))
+            # What a conversation shows stays without serving, until that is too old to be kept.
+            await session.execute(
+                sql_delete(models.Document).where(models.Document.id == document_id, ~received(models.Document.id))
+            )
 
 
 async def abandon(core: Core, payload: Mapping[str, Any]) -> None:

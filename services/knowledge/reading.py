@@ -27,7 +27,7 @@ import structlog
 from services.errors import Invalid, Unavailable
 from services.i18n import T
 from services.knowledge import READERS
-from services.knowledge.base import CODES, MAX_CHARACTERS, REPEATED, Code, ReadError
+from services.knowledge.base import CODES, MAX_CHARACTERS, PICTURES, REPEATED, Code, ReadError
 
 log = structlog.get_logger(__name__)
 
@@ -78,19 +78,27 @@ def suffix_of(name: str) -> str:
 
 
 def sniff(name: str, head: bytes) -> None:
-    """Refuse at upload what cannot become knowledge: another suffix than those of ``READERS``, or no content at all.
+    """Refuse at upload what cannot become knowledge: another suffix than those of ``READERS`` and of pictures, or no content.
 
     ``head``: the first bytes of the file. Whether the content fits the name is found out by the reader.
     Raises :class:`services.errors.Invalid` with the code ``unsupported_type`` or ``empty``.
     """
-    if suffix_of(name) not in READERS:
+    if suffix_of(name) not in READERS and not is_picture(name):
         raise Invalid(
-            T("This kind of file cannot be read. Upload a PDF, Word (.docx), CSV or text (.txt) file."),
+            T(
+                "This kind of file cannot be read. Upload a PDF, Word (.docx), CSV or text (.txt) file, or a picture "
+                "(JPEG, PNG, WebP)."
+            ),
             code="unsupported_type",
             field="file",
         )
     if not head:
         raise Invalid(T("The file is empty."), code="empty", field="file")
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file's name is that of a picture which may be kept as a document."""
+    return suffix_of(name)[1:] in PICTURES
 
 
 async def read_document(

@@ -24,6 +24,7 @@ from services.knowledge import alike
 from services.knowledge.analysis import QUESTION_CHARACTERS, Query, analyze_question
 from services.knowledge.base import ANSWERS
 from services.knowledge.ranking import LexicalIndex, Statistics, is_reference
+from services.knowledge.shelf import EMPTY, Handout, Shelf, make
 from services.languages import APOSTROPHE
 from services.settings import Knowledge
 
@@ -76,6 +77,7 @@ class _Base:
     statistics: Statistics | None = None
     passages: Mapping[int, Passage] = field(default_factory=dict)
     taught: alike.Index[Passage] = field(default_factory=alike.Index)
+    shelf: Shelf = EMPTY
 
 
 class KnowledgeSearch:
@@ -143,6 +145,10 @@ class KnowledgeSearch:
             found, confidence = True, 1.0
         return Found(hits, found, confidence, False, content, calls, key_events)
 
+    async def shelf(self, bot_id: str, version: int) -> Shelf:
+        """Return the files that a bot's customers may receive. ``version``: see :meth:`search`."""
+        return (await self._base(bot_id, version)).shelf
+
     async def _base(self, bot_id: str, version: int) -> _Base:
         base = self._bases.get(bot_id)
         if base is not None and base.version >= version:
@@ -183,15 +189,18 @@ class KnowledgeSearch:
             if terms:
                 own = _passages().where(*serving, document.kind == ANSWERS).order_by(chunk.id)
                 rows = (await session.execute(own)).all()
+            files = (await session.execute(_files().where(document.bot_id == bot_id))).all()
         taught = await asyncio.to_thread(_taught, rows)
+        given = await asyncio.to_thread(make, [Handout(*row) for row in files]) if files else EMPTY
         if terms:
             statistics = await asyncio.to_thread(_statistics, terms)
             size = 120 * (len(statistics.stems) + len(statistics.grams)) + _TAUGHT_SIZE * len(taught)
-            return _Base(version, size, statistics=statistics, taught=taught)
+            return _Base(version, size, statistics=statistics, taught=taught, shelf=given)
         index = await asyncio.to_thread(LexicalIndex, [(row[0], row[6], row[7]) for row in rows])
         passages = {row[0]: Passage(*row[:6]) for row in rows}
         size = sum(3 * len(row[6]) + 3 * len(row[7]) + 2 * sys.getsizeof(row[5]) + 400 for row in rows) + 2000
-        return _Base(version, size + _TAUGHT_SIZE * len(taught), index=index, passages=passages, taught=taught)
+        size += _TAUGHT_SIZE * len(taught)
+        return _Base(version, size, index=index, passages=passages, taught=taught, shelf=given)
 
     async def _candidates(
         self, bot_id: str, query: Query, base: _Base, cosines: Mapping[int, float]
@@ -229,6 +238,16 @@ def _passages() -> Select[int, str, str, str, str, str, str, str]:
         chunk.stems,
         chunk.grams,
     ).join(document, document.id == chunk.document_id)
+
+
+def _files() -> Select[str, str, str, str, int]:
+    """The documents that customers may receive."""
+    document = models.Document
+    return (
+        select(document.id, document.name, document.kind, document.caption, document.size)
+        .where(document.shared.is_(True), document.serving.is_(True), document.deleted_at.is_(None))
+        .order_by(document.id)
+    )
 
 
 def _taught(rows: Sequence[Row[int, str, str, str, str, str, str, str]]) -> alike.Index[Passage]:

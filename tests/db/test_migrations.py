@@ -100,8 +100,9 @@ async def _fill(db: Database) -> None:
             label = models.Label(owner_id=owner.id, name="VIP")
             group = models.ForumGroup(owner_id=owner.id, bot_id=bot.id, chat_id=-1001234567890)
             file = models.Attachment(bot_id=bot.id, message_id=message.id, kind="photo")
-            session.add_all([label, group, file])
+            session.add_all([label, group])
             await session.flush()
+            await put(file)
             session.add_all(
                 [
                     models.Member(owner_id=owner.id, user_id=owner.id, role="manager"),

@@ -76,13 +76,18 @@ async def test_what_may_be_over_is_tried_again(product: Product) -> None:
     await product.fake.wait_edit(again, "✅")
 
 
-@pytest.mark.parametrize("name", ["photo.jpg", "archive.zip", "table.xlsx", "noname", ".env", "a.pdf.exe"])
+@pytest.mark.parametrize(
+    "name", ["photo.heic", "drawing.svg", "archive.zip", "table.xlsx", "noname", ".env", "a.pdf.exe"]
+)
 async def test_other_kinds_of_files_are_refused_before_the_download(product: Product, name: str) -> None:
     owner = await product.owner(900000303)
     await product.make_bot(owner)
     owner.user.send_document(product.factory, name, b"something")
     await owner.hears(
-        owner.text("This kind of file cannot be read. Upload a PDF, Word (.docx), CSV or text (.txt) file.")
+        owner.text(
+            "This kind of file cannot be read. Upload a PDF, Word (.docx), CSV or text (.txt) file, or a picture (JPEG, PNG, "
+            "WebP)."
+        )
     )
     assert not product.fake.called("getFile", product.factory)
 

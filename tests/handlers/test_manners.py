@@ -19,7 +19,7 @@ from tests.handlers.conftest import TENANT, Product, Start
 @pytest.mark.parametrize("language", LANGUAGES)
 async def test_what_cannot_be_read_gets_a_kind_line(product: Product, language: str) -> None:
     owner = await product.owner(900000401, language)
-    for send in (owner.user.send_photo, owner.user.send_voice, owner.user.send_sticker, owner.user.send_location):
+    for send in (owner.user.send_voice, owner.user.send_sticker, owner.user.send_location):
         send(product.factory)
         await owner.hears(owner.text("Please write to me, or send a document: PDF, Word (.docx), CSV or text."))
     message = owner.user.send(product.factory, "salom")

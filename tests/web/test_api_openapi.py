@@ -90,7 +90,7 @@ def test_the_promised_calls_are_there(document: Any) -> None:
         "/bots/{bot_id}/start": "post",
         "/bots/{bot_id}/stop": "post",
         "/bots/{bot_id}/documents": "get post",
-        "/bots/{bot_id}/documents/{document_id}": "get delete",
+        "/bots/{bot_id}/documents/{document_id}": "get patch delete",
         "/bots/{bot_id}/channels": "get post",
         "/bots/{bot_id}/channels/{channel_id}": "delete",
         "/bots/{bot_id}/chat": "post",

@@ -11,6 +11,7 @@ from services import bots, chat, languages
 from services.errors import Conflict
 from services.i18n import T
 from web.api.base import Call, Routes
+from web.api.files import FileAnswer, show_file
 from web.api.wire import Answer, Body, Usd, Word
 
 routes = Routes("Chat")
@@ -52,6 +53,7 @@ class ChatAnswer(Answer):
     model: str | None
     sources: Annotated[list[Source], Field(max_length=5)]
     usage: Tokens
+    attachments: Annotated[list[FileAnswer], Field(description="files of the knowledge base that go with the answer")]
 
 
 @routes.post(
@@ -78,6 +80,7 @@ async def ask(call: Call, bot_id: str, body: Question) -> ChatAnswer:
             model=None,
             sources=[],
             usage=nothing,
+            attachments=[],
         )
     return ChatAnswer(
         message_id=reply.message_id,
@@ -88,4 +91,5 @@ async def ask(call: Call, bot_id: str, body: Question) -> ChatAnswer:
         model=reply.model,
         sources=[Source.model_validate(source) for source in reply.sources[:5]],
         usage=Tokens.model_validate(reply.usage),
+        attachments=[show_file(core, file) for file in reply.files.get(reply.message_id, ())],
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated
 
 from aiohttp import BodyPartReader, MultipartReader, web
@@ -13,13 +15,15 @@ from services import bots
 from services.errors import Invalid, TooLarge
 from services.i18n import T
 from services.knowledge import documents
+from services.text import clean
 from web.api.base import Call, Routes, UnsupportedType
-from web.api.wire import Answer, Listing, Part, UtcMoment, part_of
+from web.api.wire import Answer, Body, Listing, NotNull, Part, UtcMoment, Word, part_of
 
 routes = Routes("Documents")
 
 _SLICE = 65_536
 _PARTS_MAX = 20
+_TEXTS = ("caption", "shared")
 
 
 class DocumentAnswer(Answer):
@@ -31,6 +35,8 @@ class DocumentAnswer(Answer):
     progress: Annotated[int, Field(ge=0, le=100)]
     error: Annotated[str | None, Field(description="why it could not be read, for people")]
     size: Annotated[int, Field(description="bytes")]
+    shared: Annotated[bool, Field(description="customers may receive the file")]
+    caption: Annotated[str, Field(description="what it shows; all that is known of a picture")]
     created_at: UtcMoment
 
 
@@ -44,12 +50,38 @@ def show(document: models.Document, language: str) -> DocumentAnswer:
         progress=document.progress,
         error=reason.render(language) if reason else None,
         size=document.size,
+        shared=document.shared,
+        caption=document.caption,
         created_at=document.created_at,
     )
 
 
-async def receive(request: web.Request, limit: int) -> tuple[str, bytes]:
-    """Return name and bytes of the part ``file``; gives up as soon as more than ``limit`` bytes have come."""
+class DocumentChanges(Body):
+    """What to change; what is left out stays."""
+
+    shared: Annotated[bool | None, NotNull] = None
+    caption: Annotated[Word | None, NotNull] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What came: the part ``file``, and by name the parts that are texts."""
+
+    name: str
+    data: bytes
+    texts: Mapping[str, str]
+
+    @property
+    def shared(self) -> bool | None:
+        """Whether customers may receive it; None where that was not said. Raises ``Invalid``."""
+        said = self.texts.get("shared", "").strip().lower()
+        if said not in ("", "true", "false"):
+            raise Invalid(T("Unknown value. Use one of: {names}.", names="true, false"), field="shared")
+        return said == "true" if said else None
+
+
+async def receive(request: web.Request, limit: int) -> Received:
+    """Return the part ``file`` and the texts beside it; gives up as soon as more than ``limit`` bytes have come."""
     if request.content_type != "multipart/form-data":
         raise UnsupportedType(T("Send the data as {name}.", name="multipart/form-data"))
     too_large = TooLarge(
@@ -57,6 +89,7 @@ async def receive(request: web.Request, limit: int) -> tuple[str, bytes]:
     )
     received = 0
     found: tuple[str, bytes] | None = None
+    texts: dict[str, str] = {}
     try:
         parts = await request.multipart()
         for _ in range(_PARTS_MAX):
@@ -70,34 +103,47 @@ async def receive(request: web.Request, limit: int) -> tuple[str, bytes]:
                 received += len(chunk)
                 if received > limit:
                     raise too_large
-                if name == "file" and found is None:
+                if (name == "file" and found is None) or name in _TEXTS:
                     content += chunk
             if name == "file" and found is None:
                 found = (_name(part), bytes(content))
+            elif name in _TEXTS:
+                texts[name] = clean(content.decode())
     except (ValueError, LookupError, AssertionError, HttpProcessingError, web.RequestPayloadError):
         raise Invalid(T("This form arrived damaged. Please send it again.")) from None
     if found is None:
         raise Invalid(T("Choose a file first."), field="file")
-    return found
+    return Received(*found, texts)
 
 
 def _name(part: BodyPartReader) -> str:
     if not part.filename:
-        raise Invalid(T("The file name needs an extension: .pdf, .docx, .csv or .txt."), field="file")
+        raise Invalid(T("The file name needs an extension, such as .pdf, .docx, .csv, .txt or .jpg."), field="file")
     return part.filename
 
 
 @routes.post("/bots/{bot_id}/documents", 202, upload=True, errors=(409,))
 async def create(call: Call, bot_id: str) -> DocumentAnswer:
-    """Give a bot a document to answer from: .pdf, .docx, .csv or .txt, at most 10 MB. One of the same name is replaced."""
+    """Give a bot a document to answer from: .pdf, .docx, .csv, .txt, or a picture (.jpg, .png, .webp) with the part `caption`;
+    at most 10 MB. One of the same name is replaced. With the part `shared` = `true` customers may receive the file.
+    """
     core = call.core
     async with core.db.read() as session:
         await bots.get(session, call.user, bot_id)
     limit = core.settings.knowledge.max_file_bytes
-    name, data = await receive(call.request, limit)
+    came = await receive(call.request, limit)
     async with core.db.write() as session:
         bot = await bots.get(session, call.user, bot_id)
-        document = await documents.upload(session, bot, name, data, limits=core.settings.limits, max_bytes=limit)
+        document = await documents.upload(
+            session,
+            bot,
+            came.name,
+            came.data,
+            limits=core.settings.limits,
+            max_bytes=limit,
+            shared=came.shared,
+            caption=came.texts.get("caption"),
+        )
     core.bell.ring("jobs")
     core.bell.ring(f"bot:{bot_id}", {"document": document.id, "status": document.status, "progress": 0})
     return show(document, call.language)
@@ -118,6 +164,22 @@ async def read(call: Call, bot_id: str, document_id: str) -> DocumentAnswer:
     async with call.core.db.read() as session:
         bot = await bots.get(session, call.user, bot_id)
         return show(await documents.get(session, bot, document_id), call.language)
+
+
+@routes.patch("/bots/{bot_id}/documents/{document_id}", example={"shared": True, "caption": "Price list of the summer"})
+async def update(call: Call, bot_id: str, document_id: str, body: DocumentChanges) -> DocumentAnswer:
+    """Say whether customers may receive a document's file, and what it shows. It holds for every version of its name."""
+    async with call.core.db.write() as session:
+        bot = await bots.get(session, call.user, bot_id)
+        document = await documents.share(
+            session,
+            bot,
+            await documents.get(session, bot, document_id),
+            shared=body.shared,
+            caption=body.caption,
+        )
+    call.core.bell.ring("jobs")
+    return show(document, call.language)
 
 
 @routes.delete("/bots/{bot_id}/documents/{document_id}")

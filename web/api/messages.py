@@ -9,9 +9,9 @@ from pydantic import Field
 
 from db import models
 from services import attachments, conversations
-from services.core import Core
 from web.api.base import Call, Routes
 from web.api.chat import Source, Tokens
+from web.api.files import FileAnswer, show_file
 from web.api.wire import Answer, Body, Listing, Part, UtcMoment, Word
 
 routes = Routes("Conversations")
@@ -27,21 +27,6 @@ class NewMessage(Body):
     """What a person writes to the customer."""
 
     text: Word
-
-
-class FileAnswer(Answer):
-    """A file of a message, that a customer or a person of the business sent."""
-
-    id: str
-    kind: Annotated[str, Field(description="photo, voice, audio, video or document")]
-    name: Annotated[str, Field(description="as the sender calls it; may be empty")]
-    mime: Annotated[
-        str, Field(description="what the content is, whatever its name says; empty while it is not fetched")
-    ]
-    size: Annotated[int, Field(description="in bytes")]
-    status: Annotated[str, Field(description="waiting, stored, too_large, refused, gone or failed")]
-    url: Annotated[str | None, Field(description="where it can be fetched without a token, for a while")]
-    transcript: Annotated[str | None, Field(description="what is said in it, or what is to be seen")]
 
 
 class MessageAnswer(Answer):
@@ -67,21 +52,6 @@ class MessageAnswer(Answer):
     rating: Annotated[int | None, Field(description="the customer's thumb on an answer: 1 or -1")]
     attachments: list[FileAnswer]
     created_at: UtcMoment
-
-
-def show_file(core: Core, file: models.Attachment) -> FileAnswer:
-    """Return a file as the API shows it, with a new address."""
-    url = core.settings.public_url + attachments.link(core, file.id) if file.status == "stored" else None
-    return FileAnswer(
-        id=file.id,
-        kind=file.kind,
-        name=file.name,
-        mime=file.mime,
-        size=file.size,
-        status=file.status,
-        url=url,
-        transcript=file.transcript,
-    )
 
 
 def show(message: models.Message, files: Sequence[FileAnswer] = ()) -> MessageAnswer:

@@ -110,7 +110,11 @@ def _operation(endpoint: Endpoint, schemas: Any, definitions: Any) -> dict[str, 
         statuses.add(404)
     if endpoint.upload:
         file = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
-        form = {"type": "object", "required": ["file"], "properties": {"file": file}}
+        texts = {
+            "caption": {"type": "string", "maxLength": 300, "description": "what it shows; required for a picture"},
+            "shared": {"type": "string", "enum": ["true", "false"], "description": "customers may receive the file"},
+        }
+        form = {"type": "object", "required": ["file"], "properties": {"file": file, **texts}}
         operation["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": form}}}
     if endpoint.body is not None:
         content: dict[str, Any] = {"schema": schemas[_key(endpoint, "body"), "validation"]}

@@ -16,6 +16,7 @@ from services.errors import AppError, Invalid
 from services.i18n import T
 from services.knowledge import documents
 from services.knowledge.base import FOR_GOOD
+from services.knowledge.reading import is_picture
 from services.knowledge.search import Found
 from web import auth, forms, view
 from web.middlewares import wants_json
@@ -29,11 +30,15 @@ _LIKED_DAYS = 30
 
 @dataclass(frozen=True, slots=True)
 class DocumentRow:
-    """A document with why it could not be read, in the person's language, and whether reading it again may help."""
+    """A document with why it could not be read, in the person's language, and whether reading it again may help.
+
+    ``picture``: it is one, and nothing is known of it but its caption.
+    """
 
     document: models.Document
     reason: str
     again: bool
+    picture: bool
 
 
 def document_rows(files: Sequence[models.Document], language: str) -> list[DocumentRow]:
@@ -42,7 +47,7 @@ def document_rows(files: Sequence[models.Document], language: str) -> list[Docum
     for file in files:
         reason = documents.error_text(file)
         again = file.status == "failed" and file.error_code not in FOR_GOOD
-        rows.append(DocumentRow(file, reason.render(language) if reason else "", again))
+        rows.append(DocumentRow(file, reason.render(language) if reason else "", again, is_picture(file.name)))
     return rows
 
 
@@ -120,6 +125,9 @@ async def upload(request: web.Request) -> web.StreamResponse:
     form = await forms.read(request)
     taken: list[dict[str, Any]] = []
     try:
+        # A picture's own form says what it shows and whether customers may receive it.
+        caption = form.text("caption", documents.CAPTION_CHARS) if "caption" in form.fields else None
+        shared = None if caption is None else form.text("shared", 10) == "on"
         sent = form.uploads("file")
         if not any(file.name for file in sent):
             raise Invalid(T("Choose a file first."), field="file")
@@ -133,6 +141,8 @@ async def upload(request: web.Request) -> web.StreamResponse:
                     file.data,
                     limits=core.settings.limits,
                     max_bytes=core.settings.knowledge.max_file_bytes,
+                    shared=shared,
+                    caption=caption,
                 )
             taken.append({"id": document.id, "name": document.name, "status": document.status})
     except AppError as error:
@@ -159,6 +169,25 @@ async def delete(request: web.Request) -> web.StreamResponse:
         await documents.delete(session, bot, document)
     core.bell.ring("jobs")
     return view.redirect(f"/bots/{bot.id}/documents", toast="document_deleted")
+
+
+@routes.post("/bots/{bot}/documents/{document}/share")
+async def share(request: web.Request) -> web.StreamResponse:
+    """Let customers receive a document's file, or no more, and say what it shows."""
+    form = await forms.read(request)
+    core = core_of(request)
+    try:
+        async with core.db.write() as session:
+            bot = await own_bot(session, request)
+            document = await documents.get(session, bot, request.match_info["document"])
+            shared, caption = form.text("shared", 10) == "on", form.text("caption", documents.CAPTION_CHARS)
+            await documents.share(session, bot, document, shared=shared, caption=caption)
+    except AppError as error:
+        if error.status == 404:
+            raise
+        return await _page(request, error=error)
+    core.bell.ring("jobs")
+    return view.redirect(f"/bots/{bot.id}/documents", toast="file_shared" if shared else "file_not_shared")
 
 
 @routes.post("/bots/{bot}/documents/{document}/retry")

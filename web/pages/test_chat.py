@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from db import models
-from services import bots, chat, stats
+from services import attachments, bots, chat, stats
 from services.core import Core
 from services.errors import Conflict, TooMany
 from services.i18n import T
@@ -62,14 +62,24 @@ async def _ask(
             language_code=language,
             on_event=streams.pieces(events),
         )
-        events.put_nowait(("done", _shown(reply)))
+        events.put_nowait(("done", _shown(core, reply)))
 
 
-def _shown(reply: chat.ChatReply | None) -> dict[str, Any]:
+def _shown(core: Core, reply: chat.ChatReply | None) -> dict[str, Any]:
     if reply is None:
         return {"messages": []}
     return {
-        "messages": [{"author": message.author, "text": message.text} for message in reply.messages],
+        "messages": [
+            {
+                "author": message.author,
+                "text": message.text,
+                "files": [
+                    {"name": file.name, "url": attachments.link(core, file.id)}
+                    for file in reply.files.get(message.id, ())
+                ],
+            }
+            for message in reply.messages
+        ],
         "language": reply.language,
         "answered": reply.answered,
         "provider": reply.provider,

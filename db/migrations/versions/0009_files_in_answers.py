@@ -85,6 +85,8 @@ def upgrade() -> None:
     op.add_column("documents", sa.Column("shared", sa.Boolean(), server_default=sa.false(), nullable=False))
     op.add_column("documents", sa.Column("caption", sa.String(length=300), server_default="", nullable=False))
     op.add_column("conversations", sa.Column("waiting_reason", sa.String(length=16), nullable=True))
+    op.add_column("attachments", sa.Column("document_id", sa.String(length=26), nullable=True))
+    op.create_index("ix_attachments_document_id", "attachments", ["document_id"])
     op.create_table(
         "joined_conversations",
         sa.Column("id", sa.String(length=26), nullable=False),
@@ -153,6 +155,8 @@ def downgrade() -> None:
     op.drop_table("conversation_texts")
     op.drop_index(op.f("ix_joined_conversations_conversation_id"), table_name="joined_conversations")
     op.drop_table("joined_conversations")
+    op.drop_index("ix_attachments_document_id", table_name="attachments")
+    op.drop_column("attachments", "document_id")
     op.drop_column("conversations", "waiting_reason")
     op.drop_column("documents", "caption")
     op.drop_column("documents", "shared")

@@ -25,10 +25,26 @@ export function setUpChat(chat) {
     bubble.innerHTML = '<span class="typing"><i></i><i></i><i></i></span>';
   };
 
+  function showFiles(message) {
+    for (const { url, name } of message.files ?? []) {
+      const link = document.createElement("a");
+      link.className = "file-link";
+      link.href = url;
+      link.target = "_blank";
+      link.rel = "noopener";
+      link.textContent = `📎 ${name}`;
+      add("div", "sent-file").append(link);
+    }
+  }
+
   function show(bubble, data) {
     const said = data.messages.length ? data.messages : [{ text: words.noAnswer }];
     bubble.textContent = said[0].text;
-    for (const more of said.slice(1)) add("div", "bubble bubble-out", more.text);
+    showFiles(said[0]);
+    for (const more of said.slice(1)) {
+      add("div", "bubble bubble-out", more.text);
+      showFiles(more);
+    }
     if (!data.messages.length) return;
     const facts = add("div", "made-of");
     const fact = (name, value) => {

@@ -2,6 +2,7 @@
 import { messageOf } from "./toast.js";
 
 const KINDS = [".pdf", ".docx", ".csv", ".txt"];
+const PICTURES = [".jpg", ".jpeg", ".png", ".webp"];
 
 export function setUpDrop(form) {
   const input = form.querySelector("input[type=file]");
@@ -21,7 +22,12 @@ export function setUpDrop(form) {
 
   function send(file) {
     const named = (text) => text.replace("{name}", file.name);
-    if (!KINDS.some((kind) => file.name.toLowerCase().endsWith(kind))) return fail(say(""), named(form.dataset.wrongKind));
+    const isOf = (kinds) => kinds.some((kind) => file.name.toLowerCase().endsWith(kind));
+    if (isOf(PICTURES)) {
+      document.getElementById("picture")?.setAttribute("open", "");
+      return fail(say(""), named(form.dataset.picture));
+    }
+    if (!isOf(KINDS)) return fail(say(""), named(form.dataset.wrongKind));
     if (file.size > Number(form.dataset.max) * 1024 * 1024) return fail(say(""), named(form.dataset.tooLarge));
     const line = say(named(form.dataset.uploading));
     const bar = document.createElement("progress");
