@@ -105,6 +105,8 @@ class Talk:
     """It lies in a chat where the bot may not read; nothing of it is stored."""
     same: Same | None = None
     """Who else this is: that is settled first, and nothing is stored before."""
+    returning: bool = False
+    """A person gave it back, and the bot has not yet seen what they left."""
 
 
 def _kept(event: Inbound) -> bool:
@@ -188,12 +190,19 @@ _WITH_TALKS = select(
     CONVERSATION.c.id.label("conversation_id"),
     CONVERSATION.c.status,
     CONVERSATION.c.recent,
+    CONVERSATION.c.person_at,
 ).join(CONVERSATION, CONVERSATION.c.contact_id == CONTACT.c.id)
 _CONTACTS = _WITH_TALKS.where(
     tuple_(CONTACT.c.channel_id, CONTACT.c.external_id).in_(bindparam("p_pairs", expanding=True))
 )
 _CONTACTS_BY_ALIAS = _WITH_TALKS.where(
     tuple_(CONTACT.c.channel_id, CONTACT.c.alias).in_(bindparam("p_pairs", expanding=True))
+)
+# What a person left comes before what was written later, also where the talk's return is not among the items in hand.
+_RETURNING = select(lanes.INBOX.c.lane).where(
+    lanes.INBOX.c.lane.in_(bindparam("p_lanes", expanding=True)),
+    lanes.INBOX.c.status == "new",
+    lanes.INBOX.c.external_id.startswith(f"{RETURNED}:"),
 )
 _HEARD = update(CHANNEL).where(CHANNEL.c.id == bindparam("p_id")).values(last_update_at=bindparam("p_at"))
 _INBOUND = bindparam("p_inbound", type_=CONVERSATION.c.last_inbound_at.type)
@@ -240,6 +249,7 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
     reached: list[dict[str, Any]] = []
     known_before = _stored_before(connection, items, contacts)
     connected = business.usable(connection, [(item.channel_id, item.recipient) for item in items])
+    returning = _returning(connection, items, contacts)
     moment = utcnow()
     overtaken = edits.overtaken(
         connection,
@@ -332,6 +342,7 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
             talk.contact_id, talk.conversation_id = known["contact_id"], known["conversation_id"]
             talk.language, talk.language_chosen = known["language"], known["language_chosen"]
             talk.status, talk.recent = known["status"], list(known["recent"] or [])
+            talk.returning = item.claim.key in returning
             _know_by_both(connection, known, item.recipient, sender)
             if known["unreachable_since"] is not None and any(
                 event.kind not in _NOT_THEIRS for _, event in item.events
@@ -405,6 +416,20 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
             update(CONTACT).where(CONTACT.c.id == bindparam("p_id")).values(unreachable_since=None), reached
         )
     return results
+
+
+def _returning(
+    connection: Connection, items: Sequence[Incoming], contacts: Mapping[tuple[str, str], Any]
+) -> Container[str]:
+    """Return the lanes whose talks were given back. Only of talks that a person took part in is this asked."""
+    led = [
+        item.claim.key
+        for item in items
+        if (known := contacts.get((item.channel_id, item.recipient))) is not None
+        and known["person_at"] is not None
+        and known["status"] != "human"
+    ]
+    return {row.lane for row in direct.rows(connection, _RETURNING, {"p_lanes": sorted(led)})} if led else ()
 
 
 def _understood(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
@@ -71,23 +71,29 @@ async def give_back(
     await inbox.put_in(session, inbox.Accept(channel_id, line, lane, f"{RETURNED}:{new_id()}", payload, new_id()))
 
 
-async def left_open(core: Core, conversation_id: str) -> list[models.Message]:
-    """Return what the customer asked since somebody last answered, oldest first."""
-    message = models.Message
+async def left_open(core: Core, channel_id: str, conversation_id: str) -> tuple[list[models.Message], bool]:
+    """Return what the customer asked since somebody last answered, oldest first, and whether the bot said the last word.
+
+    What still waits in the inbox is not among it: its turn comes.
+    """
+    message, item = models.Message, models.InboxItem
+    waits = exists().where(item.channel_id == channel_id, item.external_id == message.external_id, item.status == "new")
     left: list[models.Message] = []
+    spoke = ""
     async with core.db.read() as session:
         rows = await session.scalars(
             select(message)
-            .where(message.conversation_id == conversation_id)
+            .where(message.conversation_id == conversation_id, ~waits)
             .order_by(message.id.desc())
             .limit(core.settings.queue.max_answer_batch)
         )
         for row in rows:
             if row.author in ("bot", "operator"):
+                spoke = row.author
                 break
             if row.author == "customer" and row.status == "received" and row.kind != "comment":
                 left.append(row)
-    return left[::-1]
+    return left[::-1], spoke == "bot" and not left
 
 
 async def take_back(core: Core) -> int:

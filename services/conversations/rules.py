@@ -24,6 +24,7 @@ from services.channels.base import (
     Delivery,
     Inbound,
     Outgoing,
+    Sender,
     TokenRefused,
     Unreachable,
     WindowClosed,
@@ -237,6 +238,7 @@ class _Turn:
         self.said_unreadable = False
         self.reply_to = ""
         self.comment_id = ""
+        self.back = False
 
     def say(
         self,
@@ -296,6 +298,8 @@ class _Turn:
         if self.talk.status == "closed" and any(event.kind in REOPENING for _, _, event in self.talk.messages):
             self.talk.status = self.outcome.status = "bot"
         heard = await self.files()
+        if self.talk.returning:
+            await self.take_up()
         for message_id, _, arrived in self.talk.messages:
             event = attachments.heard_in(arrived, heard.get(message_id or ""))
             speaks = event.reply and self.bot.status == "active" and not self.led() and not self.too_old(event)
@@ -627,25 +631,26 @@ class _Turn:
         """Whether a person leads this talk: the bot keeps what is said in mind and stays silent."""
         return self.talk.status == "human"
 
-    async def returned(self, event: Inbound, language: str) -> None:
-        """The bot leads again: it answers what the person left, or says that it is back where the person gave the talk back."""
-        if self.talk.status != "bot" or self.bot.status != "active":
+    async def take_up(self) -> None:
+        """The bot leads again: what the person left is answered first."""
+        if self.led() or self.bot.status != "active":
             return
-        # What came together with this is handled like everything that comes.
-        here = {message_id for message_id, _, _ in self.talk.messages}
+        sender = Sender(self.talk.recipient)
         limit = self.core.settings.limits.message_chars
+        open_ones, self.back = await returning.left_open(self.core, self.talk.channel_id, self.talk.conversation_id)
         left = {
             message.id: Inbound(
                 "message",
-                event.recipient,
-                event.sender,
+                self.talk.recipient,
+                sender,
                 type=message.kind,
                 text=clean(message.text, limit),
                 at=message.created_at,
             )
-            for message in await returning.left_open(self.core, self.talk.conversation_id)
-            if message.id not in here and message.kind not in SHOWN
+            for message in open_ones
+            if message.kind not in SHOWN
         }
+        language = first_language(self.talk, self.bot, self.talk.messages[0][2])
         wanted = {id_: attachments.Wanted(asked, language, not self.too_old(asked)) for id_, asked in left.items()}
         heard = await attachments.hear(self.core, self.talk, self.bot, wanted)
         for id_, asked in left.items():
@@ -655,9 +660,11 @@ class _Turn:
             elif id_ in heard:
                 await self.unreadable(said, language)
                 self.read(id_)
-        if self.questions:
-            await self.flush()
-        elif event.extra.get("by_person") and not self.outcome.replies:
+
+    async def returned(self, event: Inbound, language: str) -> None:
+        """Where a person gave the talk back and left nothing, the bot says that it is there again."""
+        leads = self.talk.status == "bot" and self.bot.status == "active" and not self.back
+        if leads and event.extra.get("by_person") and not self.outcome.replies:
             self.say(
                 translate(language, "I am answering again 🙂 Write your question, or /operator to call a person."),
                 language,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import json
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from sqlalchemy import func, select, update
 from db import models
 from db.base import utcnow
 from db.engine import Database
-from services import bots, chat, conversations, manner, stats
+from services import bots, chat, conversations, inbox, manner, stats
 from services.conversations import returning
 from services.errors import Invalid
 from services.i18n import translate
+from services.lanes import Line
 from tests.composition import questions_put
 from tests.conveyor.clock import due
-from tests.conveyor.harness import Floor, Tenant, floor, settings_for, texts
+from tests.conveyor.harness import Floor, Tenant, floor, numbers_in, settings_for, texts
 from tests.conveyor.nursery import Nursery
 from tests.fakes.models import FakeModels
 from tests.fakes.telegram import FakeTelegram, FakeUser
@@ -254,6 +256,55 @@ async def test_what_comes_together_with_the_return_is_answered_once(place: Floor
     place.models.release()
     times = await shop.answered([left, between])
     assert (times[left], times[between]) == (1, 1)
+
+
+@pytest.mark.parametrize("batch", [10, 1])
+async def test_what_a_person_left_is_answered_before_what_came_with_the_return(
+    tmp_path: Path, database_url: str, fakes: Fakes, batch: int
+) -> None:
+    """Written before the talk was given back, and not yet looked at: alone in the bot's hands it must not come first."""
+    few: dict[str, Any] = {"knowledge": {"not_found_below": 0.28}, "queue": {"max_answer_batch": batch}}
+    async with floor(tmp_path, database_url, *fakes, **few) as place:
+        shop = await place.tenant("Navbat")
+        person = shop.person()
+        await shop.answered([shop.ask(person)])
+        await _takes_over(place, shop)
+        left = shop.ask(person)
+        await _received(place, shop, 1)
+        channel = shop.shop.channel
+        late = left + 1
+        update = {
+            "update_id": 900_000_000,
+            "message": {
+                "message_id": 900_000,
+                "from": person.user(),
+                "chat": person.chat(),
+                "date": int(utcnow().timestamp()),
+                "text": f"Muzlatgichlarga kafolat bormi №{late}",
+            },
+        }
+        async with place.core.db.write() as session:
+            row = await conversations.get(session, shop.shop.owner, (await _talk(place, shop)).id)
+            await returning.lock(session, row.bot, channel.id, row.contact.external_id)
+            lane = inbox.lane_of(channel.id, row.contact.external_id)
+            line = Line("inbox", row.bot.owner_id, row.bot.id)
+            accepted = inbox.Accept(channel.id, line, lane, "900000000", json.dumps(update), "late")
+            await inbox.put_in(session, accepted)
+            await conversations.set_status(session, row, "bot")
+        place.core.bell.ring("inbox")
+        await place.fake.wait_message(person.id, f"№{late}", bot=shop.bot)
+
+        async def settled() -> bool:
+            return not await place.one(select(func.sum(models.Lane.pending)))
+
+        await place.until(settled)
+        said = [text for text in texts(place.fake.messages(person.id, shop.bot)) if "№" in text]
+        assert numbers_in(said)[-2:] == [left, late]
+        assert BACK not in texts(place.fake.messages(person.id, shop.bot))
+        waiting = select(models.Message.id).where(
+            models.Message.status == "received", models.Message.author == "customer"
+        )
+        assert not await place.rows(waiting)
 
 
 async def test_a_picture_moves_a_talk_that_a_person_leads(place: Floor) -> None:
