@@ -433,8 +433,13 @@ class _Soak:
         numbers = [int(_TAG.findall(row.text)[-1]) for row in questions]
         if numbers != list(range(1, count + 1)):
             problems.append(f"{where}: {count} messages were written, stored are {numbers}")
-        last = max((number for number, row in enumerate(said) if row.author == "operator"), default=-1)
-        by_people = {id(row) for row in said[: last + 1] if row.status == "received"}
+        # Whoever spoke next has answered; of what a person leaves open, the bot speaks next.
+        by_people, next_author = set(), ""
+        for row in reversed(said):
+            if row.author == "customer" and row.status == "received" and next_author == "operator":
+                by_people.add(id(row))
+            elif row.author in ("bot", "operator"):
+                next_author = row.author
         odd = Counter(row.status for row in questions if row.status != "answered" and id(row) not in by_people)
         if odd:
             problems.append(f"{where}: questions that were not answered: {dict(odd)}")
