@@ -433,13 +433,7 @@ class _Soak:
         numbers = [int(_TAG.findall(row.text)[-1]) for row in questions]
         if numbers != list(range(1, count + 1)):
             problems.append(f"{where}: {count} messages were written, stored are {numbers}")
-        # Whoever spoke next has answered; of what a person leaves open, the bot speaks next.
-        by_people, next_author = set(), ""
-        for row in reversed(said):
-            if row.author == "customer" and row.status == "received" and next_author == "operator":
-                by_people.add(id(row))
-            elif row.author in ("bot", "operator"):
-                next_author = row.author
+        by_people = {id(row) for at, row in enumerate(said) if row.status == "received" and _left(said[at:])}
         odd = Counter(row.status for row in questions if row.status != "answered" and id(row) not in by_people)
         if odd:
             problems.append(f"{where}: questions that were not answered: {dict(odd)}")
@@ -492,6 +486,17 @@ class _Soak:
             self.report.problems.append(f"memory grew from {memory[0]:.0f} to {memory[1]:.0f} MB")
         if handles[1] > handles[0] * 1.5 + 30:
             self.report.problems.append(f"file handles grew from {handles[0]} to {handles[1]}")
+
+
+def _left(rows: Sequence[Any]) -> bool:
+    """Whether the first of these messages was a person's to answer: one wrote before the bot went on to a later question."""
+    asked = int(_TAG.findall(rows[0].text)[-1])
+    for row in rows[1:]:
+        if row.author == "operator":
+            return True
+        if row.author == "bot" and any(int(number) > asked for number in _TAG.findall(row.text)):
+            return False
+    return False
 
 
 def _once(arrived: list[str], sent: list[Any]) -> list[str]:

@@ -31,6 +31,8 @@ log = structlog.get_logger(__name__)
 
 EVERY_S = 30
 _AT_ONCE = 200
+_MOST_LEFT = 50
+"""So many of the last messages are looked at for what a person left open."""
 
 
 def read(update: Mapping[str, Any]) -> Inbound | None:
@@ -85,7 +87,7 @@ async def left_open(core: Core, channel_id: str, conversation_id: str) -> tuple[
             select(message)
             .where(message.conversation_id == conversation_id, ~waits)
             .order_by(message.id.desc())
-            .limit(core.settings.queue.max_answer_batch)
+            .limit(_MOST_LEFT)
         )
         for row in rows:
             if row.author in ("bot", "operator"):

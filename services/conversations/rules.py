@@ -657,6 +657,8 @@ class _Turn:
             said = attachments.heard_in(asked, heard.get(id_))
             if said.text.strip():
                 self.questions.append((id_, said, said.text))
+                if len(self.questions) == self.core.settings.queue.max_answer_batch:
+                    await self.flush()
             elif id_ in heard:
                 await self.unreadable(said, language)
                 self.read(id_)
