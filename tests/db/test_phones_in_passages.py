@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import column, insert, select, table
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import fulltext, migrate, models
 from db.base import UtcTime, new_id, utcnow
@@ -39,6 +40,12 @@ def _stems_before(text: str) -> str:
     return " ".join(stem for stem, after_number in pairs if not (after_number and stem == "telefon"))
 
 
+async def _put(session: AsyncSession, name: str, /, **row: Any) -> None:
+    """Store a row as the tables were then."""
+    columns: list[Any] = [column(key) for key in row] + [column("created_at", UtcTime)]
+    await session.execute(insert(table(name, *columns)).values(**row, created_at=utcnow()))
+
+
 async def test_stored_passages_get_what_new_ones_have(empty_url: str) -> None:
     await migrate.upgrade(empty_url, BEFORE)
     db = Database(empty_url, pool_size=2)
@@ -48,20 +55,33 @@ async def test_stored_passages_get_what_new_ones_have(empty_url: str) -> None:
             session.add(owner)
             await session.flush()
             bot = models.Bot(id=new_id(), owner_id=owner.id, name="Do‘kon")
-            # As the tables were then.
-            row: dict[str, Any] = {
-                "id": bot.id,
-                "owner_id": owner.id,
-                "name": bot.name,
-                "public_id": "x" * 22,
-                "languages": '["uz"]',
-            }
-            row |= {"system_prompt": "", "status": "active", "knowledge_version": 0}
-            columns: list[Any] = [column(name) for name in row] + [column("created_at", UtcTime)]
-            await session.execute(insert(table("bots", *columns)).values(**row, created_at=utcnow()))
-            document = models.Document(bot_id=bot.id, name="a.txt", kind="txt", status="ready", serving=True)
-            session.add(document)
-            await session.flush()
+            await _put(
+                session,
+                "bots",
+                id=bot.id,
+                owner_id=owner.id,
+                name=bot.name,
+                public_id="x" * 22,
+                languages='["uz"]',
+                system_prompt="",
+                status="active",
+                knowledge_version=0,
+            )
+            document = models.Document(id=new_id(), bot_id=bot.id, name="a.txt", kind="txt")
+            await _put(
+                session,
+                "documents",
+                id=document.id,
+                bot_id=bot.id,
+                name=document.name,
+                kind=document.kind,
+                size=0,
+                sha256="",
+                status="ready",
+                progress=100,
+                serving=True,
+                chunk_count=0,
+            )
             ids = {"bot_id": bot.id, "document_id": document.id}
             for number, text in enumerate(TEXTS):
                 stems = _stems_before(text)
