@@ -30,9 +30,13 @@ class Desk:
         async with self.product.core.db.read() as session:
             return await session.scalar(query)
 
-    async def holds(self, query: Any, words: str) -> bool:
-        """Whether the only value of a query contains these words."""
-        return words in str(await self.one(query))
+    async def holds(self, query: Any, words: str) -> None:
+        """Wait until the only value of a query contains these words."""
+
+        async def look() -> bool:
+            return words in str(await self.one(query))
+
+        await self.until(look)
 
     async def until(self, look: Callable[[], Awaitable[Any]]) -> Any:
         return await until(look, 20)
@@ -445,7 +449,7 @@ async def test_a_place_that_moves_does_not_fill_the_topic(start: Start) -> None:
         for step in range(3):
             moved = {"latitude": 41.3 + step / 100, "longitude": 69.2, "live_period": 900}
             desk.tenant.push("edited_message", {**place, "location": moved, "edit_date": place["date"] + step + 1})
-            await desk.until(lambda now=f"{moved['latitude']:.2f}": desk.holds(newest, now))
+            await desk.holds(newest, f"{moved['latitude']:.2f}")
         desk.customer.send(desk.tenant, "Yetib keldim")
         await desk.shown("Yetib keldim")
         assert sum("📍" in sent.text for sent in product.fake.messages(GROUP)) == 1
