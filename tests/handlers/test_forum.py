@@ -156,7 +156,7 @@ async def test_rights_are_asked_for_each_message(start: Start) -> None:
         await desk.settled()
         async with product.core.db.write() as session:
             session.add(models.Member(owner_id=owner.id, user_id=account.id, role="operator"))
-        desk.writes(colleague.user, thread, "Salom, men Malika")
+        hello = desk.writes(colleague.user, thread, "Salom, men Malika")
         await desk.gets("Salom, men Malika")
         async with product.core.db.write() as session:
             await accounts.ban(session, await session.get_one(models.User, account.id))
@@ -166,7 +166,9 @@ async def test_rights_are_asked_for_each_message(start: Start) -> None:
             (await session.get_one(models.User, account.id)).banned_at = None
             await session.delete(await session.scalar(select(models.Member)))
         desk.writes(colleague.user, thread, "Endi ishlamayman")
+        colleague.user.edit(product.factory, hello, "Salom, ishlamayman")
         await desk.settled()
+        assert not product.fake.called("editMessageText", desk.tenant)
         desk.group.anonymous(product.factory, text="Maskali", **desk.group.within(thread))
         await desk.shown("Remain anonymous")
         said = [sent.text for sent in product.fake.messages(desk.customer.id, desk.tenant)]
