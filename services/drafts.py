@@ -1,7 +1,8 @@
 """An answer is shown while it is written: Telegram's message drafts, in private chats only.
 
 A draft is a preview of half a minute and never the answer: that is a message of its own, from the outbox. So drafts may go
-missing: they are sent only where the network's limits leave room for them, and the first failure ends them for this answer.
+missing: they are sent only where the network's limits leave room for them and it did not ask to wait, and the first failure
+ends them for this answer.
 Facts: core.telegram.org/bots/api#sendmessagedraft, checked 2026-11-21.
 """
 
@@ -70,6 +71,8 @@ class Draft(Listener):
                     await self._send(credentials, number, parts[0])
                 except (Temporary, Permanent) as error:
                     log.info("draft_refused", channel=talk.channel_id, reason=str(error))
+                    if isinstance(error, Temporary) and error.retry_after_s is not None:
+                        core.limits.rest(f"draft:{talk.channel_id}", error.retry_after_s)
                     return
             await asyncio.sleep(1 / settings.drafts_per_second)
 
@@ -77,9 +80,11 @@ class Draft(Listener):
         """Whether the network's limits leave room for something that nobody would miss; it counts like a message."""
         settings, limits = self._core.settings.telegram, self._core.limits
         channel, rate = self._talk.channel_id, settings.messages_per_second
+        chat = f"chat:{channel}:{self._talk.recipient}"
+        if any(map(limits.rests, (f"draft:{channel}", f"bot:{channel}", chat))):
+            return False
         if not await limits.hit(f"draft:{channel}", max(1, int(rate * _SHARE)), 1.0):
             return False
-        chat = f"chat:{channel}:{self._talk.recipient}"
         if await limits.take(chat, settings.chat_messages_per_second, settings.chat_burst) > 0:
             return False
         return await limits.take(f"bot:{channel}", rate, max(1.0, rate)) == 0

@@ -65,6 +65,7 @@ class Limits:
         self._windows: OrderedDict[str, Window] = OrderedDict()
         self._guards = {name: _Guard() for name in _GUARDS}
         self._buckets: OrderedDict[str, float] = OrderedDict()
+        self._rests: OrderedDict[str, float] = OrderedDict()
         self._redis_rests_until = 0.0
 
     def _redis_now(self) -> Redis | None:
@@ -131,6 +132,17 @@ class Limits:
         while len(self._buckets) > _MAX_KEYS:
             self._buckets.popitem(last=False)
         return max(0.0, start - now)
+
+    def rest(self, key: str, seconds: float) -> None:
+        """Note that a network told us to let ``key`` be for so long; for what nobody would miss, in this process only."""
+        self._rests[key] = self._clock() + seconds
+        self._rests.move_to_end(key)
+        while len(self._rests) > _MAX_KEYS:
+            self._rests.popitem(last=False)
+
+    def rests(self, key: str) -> bool:
+        """Tell whether ``key`` is to be let be now."""
+        return self._rests.get(key, 0.0) > self._clock()
 
     async def pace(self, key: str, rate: float, burst: float) -> None:
         """Wait until one more is allowed."""

@@ -372,9 +372,11 @@ class Sender:
     def _told_to_wait(self, channel_id: str, chat: str, seconds: float) -> None:
         """One limited chat rests alone; a second one at the same time means that the whole bot has to."""
         now = time.monotonic()
+        self._core.limits.rest(f"chat:{channel_id}:{chat}", seconds)
         other = self._chat_limited.get(channel_id)
         if other is not None and other[0] != chat and other[1] > now:
             self._bot_rests_until[channel_id] = now + seconds
+            self._core.limits.rest(f"bot:{channel_id}", seconds)
             log.warning("bot_told_to_wait", channel=channel_id, seconds=seconds)
         self._chat_limited[channel_id] = (chat, now + seconds)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.async_api import Browser, ViewportSize, expect
 
@@ -256,6 +258,15 @@ async def test_the_owner_answers_a_customer_who_waits(chromium: Browser, browser
         await owner.check()
         await expect(customer.page.locator(".theirs .who + .bubble")).to_have_text(
             "Salom, men Dilnozaman.", timeout=60_000
+        )
+        # And back: the bot says that it answers again.
+        await owner.page.click("#talk .talk-actions button[value='bot']")
+        await owner.page.wait_for_url("**done=talk_bot*")
+        back = "I am answering again 🙂 Write your question, or /operator to call a person."
+        said = re.compile("|".join(re.escape(translate(language, back)) for language in ("uz", "ru")))
+        await expect(customer.page.locator(".theirs .bubble").last).to_have_text(said, timeout=60_000)
+        await expect(owner.page.locator("#talk .talk-actions")).to_contain_text(
+            translate("uz", "The bot answers here.")
         )
         assert customer.troubles + owner.troubles == []
 

@@ -67,6 +67,39 @@ async def test_the_first_refusal_ends_the_drafts_of_an_answer_and_nothing_else(
     assert len(place.fake.called("sendMessageDraft", shop.bot)) == 1
 
 
+async def test_asked_to_wait_the_bot_shows_no_drafts(place: Floor, shop: Tenant) -> None:
+    place.models.reply = LONG[:60]
+    place.fake.fail(429, bot=shop.bot, method="sendMessageDraft", retry_after=600)
+    person, other = shop.person(), shop.person()
+    for each in (person, other):
+        each.send(shop.bot, "Muzlatgichga kafolat bormi?")
+        await place.fake.wait_message(each.id, bot=shop.bot, timeout=60)
+    assert len(place.fake.called("sendMessageDraft", shop.bot)) == 1
+
+
+async def test_to_a_chat_that_has_to_wait_no_drafts_are_shown(place: Floor, shop: Tenant) -> None:
+    place.models.reply = LONG[:60]
+    person = shop.person()
+    place.fake.fail(429, bot=shop.bot, method="sendMessage", chat_id=person.id, retry_after=600)
+    person.send(shop.bot, "Muzlatgichga kafolat bormi?")
+    await place.fake.wait_call("sendMessage", bot=shop.bot, timeout=60)
+    waiting = select(models.OutboxItem.error).where(models.OutboxItem.recipient == str(person.id))
+
+    async def told() -> object:
+        return await place.one(waiting)
+
+    await place.until(told)
+    before = len(place.fake.called("sendMessageDraft", shop.bot))
+    assert before
+    person.send(shop.bot, "Televizorga kafolat bormi?")
+
+    async def answered() -> bool:
+        return len(await place.rows(waiting)) == 2
+
+    await place.until(answered, 60)
+    assert len(place.fake.called("sendMessageDraft", shop.bot)) == before
+
+
 async def test_in_groups_there_are_none(place: Floor, shop: Tenant) -> None:
     group, person = place.fake.group(-1_004_000_000_001), shop.person()
     person.send(shop.bot, f"@{shop.bot.username} muzlatgichga kafolat bormi?", group=group)

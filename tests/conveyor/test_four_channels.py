@@ -95,10 +95,12 @@ class Street:
 
     async def topics(self, mark: str) -> list[int]:
         """Wait until every conversation is a topic in this state; return them in the customers' order."""
-        found = await self.place.fake.wait_until(
-            lambda: all(numbers := [self.topic(each, mark) for each in self.customers]) and numbers, 30
-        )
-        return [number for number in found if number]
+
+        def look() -> list[int] | None:
+            found = [number for each in self.customers if (number := self.topic(each, mark)) is not None]
+            return found if len(found) == len(self.customers) else None
+
+        return await self.place.fake.wait_until(look, 30)
 
     async def statuses(self) -> set[str]:
         rows = await self.place.rows(select(models.Conversation.status).distinct())

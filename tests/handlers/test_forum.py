@@ -31,9 +31,13 @@ class Desk:
         async with self.product.core.db.read() as session:
             return await session.scalar(query)
 
-    async def holds(self, query: Any, words: str) -> bool:
-        """Whether the only value of a query contains these words."""
-        return words in str(await self.one(query))
+    async def holds(self, query: Any, words: str) -> None:
+        """Wait until the only value of a query contains these words."""
+
+        async def look() -> bool:
+            return words in str(await self.one(query))
+
+        await self.until(look)
 
     async def until(self, look: Callable[[], Awaitable[Any]]) -> Any:
         return await until(look, 20)
@@ -155,7 +159,7 @@ async def test_rights_are_asked_for_each_message(start: Start) -> None:
         await desk.settled()
         async with product.core.db.write() as session:
             session.add(models.Member(owner_id=owner.id, user_id=account.id, role="operator"))
-        desk.writes(colleague.user, thread, "Salom, men Malika")
+        hello = desk.writes(colleague.user, thread, "Salom, men Malika")
         await desk.gets("Salom, men Malika")
         async with product.core.db.write() as session:
             await accounts.ban(session, await session.get_one(models.User, account.id))
@@ -165,7 +169,9 @@ async def test_rights_are_asked_for_each_message(start: Start) -> None:
             (await session.get_one(models.User, account.id)).banned_at = None
             await session.delete(await session.scalar(select(models.Member)))
         desk.writes(colleague.user, thread, "Endi ishlamayman")
+        colleague.user.edit(product.factory, hello, "Salom, ishlamayman")
         await desk.settled()
+        assert not product.fake.called("editMessageText", desk.tenant)
         desk.group.anonymous(product.factory, text="Maskali", **desk.group.within(thread))
         await desk.shown("Remain anonymous")
         said = [sent.text for sent in product.fake.messages(desk.customer.id, desk.tenant)]
@@ -448,7 +454,7 @@ async def test_a_place_that_moves_does_not_fill_the_topic(start: Start) -> None:
         for step in range(3):
             moved = {"latitude": 41.3 + step / 100, "longitude": 69.2, "live_period": 900}
             desk.tenant.push("edited_message", {**place, "location": moved, "edit_date": place["date"] + step + 1})
-            await desk.until(lambda now=f"{moved['latitude']:.2f}": desk.holds(newest, now))
+            await desk.holds(newest, f"{moved['latitude']:.2f}")
         desk.customer.send(desk.tenant, "Yetib keldim")
         await desk.shown("Yetib keldim")
         assert sum("📍" in sent.text for sent in product.fake.messages(GROUP)) == 1

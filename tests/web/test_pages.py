@@ -732,6 +732,37 @@ async def test_events_tell_of_own_bots_only(site: Site) -> None:
             pass
 
 
+async def test_of_notices_hears_who_has_one(site: Site) -> None:
+    """A new notice of one person makes nobody else's page ask for theirs."""
+    user, other = await site.person("Noticed"), await site.person("Unnoticed")
+    browser, bot = await site.signed_in(user), await site.bot_of(user)
+    async with asyncio.timeout(20), browser.http.get(f"{site.base}/events") as stream:
+
+        async def next_event() -> str:
+            while not (line := await stream.content.readline()).startswith(b"event:"):
+                assert line
+            return line.decode().split()[1]
+
+        async def tell(of: models.User, key: str) -> None:
+            async with site.core.db.write() as session:
+                await notices.open_notice(session, of.id, "over_limit", key=f"{of.id}:{key}", params={"bot": "Chinor"})
+            site.core.bell.ring("notices")
+
+        await tell(user, "one")
+        assert await next_event() == "notice"
+        for key in ("one", "two"):
+            await tell(other, key)
+        site.core.bell.ring(f"bot:{bot.id}", {"document": "mine", "status": "ready"})
+        assert await next_event() == f"document-{bot.id}"
+        # The same once more counts, and so does what is over.
+        await tell(user, "one")
+        assert await next_event() == "notice"
+        async with site.core.db.write() as session:
+            await notices.solve(session, f"{user.id}:one")
+        site.core.bell.ring("notices")
+        assert await next_event() == "notice"
+
+
 async def test_at_most_six_streams(site: Site) -> None:
     """The seventh open page of a person asks instead of listening."""
     browser = await site.signed_in(await site.person("Streams"))

@@ -24,6 +24,7 @@ _STREAMS_A_USER = 6
 _PING_S = 20.0
 _LOOK_S = 2.0
 _CLOSING = "streams:end"
+Told = list[tuple[str, str, int]]
 _open: web.AppKey[dict[str, list[web.Request]]] = web.AppKey("open_streams", dict)
 
 
@@ -64,6 +65,7 @@ async def events(request: web.Request) -> web.StreamResponse:
                 rung = await stack.enter_async_context(core.bell.listen(topic))
                 stack.callback(core.tasks.start(_forward(rung, name, inbox), name="events").cancel)
 
+        told = await _told(request, signed_in)
         # Before the bots are read: a right that ends meanwhile ends this stream.
         await listen((session_topic(signed_in.session.id), "end"), (_CLOSING, "end"), ("notices", "notice"))
         rights = await _rights(request, signed_in)
@@ -71,7 +73,7 @@ async def events(request: web.Request) -> web.StreamResponse:
         stream = streams.response()
         with contextlib.suppress(ClientConnectionResetError, ConnectionResetError):
             await stream.prepare(request)
-            await _send(request, signed_in, rights, stream, inbox)
+            await _send(request, signed_in, rights, told, stream, inbox)
             await stream.write_eof()
         return stream
 
@@ -109,10 +111,20 @@ async def _rights(request: web.Request, signed_in: accounts.SignedIn) -> dict[st
     return {bot.id: bot.id in managed for bot in answered}
 
 
+async def _told(request: web.Request, signed_in: accounts.SignedIn) -> Told | None:
+    """Return what a person's notices are now, None where that cannot be known."""
+    try:
+        async with core_of(request).db.read() as session:
+            return [(each.id, each.kind, each.count) for each in await notices.open_for(session, signed_in.user)]
+    except DatabaseUnavailable:
+        return None
+
+
 async def _send(
     request: web.Request,
     signed_in: accounts.SignedIn,
     rights: dict[str, bool],
+    told: Told | None,
     stream: web.StreamResponse,
     inbox: asyncio.Queue[tuple[str, dict[str, Any]]],
 ) -> None:
@@ -130,6 +142,11 @@ async def _send(
             continue
         if name == "end":
             return
+        if name == "notice":
+            # It rings for everybody: only who has something new fetches it.
+            before, told = told, await _told(request, signed_in)
+            if told is not None and told == before:
+                continue
         number += 1
         for event in _names(name, message, rights):
             await stream.write(f"id: {number}\n".encode() + streams.encode(event, message))
