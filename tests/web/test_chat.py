@@ -501,6 +501,49 @@ async def test_a_picture_from_a_person_is_seen(browser: Browser, site: Site, con
 
 
 @pytest.mark.browser
+async def test_a_person_is_seen_writing_and_heard_without_asking(
+    browser: Browser, site: Site, console: list[str]
+) -> None:
+    page = await opened(browser, site, console, locale="en")
+    async with page.expect_response(lambda answer: "/events?" in answer.url and answer.ok):
+        await write(page, QUESTION)
+    await page.locator(".theirs[data-id]").first.wait_for()
+    await page.route("**/messages?*", lambda route: route.abort())
+    talk = (await site.owner.get(f"{site.owner.bot}/conversations", limit="1")).body["items"][0]
+    bot_id = site.owner.shop.bot.id
+    said = {"presence": talk["id"], "person": "p1", "name": "Dilnoza", "state": "typing"}
+    # As another process tells it.
+    site.core.bell.ring("presence", said)
+    site.core.bell.ring(f"bot:{bot_id}", said)
+    await expect(page.get_by_role("img", name="An operator is writing…")).to_be_visible()
+    await site.owner.post(f"/conversations/{talk['id']}/messages", {"text": "Men Dilnozaman"})
+    await expect(page.locator(".theirs[data-id] .bubble")).to_have_text([ANSWER, "Men Dilnozaman"])
+    await expect(page.locator(".dots")).to_have_count(0)
+    assert console == []
+    await page.context.close()
+
+
+@pytest.mark.browser
+async def test_thumbs_on_the_page(browser: Browser, site: Site, console: list[str]) -> None:
+    """On an answer that just came and, after a reload, on one that the server wrote."""
+    page = await opened(browser, site, console, locale="en")
+    await write(page, QUESTION)
+    up, down = page.get_by_role("button", name="Helpful", exact=True), page.get_by_role("button", name="Not helpful")
+    for pressed, other in ((up, down), (down, up)):
+        async with page.expect_response("**/ratings"):
+            await pressed.click()
+        for _ in range(2):
+            await expect(pressed).to_have_attribute("aria-pressed", "true")
+            await expect(other).to_have_attribute("aria-pressed", "false")
+            await page.reload()
+    await page.route("**/ratings", lambda route: route.abort())
+    await up.click()
+    await expect(page.get_by_role("alert")).to_have_text("This was not saved. Please press again.")
+    await expect(down).to_have_attribute("aria-pressed", "true")
+    await page.context.close()
+
+
+@pytest.mark.browser
 async def test_the_browser_without_script(browser: Browser, site: Site, console: list[str]) -> None:
     page = await opened(browser, site, console, java_script_enabled=False)
     await write(page, QUESTION)
