@@ -470,6 +470,6 @@ def setup(app: web.Application) -> None:
     """Add the page and what its script calls."""
     app.router.add_get("/chat/{public_id}", page)
     app.router.add_get("/chat/{public_id}/messages", messages)
-    app.router.add_get("/chat/{public_id}/events", events)
+    app.router.add_get("/chat/{public_id}/events", events, allow_head=False)
     app.router.add_post("/chat/{public_id}/messages", send)
     app.router.add_post("/chat/{public_id}/ratings", rate)
