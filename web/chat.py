@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import earlier_id
 from db.engine import DatabaseUnavailable
-from services import attachments, bots, chat, conversations, pauses, ratings, visitors
+from services import attachments, bots, chat, conversations, pauses, ratings, uploads, visitors
 from services.conversations import Page
 from services.core import Core
 from services.crypto import new_token
@@ -40,6 +40,8 @@ HUES = 6
 PEOPLE_PER_ADDRESS = 6
 READS_PER_MINUTE = 900
 _RATINGS_PER_MINUTE = 120
+_PICTURES_PER_MINUTE = 6
+_FORM_OVERHEAD = 64 * 1024
 PUBLIC_ID = re.compile(r"[A-Za-z0-9_-]{16,32}")
 SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
 _MESSAGE_ID = re.compile(r"[0-9a-hjkmnp-tv-z]{26}")
@@ -240,6 +242,10 @@ async def _page(
         languages=room.languages,
         hue=sum(room.bot.public_id.encode()) % HUES,
         limit=room.core.settings.limits.message_chars,
+        picture_types=",".join(uploads.TYPES),
+        picture_bytes=room.core.settings.limits.picture_mib * 2**20,
+        picture_kind=uploads.NOT_A_PICTURE.render(room.language),
+        picture_large=uploads.too_large(room.core.settings.limits).text.render(room.language),
         fault=error.text.render(room.language) if error else None,
         draft=draft,
     )
@@ -360,11 +366,8 @@ async def send(request: web.Request) -> web.StreamResponse:
     room = await _enter(request)
     form = await forms.read(request)
     try:
-        limits = room.core.settings.limits
-        per_address = limits.contact_messages_per_minute * PEOPLE_PER_ADDRESS
-        if not await auth.limit_address(request, f"chat:{room.bot.id}", per_address, 60):
-            raise TooMany(T("Too many messages. Please wait a minute and write again."), retry_after_s=60)
-        said = read_said(form, limits.message_chars)
+        await _admit(request, room)
+        said = read_said(form, room.core.settings.limits.message_chars)
         if streamed:
             return await stream(request, room, said, form.fields.get("after", ""))
         await _ask(room, said, timeout_s=FORM_TIMEOUT_S)
@@ -379,6 +382,41 @@ async def send(request: web.Request) -> web.StreamResponse:
     response = web.Response(status=303, headers={"Location": f"{room.path}#last"})
     _remember(request, response, room)
     return response
+
+
+async def picture(request: web.Request) -> web.StreamResponse:
+    """Take a visitor's picture; answered by the same events as words are."""
+    if not middlewares.from_here(request):
+        raise Forbidden(T("This form was sent from another site."), code="csrf")
+    room = await _enter(request)
+    return await send_picture(request, room, _admit)
+
+
+async def _admit(request: web.Request, room: Room) -> None:
+    per_address = room.core.settings.limits.contact_messages_per_minute * PEOPLE_PER_ADDRESS
+    if not await auth.limit_address(request, f"chat:{room.bot.id}", per_address, 60):
+        raise TooMany(T("Too many messages. Please wait a minute and write again."), retry_after_s=60)
+
+
+async def send_picture(
+    request: web.Request, room: Room, admit: Callable[[web.Request, Room], Awaitable[None]]
+) -> web.StreamResponse:
+    """Store a visitor's picture, then take it as a message like any other; ``admit`` raises where there are too many.
+
+    Raises ``TooLarge`` before it is read, ``Invalid`` for what is no picture, and ``TooMany``.
+    """
+    core, limits = room.core, room.core.settings.limits
+    if (request.content_length or 0) > limits.picture_mib * 2**20 + _FORM_OVERHEAD:
+        raise uploads.too_large(limits)
+    await admit(request, room)
+    if not await core.limits.hit(f"widget-picture:{room.contact}", _PICTURES_PER_MINUTE, 60):
+        raise TooMany(T("Too many messages. Please wait a minute and write again."), retry_after_s=60)
+    form = await forms.read(request)
+    data = form.upload("file").data
+    async with core.db.write() as session:
+        kept = await uploads.keep(session, room.channel, data, limits)
+    said = Said("", file={"upload": kept.id, "mime": kept.mime, "size": kept.size})
+    return await stream(request, room, said, form.fields.get("after", ""))
 
 
 async def rate(request: web.Request) -> web.StreamResponse:
@@ -470,6 +508,7 @@ def setup(app: web.Application) -> None:
     """Add the page and what its script calls."""
     app.router.add_get("/chat/{public_id}", page)
     app.router.add_get("/chat/{public_id}/messages", messages)
-    app.router.add_get("/chat/{public_id}/events", events)
+    app.router.add_get("/chat/{public_id}/events", events, allow_head=False)
     app.router.add_post("/chat/{public_id}/messages", send)
+    app.router.add_post("/chat/{public_id}/pictures", picture)
     app.router.add_post("/chat/{public_id}/ratings", rate)

@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from services import attachments, bots, metrics, uploads, widgets
-from services.core import Core
 from services.crypto import new_token
 from services.errors import Forbidden, Invalid, NotFound, TooMany
 from services.i18n import LANGUAGE_NAMES, LANGUAGES, T, translator
@@ -25,8 +24,6 @@ VISITOR_HEADER = "X-Chat-Secret"
 _SHARED = b"  // talk.js stands here.\n"
 _SCRIPT_KEPT_S = 600
 _PREFLIGHT_KEPT_S = 600
-_PICTURES_PER_MINUTE = 6
-_FORM_OVERHEAD = 64 * 1024
 _ALLOWED: web.RequestKey[str] = web.RequestKey("allowed_origin", str)
 
 
@@ -265,19 +262,7 @@ async def send(request: web.Request) -> web.StreamResponse:
 async def picture(request: web.Request) -> web.StreamResponse:
     """Take a visitor's picture: stored first, then a message like any other."""
     room, _ = await _enter(request)
-    core: Core = room.core
-    limits = core.settings.limits
-    if (request.content_length or 0) > limits.picture_mib * 2**20 + _FORM_OVERHEAD:
-        raise uploads.too_large(limits)
-    await _admit(request, room)
-    if not await core.limits.hit(f"widget-picture:{room.contact}", _PICTURES_PER_MINUTE, 60):
-        raise TooMany(T("Too many messages. Please wait a minute and write again."), retry_after_s=60)
-    form = await forms.read(request)
-    data = form.upload("file").data
-    async with core.db.write() as session:
-        kept = await uploads.keep(session, room.channel, data, limits)
-    said = chat.Said("", file={"upload": kept.id, "mime": kept.mime, "size": kept.size})
-    return await chat.stream(request, room, said, form.fields.get("after", ""))
+    return await chat.send_picture(request, room, _admit)
 
 
 async def set_cors(request: web.Request, response: web.StreamResponse) -> None:

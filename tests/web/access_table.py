@@ -101,6 +101,7 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("GET", "/chat/{public_id}/messages"): OPEN,
     ("GET", "/chat/{public_id}/events"): everybody(204),
     ("POST", "/chat/{public_id}/messages"): everybody(400),
+    ("POST", "/chat/{public_id}/pictures"): everybody(400),
     ("POST", "/chat/{public_id}/ratings"): everybody(400),
     ("GET", "/widget.js"): OPEN,
     ("GET", "/widget/{public_id}/config"): OPEN,

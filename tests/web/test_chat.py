@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from tests.web.site import Site, started
 QUESTION = "Yetkazib berish bormi?"
 ANSWER = "Ha, Toshkent bo‘ylab yetkazib berish bepul 🚚"
 CANARY = "<img src=x onerror=\"document.title='hacked'\"><script>document.title='hacked'</script>"
+SHOTS = os.environ.get("WIDGET_SHOTS")
+"""A folder to put pictures of the page into, for eyes."""
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -497,6 +500,94 @@ async def test_a_picture_from_a_person_is_seen(browser: Browser, site: Site, con
     await page.reload()
     await expect(picture).to_have_js_property("naturalWidth", 60, timeout=60_000)
     assert console == []
+    await page.context.close()
+
+
+@pytest.mark.browser
+async def test_a_person_is_seen_writing_and_heard_without_asking(
+    browser: Browser, site: Site, console: list[str]
+) -> None:
+    page = await opened(browser, site, console, locale="en")
+    async with page.expect_response(lambda answer: "/events?" in answer.url and answer.ok):
+        await write(page, QUESTION)
+    await page.locator(".theirs[data-id]").first.wait_for()
+    await page.route("**/messages?*", lambda route: route.abort())
+    talk = (await site.owner.get(f"{site.owner.bot}/conversations", limit="1")).body["items"][0]
+    bot_id = site.owner.shop.bot.id
+    said = {"presence": talk["id"], "person": "p1", "name": "Dilnoza", "state": "typing"}
+    # As another process tells it.
+    site.core.bell.ring("presence", said)
+    site.core.bell.ring(f"bot:{bot_id}", said)
+    await expect(page.get_by_role("img", name="An operator is writing…")).to_be_visible()
+    await site.owner.post(f"/conversations/{talk['id']}/messages", {"text": "Men Dilnozaman"})
+    await expect(page.locator(".theirs[data-id] .bubble")).to_have_text([ANSWER, "Men Dilnozaman"])
+    await expect(page.locator(".dots")).to_have_count(0)
+    assert console == []
+    await page.context.close()
+
+
+async def test_a_picture_is_taken_on_the_page(site: Site) -> None:
+    """By its content, from this page alone, so many in a minute; it is the visitor's."""
+    me, other = visitor(site), visitor(site)
+    await me.look()
+
+    async def send(data: bytes, **headers: str) -> Any:
+        form = aiohttp.FormData()
+        form.add_field("file", data, filename="x.png", content_type="application/octet-stream")
+        return await me.request("POST", "/pictures", {"Accept": "text/event-stream", **headers}, data=form)
+
+    assert [(await send(data))[0] for data in (b"", b"<svg/>", encoded("PNG") + b"0" * (5 * 2**20))] == [400, 400, 413]
+    assert (await send(encoded("PNG"), **{"Sec-Fetch-Site": "cross-site"}))[0] == 403
+    assert (await me.history())["items"] == []
+    status, _, events = await send(encoded("PNG", (300, 600)))
+    assert status == 200 and "event: done" in events
+    item = (await me.history())["items"][0]
+    assert (item["author"], item["instead"], item["files"][0]["height"]) == ("customer", True, 280)
+    assert 'width="140" height="280"' in await me.look()
+    assert (await other.history())["items"] == []
+    assert [(await send(encoded("PNG")))[0] for _ in range(5)][-1] == 429
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("scheme", "locale"), [("light", "uz"), ("dark", "ru")])
+async def test_a_picture_is_sent_from_the_page(
+    browser: Browser, site: Site, console: list[str], scheme: Any, locale: str
+) -> None:
+    page = await opened(browser, site, console, locale=locale, color_scheme=scheme)
+    chooser = page.locator("#chooser")
+    await expect(page.get_by_role("button", name=translate(locale, "Send a picture"))).to_be_visible()
+    await chooser.set_input_files({"name": "x.svg", "mimeType": "image/svg+xml", "buffer": b"<svg/>"})
+    await expect(page.get_by_role("alert")).to_contain_text("PNG, JPEG, WebP, GIF")
+    await chooser.set_input_files({"name": "x.png", "mimeType": "image/png", "buffer": encoded("PNG", (600, 400))})
+    await expect(page.locator(".own[data-id] canvas")).to_have_count(1)
+    await page.locator(".theirs[data-id]").first.wait_for()
+    found = await Axe().run(page)
+    assert [one["id"] for one in found.response["violations"]] == []
+    if SHOTS:
+        await page.screenshot(path=f"{SHOTS}/chat-picture-{scheme}-{locale}.png")
+    await page.reload()
+    await expect(page.locator(".own .bubble img")).to_have_js_property("naturalWidth", 600)
+    assert console == []
+    await page.context.close()
+
+
+@pytest.mark.browser
+async def test_thumbs_on_the_page(browser: Browser, site: Site, console: list[str]) -> None:
+    """On an answer that just came and, after a reload, on one that the server wrote."""
+    page = await opened(browser, site, console, locale="en")
+    await write(page, QUESTION)
+    up, down = page.get_by_role("button", name="Helpful", exact=True), page.get_by_role("button", name="Not helpful")
+    for pressed, other in ((up, down), (down, up)):
+        async with page.expect_response("**/ratings"):
+            await pressed.click()
+        for _ in range(2):
+            await expect(pressed).to_have_attribute("aria-pressed", "true")
+            await expect(other).to_have_attribute("aria-pressed", "false")
+            await page.reload()
+    await page.route("**/ratings", lambda route: route.abort())
+    await up.click()
+    await expect(page.get_by_role("alert")).to_have_text("This was not saved. Please press again.")
+    await expect(down).to_have_attribute("aria-pressed", "true")
     await page.context.close()
 
 

@@ -13,7 +13,9 @@ import pytest
 
 from db import models
 from db.base import earlier_id, new_id
-from services import bots, conversations, outfiles, visitors
+from services import bots, conversations, outfiles, sniffing, visitors
+from services.bell import Bell
+from services.presence import TYPING_S, Presence
 from tests import servers
 from tests.services.test_pictures import encoded
 from tests.web.site import Site, started
@@ -312,3 +314,39 @@ async def test_a_visitors_picture_reaches_their_other_tab(site: Site) -> None:
     item = next(item for item in events[-1]["items"] if item["files"])
     assert (item["author"], item["instead"]) == ("customer", True)
     assert (item["files"][0]["width"], item["files"][0]["height"]) == (140, 280)
+
+
+@pytest.mark.parametrize("size", [(60, 30), (1, 900), (2000, 3)])
+def test_a_jpeg_says_how_large_it_is(size: tuple[int, int]) -> None:
+    for more in ({}, {"progressive": True}, {"comment": b"x" * 900}, {"exif": b"Exif\0\0" + b"y" * 5000}):
+        assert sniffing.jpeg_pixels(encoded("JPEG", size, **more)) == size
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff\xd8",
+        b"\xff\xd8\xff\xe0",
+        b"\xff\xd8\xff\xc0\0\x11\x08",
+        b"\xff\xd8" + b"\xff\xe1\0\0" * 9,
+        b"GIF89a",
+    ],
+)
+def test_what_is_no_whole_jpeg_says_nothing(data: bytes) -> None:
+    assert sniffing.jpeg_pixels(data) is None and sniffing.measured("image/jpeg", data) == {}
+
+
+def test_writing_is_over_when_it_is_not_said_again() -> None:
+    now = 100.0
+    here = Presence(Bell(), clock=lambda: now)
+    here.tell("b1", "t1", "p1", "Dilnoza", "typing")
+    assert here.typing_s("t1") == TYPING_S and here.typing_s("t2") == 0
+    now += TYPING_S - 1
+    assert here.typing_s("t1") == 1
+    now += 1
+    assert here.typing_s("t1") == 0
+    here.tell("b1", "t1", "p1", "Dilnoza", "typing")
+    here.tell("b1", "t1", "p2", "Malika", "looking")
+    here.tell("b1", "t1", "p1", "Dilnoza", "gone")
+    assert here.typing_s("t1") == 0

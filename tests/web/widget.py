@@ -166,7 +166,10 @@ class Line:
     async def texts(self, number: int) -> list[str]:
         """Return the texts of so many messages, in the order in which they came."""
         found: list[str] = []
-        await self.until(lambda event: len(found.extend(item["text"] for item in event["items"]) or found) >= number)
+        while len(found) < number:
+            event = await self.next()
+            assert event is not None, f"the stream ended after {found}"
+            found += [item["text"] for item in event["items"]]
         return found
 
 

@@ -15,6 +15,8 @@ const offline = document.getElementById("offline");
 // Who answers; not there while the bot rests.
 const answering = document.getElementById("answering");
 const limit = Number(words.limit);
+const clip = document.getElementById("clip");
+const chooser = document.getElementById("chooser");
 
 const talk = startTalk({
   log,
@@ -82,6 +84,17 @@ composer.addEventListener("submit", (event) => {
   size();
   tell("");
   write(text);
+  field.focus();
+});
+
+// Without script there is no way to see what was chosen before it is sent: then the button is not there.
+clip.hidden = false;
+clip.addEventListener("click", () => chooser.click());
+chooser.addEventListener("change", () => {
+  const [file] = chooser.files;
+  chooser.value = "";
+  tell("");
+  if (file) talk.give(file, { types: chooser.accept.split(","), bytes: Number(words.bytes) });
   field.focus();
 });
 

@@ -13,6 +13,21 @@ export const make = (tag, attributes = {}, ...inside) => {
   return node;
 };
 
+// A picture of any source is drawn, not loaded: no policy for images matters. Returns the canvas and what draws on it.
+export const SHOWN_PX = 280;
+export const drawn = (label, width, height) => {
+  const fine = Math.min(2, Math.max(1, devicePixelRatio));
+  const canvas = make("canvas", { width: width * fine, height: height * fine, role: "img", "aria-label": label });
+  canvas.style.width = `${width}px`;
+  const draw = (source) => {
+    const share = Math.min(canvas.width / source.width, canvas.height / source.height);
+    const [across, down] = [source.width * share, source.height * share];
+    canvas.getContext("2d").drawImage(source, (canvas.width - across) / 2, (canvas.height - down) / 2, across, down);
+    source.close();
+  };
+  return [canvas, draw];
+};
+
 // `at` is where the talk takes place:
 //   log, scroll, fault, offline: elements
 //   words(): what is said around the talk, in the visitor's language
@@ -549,6 +564,31 @@ export const startTalk = (at) => {
     return row;
   };
 
+  // What the visitor chose is seen at once, out of their own file.
+  const preview = async (row, file) => {
+    let bitmap;
+    try {
+      bitmap = await createImageBitmap(file);
+    } catch {
+      return;
+    }
+    const share = Math.min(1, SHOWN_PX / Math.max(bitmap.width, bitmap.height));
+    const sides = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * share)));
+    const stay = atEnd();
+    const [canvas, draw] = drawn(at.words().photo, ...sides);
+    draw(bitmap);
+    bubbleOf(row).replaceChildren(canvas);
+    bubbleOf(row).classList.add("shown");
+    if (stay) toEnd();
+  };
+
+  const give = (file, { types, bytes }) => {
+    const { photo, kind, large } = at.words();
+    if (!types.includes(file.type)) tell(kind);
+    else if (file.size > bytes) tell(large);
+    else preview(write(photo, { file }), file);
+  };
+
   document.addEventListener("visibilitychange", () => (document.hidden ? drop() : plan(1)));
   addEventListener("offline", () => {
     offline.hidden = false;
@@ -563,5 +603,5 @@ export const startTalk = (at) => {
     else plan(1);
   });
 
-  return { write, bubble, tell, toEnd, atEnd, plan, refresh, earlier, learn, setStatus, awaitAnswer, last: () => last };
+  return { write, give, bubble, tell, toEnd, atEnd, plan, refresh, earlier, learn, setStatus, awaitAnswer, last: () => last };
 };

@@ -21,7 +21,6 @@
   const base = new URL(`widget/${bot}`, script.src).href;
   const TRY_AGAIN_MS = 30000;
   const TRIES = 5;
-  const SHOWN_PX = 240;
 
   // What is remembered on this site: the secret that makes the talk the visitor's own, the language, what was seen.
   const place = `botfactory:${bot}`;
@@ -197,21 +196,6 @@ textarea:focus { outline: 2px solid var(--text); outline-offset: -1px; box-shado
   composer.noValidate = true;
   const root = make("div", { class: "root" }, launcher, panel);
 
-  // A picture is drawn, not loaded: a site's policy for images does not matter.
-  const drawn = (picture, label, width, height) => {
-    const fine = Math.min(2, Math.max(1, devicePixelRatio));
-    const canvas = make("canvas", { width: width * fine, height: height * fine, role: "img", "aria-label": label });
-    canvas.style.width = `${width}px`;
-    const draw = (source) => {
-      const share = Math.min(canvas.width / source.width, canvas.height / source.height);
-      const [across, down] = [source.width * share, source.height * share];
-      canvas.getContext("2d").drawImage(source, (canvas.width - across) / 2, (canvas.height - down) / 2, across, down);
-      source.close();
-    };
-    if (picture) draw(picture);
-    return [canvas, draw];
-  };
-
   // Pictures of long ago are fetched when they come near.
   const near = new IntersectionObserver(
     (entries) => {
@@ -226,7 +210,7 @@ textarea:focus { outline: 2px solid var(--text); outline-offset: -1px; box-shado
 
   const picture = ({ url, name, width, height }, link, plain) => {
     // How large an old one is, is not known: the place stays as it is, whatever comes.
-    const [canvas, draw] = drawn(null, name, width || SHOWN_PX, height || SHOWN_PX * 0.75);
+    const [canvas, draw] = drawn(name, width || SHOWN_PX, height || SHOWN_PX * 0.75);
     canvas.addEventListener("near", async () => {
       try {
         const answer = await fetch(`${base}/${url.slice(1)}`, { credentials: "omit" });
@@ -293,7 +277,7 @@ textarea:focus { outline: 2px solid var(--text); outline-offset: -1px; box-shado
       if (state.textContent !== told) state.textContent = told;
     },
   });
-  const { tell, toEnd, atEnd, write } = talk;
+  const { tell, toEnd, write } = talk;
 
   earlier.addEventListener("click", async () => {
     try {
@@ -307,30 +291,6 @@ textarea:focus { outline: 2px solid var(--text); outline-offset: -1px; box-shado
       tell(words.lost);
     }
   });
-
-  // What the visitor chose is seen at once, out of their own file.
-  const preview = async (row, file) => {
-    let bitmap;
-    try {
-      bitmap = await createImageBitmap(file);
-    } catch {
-      return;
-    }
-    const share = Math.min(1, SHOWN_PX / Math.max(bitmap.width, bitmap.height));
-    const sides = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * share)));
-    const stay = atEnd();
-    const [canvas] = drawn(bitmap, words.photo, ...sides);
-    const body = row.querySelector(".bubble");
-    body.replaceChildren(canvas);
-    body.classList.add("shown");
-    if (stay) toEnd();
-  };
-
-  const give = (file) => {
-    if (!config.picture.types.includes(file.type)) tell(words.kind);
-    else if (file.size > config.picture.bytes) tell(words.large);
-    else preview(write(words.photo, { file }), file);
-  };
 
   // Opening and closing
 
@@ -416,7 +376,7 @@ textarea:focus { outline: 2px solid var(--text); outline-offset: -1px; box-shado
     const [file] = chooser.files;
     chooser.value = "";
     tell("");
-    if (file) give(file);
+    if (file) talk.give(file, config.picture);
     field.focus();
   });
   language.addEventListener("change", async () => {
