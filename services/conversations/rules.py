@@ -28,7 +28,7 @@ from services.channels.base import (
     WindowClosed,
 )
 from services.channels.meta import problem
-from services.conversations import business, groups, reasons, returning
+from services.conversations import albums, business, groups, reasons, returning
 from services.conversations.networks import UNSETTLED
 from services.conversations.records import RECENT_CHARS, RECENT_TURNS, RETURNED, BotCard, Outcome, Reply, Talk
 from services.errors import Temporary
@@ -295,8 +295,18 @@ class _Turn:
         if self.talk.status == "closed" and any(event.kind in REOPENING for _, _, event in self.talk.messages):
             self.talk.status = self.outcome.status = "bot"
         heard = await self.files()
+        speaking = {
+            album
+            for message_id, _, event in self.talk.messages
+            if (album := albums.album_of(self.talk.channel_kind, event))
+            and attachments.heard_in(event, heard.get(message_id or "")).text
+        }
         for message_id, _, arrived in self.talk.messages:
             event = attachments.heard_in(arrived, heard.get(message_id or ""))
+            if not event.text and albums.album_of(self.talk.channel_kind, arrived) in speaking and not self.led():
+                # The others of its album are the question: nothing is to be said of this one.
+                self.read(message_id)
+                continue
             speaks = event.reply and self.bot.status == "active" and not self.led() and not self.too_old(event)
             if speaks and event.text and event.extra.get("trouble", "unread") not in ("unread", "no_model"):
                 self.reply_to = groups.reply_to(self.talk, event)
@@ -483,6 +493,11 @@ class _Turn:
                 language,
                 "I could not open this file 🙂 Please send it once more, or write your question in words. Write /operator to "
                 "talk to a person.",
+            )
+        elif trouble == "no_room":
+            text = translate(
+                language,
+                "I cannot take files at the moment 🙂 Please write your question in words. Write /operator to talk to a person.",
             )
         elif trouble == "busy":
             text = translate(language, "You write faster than I can answer 🙂 Please wait a minute.")
@@ -860,4 +875,6 @@ async def respond(core: Core, talk: Talk, listener: Listener | None = None) -> O
         return Outcome(talk, [row["id"] for _, row, _ in talk.messages])
     if any(event.extra.get(UNSETTLED) for _, _, event in talk.messages):
         raise Temporary("a message of ours is under way", retry_after_s=_UNSETTLED_S)
+    if delay_s := albums.wait_s(talk, utcnow(), core.settings.queue.max_answer_batch):
+        raise albums.Gathering(delay_s)
     return await _Turn(core, talk, talk.bot, listener).work()

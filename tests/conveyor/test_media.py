@@ -14,6 +14,7 @@ from sqlalchemy import delete, func, select
 
 from db import models
 from db.engine import Database
+from services.conversations import albums
 from services.i18n import translate
 from services.sniffing import mime_of
 from tests.composition import address
@@ -441,6 +442,21 @@ async def test_whatsapp_voice_and_picture(line: Line) -> None:
     )
     kinds = [(file.kind, file.status) for file in await files_of(line.place)]
     assert kinds == [("voice", "stored"), ("photo", "stored")]
+
+
+async def test_several_pictures_on_whatsapp_are_one_question(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(albums, "QUIET_S", 8.0)
+    monkeypatch.setattr(albums, "MOST_S", 30.0)
+    for number in range(3):
+        await _send(line, "image", f"51{number}", encoded("JPEG"), "image/jpeg")
+    await line.number.wait_sent(1)
+
+    async def settled() -> bool:
+        return not await line.place.one(select(func.sum(models.Lane.pending)))
+
+    await line.place.until(settled)
+    assert [sent["text"]["body"] for sent in line.number.sent] == ["Ha, bor №7"]
+    assert line.place.models.requests[-1].text.count("Oq muzlatgich") == 3
 
 
 async def test_an_address_that_ended_is_asked_for_once_more(line: Line) -> None:
