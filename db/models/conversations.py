@@ -125,7 +125,8 @@ class Message(Base):
 class ConversationText(Base):
     """What a conversation is found by: ``who`` the customer is and the ``words`` that were said, each once, in one spelling.
 
-    Made by ``services.conversations.finding`` within a minute, or when somebody searches. The index over it is kept by the database.
+    Made by ``services.conversations.finding`` within a minute, or when somebody searches. The index over it is the
+    database's matter.
     """
 
     __tablename__ = "conversation_texts"

@@ -59,6 +59,8 @@ _SURE = 0.8
 """A customer who writes opens a talk again that was put away."""
 SHOWN = frozenset({"location", "venue", "contacts", "sticker"})
 """What customers show rather than ask."""
+_GESTURES = frozenset({"animation", "dice"})
+"""The same where they write nothing under it."""
 _NO_APOSTROPHES = dict.fromkeys(map(ord, APOSTROPHES))
 # Words as ``fold`` leaves them: one spelling for both scripts of Uzbek, for Russian and for its Latin typing.
 _PERSON = re.compile(
@@ -119,6 +121,11 @@ _AROUND_PHONE = frozenset(
         "my phone number is call me please"
     ).split()
 )
+
+
+def is_shown(type_: str, text: str) -> bool:
+    """Whether a message of this type with this text shows something and asks nothing."""
+    return type_ in SHOWN or (type_ in _GESTURES and not text.strip())
 
 
 def gives_phone(text: str) -> bool:
@@ -311,7 +318,7 @@ class _Turn:
             if speaks and event.text and event.extra.get("trouble", "unread") not in ("unread", "no_model"):
                 self.reply_to = groups.reply_to(self.talk, event)
                 await self.unreadable(event, first_language(self.talk, self.bot, event))
-            asks = event.kind == "message" and event.reply and event.type not in SHOWN
+            asks = event.kind == "message" and event.reply and not is_shown(event.type, event.text)
             is_question = asks and bool(clean(event.text).strip())
             if self.questions and groups.in_group(self.talk) and event.sender.id != self.questions[-1][1].sender.id:
                 await self.flush()
@@ -392,7 +399,7 @@ class _Turn:
         elif event.kind == "command":
             self.read(message_id, "answered" if self.bot.status == "active" else "skipped")
             await self.command(event, language, message_id)
-        elif event.kind == "message" and event.type in SHOWN and self.bot.status == "active":
+        elif event.kind == "message" and is_shown(event.type, event.text) and self.bot.status == "active":
             await self.shown(event, language)
             self.read(message_id)
         elif event.kind == "message" and clean(event.text).strip():
@@ -499,6 +506,12 @@ class _Turn:
                 language,
                 "I cannot take files at the moment 🙂 Please write your question in words. Write /operator to talk to a person.",
             )
+        elif trouble == "unread" and any(file.kind == "video" for file in event.files):
+            text = translate(
+                language,
+                "I have kept your video for a person, but I cannot watch it myself 🎬 Please write your question in words. Write "
+                "/operator to talk to a person.",
+            )
         elif trouble == "busy":
             text = translate(language, "You write faster than I can answer 🙂 Please wait a minute.")
         else:
@@ -509,7 +522,7 @@ class _Turn:
         self.say(text, language)
 
     async def shown(self, event: Inbound, language: str) -> None:
-        """A place, somebody's card or a sticker: nothing to look up, yet nobody is left without a word."""
+        """A place, somebody's card, a sticker or a moving picture: nothing to look up, yet nobody is left without a word."""
         if not await self.core.limits.hit(f"shown:{self.talk.contact_id}:{event.type}", 1, 60):
             return
         if event.type in ("location", "venue"):
@@ -658,7 +671,7 @@ class _Turn:
                 at=message.created_at,
             )
             for message in await returning.left_open(self.core, self.talk.conversation_id)
-            if message.id not in here and message.kind not in SHOWN
+            if message.id not in here and not is_shown(message.kind, message.text)
         }
         wanted = {id_: attachments.Wanted(asked, language, not self.too_old(asked)) for id_, asked in left.items()}
         heard = await attachments.hear(self.core, self.talk, self.bot, wanted)

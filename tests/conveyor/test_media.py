@@ -23,7 +23,7 @@ from tests.conveyor.nursery import Nursery
 from tests.conveyor.test_whatsapp import SECRET, Line, add_number, connect, running
 from tests.fakes.graph import FakeGraph
 from tests.fakes.models import FakeModels, Seen
-from tests.fakes.telegram import FakeTelegram
+from tests.fakes.telegram import FakeTelegram, FakeUser
 from tests.services.test_pictures import animated, bomb, encoded
 
 Fakes = tuple[FakeTelegram, FakeModels]
@@ -220,6 +220,63 @@ async def test_what_is_no_picture_is_refused(tmp_path: Path, sqlite_url: str, fa
         assert file.status == "refused"
         assert not await place.one(select(func.count()).select_from(models.AttachmentContent))
         assert not place.models.requests
+
+
+MP4 = b"\x00\x00\x00\x18ftypmp42" + b"\x00" * 40
+KEPT = (
+    "I have kept your video for a person, but I cannot watch it myself 🎬 Please write your question in words. Write "
+    "/operator to talk to a person."
+)
+
+
+def _moving(place: Floor, shop: Tenant, person: FakeUser, kind: str, **more: Any) -> None:
+    stored = place.fake.store(shop.bot, "videos", "video.mp4", "video/mp4", MP4)
+    facts = {"duration": 3, "length": 240, "width": 240, "height": 240, "mime_type": "video/mp4"}
+    found = {**stored.wire(), **facts}
+    # Telegram tells of an animation as of a document too.
+    person.message(shop.bot, **{kind: found}, **({"document": stored.wire()} if kind == "animation" else {}), **more)
+
+
+@pytest.mark.parametrize("kind", ["video", "video_note"])
+@pytest.mark.parametrize("language", ["en", "ru", "uz"])
+async def test_a_video_is_kept_for_a_person(place: Floor, kind: str, language: str) -> None:
+    shop = await place.tenant()
+    person = shop.person(language)
+    _moving(place, shop, person, kind)
+    await place.fake.wait_message(person.id, translate(language, KEPT), bot=shop.bot)
+    (file,) = await files_of(place)
+    assert (file.kind, file.status, file.mime) == ("video", "stored", "video/mp4")
+    assert not place.models.requests and await place.one(select(models.Conversation.status)) == "bot"
+    # Two videos at once are one sentence, words under one are a question.
+    before = len(place.fake.messages(person.id, shop.bot))
+    for caption in ({}, {}):
+        _moving(place, shop, person, kind, media_group_id="5", **caption)
+    await place.fake.wait_until(lambda: len(place.fake.messages(person.id, shop.bot)) > before)
+    _moving(place, shop, person, kind, caption="Kafolat bormi?")
+    await place.fake.wait_message(person.id, "№7", bot=shop.bot)
+    assert len(place.fake.messages(person.id, shop.bot)) == before + 2
+    person.send(shop.bot, "/operator")
+    await place.noticed(shop, "operator_wanted")
+
+
+async def test_what_is_waved_gets_a_friendly_word(place: Floor) -> None:
+    shop = await place.tenant()
+    person = shop.person("en")
+    hello = translate("en", "Hello! 👋 I am {name}. What would you like to know?", name=shop.shop.bot.name)
+    welcome = translate("en", "You are welcome 😊 If you have another question, just write.")
+    person.send_sticker(shop.bot)
+    await place.fake.wait_message(person.id, hello, bot=shop.bot)
+    _moving(place, shop, person, "animation")
+    await place.fake.wait_message(person.id, hello, bot=shop.bot)
+    assert not place.models.requests
+    # Words under it are a question.
+    _moving(place, shop, person, "animation", caption="Kafolat bormi?")
+    await place.fake.wait_message(person.id, "№7", bot=shop.bot)
+    asked = len(place.models.requests)
+    person.message(shop.bot, dice={"emoji": "🎲", "value": 4})
+    await place.fake.wait_message(person.id, welcome, bot=shop.bot)
+    assert len(place.models.requests) == asked
+    assert [(file.kind, file.status) for file in await files_of(place)] == [("video", "stored")] * 2
 
 
 async def test_of_an_animation_one_picture_is_seen(place: Floor) -> None:
