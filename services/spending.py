@@ -72,8 +72,8 @@ class Spending:
     def _midnight(self) -> dt.datetime:
         """When today began, UTC. What was counted before is forgotten."""
         today = utcnow().date()
-        kept = self._spent, self._added, self._heard, self._stored
-        if today != self._day or max(map(len, kept)) > 50_000:
+        most = max(len(self._spent), len(self._added), len(self._heard), len(self._stored))
+        if today != self._day or most > 50_000:
             self._day, self._spent, self._added, self._heard, self._stored = today, {}, {}, {}, {}
             self._told.clear()
         return dt.datetime.combine(today, dt.time(), dt.UTC)

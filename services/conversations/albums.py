@@ -53,8 +53,8 @@ def wait_s(talk: Talk, now: dt.datetime, most_items: int) -> float:
     if not album:
         return 0.0
     rows = [row for _, row, event in talk.messages if album_of(talk.channel_kind, event) == album]
-    quiet = (now - last_row["received_at"]).total_seconds()
-    since_first = (now - min(row["received_at"] for row in rows)).total_seconds()
+    quiet: float = (now - last_row["received_at"]).total_seconds()
+    since_first: float = (now - min(row["received_at"] for row in rows)).total_seconds()
     # A clock that was set back tells nothing.
     if len(rows) >= MOST or quiet < 0 or since_first < 0:
         return 0.0
