@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import utcnow
-from services import answers, pictures, sniffing
+from services import answers, notices, pictures, sniffing
 from services.ai import output
 from services.ai.base import File, Turn
 from services.ai.router import CallRecord, Prompt
@@ -77,8 +77,8 @@ class Wanted:
 class Heard:
     """What a message says with its files: ``text`` joins both. ``trouble``: why a file says nothing.
 
-    One of ``too_large``, ``too_long``, ``gone``, ``refused``, ``failed``, ``no_model``, ``busy``, ``unread`` (a kind that nobody
-    reads).
+    One of ``too_large``, ``too_long``, ``gone``, ``refused``, ``failed``, ``no_room`` (as much is kept as may be), ``no_model``,
+    ``busy``, ``unread`` (a kind that nobody reads).
     """
 
     text: str
@@ -108,7 +108,7 @@ async def hear(core: Core, talk: Talk, bot: BotCard, wanted: Mapping[str, Wanted
     async def one(file: models.Attachment) -> tuple[str, str, str | None]:
         async with gate:
             asked = wanted[file.message_id]
-            content = await _kept(core, talk, file)
+            content = await _kept(core, talk, bot, file)
             trouble = None if file.status == "stored" else file.status
             if trouble is None and asked.read and file.transcript is None:
                 trouble = await _understand(core, talk, bot, file, content, asked.language)
@@ -154,7 +154,7 @@ def size_limit(media: Media, kind: str) -> int:
     return sizes.get(kind, media.audio_mib) * _MIB
 
 
-async def _kept(core: Core, talk: Talk, file: models.Attachment) -> bytes | None:
+async def _kept(core: Core, talk: Talk, bot: BotCard, file: models.Attachment) -> bytes | None:
     """Return a file's content when it has just been fetched and stored, else None; its status says whether there is any."""
     if file.status != "waiting":
         return None
@@ -167,12 +167,16 @@ async def _kept(core: Core, talk: Talk, file: models.Attachment) -> bytes | None
         status = "too_large"
     elif not await core.limits.hit(f"files:{talk.contact_id}", media.files_per_hour, 3600):
         status, busy = "failed", True
+    elif not await core.spending.has_room(core, bot.owner_id, file.size):
+        status = "no_room"
     else:
         try:
             async with asyncio.timeout(media.fetch_seconds):
                 credentials = core.credentials(talk.credentials)
                 fetched = await core.channels[talk.channel_kind].fetch(credentials, file.remote["ref"], limit)
             content, file.mime = await harmless(media, file.kind, fetched)
+            if not await core.spending.has_room(core, bot.owner_id, len(content)):
+                content, status = None, "no_room"
         except FileTooLarge:
             status = "too_large"
         except FileGone:
@@ -199,6 +203,13 @@ async def _kept(core: Core, talk: Talk, file: models.Attachment) -> bytes | None
             row.size = len(content)
             row.remote = {**row.remote, **sniffing.measured(file.mime, content)}
             session.add(models.AttachmentContent(attachment_id=file.id, content=content))
+            core.spending.store(bot.owner_id, len(content))
+        if status == "no_room":
+            told = {"bot": bot.name, "size": str(media.owner_files_mib)}
+            key = f"files:{bot.owner_id}:{utcnow().date()}"
+            await notices.open_notice(session, bot.owner_id, "files_full", key=key, bot_id=bot.id, params=told)
+    if status == "no_room":
+        core.bell.ring("notices")
     file.status = "busy" if busy else status
     file.size = len(content) if content is not None else file.size
     return content

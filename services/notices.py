@@ -114,6 +114,10 @@ TEXTS: Mapping[str, Text] = {
     "member_joined": T("{name} has joined your team. On the team page you see who may do what."),
     "over_limit": T("“{bot}”: more messages than the limit allows; some customers were asked to wait."),
     "factory_failed": T("A message to the main bot could not be handled: {reason}. The log tells more."),
+    "files_full": T(
+        "“{bot}”: all the room for customers’ files is used ({size} MB), so new pictures, recordings and files are not kept. "
+        "Text is answered as ever. Old files are deleted in time; whoever runs the installation can allow more."
+    ),
     "cost_limit": T("“{bot}”: today’s limit for the cost of answers is used up; passages are quoted until tomorrow."),
     "key_refused": T(
         "{provider} does not accept the API key any more. Put a new one into the settings (.env) and start the program "

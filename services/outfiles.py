@@ -94,6 +94,17 @@ async def prepare(core: Core, channel_kind: str, talk_id: str, name: str, data: 
         raise TooLarge(too_large(most // _MIB))
     if not await core.limits.hit(f"files-out:{talk_id}", media.files_per_hour, 3600):
         raise TooMany(T("Too many files in one hour. Please wait a little."), retry_after_s=600)
+    async with core.db.read() as session:
+        owner = select(models.Bot.owner_id).join(models.Conversation, models.Conversation.bot_id == models.Bot.id)
+        owner_id = str(await session.scalar(owner.where(models.Conversation.id == talk_id)))
+    if not await core.spending.has_room(core, owner_id, len(data)):
+        raise TooLarge(
+            T(
+                "All the room for files is used: {n} MB. Nothing more is kept until old files are deleted.",
+                n=media.owner_files_mib,
+            ),
+            field="file",
+        )
     try:
         content, mime = await attachments.harmless(media, kind or told, data)
     except attachments.Harmful as error:
@@ -114,6 +125,7 @@ async def prepare(core: Core, channel_kind: str, talk_id: str, name: str, data: 
     if network_mib and len(content) > network_mib * _MIB:
         raise TooLarge(too_large(network_mib))
     told = _kind(mime, kind)
+    core.spending.store(owner_id, len(content))
     return NewFile(told, _name(name, told, mime), mime, content)
 
 

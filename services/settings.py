@@ -209,6 +209,7 @@ class Media(_Section):
     fetch_seconds: float = Field(60, gt=0, le=170)
     link_minutes: int = Field(60, ge=1, le=1440)
     files_per_hour: int = Field(60, ge=1)
+    owner_files_mib: int = Field(2048, ge=1)
     keep_days: int = Field(180, ge=1)
     model_seconds: float = Field(45, gt=0, le=170)
 

@@ -22,6 +22,8 @@ SPENDING_REFRESH_S = 60.0
 """For so long the rows of what an owner spent are trusted: other processes spend too."""
 HEARD_REFRESH_S = 600.0
 """The same for the messages that came."""
+STORED_REFRESH_S = 600.0
+"""The same for the files that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,14 @@ class _Spent:
 
     kept: Decimal
     added: Decimal
+    read_at: float
+
+
+@dataclass(slots=True)
+class _Stored:
+    """How many bytes of files are kept: ``size`` grows between readings of the rows, the last of them at ``read_at``."""
+
+    size: int
     read_at: float
 
 
@@ -55,14 +65,16 @@ class Spending:
         self._spent: dict[str, _Spent] = {}
         self._added: dict[str, Decimal] = {}
         self._heard: dict[str, _Heard] = {}
+        self._stored: dict[str, _Stored] = {}
         self._told: set[str] = set()
         self._reading: dict[tuple[str, str, dt.datetime], asyncio.Future[Any]] = {}
 
     def _midnight(self) -> dt.datetime:
         """When today began, UTC. What was counted before is forgotten."""
         today = utcnow().date()
-        if today != self._day or max(len(self._spent), len(self._added), len(self._heard)) > 50_000:
-            self._day, self._spent, self._added, self._heard = today, {}, {}, {}
+        most = max(len(self._spent), len(self._added), len(self._heard), len(self._stored))
+        if today != self._day or most > 50_000:
+            self._day, self._spent, self._added, self._heard, self._stored = today, {}, {}, {}, {}
             self._told.clear()
         return dt.datetime.combine(today, dt.time(), dt.UTC)
 
@@ -83,6 +95,29 @@ class Spending:
         if midnight.date() == self._day:
             self._heard[owner_id] = known
         return known
+
+    async def stored(self, core: Core, owner_id: str) -> int:
+        """Return how many bytes of files are kept for an owner; the rows are summed up once in some minutes."""
+        midnight = self._midnight()
+        known = self._stored.get(owner_id)
+        if known is None or self._clock() - known.read_at >= STORED_REFRESH_S:
+            known = await self._once(("stored", owner_id, midnight), lambda: self._read_stored(core, owner_id))
+        return known.size
+
+    async def _read_stored(self, core: Core, owner_id: str) -> _Stored:
+        read_at = self._clock()
+        async with core.db.read() as session:
+            known = self._stored[owner_id] = _Stored(await usage.stored_bytes(session, owner_id), read_at)
+        return known
+
+    async def has_room(self, core: Core, owner_id: str, size: int) -> bool:
+        """Return whether ``size`` bytes more may be kept for an owner."""
+        return await self.stored(core, owner_id) + max(1, size) <= core.settings.media.owner_files_mib * 2**20
+
+    def store(self, owner_id: str, size: int) -> None:
+        """Count a file that is about to be kept."""
+        if (known := self._stored.get(owner_id)) is not None:
+            known.size += size
 
     async def _once(self, key: tuple[str, str, dt.datetime], read: Callable[[], Awaitable[R]]) -> R:
         """Return what ``read`` returns or raise what it raises; who asks for the same meanwhile waits for this reading."""

@@ -71,3 +71,11 @@ async def cost_since(session: AsyncSession, owner_id: str, since: dt.datetime) -
         select(func.sum(row.cost_usd)).where(row.owner_id == owner_id, row.created_at >= since, row.own_key.is_(False))
     )
     return total or Decimal(0)
+
+
+async def stored_bytes(session: AsyncSession, owner_id: str) -> int:
+    """Return how many bytes of files of conversations are kept for an owner."""
+    file = models.Attachment
+    bots = select(models.Bot.id).where(models.Bot.owner_id == owner_id)
+    size = await session.scalar(select(func.sum(file.size)).where(file.bot_id.in_(bots), file.status == "stored"))
+    return int(size or 0)

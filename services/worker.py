@@ -23,6 +23,7 @@ from db.engine import DatabaseUnavailable
 from services import accounts, drafts, jobs, lanes, metrics, notices, outbox
 from services.channels.base import Channel, Inbound, Outgoing, Sender
 from services.conversations import persons, profiles, returning, rules
+from services.conversations.albums import Gathering
 from services.conversations.joining import JOIN, Join, Joined
 from services.conversations.records import (
     FAIL,
@@ -510,6 +511,9 @@ class Conveyor:
         except DatabaseUnavailable:
             # Not the message's fault: it waits without losing an attempt.
             await persist(core, HAND_BACK, HandBack(claim, database_pause_s(), _spent(talk)))
+            return True
+        except Gathering as album:
+            await persist(core, HAND_BACK, HandBack(claim, album.delay_s, _spent(talk)))
             return True
         except Exception as error:
             waited_s = (utcnow() - first["received_at"]).total_seconds()

@@ -135,7 +135,8 @@ class Message(Base):
 class ConversationText(Base):
     """What a conversation is found by: ``who`` the customer is and the ``words`` that were said, each once, in one spelling.
 
-    Made by ``services.conversations.finding`` some seconds after it was said. The index over it is kept by the database.
+    Made by ``services.conversations.finding`` within a minute, or when somebody searches. The index over it is the
+    database's matter.
     """
 
     __tablename__ = "conversation_texts"
@@ -165,7 +166,8 @@ class Attachment(Base):
     """A file of a message, of a customer's or of ours. Deleted with the message.
 
     ``kind``: ``photo``, ``voice``, ``audio``, ``video``, ``document``, ``sticker``. ``status``: ``waiting`` (not fetched yet),
-    ``stored``, ``too_large``, ``refused`` (not what may be kept), ``gone`` (the network has it no more), ``failed``. ``mime`` is
+    ``stored``, ``too_large``, ``refused`` (not what may be kept), ``gone`` (the network has it no more), ``no_room``
+    (as much is kept for the owner as may be), ``failed``. ``mime`` is
     what the content shows, not what the sender says. ``remote``: how the network names it. ``transcript``: what was said in it,
     or what is to be seen. ``document_id``: the document whose bytes these are; such a file has no content of its own.
     """

@@ -63,13 +63,14 @@ _MESSAGE_KINDS = (
 )
 _TYPES = (
     "text",
+    # Before the document, which an animation is as well: core.telegram.org/bots/api#message.
+    "animation",
     "document",
     "photo",
     "voice",
     "audio",
     "video",
     "video_note",
-    "animation",
     "sticker",
     "location",
     "venue",

@@ -1,6 +1,6 @@
 """What conversations are found by: who the customer is and the words that were said, folded to one spelling.
 
-Triggers note what changed; here the words are read some seconds later, many at a time and with no transaction open, so that a
+Triggers note what changed; here the words are read within a minute, many at a time and with no transaction open, so that a
 message costs its sender nothing but the note. Whoever searches has what is noted read first.
 """
 
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-EVERY_S = 15.0
-_AT_ONCE = 200
+EVERY_S = 60.0
+_AT_ONCE = 300
+_PREPARING_S = 1.0
 _READ_AT_ONCE = 500
 _WORD_CHARS = 32
 _MOST_WORDS = 20_000
@@ -216,9 +217,12 @@ async def _insert(session: AsyncSession, new: Sequence[Kept]) -> set[str]:
 
 
 async def prepare(core: Core) -> None:
-    """Have what is noted read before somebody searches, as far as that is soon done."""
+    """Have what is noted read before somebody searches, as far as that is done within a second."""
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + _PREPARING_S
     try:
-        await catch_up(core.db)
+        while await catch_up(core.db) >= _AT_ONCE and loop.time() < ends:
+            pass
     except DatabaseUnavailable:
         log.warning("search_not_caught_up")
 

@@ -30,7 +30,7 @@ from services.channels.base import (
     WindowClosed,
 )
 from services.channels.meta import problem
-from services.conversations import business, files, groups, reasons, returning
+from services.conversations import albums, business, files, groups, reasons, returning
 from services.conversations.networks import UNSETTLED
 from services.conversations.records import RECENT_CHARS, RECENT_TURNS, RETURNED, BotCard, Outcome, Reply, Talk
 from services.errors import Temporary
@@ -61,6 +61,8 @@ _SURE = 0.8
 """A customer who writes opens a talk again that was put away."""
 SHOWN = frozenset({"location", "venue", "contacts", "sticker"})
 """What customers show rather than ask."""
+_GESTURES = frozenset({"animation", "dice"})
+"""The same where they write nothing under it."""
 _NO_APOSTROPHES = dict.fromkeys(map(ord, APOSTROPHES))
 # Words as ``fold`` leaves them: one spelling for both scripts of Uzbek, for Russian and for its Latin typing.
 _PERSON = re.compile(
@@ -121,6 +123,11 @@ _AROUND_PHONE = frozenset(
         "my phone number is call me please"
     ).split()
 )
+
+
+def is_shown(type_: str, text: str) -> bool:
+    """Whether a message of this type with this text shows something and asks nothing."""
+    return type_ in SHOWN or (type_ in _GESTURES and not text.strip())
 
 
 def gives_phone(text: str) -> bool:
@@ -300,13 +307,23 @@ class _Turn:
         heard = await self.files()
         if self.talk.returning:
             await self.take_up()
+        speaking = {
+            album
+            for message_id, _, event in self.talk.messages
+            if (album := albums.album_of(self.talk.channel_kind, event))
+            and attachments.heard_in(event, heard.get(message_id or "")).text
+        }
         for message_id, _, arrived in self.talk.messages:
             event = attachments.heard_in(arrived, heard.get(message_id or ""))
+            if not event.text and albums.album_of(self.talk.channel_kind, arrived) in speaking and not self.led():
+                # The others of its album are the question: nothing is to be said of this one.
+                self.read(message_id)
+                continue
             speaks = event.reply and self.bot.status == "active" and not self.led() and not self.too_old(event)
             if speaks and event.text and event.extra.get("trouble", "unread") not in ("unread", "no_model"):
                 self.reply_to = groups.reply_to(self.talk, event)
                 await self.unreadable(event, first_language(self.talk, self.bot, event))
-            asks = event.kind == "message" and event.reply and event.type not in SHOWN
+            asks = event.kind == "message" and event.reply and not is_shown(event.type, event.text)
             is_question = asks and bool(clean(event.text).strip())
             if self.questions and groups.in_group(self.talk) and event.sender.id != self.questions[-1][1].sender.id:
                 await self.flush()
@@ -387,7 +404,7 @@ class _Turn:
         elif event.kind == "command":
             self.read(message_id, "answered" if self.bot.status == "active" else "skipped")
             await self.command(event, language, message_id)
-        elif event.kind == "message" and event.type in SHOWN and self.bot.status == "active":
+        elif event.kind == "message" and is_shown(event.type, event.text) and self.bot.status == "active":
             await self.shown(event, language)
             self.read(message_id)
         elif event.kind == "message" and clean(event.text).strip():
@@ -489,6 +506,17 @@ class _Turn:
                 "I could not open this file 🙂 Please send it once more, or write your question in words. Write /operator to "
                 "talk to a person.",
             )
+        elif trouble == "no_room":
+            text = translate(
+                language,
+                "I cannot take files at the moment 🙂 Please write your question in words. Write /operator to talk to a person.",
+            )
+        elif trouble == "unread" and any(file.kind == "video" for file in event.files):
+            text = translate(
+                language,
+                "I have kept your video for a person, but I cannot watch it myself 🎬 Please write your question in words. Write "
+                "/operator to talk to a person.",
+            )
         elif trouble == "busy":
             text = translate(language, "You write faster than I can answer 🙂 Please wait a minute.")
         else:
@@ -499,7 +527,7 @@ class _Turn:
         self.say(text, language)
 
     async def shown(self, event: Inbound, language: str) -> None:
-        """A place, somebody's card or a sticker: nothing to look up, yet nobody is left without a word."""
+        """A place, somebody's card, a sticker or a moving picture: nothing to look up, yet nobody is left without a word."""
         if not await self.core.limits.hit(f"shown:{self.talk.contact_id}:{event.type}", 1, 60):
             return
         if event.type in ("location", "venue"):
@@ -648,7 +676,7 @@ class _Turn:
                 at=message.created_at,
             )
             for message in open_ones
-            if message.kind not in SHOWN
+            if not is_shown(message.kind, message.text)
         }
         language = first_language(self.talk, self.bot, self.talk.messages[0][2])
         wanted = {id_: attachments.Wanted(asked, language, not self.too_old(asked)) for id_, asked in left.items()}
@@ -875,4 +903,6 @@ async def respond(core: Core, talk: Talk, listener: Listener | None = None) -> O
         return Outcome(talk, [row["id"] for _, row, _ in talk.messages])
     if any(event.extra.get(UNSETTLED) for _, _, event in talk.messages):
         raise Temporary("a message of ours is under way", retry_after_s=_UNSETTLED_S)
+    if delay_s := albums.wait_s(talk, utcnow(), core.settings.queue.max_answer_batch):
+        raise albums.Gathering(delay_s)
     return await _Turn(core, talk, talk.bot, listener).work()

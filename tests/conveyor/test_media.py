@@ -14,6 +14,7 @@ from sqlalchemy import delete, func, select
 
 from db import models
 from db.engine import Database
+from services.conversations import albums
 from services.i18n import translate
 from services.sniffing import mime_of
 from tests.composition import address
@@ -25,7 +26,7 @@ from tests.conveyor.nursery import Nursery
 from tests.fakes.graph import FakeGraph
 from tests.fakes.meta import SECRET, add_number
 from tests.fakes.models import FakeModels, Seen
-from tests.fakes.telegram import FakeTelegram
+from tests.fakes.telegram import FakeTelegram, FakeUser
 from tests.services.test_pictures import animated, bomb, encoded
 
 Fakes = tuple[FakeTelegram, FakeModels]
@@ -222,6 +223,67 @@ async def test_what_is_no_picture_is_refused(tmp_path: Path, sqlite_url: str, fa
         assert file.status == "refused"
         assert not await place.one(select(func.count()).select_from(models.AttachmentContent))
         assert not place.models.requests
+
+
+MP4 = b"\x00\x00\x00\x18ftypmp42" + b"\x00" * 40
+KEPT = (
+    "I have kept your video for a person, but I cannot watch it myself 🎬 Please write your question in words. Write "
+    "/operator to talk to a person."
+)
+
+
+def _moving(place: Floor, shop: Tenant, person: FakeUser, kind: str, **more: Any) -> None:
+    stored = place.fake.store(shop.bot, "videos", "video.mp4", "video/mp4", MP4)
+    facts = {"duration": 3, "length": 240, "width": 240, "height": 240, "mime_type": "video/mp4"}
+    found = {**stored.wire(), **facts}
+    # Telegram tells of an animation as of a document too.
+    content: dict[str, Any] = {kind: found, **more}
+    if kind == "animation":
+        content["document"] = stored.wire()
+    person.message(shop.bot, **content)
+
+
+@pytest.mark.parametrize("kind", ["video", "video_note"])
+@pytest.mark.parametrize("language", ["en", "ru", "uz"])
+async def test_a_video_is_kept_for_a_person(place: Floor, kind: str, language: str) -> None:
+    shop = await place.tenant()
+    person = shop.person(language)
+    _moving(place, shop, person, kind)
+    await place.fake.wait_message(person.id, translate(language, KEPT), bot=shop.bot)
+    (file,) = await files_of(place)
+    assert (file.kind, file.status, file.mime) == ("video", "stored", "video/mp4")
+    assert not place.models.requests and await place.one(select(models.Conversation.status)) == "bot"
+    # Two videos at once are one sentence, words under one are a question.
+    before = len(place.fake.messages(person.id, shop.bot))
+    for _ in range(2):
+        _moving(place, shop, person, kind, media_group_id="5")
+    await place.fake.wait_until(lambda: len(place.fake.messages(person.id, shop.bot)) > before)
+    _moving(place, shop, person, kind, caption="Kafolat bormi?")
+    await place.fake.wait_message(person.id, "№7", bot=shop.bot)
+    assert len(place.fake.messages(person.id, shop.bot)) == before + 2
+    person.send(shop.bot, "/operator")
+    await place.noticed(shop, "operator_wanted")
+
+
+async def test_what_is_waved_gets_a_friendly_word(place: Floor) -> None:
+    shop = await place.tenant()
+    person = shop.person("en")
+    hello = translate("en", "Hello! 👋 I am {name}. What would you like to know?", name=shop.shop.bot.name)
+    person.send_sticker(shop.bot)
+    await place.fake.wait_message(person.id, hello, bot=shop.bot)
+    _moving(place, shop, person, "animation")
+    await place.fake.wait_message(person.id, hello, bot=shop.bot)
+    assert not place.models.requests
+    # Words under it are a question.
+    _moving(place, shop, person, "animation", caption="Kafolat bormi?")
+    await place.fake.wait_message(person.id, "№7", bot=shop.bot)
+    asked = len(place.models.requests)
+    person.message(shop.bot, dice={"emoji": "🎲", "value": 4})
+    # By then they are spoken to in the language of their question.
+    welcome = translate("uz", "You are welcome 😊 If you have another question, just write.")
+    await place.fake.wait_message(person.id, welcome, bot=shop.bot)
+    assert len(place.models.requests) == asked
+    assert [(file.kind, file.status) for file in await files_of(place)] == [("video", "stored")] * 2
 
 
 async def test_of_an_animation_one_picture_is_seen(place: Floor) -> None:
@@ -444,6 +506,21 @@ async def test_whatsapp_voice_and_picture(line: Line) -> None:
     )
     kinds = [(file.kind, file.status) for file in await files_of(line.place)]
     assert kinds == [("voice", "stored"), ("photo", "stored")]
+
+
+async def test_several_pictures_on_whatsapp_are_one_question(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(albums, "QUIET_S", 8.0)
+    monkeypatch.setattr(albums, "MOST_S", 30.0)
+    for number in range(3):
+        await _send(line, "image", f"51{number}", encoded("JPEG"), "image/jpeg")
+    await line.number.wait_sent(1)
+
+    async def settled() -> bool:
+        return not await line.place.one(select(func.sum(models.Lane.pending)))
+
+    await line.place.until(settled)
+    assert [sent["text"]["body"] for sent in line.number.sent] == ["Ha, bor №7"]
+    assert line.place.models.requests[-1].text.count("Oq muzlatgich") == 3
 
 
 async def test_an_address_that_ended_is_asked_for_once_more(line: Line) -> None:

@@ -22,7 +22,7 @@ class FileAnswer(Answer):
         str, Field(description="what the content is, whatever its name says; empty while it is not fetched")
     ]
     size: Annotated[int, Field(description="in bytes")]
-    status: Annotated[str, Field(description="waiting, stored, too_large, refused, gone or failed")]
+    status: Annotated[str, Field(description="waiting, stored, too_large, refused, gone, no_room or failed")]
     url: Annotated[str | None, Field(description="where it can be fetched without a token, for a while")]
     transcript: Annotated[str | None, Field(description="what is said in it, or what is to be seen")]
 

@@ -41,12 +41,16 @@ async def _page(
         devices = await accounts.sessions(session, person)
         tokens = await accounts.api_tokens(session, person)
         works = await team.memberships(session, person)
+    files_used = await core.spending.stored(core, person.id)
     own: dict[str, Any] = {"full_name": person.full_name, "email": person.email or "", "phone": person.phone or ""}
     return view.render(
         request,
         "pages/settings.html",
         status=error.status if error else 200,
         here="account",
+        files_used=files_used,
+        files_all=core.settings.media.owner_files_mib * 2**20,
+        files_days=core.settings.media.keep_days,
         values=values or own,
         devices=[(device, device_name(device.user_agent)) for device in devices],
         current=signed_in.session.id if signed_in else "",
