@@ -283,6 +283,11 @@ async def test_what_the_owner_takes_back_before_it_is_sent_stays_here(
         # What was replaced had been promised; it goes as it was.
         expected = [("narxlar.txt", PRICES.encode())] if what == "replaced" else []
         assert sent[0].text == TEXT and files_of(sent) == expected and len(sent) == 1 + len(expected)
+        # The text has arrived, and the owner knows what became of the file: nothing is told as lost, or shown as sent.
+        message = await place.one(select(models.Message.status).where(models.Message.author == "bot"))
+        shown = await place.one(select(models.Attachment.status))
+        assert (message, shown) == ("sent", "stored" if expected else "gone")
+        assert not [one.kind for one in await place.notices(tenant) if one.kind == "send_failed"]
 
 
 async def test_what_is_withdrawn_while_the_model_writes_is_not_noted(place: Floor) -> None:

@@ -80,10 +80,10 @@ async def test_the_api_takes_and_changes_what_customers_may_receive(site: Site) 
     # A new version keeps both, unless it says something else.
     again = await ready(site, owner, await upload(owner, "narxlar.csv", PRICES + b"Uzum,1\n"))
     assert (again["shared"], again["caption"]) == (True, "Narxlar ro‘yxati")
-    other = await upload(owner, "narxlar.csv", PRICES, shared="false", caption="Eski")
-    assert ((await ready(site, owner, other))["shared"], other.body["caption"]) == (False, "Eski")
+    third = await upload(owner, "narxlar.csv", PRICES, shared="false", caption="Eski")
+    assert ((await ready(site, owner, third))["shared"], third.body["caption"]) == (False, "Eski")
     assert (await upload(owner, "x.csv", PRICES, shared="maybe")).status == 400
-    gone = f"{owner.bot}/documents/{other.body['id']}"
+    gone = f"{owner.bot}/documents/{third.body['id']}"
     assert (await owner.call("DELETE", gone)).status == 204
     assert (await owner.call("PATCH", gone, json={"shared": True})).status == 404
 
