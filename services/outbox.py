@@ -55,7 +55,8 @@ class Sent:
 
     ``status``: ``sent``, ``failed``, ``unknown``, or ``queued`` to try again after ``delay_s``. ``counts`` tells whether the
     attempt counts (being asked to wait does not). ``unsure``: a process died while sending it. ``moved_to``: the
-    chat's new id. ``lost_as``: the kind of ``notice`` that the owner hears of a lost answer.
+    chat's new id. ``lost_as``: the kind of ``notice`` that the owner hears of a lost answer. ``withdrawn``: the owner took back
+    what was to be sent; the rest of the message is none the worse.
     """
 
     claim: Claimed
@@ -68,6 +69,7 @@ class Sent:
     gone: bool = False
     moved_to: str | None = None
     lost_as: str = "send_failed"
+    withdrawn: bool = False
     notice: notices.Occurrence | None = None
 
 
@@ -118,7 +120,7 @@ def _mark(connection: Connection, scope: Scope, items: Sequence[Sent]) -> list[b
                 "p_recipient": item.moved_to or row["recipient"],
             }
         )
-        if not again and row["message_id"]:
+        if not again and row["message_id"] and not item.withdrawn:
             delivered.append(
                 {
                     "p_id": row["message_id"],
@@ -241,7 +243,8 @@ class Sender:
                 # Only now, so that nothing large is held while it waits for its turn.
                 file = await outfiles.loaded(self._core, message.file, item["message_id"], channel.kind, channel.bot_id)
                 if file is None:
-                    return Sent(claim, "failed", error="the file is gone", unsure=unsure)
+                    taken_back = await outfiles.withdraw(self._core, message.file)
+                    return Sent(claim, "failed", error="the file is gone", unsure=unsure, withdrawn=taken_back)
                 message = outfiles.with_file(channel.kind, message, file)
         except DatabaseUnavailable:
             return Sent(claim, "queued", delay_s=database_pause_s(), counts=False, unsure=unsure)
@@ -383,7 +386,7 @@ class Sender:
 
 def with_notice(result: Sent, channel: ChannelKeys | None) -> Sent:
     """Add what the owner hears where an answer was lost; of a customer who cannot be written to there is nothing to mend."""
-    lost = result.status in ("failed", "unknown") and not result.gone
+    lost = result.status in ("failed", "unknown") and not result.gone and not result.withdrawn
     if not lost or channel is None or not channel.bot_id:
         return result
     params = {"bot": channel.bot_name, "conversation": result.claim.items[0]["conversation_id"] or ""}

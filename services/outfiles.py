@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import structlog
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, or_, select, update
 
 from db import models
 from services import attachments, sniffing
@@ -145,6 +145,19 @@ def with_file(channel_kind: str, message: Outgoing, file: OutgoingFile) -> Outgo
     if as_link(channel_kind, file.mime):
         return replace(message, text=f"{message.text}\n{file.url}".strip(), file=None)
     return replace(message, file=file)
+
+
+async def withdraw(core: Core, file: OutgoingFile) -> bool:
+    """Note that a document was not sent because customers may not receive it any more; False for any other file."""
+    attachment = models.Attachment
+    async with core.db.write() as session:
+        noted = await session.scalar(
+            update(attachment)
+            .where(attachment.id == file.id, attachment.document_id.is_not(None))
+            .values(status="gone")
+            .returning(attachment.id)
+        )
+    return noted is not None
 
 
 async def loaded(

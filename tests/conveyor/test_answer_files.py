@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -13,12 +14,14 @@ import pytest
 from sqlalchemy import func, select, update
 
 from db import models
-from services import attachments
+from db.base import utcnow
+from services import attachments, upkeep
 from services.core import Core
 from services.errors import AppError, Invalid, NotFound
 from services.knowledge import documents
 from services.settings import Settings
 from tests.composition import Shop, make_shop, running
+from tests.conveyor import test_business as business
 from tests.conveyor import test_instagram as instagram
 from tests.conveyor import test_whatsapp as whatsapp
 from tests.conveyor.harness import Floor, floor, settings_for
@@ -141,6 +144,19 @@ async def test_in_a_group_the_file_comes_too(small: Floor) -> None:
     person.send(tenant.bot, f"@{tenant.bot.username} {WISH}", group=group)
     await small.fake.wait_until(lambda: len(small.fake.messages(group.id, tenant.bot)) == 2)
     assert files_of(small.fake.messages(group.id, tenant.bot)) == [("narxlar.txt", PRICES.encode())]
+
+
+async def test_in_the_owners_own_chats_the_file_comes_too(small: Floor) -> None:
+    tenant = await small.tenant()
+    await put(small.core, tenant.shop)
+    small.models.reply = sends(1)
+    owner, connection = await business.connected(small, tenant)
+    customer = tenant.person()
+    customer.write_to(owner, tenant.bot, connection, WISH)
+    await small.fake.wait_until(lambda: len(small.fake.messages(customer.id, tenant.bot)) == 2)
+    text, file = small.fake.messages(customer.id, tenant.bot)
+    assert (text.text, files_of([file])) == (TEXT, [("narxlar.txt", PRICES.encode())])
+    assert file.params["business_connection_id"] in (connection["id"], str(connection["id"]))
 
 
 async def test_a_bot_without_such_files_asks_its_model_nothing_new(small: Floor) -> None:
@@ -283,6 +299,11 @@ async def test_what_the_owner_takes_back_before_it_is_sent_stays_here(
         # What was replaced had been promised; it goes as it was.
         expected = [("narxlar.txt", PRICES.encode())] if what == "replaced" else []
         assert sent[0].text == TEXT and files_of(sent) == expected and len(sent) == 1 + len(expected)
+        # The text has arrived, and the owner knows what became of the file: nothing is told as lost, or shown as sent.
+        message = await place.one(select(models.Message.status).where(models.Message.author == "bot"))
+        shown = await place.one(select(models.Attachment.status))
+        assert (message, shown) == ("sent", "stored" if expected else "gone")
+        assert not [one.kind for one in await place.notices(tenant) if one.kind == "send_failed"]
 
 
 async def test_what_is_withdrawn_while_the_model_writes_is_not_noted(place: Floor) -> None:
@@ -365,10 +386,11 @@ async def test_a_conversation_shows_what_was_sent_after_the_document_is_gone(pla
         await delete(place.core, tenant.shop, one)
 
     async def purged() -> bool:
-        return set(await place.rows(select(models.Document.name))) == {("narxlar.txt",), ("savollar.txt",)}
+        left = set(await place.rows(select(models.Document.name)))
+        passages = await place.one(select(func.count()).where(models.Chunk.document_id == document.id))
+        return left == {("narxlar.txt",), ("savollar.txt",)} and not passages
 
     await place.until(purged)
-    assert not await place.one(select(func.count()).where(models.Chunk.document_id == document.id))
     token = attachments.link(place.core, file.id).removeprefix("/files/")
     assert (await attachments.opened(place.core, token))[1] == PRICES.encode()
     # Nobody is offered it any more, and the owner sees no such document.
@@ -383,6 +405,37 @@ async def test_a_conversation_shows_what_was_sent_after_the_document_is_gone(pla
         await session.execute(update(models.Attachment).values(status="gone"))
     with pytest.raises(NotFound):
         await attachments.opened(place.core, token)
+
+
+@pytest.mark.parametrize(("status", "left"), [("stored", 1), ("gone", 0)])
+async def test_a_deleted_document_goes_when_no_conversation_shows_it(small: Floor, status: str, left: int) -> None:
+    tenant = await small.tenant()
+    document = await put(small.core, tenant.shop)
+    small.models.reply = sends(1)
+    person = tenant.person()
+    person.send(tenant.bot, WISH)
+    await small.fake.wait_until(lambda: len(small.fake.messages(person.id, tenant.bot)) == 2)
+    await delete(small.core, tenant.shop, document)
+    async with small.core.db.write() as session:
+        long_ago = utcnow() - dt.timedelta(days=40)
+        deleted = models.Document.deleted_at.is_not(None)
+        await session.execute(update(models.Document).where(deleted).values(deleted_at=long_ago))
+        await session.execute(update(models.Attachment).values(status=status))
+    await upkeep.clean_up(small.core, {})
+    kept = select(func.count()).select_from(models.DocumentContent)
+    assert await small.one(kept.where(models.DocumentContent.document_id == document.id)) == left
+
+
+async def test_a_large_base_has_its_files_too(tmp_path: Path, sqlite_url: str, fakes: Fakes) -> None:
+    async with floor(tmp_path, sqlite_url, *fakes, knowledge={"max_passages_in_memory": 10}) as place:
+        tenant = await place.tenant()
+        table = "nomi,narxi\n" + "".join(f"Mahsulot {n},{n} 000 so'm\n" for n in range(1, 40))
+        await put(place.core, tenant.shop, "narxlar.csv", table.encode())
+        place.models.reply = sends(1)
+        person = tenant.person()
+        person.send(tenant.bot, "Narxlar ro'yxati bormi?")
+        await place.fake.wait_until(lambda: len(place.fake.messages(person.id, tenant.bot)) == 2)
+        assert files_of(place.fake.messages(person.id, tenant.bot)) == [("narxlar.csv", table.encode())]
 
 
 # The owner's side

@@ -83,7 +83,7 @@ async def _status(place: Floor, shop: Tenant) -> str:
     return str(await place.one(talk))
 
 
-async def _connected(place: Floor, shop: Tenant, **how: bool) -> tuple[FakeUser, Json]:
+async def connected(place: Floor, shop: Tenant, **how: bool) -> tuple[FakeUser, Json]:
     owner = await _account(place, shop)
     connection = owner.connect(shop.bot, **how)
     await _handled(place, shop)
@@ -91,7 +91,7 @@ async def _connected(place: Floor, shop: Tenant, **how: bool) -> tuple[FakeUser,
 
 
 async def test_a_customer_is_answered_in_the_owners_own_chat(place: Floor, shop: Tenant) -> None:
-    owner, connection = await _connected(place, shop)
+    owner, connection = await connected(place, shop)
     assert (await place.noticed(shop, "business_connected")).params["name"] == "Egasi"
     customer = shop.person("uz")
     customer.write_to(owner, shop.bot, connection, "Muzlatgichga kafolat bormi №1")
@@ -106,7 +106,7 @@ async def test_a_customer_is_answered_in_the_owners_own_chat(place: Floor, shop:
 
 
 async def test_when_the_owner_writes_the_bot_falls_silent(place: Floor, shop: Tenant) -> None:
-    owner, connection = await _connected(place, shop)
+    owner, connection = await connected(place, shop)
     customer = shop.person()
     customer.write_to(owner, shop.bot, connection, "Kafolat bormi №2")
     await place.fake.wait_message(customer.id, "№2", bot=shop.bot)
@@ -125,7 +125,7 @@ async def test_when_the_owner_writes_the_bot_falls_silent(place: Floor, shop: Te
 
 
 async def test_a_chat_that_the_owner_began_is_the_owners(place: Floor, shop: Tenant) -> None:
-    owner, connection = await _connected(place, shop)
+    owner, connection = await connected(place, shop)
     friend = shop.person()
     owner.write_to(friend, shop.bot, connection, "Kechqurun kelasanmi?")
     friend.write_to(owner, shop.bot, connection, "Kelaman №4")
@@ -137,7 +137,7 @@ async def test_a_chat_that_the_owner_began_is_the_owners(place: Floor, shop: Ten
 
 
 async def test_greetings_own_bots_and_notes_to_oneself_are_nobodys_words(place: Floor, shop: Tenant) -> None:
-    owner, connection = await _connected(place, shop)
+    owner, connection = await connected(place, shop)
     customer = shop.person()
     customer.write_to(owner, shop.bot, connection, "Kafolat bormi №5")
     await place.fake.wait_message(customer.id, "№5", bot=shop.bot)
@@ -160,7 +160,7 @@ async def test_greetings_own_bots_and_notes_to_oneself_are_nobodys_words(place: 
 async def test_without_the_right_to_answer_nothing_is_read(
     place: Floor, shop: Tenant, how: dict[str, bool], kind: str
 ) -> None:
-    owner, connection = await _connected(place, shop, **how)
+    owner, connection = await connected(place, shop, **how)
     await place.noticed(shop, kind)
     customer = shop.person()
     customer.write_to(owner, shop.bot, connection, "Kafolat bormi №7")
@@ -206,7 +206,7 @@ async def test_a_managers_account_counts_and_an_operators_does_not(place: Floor,
 
 
 async def test_another_bots_connection_opens_nothing(place: Floor, shop: Tenant) -> None:
-    owner, connection = await _connected(place, shop)
+    owner, connection = await connected(place, shop)
     other = await place.tenant("Boshqa")
     customer = other.person()
     customer.write_to(owner, other.bot, connection, "Kafolat bormi №12")
@@ -236,7 +236,7 @@ async def test_while_telegram_is_away_the_message_waits(place: Floor, shop: Tena
 
 
 async def test_changes_and_deletions_are_followed(place: Floor, shop: Tenant) -> None:
-    owner, connection = await _connected(place, shop)
+    owner, connection = await connected(place, shop)
     customer = shop.person()
     asked = customer.write_to(owner, shop.bot, connection, "Muzlatgichga kafolat bormi №16")
     sent = await place.fake.wait_message(customer.id, "№16", bot=shop.bot)
@@ -262,7 +262,7 @@ async def test_changes_and_deletions_are_followed(place: Floor, shop: Tenant) ->
 
 
 async def test_what_is_taken_back_before_its_answer_never_was(place: Floor, shop: Tenant) -> None:
-    owner, connection = await _connected(place, shop)
+    owner, connection = await connected(place, shop)
     customer = shop.person()
     answering = place.models.hold()
     customer.write_to(owner, shop.bot, connection, "Kafolat bormi №18")
@@ -282,7 +282,7 @@ async def test_two_bots_that_answer_each_other_stop(
 ) -> None:
     async with floor(tmp_path, sqlite_url, *fakes, limits={"contact_messages_per_hour": 6}) as place:
         shop = await place.tenant()
-        owner, connection = await _connected(place, shop)
+        owner, connection = await connected(place, shop)
         other = shop.person("en")
         # The other side is a program too: it writes again whatever it is told.
         other.write_to(owner, shop.bot, connection, "Kafolat bormi")

@@ -37,12 +37,15 @@ _BOT_DEEDS = (
 )
 
 
+_DOCUMENT_DEEDS = ("open", "delete", "gone", "retry", "share", "keep", "words")
+
+
 def foreign_buttons(bot: models.Bot, document: str, channel: str) -> list[str]:
     """Return every button that names a bot or something of it."""
     packed = [BotMenu(do=deed, bot=bot.id).pack() for deed in _BOT_DEEDS]
     packed += [BotMenu(do="lang", bot=bot.id, arg=arg).pack() for arg in ("+ru", "-uz")]
     packed += [BotMenu(do="off", bot=bot.id, arg=channel).pack(), PutFile(bot=bot.id, file=1).pack()]
-    packed += [DocMenu(do=deed, bot=bot.id, doc=document).pack() for deed in ("open", "delete", "gone", "retry")]
+    packed += [DocMenu(do=deed, bot=bot.id, doc=document).pack() for deed in _DOCUMENT_DEEDS]
     packed += [Period(bot=bot.id, days=7).pack(), Turn(of="files", number=0, bot=bot.id).pack()]
     packed += [AskedMenu(do=deed, bot=bot.id, asked=document).pack() for deed in ("open", "drop")]
     packed += [
