@@ -136,13 +136,23 @@ class InstagramAccount:
     subscribed: bool
 
 
+async def show(api: GraphApi, token: str) -> Mapping[str, Any]:
+    """Return what a token of Instagram's own login shows of its account. Changes nothing."""
+    return await api.call("GET", "me", token, parameters={"fields": "user_id,username,name"})
+
+
+def own_id(shown: Mapping[str, Any]) -> str:
+    """Return the id of an account that :func:`show` has shown, as webhooks carry it; empty where there is none."""
+    return digits(str(shown.get("user_id") or shown.get("id") or ""))
+
+
 async def look_up(api: GraphApi, token: str, account_id: str, *, subscribe: bool = True) -> InstagramAccount:
     """Try a token of Instagram's own login: read the account and, to ``subscribe``, have its messages delivered to the app.
 
     Raises ``Temporary`` or a ``Permanent``, :class:`~services.channels.base.TokenRefused` for a token that is not accepted.
     """
-    shown = await api.call("GET", "me", token, parameters={"fields": "user_id,username,name"})
-    own = digits(str(shown.get("user_id") or shown.get("id") or ""))
+    shown = await show(api, token)
+    own = own_id(shown)
     # Meta shows two ids for one account. Webhooks carry user_id; whoever copied the other one meant the same account.
     if not own or account_id not in (own, str(shown.get("id") or "")):
         raise Refused(f"the token is of another account than {account_id}")
