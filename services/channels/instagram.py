@@ -25,6 +25,7 @@ from services.channels.base import (
     Sender,
     TextUnit,
     TokenRefused,
+    Usage,
     WindowClosed,
 )
 from services.channels.meta import (
@@ -309,6 +310,10 @@ class InstagramChannel:
         )
         return Sender(person, str(shown.get("name") or ""), str(shown.get("username") or ""))
 
+    def usage(self, credentials: Mapping[str, str]) -> Usage | None:
+        """See :class:`services.channels.base.Metered`."""
+        return self._api(credentials).usage(credentials["access_token"])
+
     async def inspect(self, credentials: Mapping[str, str], place: Place) -> Inspection:
         """See :class:`services.channels.base.Inspectable`: the account, its token, and whether its messages come here."""
         token = credentials["access_token"]
@@ -327,7 +332,12 @@ class InstagramChannel:
                 raise TokenRefused("the token does not lead to this account any more")
         with contextlib.suppress(Refused, TokenRefused):
             webhook = await self._webhook(credentials, str(about.get("app_id") or ""), mend=place.mend)
-        return Inspection(webhook=webhook, token_expires_at=token_end(about) if about else None)
+        used = self.usage(credentials)
+        return Inspection(
+            webhook=webhook,
+            token_expires_at=token_end(about) if about else None,
+            used=used.percent if used else None,
+        )
 
     async def _behind(self, page: str, token: str, account: str) -> None:
         """Raise :class:`TokenRefused` where the Page does not lead to the account any more."""
