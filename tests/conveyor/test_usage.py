@@ -1,4 +1,4 @@
-"""How much of its limits an account has used, as Meta tells with its answers: sending slows down and rests before it is stopped."""
+"""How much of its limits an account has used, as Meta tells with its answers: sending slows down, and rests in time."""
 
 from __future__ import annotations
 
