@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from services import http, start
 from services.ai import PROVIDERS, provider_class
 from services.ai.base import Failure, GenerateRequest, Provider, Turn
 from services.ai.router import ModelRow
-from services.channels import whatsapp
+from services.channels import instagram, whatsapp
 from services.channels.meta import GraphApi
 from services.channels.telegram import TelegramApi
 from services.core import embedding_model, router_settings
@@ -59,6 +60,7 @@ async def run(settings: Settings) -> int:
             _place(settings, report)
         await _telegram(settings, report, TelegramApi(session, settings.telegram.api_base))
         await _whatsapp(settings, report, GraphApi(session, settings.meta.graph_base, settings.meta.version))
+        await _instagram(settings, report, GraphApi(session, settings.meta.instagram_graph_base, settings.meta.version))
         await _models(settings, report, session)
     finally:
         await session.close()
@@ -230,36 +232,67 @@ async def _telegram(settings: Settings, report: _Report, api: TelegramApi) -> No
         report.line(BAD, f"TELEGRAM_BOT_TOKEN: {error}")
 
 
+@dataclass(frozen=True, slots=True)
+class _OwnApp:
+    """The keys of the installation's own Meta app for a network. ``account``: of those, what connects an account of its own;
+    ``accounts``: what owners have there."""
+
+    kind: str
+    title: str
+    account: tuple[str, ...]
+    accounts: str
+
+
 async def _whatsapp(settings: Settings, report: _Report, api: GraphApi) -> None:
-    """Try the keys of the installation's own Meta app and number; half of them is none."""
-    names = {
-        f"WHATSAPP_{name.upper()}": getattr(settings.secrets, f"whatsapp_{name}") is not None
-        for name in ("app_secret", "verify_token", "access_token", "phone_number_id")
-    }
-    app, number = list(names)[:2], list(names)[2:]
-    if not any(names.values()):
-        report.line(MISSING, "WHATSAPP_APP_SECRET is not set: owners connect their numbers by Meta apps of their own")
+    """Try the keys of the installation's own Meta app and number."""
+
+    async def look(own: Mapping[str, str]) -> str:
+        secret = settings.app_secret("whatsapp")
+        shown = await whatsapp.show(api, own["access_token"], own["phone_number_id"], secret)
+        return f"{shown.get('verified_name')}, {shown.get('display_phone_number')}"
+
+    app = _OwnApp("whatsapp", "WhatsApp", ("access_token", "phone_number_id"), "numbers")
+    await _own_app(settings, report, app, look)
+
+
+async def _instagram(settings: Settings, report: _Report, api: GraphApi) -> None:
+    """Try the keys of the installation's own Meta app and Instagram account."""
+
+    async def look(own: Mapping[str, str]) -> str:
+        return f"@{(await instagram.show(api, own['access_token'])).get('username')}"
+
+    await _own_app(settings, report, _OwnApp("instagram", "Instagram", ("access_token",), "accounts"), look)
+
+
+async def _own_app(
+    settings: Settings, report: _Report, app: _OwnApp, look: Callable[[Mapping[str, str]], Awaitable[str]]
+) -> None:
+    """Say whether keys are there and good; half of them is none. ``look`` asks Meta whose they are."""
+    prefix = app.kind.upper()
+    keys, account = (
+        [f"{prefix}_{name.upper()}" for name in each] for each in (("app_secret", "verify_token"), app.account)
+    )
+    there = {name: getattr(settings.secrets, name.lower()) is not None for name in (*keys, *account)}
+    if not any(there.values()):
+        report.line(MISSING, f"{keys[0]} is not set: owners connect their {app.accounts} by Meta apps of their own")
         return
-    # Of a number also the app's keys are needed: without them nothing that it receives can be proved.
-    needed = [*app, *number] if any(names[name] for name in number) else app
-    if missing := [name for name in needed if not names[name]]:
-        there = ", ".join(name for name in needed if names[name])
-        report.line(BAD, f"half of the keys of WhatsApp: {there} without {', '.join(missing)}")
+    # Of an account also the app's keys are needed: without them nothing that it receives can be proved.
+    needed = [*keys, *account] if any(there[name] for name in account) else keys
+    if missing := [name for name in needed if not there[name]]:
+        given = ", ".join(name for name in needed if there[name])
+        report.line(BAD, f"half of the keys of {app.title}: {given} without {', '.join(missing)}")
         return
-    own = settings.own_account("whatsapp")
+    own = settings.own_account(app.kind)
     if not own:
-        report.line(GOOD, "WHATSAPP_APP_SECRET and WHATSAPP_VERIFY_TOKEN: numbers can be connected through this app")
+        report.line(GOOD, f"{keys[0]} and {keys[1]}: {app.accounts} can be connected through this app")
         return
     try:
-        shown = await asyncio.wait_for(
-            whatsapp.show(api, own["access_token"], own["phone_number_id"], settings.app_secret("whatsapp")), _TRY_S
-        )
-        name = f"{shown.get('verified_name')}, {shown.get('display_phone_number')}"
-        report.line(GOOD, f"WHATSAPP_ACCESS_TOKEN: {name}; an administrator connects it on a bot’s channels page")
+        name = await asyncio.wait_for(look(own), _TRY_S)
+        report.line(GOOD, f"{account[0]}: {name}; an administrator connects it on a bot’s channels page")
     except (Temporary, Permanent) as error:
-        report.line(BAD, f"WHATSAPP_ACCESS_TOKEN: {error}")
+        report.line(BAD, f"{account[0]}: {error}")
     except TimeoutError:
-        report.line(BAD, "WHATSAPP_ACCESS_TOKEN: Meta gave no answer")
+        report.line(BAD, f"{account[0]}: Meta gave no answer")
 
 
 async def _models(settings: Settings, report: _Report, session: Any) -> None:

@@ -213,6 +213,8 @@ async def connect_own_account(core: Core, user: models.User, bot_id: str, kind: 
     values = core.settings.own_account(kind)
     if not user.is_admin or not values:
         raise Conflict(T("This service has no account of its own to connect."))
+    if kind == instagram.KIND:
+        values = {**values, "account_id": await instagram.own_account_id(core, values["access_token"])}
     return await connect(core, user, bot_id, kind, values)
 
 
@@ -329,6 +331,7 @@ GUIDES: Mapping[str, Guide] = {
                 _PRINTABLE,
                 T("Copy it whole from Meta, without spaces."),
                 secret=True,
+                by_app=True,
                 probe=_instagram_secret,
             ),
             Field(

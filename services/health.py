@@ -19,7 +19,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import notices, renewal
+from services import notices, pressure, renewal
 from services.channels.base import Blocked, Inspectable, Inspection, Place, TokenRefused
 from services.crypto import Undecryptable
 from services.errors import Permanent, Temporary, Unavailable
@@ -50,7 +50,8 @@ class Health:
 
     ``checked_at``: when the network last answered, None: never yet. ``silent``: it did not answer the last time it was asked.
     ``expires_at``: the token's end; ``endless``: it has none. ``quality`` and ``webhook`` as in an inspection. ``trouble``: the
-    last error in words, None for none; ``detail``: the network's own words for it.
+    last error in words, None for none; ``detail``: the network's own words for it. ``used``: how much of the network's limits,
+    in percent, where that slows sending down.
     """
 
     checked_at: dt.datetime | None
@@ -62,6 +63,7 @@ class Health:
     webhook: str
     trouble: Text | None
     detail: str
+    used: int | None
 
 
 def _moment(seconds: Any) -> dt.datetime | None:
@@ -85,6 +87,7 @@ def known(channel: models.Channel) -> Health:
         webhook=str(told.get("webhook") or ""),
         trouble=_trouble(channel, detail),
         detail=detail,
+        used=pressure.shown(told),
     )
 
 
@@ -258,6 +261,8 @@ async def _keep(core: Core, channel: models.Channel, seen: Inspection, found: st
             else seen.token_expires_at,
             "quality": seen.quality or (before.get("quality", "") if found else ""),
             "facts": dict(seen.facts),
+            **{name: before[name] for name in ("used", "used_at") if name in before},
+            **pressure.noted(seen.used),
         }
         if seen.token_expires_at is not None and "token_expires_at" in (row.settings or {}):
             row.settings = {**row.settings, "token_expires_at": seen.token_expires_at}

@@ -33,8 +33,10 @@ async def try_account(
 
     ``subscribe``: have its messages delivered from now on.
 
-    Raises ``Invalid`` that names the field to correct, or ``Unavailable``.
+    Without an ``app_secret`` the app is the installation's own. Raises ``Invalid`` that names the field to correct, or
+    ``Unavailable``.
     """
+    app_secret = app_secret or core.settings.app_secret(KIND)
     try:
         if page_id:
             return await instagram.look_up_page(core.graph, token, account_id, page_id, app_secret, subscribe=subscribe)
@@ -65,6 +67,19 @@ async def try_account(
         ) from None
     except Temporary:
         raise Unavailable(T("Meta is not responding right now. Please try again in a minute.")) from None
+
+
+async def own_account_id(core: Core, token: str) -> str:
+    """Return which account the installation's own token is of; raises ``Conflict`` or ``Unavailable``."""
+    try:
+        found = instagram.own_id(await instagram.show(core.instagram_graph, token))
+    except Permanent:
+        found = ""
+    except Temporary:
+        raise Unavailable(T("Meta is not responding right now. Please try again in a minute.")) from None
+    if not found:
+        raise Conflict(T("Meta does not accept the Instagram token in this service’s settings."))
+    return found
 
 
 def credentials(account: InstagramAccount, token: str, app_secret: str, meta_app_secret: str) -> dict[str, str]:

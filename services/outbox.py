@@ -16,7 +16,7 @@ from sqlalchemy import Connection, bindparam, or_, select, update
 from db import direct, models
 from db.base import utcnow
 from db.engine import DatabaseUnavailable
-from services import lanes, metrics, notices, outfiles
+from services import lanes, metrics, notices, outfiles, pressure
 from services.channels import window_of
 from services.channels.base import (
     AnotherConsumer,
@@ -238,6 +238,10 @@ class Sender:
                 if written >= (window_of(channel.kind, item["recipient"], person=message.person) or window):
                     reason = "the customer has not written for too long"
                     return Sent(claim, "failed", error=reason, unsure=unsure, lost_as="window_closed")
+            rest_s = await pressure.heed(self._core, channel.id, channel.kind, credentials)
+            if rest_s > 0:
+                self._bot_rests_until[channel.id] = time.monotonic() + rest_s
+                return Sent(claim, "queued", delay_s=rest_s, counts=False, unsure=unsure)
             await self._pace(claim, channel)
             if message.file is not None:
                 # Only now, so that nothing large is held while it waits for its turn.

@@ -54,6 +54,8 @@ async def renewed(core: Core, channel: models.Channel) -> models.Channel:
     if found is None:
         return channel
     credentials, lasts_s = found
+    # A process that dies here loses the new token; the old one is good until its own end and is renewed once more.
+    await core.pause("token_renewed")
     async with core.db.write() as session:
         row = await session.get(models.Channel, channel.id, with_for_update=True)
         if row is None or row.credentials != channel.credentials:

@@ -318,6 +318,9 @@ class Secrets(_Section):
     whatsapp_phone_number_id: Annotated[str, Field(pattern=r"^[0-9]{5,32}$")] | None = None
     whatsapp_app_secret: SecretStr | None = None
     whatsapp_verify_token: SecretStr | None = None
+    instagram_access_token: SecretStr | None = None
+    instagram_app_secret: SecretStr | None = None
+    instagram_verify_token: SecretStr | None = None
 
     @field_validator("admin_telegram_ids", mode="before")
     @classmethod
@@ -368,6 +371,12 @@ _ENVIRONMENT: Mapping[str, tuple[str, str]] = {
     **{name.upper(): ("", name) for name in Secrets.model_fields},
 }
 
+# What connects the installation's own account of a kind. Which one a token of Instagram Login is of, Meta tells.
+_OWN_ACCOUNT: Mapping[str, tuple[str, ...]] = {
+    "whatsapp": ("access_token", "phone_number_id"),
+    "instagram": ("access_token",),
+}
+
 # Names of parts that later releases bring; a .env prepared for them must not stop the start.
 _KNOWN_LATER = frozenset(
     {
@@ -380,9 +389,6 @@ _KNOWN_LATER = frozenset(
         "MAIL_PORT",
         "MAIL_USERNAME",
         "MAIL_PASSWORD",
-        "INSTAGRAM_ACCESS_TOKEN",
-        "INSTAGRAM_APP_SECRET",
-        "INSTAGRAM_VERIFY_TOKEN",
         "PAYME_MERCHANT_ID",
         "PAYME_KEY",
         "PAYME_TEST_KEY",
@@ -446,8 +452,8 @@ class Settings(FileSettings):
 
     def own_account(self, kind: str) -> Mapping[str, str]:
         """Return what connects the installation's own account of a kind, empty unless all of it is set."""
-        given = {name: getattr(self.secrets, f"{kind}_{name}", None) for name in ("access_token", "phone_number_id")}
-        if None in given.values() or not self.app_secret(kind):
+        given = {name: getattr(self.secrets, f"{kind}_{name}") for name in _OWN_ACCOUNT.get(kind, ())}
+        if not given or None in given.values() or not self.app_secret(kind):
             return {}
         values = {
             name: getattr(value, "get_secret_value", lambda value=value: value)() for name, value in given.items()

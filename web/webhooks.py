@@ -120,7 +120,7 @@ async def _verify(network: _Network, request: web.Request) -> web.Response:
     token = asked.get("hub.verify_token", "")
     if asked.get("hub.mode") != "subscribe" or not _WORD.fullmatch(token):
         return web.Response(status=403)
-    if same(core.settings.verify_token("whatsapp"), token):
+    if same(core.settings.verify_token(network.kind), token):
         return web.Response(text=asked.get("hub.challenge", "")[:200])
     try:
         async with core.db.read() as session:

@@ -215,6 +215,14 @@ class Inspection:
     blocked: str = ""
     disproves: frozenset[str] = frozenset()
     facts: Mapping[str, str] = field(default_factory=dict)
+    used: int | None = None
+
+
+class Usage(NamedTuple):
+    """How much of a network's limits an account has used, in percent, and for how many seconds more that holds."""
+
+    percent: int
+    left_s: float
 
 
 class Throttled(Temporary):
@@ -328,6 +336,14 @@ class Renewable(Protocol):
 
         Raises ``Temporary`` or a ``Permanent``; the old token then stays what it was.
         """
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A channel kind whose network tells with its answers how much of its limits is used."""
+
+    def usage(self, credentials: Mapping[str, str]) -> Usage | None:
+        """Return what was told last; None where nothing was, or it is too long ago."""
 
 
 @runtime_checkable

@@ -25,6 +25,7 @@ from services.channels.base import (
     Sender,
     TextUnit,
     TokenRefused,
+    Usage,
     WindowClosed,
 )
 from services.channels.meta import (
@@ -136,13 +137,23 @@ class InstagramAccount:
     subscribed: bool
 
 
+async def show(api: GraphApi, token: str) -> Mapping[str, Any]:
+    """Return what a token of Instagram's own login shows of its account. Changes nothing."""
+    return await api.call("GET", "me", token, parameters={"fields": "user_id,username,name"})
+
+
+def own_id(shown: Mapping[str, Any]) -> str:
+    """Return the id of an account that :func:`show` has shown, as webhooks carry it; empty where there is none."""
+    return digits(str(shown.get("user_id") or shown.get("id") or ""))
+
+
 async def look_up(api: GraphApi, token: str, account_id: str, *, subscribe: bool = True) -> InstagramAccount:
     """Try a token of Instagram's own login: read the account and, to ``subscribe``, have its messages delivered to the app.
 
     Raises ``Temporary`` or a ``Permanent``, :class:`~services.channels.base.TokenRefused` for a token that is not accepted.
     """
-    shown = await api.call("GET", "me", token, parameters={"fields": "user_id,username,name"})
-    own = digits(str(shown.get("user_id") or shown.get("id") or ""))
+    shown = await show(api, token)
+    own = own_id(shown)
     # Meta shows two ids for one account. Webhooks carry user_id; whoever copied the other one meant the same account.
     if not own or account_id not in (own, str(shown.get("id") or "")):
         raise Refused(f"the token is of another account than {account_id}")
@@ -299,6 +310,10 @@ class InstagramChannel:
         )
         return Sender(person, str(shown.get("name") or ""), str(shown.get("username") or ""))
 
+    def usage(self, credentials: Mapping[str, str]) -> Usage | None:
+        """See :class:`services.channels.base.Metered`."""
+        return self._api(credentials).usage(credentials["access_token"])
+
     async def inspect(self, credentials: Mapping[str, str], place: Place) -> Inspection:
         """See :class:`services.channels.base.Inspectable`: the account, its token, and whether its messages come here."""
         token = credentials["access_token"]
@@ -317,7 +332,12 @@ class InstagramChannel:
                 raise TokenRefused("the token does not lead to this account any more")
         with contextlib.suppress(Refused, TokenRefused):
             webhook = await self._webhook(credentials, str(about.get("app_id") or ""), mend=place.mend)
-        return Inspection(webhook=webhook, token_expires_at=token_end(about) if about else None)
+        used = self.usage(credentials)
+        return Inspection(
+            webhook=webhook,
+            token_expires_at=token_end(about) if about else None,
+            used=used.percent if used else None,
+        )
 
     async def _behind(self, page: str, token: str, account: str) -> None:
         """Raise :class:`TokenRefused` where the Page does not lead to the account any more."""

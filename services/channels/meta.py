@@ -10,7 +10,9 @@ import hashlib
 import hmac
 import json
 import re
+import time
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -26,6 +28,7 @@ from services.channels.base import (
     Throttled,
     TokenRefused,
     Unreachable,
+    Usage,
     WindowClosed,
 )
 from services.channels.wire import exchange
@@ -47,6 +50,11 @@ _WINDOWS = frozenset({2534022, 2018278})
 _NOBODY = frozenset({2018001, 2534014, 1545041})
 _REPLIED = 2534025
 _UPLOAD_S = 120
+_USED_S = 600.0
+"""So long an answer's word holds of how much is used."""
+_REST_S, _REST_AT_MOST_S = 60.0, 3600.0
+"""Who has used all rests so long where Meta does not say for how long, and so long at most."""
+_MOST_TOKENS = 10_000
 
 COMMANDS = frozenset({"start", "language", "operator", "help"})
 """What customers may write with a slash on networks that know no commands."""
@@ -139,12 +147,32 @@ def _number(value: Any, default: int) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else default
 
 
+def used(headers: Mapping[str, str]) -> tuple[int, float] | None:
+    """Return how much of its limits an account has used as the headers of an answer tell it: percent, and seconds until it may go
+    on where that is all; None where they tell nothing. Of several counts the highest."""
+    rows: list[Mapping[str, Any]] = []
+    for name in ("X-App-Usage", "X-Business-Use-Case-Usage"):
+        try:
+            told = mapping(json.loads(headers.get(name) or "{}"))
+        except ValueError:
+            continue
+        rows += [told, *(row for each in told.values() for row in listing(each))]
+    counts = [row.get(name) for row in rows for name in ("call_count", "total_time", "total_cputime")]
+    percents = [each for each in counts if isinstance(each, int | float) and not isinstance(each, bool)]
+    waits = [_number(row.get("estimated_time_to_regain_access"), 0) for row in rows]
+    return (int(max(percents)), max(waits) * 60.0) if percents else None
+
+
 def token_end(about: Mapping[str, Any]) -> int:
     """Return when a token ends or may see nothing any more, whichever is first; 0 for never. Seconds since 1970."""
     ends = [
         each for name in ("expires_at", "data_access_expires_at") if isinstance(each := about.get(name), int) and each
     ]
     return min(ends, default=0)
+
+
+def _named(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 class GraphApi:
@@ -156,6 +184,23 @@ class GraphApi:
         self._root = f"{self._bare}/{version}"
         self._origin = origin(base)
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=10)
+        self._used: dict[str, tuple[float, int]] = {}
+
+    def usage(self, token: str) -> Usage | None:
+        """Return how much of the limits behind a token Meta said to be used; None where it said nothing lately."""
+        until, percent = self._used.get(_named(token), (0.0, 0))
+        left_s = until - time.monotonic()
+        return Usage(percent, left_s) if left_s > 0 else None
+
+    def _heed(self, token: str, headers: Mapping[str, str]) -> None:
+        told = used(headers)
+        if told is None:
+            return
+        percent, regain_s = told
+        lasts_s = _USED_S if percent < 100 else min(max(regain_s, _REST_S), _REST_AT_MOST_S)
+        if len(self._used) > _MOST_TOKENS:
+            self._used.clear()
+        self._used[_named(token)] = (time.monotonic() + lasts_s, percent)
 
     async def call(
         self,
@@ -206,6 +251,7 @@ class GraphApi:
             method,
             url,
             timeout=timeout,
+            heed=partial(self._heed, token),
             **request,
         )
         error = answer.get("error")

@@ -28,6 +28,7 @@ from services.channels.base import (
     Sender,
     TextUnit,
     TokenRefused,
+    Usage,
 )
 from services.channels.meta import COMMAND as _COMMAND
 from services.channels.meta import COMMANDS as _COMMANDS
@@ -411,6 +412,10 @@ class WhatsAppChannel:
     async def settle(self, credentials: Mapping[str, str], event: Inbound) -> None:
         """Nothing is waited for."""
 
+    def usage(self, credentials: Mapping[str, str]) -> Usage | None:
+        """See :class:`services.channels.base.Metered`."""
+        return self._api.usage(credentials["access_token"])
+
     async def inspect(self, credentials: Mapping[str, str], place: Place) -> Inspection:
         """See :class:`services.channels.base.Inspectable`: the number, its token, and whether its messages are delivered here."""
         token = credentials["access_token"]
@@ -435,6 +440,7 @@ class WhatsAppChannel:
             quality=_QUALITIES.get(str(number.get("quality_rating")), ""),
             blocked=f"the number is {state}" if state in _NUMBER_OFF else "",
             facts=facts,
+            used=used.percent if (used := self._api.usage(token)) else None,
         )
 
     async def _number(self, token: str, account: str) -> Mapping[str, Any]:

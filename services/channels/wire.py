@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import aiohttp
@@ -12,16 +13,24 @@ from services.errors import Temporary
 
 
 async def exchange(
-    session: aiohttp.ClientSession, network: str, method: str, url: str, **request: Any
+    session: aiohttp.ClientSession,
+    network: str,
+    method: str,
+    url: str,
+    *,
+    heed: Callable[[Mapping[str, str]], None] | None = None,
+    **request: Any,
 ) -> tuple[int, dict[str, Any]]:
     """Make a request (``request``: as aiohttp takes it); return the status and the JSON object, an empty one for what is none.
 
     Raises :class:`Away` when the request did not leave, ``Temporary`` with ``sent`` when it left and no answer came. Neither
-    tells the address, which may hold a token; ``network`` is its name for people.
+    tells the address, which may hold a token; ``network`` is its name for people. ``heed`` sees the answer's headers.
     """
     try:
         async with session.request(method, url, allow_redirects=False, **request) as response:
             raw, status = await response.read(), response.status
+            if heed is not None:
+                heed(response.headers)
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
         raise Away(f"{network} cannot be reached: {type(error).__name__}") from None
     except (aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -298,7 +298,7 @@ async def test_two_bots_that_answer_each_other_stop(
 
 
 async def test_a_day_after_the_customers_last_words_nothing_is_tried(place: Floor, shop: Tenant) -> None:
-    owner, connection = await _connected(place, shop)
+    owner, connection = await connected(place, shop)
     customer = shop.person()
     customer.write_to(owner, shop.bot, connection, "Kafolat bormi №21")
     await place.fake.wait_message(customer.id, "№21", bot=shop.bot)

@@ -13,16 +13,19 @@ import pytest
 from sqlalchemy import update
 
 from db import models
-from services import health, notices
+from db.engine import Database
+from services import health, jobs, notices
 from services.channels.base import Place, TokenRefused
 from services.channels.instagram import InstagramChannel
 from services.channels.meta import GraphApi
 from services.errors import Unavailable
 from services.notices import open_for
 from tests.composition import address
-from tests.conveyor.lines import Fakes
+from tests.conveyor.harness import settings_for
+from tests.conveyor.lines import Fakes, started
 from tests.conveyor.lines import InstagramLine as Line
 from tests.conveyor.lines import instagram_line as connected
+from tests.conveyor.nursery import Nursery
 from tests.fakes.meta import ACCOUNT, PAGE, SECRET, VERIFY, Meta
 from tests.fakes.meta import INSTAGRAM_TOKEN as TOKEN
 
@@ -222,3 +225,44 @@ async def test_words_that_say_the_token_never_reach_anybody(meta: Meta) -> None:
             await channel.renew({"access_token": TOKEN, "account_id": ACCOUNT})
         assert TOKEN not in str(refused.value)
         await channel.inspect({"access_token": TOKEN, "account_id": ACCOUNT}, Place(ACCOUNT))
+
+
+async def test_a_process_that_dies_with_the_new_token_in_hand(
+    database_url: str, tmp_path: Path, meta: Meta, fakes: Fakes, children: Nursery
+) -> None:
+    """Meta has renewed it and we have not kept it: the old one serves on, and is renewed again."""
+    async with connected(tmp_path, database_url, meta, fakes) as line:
+        await aged(line)
+        account, shop, first = line.account, line.shop, line.account.token
+    db = Database(database_url, pool_size=1)
+    try:
+        async with db.write() as session:
+            await jobs.add(session, health.CHECK_JOB, {}, lane="checks")
+    finally:
+        await db.close()
+    settings = settings_for(tmp_path, database_url, *fakes, environment=meta.environment)
+    child = await children.start(settings, point="token_renewed", role="all")
+    await child.hears("paused")
+    await child.kill()
+    lost = account.token
+    assert lost != first and account.old_tokens == {first}
+    # The one that we still hold is as old as before.
+    account.token_age_s = 2 * DAY_S
+    async with started(tmp_path, database_url, fakes, meta.environment) as (place, browser):
+        line = Line(place, shop, browser, meta.own, account)
+        await line.ask(1)
+        await account.wait_sent(1)
+
+        async def kept() -> bool:
+            channel = await line.channel()
+            return token_of(line, channel) == account.token != lost
+
+        # The job that was cut off is taken up again.
+        await line.until(kept)
+        channel = await line.channel()
+        assert channel.status == "active" and channel.settings["token_renewed_at"] >= int(time.time()) - 60
+        assert len(meta.own.called("refresh")) == 2
+        account.old_tokens.clear()
+        await line.ask(2)
+        await account.wait_sent(2)
+        assert line.answers() == [1, 2]

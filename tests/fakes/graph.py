@@ -390,13 +390,15 @@ class FakeNumber:
 class FakeGraph:
     """The Graph API server. Use it as an asynchronous context manager, or :meth:`start` and :meth:`stop` it.
 
-    ``media_url_seconds``: how long the address of a file is good; below 0 for addresses that are already too old.
+    ``app_usage``: told with every answer in ``X-App-Usage``. ``media_url_seconds``: how long the address of a file is good;
+    below 0 for addresses that are already too old.
     """
 
     def __init__(self) -> None:
         self.numbers: dict[str, FakeNumber] = {}
         self.media: dict[str, FakeMedia] = {}
         self.calls: list[Call] = []
+        self.app_usage: Json | None = None
         self.faults: list[Fault] = []
         self.media_url_seconds = 300.0
         self.port = 0
@@ -706,6 +708,8 @@ class FakeGraph:
         headers = {"Content-Type": "application/json; charset=UTF-8"}
         if call.version:
             headers["facebook-api-version"] = call.version
+        if self.app_usage is not None:
+            headers["X-App-Usage"] = json.dumps(self.app_usage)
         number = self.numbers.get(call.phone_number_id)
         if number is not None and number.usage_percent is not None:
             usage = {"type": "whatsapp", "call_count": number.usage_percent, "total_cputime": 0, "total_time": 0}

@@ -11,6 +11,7 @@ import pytest
 from services import checks
 from tests.composition import make_settings
 from tests.fakes.graph import FakeGraph
+from tests.fakes.instagram import FakeInstagram
 from tests.fakes.models import FakeModels
 from tests.servers import free_port
 
@@ -113,3 +114,44 @@ async def test_the_keys_of_the_installations_own_meta_app(
         assert not any(value in said for value in (OWN_NUMBER["WHATSAPP_ACCESS_TOKEN"], "meta-app-secret-01"))
         # Looking changes nothing.
         assert not number.subscribed
+
+
+OWN_INSTAGRAM_APP = {"INSTAGRAM_APP_SECRET": "meta-app-secret-01", "INSTAGRAM_VERIFY_TOKEN": "verify-me-01"}
+OWN_INSTAGRAM = {"INSTAGRAM_ACCESS_TOKEN": "IGAACANARY_token_0123456789"}
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({}, "– INSTAGRAM_APP_SECRET is not set: owners connect their accounts by Meta apps of their own"),
+        (
+            OWN_INSTAGRAM_APP,
+            "✓ INSTAGRAM_APP_SECRET and INSTAGRAM_VERIFY_TOKEN: accounts can be connected through this app",
+        ),
+        (
+            {"INSTAGRAM_VERIFY_TOKEN": "verify-me-01"},
+            "✗ half of the keys of Instagram: INSTAGRAM_VERIFY_TOKEN without INSTAGRAM_APP_SECRET",
+        ),
+        (
+            OWN_INSTAGRAM,
+            "✗ half of the keys of Instagram: INSTAGRAM_ACCESS_TOKEN without INSTAGRAM_APP_SECRET, INSTAGRAM_VERIFY_TOKEN",
+        ),
+        (OWN_INSTAGRAM_APP | OWN_INSTAGRAM, "✓ INSTAGRAM_ACCESS_TOKEN: @texnosavdo; an administrator connects it"),
+        (OWN_INSTAGRAM_APP | {"INSTAGRAM_ACCESS_TOKEN": "IGAAnobody"}, "✗ INSTAGRAM_ACCESS_TOKEN: 190: "),
+    ],
+)
+async def test_the_keys_of_the_installations_own_instagram_account(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], given: dict[str, str], line: str
+) -> None:
+    async with FakeInstagram() as host:
+        account = host.add_account(
+            "17840000000000001", token=OWN_INSTAGRAM["INSTAGRAM_ACCESS_TOKEN"], app_secret="meta-app-secret-01"
+        )
+        settings = make_settings(tmp_path, environment={"INSTAGRAM_GRAPH_BASE": host.base_url, **given})
+        assert await checks.run(settings) == 0
+        said = capsys.readouterr().out
+        (found,) = [each for each in said.splitlines() if "INSTAGRAM_" in each]
+        assert found.startswith(line)
+        assert not any(value in said for value in (OWN_INSTAGRAM["INSTAGRAM_ACCESS_TOKEN"], "meta-app-secret-01"))
+        # Looking changes nothing.
+        assert not account.subscribed

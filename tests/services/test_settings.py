@@ -190,8 +190,8 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_what_nothing_uses_yet_is_known(tmp_path: Path) -> None:
-    settings = _read(tmp_path, env="PAYME_KEY=x\nMAIL_PORT=\n", INSTAGRAM_APP_SECRET=CANARY)
-    assert settings.unused == ("INSTAGRAM_APP_SECRET", "PAYME_KEY")
+    settings = _read(tmp_path, env="PAYME_KEY=x\nMAIL_PORT=\n", CLICK_SECRET_KEY=CANARY)
+    assert settings.unused == ("CLICK_SECRET_KEY", "PAYME_KEY")
     assert CANARY not in repr(settings)
 
 
@@ -221,11 +221,14 @@ PUBLIC = {
     "WHATSAPP_PHONE_NUMBER_ID": "100000000000101",
     "WHATSAPP_APP_SECRET": "meta-app-secret-1",
     "WHATSAPP_VERIFY_TOKEN": "verify-me-1",
+    "INSTAGRAM_ACCESS_TOKEN": "IGAAnot-a-real-token-1",
+    "INSTAGRAM_APP_SECRET": "instagram-app-secret-1",
+    "INSTAGRAM_VERIFY_TOKEN": "verify-me-2",
 }
 """The public names that are used, as users set them."""
 PUBLIC_LATER = """
     REPLICATE_API_KEY IDEOGRAM_API_KEY RUNWAY_API_KEY PIKA_API_KEY GOOGLE_VEO_API_KEY MAIL_SERVER MAIL_PORT MAIL_USERNAME
-    MAIL_PASSWORD INSTAGRAM_ACCESS_TOKEN INSTAGRAM_APP_SECRET INSTAGRAM_VERIFY_TOKEN PAYME_MERCHANT_ID PAYME_KEY PAYME_TEST_KEY
+    MAIL_PASSWORD PAYME_MERCHANT_ID PAYME_KEY PAYME_TEST_KEY
     CLICK_SERVICE_ID CLICK_MERCHANT_ID CLICK_MERCHANT_USER_ID CLICK_SECRET_KEY UZUM_SERVICE_ID UZUM_USERNAME UZUM_PASSWORD
 """.split()
 

@@ -179,6 +179,7 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/bots/{bot}/channels/telegram"): (401, 400, 404, 401, 404),
     ("POST", "/bots/{bot}/channels/whatsapp"): (401, 400, 404, 401, 404),
     ("POST", "/bots/{bot}/channels/whatsapp/own"): (401, 409, 404, 401, 404),  # the walk's installation has none
+    ("POST", "/bots/{bot}/channels/instagram/own"): (401, 409, 404, 401, 404),
     ("POST", "/bots/{bot}/channels/instagram"): (401, 400, 404, 401, 404),
     ("POST", "/bots/{bot}/channels/{channel}/comments"): (401, 404, 404, 401, 404),
     ("POST", "/bots/{bot}/channels/web"): OWN_FORM,

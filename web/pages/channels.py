@@ -50,7 +50,7 @@ async def _page(
         bot = await own_bot(session, request)
         shared = await frame(session, request, bot)
         connected = await bots.channels(session, bot)
-    whatsapp = bots.of_kind(connected, "whatsapp")
+    whatsapp, on_instagram = bots.of_kind(connected, "whatsapp"), bots.of_kind(connected, instagram.KIND)
     return view.render(
         request,
         "pages/channels.html",
@@ -64,9 +64,12 @@ async def _page(
         own_number=core.settings.own_account("whatsapp").get("phone_number_id")
         if auth.user(request).is_admin
         else None,
+        instagram_by_app=bool(core.settings.app_secret(instagram.KIND)),
+        own_instagram=auth.user(request).is_admin and bool(core.settings.own_account(instagram.KIND)),
         set_up=whatsapp is not None and connecting.needs_setting_up(whatsapp, core),
         health_of=health.known,
-        instagram=bots.of_kind(connected, instagram.KIND),
+        instagram=on_instagram,
+        instagram_set_up=on_instagram is not None and connecting.needs_setting_up(on_instagram, core),
         instagram_webhook=f"{core.settings.public_url}/instagram/webhook",
         place=place,
         entered=entered or {},
@@ -134,15 +137,16 @@ async def connect_whatsapp(request: web.Request) -> web.StreamResponse:
 
 
 @routes.post("/bots/{bot}/channels/whatsapp/own")
-async def connect_own_number(request: web.Request) -> web.StreamResponse:
-    """Connect the installation's own WhatsApp number to a bot of an administrator."""
-    core = core_of(request)
+@routes.post("/bots/{bot}/channels/instagram/own")
+async def connect_own_account(request: web.Request) -> web.StreamResponse:
+    """Connect the installation's own WhatsApp number or Instagram account to a bot of an administrator."""
+    core, kind = core_of(request), request.rel_url.parts[-2]
     async with core.db.read() as session:
         bot = await own_bot(session, request)
     try:
-        await connecting.connect_own_account(core, auth.user(request), bot.id, "whatsapp")
+        await connecting.connect_own_account(core, auth.user(request), bot.id, kind)
     except AppError as error:
-        return await _page(request, error=error, place="whatsapp")
+        return await _page(request, error=error, place=kind)
     return view.redirect(f"/bots/{bot.id}/channels", toast="connected_here")
 
 
@@ -164,8 +168,9 @@ async def connect_instagram(request: web.Request) -> web.StreamResponse:
             raise Invalid(T("The Page id is a number. Leave it empty with Instagram Login."), field="page_id")
         token, app_secret = form.secret("access_token").strip(), form.secret("app_secret").strip()
         second = form.secret("meta_app_secret").strip()
+        free = ("meta_app_secret", *(["app_secret"] if core.settings.app_secret(instagram.KIND) else []))
         for name, value in (("access_token", token), ("app_secret", app_secret), ("meta_app_secret", second)):
-            if not _SECRET.fullmatch(value) and (value or name != "meta_app_secret"):
+            if not _SECRET.fullmatch(value) and (value or name not in free):
                 raise Invalid(T("Copy it whole from Meta, without spaces."), field=name)
         account = await instagram.try_account(core, token, account_id, page_id, app_secret)
         async with core.db.write() as session:

@@ -283,12 +283,11 @@ async def _page(
 
 def _gone_on(request: web.Request, conversation_id: str) -> web.Response:
     """Lead from a conversation to the one that it was joined with; a page that is open keeps what was typed."""
-    address = request.rel_url.with_path(f"/inbox/{conversation_id}").update_query(
-        former=request.match_info["conversation"]
-    )
+    kept = {**request.query, "former": request.match_info["conversation"]}
+    address = f"/inbox/{conversation_id}?{urlencode(kept)}"
     if "HX-Request" in request.headers:
-        return web.Response(headers={"HX-Redirect": str(address)})
-    return view.redirect(str(address))
+        return web.Response(headers={"HX-Redirect": address})
+    return view.redirect(address)
 
 
 def _given(request: web.Request, served: Sequence[models.Bot]) -> dict[str, str]:
