@@ -22,12 +22,12 @@ from services.knowledge import documents
 from services.settings import Settings
 from tests.composition import Shop, make_shop, running
 from tests.conveyor import test_business as business
-from tests.conveyor import test_instagram as instagram
-from tests.conveyor import test_whatsapp as whatsapp
 from tests.conveyor.harness import Floor, floor, settings_for
+from tests.conveyor.lines import WhatsAppLine, instagram_line, whatsapp_line
 from tests.conveyor.nursery import Nursery
 from tests.fakes.graph import FakeGraph
 from tests.fakes.instagram import FakeInstagram
+from tests.fakes.meta import INSTAGRAM_ASKER, WHATSAPP_ASKER, Meta
 from tests.fakes.models import FakeModels, Seen
 from tests.fakes.telegram import FakeTelegram, Sent
 from tests.services.test_pictures import animated, bomb, encoded
@@ -531,20 +531,16 @@ async def test_another_owners_document_cannot_be_shared(small: Floor) -> None:
 
 
 @pytest.fixture
-async def line(database_url: str, tmp_path: Path, fakes: Fakes) -> AsyncIterator[whatsapp.Line]:
-    async with FakeGraph() as graph:
-        number = whatsapp.add_number(graph)
-        async with whatsapp.running(tmp_path, database_url, graph, fakes) as (place, session):
-            shop = await make_shop(place.core)
-            assert (await whatsapp.connect(place.core, session, shop))[0] == 201
-            yield whatsapp.Line(place, graph, number, shop, session)
+async def line(database_url: str, tmp_path: Path, fakes: Fakes) -> AsyncIterator[WhatsAppLine]:
+    async with FakeGraph() as graph, whatsapp_line(tmp_path, database_url, graph, fakes) as connected:
+        yield connected
 
 
-async def test_whatsapp_gets_the_text_and_then_the_files(line: whatsapp.Line) -> None:
+async def test_whatsapp_gets_the_text_and_then_the_files(line: WhatsAppLine) -> None:
     await put(line.place.core, line.shop)
     await put(line.place.core, line.shop, "menyu.png", encoded("PNG"), "Yozgi menyu")
     line.place.models.reply = sends(1, 2)
-    assert await line.deliver(line.number.message(whatsapp.ASKER, "Narxlar faylini va yozgi menyuni yuboring")) == 200
+    assert await line.deliver(line.number.message(WHATSAPP_ASKER, "Narxlar faylini va yozgi menyuni yuboring")) == 200
     text, *files = await line.number.wait_sent(3)
     assert text["text"]["body"] == TEXT and {one["type"] for one in files} == {"document", "image"}
     document = next(one["document"] for one in files if one["type"] == "document")
@@ -558,12 +554,12 @@ async def test_instagram_gets_pictures_and_the_address_of_other_files(
 ) -> None:
     server: dict[str, Any] = {"server": {"public_url": public}} if public else {}
     async with FakeInstagram() as own, FakeInstagram(pages=True) as pages:
-        meta = instagram.Meta(own, pages)
-        async with instagram.connected(tmp_path, sqlite_url, meta, fakes, **server) as line:
+        meta = Meta(own, pages)
+        async with instagram_line(tmp_path, sqlite_url, meta, fakes, **server) as line:
             await put(line.place.core, line.shop)
             await put(line.place.core, line.shop, "menyu.png", encoded("PNG"), "Yozgi menyu")
             line.place.models.reply = lambda seen: sends(*[one["file"] for one in offered(seen)])(seen)
-            await line.deliver(line.account.message(instagram.ASKER, "Narxlar faylini va yozgi menyu rasmini yuboring"))
+            await line.deliver(line.account.message(INSTAGRAM_ASKER, "Narxlar faylini va yozgi menyu rasmini yuboring"))
             if not public:
                 # Instagram could fetch nothing from here: nothing is offered.
                 (text,) = await line.account.wait_sent(1)

@@ -13,11 +13,11 @@ from sqlalchemy import select
 
 from db import models
 from tests.composition import Shop, address, make_shop
-from tests.conveyor import test_instagram as instagram
-from tests.conveyor import test_whatsapp as whatsapp
 from tests.conveyor.harness import Floor, floor, new_token, question_of
+from tests.conveyor.lines import connect_instagram, connect_whatsapp
 from tests.fakes.graph import FakeGraph, FakeNumber
 from tests.fakes.instagram import FakeAccount, FakeInstagram
+from tests.fakes.meta import ACCOUNT, INSTAGRAM_ASKER, INSTAGRAM_TOKEN, SECRET, WHATSAPP_ASKER, add_number
 from tests.fakes.models import FakeModels, Seen
 from tests.fakes.telegram import FakeBot, FakeTelegram, FakeUser
 from tests.fakes.telegram_people import FakeGroup
@@ -144,9 +144,9 @@ def _telegram(fake: FakeTelegram, bot: FakeBot) -> Customer:
 
 def _whatsapp(place: Floor, graph: FakeGraph, number: FakeNumber, session: aiohttp.ClientSession) -> Customer:
     async def say(text: str) -> None:
-        body = graph.body(number.message(whatsapp.ASKER, text))
+        body = graph.body(number.message(WHATSAPP_ASKER, text))
         webhook = f"{address(place.core)}/whatsapp/webhook"
-        assert await graph.deliver(session, webhook, body, whatsapp.SECRET) == 200
+        assert await graph.deliver(session, webhook, body, SECRET) == 200
 
     async def heard() -> list[str]:
         return [sent["text"]["body"] for sent in number.sent if sent["type"] == "text"]
@@ -158,15 +158,15 @@ def _whatsapp(place: Floor, graph: FakeGraph, number: FakeNumber, session: aioht
 
 def _instagram(place: Floor, account: FakeAccount, session: aiohttp.ClientSession) -> Customer:
     async def say(text: str) -> None:
-        body = account.body(account.message(instagram.ASKER, text))
+        body = account.body(account.message(INSTAGRAM_ASKER, text))
         webhook = f"{address(place.core)}/instagram/webhook"
-        assert await FakeGraph.deliver(session, webhook, body, instagram.SECRET) == 200
+        assert await FakeGraph.deliver(session, webhook, body, SECRET) == 200
 
     async def heard() -> list[str]:
         return account.texts()
 
     def typing() -> bool:
-        return (instagram.ASKER, "typing_on") in account.actions
+        return (INSTAGRAM_ASKER, "typing_on") in account.actions
 
     question = "Есть ли гарантия на холодильники?"
     return Customer("ru", "Instagram", question, ANSWERS["русский"], say, heard, typing)
@@ -181,8 +181,8 @@ async def street(database_url: str, tmp_path: Path, fakes: Fakes) -> AsyncIterat
     owner = fake.user(900_700_001, "en", first_name="Aziza")
     factory.chats.add(owner.id)
     async with FakeGraph() as graph, FakeInstagram() as meta:
-        number = whatsapp.add_number(graph)
-        account = meta.add_account(instagram.ACCOUNT, token=instagram.TOKEN, app_secret=instagram.SECRET)
+        number = add_number(graph)
+        account = meta.add_account(ACCOUNT, token=INSTAGRAM_TOKEN, app_secret=SECRET)
         environment = {
             "TELEGRAM_BOT_TOKEN": FACTORY,
             "META_GRAPH_BASE": graph.base_url,
@@ -197,8 +197,8 @@ async def street(database_url: str, tmp_path: Path, fakes: Fakes) -> AsyncIterat
             async with place.core.db.write() as database:
                 user = await database.get_one(models.User, shop.owner.id)
                 user.telegram_id, user.language = owner.id, "en"
-            assert (await whatsapp.connect(place.core, session, shop))[0] == 201
-            assert (await instagram.connect(place.core, session, shop))[0] == 201
+            assert (await connect_whatsapp(place.core, session, shop))[0] == 201
+            assert (await connect_instagram(place.core, session, shop))[0] == 201
             await fake.wait_call("getUpdates", bot=tenant)
             group = fake.group(GROUP, "Operatorlar")
             group.forum = True
