@@ -32,12 +32,15 @@ from services.writer import Operation, Scope
 
 CLOSE_TOPIC_JOB = "close_topic"
 _JOINED = table_of(models.JoinedConversation)
+_DUE = table_of(models.ConversationDue)
 _NOTE, _LABEL = table_of(models.Note), table_of(models.ConversationLabel)
 _TOPIC, _NOTICE = table_of(models.ForumTopic), table_of(models.Notice)
 # A person's part in a talk goes before the bot's, an open one before one that was put away.
 _RANK = {"closed": 0, "bot": 1, "waiting": 2, "human": 3}
 
-CARRIED = frozenset({"messages", "notes", "conversation_labels", "forum_topics", "joined_conversations"})
+CARRIED = frozenset(
+    {"messages", "notes", "conversation_labels", "forum_topics", "joined_conversations", "conversation_texts"}
+)
 """The tables whose rows belong to a conversation: every one is seen to here."""
 
 
@@ -227,6 +230,8 @@ def _take_over(connection: Connection, line: Line, one: Mapping[str, Any], kept:
     connection.execute(
         update(_LABEL).where(_LABEL.c.conversation_id == old, _LABEL.c.label_id.not_in(has)).values(conversation_id=new)
     )
+    # What is searched of it goes with its row; of the other it is read anew.
+    connection.execute(insert(_DUE).values(conversation_id=new, whole=True))
     _take_topics(connection, line, old, new)
     _take_notices(connection, old, new)
     connection.execute(insert(_JOINED).values(id=old, conversation_id=new, created_at=utcnow()))

@@ -16,7 +16,7 @@ from db.base import Base
 from services import conversations, notices
 from services.conversations import joining, marks
 from services.errors import Conflict, NotFound
-from tests.composition import make_shop
+from tests.composition import address, make_shop
 from tests.conveyor.harness import numbers_in, settings_for
 from tests.conveyor.lines import Fakes, WhatsAppLine, connect_whatsapp, running_whatsapp, whatsapp_line
 from tests.conveyor.nursery import Nursery
@@ -74,6 +74,22 @@ def test_every_table_of_a_conversation_is_seen_to() -> None:
         if key.column.table.name == "conversations"
     }
     assert belonging == joining.CARRIED
+
+
+async def test_what_was_said_in_either_is_found_in_the_one_that_stays(line: WhatsAppLine) -> None:
+    older, younger = await _wrote_under_both(line)
+    assert await line.deliver(line.number.message(PHONE, "Samovar ham bormi?")) == 200
+    await line.drained()
+
+    async def found() -> list[str]:
+        path = f"{address(line.place.core)}/api/v1/bots/{line.shop.bot.id}/conversations?q=samovar"
+        async with line.session.get(path, headers={"Authorization": f"Bearer {line.shop.token}"}) as response:
+            return [row["id"] for row in (await response.json())["items"]]
+
+    assert await found() == [younger.id]
+    await line.ask(3, PHONE, user_id=HIDDEN)
+    await line.drained()
+    assert await found() == [older.id]
 
 
 async def test_two_conversations_become_one_with_all_that_belongs_to_them(line: WhatsAppLine) -> None:
