@@ -763,6 +763,23 @@ async def test_of_notices_hears_who_has_one(site: Site) -> None:
         assert await next_event() == "notice"
 
 
+async def test_much_that_is_said_at_once_is_told_once_to_the_list(site: Site) -> None:
+    """Every open conversation hears of itself; the list of them is asked for at the beginning and once more at the end."""
+    user = await site.person("Busy")
+    browser, bot = await site.signed_in(user), await site.bot_of(user)
+    async with asyncio.timeout(20), browser.http.get(f"{site.base}/events") as stream:
+        for number in range(30):
+            site.core.bell.ring(f"bot:{bot.id}", {"conversation": f"t{number}"})
+        heard: list[str] = []
+        while "talk-t29" not in heard or heard[-1] != "conversations":
+            line = await stream.content.readline()
+            assert line
+            if line.startswith(b"event:"):
+                heard.append(line.decode().split()[1])
+        assert [name for name in heard if name != "conversations"] == [f"talk-t{number}" for number in range(30)]
+        assert heard.count("conversations") < 10
+
+
 async def test_at_most_six_streams(site: Site) -> None:
     """The seventh open page of a person asks instead of listening."""
     browser = await site.signed_in(await site.person("Streams"))

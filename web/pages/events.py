@@ -23,6 +23,8 @@ routes = web.RouteTableDef()
 _STREAMS_A_USER = 6
 _PING_S = 20.0
 _LOOK_S = 2.0
+_LISTS_S = 0.5
+"""So often at most a page is told that its list of conversations changed, however much is said; the last change is told too."""
 _CLOSING = "streams:end"
 Told = list[tuple[str, str, int]]
 _open: web.AppKey[dict[str, list[web.Request]]] = web.AppKey("open_streams", dict)
@@ -130,14 +132,19 @@ async def _send(
 ) -> None:
     number = 0
     next_ping = time.monotonic() + _PING_S
+    lists_from, lists_due = 0.0, False
     while request.transport is not None and not request.transport.is_closing():
         if time.monotonic() >= next_ping:
             next_ping = time.monotonic() + _PING_S
             if not core_of(request).ready or not await _still_in(request, signed_in, rights):
                 return
             await stream.write(streams.HEARTBEAT)
+        if lists_due and time.monotonic() >= lists_from:
+            lists_from, lists_due = time.monotonic() + _LISTS_S, False
+            await stream.write(streams.encode("conversations", {}))
+        wait_s = max(0.0, lists_from - time.monotonic()) if lists_due else _LOOK_S
         try:
-            name, message = await asyncio.wait_for(inbox.get(), _LOOK_S)
+            name, message = await asyncio.wait_for(inbox.get(), wait_s)
         except TimeoutError:
             continue
         if name == "end":
@@ -148,6 +155,7 @@ async def _send(
             if told is not None and told == before:
                 continue
         number += 1
+        lists_due = lists_due or "conversation" in message
         for event in _names(name, message, rights):
             await stream.write(f"id: {number}\n".encode() + streams.encode(event, message))
 
@@ -162,7 +170,7 @@ def _names(name: str, message: dict[str, Any], rights: dict[str, bool]) -> list[
     if "document" in message:
         return [f"document-{bot_id}"] if rights.get(bot_id) else []
     if "conversation" in message:
-        return ["conversations", f"talk-{message['conversation']}"]
+        return [f"talk-{message['conversation']}"]
     if "presence" in message:
         return [f"presence-{message['presence']}"]
     return []
