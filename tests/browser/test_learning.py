@@ -68,7 +68,7 @@ async def test_a_thumb_is_given_and_stays(chromium: Browser, browser_site: Site)
     async with watched(chromium, browser_site, "phone", "light", "uz") as seen:
         await seen.open(f"/chat/{bot.public_id}?lang=en")
         await seen.page.fill("#text", WARRANTY)
-        await seen.page.get_by_role("button", name="Send").click()
+        await seen.page.get_by_role("button", name="Send", exact=True).click()
         down = seen.page.get_by_role("button", name="Not helpful")
         await expect(down).to_have_attribute("aria-pressed", "false")
         async with seen.page.expect_response("**/ratings"):

@@ -41,7 +41,7 @@ async def test_what_does_not_fit_is_not_kept_and_text_goes_on(
         # Said to be small or not, it is the content that counts; the words under it are answered all the same.
         for size in (None, 5):
             person.send_document(shop.bot, "b.txt", LARGE, size=size)
-            await place.fake.wait_message(person.id, translate("en", NO_ROOM), bot=shop.bot)
+            await place.fake.wait_message(person.id, translate("uz", NO_ROOM), bot=shop.bot)
         person.send_document(shop.bot, "c.txt", LARGE, caption="Yetkazib berasizlarmi?")
         await place.fake.wait_message(person.id, "№7", bot=shop.bot)
         person.send(shop.bot, "Kafolat bormi?")

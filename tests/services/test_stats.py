@@ -9,6 +9,7 @@ from typing import Any
 from db import models
 from db.base import utcnow
 from services import chat, conversations, stats
+from services.conversations import finding
 from services.core import Core
 from tests.composition import Shop, make_settings, make_shop, running
 from tests.web.panel import open_site
@@ -116,13 +117,14 @@ async def test_talks_are_searched_without_regard_to_case_in_every_script(databas
         now = utcnow()
         await _talk(core, shop, "Ўткир", now, ("customer", "МУЗЛАТГИЧ борми? 50%_", None))
         await _talk(core, shop, "Anna", now, ("customer", "Pechka kerak", None))
+        await finding.prepare(core)
         async with core.db.read() as session:
             for wanted, names in (
                 ("музлатгич", ["Ўткир"]),
                 ("ЎТКИР", ["Ўткир"]),
                 ("pechKA", ["Anna"]),
                 ("50%_", ["Ўткир"]),
-                ("%", ["Ўткир"]),
+                ("%", []),
                 ("холодильник", []),
             ):
                 page = await conversations.list_for(session, shop.bot, q=wanted)

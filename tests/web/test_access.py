@@ -184,10 +184,11 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
 
 
 def _rows(connection: Connection, ids: Collection[str]) -> dict[str, list[tuple[object, ...]]]:
-    """Return every row of every table that names one of these ids, but for the queues' own counting: work goes on meanwhile."""
+    """Return every row of every table that names one of these ids, but for what the program writes by itself meanwhile."""
+    own = (models.Lane, models.ConversationDue, models.ConversationText)
     found = {}
     for table in Base.metadata.sorted_tables:
-        if table.name == models.Lane.__tablename__:
+        if table.name in {each.__tablename__ for each in own}:
             continue
         named = or_(*(column.in_(ids) for column in table.columns if isinstance(column.type, String)))
         found[table.name] = sorted((tuple(row) for row in connection.execute(select(table).where(named))), key=repr)

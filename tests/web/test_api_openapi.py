@@ -168,9 +168,9 @@ def fits(document: Any, schema: Any, value: Any, place: str) -> None:
     right = isinstance(value, KINDS[kind])
     assert right, f"{place}: {value!r}"
     if kind == "object":
-        assert set(value) == set(schema["properties"]), place
-        for name, part in schema["properties"].items():
-            fits(document, part, value[name], f"{place}.{name}")
+        assert set(schema.get("required", ())) <= set(value) <= set(schema["properties"]), place
+        for name in value:
+            fits(document, schema["properties"][name], value[name], f"{place}.{name}")
     if kind == "array":
         assert value or not place.endswith(".items"), f"{place}: an empty list proves nothing"
         for item in value:

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from db import models
+from services.i18n import translate
 from services.knowledge import documents
 from tests import servers
 from tests.services.test_pictures import bomb, encoded
@@ -97,7 +98,8 @@ async def test_the_api_takes_pictures(site: Site) -> None:
     for name, data in (("x.heic", b"\0\0\0\x18ftypheic"), ("x.svg", b"<svg/>"), ("x.jpg", b"<svg/>")):
         assert (await upload(owner, name, data, caption="Menyu")).status == 400
     failed = await ready(site, owner, await upload(owner, "bomba.png", bomb(90_000, 90_000), caption="Menyu"))
-    assert failed["status"] == "failed" and "pixels" in failed["error"]
+    many = "The picture has too many pixels. Make it smaller and upload it once more."
+    assert (failed["status"], failed["error"]) == ("failed", translate("uz", many))
     assert (await owner.call("DELETE", f"{owner.bot}/documents/{picture['id']}")).status == 204
 
 
@@ -129,7 +131,7 @@ async def test_the_chat_page_shows_the_file_and_never_the_sign(site: Site) -> No
     assert [each["name"] for each in said[-1]["attachments"]] == ["narxlar.csv"] and not said[0]["attachments"]
     # Deleted, it is promised no more; who has it can still open it.
     assert (await owner.call("DELETE", f"{owner.bot}/documents/{document['id']}")).status == 204
-    assert not (await owner.post(f"{owner.bot}/chat", {"contact": "buyer-1", "text": WISH})).body["attachments"]
+    assert "attachments" not in (await owner.post(f"{owner.bot}/chat", {"contact": "buyer-2", "text": WISH})).body
     async with site.http.get(site.base + file["url"]) as answer:
         assert (answer.status, await answer.read()) == (200, PRICES)
 

@@ -238,6 +238,10 @@ async def test_queries_do_not_grow_with_the_list(site: Site) -> None:
         return talk
 
     async def asked(path: str) -> int:
+        # What the program asks by itself meanwhile only adds.
+        return min([await once(path) for _ in range(3)])
+
+    async def once(path: str) -> int:
         said: list[str] = []
 
         def hear(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:

@@ -53,7 +53,12 @@ class ChatAnswer(Answer):
     model: str | None
     sources: Annotated[list[Source], Field(max_length=5)]
     usage: Tokens
-    attachments: Annotated[list[FileAnswer], Field(description="files of the knowledge base that go with the answer")]
+    attachments: Annotated[
+        tuple[FileAnswer, ...],
+        Field(
+            exclude_if=lambda files: not files, description="files of the knowledge base, where some go with the answer"
+        ),
+    ] = ()
 
 
 @routes.post(
@@ -80,7 +85,6 @@ async def ask(call: Call, bot_id: str, body: Question) -> ChatAnswer:
             model=None,
             sources=[],
             usage=nothing,
-            attachments=[],
         )
     return ChatAnswer(
         message_id=reply.message_id,
@@ -91,5 +95,5 @@ async def ask(call: Call, bot_id: str, body: Question) -> ChatAnswer:
         model=reply.model,
         sources=[Source.model_validate(source) for source in reply.sources[:5]],
         usage=Tokens.model_validate(reply.usage),
-        attachments=[show_file(core, file) for file in reply.files.get(reply.message_id, ())],
+        attachments=tuple(show_file(core, file) for file in reply.files.get(reply.message_id, ())),
     )

@@ -111,11 +111,13 @@ async def _page(
 @routes.get("/bots/{bot}/documents/list")
 async def documents_list(request: web.Request) -> web.StreamResponse:
     """Return only the list, for the page to put in place while documents are read."""
-    async with core_of(request).db.read() as session:
+    core = core_of(request)
+    async with core.db.read() as session:
         bot = await own_bot(session, request)
         files = await documents.list_for(session, bot)
     rows = document_rows(files, auth.visitor(request).language)
-    return view.render(request, "pages/_documents.html", bot=bot, documents=rows)
+    limit = core.settings.limits.documents_per_bot
+    return view.render(request, "pages/_documents.html", bot=bot, documents=rows, limit=limit)
 
 
 @routes.post("/bots/{bot}/documents")

@@ -74,6 +74,7 @@ async def setup_page(request: web.Request) -> web.StreamResponse:
         "pages/setup.html",
         here="settings",
         documents=document_rows(files, language),
+        limit=core.settings.limits.documents_per_bot,
         questions=samples.questions(files, language) if is_example else [],
         ready=any(file.status == "ready" for file in files),
         telegram=bots.of_kind(channels, "telegram") is not None,
