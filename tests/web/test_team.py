@@ -236,7 +236,7 @@ async def test_what_is_open_ends_with_the_membership(site: Site) -> None:
     assert (await browser.request("GET", api, headers=program)).status == 200
     async with browser.http.get(browser.base + "/events") as stream, asyncio.timeout(_AT_ONCE_S):
         site.core.ring_talk(firm.bot.id, firm.talk.id)
-        assert b"event: conversations" in await stream.content.readuntil(b"\n\n")
+        assert f"event: talk-{firm.talk.id}".encode() in await stream.content.readuntil(b"\n\n")
         assert (await owner.post(f"/team/members/{member}/role", role="operator")).status == 303
         assert not [line async for line in stream.content if line.startswith(b"event: document")]
     for path in (firm.base, f"{firm.base}/documents", f"{firm.base}/channels"):
@@ -247,7 +247,7 @@ async def test_what_is_open_ends_with_the_membership(site: Site) -> None:
         # Of the documents an operator hears nothing, of the conversations they do.
         site.core.bell.ring(f"bot:{firm.bot.id}", {"document": "x"})
         site.core.ring_talk(firm.bot.id, firm.talk.id)
-        assert b"event: conversations" in await stream.content.readuntil(b"\n\n")
+        assert f"event: talk-{firm.talk.id}".encode() in await stream.content.readuntil(b"\n\n")
         assert (await owner.post(f"/team/members/{member}/remove")).status == 303
         await stream.content.read()
     talk = f"/conversations/{firm.talk.id}"
