@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from db import models
 from db.base import new_secret
 from services import bots, instagram
@@ -144,6 +146,13 @@ def _of_whose_app(error: Invalid, values: Values) -> Invalid:
     )
 
 
+async def _bot_and_word(session: AsyncSession, user: models.User, bot_id: str, kind: str) -> tuple[models.Bot, str]:
+    """Return a bot and its verify token: where such a channel was connected before, that stands in the Meta app already."""
+    bot = await bots.get(session, user, bot_id)
+    own = bots.of_kind(await bots.channels(session, bot), kind)
+    return bot, own.secret if own is not None else new_secret(24)
+
+
 async def _whatsapp(core: Core, user: models.User, bot_id: str, values: Values) -> models.Channel:
     try:
         number = await bots.try_whatsapp(
@@ -152,15 +161,13 @@ async def _whatsapp(core: Core, user: models.User, bot_id: str, values: Values) 
     except Invalid as error:
         raise _of_whose_app(error, values) from None
     async with core.db.write() as session:
-        bot = await bots.get(session, user, bot_id)
-        own = bots.of_kind(await bots.channels(session, bot), "whatsapp")
+        bot, word = await _bot_and_word(session, user, bot_id, "whatsapp")
         return await bots.connect_whatsapp(
             session,
             bot,
             number=number,
             credentials={**values, "phone_number_id": number.id},
-            # It stands in the Meta app already where the number was connected before.
-            verify_token=own.secret if own is not None else new_secret(24),
+            verify_token=word,
             crypto=core.crypto,
             actor=user,
         )
@@ -194,15 +201,13 @@ async def _instagram(core: Core, user: models.User, bot_id: str, values: Values)
     token, secret = values["access_token"], values["app_secret"]
     account = await instagram.try_account(core, token, values["account_id"], values["page_id"], secret)
     async with core.db.write() as session:
-        bot = await bots.get(session, user, bot_id)
-        own = bots.of_kind(await bots.channels(session, bot), "instagram")
+        bot, word = await _bot_and_word(session, user, bot_id, "instagram")
         return await instagram.connect(
             session,
             bot,
             account=account,
             credentials=instagram.credentials(account, token, secret, values["meta_app_secret"]),
-            # It stands in the Meta app already where the account was connected before.
-            verify_token=own.secret if own is not None else new_secret(24),
+            verify_token=word,
             crypto=core.crypto,
             actor=user,
         )
