@@ -63,13 +63,13 @@ def new_id() -> str:
     return _written(number)
 
 
-def id_of(name: str, at: dt.datetime) -> str:
+def id_of(name: str, at: dt.datetime, place: int) -> str:
     """Return the identifier of what has a ``name`` outside and was made there in the second ``at``: each time the same.
 
-    It stands among those of :func:`new_id` at the end of that second.
+    It stands among those of :func:`new_id` at the end of that second, and among its own in the order of ``place`` (below 2**32).
     """
-    octets = hashlib.sha256(name.encode()).digest()[:_RANDOM_OCTETS]
-    return _written((int(at.timestamp()) * 1000 + 999) << 80 | int.from_bytes(octets))
+    octets = hashlib.sha256(name.encode()).digest()[: _RANDOM_OCTETS - 4]
+    return _written((int(at.timestamp()) * 1000 + 999) << 80 | (place & 0xFFFFFFFF) << 48 | int.from_bytes(octets))
 
 
 def _written(number: int) -> str:

@@ -202,7 +202,7 @@ async def heard(
         return Heard(translate(language, "A note or a command carries no file. This was not sent to the customer."))
     try:
         if text.startswith("/"):
-            return await _command(core, person, talk_id, text, id_of(f"{group.id}:{message_id}", at))
+            return await _command(core, person, talk_id, text, id_of(f"{group.id}:{message_id}", at, message_id))
         sent = await _fetched(core, person, talk_id, file) if file is not None else None
         async with core.db.write() as session:
             row = await conversations.get(session, person, talk_id)
