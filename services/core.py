@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -16,6 +17,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
+from db.base import utcnow
 from db.engine import Database, DatabaseUnavailable
 from services import accounts, lanes, metrics, notices, uploads
 from services.ai import NAMES, PROVIDERS
@@ -100,7 +102,10 @@ async def _no_pause(_point: str) -> None:
 
 @dataclass(eq=False)
 class Core:
-    """The shared parts. ``factory`` is None until the factory bot has started, or for good without its token."""
+    """The shared parts. ``factory`` is None until the factory bot has started, or for good without its token.
+
+    ``now``: the clock of all that concerns plans, money and letters; tests turn it.
+    """
 
     settings: Settings
     db: Database
@@ -128,6 +133,7 @@ class Core:
     job_abandoners: dict[str, Callable[[Mapping[str, Any]], Awaitable[None]]] = field(default_factory=dict)
     wake_inbox: Callable[[], None] = lambda: None
     pause: Callable[[str], Awaitable[None]] = _no_pause
+    now: Callable[[], dt.datetime] = utcnow
     address: tuple[str, int] = ("127.0.0.1", 0)
     ready: bool = False
     stop_by: float | None = None

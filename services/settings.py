@@ -214,6 +214,134 @@ class Media(_Section):
     model_seconds: float = Field(45, gt=0, le=170)
 
 
+class Period(_Section):
+    """How long a plan is bought for, and what that makes it cheaper; ``months`` of its price are paid."""
+
+    days: int = Field(ge=1, le=3660)
+    months: int = Field(ge=1, le=120)
+    discount_percent: int = Field(0, ge=0, le=99)
+
+
+class Subscriptions(_Section):
+    """The free days, the days after a paid plan's end, and the periods for which plans are sold."""
+
+    trial_days: int = Field(3, ge=0, le=365)
+    test_until_day: int = Field(14, ge=0, le=365)
+    grace_days: int = Field(3, ge=0, le=60)
+    remind_days: int = Field(3, ge=1, le=60)
+    monthly: Period = Period(days=30, months=1)
+    quarterly: Period = Period(days=90, months=3, discount_percent=5)
+    annual: Period = Period(days=365, months=12, discount_percent=15)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Subscriptions:
+        if self.test_until_day < self.trial_days:
+            raise ValueError("test_until_day counts from registration too: it cannot be before trial_days")
+        return self
+
+
+class PlanFacts(_Section):
+    """What one plan costs a month and what it allows; ``ikpu`` and what follows it are for fiscal receipts."""
+
+    title: str = Field(min_length=1, max_length=40)
+    price_uzs: int = Field(0, ge=0, le=100_000_000)
+    bots: int = Field(1, ge=0)
+    channels: tuple[Literal["telegram", "web", "whatsapp", "instagram"], ...] = Field(min_length=1)
+    languages: tuple[Literal["uz", "ru", "en"], ...] = Field(min_length=1)
+    messages: int = Field(ge=0)
+    knowledge_mib: int = Field(ge=1)
+    operators: int = Field(0, ge=0)
+    ikpu: str = Field("", pattern=r"^([0-9]{17})?$")
+    package_code: str = Field("", pattern=r"^[0-9]{0,20}$")
+    vat_percent: int = Field(0, ge=0, le=100)
+
+    @model_validator(mode="after")
+    def _whole_fiscal(self) -> PlanFacts:
+        if bool(self.ikpu) != bool(self.package_code):
+            raise ValueError("ikpu and package_code go together")
+        return self
+
+
+_ALL_CHANNELS: Any = ("telegram", "web", "whatsapp", "instagram")
+_ALL_LANGUAGES: Any = ("uz", "ru", "en")
+FREE_PLANS = ("trial", "test")
+"""Plans that nobody buys: what an owner has by the clock."""
+
+
+def _default_plans() -> dict[str, PlanFacts]:
+    few: Any = ("telegram", "web")
+    every, languages = _ALL_CHANNELS, _ALL_LANGUAGES
+    return {
+        "trial": PlanFacts(
+            title="Trial", channels=every, languages=languages, messages=300, knowledge_mib=50, operators=3
+        ),
+        "test": PlanFacts(title="Test", channels=few, languages=("uz",), messages=100, knowledge_mib=50, operators=1),
+        "starter": PlanFacts(
+            title="Starter",
+            price_uzs=149_000,
+            channels=few,
+            languages=languages,
+            messages=1000,
+            knowledge_mib=50,
+            operators=1,
+        ),
+        "basic": PlanFacts(
+            title="Basic",
+            price_uzs=290_000,
+            channels=every,
+            languages=languages,
+            messages=3000,
+            knowledge_mib=200,
+            operators=5,
+        ),
+        "premium": PlanFacts(
+            title="Premium",
+            price_uzs=590_000,
+            bots=5,
+            channels=every,
+            languages=languages,
+            messages=15_000,
+            knowledge_mib=1000,
+            operators=20,
+        ),
+    }
+
+
+class Payments(_Section):
+    """How long something may be paid, the gateways' addresses, and who is named on receipts."""
+
+    order_hours: int = Field(24, ge=1, le=720)
+    seller: str = Field("BotFactory", min_length=1, max_length=100)
+    seller_tin: str = Field("", pattern=r"^([0-9]{9}|[0-9]{14})?$")
+    payme_checkout: HttpAddress = "https://checkout.paycom.uz"
+    payme_test_checkout: HttpAddress = "https://test.paycom.uz"
+    click_checkout: HttpAddress = "https://my.click.uz/services/pay"
+    click_api: HttpAddress = "https://api.click.uz/v2/merchant"
+    uzum_checkout: HttpAddress = "https://www.uzumbank.uz/open-service"
+    uzum_parameter: str = Field("account", pattern=r"^[A-Za-z_]{1,40}$")
+
+
+class Referrals(_Section):
+    """What a partner earns: of whom, how much, and when it can be used."""
+
+    window_days: int = Field(30, ge=1, le=365)
+    commission_percent: int = Field(20, ge=0, le=100)
+    hold_days: int = Field(14, ge=0, le=365)
+    payout_min_uzs: int = Field(100_000, ge=0)
+
+
+class Mail(_Section):
+    """How letters are sent, and how often those go out that offer a plan."""
+
+    sender: str = ""
+    sender_name: str = Field("BotFactory", min_length=1, max_length=60)
+    per_minute: float = Field(30, gt=0)
+    timeout_s: float = Field(30, gt=0, le=300)
+    offer_every_h: int = Field(54, ge=1, le=8760)
+    offer_discount_percent: int = Field(10, ge=1, le=99)
+    offer_coupon_days: int = Field(7, ge=1, le=365)
+
+
 class ModelFacts(_Section):
     """What differs from the rule for one model; prices in US dollars for a million tokens."""
 
@@ -292,6 +420,31 @@ class FileSettings(_Section):
     knowledge: Knowledge = Knowledge()
     media: Media = Media()
     ai: AI = Field(default_factory=AI)
+    subscriptions: Subscriptions = Subscriptions()
+    plans: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,31}$")], PlanFacts] = Field(
+        default_factory=_default_plans
+    )
+    payments: Payments = Payments()
+    referrals: Referrals = Referrals()
+    mail: Mail = Mail()
+
+    @field_validator("plans")
+    @classmethod
+    def _plans(cls, value: dict[str, PlanFacts]) -> dict[str, PlanFacts]:
+        for free in FREE_PLANS:
+            if free not in value:
+                raise ValueError(f"the plan {free!r} is missing: it is what an owner has before paying")
+            if value[free].price_uzs:
+                raise ValueError(f"{free}: nobody pays for it, so price_uzs must be 0")
+        paid = {name: plan for name, plan in value.items() if name not in FREE_PLANS}
+        if not paid:
+            raise ValueError("there is no plan to buy")
+        for name, plan in paid.items():
+            if plan.price_uzs < 1000:
+                raise ValueError(f"{name}: price_uzs must be 1000 or more, which is the least that gateways take")
+        if len({plan.price_uzs for plan in paid.values()}) < len(paid):
+            raise ValueError("two plans cost the same: which of them is the larger could not be told")
+        return value
 
 
 class Secrets(_Section):
@@ -321,6 +474,21 @@ class Secrets(_Section):
     instagram_access_token: SecretStr | None = None
     instagram_app_secret: SecretStr | None = None
     instagram_verify_token: SecretStr | None = None
+    telegram_login_secret: SecretStr | None = None
+    mail_server: str | None = None
+    mail_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    mail_username: str | None = None
+    mail_password: SecretStr | None = None
+    payme_merchant_id: Annotated[str, Field(pattern=r"^[0-9A-Za-z]{1,64}$")] | None = None
+    payme_key: SecretStr | None = None
+    payme_test_key: SecretStr | None = None
+    click_service_id: Annotated[int, Field(gt=0)] | None = None
+    click_merchant_id: Annotated[int, Field(gt=0)] | None = None
+    click_merchant_user_id: Annotated[int, Field(gt=0)] | None = None
+    click_secret_key: SecretStr | None = None
+    uzum_service_id: Annotated[int, Field(gt=0)] | None = None
+    uzum_username: str | None = None
+    uzum_password: SecretStr | None = None
 
     @field_validator("admin_telegram_ids", mode="before")
     @classmethod
@@ -385,20 +553,6 @@ _KNOWN_LATER = frozenset(
         "RUNWAY_API_KEY",
         "PIKA_API_KEY",
         "GOOGLE_VEO_API_KEY",
-        "MAIL_SERVER",
-        "MAIL_PORT",
-        "MAIL_USERNAME",
-        "MAIL_PASSWORD",
-        "PAYME_MERCHANT_ID",
-        "PAYME_KEY",
-        "PAYME_TEST_KEY",
-        "CLICK_SERVICE_ID",
-        "CLICK_MERCHANT_ID",
-        "CLICK_MERCHANT_USER_ID",
-        "CLICK_SECRET_KEY",
-        "UZUM_SERVICE_ID",
-        "UZUM_USERNAME",
-        "UZUM_PASSWORD",
     }
 )
 

@@ -2,6 +2,7 @@
 
 from db.base import Base
 from db.models.accounts import (
+    AccountCode,
     ApiToken,
     AuditLog,
     DialogState,
@@ -10,7 +11,24 @@ from db.models.accounts import (
     Member,
     Notice,
     PanelSession,
+    RecoveryCode,
     User,
+)
+from db.models.billing import (
+    AccessRequest,
+    Coupon,
+    CouponUse,
+    Letter,
+    LetterText,
+    MessageQuota,
+    Payment,
+    PaymentEvent,
+    PaymentTransaction,
+    Referral,
+    ReferralClicks,
+    ReferralEntry,
+    ReferralTouch,
+    Subscription,
 )
 from db.models.bots import Bot, BusinessConnection, Channel, ForumGroup, ForumMessage, ForumTopic
 from db.models.conversations import (
@@ -35,6 +53,8 @@ from db.models.usage import AIUsage
 
 __all__ = [
     "AIUsage",
+    "AccessRequest",
+    "AccountCode",
     "ApiToken",
     "Attachment",
     "AttachmentContent",
@@ -51,6 +71,8 @@ __all__ = [
     "ConversationDue",
     "ConversationLabel",
     "ConversationText",
+    "Coupon",
+    "CouponUse",
     "DialogState",
     "Document",
     "DocumentContent",
@@ -63,13 +85,25 @@ __all__ = [
     "JoinedConversation",
     "Label",
     "Lane",
+    "Letter",
+    "LetterText",
     "LoginLink",
     "Member",
     "Message",
+    "MessageQuota",
     "Note",
     "Notice",
     "OutboxItem",
     "PanelSession",
+    "Payment",
+    "PaymentEvent",
+    "PaymentTransaction",
+    "RecoveryCode",
+    "Referral",
+    "ReferralClicks",
+    "ReferralEntry",
+    "ReferralTouch",
+    "Subscription",
     "TestQuestion",
     "TestRun",
     "UnansweredQuestion",

@@ -12,9 +12,16 @@ from db.base import Base, Id, JsonText, UtcTime, new_id, utcnow
 
 
 class User(Base):
-    """An owner or administrator. ``role``: ``owner`` or ``admin``."""
+    """An owner or administrator. ``role``: ``owner`` or ``admin``.
+
+    ``trial_at``: when the free days began, None: with the account. ``subscription_version`` grows with each change of what
+    the owner has paid for. ``totp_secret`` is encrypted and counts from ``totp_at`` on; ``totp_step``: the last 30 seconds
+    whose code was used. ``delete_at``: when the account and its data are deleted. ``mail_refused_at``: letters to ``email``
+    came back. ``unsubscribed_at``: no offers any more.
+    """
 
     __tablename__ = "users"
+    __table_args__ = (Index("uq_users_referral_code", "referral_code", unique=True),)
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     role: Mapped[str] = mapped_column(String(16), default="owner")
@@ -25,6 +32,17 @@ class User(Base):
     telegram_id: Mapped[int | None] = mapped_column(BigInteger, unique=True)
     language: Mapped[str] = mapped_column(String(8), default="uz")
     theme: Mapped[str] = mapped_column(String(8), default="system")
+    email_confirmed_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
+    phone_confirmed_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
+    totp_secret: Mapped[str | None] = mapped_column(Text)
+    totp_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
+    totp_step: Mapped[int | None] = mapped_column(BigInteger)
+    trial_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
+    subscription_version: Mapped[int] = mapped_column(default=0, server_default="0")
+    referral_code: Mapped[str | None] = mapped_column(String(24))
+    unsubscribed_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
+    mail_refused_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
+    delete_at: Mapped[dt.datetime | None] = mapped_column(UtcTime, index=True)
     banned_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
     created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
 
@@ -83,6 +101,37 @@ class LoginLink(Base):
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
     expires_at: Mapped[dt.datetime] = mapped_column(UtcTime, index=True)
+    used_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
+
+
+class AccountCode(Base):
+    """A code or link that proves an address or lets a password be chosen anew; only its hash is kept.
+
+    ``purpose``: ``confirm_email``, ``change_email``, ``reset`` or ``join``. ``target``: the address that it proves. ``attempts``:
+    how often a wrong code was typed.
+    """
+
+    __tablename__ = "account_codes"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    purpose: Mapped[str] = mapped_column(String(16))
+    target: Mapped[str] = mapped_column(String(320), default="")
+    token_hash: Mapped[str | None] = mapped_column(String(64), unique=True)
+    code_hash: Mapped[str | None] = mapped_column(String(64))
+    attempts: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+    expires_at: Mapped[dt.datetime] = mapped_column(UtcTime, index=True)
+    used_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
+
+
+class RecoveryCode(Base):
+    """A code that stands in once for the second factor; only its hash is kept."""
+
+    __tablename__ = "recovery_codes"
+
+    code_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     used_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
 
 

@@ -103,7 +103,7 @@ class Message(Base):
     tell more also ``delivered``, ``read``. Of what we received: ``received``, ``answered``, ``failed`` (set aside),
     ``skipped`` (over a limit or too old). ``answered`` is false on a reply that says "I don't know". ``author_id``: which
     operator wrote it. ``rating``: the customer's thumb, 1 or -1. ``extra``: of what arrived, more than its text: a place, a
-    story, the message it answers.
+    story, the message it answers. ``quota_month``: the month whose allowance the bot's answer to it was counted in.
     """
 
     __tablename__ = "messages"
@@ -129,6 +129,7 @@ class Message(Base):
     extra: Mapped[Any] = mapped_column(JsonText, nullable=True)
     edited_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
     deleted_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
+    quota_month: Mapped[str | None] = mapped_column(String(7))
     created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
 
 

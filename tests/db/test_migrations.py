@@ -45,10 +45,6 @@ async def _fill(db: Database) -> None:
     known = await _columns(db)
     soon = utcnow() + dt.timedelta(days=1)
     async with db.write() as session:
-        owner = models.User(email="egasi@example.uz", full_name="Ega 😀 Эга")
-        session.add(owner)
-        await session.flush()
-
         # As the product of that time stored them.
         async def stored(name: str, /, **row: Any) -> None:
             columns = [one for one in Base.metadata.tables[name].c if one.name in known[name] & row.keys()]
@@ -61,6 +57,8 @@ async def _fill(db: Database) -> None:
                     setattr(row, one.name, one.default.arg(None) if one.default.is_callable else one.default.arg)
             await stored(row.__tablename__, **{one.name: getattr(row, one.name) for one in row.__table__.c})
 
+        owner = models.User(email="egasi@example.uz", full_name="Ega 😀 Эга")
+        await put(owner)
         bot = models.Bot(owner_id=owner.id, name="Do‘kon")
         await put(bot)
         facts = {"external_id": "77", "credentials": "gAAAA", "settings": {"a": 1}}
@@ -124,6 +122,37 @@ async def _fill(db: Database) -> None:
             session.add(models.JoinedConversation(id="former", conversation_id=talk.id))
         if "conversation_texts" in known:
             session.add(models.ConversationText(conversation_id=talk.id, bot_id=bot.id, who="aziza", words="kafolat"))
+
+        if "payments" in known:
+            coupon = models.Coupon(code="YOZ10_UZ_2026", percent=10)
+            referral = models.Referral(partner_id=owner.id, user_id=owner.id, source="web", touched_at=soon)
+            session.add_all([coupon, referral])
+            await session.flush()
+            choice = {"plan": "basic", "period": "monthly"}
+            bill = {"gateway": "payme", "price_tiyin": 2900000000000, "amount_tiyin": 2900000000000, "expires_at": soon}
+            payment = models.Payment(number="0012345", user_id=owner.id, coupon_id=coupon.id, **choice, **bill)
+            session.add(payment)
+            await session.flush()
+            attempt = {"gateway": "payme", "external_id": "65f0", "amount_tiyin": 29000000}
+            span = {"source": "payment", "starts_at": utcnow(), "ends_at": soon}
+            entry = {"kind": "commission", "amount_tiyin": 5800000, "available_at": soon}
+            session.add_all(
+                [
+                    models.Subscription(user_id=owner.id, payment_id=payment.id, **choice, **span),
+                    models.PaymentTransaction(payment_id=payment.id, provider_time=soon, created_at=soon, **attempt),
+                    models.PaymentEvent(payment_id=payment.id, action="CreateTransaction"),
+                    models.AccessRequest(user_id=owner.id, coupon_id=coupon.id, **choice),
+                    models.CouponUse(coupon_id=coupon.id, user_id=owner.id, payment_id=payment.id),
+                    models.MessageQuota(user_id=owner.id, month="2026-11", used=3),
+                    models.ReferralTouch(visitor="tg:900", partner_id=owner.id),
+                    models.ReferralClicks(partner_id=owner.id, day="2026-11-21", clicks=2),
+                    models.ReferralEntry(partner_id=owner.id, referral_id=referral.id, payment_id=payment.id, **entry),
+                    models.Letter(user_id=owner.id, kind="reminder", key="reminder:1"),
+                    models.LetterText(kind="reminder", language="uz", part="subject", text="Tarif tugayapti"),
+                    models.AccountCode(user_id=owner.id, purpose="reset", token_hash="e" * 64, expires_at=soon),
+                    models.RecoveryCode(user_id=owner.id, code_hash="f" * 64),
+                ]
+            )
 
         tried = {"status": "new", "attempts": 2, "failures": 0}
         update = {"channel_id": channel.id, "external_id": "1", "payload": "{}", "request_id": ""}

@@ -1,0 +1,297 @@
+"""What owners have paid for: spans are added, cut and taken back here alone, each inside the caller's transaction.
+
+Each change locks the owner's row and raises ``users.subscription_version``. Nothing here looks at a clock: ``now`` is given.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db import models
+from services import plans
+from services.errors import NotFound
+from services.plans import Kind, Span, Timeline
+from services.settings import Settings
+
+_SECOND = dt.timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What a plan costs an owner now, in tiyin: ``price`` less the ``credit`` for what an upgrade uses up, never below 0.
+
+    ``version``: of what the owner has, for which the credit was reckoned.
+    """
+
+    plan: str
+    period: str
+    kind: Kind
+    price: int
+    credit: int
+    version: int
+
+
+async def quote(
+    session: AsyncSession, settings: Settings, user: models.User, plan: str, period: str, *, now: dt.datetime
+) -> Quote:
+    """Return what a plan for a period costs an owner; raises ``Invalid`` for an unknown plan or period."""
+    price = plans.price_tiyin(settings, plan, period)
+    line = await timeline(session, settings, user)
+    kind = plans.kind_of(settings, line, plan, now)
+    credit = plans.unused_tiyin(line.ahead(now), now) if kind == "upgrade" else 0
+    return Quote(plan, period, kind, price, credit, user.subscription_version)
+
+
+async def timeline(session: AsyncSession, settings: Settings, user: models.User) -> Timeline:
+    """Return all that decides what an owner has."""
+    return (await timelines(session, settings, [user]))[user.id]
+
+
+async def timelines(session: AsyncSession, settings: Settings, users: Iterable[models.User]) -> Mapping[str, Timeline]:
+    """Return :func:`timeline` of several owners, by their ids, in one query."""
+    people = {user.id: user for user in users}
+    spans: dict[str, list[Span]] = {user_id: [] for user_id in people}
+    for row in await session.scalars(
+        select(models.Subscription)
+        .where(models.Subscription.user_id.in_(people), models.Subscription.revoked_at.is_(None))
+        .order_by(models.Subscription.starts_at)
+    ):
+        spans[row.user_id].append(_span(row))
+    return {
+        user.id: Timeline(settings, user.trial_at or user.created_at, spans[user.id], unlimited=user.is_admin)
+        for user in people.values()
+    }
+
+
+def _span(row: models.Subscription) -> Span:
+    return Span(row.id, row.plan, row.period, row.starts_at, row.ends_at, row.value_tiyin)
+
+
+async def lock(session: AsyncSession, user_id: str) -> models.User:
+    """Return an owner, locked until the transaction ends; raises ``NotFound``."""
+    user = await session.get(models.User, user_id, with_for_update=True, populate_existing=True)
+    if user is None:
+        raise NotFound
+    return user
+
+
+async def spans(session: AsyncSession, user_id: str) -> Sequence[models.Subscription]:
+    """Return all spans that an owner ever had, the last first, revoked ones too."""
+    own = models.Subscription.user_id == user_id
+    return (
+        await session.scalars(
+            select(models.Subscription)
+            .where(own)
+            .order_by(models.Subscription.starts_at.desc(), models.Subscription.id.desc())
+        )
+    ).all()
+
+
+async def grant(
+    session: AsyncSession,
+    settings: Settings,
+    user_id: str,
+    plan: str,
+    period: str,
+    *,
+    now: dt.datetime,
+    source: str,
+    value_tiyin: int,
+    credit_tiyin: int = 0,
+    payment_id: str | None = None,
+    granted_by: str | None = None,
+) -> models.Subscription:
+    """Give an owner a plan for a period and return its span.
+
+    A plan larger than the current one begins at once, any other when what is paid for already is over. ``value_tiyin``: what it
+    is worth altogether. With ``credit_tiyin`` an upgrade uses up what was left of the spans before, and what the value is over
+    the plan's price makes the span longer; without it they wait and go on after it. Raises ``Invalid`` for an unknown plan or
+    period, ``NotFound`` for an unknown owner.
+    """
+    plans.plan_of(settings, plan)
+    terms = plans.period_of(settings, period)
+    owner = await lock(session, user_id)
+    line = await timeline(session, settings, owner)
+    kind: Kind = plans.kind_of(settings, line, plan, now)
+    length = dt.timedelta(days=terms.days)
+    price = plans.price_tiyin(settings, plan, period)
+    if credit_tiyin and value_tiyin > price:
+        length += dt.timedelta(seconds=int(length.total_seconds()) * (value_tiyin - price) // price)
+    ahead = await _ahead(session, user_id, now)
+    at_once = kind in ("new", "upgrade")
+    starts_at = now if at_once or not ahead else max(span.ends_at for span in ahead)
+    row = models.Subscription(
+        user_id=user_id,
+        plan=plan,
+        period=period,
+        source=source,
+        payment_id=payment_id,
+        granted_by=granted_by,
+        value_tiyin=value_tiyin,
+        starts_at=starts_at,
+        ends_at=starts_at + length,
+        created_at=now,
+    )
+    session.add(row)
+    await session.flush()
+    if kind == "upgrade" and credit_tiyin:
+        for span in ahead:
+            left = span.ends_at - max(now, span.starts_at)
+            span.starts_at = min(now, span.starts_at)
+            span.cut_from, span.cut_by, span.ends_at = now + left, row.id, now
+    elif kind == "upgrade":
+        await _wait_until(session, ahead, now, row.ends_at)
+    await _changed(session, owner)
+    return row
+
+
+async def _wait_until(
+    session: AsyncSession, ahead: Sequence[models.Subscription], now: dt.datetime, until: dt.datetime
+) -> None:
+    """Let spans go on from ``until``: of the one that runs, what is left becomes a span of its own."""
+    for span in ahead:
+        if span.starts_at < now:
+            whole, left = span.ends_at - span.starts_at, span.ends_at - now
+            rest = span.value_tiyin * (left // _SECOND) // max(1, whole // _SECOND)
+            session.add(_rest_of(span, rest, until, until + left, now))
+            span.value_tiyin, span.ends_at = span.value_tiyin - rest, now
+        else:
+            left = span.ends_at - span.starts_at
+            span.starts_at, span.ends_at = until, until + left
+        until += left
+    await session.flush()
+
+
+async def extend(session: AsyncSession, user_id: str, days: int, *, now: dt.datetime) -> models.Subscription:
+    """Make what an owner has last ``days`` longer, less if negative but never before ``now``; later spans move along.
+
+    Raises ``NotFound`` where nothing is paid for at ``now``.
+    """
+    owner = await lock(session, user_id)
+    ahead = await _ahead(session, user_id, now)
+    if not ahead:
+        raise NotFound
+    first = ahead[0]
+    first.ends_at = max(now, first.ends_at + dt.timedelta(days=days))
+    _close_up(ahead[1:], first.ends_at)
+    await _changed(session, owner)
+    return first
+
+
+async def take_back(
+    session: AsyncSession, user_id: str, *, now: dt.datetime, reason: str, payment_id: str | None = None
+) -> list[models.Subscription]:
+    """Take back what a payment gave, or everything that is not over; return the spans that ended by it.
+
+    What an upgrade had cut short goes on from ``now`` with the time that was left then; what was waiting moves up.
+    """
+    owner = await lock(session, user_id)
+    own = [models.Subscription.user_id == user_id, models.Subscription.revoked_at.is_(None)]
+    if payment_id is not None:
+        own.append(models.Subscription.payment_id == payment_id)
+    found = (await session.scalars(select(models.Subscription).where(*own))).all()
+    gone = [span for span in found if payment_id is not None or span.ends_at > now]
+    for span in gone:
+        span.revoked_at, span.revoked_reason = now, reason[:300]
+    await session.flush()
+    if payment_id is not None and gone:
+        cut = (
+            await session.scalars(
+                select(models.Subscription)
+                .where(
+                    models.Subscription.user_id == user_id,
+                    models.Subscription.cut_by.in_([span.id for span in gone]),
+                    models.Subscription.revoked_at.is_(None),
+                )
+                .order_by(models.Subscription.starts_at)
+            )
+        ).all()
+        later = [span for span in await _ahead(session, user_id, now) if span not in cut]
+        at = now
+        for span in cut:
+            at = await _go_on(session, span, at, now)
+        _close_up(later, at)
+    else:
+        running = [span for span in await _ahead(session, user_id, now) if span.starts_at <= now]
+        later = [span for span in await _ahead(session, user_id, now) if span.starts_at > now]
+        _close_up(later, running[0].ends_at if running else now)
+    await _changed(session, owner)
+    return gone
+
+
+async def _go_on(session: AsyncSession, span: models.Subscription, at: dt.datetime, now: dt.datetime) -> dt.datetime:
+    """Let a span that was cut go on from ``at`` with what was left of it; return when that is over."""
+    left = (span.cut_from or span.ends_at) - span.ends_at
+    whole = (span.cut_from or span.ends_at) - span.starts_at
+    span.cut_from = span.cut_by = None
+    if span.ends_at == span.starts_at:
+        span.starts_at, span.ends_at = at, at + left
+    elif left:
+        rest = span.value_tiyin * (left // _SECOND) // (whole // _SECOND)
+        session.add(_rest_of(span, rest, at, at + left, now))
+        span.value_tiyin -= rest
+    await session.flush()
+    return at + left
+
+
+def _rest_of(
+    span: models.Subscription, value_tiyin: int, starts_at: dt.datetime, ends_at: dt.datetime, now: dt.datetime
+) -> models.Subscription:
+    return models.Subscription(
+        user_id=span.user_id,
+        plan=span.plan,
+        period=span.period,
+        source=span.source,
+        payment_id=span.payment_id,
+        granted_by=span.granted_by,
+        value_tiyin=value_tiyin,
+        starts_at=starts_at,
+        ends_at=ends_at,
+        created_at=now,
+    )
+
+
+async def is_refundable(session: AsyncSession, payment_id: str) -> bool:
+    """Tell whether what a payment gave can be taken back: not where an upgrade has used up its rest."""
+    used = await session.scalar(
+        select(models.Subscription.id)
+        .where(
+            models.Subscription.payment_id == payment_id,
+            models.Subscription.revoked_at.is_(None),
+            models.Subscription.cut_by.is_not(None),
+        )
+        .limit(1)
+    )
+    return used is None
+
+
+def _close_up(later: Sequence[models.Subscription], at: dt.datetime) -> None:
+    """Let spans that have not begun follow each other from ``at``."""
+    for span in later:
+        length = span.ends_at - span.starts_at
+        span.starts_at, span.ends_at = at, at + length
+        at += length
+
+
+async def _ahead(session: AsyncSession, user_id: str, now: dt.datetime) -> Sequence[models.Subscription]:
+    return (
+        await session.scalars(
+            select(models.Subscription)
+            .where(
+                models.Subscription.user_id == user_id,
+                models.Subscription.revoked_at.is_(None),
+                models.Subscription.ends_at > now,
+            )
+            .order_by(models.Subscription.starts_at)
+        )
+    ).all()
+
+
+async def _changed(session: AsyncSession, owner: models.User) -> None:
+    owner.subscription_version += 1
+    await session.flush()
