@@ -1,9 +1,9 @@
 """Limits in time: windows that count, and buckets that pace. In Redis where there is one, else in memory.
 
 If Redis goes away the memory takes over at half the limit, so that several processes together do not exceed it by much.
-Memory is bounded. What was counted longest ago is forgotten first, except what stands against guessing: passwords, links and
-tokens each have a memory of their own in which nothing is forgotten before its window ends. Where that is full, a key that is
-not in it is over its limit.
+Memory is bounded. What was counted longest ago is forgotten first, except what stands against guessing: passwords, links,
+coupons and tokens each have a memory of their own in which nothing is forgotten before its window ends. Where that is full, a
+key that is not in it is over its limit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 _MAX_KEYS = 50_000
 _RETRY_REDIS_S = 5.0
-_GUARDS = ("login", "link", "api-token")
+_GUARDS = ("login", "link", "api-token", "coupon")
 _SWEEP_S = 1.0
 
 # One bucket shared by all processes: returns how many seconds to wait before the token just taken is due.

@@ -111,6 +111,10 @@ TEXTS: Mapping[str, Text] = {
         "answers nothing there. If it is your account, link it in the panel under “Account”."
     ),
     "business_off": T("“{bot}” no longer answers in the private chats of {name} on Telegram."),
+    "payment_contradicted": T(
+        "{gateway} says that payment {number} failed after it had been confirmed. Look it up in the gateway’s cabinet: if the "
+        "money went back, mark the payment as refunded."
+    ),
     "member_joined": T("{name} has joined your team. On the team page you see who may do what."),
     "over_limit": T("“{bot}”: more messages than the limit allows; some customers were asked to wait."),
     "factory_failed": T("A message to the main bot could not be handled: {reason}. The log tells more."),

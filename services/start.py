@@ -29,6 +29,7 @@ from services.crypto import Crypto, Undecryptable, new_fernet_key, new_token, st
 from services.errors import Invalid, Permanent, Temporary
 from services.knowledge import analysis, documents, embedding
 from services.pauses import backoff_s
+from services.payments import ledger
 from services.polling import Receivers, factory_channel
 from services.settings import Settings
 from services.worker import Conveyor
@@ -331,6 +332,7 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
         joining.CLOSE_TOPIC_JOB: partial(forum.close_topic, core),
         trials.RUN_JOB: partial(trials.run_questions, core),
         health.CHECK_JOB: partial(health.check_due, core),
+        ledger.EXPIRE_JOB: partial(ledger.expire_due, core),
     }
     core.job_abandoners |= {documents.INDEX_JOB: partial(documents.abandon, core)}
     core.job_abandoners |= {trials.RUN_JOB: partial(trials.abandon, core)}
@@ -347,6 +349,7 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
     scheduler.start()
     stack.callback(scheduler.shutdown, wait=False)
     await upkeep.enqueue_due(core, upkeep.CLEAN_UP_JOB)
+    await upkeep.enqueue_due(core, ledger.EXPIRE_JOB)
     await embedding.enqueue_missing(core)
     core.tasks.start(upkeep.tell_owners(core), name="notices", vital=True)
     core.tasks.start(returning.watch(core), name="returning", vital=True)

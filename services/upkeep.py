@@ -28,6 +28,7 @@ from services import health, jobs, notices, uploads
 from services.crypto import Undecryptable
 from services.knowledge import documents
 from services.lanes import LANES
+from services.payments import ledger
 
 if TYPE_CHECKING:
     from services.core import Core
@@ -96,6 +97,7 @@ def make_scheduler(core: Core) -> AsyncIOScheduler:
     triggers = {
         CLEAN_UP_JOB: CronTrigger(minute=17, timezone=TASHKENT),
         health.CHECK_JOB: CronTrigger(minute=37, timezone=TASHKENT),
+        ledger.EXPIRE_JOB: CronTrigger(minute=7, timezone=TASHKENT),
     }
     for kind, trigger in triggers.items():
         scheduler.add_job(enqueue_due, trigger, args=[core, kind], id=kind, misfire_grace_time=None, coalesce=True)

@@ -81,6 +81,15 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/whatsapp/webhook"): everybody(401),
     ("GET", "/instagram/webhook"): everybody(403),
     ("POST", "/instagram/webhook"): everybody(401),
+    # The gateways: whoever is none is refused in their own words, none of which is a status
+    ("*", "/payments/payme"): everybody(200),
+    ("*", "/payments/click/prepare"): everybody(200),
+    ("*", "/payments/click/complete"): everybody(200),
+    ("*", "/payments/uzum/check"): everybody(400),
+    ("*", "/payments/uzum/create"): everybody(400),
+    ("*", "/payments/uzum/confirm"): everybody(400),
+    ("*", "/payments/uzum/reverse"): everybody(400),
+    ("*", "/payments/uzum/status"): everybody(400),
     ("GET", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
     ("GET", "/metrics"): OPEN,  # the walk comes from loopback; from elsewhere: test_machines.py
@@ -240,10 +249,13 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("GET", "/api/v1/bots/{bot_id}/answers"): OWN_API,
     ("DELETE", "/api/v1/bots/{bot_id}/answers/{answer_id}"): OWN_API_GONE,
     ("GET", "/api/v1/usage"): API,
+    ("POST", "/api/v1/payments"): (401, 400, 400, 401, 400),  # no gateway in the walk
+    ("GET", "/api/v1/payments/{number}"): own(OWN_API),
 }
 
 BODIES: dict[tuple[str, str], dict[str, object]] = {
     ("POST", "/api/v1/bots"): {},
+    ("POST", "/api/v1/payments"): {"plan": "basic", "period": "monthly", "gateway": "payme"},
     ("PATCH", "/api/v1/bots/{bot_id}"): {"name": "Renamed"},
     ("POST", "/api/v1/bots/{bot_id}/channels"): {"type": "web"},
     ("POST", "/api/v1/bots/{bot_id}/chat"): {"contact": "walk", "text": "Salom"},

@@ -1,0 +1,445 @@
+"""The referral programme: whose link brought whom, what partners earn by it, and what they used it for.
+
+A visitor is ``tg:<telegram id>`` or ``web:<hash of a cookie's value>``. Amounts are integer tiyin. What a partner has is the sum
+of the lines of ``ReferralEntry`` that count by now; it may be below zero, where what was earned was used and then taken back.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, case, delete, exists, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+
+from db import models
+from db.base import insert_for, new_id
+from services import access, plans, subscriptions
+from services.crypto import digest
+from services.errors import Conflict, Invalid, NotFound
+from services.i18n import T
+from services.plans import TIYIN
+from services.settings import Settings
+from services.text import one_line
+
+START_WORD = "ref_"
+"""What a deep link into the factory bot begins with."""
+_CODE = re.compile(r"[0-9a-z]{4,24}")
+_ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"
+_CODE_CHARS = 8
+PAGE = 50
+# What fetches a page to show a preview of it, and machines that follow links: no people.
+_MACHINE = re.compile(
+    r"bot\b|bot/|crawl|spider|preview|facebookexternalhit|whatsapp|slurp|curl/|wget/|python|okhttp|go-http", re.I
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """A partner's addresses; ``telegram`` is empty where there is no factory bot."""
+
+    code: str
+    web: str
+    telegram: str
+
+
+# Links and visits -----------------------------------------------------------------------------------------------------
+
+
+async def code_of(session: AsyncSession, user: models.User) -> str:
+    """Return an owner's code, made at the first wish for it."""
+    while user.referral_code is None:
+        code = "".join(secrets.choice(_ALPHABET) for _ in range(_CODE_CHARS))
+        if await session.scalar(select(models.User.id).where(models.User.referral_code == code)) is not None:
+            continue
+        mine = models.User.id == user.id
+        await session.execute(
+            update(models.User).where(mine, models.User.referral_code.is_(None)).values(referral_code=code)
+        )
+        user.referral_code = await session.scalar(select(models.User.referral_code).where(mine))
+        if user.referral_code is None:
+            raise NotFound
+    return user.referral_code
+
+
+def links(settings: Settings, factory_username: str, code: str) -> Links:
+    """Return the addresses for a code."""
+    telegram = f"https://t.me/{factory_username}?start={START_WORD}{code}" if factory_username else ""
+    return Links(code, f"{settings.public_url}/register?ref={code}", telegram)
+
+
+def web_visitor(value: str) -> str:
+    """Return the visitor that a cookie's value stands for."""
+    return f"web:{digest(value)}"
+
+
+def telegram_visitor(telegram_id: int) -> str:
+    """Return the visitor that a person in Telegram is."""
+    return f"tg:{telegram_id}"
+
+
+def is_machine(user_agent: str) -> bool:
+    """Tell whether what asks for a page makes previews of links or follows them by itself."""
+    return not user_agent or _MACHINE.search(user_agent) is not None
+
+
+async def touched(session: AsyncSession, code: str, visitor: str, *, now: dt.datetime) -> bool:
+    """Note that somebody without an account opened a partner's link; return whether there is such a partner.
+
+    The last link opened counts. A link that is opened again on the same day of Tashkent's time is no second click. Whoever has
+    an account already is nobody to bring: the caller asks about people of the web, this about those of Telegram.
+    """
+    code = code.strip().lower()
+    if not _CODE.fullmatch(code):
+        return False
+    partner_id = await session.scalar(
+        select(models.User.id).where(
+            models.User.referral_code == code, models.User.banned_at.is_(None), models.User.delete_at.is_(None)
+        )
+    )
+    if partner_id is None or await _has_account(session, visitor):
+        return False
+    touch, dialect = models.ReferralTouch, session.get_bind().dialect.name
+    before = (await session.execute(select(touch.partner_id, touch.at).where(touch.visitor == visitor))).one_or_none()
+    day = _day(now)
+    if before is None or before.partner_id != partner_id or _day(before.at) != day:
+        clicks = models.ReferralClicks
+        await session.execute(
+            insert_for(dialect, clicks)
+            .values(partner_id=partner_id, day=day, clicks=1)
+            .on_conflict_do_update(index_elements=["partner_id", "day"], set_={"clicks": clicks.clicks + 1})
+        )
+    await session.execute(
+        insert_for(dialect, touch)
+        .values(visitor=visitor, partner_id=partner_id, at=now)
+        .on_conflict_do_update(index_elements=["visitor"], set_={"partner_id": partner_id, "at": now})
+    )
+    return True
+
+
+def _day(moment: dt.datetime) -> str:
+    return moment.astimezone(plans.TASHKENT).date().isoformat()
+
+
+async def _has_account(session: AsyncSession, visitor: str) -> bool:
+    kind, _, number = visitor.partition(":")
+    if kind != "tg":
+        return False
+    return await session.scalar(select(models.User.id).where(models.User.telegram_id == int(number))) is not None
+
+
+# Whom a partner brought -----------------------------------------------------------------------------------------------
+
+
+async def registered(
+    session: AsyncSession, settings: Settings, user: models.User, visitor: str | None, *, now: dt.datetime
+) -> None:
+    """An account was just made: its holder was brought by the partner whose link they opened last, if within the window.
+
+    Nobody brings themselves: the same Telegram account, phone or e-mail is the same person.
+    """
+    if visitor is None:
+        return
+    known = models.ReferralTouch
+    touch = (
+        await session.execute(delete(known).where(known.visitor == visitor).returning(known.partner_id, known.at))
+    ).one_or_none()
+    if touch is None or touch.at <= now - dt.timedelta(days=settings.referrals.window_days):
+        return
+    partner = await session.get(models.User, touch.partner_id)
+    if partner is None or partner.banned_at is not None or is_same_person(partner, user):
+        return
+    await session.execute(
+        insert_for(session.get_bind().dialect.name, models.Referral)
+        .values(
+            id=new_id(),
+            partner_id=partner.id,
+            user_id=user.id,
+            source="telegram" if visitor.startswith("tg:") else "web",
+            touched_at=touch.at,
+            created_at=now,
+        )
+        .on_conflict_do_nothing(index_elements=["user_id"])
+    )
+
+
+def is_same_person(one: models.User, other: models.User) -> bool:
+    """Tell whether two accounts are one person's, as far as can be seen."""
+    return one.id == other.id or any(
+        first is not None and first == second
+        for first, second in (
+            (one.telegram_id, other.telegram_id),
+            (one.phone, other.phone),
+            (_mailbox(one.email), _mailbox(other.email)),
+        )
+    )
+
+
+def _mailbox(email: str | None) -> str | None:
+    """Return the mailbox behind an address: what follows a plus, and Gmail's dots, change nothing of where letters arrive."""
+    if email is None:
+        return None
+    local, _, domain = email.lower().rpartition("@")
+    local = local.split("+")[0]
+    if domain in ("gmail.com", "googlemail.com"):
+        local, domain = local.replace(".", ""), "gmail.com"
+    return f"{local}@{domain}"
+
+
+async def joined(session: AsyncSession, kept: models.User, gone: models.User) -> None:
+    """Two accounts become one: what ``gone`` earned, and who brought it, goes over to ``kept`` before ``gone`` is deleted."""
+    referral, entry, clicks = models.Referral, models.ReferralEntry, models.ReferralClicks
+    both = kept.id, gone.id
+    # Whoever brought themselves has brought nobody; nor has whoever was brought by the account that they brought.
+    brought = select(referral.user_id).where(referral.partner_id == kept.id)
+    await session.execute(
+        delete(referral).where(
+            referral.user_id.in_(both), referral.partner_id.in_(both) | referral.partner_id.in_(brought)
+        )
+    )
+    known = await session.scalar(select(referral.id).where(referral.user_id == kept.id))
+    if known is None:
+        await session.execute(update(referral).where(referral.user_id == gone.id).values(user_id=kept.id))
+    await session.execute(update(referral).where(referral.partner_id == gone.id).values(partner_id=kept.id))
+    await session.execute(update(entry).where(entry.partner_id == gone.id).values(partner_id=kept.id))
+    await session.execute(
+        update(models.ReferralTouch).where(models.ReferralTouch.partner_id == gone.id).values(partner_id=kept.id)
+    )
+    for row in (await session.scalars(select(clicks).where(clicks.partner_id == gone.id))).all():
+        await session.execute(
+            insert_for(session.get_bind().dialect.name, clicks)
+            .values(partner_id=kept.id, day=row.day, clicks=row.clicks)
+            .on_conflict_do_update(index_elements=["partner_id", "day"], set_={"clicks": clicks.clicks + row.clicks})
+        )
+    if kept.referral_code is None and gone.referral_code is not None:
+        code, gone.referral_code = gone.referral_code, None
+        for person, value in ((gone, None), (kept, code)):
+            person.referral_code = value
+            await session.execute(
+                update(models.User).where(models.User.id == person.id).values(referral_code=person.referral_code)
+            )
+
+
+# What partners earn ---------------------------------------------------------------------------------------------------
+
+
+async def earned(session: AsyncSession, settings: Settings, payment: models.Payment, *, now: dt.datetime) -> None:
+    """A payment was paid: whoever brought its owner gets the commission, once, usable after the days of hold."""
+    if payment.sandbox or payment.user_id is None:
+        return
+    found = (
+        await session.execute(
+            select(models.Referral, models.User)
+            .join(models.User, models.User.id == models.Referral.partner_id)
+            .where(models.Referral.user_id == payment.user_id)
+        )
+    ).one_or_none()
+    payer = await session.get(models.User, payment.user_id)
+    if found is None or payer is None:
+        return
+    referral, partner = found
+    amount = payment.amount_tiyin * settings.referrals.commission_percent // 100 // TIYIN * TIYIN
+    # Two that were made apart may have turned out to be one person since.
+    if amount <= 0 or partner.banned_at is not None or is_same_person(partner, payer):
+        return
+    available_at = now + dt.timedelta(days=settings.referrals.hold_days)
+    await _enter(session, partner.id, "commission", amount, now, available_at, payment.id, referral.id)
+
+
+async def taken_back(session: AsyncSession, payment: models.Payment, *, now: dt.datetime) -> None:
+    """A payment was refunded: the commission of it goes back, once; the partner may have less than nothing then."""
+    entry = await _entry_of(session, payment.id, "commission")
+    if entry is not None:
+        # Not before the commission itself counts: until then neither does.
+        at = max(now, entry.available_at)
+        await _enter(session, entry.partner_id, "reversal", -entry.amount_tiyin, now, at, payment.id, entry.referral_id)
+
+
+async def spend(session: AsyncSession, user_id: str, amount_tiyin: int, payment_id: str, *, now: dt.datetime) -> None:
+    """Use a partner's balance for a payment of their own; once for each payment.
+
+    Raises ``Invalid`` (field ``balance``) where there is less. The owner is locked: see :func:`services.coupons.reserve`.
+    """
+    if amount_tiyin <= 0:
+        raise ValueError("nothing to spend")
+    await subscriptions.lock(session, user_id)
+    if await _entry_of(session, payment_id, "spent") is not None:
+        return
+    if await balance_tiyin(session, user_id, now=now) < amount_tiyin:
+        raise Invalid(T("There is less on your referral balance than this. Open the page again."), field="balance")
+    await _enter(session, user_id, "spent", -amount_tiyin, now, now, payment_id)
+
+
+async def give_back(session: AsyncSession, payment_id: str, *, now: dt.datetime) -> None:
+    """A payment will not be paid, or was refunded: what was used of a balance for it comes back, once."""
+    entry = await _entry_of(session, payment_id, "spent")
+    if entry is not None:
+        await _enter(session, entry.partner_id, "returned", -entry.amount_tiyin, now, now, payment_id)
+
+
+async def _entry_of(session: AsyncSession, payment_id: str, kind: str) -> models.ReferralEntry | None:
+    entry = models.ReferralEntry
+    return await session.scalar(select(entry).where(entry.payment_id == payment_id, entry.kind == kind))
+
+
+async def _enter(
+    session: AsyncSession,
+    partner_id: str,
+    kind: str,
+    amount_tiyin: int,
+    now: dt.datetime,
+    available_at: dt.datetime,
+    payment_id: str,
+    referral_id: str | None = None,
+) -> None:
+    await session.execute(
+        insert_for(session.get_bind().dialect.name, models.ReferralEntry)
+        .values(
+            id=new_id(),
+            partner_id=partner_id,
+            referral_id=referral_id,
+            payment_id=payment_id,
+            kind=kind,
+            amount_tiyin=amount_tiyin,
+            available_at=available_at,
+            note="",
+            created_at=now,
+        )
+        .on_conflict_do_nothing(index_elements=["kind", "payment_id"])
+    )
+
+
+async def balance_tiyin(session: AsyncSession, user_id: str, *, now: dt.datetime) -> int:
+    """Return what a partner can use now; below zero where more was taken back than is there."""
+    entry = models.ReferralEntry
+    counts = entry.partner_id == user_id, entry.available_at <= now
+    return int(await session.scalar(select(func.coalesce(func.sum(entry.amount_tiyin), 0)).where(*counts)) or 0)
+
+
+async def pay_out(
+    session: AsyncSession,
+    settings: Settings,
+    admin: models.User,
+    partner_id: str,
+    amount_tiyin: int,
+    note: str,
+    *,
+    due_tiyin: int,
+    now: dt.datetime,
+) -> models.ReferralEntry:
+    """Note that a partner was paid; ``due_tiyin``: what was due when the administrator looked.
+
+    Raises ``Invalid`` (field ``amount``) below the least that is paid out and above what is due, and ``Conflict`` where what is
+    due has changed since: the same form sent twice pays once.
+    """
+    await subscriptions.lock(session, partner_id)
+    due = await balance_tiyin(session, partner_id, now=now)
+    if due != due_tiyin:
+        raise Conflict(T("What is due has changed. Look at the page again."), code="changed")
+    least = settings.referrals.payout_min_uzs * TIYIN
+    if amount_tiyin > due or amount_tiyin < max(least, TIYIN) or amount_tiyin % TIYIN:
+        raise Invalid(T("Enter whole so‘m, no less than the least payout and no more than is due."), field="amount")
+    row = models.ReferralEntry(
+        partner_id=partner_id,
+        kind="payout",
+        amount_tiyin=-amount_tiyin,
+        available_at=now,
+        note=one_line(note, 300),
+        created_by=admin.id,
+        created_at=now,
+    )
+    session.add(row)
+    await access.record(session, admin, "referral_payout", "user", partner_id, amount_uzs=str(amount_tiyin // TIYIN))
+    return row
+
+
+# What partners and administrators see ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a partner's page shows: how many, and in tiyin how much.
+
+    ``due``: can be used now. ``held``: commissions that do not count yet. ``earned``: commissions less those taken back.
+    """
+
+    clicks: int = 0
+    registered: int = 0
+    paying: int = 0
+    due: int = 0
+    held: int = 0
+    earned: int = 0
+    spent: int = 0
+    paid: int = 0
+
+
+async def account(session: AsyncSession, user_id: str, *, now: dt.datetime) -> Account:
+    """Return how a partner stands."""
+    return (await accounts_of(session, [user_id], now=now)).get(user_id, Account())
+
+
+async def accounts_of(session: AsyncSession, ids: Collection[str], *, now: dt.datetime) -> Mapping[str, Account]:
+    """Return how several partners stand, by their ids; who has nothing yet is not among them."""
+    entry, referral, clicks = models.ReferralEntry, models.Referral, models.ReferralClicks
+    found: dict[str, dict[str, int]] = {}
+    amounts = select(
+        entry.partner_id,
+        _sum(entry.available_at <= now).label("due"),
+        _sum(entry.available_at > now).label("held"),
+        _sum(entry.kind.in_(("commission", "reversal"))).label("earned"),
+        (-_sum(entry.kind.in_(("spent", "returned")))).label("spent"),
+        (-_sum(entry.kind == "payout")).label("paid"),
+    )
+    reversal = aliased(entry)
+    stands = ~exists().where(reversal.payment_id == entry.payment_id, reversal.kind == "reversal")
+    paying = select(entry.partner_id, func.count(func.distinct(entry.referral_id)).label("paying"))
+    for query in (
+        amounts.where(entry.partner_id.in_(ids)).group_by(entry.partner_id),
+        paying.where(entry.partner_id.in_(ids), entry.kind == "commission", stands).group_by(entry.partner_id),
+        select(referral.partner_id, func.count().label("registered"))
+        .where(referral.partner_id.in_(ids))
+        .group_by(referral.partner_id),
+        select(clicks.partner_id, func.sum(clicks.clicks).label("clicks"))
+        .where(clicks.partner_id.in_(ids))
+        .group_by(clicks.partner_id),
+    ):
+        for row in (await session.execute(query)).mappings():
+            numbers = {name: int(value) for name, value in row.items() if name != "partner_id"}
+            found.setdefault(row["partner_id"], {}).update(numbers)
+    return {user_id: Account(**numbers) for user_id, numbers in found.items()}
+
+
+def _sum(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.coalesce(func.sum(case((condition, models.ReferralEntry.amount_tiyin), else_=0)), 0)
+
+
+async def entries(
+    session: AsyncSession, user_id: str, *, before: str | None = None, limit: int = PAGE
+) -> Sequence[models.ReferralEntry]:
+    """Return the lines of a partner's account, the last first, from before the line ``before``."""
+    entry = models.ReferralEntry
+    query = select(entry).where(entry.partner_id == user_id).order_by(entry.id.desc()).limit(limit)
+    return (await session.scalars(query.where(entry.id < before) if before else query)).all()
+
+
+async def partners(
+    session: AsyncSession, *, now: dt.datetime, limit: int = 200
+) -> Sequence[tuple[models.User, Account]]:
+    """Return partners who earned anything and how they stand, to whom most is due first."""
+    entry, user = models.ReferralEntry, models.User
+    due = _sum(entry.available_at <= now)
+    people = (
+        await session.scalars(
+            select(user)
+            .join(entry, entry.partner_id == user.id)
+            .group_by(user.id)
+            .order_by(due.desc(), user.id)
+            .limit(limit)
+        )
+    ).all()
+    found = await accounts_of(session, [person.id for person in people], now=now)
+    return [(person, found[person.id]) for person in people]
