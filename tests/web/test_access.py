@@ -176,6 +176,8 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         "token": token.id,
         "session": device.id,
         "kind": "svg",
+        "letter": "offer_night",
+        "language": "uz",
         "state": "looking",
         "version": "old",
         "name": "css/app.css",
