@@ -354,9 +354,13 @@ async def update_profile(session: AsyncSession, user: models.User, *, full_name:
         raise Invalid(
             T("Keep an e-mail or a phone number: without one you cannot sign in with your password."), field="email"
         )
-    user.full_name, user.email, user.phone = name, new_email, new_phone
+    # That letters came back was said of the old address.
+    refused_at = user.mail_refused_at if new_email == user.email else None
+    user.full_name, user.email, user.phone, user.mail_refused_at = name, new_email, new_phone, refused_at
     await session.execute(
-        update(models.User).where(models.User.id == user.id).values(full_name=name, email=new_email, phone=new_phone)
+        update(models.User)
+        .where(models.User.id == user.id)
+        .values(full_name=name, email=new_email, phone=new_phone, mail_refused_at=refused_at)
     )
 
 

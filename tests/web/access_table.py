@@ -63,6 +63,7 @@ PAGE: Statuses = (303, 200, 200, 303, 200)
 OWN_PAGE: Statuses = (303, 200, 404, 303, 404)
 FORM: Statuses = (401, 303, 303, 401, 303)
 OWN_FORM: Statuses = (401, 303, 404, 401, 404)
+ADMIN_PAGE: Statuses = (303, 404, 404, 303, 200)
 API: Statuses = (401, 200, 200, 401, 200)
 OWN_API: Statuses = (401, 200, 404, 401, 404)
 OWN_API_GONE: Statuses = (401, 204, 404, 401, 404)
@@ -142,6 +143,17 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/settings/tokens"): (401, 200, 200, 401, 200),
     ("POST", "/settings/tokens/{token}/revoke"): own(OWN_FORM),
     ("POST", "/settings/telegram"): (401, 404, 404, 401, 404),  # no factory bot in the walk
+    ("POST", "/settings/offers"): FORM,
+    # The link in a letter is the key: tests/letters/test_unsubscribing.py
+    ("GET", "/unsubscribe/{token}"): everybody(404),
+    ("POST", "/unsubscribe/{token}"): everybody(404),
+    # Administrators
+    ("GET", "/admin/texts"): ADMIN_PAGE,
+    ("GET", "/admin/texts/{letter}/{language}"): ADMIN_PAGE,
+    ("GET", "/admin/texts/{letter}/{language}/preview"): ADMIN_PAGE,
+    ("POST", "/admin/texts/{letter}/{language}"): (401, 404, 404, 401, 400),
+    ("POST", "/admin/texts/{letter}/{language}/preview"): (401, 404, 404, 401, 400),
+    ("POST", "/admin/texts/{letter}/{language}/reset"): (401, 404, 404, 401, 303),
     # The team
     ("GET", "/team"): PAGE,
     ("POST", "/team/invitations"): (401, 400, 400, 401, 400),

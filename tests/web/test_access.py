@@ -182,6 +182,8 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         "session": device.id,
         "number": payment.number,
         "kind": "svg",
+        "letter": "offer_night",
+        "language": "uz",
         "state": "looking",
         "version": "old",
         "name": "css/app.css",

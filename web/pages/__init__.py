@@ -15,6 +15,8 @@ from web.pages import (
     inbox,
     labels,
     landing,
+    letter_texts,
+    letters,
     ready_answers,
     settings,
     setup_bot,
@@ -43,6 +45,8 @@ PAGES = (
     inbox,
     team,
     settings,
+    letters,
+    letter_texts,
     events,
 )
 
