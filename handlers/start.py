@@ -54,6 +54,13 @@ async def to_panel(message: Message, command: CommandObject, talk: Talk) -> None
     await panel.send_link(talk, panel_links.page_of(command.args or ""))
 
 
+@router.message(CommandStart(deep_link=True, magic=F.args == "phone"))
+async def confirm_phone(message: Message, talk: Talk, _: Translator) -> None:
+    """The link in the panel's profile: the contact button proves whose number it is."""
+    leave(talk.dialog)
+    await talk.say(_("Send your phone number with the button below: this confirms it."), keyboard=keyboards.phone(_))
+
+
 @router.message(CommandStart())
 async def start(message: Message, talk: Talk, _: Translator) -> None:
     """Begin, whatever the link's payload: the language first, or the menu for who has a bot already."""
