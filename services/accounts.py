@@ -23,7 +23,6 @@ from sqlalchemy.orm.attributes import set_committed_value
 from db import models
 from db.base import utcnow
 from db.engine import Database
-from services import team
 from services.crypto import digest, new_token
 from services.errors import Conflict, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
 from services.i18n import LANGUAGES, T, normalize_language
@@ -502,45 +501,6 @@ async def use_login_link(session: AsyncSession, token: str) -> models.User:
     user = await session.get(models.User, user_id) if user_id else None
     if user is None or user.banned_at is not None:
         raise Invalid(_LINK_GONE, code="link")
-    return user
-
-
-async def link_telegram(session: AsyncSession, token: str, telegram_id: int) -> models.User:
-    """Join a Telegram account to the account that a one-time token names (``/start in_TOKEN`` in the factory bot).
-
-    An account that Telegram's first contact made and that has no bots gives way; raises ``Conflict`` if it has, and
-    ``Invalid`` (code ``link``) for a token that is used or too old. One that has joined the two already changes nothing.
-    """
-    joined = await session.scalar(
-        select(models.User)
-        .join(models.LoginLink, models.LoginLink.user_id == models.User.id)
-        .where(
-            models.LoginLink.token_hash == digest(token),
-            models.LoginLink.used_at.is_not(None),
-            models.User.telegram_id == telegram_id,
-        )
-    )
-    if joined is not None:
-        return joined
-    user = await use_login_link(session, token)
-    other = await by_telegram(session, telegram_id)
-    if other is not None and other.id == user.id:
-        return user
-    if user.telegram_id is not None:
-        raise Conflict(T("Your account is already connected to another Telegram account."))
-    if other is not None:
-        bots = await session.scalar(select(func.count()).select_from(models.Bot).where(models.Bot.owner_id == other.id))
-        if bots or other.email or other.role == "admin":
-            raise Conflict(T("This Telegram account already belongs to another account that has bots."))
-        phone = other.phone
-        await team.hand_over(session, other.id, user)
-        await session.execute(delete(models.User).where(models.User.id == other.id))
-        if phone and not user.phone:
-            user.phone = phone
-    user.telegram_id = telegram_id
-    await session.execute(
-        update(models.User).where(models.User.id == user.id).values(telegram_id=telegram_id, phone=user.phone)
-    )
     return user
 
 

@@ -306,6 +306,7 @@ DONE: Mapping[str, Text] = {
     "password": T("Your new password is saved. You are signed out on all other devices."),
     "password_reset": T("Your new password is saved, and all devices are signed out. Sign in with it."),
     "code_sent": T("A letter with a code is on its way."),
+    "accounts_joined": T("The two accounts are one now. Everything of both is here."),
     "email_confirmed": T("Your e-mail is confirmed."),
     "joined": T("Welcome to the team."),
     "invitation_withdrawn": T("The invitation was withdrawn. Its link no longer works."),

@@ -79,7 +79,6 @@ KINDS: Mapping[str, Kind] = {
             "A Telegram account is now connected to your account: its notices come there, and /panel there signs you in.\n\n"
             "If this was not you, change your password at once and write to whoever runs this service."
         ),
-        telegram=T("This Telegram account is now connected to the panel. /panel opens it."),
     ),
     "second_factor_on": Kind(
         subject=T("Two-step sign-in is on"),

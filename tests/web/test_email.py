@@ -304,6 +304,45 @@ async def test_reset_letters_are_paced_in_silence(site: Site, clock: Clock) -> N
     await _resets(site, user.id, 1)
 
 
+async def test_an_account_of_telegram_names_the_address_of_another_and_the_two_are_joined(site: Site) -> None:
+    """A code goes to that address; whoever has it is signed in to the one account with the bots of both."""
+    _, email = await _registered(site)
+    web = await _user(site, email)
+    async with site.core.db.write() as session:
+        telegram = await accounts.register_owner(session, telegram_id=9_000_000 + next(_numbers), full_name="Tg")
+    mine, theirs = await site.bot_of(web, "Birinchi"), await site.bot_of(telegram, "Ikkinchi")
+    browser = await site.signed_in(telegram)
+    assert (await browser.post("/settings/email", email=email)).status == 303
+    page = await browser.get("/settings/email")
+    assert _says(page, "Join the accounts")
+    ((letter, secret),) = await _letters(site, telegram.id, "join")
+    assert (letter.address, letter.telegram, set(secret)) == (email, "none", {"code"})
+    wrong = f"{(int(secret['code']) + 1) % 1_000_000:06}"
+    assert (await browser.post("/settings/email/code", code=wrong)).status == 400
+    before = browser.cookie()
+    page = await browser.post("/settings/email/code", code=secret["code"])
+    assert (page.status, page.location) == (303, "/settings?done=accounts_joined")
+    joined = await _user(site, email)
+    assert (joined.id, joined.telegram_id) == (web.id, telegram.telegram_id)
+    assert joined.email_confirmed_at is not None
+    for bot in (mine, theirs):
+        assert (await browser.get(f"/bots/{bot.id}")).status == 200
+    page = await site.browser().request("GET", "/dashboard", headers={"Cookie": f"botfactory={before}"})
+    assert page.status == 303
+
+
+async def test_two_accounts_with_an_address_are_not_joined(site: Site) -> None:
+    """Nor does an administrator's give way."""
+    _, email = await _registered(site)
+    other, _ = await _registered(site)
+    assert (await other.post("/settings/email", email=email, current_password=PASSWORD)).status == 409
+    async with site.core.db.write() as session:
+        boss = await accounts.register_owner(session, telegram_id=9_000_000 + next(_numbers), full_name="Boss")
+        boss.role = "admin"
+    browser = await site.signed_in(boss)
+    assert (await browser.post("/settings/email", email=email)).status == 409
+
+
 async def test_nothing_else_of_a_form_counts(site: Site) -> None:
     """Role, plan, dates and ids in every form of the account leave the row as it is."""
     browser, email = await _registered(site)

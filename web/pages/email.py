@@ -6,7 +6,8 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import access, accounts, codes, letters
+from services import access, accounts, codes, letters, merging
+from services.bell import session_topic
 from services.core import Core
 from services.errors import AppError, Conflict, Invalid, NotFound, TooMany
 from services.i18n import T
@@ -17,6 +18,7 @@ from web.pages.shell import core_of, fault_of, frame
 routes = web.RouteTableDef()
 
 _PURPOSES = ("change_email", "confirm_email")
+_TYPED = (*_PURPOSES, "join")
 _BAD_LINKS_IN_15_MIN = 30
 
 
@@ -58,13 +60,16 @@ async def _page(
 
 async def _sent(session: AsyncSession, person: models.User, core: Core) -> models.AccountCode | None:
     """Return the newest letter with a code that still works."""
-    found = [await codes.waiting(session, person, purpose, now=core.now()) for purpose in _PURPOSES]
+    found = [await codes.waiting(session, person, purpose, now=core.now()) for purpose in _TYPED]
     return max(filter(None, found), key=lambda row: row.created_at, default=None)
 
 
 @routes.post("/settings/email")
 async def change(request: web.Request) -> web.StreamResponse:
-    """Have a letter sent to a new address; it counts when it is confirmed. Fields: ``email``, ``current_password``."""
+    """Have a letter sent to a new address; it counts when it is confirmed. Fields: ``email``, ``current_password``.
+
+    Where a person who came by Telegram names the address of an account, the code joins the two.
+    """
     core, person = core_of(request), auth.user(request)
     form = await forms.read(request)
     typed = form.fields.get("email", "")[:300]
@@ -77,9 +82,14 @@ async def change(request: web.Request) -> web.StreamResponse:
         if person.password_hash is not None or person.email is not None:
             await prove(request, form)
         async with core.db.write() as session:
-            await accounts.be_free(session, person, email)
-            await codes.send(session, keys_of(core), person, "change_email", email, now=core.now())
-            await access.record(session, person, "email_change_asked", "user", person.id)
+            other = await accounts.by_email(session, email) if person.email is None else None
+            if other is None:
+                await accounts.be_free(session, person, email)
+            else:
+                merging.may_join(other, person)
+            purpose = "change_email" if other is None else "join"
+            await codes.send(session, keys_of(core), person, purpose, email, now=core.now())
+            await access.record(session, person, f"{purpose}_asked", "user", person.id)
     except AppError as error:
         return await _page(request, error=error, form_name="change", email=typed)
     core.bell.ring("letters")
@@ -108,26 +118,35 @@ async def send_again(request: web.Request) -> web.StreamResponse:
 
 @routes.post("/settings/email/code")
 async def enter_code(request: web.Request) -> web.StreamResponse:
-    """Take the code of the newest letter."""
+    """Take the code of the newest letter: it confirms an address, or joins this account to the one that has the address."""
     core, person = core_of(request), auth.user(request)
     form = await forms.read(request)
-    typed = form.text("code", 50)
+    typed, now = form.text("code", 50), core.now()
+    joined: models.User | None = None
+    ended: list[str] = []
     try:
         async with core.db.write() as session:
             sent = await _sent(session, person, core)
-            proved = (
-                await codes.attempt(session, keys_of(core), person, sent.purpose, typed, now=core.now())
-                if sent
-                else None
-            )
-            if proved is not None:
+            proved = await codes.attempt(session, keys_of(core), person, sent.purpose, typed, now=now) if sent else None
+            if proved is not None and proved.purpose == "join":
+                joined = await accounts.by_email(session, proved.target)
+                if joined is None:
+                    raise Conflict(T("That account is not there any more."), code="joined", field="code")
+                ended = await merging.join(session, core.settings, joined.id, person.id, now=now)
+                await accounts.confirm_email(session, joined, proved.target, now=now)
+            elif proved is not None:
                 await confirmed(session, core, person, proved)
         if proved is None:
             raise Invalid(codes.WRONG, field="code")
     except (Invalid, Conflict) as error:
         return await _page(request, error=error, form_name="code")
     core.bell.ring("letters")
-    return view.redirect("/settings/email", toast="email_confirmed")
+    if joined is None:
+        return view.redirect("/settings/email", toast="email_confirmed")
+    for topic in ("channels", *map(session_topic, ended)):
+        core.bell.ring(topic)
+    await auth.sign_in(request, joined)
+    return view.redirect("/settings", toast="accounts_joined")
 
 
 async def confirmed(session: AsyncSession, core: Core, person: models.User, proved: models.AccountCode) -> None:
