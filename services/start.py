@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from db import migrate, models, vectors
 from db.base import utcnow
 from db.engine import Database, DatabaseUnavailable
-from services import accounts, ai, bots, forum, health, http, languages, logs, notices, trials, upkeep
+from services import accounts, ai, bots, forum, health, http, languages, logs, notices, resets, trials, upkeep
 from services.conversations import finding, joining, returning
 from services.core import MODEL_GONE, Core, FactoryBot, embedding_model, free_lanes, make_core, trouble_key
 from services.crypto import Crypto, Undecryptable, new_fernet_key, new_token, stored_secret
@@ -335,6 +335,7 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
         health.CHECK_JOB: partial(health.check_due, core),
         ledger.EXPIRE_JOB: partial(ledger.expire_due, core),
         offering.REMIND_JOB: partial(offering.remind, core),
+        resets.RESET_JOB: partial(resets.write_reset, core),
     }
     core.job_abandoners |= {documents.INDEX_JOB: partial(documents.abandon, core)}
     core.job_abandoners |= {trials.RUN_JOB: partial(trials.abandon, core)}

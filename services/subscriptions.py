@@ -260,6 +260,29 @@ def _rest_of(
     )
 
 
+async def take_over(
+    session: AsyncSession, settings: Settings, former_id: str, user_id: str, *, now: dt.datetime
+) -> None:
+    """Give an owner the spans of an account that is joined to theirs: what both have goes on one after the other.
+
+    The larger plan comes first; nothing of either is lost.
+    """
+    former, owner = await lock(session, former_id), await lock(session, user_id)
+    coming, own = await _ahead(session, former.id, now), await _ahead(session, user_id, now)
+    for span in (
+        await session.scalars(select(models.Subscription).where(models.Subscription.user_id == former_id))
+    ).all():
+        span.user_id = user_id
+    await session.flush()
+    if coming and own:
+        sold = list(plans.for_sale(settings))
+        rank = {name: number for number, name in enumerate(sold)}
+        larger = rank.get(coming[0].plan, -1) > rank.get(own[0].plan, -1)
+        first, second = (coming, own) if larger else (own, coming)
+        await _wait_until(session, second, now, max(span.ends_at for span in first))
+    await _changed(session, owner)
+
+
 async def is_refundable(session: AsyncSession, payment_id: str) -> bool:
     """Tell whether what a payment gave can be taken back: not where an upgrade has used up its rest."""
     used = await session.scalar(

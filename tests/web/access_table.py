@@ -106,6 +106,12 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/register"): everybody(400),
     ("GET", "/login/link"): everybody(400),
     ("POST", "/login/link"): everybody(400),
+    ("GET", "/email/confirm"): everybody(400),
+    ("POST", "/email/confirm"): everybody(400),
+    ("GET", "/password/forgot"): OPEN,
+    ("POST", "/password/forgot"): everybody(409),  # the walk's installation sends no letters
+    ("GET", "/password/reset"): everybody(400),
+    ("POST", "/password/reset"): everybody(400),
     # Customers
     ("GET", "/chat/{public_id}"): OPEN,
     ("GET", "/chat/{public_id}/messages"): OPEN,
@@ -138,6 +144,10 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("GET", "/settings"): PAGE,
     ("POST", "/settings/profile"): (401, 400, 400, 401, 400),
     ("POST", "/settings/password"): (401, 400, 400, 401, 400),
+    ("GET", "/settings/email"): PAGE,
+    ("POST", "/settings/email"): (401, 409, 409, 401, 409),
+    ("POST", "/settings/email/send"): (401, 409, 409, 401, 409),
+    ("POST", "/settings/email/code"): (401, 400, 400, 401, 400),
     ("POST", "/settings/sessions/end-others"): FORM,
     ("POST", "/settings/sessions/{session}/end"): own(OWN_FORM),
     ("POST", "/settings/tokens"): (401, 200, 200, 401, 200),
