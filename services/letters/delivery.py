@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
-from sqlalchemy import or_, select, update
+from sqlalchemy import ColumnElement, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.engine import DatabaseUnavailable
 from services import accounts, letters, mail, notices
 from services.crypto import Undecryptable
+from services.errors import Invalid
 from services.letters import offering, rendering
 from services.letters.rendering import Written
 from services.pauses import backoff_s
@@ -107,28 +108,22 @@ class Post:
     # Both ways
 
     async def _due(self, way: Way) -> list[str]:
-        """Return the ids of letters whose time has come, the longest due first.
-
-        What is due later than anything is put off is due now: the clock was ahead when that was written.
-        """
-        letter, now = models.Letter, self._core.now()
-        state, at = (letter.mail, letter.run_at) if way == "mail" else (letter.telegram, letter.telegram_at)
+        """Return the ids of letters whose time has come, the longest due first."""
+        letter, at = models.Letter, models.Letter.run_at if way == "mail" else models.Letter.telegram_at
         async with self._core.db.read() as session:
-            return list(
-                await session.scalars(
-                    select(letter.id)
-                    .where(state == "new", or_(at <= now, at > now + 2 * _MOST))
-                    .order_by(at, letter.id)
-                    .limit(_SLICE)
-                )
-            )
+            found = select(letter.id).where(_is_due(way, self._core.now())).order_by(at, letter.id).limit(_SLICE)
+            return list(await session.scalars(found))
 
     async def _prepare(self, letter_id: str, way: Way) -> _Outgoing | None:
-        """Return a letter ready to leave; what must not leave is closed, and None returned."""
+        """Return a letter ready to leave; what must not leave is closed, and None returned.
+
+        It is looked at again whether it is due: another process may have taken it in hand, which puts it off.
+        """
         core, now = self._core, self._core.now()
         async with core.db.read() as session:
-            letter = await session.get(models.Letter, letter_id)
-            if letter is None or getattr(letter, way) != "new":
+            due = models.Letter.id == letter_id, _is_due(way, now)
+            letter = await session.scalar(select(models.Letter).where(*due))
+            if letter is None:
                 return None
             user = await session.get_one(models.User, letter.user_id)
             kind = letters.KINDS.get(letter.kind)
@@ -285,7 +280,7 @@ class Post:
             await self._mark(going.id, "mail", attempts, state, error=str(error), bounced=address)
             log.info("letter_refused", letter=going.id, bounced=error.bounced, reason=str(error)[:3])
             return False
-        except ValueError:
+        except (ValueError, Invalid):
             await self._mark(going.id, "mail", attempts, "failed", error="it cannot be written as a mail")
             log.warning("letter_not_composed", letter=going.id)
             return False
@@ -364,6 +359,16 @@ class Post:
                 await self._mark(going.id, "telegram", going.attempts + 1, state)
                 sent += told == "sent"
         return sent
+
+
+def _is_due(way: Way, now: dt.datetime) -> ColumnElement[bool]:
+    """Whether a letter's time has come.
+
+    What is due later than anything is ever put off is due now: the clock was ahead when that was written.
+    """
+    letter = models.Letter
+    state, at = (letter.mail, letter.run_at) if way == "mail" else (letter.telegram, letter.telegram_at)
+    return (state == "new") & or_(at <= now, at > now + 2 * _MOST)
 
 
 async def _note_bounce(session: AsyncSession, user_id: str, address: str, now: dt.datetime) -> None:
