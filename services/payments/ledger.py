@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.engine import DatabaseUnavailable, lost_a_race
-from services import accounts, letters, notices, plans, subscriptions
+from services import accounts, coupons, letters, money, notices, plans, referrals, subscriptions
 from services.errors import Conflict, NotFound
 from services.i18n import T
 from services.payments import LIVES, TITLES, is_test_mode
@@ -480,10 +480,13 @@ async def _settle(session: AsyncSession, settings: Settings, payment: models.Pay
 async def _close(
     session: AsyncSession, payment: models.Payment, status: str, now: dt.datetime, *, actor_id: str | None = None
 ) -> None:
-    """End a payment that was not paid."""
+    """End a payment that was not paid; its coupon and what was used of the referral balance are free again."""
+    await _owner(session, payment, lock=True)
     payment.status = status
     _add_event(session, payment, {"expired": "expire", "cancelled": "cancel"}[status], now, actor_id=actor_id)
     await session.flush()
+    await coupons.release(session, payment.id)
+    await referrals.give_back(session, payment.id, now=now)
 
 
 async def _pay(
@@ -502,7 +505,11 @@ async def _pay(
         payment.note = clean(note, 300)
     await session.flush()
     if payment.user_id is None or not gives(settings, payment):
+        await coupons.release(session, payment.id)
+        await referrals.give_back(session, payment.id, now=now)
         return
+    await coupons.spend(session, payment.id)
+    await referrals.earned(session, settings, payment, now=now)
     span = await subscriptions.grant(
         session,
         settings,
@@ -538,6 +545,9 @@ async def _take_back(
     await subscriptions.take_back(
         session, payment.user_id, now=now, reason=payment.refund_reason, payment_id=payment.id
     )
+    await coupons.release(session, payment.id)
+    await referrals.taken_back(session, payment, now=now)
+    await referrals.give_back(session, payment.id, now=now)
     await _write(session, settings, payment, "refunded", now)
 
 
@@ -553,7 +563,7 @@ async def _write(
         "path": f"/billing/payments/{payment.number}",
         "number": payment.number,
         "plan": facts.title if facts is not None else payment.plan,
-        "amount": f"{payment.amount_tiyin // plans.TIYIN:,}".replace(",", "\u00a0"),
+        "amount": money.digits(payment.amount_tiyin),
         **more,
     }
     await letters.write(session, payment.user_id, kind, key=f"{kind}:{payment.id}", now=now, params=params)

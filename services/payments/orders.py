@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import payments, plans, subscriptions
+from services import coupons, payments, plans, referrals, subscriptions
 from services.errors import Invalid, NotFound, TooMany
 from services.i18n import T
 from services.payments import ledger
@@ -52,8 +52,9 @@ async def order(
 ) -> models.Payment:
     """Make a payment of an owner's for a plan; where nothing is left to pay it is completed at once.
 
-    ``actor_id``: the administrator who makes it; then the ``gateway`` may be :data:`MANUAL`. Locks the owner. Raises ``Invalid``
-    with the field, and ``TooMany`` where too many are waiting already.
+    A coupon takes off what is left after an upgrade's credit. ``actor_id``: the administrator who makes it; then the ``gateway``
+    may be :data:`MANUAL`. Locks the owner. Whoever lets people type a coupon calls ``coupons.allow_guess`` before. Raises
+    ``Invalid`` with the field, and ``TooMany`` where too many are waiting already.
     """
     allowed = (*gateways(settings), *((MANUAL,) if actor_id is not None else ()))
     if gateway not in allowed:
@@ -62,7 +63,13 @@ async def order(
     quote = await subscriptions.quote(session, settings, owner, plan, period, now=now)
     await _check_waiting(session, owner, now)
     due = max(0, quote.price - quote.credit)
-    discount = 0
+    offer = await coupons.price_off(session, owner, coupon, plan, due, now=now) if coupon and due else None
+    discount = offer.discount_tiyin if offer is not None else 0
+    least = LEAST_TIYIN if gateway != MANUAL else 0
+    if 0 < due - discount < least:
+        # A rest that no gateway takes is not asked for.
+        discount = due
+    used = await _from_balance(session, owner, due - discount, least, now) if use_balance else 0
     facts = plans.plan_of(settings, plan)
     row = models.Payment(
         number=await _new_number(session),
@@ -74,7 +81,9 @@ async def order(
         price_tiyin=quote.price,
         discount_tiyin=discount,
         credit_tiyin=quote.credit,
-        amount_tiyin=due - discount,
+        balance_tiyin=used,
+        amount_tiyin=due - discount - used,
+        coupon_id=offer.coupon_id if offer is not None else None,
         request_id=request_id,
         basis=quote.version,
         sandbox=_is_sandbox(settings, owner, gateway),
@@ -85,17 +94,22 @@ async def order(
     )
     session.add(row)
     await session.flush()
-    _forgive(row)
+    if offer is not None:
+        await coupons.reserve(session, owner.id, offer.coupon_id, now=now, payment_id=row.id)
+    if used:
+        await referrals.spend(session, owner.id, used, row.id, now=now)
     ledger.note_made(session, row, now, actor_id)
     if row.amount_tiyin == 0:
         row = await ledger.complete(session, settings, row, by="balance", now=now, actor_id=actor_id)
     return row
 
 
-def _forgive(row: models.Payment) -> None:
-    """Let a rest go that no gateway takes."""
-    if row.gateway != MANUAL and 0 < row.amount_tiyin < LEAST_TIYIN:
-        row.discount_tiyin, row.amount_tiyin = row.discount_tiyin + row.amount_tiyin, 0
+async def _from_balance(session: AsyncSession, owner: models.User, due: int, least: int, now: dt.datetime) -> int:
+    """Return how much of an owner's referral balance goes into a payment: whole so'm, and no rest that no gateway takes."""
+    used = max(0, min(due, await referrals.balance_tiyin(session, owner.id, now=now))) // TIYIN * TIYIN
+    if 0 < due - used < least:
+        used = max(0, due - least)
+    return used
 
 
 def _is_sandbox(settings: Settings, owner: models.User, gateway: str) -> bool:

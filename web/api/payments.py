@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from db import models
+from services import coupons
 from services.payments import ledger, orders
+from web import auth
 from web.api.base import Call, Routes
 from web.api.wire import Answer, Body, UtcMoment, Word
 
@@ -65,6 +67,9 @@ def _answer(call: Call, payment: models.Payment) -> PaymentAnswer:
 async def create(call: Call, body: NewPayment) -> PaymentAnswer:
     """Order a plan; send the payer to `checkout_url`."""
     core = call.core
+    if body.coupon:
+        tries = core.settings.limits.login_attempts_per_15_min
+        await coupons.allow_guess(core.limits, call.user.id, auth.client_address(call.request), tries)
     async with core.db.write() as session:
         payment = await orders.order(
             session,
@@ -76,6 +81,8 @@ async def create(call: Call, body: NewPayment) -> PaymentAnswer:
             now=core.now(),
             coupon=body.coupon,
         )
+    if body.coupon:
+        await coupons.guessed_right(core.limits, call.user.id)
     ledger.announce(core, payment)
     return _answer(call, payment)
 
