@@ -240,6 +240,8 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("GET", "/api/v1/bots/{bot_id}/answers"): OWN_API,
     ("DELETE", "/api/v1/bots/{bot_id}/answers/{answer_id}"): OWN_API_GONE,
     ("GET", "/api/v1/usage"): API,
+    ("GET", "/api/v1/plans"): API,
+    ("GET", "/api/v1/subscription"): API,
 }
 
 BODIES: dict[tuple[str, str], dict[str, object]] = {
