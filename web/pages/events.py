@@ -52,8 +52,9 @@ async def _counted(request: web.Request, user_id: str) -> AsyncIterator[None]:
 async def events(request: web.Request) -> web.StreamResponse:
     """Send what happens to this person's bots until the page closes or the session ends.
 
-    Event names: ``document-BOT``, ``conversations``, ``talk-CONVERSATION``, ``presence-CONVERSATION``, ``notice``; the data is a
-    small JSON object. The stream ends when the bots that the person may answer for are others: the browser asks for a new one.
+    Event names: ``document-BOT``, ``conversations``, ``talk-CONVERSATION``, ``presence-CONVERSATION``, ``notice``,
+    ``payment-NUMBER``; the data is a small JSON object. The stream ends when the bots that the person may answer for are others:
+    the browser asks for a new one.
     """
     core = core_of(request)
     signed_in = auth.visitor(request).signed_in
@@ -70,6 +71,7 @@ async def events(request: web.Request) -> web.StreamResponse:
         told = await _told(request, signed_in)
         # Before the bots are read: a right that ends meanwhile ends this stream.
         await listen((session_topic(signed_in.session.id), "end"), (_CLOSING, "end"), ("notices", "notice"))
+        await listen((f"payments:{signed_in.user.id}", "payment"))
         rights = await _rights(request, signed_in)
         await listen(*((f"bot:{bot_id}", f"bot-{bot_id}") for bot_id in rights))
         stream = streams.response()
@@ -165,6 +167,8 @@ def _names(name: str, message: dict[str, Any], rights: dict[str, bool]) -> list[
     bot_id = name.removeprefix("bot-")
     if name == "notice":
         return ["notice"]
+    if name == "payment":
+        return [f"payment-{message.get('payment')}"]
     if "tests" in message:
         return [f"tests-{bot_id}"] if rights.get(bot_id) else []
     if "document" in message:
