@@ -264,6 +264,7 @@ def render(request: web.Request, template: str, *, status: int = 200, **context:
         "test_mode": is_test_mode(request.app[keys.CORE].settings),
         "toast": toast_text(request.query.get("done", ""), language),
         "noindex": True,
+        "unconfirmed": False,
     }
     response = aiohttp_jinja2.render_template(template, request, {**base, **context}, status=status)
     response.enable_compression()
@@ -306,6 +307,10 @@ DONE: Mapping[str, Text] = {
     "key_saved": T("Your OpenAI key is saved and encrypted."),
     "key_removed": T("Your OpenAI key was removed."),
     "password": T("Your new password is saved. You are signed out on all other devices."),
+    "password_reset": T("Your new password is saved, and all devices are signed out. Sign in with it."),
+    "code_sent": T("A letter with a code is on its way."),
+    "accounts_joined": T("The two accounts are one now. Everything of both is here."),
+    "email_confirmed": T("Your e-mail is confirmed."),
     "joined": T("Welcome to the team."),
     "invitation_withdrawn": T("The invitation was withdrawn. Its link no longer works."),
     "member_removed": T("Removed from the team. They no longer see anything of yours."),

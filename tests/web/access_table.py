@@ -63,7 +63,7 @@ PAGE: Statuses = (303, 200, 200, 303, 200)
 OWN_PAGE: Statuses = (303, 200, 404, 303, 404)
 FORM: Statuses = (401, 303, 303, 401, 303)
 OWN_FORM: Statuses = (401, 303, 404, 401, 404)
-ADMIN: Statuses = (303, 404, 404, 303, 200)
+ADMIN_PAGE: Statuses = (303, 404, 404, 303, 200)
 API: Statuses = (401, 200, 200, 401, 200)
 OWN_API: Statuses = (401, 200, 404, 401, 404)
 OWN_API_GONE: Statuses = (401, 204, 404, 401, 404)
@@ -82,6 +82,15 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/whatsapp/webhook"): everybody(401),
     ("GET", "/instagram/webhook"): everybody(403),
     ("POST", "/instagram/webhook"): everybody(401),
+    # The gateways: whoever is none is refused in their own words, none of which is a status
+    ("*", "/payments/payme"): everybody(200),
+    ("*", "/payments/click/prepare"): everybody(200),
+    ("*", "/payments/click/complete"): everybody(200),
+    ("*", "/payments/uzum/check"): everybody(400),
+    ("*", "/payments/uzum/create"): everybody(400),
+    ("*", "/payments/uzum/confirm"): everybody(400),
+    ("*", "/payments/uzum/reverse"): everybody(400),
+    ("*", "/payments/uzum/status"): everybody(400),
     ("GET", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
     ("GET", "/metrics"): OPEN,  # the walk comes from loopback; from elsewhere: test_machines.py
@@ -97,6 +106,12 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/register"): everybody(400),
     ("GET", "/login/link"): everybody(400),
     ("POST", "/login/link"): everybody(400),
+    ("GET", "/email/confirm"): everybody(400),
+    ("POST", "/email/confirm"): everybody(400),
+    ("GET", "/password/forgot"): OPEN,
+    ("POST", "/password/forgot"): everybody(409),  # the walk's installation sends no letters
+    ("GET", "/password/reset"): everybody(400),
+    ("POST", "/password/reset"): everybody(400),
     # Customers
     ("GET", "/chat/{public_id}"): OPEN,
     ("GET", "/chat/{public_id}/messages"): OPEN,
@@ -129,11 +144,26 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("GET", "/settings"): PAGE,
     ("POST", "/settings/profile"): (401, 400, 400, 401, 400),
     ("POST", "/settings/password"): (401, 400, 400, 401, 400),
+    ("GET", "/settings/email"): PAGE,
+    ("POST", "/settings/email"): (401, 409, 409, 401, 409),
+    ("POST", "/settings/email/send"): (401, 409, 409, 401, 409),
+    ("POST", "/settings/email/code"): (401, 400, 400, 401, 400),
     ("POST", "/settings/sessions/end-others"): FORM,
     ("POST", "/settings/sessions/{session}/end"): own(OWN_FORM),
     ("POST", "/settings/tokens"): (401, 200, 200, 401, 200),
     ("POST", "/settings/tokens/{token}/revoke"): own(OWN_FORM),
     ("POST", "/settings/telegram"): (401, 404, 404, 401, 404),  # no factory bot in the walk
+    ("POST", "/settings/offers"): FORM,
+    # The link in a letter is the key: tests/letters/test_unsubscribing.py
+    ("GET", "/unsubscribe/{token}"): everybody(404),
+    ("POST", "/unsubscribe/{token}"): everybody(404),
+    # Administrators
+    ("GET", "/admin/texts"): ADMIN_PAGE,
+    ("GET", "/admin/texts/{letter}/{language}"): ADMIN_PAGE,
+    ("GET", "/admin/texts/{letter}/{language}/preview"): ADMIN_PAGE,
+    ("POST", "/admin/texts/{letter}/{language}"): (401, 404, 404, 401, 400),
+    ("POST", "/admin/texts/{letter}/{language}/preview"): (401, 404, 404, 401, 400),
+    ("POST", "/admin/texts/{letter}/{language}/reset"): (401, 404, 404, 401, 303),
     # The team
     ("GET", "/team"): PAGE,
     ("POST", "/team/invitations"): (401, 400, 400, 401, 400),
@@ -154,13 +184,13 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("GET", "/billing/payments/{number}/receipt.pdf"): (303, 404, 404, 303, 404),  # not paid: tests/web/test_billing.py
     # The administrator
     ("GET", "/admin"): (303, 404, 404, 303, 303),
-    ("GET", "/admin/payments"): ADMIN,
-    ("GET", "/admin/payments/export.{table}"): ADMIN,
-    ("GET", "/admin/payments/days"): ADMIN,
-    ("GET", "/admin/payments/days.{table}"): ADMIN,
-    ("GET", "/admin/payments/new"): ADMIN,
+    ("GET", "/admin/payments"): ADMIN_PAGE,
+    ("GET", "/admin/payments/export.{table}"): ADMIN_PAGE,
+    ("GET", "/admin/payments/days"): ADMIN_PAGE,
+    ("GET", "/admin/payments/days.{table}"): ADMIN_PAGE,
+    ("GET", "/admin/payments/new"): ADMIN_PAGE,
     ("POST", "/admin/payments/new"): (401, 404, 404, 401, 400),
-    ("GET", "/admin/payments/{number}"): ADMIN,
+    ("GET", "/admin/payments/{number}"): ADMIN_PAGE,
     ("POST", "/admin/payments/{number}/paid"): (401, 404, 404, 401, 400),
     ("POST", "/admin/payments/{number}/refund"): (401, 404, 404, 401, 400),
     ("GET", "/admin/payments/{number}/receipt.pdf"): (303, 404, 404, 303, 404),  # not paid
@@ -261,10 +291,13 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("GET", "/api/v1/bots/{bot_id}/answers"): OWN_API,
     ("DELETE", "/api/v1/bots/{bot_id}/answers/{answer_id}"): OWN_API_GONE,
     ("GET", "/api/v1/usage"): API,
+    ("POST", "/api/v1/payments"): (401, 400, 400, 401, 400),  # no gateway in the walk
+    ("GET", "/api/v1/payments/{number}"): own(OWN_API),
 }
 
 BODIES: dict[tuple[str, str], dict[str, object]] = {
     ("POST", "/api/v1/bots"): {},
+    ("POST", "/api/v1/payments"): {"plan": "basic", "period": "monthly", "gateway": "payme"},
     ("PATCH", "/api/v1/bots/{bot_id}"): {"name": "Renamed"},
     ("POST", "/api/v1/bots/{bot_id}/channels"): {"type": "web"},
     ("POST", "/api/v1/bots/{bot_id}/chat"): {"contact": "walk", "text": "Salom"},

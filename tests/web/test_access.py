@@ -149,16 +149,11 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         )
         end = utcnow() + dt.timedelta(days=1)
         device = models.PanelSession(id=new_id(), user_id=owner.id, user_agent="another device", expires_at=end)
+        # A number of its own each time: an address that names a payment is walked by several.
+        facts = {"gateway": "payme", "price_tiyin": 29_000_000, "amount_tiyin": 29_000_000, "expires_at": end}
+        number = str(10**8 + secrets.randbelow(9 * 10**8))
         payment = models.Payment(
-            number=str(secrets.randbelow(10**18)).zfill(18),
-            user_id=owner.id,
-            plan="basic",
-            period="monthly",
-            gateway="payme",
-            price_tiyin=29_000_000,
-            amount_tiyin=29_000_000,
-            note="Mehribon",
-            expires_at=end,
+            number=number, user_id=owner.id, plan="basic", period="monthly", note="Mehribon", **facts
         )
         session.add_all([token, device, payment])
         await documents.add_answer(session, bot, "Qazi necha pul?", "Qazi yuz ming.")
@@ -187,10 +182,12 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         "notice": notice.id,
         "token": token.id,
         "session": device.id,
+        "number": payment.number,
         "kind": "svg",
         "table": "csv",
-        "number": payment.number,
         "payment": payment.id,
+        "letter": "offer_night",
+        "language": "uz",
         "state": "looking",
         "version": "old",
         "name": "css/app.css",

@@ -12,10 +12,14 @@ from web.pages import (
     conversations,
     dashboard,
     documents,
+    email,
     events,
     inbox,
     labels,
     landing,
+    letter_texts,
+    letters,
+    password,
     ready_answers,
     settings,
     setup_bot,
@@ -29,6 +33,8 @@ from web.pages import (
 PAGES = (
     landing,
     account,
+    email,
+    password,
     dashboard,
     bots,
     setup_bot,
@@ -45,6 +51,8 @@ PAGES = (
     team,
     billing,
     settings,
+    letters,
+    letter_texts,
     events,
 )
 
