@@ -25,7 +25,7 @@ from handlers import keyboards
 from handlers.callbacks import Buy, Menu, Pay
 from handlers.keyboards import button
 from handlers.talk import Page, Talk, bold, html, lines, page
-from services import money, payment_texts, plans, qr, receipts, subscriptions
+from services import allowances, money, payment_texts, plans, qr, receipts, subscriptions
 from services.core import Core
 from services.errors import Conflict, Invalid, NotFound, Permanent, Temporary
 from services.i18n import LANGUAGE_NAMES, T, Translator, translate_plural, translator
@@ -36,6 +36,7 @@ log = structlog.get_logger(__name__)
 router = Router(name="billing")
 
 _OPEN_SHOWN = 3
+_MIB = 1_048_576
 _FOLLOWED_AT_MOST = 1000
 _NETWORKS = {"telegram": "Telegram", "whatsapp": "WhatsApp", "instagram": "Instagram"}
 
@@ -55,6 +56,7 @@ async def standing_page(talk: Talk) -> Page:
     now = core.now()
     async with core.db.read() as session:
         line = await subscriptions.timeline(session, core.settings, talk.user)
+        used = await allowances.usage(session, core.settings, talk.user, now)
         history = await orders.history(session, talk.user, limit=20)
     has = line.at(now)
     open_ = [payment for payment in history if payment.status == "waiting" and payment.expires_at > now][:_OPEN_SHOWN]
@@ -64,6 +66,7 @@ async def standing_page(talk: Talk) -> Page:
     return page(
         bold("💳 " + said[0]),
         lines(*said[1:]),
+        lines(*_used(used, _)),
         _test_mode(core, _),
         "" if ways or talk.user.is_admin else _("Paying here is not set up yet. Ask whoever runs this service."),
         keyboard=keyboards.inline(
@@ -76,6 +79,18 @@ async def standing_page(talk: Talk) -> Page:
             [button("✖️ " + _("Close"), Menu(to="close"))],
         ),
     )
+
+
+def _used(used: allowances.Usage, _: Translator) -> list[str]:
+    """Return how much of what the plan allows is used, a line each."""
+    mib = allowances.Measure(-(-used.knowledge.used // _MIB), used.knowledge.limit and used.knowledge.limit // _MIB)
+    measures = (
+        (_("Messages this month"), used.messages),
+        (_("Bots"), used.bots),
+        (_("Documents, MB"), mib),
+        (_("People in the team"), used.operators),
+    )
+    return [f"{label}: {one.used}" + ("" if one.limit is None else f" / {one.limit}") for label, one in measures]
 
 
 def _label(core: Core, payment: models.Payment, language: str) -> str:

@@ -293,6 +293,8 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("GET", "/api/v1/usage"): API,
     ("POST", "/api/v1/payments"): (401, 400, 400, 401, 400),  # no gateway in the walk
     ("GET", "/api/v1/payments/{number}"): own(OWN_API),
+    ("GET", "/api/v1/plans"): API,
+    ("GET", "/api/v1/subscription"): API,
 }
 
 BODIES: dict[tuple[str, str], dict[str, object]] = {

@@ -13,7 +13,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import coupons, notices, plans, receipts, referrals, subscriptions
+from services import allowances, coupons, notices, plans, receipts, referrals, subscriptions
 from services import payment_texts as texts
 from services.core import Core
 from services.errors import AppError, Conflict, Invalid
@@ -92,6 +92,7 @@ async def billing(request: web.Request) -> web.StreamResponse:
     async with core.db.read() as session:
         shared = await frame(session, request)
         line = await subscriptions.timeline(session, core.settings, person)
+        used = await allowances.usage(session, core.settings, person, core.now())
         choices = await _choices(session, core, person, period)
         history = await orders.history(session, person, cursor=cursor, limit=_HISTORY + 1)
     return view.render(
@@ -99,7 +100,7 @@ async def billing(request: web.Request) -> web.StreamResponse:
         "pages/billing.html",
         here="billing",
         standing=texts.standing(core.settings, line, core.now(), language, lambda moment: view.exact(moment, language)),
-        has=line.at(core.now()),
+        used=used,
         choices=choices,
         ways=_ways(core, person),
         period=period,
