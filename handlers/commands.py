@@ -19,6 +19,7 @@ COMMANDS: tuple[tuple[str, Text], ...] = (
     ("channels", T("Channels: connect, check, share")),
     ("inbox", T("Customers who wait for a person")),
     ("stats", T("Statistics: questions and answers")),
+    ("plan", T("Your plan: what is left, renew, pay")),
     ("panel", T("Open the web panel")),
     ("language", T("Choose the language")),
     ("cancel", T("Cancel the current step")),

@@ -15,6 +15,7 @@ from aiogram.types.update import UpdateTypeLookupError
 from pydantic import ValidationError
 
 from handlers import (
+    billing,
     bots,
     common,
     connecting,
@@ -54,6 +55,7 @@ ROUTERS: tuple[Router, ...] = (
     knowledge.router,
     questions.router,
     stats.router,
+    billing.router,
     common.last,
 )
 """In the order in which they are asked."""
@@ -65,6 +67,7 @@ def make_dispatcher(core: Core) -> Dispatcher:
     """Return a dispatcher that keeps nothing but in the database; several may live one after the other in a process."""
     dispatcher = Dispatcher(disable_fsm=True)
     dispatcher["progress"] = progress = Progress(core)
+    dispatcher["screens"] = billing.Screens(core)
     dispatcher.update.outer_middleware(People(core, progress))
     # Not include_router: a router has one parent, and a process may make several dispatchers one after the other.
     dispatcher.sub_routers.extend(ROUTERS)
@@ -80,6 +83,7 @@ class FactoryBot:
         self.bot = make_bot(token, settings, core.limits)
         self.dispatcher = make_dispatcher(core)
         self._progress: Progress = self.dispatcher["progress"]
+        self._screens: billing.Screens = self.dispatcher["screens"]
         self._in_hand = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -160,6 +164,7 @@ class FactoryBot:
             async with asyncio.timeout(_STOP_S):
                 await self._idle.wait()
         try:
+            await self._screens.stop()
             await self._progress.stop()
         finally:
             await self.bot.session.close()

@@ -22,7 +22,9 @@ from jinja2.runtime import Context
 from db.base import utcnow
 from services.conversations import reasons
 from services.i18n import DEFAULT_LANGUAGE, LANGUAGE_NAMES, LANGUAGES, T, Text, translate, translate_plural, translator
-from web import auth
+from services.money import text as money
+from services.payments import is_test_mode
+from web import auth, keys
 
 ROOT = Path(__file__).resolve().parent.parent
 STATIC_DIR = ROOT / "web" / "static"
@@ -220,7 +222,7 @@ def make_environment(app: web.Application) -> None:
         waiting=reasons,
     )
     localised = {form.__name__: _in_language(form) for form in (day, exact, clock, number, percent, score, size)}
-    environment.filters.update(phone=phone, **localised)
+    environment.filters.update(phone=phone, money=_in_language(money), **localised)
 
 
 def _shown_at(request: web.Request) -> str:
@@ -259,6 +261,7 @@ def render(request: web.Request, template: str, *, status: int = 200, **context:
         "broken": {},
         "notices": (),
         "here": "",
+        "test_mode": is_test_mode(request.app[keys.CORE].settings),
         "toast": toast_text(request.query.get("done", ""), language),
         "noindex": True,
         "unconfirmed": False,
@@ -318,6 +321,10 @@ DONE: Mapping[str, Text] = {
     "token_revoked": T("The token was revoked and no longer works."),
     "welcome": T("Welcome! You are signed in."),
     "signed_out": T("You are signed out."),
+    "payment_cancelled": T("Cancelled. Nothing was paid."),
+    "payment_ordered": T("The payment is made. When the money comes, note it here."),
+    "payment_paid": T("Noted. The owner has the plan now."),
+    "payment_refunded": T("Noted. What the payment gave was taken back."),
 }
 """What a page says after a form, by the short word in its address: the address never carries a text to show."""
 

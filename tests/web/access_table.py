@@ -174,6 +174,26 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/settings/teams/{membership}/leave"): Line((401, 404, 404, 401, 404), manager=404, operator=303),
     ("GET", "/team/join"): everybody(400),
     ("POST", "/team/join"): everybody(400),
+    # Plan and payments: everybody sees their own; what a team's owner pays no member sees
+    ("GET", "/billing"): PAGE,
+    ("GET", "/billing/order"): (303, 400, 400, 303, 400),  # without a plan
+    ("POST", "/billing/order"): (401, 400, 400, 401, 400),  # no gateway is set up in the walk
+    ("GET", "/billing/payments/{number}"): own(OWN_PAGE),
+    ("GET", "/billing/payments/{number}/state"): own((303, 303, 404, 303, 404)),  # a part of a page, for its script
+    ("POST", "/billing/payments/{number}/cancel"): own(OWN_FORM),
+    ("GET", "/billing/payments/{number}/receipt.pdf"): (303, 404, 404, 303, 404),  # not paid: tests/web/test_billing.py
+    # The administrator
+    ("GET", "/admin"): (303, 404, 404, 303, 303),
+    ("GET", "/admin/payments"): ADMIN_PAGE,
+    ("GET", "/admin/payments/export.{table}"): ADMIN_PAGE,
+    ("GET", "/admin/payments/days"): ADMIN_PAGE,
+    ("GET", "/admin/payments/days.{table}"): ADMIN_PAGE,
+    ("GET", "/admin/payments/new"): ADMIN_PAGE,
+    ("POST", "/admin/payments/new"): (401, 404, 404, 401, 400),
+    ("GET", "/admin/payments/{number}"): ADMIN_PAGE,
+    ("POST", "/admin/payments/{number}/paid"): (401, 404, 404, 401, 400),
+    ("POST", "/admin/payments/{number}/refund"): (401, 404, 404, 401, 400),
+    ("GET", "/admin/payments/{number}/receipt.pdf"): (303, 404, 404, 303, 404),  # not paid
     # Bots
     ("GET", "/bots"): (303, 200, 303, 303, 303),  # who has none is sent to make one
     ("POST", "/bots"): (401, 400, 400, 401, 400),

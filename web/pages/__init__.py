@@ -6,6 +6,7 @@ from aiohttp import web
 
 from web.pages import (
     account,
+    billing,
     bots,
     channels,
     conversations,
@@ -48,6 +49,7 @@ PAGES = (
     ready_answers,
     inbox,
     team,
+    billing,
     settings,
     letters,
     letter_texts,
