@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, and_, or_, select, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import insert_for, new_id
 from services import letters, plans, subscriptions
-from services.letters.offers import KINDS, OFFERS, REMINDERS
+from services.letters.offers import KINDS, OFFERS
 from services.plans import TASHKENT, Timeline
 from services.settings import Settings
 
@@ -215,7 +215,7 @@ async def _write(session: AsyncSession, settings: Settings, user_id: str, wish: 
         if user.unsubscribed_at is not None or not _hears_of_plans(user) or _offer(settings, line, now) != wish:
             return False
         every = dt.timedelta(hours=settings.mail.offer_every_h)
-        if await _sold_lately(session, user_id, now, every):
+        if await _offered_lately(session, user_id, now, every / 2):
             return False
         coupon = await _coupon(session, settings, user_id, now)
         cheapest = next(iter(plans.for_sale(settings).values()))
@@ -243,18 +243,20 @@ async def _write(session: AsyncSession, settings: Settings, user_id: str, wish: 
     )
 
 
-async def _sold_lately(session: AsyncSession, user_id: str, now: dt.datetime, every: dt.timedelta) -> bool:
-    """Tell whether an offer was written less than ``every`` before ``now``, or a reminder less than half of that.
-
-    What a clock that was ahead wrote after ``now`` counts too. An hour is forgiven: so often it is looked.
-    """
+async def _offered_lately(session: AsyncSession, user_id: str, now: dt.datetime, gap: dt.timedelta) -> bool:
+    """Tell whether an offer was written less than ``gap`` before ``now``, or after it by a clock that was ahead."""
     letter = models.Letter
-
-    def lately(kinds: Iterable[str], gap: dt.timedelta) -> ColumnElement[bool]:
-        return and_(letter.kind.in_(list(kinds)), letter.created_at > now - gap, letter.created_at < now + gap)
-
-    told = or_(lately(OFFERS, every - dt.timedelta(hours=1)), lately(REMINDERS, every / 2))
-    return await session.scalar(select(letter.id).where(letter.user_id == user_id, told).limit(1)) is not None
+    lately = await session.scalar(
+        select(letter.id)
+        .where(
+            letter.user_id == user_id,
+            letter.kind.in_(list(OFFERS)),
+            letter.created_at > now - gap,
+            letter.created_at < now + gap,
+        )
+        .limit(1)
+    )
+    return lately is not None
 
 
 async def _coupon(session: AsyncSession, settings: Settings, user_id: str, now: dt.datetime) -> models.Coupon:

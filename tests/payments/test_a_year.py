@@ -145,8 +145,7 @@ async def _live(year: Year) -> None:
     expected += [(14, "test_over")]
     assert await year.letters() == expected
     await year.go_to(19.5, step_h=6)
-    # That the free days are over was told enough on that day: the offer comes a day later, and the next ones after it.
-    expected += [(15, "offer_time"), (17, "offer_ready")]
+    expected += [(14, "offer_time"), (16, "offer_ready"), (18, "offer_night")]
     assert await year.letters() == expected
 
     # The coupon of the last offer takes a tenth off; paid by Payme.
