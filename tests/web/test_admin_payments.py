@@ -18,7 +18,7 @@ from db import models
 from db.engine import Database
 from services import accounts, bookkeeping
 from tests import servers
-from tests.payments.till import NOW, Till
+from tests.payments.till import AS_SOLD, NOW, Till
 from tests.web.panel import Browser, open_site
 from tests.web.test_billing import BASIC, KEYS, Shop, said
 
@@ -29,7 +29,7 @@ FORMULA = '=HYPERLINK("http://evil.example","x")'
 async def shop(tmp_path_factory: pytest.TempPathFactory, servers_run: servers.Run) -> AsyncIterator[Shop]:
     folder = tmp_path_factory.mktemp("books")
     async with (
-        open_site(folder, servers_run.new_sqlite(folder), environment=KEYS) as site,
+        open_site(folder, servers_run.new_sqlite(folder), environment=KEYS, overrides=AS_SOLD) as site,
         aiohttp.ClientSession() as http,
     ):
         till = Till(site.core, http, site.base)

@@ -19,7 +19,7 @@ from db import models
 from services import accounts
 from services.i18n import LANGUAGES, translate
 from tests import servers
-from tests.payments.till import ENVIRONMENT, NOW, Till
+from tests.payments.till import AS_SOLD, ENVIRONMENT, NOW, Till
 from tests.web.panel import Browser, Page, Site, open_site
 
 KEYS = {name: value for name, value in ENVIRONMENT.items() if name != "WEBHOOK_BASE_URL"}
@@ -67,7 +67,7 @@ class Shop:
 @pytest.fixture(scope="module")
 async def shop(tmp_path_factory: pytest.TempPathFactory, servers_run: servers.Run) -> AsyncIterator[Shop]:
     folder = tmp_path_factory.mktemp("billing")
-    limits = {"limits": {"login_attempts_per_15_min": 5}}
+    limits = {**AS_SOLD, "limits": {"login_attempts_per_15_min": 5}}
     async with (
         open_site(folder, servers_run.new_sqlite(folder), environment=KEYS, overrides=limits) as site,
         aiohttp.ClientSession() as http,
