@@ -25,6 +25,7 @@ from handlers import (
     newbot,
     panel,
     questions,
+    requests,
     start,
     stats,
     team,
@@ -54,6 +55,7 @@ ROUTERS: tuple[Router, ...] = (
     knowledge.router,
     questions.router,
     stats.router,
+    requests.router,
     common.last,
 )
 """In the order in which they are asked."""

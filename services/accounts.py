@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import utcnow
 from db.engine import Database
-from services import team
+from services import referrals, team
 from services.crypto import digest, new_token
 from services.errors import Conflict, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
 from services.i18n import LANGUAGES, T, normalize_language
@@ -489,6 +489,7 @@ async def link_telegram(session: AsyncSession, token: str, telegram_id: int) -> 
             raise Conflict(T("This Telegram account already belongs to another account that has bots."))
         phone = other.phone
         await team.hand_over(session, other.id, user)
+        await referrals.joined(session, user, other)
         await session.execute(delete(models.User).where(models.User.id == other.id))
         if phone and not user.phone:
             user.phone = phone

@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 GROUP_S = 600
 """After one notice about a bot the next ones wait so long and come together."""
 _SHOWN = 10
+_SIGNS: Mapping[str, str] = {"member_joined": "👥", "access_requested": "🔑"}
+"""What stands before a notice that is no trouble."""
 
 TEXTS: Mapping[str, Text] = {
     "token_refused": T(
@@ -112,6 +114,7 @@ TEXTS: Mapping[str, Text] = {
     ),
     "business_off": T("“{bot}” no longer answers in the private chats of {name} on Telegram."),
     "member_joined": T("{name} has joined your team. On the team page you see who may do what."),
+    "access_requested": T("{owner} asks for access: {plan}, {period}."),
     "over_limit": T("“{bot}”: more messages than the limit allows; some customers were asked to wait."),
     "factory_failed": T("A message to the main bot could not be handled: {reason}. The log tells more."),
     "files_full": T(
@@ -180,6 +183,7 @@ _EPHEMERAL = frozenset(
         "window_closed",
         "document_failed",
         "member_joined",
+        "access_requested",
     }
 )
 # What works again one day: until then it is open, also for whoever has put the notice away.
@@ -216,7 +220,7 @@ _PLACES: Mapping[str, str] = {
     ),
     **dict.fromkeys((*_WAITING, "message_failed", "send_failed", "window_closed"), _TALKS),
     "document_failed": "/documents",
-    **dict.fromkeys((*_KEY_TROUBLES, "model_retired", "factory_failed"), ""),
+    **dict.fromkeys((*_KEY_TROUBLES, "model_retired", "factory_failed", "access_requested"), ""),
 }
 """Where below a bot's page one sees to it. What is not here asks nothing of anybody."""
 _LABELS: Mapping[str, Text] = {
@@ -444,6 +448,8 @@ def page(notice: models.Notice) -> str:
     """Return the path of the panel's page where a person sees what a notice tells of and can act."""
     if notice.kind == "member_joined":
         return "/team"
+    if notice.kind == "access_requested":
+        return "/admin/requests"
     if notice.bot_id is None:
         return "/dashboard"
     talk = _talk(notice)
@@ -476,7 +482,7 @@ def _way(notices: list[models.Notice], public_url: str, language: str) -> tuple[
 def _compose(notices: list[models.Notice], language: str) -> str:
     lines = []
     for notice in notices[:_SHOWN]:
-        sign = "✅" if notice.kind.endswith("recovered") else "👥" if notice.kind == "member_joined" else "⚠️"
+        sign = "✅" if notice.kind.endswith("recovered") else _SIGNS.get(notice.kind) or "⚠️"
         lines.append(f"{sign} {text(notice, language)}")
     if len(notices) > _SHOWN:
         lines.append(translate(language, "More notices: {n}. You find them in the panel.", n=len(notices) - _SHOWN))

@@ -21,7 +21,7 @@ from db.base import insert_for, new_id
 from services import access, plans, subscriptions
 from services.crypto import digest
 from services.errors import Conflict, Invalid, NotFound
-from services.i18n import T
+from services.i18n import T, Text
 from services.plans import TIYIN
 from services.settings import Settings
 from services.text import one_line
@@ -32,6 +32,14 @@ _CODE = re.compile(r"[0-9a-z]{4,24}")
 _ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"
 _CODE_CHARS = 8
 PAGE = 50
+KINDS: Mapping[str, Text] = {
+    "commission": T("Commission"),
+    "reversal": T("Commission taken back"),
+    "spent": T("Used for a payment"),
+    "returned": T("Came back from a payment"),
+    "payout": T("Paid out"),
+}
+"""What the lines of a partner's account are called."""
 # What fetches a page to show a preview of it, and machines that follow links: no people.
 _MACHINE = re.compile(
     r"bot\b|bot/|crawl|spider|preview|facebookexternalhit|whatsapp|slurp|curl/|wget/|python|okhttp|go-http", re.I
@@ -443,3 +451,16 @@ async def partners(
     ).all()
     found = await accounts_of(session, [person.id for person in people], now=now)
     return [(person, found[person.id]) for person in people]
+
+
+async def payouts(session: AsyncSession) -> Sequence[tuple[models.ReferralEntry, models.User]]:
+    """Return the last fifty payouts and to whom they went, the last first."""
+    entry, user = models.ReferralEntry, models.User
+    rows = await session.execute(
+        select(entry, user)
+        .join(user, user.id == entry.partner_id)
+        .where(entry.kind == "payout")
+        .order_by(entry.id.desc())
+        .limit(PAGE)
+    )
+    return [(row[0], row[1]) for row in rows]

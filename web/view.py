@@ -22,6 +22,7 @@ from jinja2.runtime import Context
 from db.base import utcnow
 from services.conversations import reasons
 from services.i18n import DEFAULT_LANGUAGE, LANGUAGE_NAMES, LANGUAGES, T, Text, translate, translate_plural, translator
+from services.money import text as money
 from web import auth
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -220,7 +221,7 @@ def make_environment(app: web.Application) -> None:
         waiting=reasons,
     )
     localised = {form.__name__: _in_language(form) for form in (day, exact, clock, number, percent, score, size)}
-    environment.filters.update(phone=phone, **localised)
+    environment.filters.update(phone=phone, money=_in_language(money), **localised)
 
 
 def _shown_at(request: web.Request) -> str:
@@ -303,6 +304,16 @@ DONE: Mapping[str, Text] = {
     "key_saved": T("Your OpenAI key is saved and encrypted."),
     "key_removed": T("Your OpenAI key was removed."),
     "password": T("Your new password is saved. You are signed out on all other devices."),
+    "asked": T("Your request was sent. You hear from us in Telegram and by mail."),
+    "request_withdrawn": T("The request was withdrawn."),
+    "granted": T("Granted. The owner is told."),
+    "declined": T("Declined. The owner is told."),
+    "plan_moved": T("The end was moved. The owner is told."),
+    "plan_changed": T("The plan was changed. The owner is told."),
+    "plan_taken": T("The plan was ended. The owner is told."),
+    "coupons_made": T("The coupons are made."),
+    "coupon_disabled": T("The coupon cannot be used any more."),
+    "paid_out": T("Noted as paid."),
     "joined": T("Welcome to the team."),
     "invitation_withdrawn": T("The invitation was withdrawn. Its link no longer works."),
     "member_removed": T("Removed from the team. They no longer see anything of yours."),

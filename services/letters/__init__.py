@@ -14,10 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import insert_for, new_id
 from services.crypto import Crypto
-from services.letters import accounts, billing, offers
+from services.letters import accounts, billing, offers, requests
 from services.letters.base import Kind
 
-KINDS: Mapping[str, Kind] = {**accounts.KINDS, **billing.KINDS, **offers.KINDS}
+KINDS: Mapping[str, Kind] = {**accounts.KINDS, **billing.KINDS, **offers.KINDS, **requests.KINDS}
 
 
 async def write(

@@ -16,6 +16,8 @@ from web.pages import (
     labels,
     landing,
     ready_answers,
+    referrals,
+    requests,
     settings,
     setup_bot,
     team,
@@ -42,6 +44,8 @@ PAGES = (
     ready_answers,
     inbox,
     team,
+    requests,
+    referrals,
     settings,
     events,
 )
