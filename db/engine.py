@@ -111,6 +111,11 @@ class _Contention(DatabaseUnavailable):
     """Two units stood in each other's way; the loser may simply run again."""
 
 
+def lost_a_race(error: BaseException) -> bool:
+    """Tell whether a unit failed only because another one stood in its way, so that it may simply run again."""
+    return isinstance(error, _Contention)
+
+
 def _driver_error(error: DBAPIError) -> str:
     """Return the name of the driver's own exception class."""
     return type(error.orig.__cause__ or error.orig).__name__ if error.orig is not None else ""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from aiogram import Dispatcher, Router
@@ -136,15 +136,25 @@ class FactoryBot:
         Return False where it certainly did not arrive but may another time. Never raises for what happens on the way: whoever
         calls this has something more important to do.
         """
-        key = keyboards.link(*button) if button else None
-        if button and key is None:
-            text = f"{text}\n{button[1]}"
+        return await self.write(telegram_id, text, [button] if button else []) != "later"
+
+    async def write(
+        self, telegram_id: int, text: str, buttons: Sequence[tuple[str, str]]
+    ) -> Literal["sent", "later", "refused"]:
+        """Write plain ``text`` to a person, with buttons (label, address) one below the other; never raises for what happens on
+        the way.
+
+        Return ``later`` where it certainly did not arrive but may another time, ``refused`` where it never will (blocked).
+        """
+        keys = [(keyboards.link(*button), button) for button in buttons]
+        text = "\n".join([text[:4000], *(address for key, (_, address) in keys if key is None)])
+        rows = [[key] for key, _ in keys if key is not None]
         try:
-            await send(self.bot, telegram_id, html(text[:4000]), keyboards.inline([key]) if key else None)
+            await send(self.bot, telegram_id, html(text), keyboards.inline(*rows) if rows else None)
         except (TelegramAPIError, Temporary, Permanent) as error:
             log.info("notice_not_delivered", reason=type(error).__name__)
-            return not isinstance(error, Temporary)
-        return True
+            return "later" if isinstance(error, Temporary) else "refused"
+        return "sent"
 
     async def stop(self) -> None:
         """Let what is in hand end, end what runs in the background and close the connections."""

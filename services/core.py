@@ -6,9 +6,9 @@ import asyncio
 import datetime as dt
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import aiohttp
 import structlog
@@ -55,6 +55,11 @@ class FactoryBot(Protocol):
 
     async def notify(self, telegram_id: int, text: str, button: tuple[str, str] | None = None) -> bool:
         """Write to a person; return False where it certainly did not arrive but may another time."""
+
+    async def write(
+        self, telegram_id: int, text: str, buttons: Sequence[tuple[str, str]]
+    ) -> Literal["sent", "later", "refused"]:
+        """Write to a person with buttons that open addresses, one below the other; return what became of it."""
 
 
 class Backlog:

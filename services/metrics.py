@@ -43,6 +43,9 @@ UPDATES_SKIPPED = Counter(
     "botfactory_updates_unused_total", "Updates of kinds that nothing uses", ["kind"], registry=REGISTRY
 )
 REQUESTS = Counter("botfactory_http_requests_total", "HTTP requests", ["method", "route", "status"], registry=REGISTRY)
+PAYMENT_CALLS = Counter(
+    "botfactory_payment_calls_total", "Calls of payment gateways", ["gateway", "action", "code"], registry=REGISTRY
+)
 STREAMS = Gauge("botfactory_visitor_streams", "Visitors whose talk is open in this process", registry=REGISTRY)
 CACHE = Gauge("botfactory_cache_bytes", "Estimated size of the prepared knowledge bases in memory", registry=REGISTRY)
 

@@ -113,6 +113,10 @@ TEXTS: Mapping[str, Text] = {
         "answers nothing there. If it is your account, link it in the panel under “Account”."
     ),
     "business_off": T("“{bot}” no longer answers in the private chats of {name} on Telegram."),
+    "payment_contradicted": T(
+        "{gateway} says that payment {number} failed after it had been confirmed. Look it up in the gateway’s cabinet: if the "
+        "money went back, mark the payment as refunded."
+    ),
     "member_joined": T("{name} has joined your team. On the team page you see who may do what."),
     "access_requested": T("{owner} asks for access: {plan}, {period}."),
     "over_limit": T("“{bot}”: more messages than the limit allows; some customers were asked to wait."),
@@ -149,6 +153,11 @@ TEXTS: Mapping[str, Text] = {
         "“{bot}”: OpenAI does not offer the model “{model}” to the bot’s own key. The bot answers without it; check the "
         "key’s project at OpenAI."
     ),
+    "mail_failed": T(
+        "Mail cannot be sent: {reason}. Check MAIL_SERVER and what goes with it in the settings (.env), and start the program "
+        "again. Letters wait up to three days."
+    ),
+    "mail_recovered": T("Mail is sent again."),
     "channel_recovered": T("“{bot}” is working again."),
     "key_recovered": T("{provider} answers again."),
     "own_key_recovered": T("“{bot}”: the trouble with its own {provider} key is over."),
@@ -169,6 +178,7 @@ _RECOVERED = {
     "key_unreadable": "key_recovered",
     "model_retired": "key_recovered",
     "own_model_missing": "key_recovered",
+    "mail_failed": "mail_recovered",
 }
 REMIND_AFTER = dt.timedelta(hours=1)
 
@@ -195,6 +205,7 @@ _LASTING = frozenset(
         "silent",
         "webhook_failed",
         "model_retired",
+        "mail_failed",
         *_CHANNEL_WARNINGS,
         *_META_TROUBLES,
         *_KEY_TROUBLES,

@@ -198,40 +198,6 @@ def _mailbox(email: str | None) -> str | None:
     return f"{local}@{domain}"
 
 
-async def joined(session: AsyncSession, kept: models.User, gone: models.User) -> None:
-    """Two accounts become one: what ``gone`` earned, and who brought it, goes over to ``kept`` before ``gone`` is deleted."""
-    referral, entry, clicks = models.Referral, models.ReferralEntry, models.ReferralClicks
-    both = kept.id, gone.id
-    # Whoever brought themselves has brought nobody; nor has whoever was brought by the account that they brought.
-    brought = select(referral.user_id).where(referral.partner_id == kept.id)
-    await session.execute(
-        delete(referral).where(
-            referral.user_id.in_(both), referral.partner_id.in_(both) | referral.partner_id.in_(brought)
-        )
-    )
-    known = await session.scalar(select(referral.id).where(referral.user_id == kept.id))
-    if known is None:
-        await session.execute(update(referral).where(referral.user_id == gone.id).values(user_id=kept.id))
-    await session.execute(update(referral).where(referral.partner_id == gone.id).values(partner_id=kept.id))
-    await session.execute(update(entry).where(entry.partner_id == gone.id).values(partner_id=kept.id))
-    await session.execute(
-        update(models.ReferralTouch).where(models.ReferralTouch.partner_id == gone.id).values(partner_id=kept.id)
-    )
-    for row in (await session.scalars(select(clicks).where(clicks.partner_id == gone.id))).all():
-        await session.execute(
-            insert_for(session.get_bind().dialect.name, clicks)
-            .values(partner_id=kept.id, day=row.day, clicks=row.clicks)
-            .on_conflict_do_update(index_elements=["partner_id", "day"], set_={"clicks": clicks.clicks + row.clicks})
-        )
-    if kept.referral_code is None and gone.referral_code is not None:
-        code, gone.referral_code = gone.referral_code, None
-        for person, value in ((gone, None), (kept, code)):
-            person.referral_code = value
-            await session.execute(
-                update(models.User).where(models.User.id == person.id).values(referral_code=person.referral_code)
-            )
-
-
 # What partners earn ---------------------------------------------------------------------------------------------------
 
 

@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-WEBHOOKS = ("/telegram/webhook/", "/whatsapp/webhook", "/instagram/webhook")
+WEBHOOKS = ("/telegram/webhook/", "/whatsapp/webhook", "/instagram/webhook", "/payments/")
 # These carry no cookie of the panel: the API has its tokens, the chat its contacts' secrets, the rest nothing to protect.
 WITHOUT_SESSION = (
     "/api/",
@@ -38,6 +38,7 @@ WITHOUT_SESSION = (
     "/widget/",
     "/widget.js",
     "/files/",
+    "/unsubscribe/",
     "/static/",
     "/healthz",
     "/readyz",

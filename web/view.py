@@ -262,6 +262,7 @@ def render(request: web.Request, template: str, *, status: int = 200, **context:
         "here": "",
         "toast": toast_text(request.query.get("done", ""), language),
         "noindex": True,
+        "unconfirmed": False,
     }
     response = aiohttp_jinja2.render_template(template, request, {**base, **context}, status=status)
     response.enable_compression()
@@ -314,6 +315,10 @@ DONE: Mapping[str, Text] = {
     "coupons_made": T("The coupons are made."),
     "coupon_disabled": T("The coupon cannot be used any more."),
     "paid_out": T("Noted as paid."),
+    "password_reset": T("Your new password is saved, and all devices are signed out. Sign in with it."),
+    "code_sent": T("A letter with a code is on its way."),
+    "accounts_joined": T("The two accounts are one now. Everything of both is here."),
+    "email_confirmed": T("Your e-mail is confirmed."),
     "joined": T("Welcome to the team."),
     "invitation_withdrawn": T("The invitation was withdrawn. Its link no longer works."),
     "member_removed": T("Removed from the team. They no longer see anything of yours."),

@@ -101,6 +101,8 @@ def test_the_promised_calls_are_there(document: Any) -> None:
         "/bots/{bot_id}/answers": "get post",
         "/bots/{bot_id}/answers/{answer_id}": "delete",
         "/usage": "get",
+        "/payments": "post",
+        "/payments/{number}": "get",
     }
     assert {path: set(operations) for path, operations in document["paths"].items()} == {
         path: set(methods.split()) for path, methods in promised.items()

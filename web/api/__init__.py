@@ -9,10 +9,22 @@ from aiohttp import web
 from services.errors import NotFound
 from services.i18n import T
 from web import keys
-from web.api import answers, bots, channels, chat, conversations, documents, messages, openapi, unanswered, usage
+from web.api import (
+    answers,
+    bots,
+    channels,
+    chat,
+    conversations,
+    documents,
+    messages,
+    openapi,
+    payments,
+    unanswered,
+    usage,
+)
 from web.api.base import PREFIX, Endpoint
 
-RESOURCES = (bots, documents, channels, chat, conversations, messages, unanswered, answers, usage)
+RESOURCES = (bots, documents, channels, chat, conversations, messages, unanswered, answers, usage, payments)
 ENDPOINTS: tuple[Endpoint, ...] = tuple(endpoint for module in RESOURCES for endpoint in module.routes.endpoints)
 
 _PATHS = [

@@ -11,10 +11,14 @@ from web.pages import (
     conversations,
     dashboard,
     documents,
+    email,
     events,
     inbox,
     labels,
     landing,
+    letter_texts,
+    letters,
+    password,
     ready_answers,
     referrals,
     requests,
@@ -30,6 +34,8 @@ from web.pages import (
 PAGES = (
     landing,
     account,
+    email,
+    password,
     dashboard,
     bots,
     setup_bot,
@@ -47,6 +53,8 @@ PAGES = (
     requests,
     referrals,
     settings,
+    letters,
+    letter_texts,
     events,
 )
 

@@ -1,0 +1,1 @@
+"""Payments: the gateways' own tables, races, and what survives."""
