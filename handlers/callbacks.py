@@ -35,7 +35,8 @@ class Enter(CallbackData, prefix="e1"):
 
 
 class Menu(CallbackData, prefix="m1"):
-    """Go ``to`` a place that belongs to no bot: ``bots``, ``new``, ``stats``, ``inbox``, ``panel``, ``close``."""
+    """Go ``to`` a place that belongs to no bot: ``bots``, ``new``, ``stats``, ``inbox``, ``panel``,
+    ``leave``, ``stay`` (delete the account, keep it), ``close``."""
 
     to: str
 

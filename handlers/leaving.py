@@ -9,7 +9,7 @@ from aiogram.types import CallbackQuery, Message
 from handlers import keyboards
 from handlers.callbacks import Menu
 from handlers.talk import Page, Talk, bold, page, sure
-from services import leaving
+from services import accounts, leaving
 from services.bell import session_topic
 from services.i18n import Translator
 
@@ -63,4 +63,4 @@ async def keep(callback: CallbackQuery, talk: Talk, _: Translator) -> None:
 
 async def _again(talk: Talk) -> None:
     async with talk.core.db.read() as session:
-        talk.user = await leaving.seen(session, talk.user)
+        talk.user = await accounts.by_id(session, talk.user.id) or talk.user

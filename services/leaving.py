@@ -179,8 +179,3 @@ async def _forget(session: AsyncSession, user: models.User) -> None:
     await session.execute(
         update(payment).where(payment.user_id == user.id).values(user_id=None, note=""), execution_options=_AS_IT_IS
     )
-
-
-async def seen(session: AsyncSession, user: models.User) -> models.User:
-    """Return the account as it is now."""
-    return await session.get_one(models.User, user.id)
