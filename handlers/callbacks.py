@@ -36,7 +36,7 @@ class Enter(CallbackData, prefix="e1"):
 
 class Menu(CallbackData, prefix="m1"):
     """Go ``to`` a place that belongs to no bot: ``bots``, ``new``, ``stats``, ``inbox``, ``panel``, ``plan``,
-    ``close``."""
+    ``leave``, ``stay`` (delete the account, keep it), ``close``."""
 
     to: str
 
