@@ -29,7 +29,7 @@ from services.crypto import Crypto, Undecryptable, new_fernet_key, new_token, st
 from services.errors import Invalid, Permanent, Temporary
 from services.knowledge import analysis, documents, embedding
 from services.pauses import backoff_s
-from services.payments import ledger
+from services.payments import ledger, reversals
 from services.polling import Receivers, factory_channel
 from services.settings import Settings
 from services.worker import Conveyor
@@ -333,6 +333,7 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
         trials.RUN_JOB: partial(trials.run_questions, core),
         health.CHECK_JOB: partial(health.check_due, core),
         ledger.EXPIRE_JOB: partial(ledger.expire_due, core),
+        ledger.REVERSE_JOB: partial(reversals.reverse_click, core),
     }
     core.job_abandoners |= {documents.INDEX_JOB: partial(documents.abandon, core)}
     core.job_abandoners |= {trials.RUN_JOB: partial(trials.abandon, core)}
