@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from aiogram import Dispatcher, Router
@@ -15,6 +15,7 @@ from aiogram.types.update import UpdateTypeLookupError
 from pydantic import ValidationError
 
 from handlers import (
+    billing,
     bots,
     common,
     connecting,
@@ -25,6 +26,7 @@ from handlers import (
     newbot,
     panel,
     questions,
+    requests,
     start,
     stats,
     team,
@@ -54,6 +56,8 @@ ROUTERS: tuple[Router, ...] = (
     knowledge.router,
     questions.router,
     stats.router,
+    billing.router,
+    requests.router,
     common.last,
 )
 """In the order in which they are asked."""
@@ -65,6 +69,7 @@ def make_dispatcher(core: Core) -> Dispatcher:
     """Return a dispatcher that keeps nothing but in the database; several may live one after the other in a process."""
     dispatcher = Dispatcher(disable_fsm=True)
     dispatcher["progress"] = progress = Progress(core)
+    dispatcher["screens"] = billing.Screens(core)
     dispatcher.update.outer_middleware(People(core, progress))
     # Not include_router: a router has one parent, and a process may make several dispatchers one after the other.
     dispatcher.sub_routers.extend(ROUTERS)
@@ -80,6 +85,7 @@ class FactoryBot:
         self.bot = make_bot(token, settings, core.limits)
         self.dispatcher = make_dispatcher(core)
         self._progress: Progress = self.dispatcher["progress"]
+        self._screens: billing.Screens = self.dispatcher["screens"]
         self._in_hand = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -134,15 +140,25 @@ class FactoryBot:
         Return False where it certainly did not arrive but may another time. Never raises for what happens on the way: whoever
         calls this has something more important to do.
         """
-        key = keyboards.link(*button) if button else None
-        if button and key is None:
-            text = f"{text}\n{button[1]}"
+        return await self.write(telegram_id, text, [button] if button else []) != "later"
+
+    async def write(
+        self, telegram_id: int, text: str, buttons: Sequence[tuple[str, str]]
+    ) -> Literal["sent", "later", "refused"]:
+        """Write plain ``text`` to a person, with buttons (label, address) one below the other; never raises for what happens on
+        the way.
+
+        Return ``later`` where it certainly did not arrive but may another time, ``refused`` where it never will (blocked).
+        """
+        keys = [(keyboards.link(*button), button) for button in buttons]
+        text = "\n".join([text[:4000], *(address for key, (_, address) in keys if key is None)])
+        rows = [[key] for key, _ in keys if key is not None]
         try:
-            await send(self.bot, telegram_id, html(text[:4000]), keyboards.inline([key]) if key else None)
+            await send(self.bot, telegram_id, html(text), keyboards.inline(*rows) if rows else None)
         except (TelegramAPIError, Temporary, Permanent) as error:
             log.info("notice_not_delivered", reason=type(error).__name__)
-            return not isinstance(error, Temporary)
-        return True
+            return "later" if isinstance(error, Temporary) else "refused"
+        return "sent"
 
     async def stop(self) -> None:
         """Let what is in hand end, end what runs in the background and close the connections."""
@@ -150,6 +166,7 @@ class FactoryBot:
             async with asyncio.timeout(_STOP_S):
                 await self._idle.wait()
         try:
+            await self._screens.stop()
             await self._progress.stop()
         finally:
             await self.bot.session.close()

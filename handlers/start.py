@@ -11,8 +11,9 @@ from handlers.callbacks import Join, Menu
 from handlers.filters import WRITTEN
 from handlers.states import Onboarding, go_to, leave
 from handlers.talk import Talk, bold, page
-from services import accounts, bots, panel_links
-from services.i18n import LANGUAGES, Translator, translate, translator
+from services import accounts, bots, merging, panel_links
+from services.bell import session_topic
+from services.i18n import LANGUAGES, Translator, translate, translate_plural, translator
 
 router = Router(name="start")
 
@@ -23,6 +24,13 @@ async def join(message: Message, command: CommandObject, talk: Talk, _: Translat
     token = (command.args or "").removeprefix("in_")
     async with talk.core.db.read() as session:
         account = await accounts.peek_login_link(session, token)
+        own = 0 if account.id == talk.user.id else await merging.bots_of(session, talk.user.id)
+    brought = translate_plural(
+        talk.user.language,
+        "{n} bot of yours here moves there with all it knows: whoever signs in there looks after it.",
+        "{n} bots of yours here move there with all they know: whoever signs in there looks after them.",
+        own,
+    )
     await talk.say(
         bold(
             _(
@@ -30,6 +38,7 @@ async def join(message: Message, command: CommandObject, talk: Talk, _: Translat
                 name=account.full_name or account.email or "—",
             )
         ),
+        brought if own else "",
         _("Do this only if you pressed “Connect Telegram” in the panel yourself."),
         keyboard=keyboards.inline(
             [keyboards.button("✅ " + _("Connect"), Join(token=token), style="success")],
@@ -42,7 +51,11 @@ async def join(message: Message, command: CommandObject, talk: Talk, _: Translat
 async def joined(callback: CallbackQuery, callback_data: Join, talk: Talk, _: Translator) -> None:
     """Connect the two accounts; the link works once."""
     async with talk.core.db.write() as session:
-        account = await accounts.link_telegram(session, callback_data.token, callback.from_user.id)
+        account, ended = await merging.link_telegram(
+            session, talk.core.settings, callback_data.token, callback.from_user.id, now=talk.core.now()
+        )
+    for topic in ("channels", "letters", *map(session_topic, ended)):
+        talk.core.bell.ring(topic)
     _ = translator(account.language)
     await talk.toast()
     await talk.show(page("✅ " + _("This Telegram account is now connected to the panel.")))
@@ -52,6 +65,13 @@ async def joined(callback: CallbackQuery, callback_data: Join, talk: Talk, _: Tr
 async def to_panel(message: Message, command: CommandObject, talk: Talk) -> None:
     """The link on the panel's sign-in page: ``/panel`` for new people too, and on to the page that was wanted."""
     await panel.send_link(talk, panel_links.page_of(command.args or ""))
+
+
+@router.message(CommandStart(deep_link=True, magic=F.args == "phone"))
+async def confirm_phone(message: Message, talk: Talk, _: Translator) -> None:
+    """The link in the panel's profile: the contact button proves whose number it is."""
+    leave(talk.dialog)
+    await talk.say(_("Send your phone number with the button below: this confirms it."), keyboard=keyboards.phone(_))
 
 
 @router.message(CommandStart())

@@ -16,12 +16,13 @@ import phonenumbers
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm.attributes import set_committed_value
 
 from db import models
 from db.base import utcnow
 from db.engine import Database
-from services import team
 from services.crypto import digest, new_token
 from services.errors import Conflict, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
 from services.i18n import LANGUAGES, T, normalize_language
@@ -258,9 +259,16 @@ async def register_owner(
 async def _free(session: AsyncSession, condition: ColumnElement[bool], user_id: str | None, field: str) -> None:
     taken = await session.scalar(select(models.User.id).where(condition))
     if taken is not None and taken != user_id:
-        if field == "email":
-            raise Conflict(T("This e-mail already has an account. Sign in instead."), code="taken", field=field)
-        raise _phone_taken()
+        raise _email_taken() if field == "email" else _phone_taken()
+
+
+async def be_free(session: AsyncSession, user: models.User, email: str) -> None:
+    """Raise ``Conflict`` (code ``taken``) where another account than this one has the address."""
+    await _free(session, models.User.email == email, user.id, "email")
+
+
+def _email_taken() -> Conflict:
+    return Conflict(T("This e-mail already has an account. Sign in instead."), code="taken", field="email")
 
 
 def _phone_taken() -> Conflict:
@@ -333,14 +341,22 @@ async def set_phone(
     if other is not None:
         if not proven or (other.password_hash and not other.email and other.telegram_id is None):
             raise _phone_taken()
-        await session.execute(update(models.User).where(models.User.id == other.id).values(phone=None))
-    user.phone = cleaned
-    await session.execute(update(models.User).where(models.User.id == user.id).values(phone=cleaned))
+        await session.execute(
+            update(models.User).where(models.User.id == other.id).values(phone=None, phone_confirmed_at=None)
+        )
+    confirmed_at = utcnow() if proven else user.phone_confirmed_at if user.phone == cleaned else None
+    await _change(session, user, phone=cleaned, phone_confirmed_at=confirmed_at)
     return other
 
 
-async def update_profile(session: AsyncSession, user: models.User, *, full_name: str, email: str, phone: str) -> None:
-    """Change name, e-mail and phone; empty e-mail or phone removes it where another way to sign in remains."""
+async def update_profile(
+    session: AsyncSession, user: models.User, *, full_name: str, phone: str, email: str | None = None
+) -> None:
+    """Change name, phone and e-mail; empty e-mail or phone removes it where another way to sign in remains.
+
+    ``email`` None: it stays. What is new is not confirmed.
+    """
+    email = user.email or "" if email is None else email
     name = clean_name(full_name)
     new_email = clean_email(email) if email.strip() else None
     new_phone = clean_phone(phone, foreign=True) if phone.strip() else None
@@ -354,10 +370,38 @@ async def update_profile(session: AsyncSession, user: models.User, *, full_name:
         raise Invalid(
             T("Keep an e-mail or a phone number: without one you cannot sign in with your password."), field="email"
         )
-    user.full_name, user.email, user.phone = name, new_email, new_phone
-    await session.execute(
-        update(models.User).where(models.User.id == user.id).values(full_name=name, email=new_email, phone=new_phone)
-    )
+    changes: dict[str, object] = {"full_name": name, "email": new_email, "phone": new_phone}
+    if new_email != user.email:
+        changes |= {"email_confirmed_at": None, "mail_refused_at": None}
+    if new_phone != user.phone:
+        changes["phone_confirmed_at"] = None
+    await _change(session, user, **changes)
+
+
+async def _change(session: AsyncSession, user: models.User, **changes: object) -> None:
+    """Write columns of an account, and show them in the object at hand, which may be another session's."""
+    await session.execute(update(models.User).where(models.User.id == user.id).values(**changes))
+    for name, value in changes.items():
+        set_committed_value(user, name, value)
+
+
+async def confirm_email(session: AsyncSession, user: models.User, email: str, *, now: dt.datetime) -> str | None:
+    """An address has turned out to be this person's: the account's own is confirmed, another one takes its place.
+
+    Returns the address before, None where it is the same. Raises ``Conflict`` where another account has it meanwhile.
+    """
+    before = user.email
+    await _free(session, models.User.email == email, user.id, "email")
+    try:
+        async with session.begin_nested():
+            await session.execute(
+                update(models.User).where(models.User.id == user.id).values(email=email, email_confirmed_at=now)
+            )
+    except IntegrityError:
+        # Two have confirmed it at the same moment.
+        raise _email_taken() from None
+    await _change(session, user, email=email, email_confirmed_at=now, mail_refused_at=None)
+    return before if before != email else None
 
 
 async def administrators(session: AsyncSession) -> list[str]:
@@ -457,45 +501,6 @@ async def use_login_link(session: AsyncSession, token: str) -> models.User:
     user = await session.get(models.User, user_id) if user_id else None
     if user is None or user.banned_at is not None:
         raise Invalid(_LINK_GONE, code="link")
-    return user
-
-
-async def link_telegram(session: AsyncSession, token: str, telegram_id: int) -> models.User:
-    """Join a Telegram account to the account that a one-time token names (``/start in_TOKEN`` in the factory bot).
-
-    An account that Telegram's first contact made and that has no bots gives way; raises ``Conflict`` if it has, and
-    ``Invalid`` (code ``link``) for a token that is used or too old. One that has joined the two already changes nothing.
-    """
-    joined = await session.scalar(
-        select(models.User)
-        .join(models.LoginLink, models.LoginLink.user_id == models.User.id)
-        .where(
-            models.LoginLink.token_hash == digest(token),
-            models.LoginLink.used_at.is_not(None),
-            models.User.telegram_id == telegram_id,
-        )
-    )
-    if joined is not None:
-        return joined
-    user = await use_login_link(session, token)
-    other = await by_telegram(session, telegram_id)
-    if other is not None and other.id == user.id:
-        return user
-    if user.telegram_id is not None:
-        raise Conflict(T("Your account is already connected to another Telegram account."))
-    if other is not None:
-        bots = await session.scalar(select(func.count()).select_from(models.Bot).where(models.Bot.owner_id == other.id))
-        if bots or other.email or other.role == "admin":
-            raise Conflict(T("This Telegram account already belongs to another account that has bots."))
-        phone = other.phone
-        await team.hand_over(session, other.id, user)
-        await session.execute(delete(models.User).where(models.User.id == other.id))
-        if phone and not user.phone:
-            user.phone = phone
-    user.telegram_id = telegram_id
-    await session.execute(
-        update(models.User).where(models.User.id == user.id).values(telegram_id=telegram_id, phone=user.phone)
-    )
     return user
 
 

@@ -18,7 +18,7 @@ from yarl import URL
 
 from db import migrate, models
 from db.engine import Database, DatabaseUnavailable, parse_url
-from services import http, start
+from services import http, mail, start
 from services.ai import PROVIDERS, provider_class
 from services.ai.base import Failure, GenerateRequest, Provider, Turn
 from services.ai.router import ModelRow
@@ -62,6 +62,7 @@ async def run(settings: Settings) -> int:
         await _whatsapp(settings, report, GraphApi(session, settings.meta.graph_base, settings.meta.version))
         await _instagram(settings, report, GraphApi(session, settings.meta.instagram_graph_base, settings.meta.version))
         await _models(settings, report, session)
+        await _mail(settings, report)
     finally:
         await session.close()
     report.line(BAD if report.fatal else GOOD, "cannot start like this" if report.fatal else "can start")
@@ -293,6 +294,24 @@ async def _own_app(
         report.line(BAD, f"{account[0]}: {error}")
     except TimeoutError:
         report.line(BAD, f"{account[0]}: Meta gave no answer")
+
+
+async def _mail(settings: Settings, report: _Report) -> None:
+    """Try to sign in to the mail server; nothing is sent."""
+    if not mail.is_set(settings):
+        report.line(MISSING, "MAIL_SERVER is not set: no letters by mail (codes, receipts, reminders), Telegram only")
+        return
+    try:
+        server = mail.server_of(settings)
+        if server is None:
+            return
+        connection = mail.Connection(server)
+        await connection.open()
+        await connection.close()
+        who = f"signed in as {server.username}" if server.username else "without signing in"
+        report.line(GOOD, f"MAIL_SERVER: {server.host}:{server.port} answers, {who}; letters come from {server.sender}")
+    except (mail.Misconfigured, mail.NotNow) as error:
+        report.line(BAD, f"MAIL_SERVER: {error}")
 
 
 async def _models(settings: Settings, report: _Report, session: Any) -> None:

@@ -6,9 +6,9 @@ import asyncio
 import datetime as dt
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import aiohttp
 import structlog
@@ -23,6 +23,7 @@ from services import accounts, lanes, metrics, notices, uploads
 from services.ai import NAMES, PROVIDERS
 from services.ai.prices import Rates
 from services.ai.router import CallRecord, KeyEvent, ModelRow, Router, RouterSettings
+from services.allowances import Allowances
 from services.bell import Bell
 from services.channels import make_channels
 from services.channels.base import Blocked, Channel, Inbound, TokenRefused
@@ -55,6 +56,11 @@ class FactoryBot(Protocol):
 
     async def notify(self, telegram_id: int, text: str, button: tuple[str, str] | None = None) -> bool:
         """Write to a person; return False where it certainly did not arrive but may another time."""
+
+    async def write(
+        self, telegram_id: int, text: str, buttons: Sequence[tuple[str, str]]
+    ) -> Literal["sent", "later", "refused"]:
+        """Write to a person with buttons that open addresses, one below the other; return what became of it."""
 
 
 class Backlog:
@@ -137,8 +143,12 @@ class Core:
     address: tuple[str, int] = ("127.0.0.1", 0)
     ready: bool = False
     stop_by: float | None = None
+    allowances: Allowances = field(init=False)
     _proved: set[str] = field(default_factory=set)
     _opened: OrderedDict[str, Mapping[str, str]] = field(default_factory=OrderedDict)
+
+    def __post_init__(self) -> None:
+        self.allowances = Allowances(self.settings, lambda: self.now())
 
     def credentials(self, encrypted: str | None) -> Mapping[str, str]:
         """Return a channel's decrypted credentials, kept in memory; raises ``Undecryptable``."""

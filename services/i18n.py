@@ -81,6 +81,16 @@ def _cyrillic(text: str) -> str:
     return "".join(parts)
 
 
+def in_cyrillic(text: str) -> str:
+    """Return an Uzbek text in Latin letters, with its ``{places}``, in Cyrillic ones."""
+    return _cyrillic(text)
+
+
+def fill(text: str, params: Mapping[str, object]) -> str:
+    """Return ``text``, which is in its language already, with its ``{places}`` filled; values are put in as they are."""
+    return _fill(text, params)
+
+
 def translate(language: str, msgid: str, /, **params: object) -> str:
     """Return ``msgid`` in ``language`` with its ``{places}`` filled; values are put in as they are, never formatted twice."""
     if language == "uz-Cyrl":

@@ -255,6 +255,13 @@ class PlanFacts(_Section):
     package_code: str = Field("", pattern=r"^[0-9]{0,20}$")
     vat_percent: int = Field(0, ge=0, le=100)
 
+    @field_validator("channels", "languages")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("names the same thing twice")
+        return value
+
     @model_validator(mode="after")
     def _whole_fiscal(self) -> PlanFacts:
         if bool(self.ikpu) != bool(self.package_code):

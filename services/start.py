@@ -22,12 +22,13 @@ from sqlalchemy.exc import DBAPIError
 from db import migrate, models, vectors
 from db.base import utcnow
 from db.engine import Database, DatabaseUnavailable
-from services import accounts, ai, bots, forum, health, http, languages, logs, notices, trials, upkeep
+from services import accounts, ai, bots, forum, health, http, languages, logs, notices, resets, trials, upkeep
 from services.conversations import finding, joining, returning
 from services.core import MODEL_GONE, Core, FactoryBot, embedding_model, free_lanes, make_core, trouble_key
 from services.crypto import Crypto, Undecryptable, new_fernet_key, new_token, stored_secret
 from services.errors import Invalid, Permanent, Temporary
 from services.knowledge import analysis, documents, embedding
+from services.letters import delivery, offering
 from services.pauses import backoff_s
 from services.payments import ledger, reversals
 from services.polling import Receivers, factory_channel
@@ -334,6 +335,8 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
         health.CHECK_JOB: partial(health.check_due, core),
         ledger.EXPIRE_JOB: partial(ledger.expire_due, core),
         ledger.REVERSE_JOB: partial(reversals.reverse_click, core),
+        offering.REMIND_JOB: partial(offering.remind, core),
+        resets.RESET_JOB: partial(resets.write_reset, core),
     }
     core.job_abandoners |= {documents.INDEX_JOB: partial(documents.abandon, core)}
     core.job_abandoners |= {trials.RUN_JOB: partial(trials.abandon, core)}
@@ -351,15 +354,48 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
     stack.callback(scheduler.shutdown, wait=False)
     await upkeep.enqueue_due(core, upkeep.CLEAN_UP_JOB)
     await upkeep.enqueue_due(core, ledger.EXPIRE_JOB)
+    await upkeep.enqueue_due(core, offering.REMIND_JOB)
     await embedding.enqueue_missing(core)
     core.tasks.start(upkeep.tell_owners(core), name="notices", vital=True)
     core.tasks.start(returning.watch(core), name="returning", vital=True)
     core.tasks.start(finding.watch(core), name="finding", vital=True)
+    _letters(core, stack)
     # What is alive now stays alive: the collector need not walk through it again and again. It also looks less often at what is
     # new: nearly all of it dies by counting references (about 5 % of a message’s processor time).
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 10, 50)
+
+
+def _letters(core: Core, stack: contextlib.AsyncExitStack) -> None:
+    """Send letters in one process of the installation."""
+    post = delivery.Post(core)
+
+    async def send() -> None:
+        while True:
+            await upkeep.lead(core, "letters")
+            ways = [
+                core.tasks.start(post.run_mail(), name="letters:mail", vital=True),
+                core.tasks.start(post.run_telegram(), name="letters:telegram", vital=True),
+            ]
+            try:
+                await upkeep.keep_leading(core, "letters")
+            finally:
+                for way in ways:
+                    way.cancel()
+
+    sending = core.tasks.start(send(), name="letters", vital=True)
+
+    async def stop() -> None:
+        try:
+            async with asyncio.timeout(core.time_left(10)):
+                await post.stop()
+        except TimeoutError:
+            log.warning("letter_not_finished_in_time")
+        sending.cancel()
+        await upkeep.resign(core, "letters")
+
+    stack.push_async_callback(stop)
 
 
 def _warm_up() -> None:
@@ -408,6 +444,7 @@ async def factory(core: Core, import_it: Callable[[], type[FactoryKind]], stack:
                 return
         core.factory, core.factory_username = made[0], str(identity.get("username") or "")
         core.bell.ring("channels")
+        core.bell.ring("letters")
         log.info("factory_started", username=core.factory_username)
 
     core.tasks.start(bring_up(), name="factory")

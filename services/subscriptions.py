@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import plans
+from services import notices, plans
 from services.errors import NotFound
 from services.plans import Kind, Span, Timeline
 from services.settings import Settings
@@ -109,9 +109,9 @@ async def grant(
     """Give an owner a plan for a period and return its span.
 
     A plan larger than the current one begins at once, any other when what is paid for already is over. ``value_tiyin``: what it
-    is worth altogether. With ``credit_tiyin`` an upgrade uses up what was left of the spans before, and what the value is over
-    the plan's price makes the span longer; without it they wait and go on after it. Raises ``Invalid`` for an unknown plan or
-    period, ``NotFound`` for an unknown owner.
+    is worth altogether. With ``credit_tiyin`` an upgrade uses up what was left of the spans before that were worth something,
+    and what the value is over the plan's price makes the span longer; all others wait and go on after it. Raises ``Invalid`` for
+    an unknown plan or period, ``NotFound`` for an unknown owner.
     """
     plans.plan_of(settings, plan)
     terms = plans.period_of(settings, period)
@@ -139,13 +139,13 @@ async def grant(
     )
     session.add(row)
     await session.flush()
-    if kind == "upgrade" and credit_tiyin:
-        for span in ahead:
+    if kind == "upgrade":
+        used_up = [span for span in ahead if credit_tiyin and span.value_tiyin]
+        for span in used_up:
             left = span.ends_at - max(now, span.starts_at)
             span.starts_at = min(now, span.starts_at)
             span.cut_from, span.cut_by, span.ends_at = now + left, row.id, now
-    elif kind == "upgrade":
-        await _wait_until(session, ahead, now, row.ends_at)
+        await _wait_until(session, [span for span in ahead if span not in used_up], now, row.ends_at)
     await _changed(session, owner)
     return row
 
@@ -177,8 +177,41 @@ async def extend(session: AsyncSession, user_id: str, days: int, *, now: dt.date
     if not ahead:
         raise NotFound
     first = ahead[0]
-    first.ends_at = max(now, first.ends_at + dt.timedelta(days=days))
+    whole, ends_at = first.ends_at - first.starts_at, first.ends_at + dt.timedelta(days=days)
+    first.ends_at = max(now, first.starts_at, ends_at)
+    if days < 0:
+        # What was taken away is worth nothing to a later upgrade.
+        first.value_tiyin = (
+            first.value_tiyin * ((first.ends_at - first.starts_at) // _SECOND) // max(1, whole // _SECOND)
+        )
     _close_up(ahead[1:], first.ends_at)
+    await _changed(session, owner)
+    return first
+
+
+async def change_plan(
+    session: AsyncSession, settings: Settings, user_id: str, plan: str, *, now: dt.datetime
+) -> models.Subscription:
+    """Make all that is paid for from ``now`` on time of another plan, with the same ends; return the span that runs then.
+
+    Raises ``Invalid`` for an unknown plan and ``NotFound`` where nothing is paid for at ``now``.
+    """
+    plans.plan_of(settings, plan)
+    owner = await lock(session, user_id)
+    ahead = await _ahead(session, user_id, now)
+    if not ahead:
+        raise NotFound
+    first = ahead[0]
+    for span in ahead:
+        if span.starts_at < now and span.plan != plan:
+            whole, left = span.ends_at - span.starts_at, span.ends_at - now
+            rest = span.value_tiyin * (left // _SECOND) // max(1, whole // _SECOND)
+            first = _rest_of(span, rest, now, span.ends_at, now)
+            first.plan = plan
+            session.add(first)
+            span.value_tiyin, span.ends_at = span.value_tiyin - rest, now
+        else:
+            span.plan = plan
     await _changed(session, owner)
     return first
 
@@ -188,7 +221,8 @@ async def take_back(
 ) -> list[models.Subscription]:
     """Take back what a payment gave, or everything that is not over; return the spans that ended by it.
 
-    What an upgrade had cut short goes on from ``now`` with the time that was left then; what was waiting moves up.
+    What runs by something else goes on unchanged. Then follows, with the time that was left of it, what an upgrade among the
+    revoked had cut short, and after that what was waiting.
     """
     owner = await lock(session, user_id)
     own = [models.Subscription.user_id == user_id, models.Subscription.revoked_at.is_(None)]
@@ -199,6 +233,7 @@ async def take_back(
     for span in gone:
         span.revoked_at, span.revoked_reason = now, reason[:300]
     await session.flush()
+    cut: Sequence[models.Subscription] = ()
     if payment_id is not None and gone:
         cut = (
             await session.scalars(
@@ -208,18 +243,14 @@ async def take_back(
                     models.Subscription.cut_by.in_([span.id for span in gone]),
                     models.Subscription.revoked_at.is_(None),
                 )
-                .order_by(models.Subscription.starts_at)
+                .order_by(models.Subscription.starts_at, models.Subscription.id)
             )
         ).all()
-        later = [span for span in await _ahead(session, user_id, now) if span not in cut]
-        at = now
-        for span in cut:
-            at = await _go_on(session, span, at, now)
-        _close_up(later, at)
-    else:
-        running = [span for span in await _ahead(session, user_id, now) if span.starts_at <= now]
-        later = [span for span in await _ahead(session, user_id, now) if span.starts_at > now]
-        _close_up(later, running[0].ends_at if running else now)
+    ahead = await _ahead(session, user_id, now)
+    at = max((span.ends_at for span in ahead if span.starts_at <= now), default=now)
+    for span in cut:
+        at = await _go_on(session, span, at, now)
+    _close_up([span for span in ahead if span.starts_at > now], at)
     await _changed(session, owner)
     return gone
 
@@ -232,7 +263,7 @@ async def _go_on(session: AsyncSession, span: models.Subscription, at: dt.dateti
     if span.ends_at == span.starts_at:
         span.starts_at, span.ends_at = at, at + left
     elif left:
-        rest = span.value_tiyin * (left // _SECOND) // (whole // _SECOND)
+        rest = span.value_tiyin * (left // _SECOND) // max(1, whole // _SECOND)
         session.add(_rest_of(span, rest, at, at + left, now))
         span.value_tiyin -= rest
     await session.flush()
@@ -254,6 +285,29 @@ def _rest_of(
         ends_at=ends_at,
         created_at=now,
     )
+
+
+async def take_over(
+    session: AsyncSession, settings: Settings, former_id: str, user_id: str, *, now: dt.datetime
+) -> None:
+    """Give an owner the spans of an account that is joined to theirs: what both have goes on one after the other.
+
+    The larger plan comes first; nothing of either is lost.
+    """
+    former, owner = await lock(session, former_id), await lock(session, user_id)
+    coming, own = await _ahead(session, former.id, now), await _ahead(session, user_id, now)
+    for span in (
+        await session.scalars(select(models.Subscription).where(models.Subscription.user_id == former_id))
+    ).all():
+        span.user_id = user_id
+    await session.flush()
+    if coming and own:
+        sold = list(plans.for_sale(settings))
+        rank = {name: number for number, name in enumerate(sold)}
+        larger = rank.get(coming[0].plan, -1) > rank.get(own[0].plan, -1)
+        first, second = (coming, own) if larger else (own, coming)
+        await _wait_until(session, second, now, max(span.ends_at for span in first))
+    await _changed(session, owner)
 
 
 async def is_refundable(session: AsyncSession, payment_id: str) -> bool:
@@ -287,7 +341,7 @@ async def _ahead(session: AsyncSession, user_id: str, now: dt.datetime) -> Seque
                 models.Subscription.revoked_at.is_(None),
                 models.Subscription.ends_at > now,
             )
-            .order_by(models.Subscription.starts_at)
+            .order_by(models.Subscription.starts_at, models.Subscription.id)
         )
     ).all()
 
@@ -295,3 +349,5 @@ async def _ahead(session: AsyncSession, user_id: str, now: dt.datetime) -> Seque
 async def _changed(session: AsyncSession, owner: models.User) -> None:
     owner.subscription_version += 1
     await session.flush()
+    connection = await session.connection()
+    await connection.run_sync(notices.close_in, owner.id, notices.PLAN)

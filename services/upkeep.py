@@ -28,6 +28,8 @@ from services import health, jobs, notices, uploads
 from services.crypto import Undecryptable
 from services.knowledge import documents
 from services.lanes import LANES
+from services.letters import offering
+from services.letters.offers import OFFERS
 from services.payments import ledger
 
 if TYPE_CHECKING:
@@ -98,6 +100,7 @@ def make_scheduler(core: Core) -> AsyncIOScheduler:
         CLEAN_UP_JOB: CronTrigger(minute=17, timezone=TASHKENT),
         health.CHECK_JOB: CronTrigger(minute=37, timezone=TASHKENT),
         ledger.EXPIRE_JOB: CronTrigger(minute=7, timezone=TASHKENT),
+        offering.REMIND_JOB: CronTrigger(minute=3, timezone=TASHKENT),
     }
     for kind, trigger in triggers.items():
         scheduler.add_job(enqueue_due, trigger, args=[core, kind], id=kind, misfire_grace_time=None, coalesce=True)
@@ -111,7 +114,7 @@ def make_scheduler(core: Core) -> AsyncIOScheduler:
 
 async def enqueue_due(core: Core, kind: str, moment: dt.datetime | None = None) -> bool:
     """Put the job for the hour of ``moment`` into the queue; return False when it is there already."""
-    due = (moment or utcnow()).replace(minute=0, second=0, microsecond=0)
+    due = (moment or core.now()).replace(minute=0, second=0, microsecond=0)
     try:
         async with core.db.write() as session:
             added = await jobs.add(session, kind, {}, lane=f"upkeep:{kind}", unique_key=f"{kind}:{due.isoformat()}")
@@ -128,7 +131,9 @@ async def clean_up(core: Core, _payload: Mapping[str, Any]) -> None:
     now = utcnow()
     kept = now - dt.timedelta(days=core.settings.queue.keep_done_days)
     month = now - dt.timedelta(days=30)
+    touched = dt.timedelta(days=core.settings.referrals.window_days)
     inbox, outbox, notice, lane, job = models.InboxItem, models.OutboxItem, models.Notice, models.Lane, models.Job
+    letter = models.Letter
     rules: list[tuple[InstrumentedAttribute[Any], ColumnElement[bool]]] = [
         (inbox.id, (inbox.status == "done") & (inbox.received_at < kept)),
         (outbox.id, outbox.status.in_(("sent", "failed", "unknown")) & (outbox.created_at < kept)),
@@ -140,7 +145,10 @@ async def clean_up(core: Core, _payload: Mapping[str, Any]) -> None:
         (models.LoginLink.token_hash, models.LoginLink.expires_at < now - dt.timedelta(days=1)),
         (models.Invitation.token_hash, models.Invitation.expires_at < month),
         (models.DialogState.key, models.DialogState.updated_at < month),
+        (models.ReferralTouch.visitor, models.ReferralTouch.at < core.now() - touched),
         (notice.id, notice.resolved_at < month),
+        (letter.id, letter.kind.in_(list(OFFERS)) & (letter.created_at < now - dt.timedelta(days=60))),
+        (letter.id, letter.created_at < now - dt.timedelta(days=400)),
         (lane.key, (lane.pending == 0) & lane.holder.is_(None) & (lane.waiting_since < kept.timestamp())),
     ]
     file, old = models.Attachment, now - dt.timedelta(days=core.settings.media.keep_days)

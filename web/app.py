@@ -9,7 +9,7 @@ from aiohttp_session.cookie_storage import EncryptedCookieStorage
 from services import accounts
 from services.core import Core
 from services.crypto import fernet_from
-from web import api, chat, files, health, keys, live, middlewares, pages, payments, view, webhooks, widget
+from web import admin, api, chat, files, health, keys, live, middlewares, pages, payments, view, webhooks, widget
 
 
 def make_app(core: Core) -> web.Application:
@@ -48,4 +48,5 @@ def make_app(core: Core) -> web.Application:
     widget.setup(app)
     files.setup(app)
     pages.setup(app)
+    admin.setup(app)
     return app

@@ -38,6 +38,7 @@ WITHOUT_SESSION = (
     "/widget/",
     "/widget.js",
     "/files/",
+    "/unsubscribe/",
     "/static/",
     "/healthz",
     "/readyz",

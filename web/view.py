@@ -22,7 +22,9 @@ from jinja2.runtime import Context
 from db.base import utcnow
 from services.conversations import reasons
 from services.i18n import DEFAULT_LANGUAGE, LANGUAGE_NAMES, LANGUAGES, T, Text, translate, translate_plural, translator
-from web import auth
+from services.money import text as money
+from services.payments import is_test_mode
+from web import auth, keys
 
 ROOT = Path(__file__).resolve().parent.parent
 STATIC_DIR = ROOT / "web" / "static"
@@ -220,7 +222,7 @@ def make_environment(app: web.Application) -> None:
         waiting=reasons,
     )
     localised = {form.__name__: _in_language(form) for form in (day, exact, clock, number, percent, score, size)}
-    environment.filters.update(phone=phone, **localised)
+    environment.filters.update(phone=phone, money=_in_language(money), **localised)
 
 
 def _shown_at(request: web.Request) -> str:
@@ -259,8 +261,10 @@ def render(request: web.Request, template: str, *, status: int = 200, **context:
         "broken": {},
         "notices": (),
         "here": "",
+        "test_mode": is_test_mode(request.app[keys.CORE].settings),
         "toast": toast_text(request.query.get("done", ""), language),
         "noindex": True,
+        "unconfirmed": False,
     }
     response = aiohttp_jinja2.render_template(template, request, {**base, **context}, status=status)
     response.enable_compression()
@@ -303,6 +307,20 @@ DONE: Mapping[str, Text] = {
     "key_saved": T("Your OpenAI key is saved and encrypted."),
     "key_removed": T("Your OpenAI key was removed."),
     "password": T("Your new password is saved. You are signed out on all other devices."),
+    "asked": T("Your request was sent. You hear from us in Telegram and by mail."),
+    "request_withdrawn": T("The request was withdrawn."),
+    "granted": T("Granted. The owner is told."),
+    "declined": T("Declined. The owner is told."),
+    "plan_moved": T("The end was moved. The owner is told."),
+    "plan_changed": T("The plan was changed. The owner is told."),
+    "plan_taken": T("The plan was ended. The owner is told."),
+    "coupons_made": T("The coupons are made."),
+    "coupon_disabled": T("The coupon cannot be used any more."),
+    "paid_out": T("Noted as paid."),
+    "password_reset": T("Your new password is saved, and all devices are signed out. Sign in with it."),
+    "code_sent": T("A letter with a code is on its way."),
+    "accounts_joined": T("The two accounts are one now. Everything of both is here."),
+    "email_confirmed": T("Your e-mail is confirmed."),
     "joined": T("Welcome to the team."),
     "invitation_withdrawn": T("The invitation was withdrawn. Its link no longer works."),
     "member_removed": T("Removed from the team. They no longer see anything of yours."),
@@ -313,6 +331,10 @@ DONE: Mapping[str, Text] = {
     "token_revoked": T("The token was revoked and no longer works."),
     "welcome": T("Welcome! You are signed in."),
     "signed_out": T("You are signed out."),
+    "payment_cancelled": T("Cancelled. Nothing was paid."),
+    "payment_ordered": T("The payment is made. When the money comes, note it here."),
+    "payment_paid": T("Noted. The owner has the plan now."),
+    "payment_refunded": T("Noted. What the payment gave was taken back."),
 }
 """What a page says after a form, by the short word in its address: the address never carries a text to show."""
 

@@ -288,14 +288,16 @@ class Letter(Base):
 
     ``key`` names the occasion: a second letter with it is not made. ``kind`` is a text of ``services/letters``, filled with
     ``params`` when it is sent. ``address``: where another than the account's must be written to. ``mail`` and ``telegram``:
-    ``none`` (not this way), ``new``, ``sent``, ``failed``, and of a mail ``bounced``.
+    ``none`` (not this way), ``new``, ``sent``, ``failed``, ``unsure`` (an offer that was cut off on its way, which is not sent
+    again), and of a mail ``bounced``. ``run_at`` and ``telegram_at``: when each is due. ``expires_at``: what has not gone out by
+    then does not go any more.
     """
 
     __tablename__ = "letters"
     __table_args__ = (
         UniqueConstraint("user_id", "key"),
         Index("ix_letters_mail_run_at", "mail", "run_at"),
-        Index("ix_letters_telegram_run_at", "telegram", "run_at"),
+        Index("ix_letters_telegram_telegram_at", "telegram", "telegram_at"),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
@@ -312,6 +314,8 @@ class Letter(Base):
     telegram: Mapped[str] = mapped_column(String(16), default="none")
     telegram_attempts: Mapped[int] = mapped_column(default=0)
     run_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+    telegram_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+    expires_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
     created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
     sent_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
 

@@ -110,6 +110,15 @@ async def put_labels(session: AsyncSession, row: ConversationRow, label_ids: Col
     await session.flush()
 
 
+async def newest_id(session: AsyncSession, conversation_id: str) -> str:
+    """Return the id of the last message or note of a conversation, empty where there is none."""
+    found = [
+        await session.scalar(select(func.max(kind.id)).where(kind.conversation_id == conversation_id))
+        for kind in (models.Message, models.Note)
+    ]
+    return max(one or "" for one in found)
+
+
 async def notes(
     session: AsyncSession, conversation: models.Conversation, *, after: str = "", before: str = ""
 ) -> list[models.Note]:

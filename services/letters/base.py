@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from services.i18n import Text
 
@@ -13,7 +14,8 @@ class Kind:
 
     ``subject`` and ``text`` make the mail (paragraphs are parted by an empty line), ``telegram`` the message; None: it goes by
     mail alone. ``button``: what is written on the link to ``params["path"]``, a path of ours. ``offer``: goes only to those who
-    want offers, and says how to end them. ``example``: params for a preview.
+    want offers, and says how to end them. ``example``: params for a preview;
+    their names are the placeholders that its texts may hold, beside ``name`` (the person's).
     """
 
     subject: Text
@@ -21,4 +23,4 @@ class Kind:
     telegram: Text | None = None
     button: Text | None = None
     offer: bool = False
-    example: tuple[tuple[str, str], ...] = ()
+    example: tuple[tuple[str, Any], ...] = ()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from db import models
 from services import accounts, bots
@@ -43,9 +45,9 @@ async def _say(site: Site, talk: models.Conversation, text: str, author: str = "
 
 async def _enter(seen: Watched, user: models.User, path: str) -> Page:
     """Sign in and open a page; its own stream of events is waited for."""
-    async with seen.page.expect_response("**/events"):
+    async with seen.page.expect_response("**/events*"):
         await seen.sign_in(str(user.email))
-    async with seen.page.expect_response("**/events"):
+    async with seen.page.expect_response("**/events*"):
         await seen.open(path)
     return seen.page
 
@@ -70,7 +72,7 @@ async def test_two_people_answer_at_once(chromium: Browser, browser_site: Site) 
         await expect(second.locator("#presence")).to_contain_text("Writing an answer: TwoOwner", timeout=60_000)
         await second.fill("#reply-text", "290 000 so‘m")
         await expect(first.locator("#presence")).to_contain_text("Writing an answer: TwoMalika", timeout=60_000)
-        async with second.expect_response("**/events"):
+        async with second.expect_response("**/events*"):
             await second.press("#reply-text", "Control+Enter")
         await expect(second.locator(".said-operator .bubble")).to_have_text("290 000 so‘m")
         await expect(second.locator("#reply-text")).to_have_value("")
@@ -100,6 +102,28 @@ async def test_two_people_answer_at_once(chromium: Browser, browser_site: Site) 
         assert one.troubles + two.troubles == []
 
 
+async def test_what_was_said_before_the_stream_began_is_shown(chromium: Browser, browser_site: Site) -> None:
+    """A message that arrives after the page was made and before its stream opens is not missed, on a page of its own too."""
+    site, said = browser_site, asyncio.Event()
+    owner, _, bot = await _desk(site, "Early")
+    async with site.core.db.write() as session:
+        talk = await web_talk(session, bot, "Aziza", status="waiting", last_text="Narxi qancha?")
+    await _say(site, talk, "Narxi qancha?")
+
+    async def hold(route: Route) -> None:
+        await said.wait()
+        await route.continue_()
+
+    async with watched(chromium, site, "desktop", "light", "en") as seen:
+        await seen.sign_in(str(owner.email))
+        await seen.page.route("**/events?talk=*", hold)
+        await seen.page.goto(f"{site.base}/inbox/{talk.id}")
+        await expect(seen.page.locator(".said-customer")).to_have_count(1)
+        await _say(site, talk, "Va yetkazib berish?")
+        said.set()
+        await expect(seen.page.locator(".said-customer").last).to_contain_text("Va yetkazib berish?", timeout=60_000)
+
+
 async def test_ready_answers_notes_and_drafts(chromium: Browser, browser_site: Site) -> None:
     """A slash finds a ready answer, what was begun is still there later, and a note stays among those who answer."""
     site = browser_site
@@ -114,7 +138,7 @@ async def test_ready_answers_notes_and_drafts(chromium: Browser, browser_site: S
         await expect(customer.page.locator(".theirs")).to_have_count(2, timeout=60_000)
         page = await _enter(desk, owner, "/inbox?status=waiting")
         await expect(page).to_have_title("(1) Conversations")
-        async with page.expect_response("**/events"):
+        async with page.expect_response("**/events*"):
             await page.keyboard.press("Alt+j")
         await page.wait_for_url("**/inbox/*?status=waiting")
         await page.locator("#reply-text").press_sequentially("/na")
@@ -125,18 +149,18 @@ async def test_ready_answers_notes_and_drafts(chromium: Browser, browser_site: S
         await expect(page.locator("#reply-text")).to_have_value(text)
         address = page.url
         await desk.open("/inbox")
-        async with page.expect_response("**/events"):
+        async with page.expect_response("**/events*"):
             await page.goto(address)
         await expect(page.locator("#reply-text")).to_have_value(text)
         await page.locator("#talk .chat-lines").focus()
         await page.keyboard.press("n")
         await expect(page.locator("#note-text")).to_be_focused()
         await page.fill("#note-text", "Bu mijoz janjalkash <b>ehtiyot</b>")
-        async with page.expect_response("**/events"):
+        async with page.expect_response("**/events*"):
             await page.click(".note-form button")
         await expect(page.locator(".said-note .bubble")).to_contain_text("janjalkash <b>ehtiyot</b>")
         await desk.check()
-        async with page.expect_response("**/events"):
+        async with page.expect_response("**/events*"):
             await page.click("#reply button")
         await expect(page.locator("#reply-text")).to_have_value("")
         await expect(customer.page.locator(".theirs .who + .bubble")).to_have_text(text, timeout=60_000)
@@ -204,7 +228,7 @@ async def test_every_page_of_the_inbox_in_every_look(
         await seen.check()
         await page.click(".desk-filters summary")
         await seen.check()
-        async with page.expect_response("**/events"):
+        async with page.expect_response("**/events*"):
             await page.select_option("#label", label=label.name)
         await expect(page.locator(".talk-line")).to_have_count(1)
         await page.click(".talk-line")

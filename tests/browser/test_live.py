@@ -44,9 +44,9 @@ async def test_notices_come_by_themselves(chromium: Browser, browser_site: Site,
     async with watched(chromium, browser_site, size, "light", "uz") as seen:
         page = seen.page
         # Each page's own stream is waited for: a late one of the page before would be taken for it.
-        async with page.expect_response("**/events"):
+        async with page.expect_response("**/events*"):
             await seen.sign_in(email)
-        async with page.expect_response("**/events"):
+        async with page.expect_response("**/events*"):
             await seen.open(f"/bots/{bot.id}/documents")
         bar = page.locator("#notices")
         await expect(bar).to_be_hidden()
@@ -77,11 +77,11 @@ async def test_earlier_messages_stay_and_what_is_unfolded_stays_so(chromium: Bro
     async with watched(chromium, browser_site, "desktop", "light", "uz") as seen:
         page = seen.page
         # Each page's own stream is waited for: a late one of the page before would be taken for it.
-        async with page.expect_response("**/events"):
+        async with page.expect_response("**/events*"):
             await seen.sign_in(email)
-        async with page.expect_response("**/events"):
+        async with page.expect_response("**/events*"):
             await seen.open(f"/inbox/{talk.id}")
-        async with page.expect_response("**/events"):
+        async with page.expect_response("**/events*"):
             await page.click("#talk a.older")
         async with page.expect_response(lambda answer: "before=" in answer.url):
             await say("Yangi savol")
@@ -89,7 +89,7 @@ async def test_earlier_messages_stay_and_what_is_unfolded_stays_so(chromium: Bro
         await expect(lines).to_contain_text("Javob 0")
         await expect(lines).not_to_contain_text("Yangi savol")
         await seen.check()
-        async with page.expect_response("**/events"):
+        async with page.expect_response("**/events*"):
             await page.locator("#talk a.older").last.click()
         await expect(lines).to_contain_text("Yangi savol")
         await page.locator("#talk details.sources summary").last.click()

@@ -63,7 +63,7 @@ async def test_first_run_to_first_answer(
         await expect(page.locator(".chat .made-of")).to_be_visible()
         await expect(page.locator(".chat .sources")).to_contain_text("savollar.txt")
         await seen.check()
-        async with page.expect_response("**/events"):
+        async with page.expect_response("**/events*"):
             await page.reload()
         await page.locator("form[action='/logout'] button").first.dispatch_event("click")
         await page.wait_for_url("**/login*")
@@ -241,7 +241,7 @@ async def test_the_owner_answers_a_customer_who_waits(chromium: Browser, browser
         await expect(customer.page.locator(".own .bubble")).to_have_text([translate("ru", "Ask for a person")])
         await owner.sign_in(email)
         await owner.open(f"/inbox?bot={bot.id}&status=waiting")
-        async with owner.page.expect_response("**/events"):
+        async with owner.page.expect_response("**/events*"):
             await owner.page.click(".talk-line")
         field = owner.page.locator("#reply-text")
         await expect(field).to_be_in_viewport(ratio=1)
@@ -307,7 +307,7 @@ async def test_a_conversation_fits_a_narrow_phone(chromium: Browser, browser_sit
         page = seen.page
         await page.set_viewport_size(NARROW)
         await seen.sign_in(email)
-        async with page.expect_response("**/events"):
+        async with page.expect_response("**/events*"):
             await seen.open(f"/inbox/{talk.id}")
         for shown in ("#reply-text", "#reply button", ".talk-back", ".talk-actions button >> nth=2"):
             await expect(page.locator(shown)).to_be_in_viewport(ratio=1)

@@ -251,7 +251,8 @@ async def test_drafts_never_show_the_sign(tmp_path: Path, sqlite_url: str, fakes
     async with floor(tmp_path, sqlite_url, *fakes, telegram=at_once) as place:
         tenant = await place.tenant()
         await put(place.core, tenant.shop)
-        place.models.reply, place.models.pace_s = sends(1, text=" ".join(f"{n}-narx shu." for n in range(12))), 0.001
+        place.models.reply = sends(1, text=" ".join(f"{n}-narx shu." for n in range(12)))
+        place.models.pace_s, place.models.drip_octets = 0.004, 24
         place.models.fail("drip")
         person = tenant.person()
         person.send(tenant.bot, WISH)
@@ -317,7 +318,7 @@ async def test_what_is_withdrawn_while_the_model_writes_is_not_noted(place: Floo
         return sends(1)(seen)
 
     tasks: list[asyncio.Task[Any]] = []
-    place.models.reply, place.models.pace_s = reply, 0.01
+    place.models.reply, place.models.pace_s, place.models.drip_octets = reply, 0.01, 24
     place.models.fail("drip")
     person = tenant.person()
     person.send(tenant.bot, WISH)

@@ -32,7 +32,7 @@ async def shop(place: Floor) -> Tenant:
     """A bot of its own for each test; the model writes slowly."""
     place.models.reset()
     place.fake.clear_faults()
-    place.models.reply, place.models.pace_s = LONG, 0.001
+    place.models.reply, place.models.pace_s, place.models.drip_octets = LONG, 0.004, 48
     place.models.fail("drip")
     return await place.tenant()
 
@@ -113,7 +113,7 @@ async def test_where_messages_have_to_wait_there_are_no_drafts(tmp_path: Path, s
         surroundings() as (fake, fake_models),
         floor(tmp_path, servers_run.new_sqlite(tmp_path), fake, fake_models, telegram=slow) as place,
     ):
-        fake_models.reply, fake_models.pace_s = LONG, 0.001
+        fake_models.reply, fake_models.pace_s, fake_models.drip_octets = LONG, 0.004, 48
         fake_models.fail("drip")
         shop = await place.tenant()
         person = shop.person()

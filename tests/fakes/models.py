@@ -33,7 +33,7 @@ FAULTS = (
     "cut_midway",  # … after half of the body
     "silence",  # nothing at all, until the client gives up
     "headers_only",  # 200 and headers, then silence
-    "drip",  # the answer, one byte per ``pace_s``
+    "drip",  # the answer, ``drip_octets`` per ``pace_s``
     "endless",  # bytes without an end
     "huge",  # a 10 MB answer
     "html",  # 200 with a web page
@@ -116,6 +116,7 @@ class FakeModels:
     reply: str | Callable[[Seen], str] = "Salom! Nok 12 000 so‘m 🍐"
     latency_s: float = 0.0
     pace_s: float = 0.02
+    drip_octets: int = 1
     cached_tokens: int = 0
     model_served: str | None = None
     dimensions: int = DIMENSIONS
@@ -163,6 +164,7 @@ class FakeModels:
         """Forget faults, requests and the programmed reply; let go of what is held."""
         fresh = FakeModels()
         self.reply, self.latency_s, self.pace_s = fresh.reply, fresh.latency_s, fresh.pace_s
+        self.drip_octets = fresh.drip_octets
         self.cached_tokens, self.model_served = fresh.cached_tokens, fresh.model_served
         self.dimensions, self.indented = fresh.dimensions, fresh.indented
         self.requests.clear()
@@ -338,8 +340,8 @@ class FakeModels:
                     request.transport.close()
                     return response
                 if fault == "drip":
-                    for byte in part:
-                        await response.write(bytes([byte]))
+                    for at in range(0, len(part), self.drip_octets):
+                        await response.write(part[at : at + self.drip_octets])
                         await self._pause(self.pace_s)
                         if self._stopping.is_set():
                             return response

@@ -13,7 +13,7 @@ from sqlalchemy import func, select, update
 
 from db import models
 from db.base import utcnow
-from services import accounts, bots, conversations, notices, team
+from services import accounts, bots, conversations, merging, notices, team
 from services.core import Core
 from services.errors import AppError, Conflict, Invalid, NotFound
 from services.team import Right
@@ -274,7 +274,7 @@ async def test_a_telegram_account_that_gives_way_hands_its_memberships_over(tmp_
         async with core.db.write() as session:
             link = await accounts.login_link(session, user)
         async with core.db.write() as session:
-            await accounts.link_telegram(session, link, 77)
+            await merging.link_telegram(session, core.settings, link, 77, now=utcnow())
         assert await _rights(core, user, shop.bot) == ["talk"]
 
 

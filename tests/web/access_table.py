@@ -63,6 +63,8 @@ PAGE: Statuses = (303, 200, 200, 303, 200)
 OWN_PAGE: Statuses = (303, 200, 404, 303, 404)
 FORM: Statuses = (401, 303, 303, 401, 303)
 OWN_FORM: Statuses = (401, 303, 404, 401, 404)
+ADMIN_PAGE: Statuses = (303, 404, 404, 303, 200)
+ADMIN_FORM: Statuses = (401, 404, 404, 401, 303)
 API: Statuses = (401, 200, 200, 401, 200)
 OWN_API: Statuses = (401, 200, 404, 401, 404)
 OWN_API_GONE: Statuses = (401, 204, 404, 401, 404)
@@ -105,6 +107,12 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/register"): everybody(400),
     ("GET", "/login/link"): everybody(400),
     ("POST", "/login/link"): everybody(400),
+    ("GET", "/email/confirm"): everybody(400),
+    ("POST", "/email/confirm"): everybody(400),
+    ("GET", "/password/forgot"): OPEN,
+    ("POST", "/password/forgot"): everybody(409),  # the walk's installation sends no letters
+    ("GET", "/password/reset"): everybody(400),
+    ("POST", "/password/reset"): everybody(400),
     # Customers
     ("GET", "/chat/{public_id}"): OPEN,
     ("GET", "/chat/{public_id}/messages"): OPEN,
@@ -137,11 +145,26 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("GET", "/settings"): PAGE,
     ("POST", "/settings/profile"): (401, 400, 400, 401, 400),
     ("POST", "/settings/password"): (401, 400, 400, 401, 400),
+    ("GET", "/settings/email"): PAGE,
+    ("POST", "/settings/email"): (401, 409, 409, 401, 409),
+    ("POST", "/settings/email/send"): (401, 409, 409, 401, 409),
+    ("POST", "/settings/email/code"): (401, 400, 400, 401, 400),
     ("POST", "/settings/sessions/end-others"): FORM,
     ("POST", "/settings/sessions/{session}/end"): own(OWN_FORM),
     ("POST", "/settings/tokens"): (401, 200, 200, 401, 200),
     ("POST", "/settings/tokens/{token}/revoke"): own(OWN_FORM),
     ("POST", "/settings/telegram"): (401, 404, 404, 401, 404),  # no factory bot in the walk
+    ("POST", "/settings/offers"): FORM,
+    # The link in a letter is the key: tests/letters/test_unsubscribing.py
+    ("GET", "/unsubscribe/{token}"): everybody(404),
+    ("POST", "/unsubscribe/{token}"): everybody(404),
+    # Administrators
+    ("GET", "/admin/texts"): ADMIN_PAGE,
+    ("GET", "/admin/texts/{letter}/{language}"): ADMIN_PAGE,
+    ("GET", "/admin/texts/{letter}/{language}/preview"): ADMIN_PAGE,
+    ("POST", "/admin/texts/{letter}/{language}"): (401, 404, 404, 401, 400),
+    ("POST", "/admin/texts/{letter}/{language}/preview"): (401, 404, 404, 401, 400),
+    ("POST", "/admin/texts/{letter}/{language}/reset"): (401, 404, 404, 401, 303),
     # The team
     ("GET", "/team"): PAGE,
     ("POST", "/team/invitations"): (401, 400, 400, 401, 400),
@@ -152,6 +175,26 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/settings/teams/{membership}/leave"): Line((401, 404, 404, 401, 404), manager=404, operator=303),
     ("GET", "/team/join"): everybody(400),
     ("POST", "/team/join"): everybody(400),
+    # Plan and payments: everybody sees their own; what a team's owner pays no member sees
+    ("GET", "/billing"): PAGE,
+    ("GET", "/billing/order"): (303, 400, 400, 303, 400),  # without a plan
+    ("POST", "/billing/order"): (401, 400, 400, 401, 400),  # no gateway is set up in the walk
+    ("GET", "/billing/payments/{number}"): own(OWN_PAGE),
+    ("GET", "/billing/payments/{number}/state"): own((303, 303, 404, 303, 404)),  # a part of a page, for its script
+    ("POST", "/billing/payments/{number}/cancel"): own(OWN_FORM),
+    ("GET", "/billing/payments/{number}/receipt.pdf"): (303, 404, 404, 303, 404),  # not paid: tests/web/test_billing.py
+    # The administrator
+    ("GET", "/admin"): (303, 404, 404, 303, 303),
+    ("GET", "/admin/payments"): ADMIN_PAGE,
+    ("GET", "/admin/payments/export.{table}"): ADMIN_PAGE,
+    ("GET", "/admin/payments/days"): ADMIN_PAGE,
+    ("GET", "/admin/payments/days.{table}"): ADMIN_PAGE,
+    ("GET", "/admin/payments/new"): ADMIN_PAGE,
+    ("POST", "/admin/payments/new"): (401, 404, 404, 401, 400),
+    ("GET", "/admin/payments/{number}"): ADMIN_PAGE,
+    ("POST", "/admin/payments/{number}/paid"): (401, 404, 404, 401, 400),
+    ("POST", "/admin/payments/{number}/refund"): (401, 404, 404, 401, 400),
+    ("GET", "/admin/payments/{number}/receipt.pdf"): (303, 404, 404, 303, 404),  # not paid
     # Bots
     ("GET", "/bots"): (303, 200, 303, 303, 303),  # who has none is sent to make one
     ("POST", "/bots"): (401, 400, 400, 401, 400),
@@ -251,6 +294,30 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("GET", "/api/v1/usage"): API,
     ("POST", "/api/v1/payments"): (401, 400, 400, 401, 400),  # no gateway in the walk
     ("GET", "/api/v1/payments/{number}"): own(OWN_API),
+    ("GET", "/api/v1/plans"): API,
+    ("GET", "/api/v1/subscription"): API,
+    # Requests, coupons, referrals
+    ("GET", "/billing/request"): PAGE,
+    # Owner A has a request that waits.
+    ("POST", "/billing/request"): Line((401, 409, 303, 401, 409), manager=303, operator=303),
+    ("POST", "/billing/request/{request}/withdraw"): own(OWN_FORM),
+    ("GET", "/billing/referrals"): PAGE,
+    ("GET", "/admin/requests"): ADMIN_PAGE,
+    ("POST", "/admin/requests/{request}/grant"): ADMIN_FORM,
+    ("POST", "/admin/requests/{request}/decline"): ADMIN_FORM,
+    ("GET", "/admin/owners"): ADMIN_PAGE,
+    ("GET", "/admin/owners/{owner}/plan"): ADMIN_PAGE,
+    ("POST", "/admin/owners/{owner}/plan/grant"): ADMIN_FORM,
+    ("POST", "/admin/owners/{owner}/plan/extend"): ADMIN_FORM,
+    ("POST", "/admin/owners/{owner}/plan/change"): ADMIN_FORM,
+    ("POST", "/admin/owners/{owner}/plan/revoke"): ADMIN_FORM,
+    ("GET", "/admin/coupons"): ADMIN_PAGE,
+    ("POST", "/admin/coupons"): ADMIN_FORM,
+    ("GET", "/admin/coupons/codes.csv"): ADMIN_PAGE,
+    ("GET", "/admin/coupons/{coupon}"): ADMIN_PAGE,
+    ("POST", "/admin/coupons/{coupon}/disable"): ADMIN_FORM,
+    ("GET", "/admin/payouts"): ADMIN_PAGE,
+    ("POST", "/admin/payouts/{owner}"): ADMIN_FORM,
 }
 
 BODIES: dict[tuple[str, str], dict[str, object]] = {
@@ -271,5 +338,14 @@ BODIES: dict[tuple[str, str], dict[str, object]] = {
     ("POST", "/inbox/{conversation}/notes"): {"note": "Qo‘ng‘iroq qilish kerak"},
     ("POST", "/inbox/labels/{label}"): {"name": "Boshqa", "color": "2"},
     ("POST", "/inbox/replies/{reply}"): {"shortcut": "boshqa", "text": "Salom"},
+    ("POST", "/billing/request"): {"plan": "basic", "period": "monthly"},
+    ("POST", "/admin/requests/{request}/grant"): {"plan": "basic", "period": "monthly", "price": "0"},
+    ("POST", "/admin/requests/{request}/decline"): {"answer": "Yo‘q"},
+    ("POST", "/admin/owners/{owner}/plan/grant"): {"plan": "basic", "period": "monthly", "price": "0"},
+    ("POST", "/admin/owners/{owner}/plan/extend"): {"days": "3"},
+    ("POST", "/admin/owners/{owner}/plan/change"): {"plan": "premium"},
+    ("POST", "/admin/owners/{owner}/plan/revoke"): {"answer": "Pul kelmadi"},
+    ("POST", "/admin/coupons"): {"percent": "10", "count": "1", "per_owner": "1"},
+    ("POST", "/admin/payouts/{owner}"): {"price": "100000", "due": "10000000"},
 }
 """What the walk sends where an empty body would be refused before the question of who may is answered."""

@@ -8,10 +8,12 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import accounts, panel_links
+from services import accounts, codes, panel_links
 from services.errors import AppError, Conflict, Invalid, TooMany
 from services.i18n import DEFAULT_LANGUAGE, T
 from web import auth, forms, view
+from web.pages import referrals
+from web.pages.email import keys_of
 from web.pages.shell import core_of, fault_of
 
 routes = web.RouteTableDef()
@@ -106,7 +108,9 @@ async def register_page(request: web.Request) -> web.StreamResponse:
     if auth.visitor(request).user is not None:
         return view.redirect("/dashboard")
     empty = dict.fromkeys(REGISTRATION, "")
-    return view.render(request, "pages/register.html", values=empty, factory=core_of(request).factory_username)
+    response = view.render(request, "pages/register.html", values=empty, factory=core_of(request).factory_username)
+    await referrals.remember(request, response)
+    return response
 
 
 @routes.post("/register")
@@ -150,7 +154,8 @@ async def new_account(
         text = T("Too many accounts have been made from your network. Try again in an hour.")
         raise TooMany(text, retry_after_s=3600, code=_ENOUGH_ACCOUNTS)
     password_hash = await accounts.hash_password(form.secret("password"))
-    async with core_of(request).db.write() as session:
+    core = core_of(request)
+    async with core.db.write() as session:
         person = await accounts.register_owner(
             session,
             full_name=full_name,
@@ -159,9 +164,13 @@ async def new_account(
             password_hash=password_hash,
             language=auth.visitor(request).language,
         )
+        await referrals.registered(session, request, person)
         await accounts.set_theme(session, person, auth.visitor(request).theme)
+        if codes.by_mail(core.settings):
+            await codes.send(session, keys_of(core), person, "confirm_email", email, now=core.now())
         if then is not None:
             await then(session, person)
+    core.bell.ring("letters")
     return person
 
 

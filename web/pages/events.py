@@ -11,9 +11,10 @@ from typing import Any
 from aiohttp import ClientConnectionResetError, web
 
 from db.engine import DatabaseUnavailable
-from services import accounts, bots, notices
+from services import accounts, bots, conversations, notices
 from services.bell import session_topic
-from services.errors import NotSignedIn, TooMany
+from services.conversations import marks
+from services.errors import NotFound, NotSignedIn, TooMany
 from services.i18n import T
 from web import auth, keys, streams, view
 from web.pages.shell import core_of
@@ -52,8 +53,10 @@ async def _counted(request: web.Request, user_id: str) -> AsyncIterator[None]:
 async def events(request: web.Request) -> web.StreamResponse:
     """Send what happens to this person's bots until the page closes or the session ends.
 
-    Event names: ``document-BOT``, ``conversations``, ``talk-CONVERSATION``, ``presence-CONVERSATION``, ``notice``; the data is a
-    small JSON object. The stream ends when the bots that the person may answer for are others: the browser asks for a new one.
+    Event names: ``document-BOT``, ``conversations``, ``talk-CONVERSATION``, ``presence-CONVERSATION``, ``notice``,
+    ``payment-NUMBER``; the data is a small JSON object. The stream ends when the bots that the person may answer for are others:
+    the browser asks for a new one. ``talk`` and ``said``: the conversation that the page shows and the last thing in it, so that
+    what came between the page and the stream is told.
     """
     core = core_of(request)
     signed_in = auth.visitor(request).signed_in
@@ -70,8 +73,12 @@ async def events(request: web.Request) -> web.StreamResponse:
         told = await _told(request, signed_in)
         # Before the bots are read: a right that ends meanwhile ends this stream.
         await listen((session_topic(signed_in.session.id), "end"), (_CLOSING, "end"), ("notices", "notice"))
+        await listen((f"payments:{signed_in.user.id}", "payment"))
         rights = await _rights(request, signed_in)
         await listen(*((f"bot:{bot_id}", f"bot-{bot_id}") for bot_id in rights))
+        talk = request.query.get("talk", "")
+        if talk and await _has_more(request, signed_in, talk, request.query.get("said", "")):
+            inbox.put_nowait(("bot-", {"conversation": talk}))
         stream = streams.response()
         with contextlib.suppress(ClientConnectionResetError, ConnectionResetError):
             await stream.prepare(request)
@@ -111,6 +118,16 @@ async def _rights(request: web.Request, signed_in: accounts.SignedIn) -> dict[st
         answered = await bots.list_for(session, signed_in.user, "talk")
         managed = {bot.id for bot in await bots.list_for(session, signed_in.user)}
     return {bot.id: bot.id in managed for bot in answered}
+
+
+async def _has_more(request: web.Request, signed_in: accounts.SignedIn, talk_id: str, said: str) -> bool:
+    """Tell whether more was said in a conversation, to the customer or among colleagues, than a page shows."""
+    try:
+        async with core_of(request).db.read() as session:
+            row = await conversations.get(session, signed_in.user, talk_id)
+            return await marks.newest_id(session, row.conversation.id) > said
+    except (DatabaseUnavailable, NotFound):
+        return False
 
 
 async def _told(request: web.Request, signed_in: accounts.SignedIn) -> Told | None:
@@ -165,6 +182,8 @@ def _names(name: str, message: dict[str, Any], rights: dict[str, bool]) -> list[
     bot_id = name.removeprefix("bot-")
     if name == "notice":
         return ["notice"]
+    if name == "payment":
+        return [f"payment-{message.get('payment')}"]
     if "tests" in message:
         return [f"tests-{bot_id}"] if rights.get(bot_id) else []
     if "document" in message:

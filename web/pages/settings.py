@@ -7,12 +7,14 @@ from typing import Any
 from aiohttp import web
 
 from db import models
-from services import access, accounts, team
+from db.base import new_id
+from services import access, accounts, codes, letters, team
 from services.bell import session_topic
 from services.errors import AppError, Invalid, NotFound
 from services.i18n import T
 from services.logs import hide
 from web import auth, forms, view
+from web.pages.proving import prove
 from web.pages.shell import core_of, fault_of, frame
 
 routes = web.RouteTableDef()
@@ -64,6 +66,7 @@ async def _page(
         fault=fault_of(error, request) if error else None,
         factory=core.factory_username,
         public_url=core.settings.public_url,
+        by_mail=codes.by_mail(core.settings),
         **shared,
     )
 
@@ -106,7 +109,7 @@ def device_name(user_agent: str) -> tuple[str, bool]:
 
 @routes.post("/settings/profile")
 async def profile(request: web.Request) -> web.StreamResponse:
-    """Change name, e-mail and phone; no other field of the form counts."""
+    """Change name and phone, and the e-mail where letters cannot confirm one; no other field of the form counts."""
     form = await forms.read(request)
     values = {name: form.fields.get(name, "")[:300] for name in ("full_name", "email", "phone")}
     try:
@@ -115,7 +118,7 @@ async def profile(request: web.Request) -> web.StreamResponse:
                 session,
                 auth.user(request),
                 full_name=form.text("full_name", 10_000),
-                email=form.text("email"),
+                email=None if codes.by_mail(core_of(request).settings) else form.text("email"),
                 phone=form.text("phone"),
             )
     except AppError as error:
@@ -131,14 +134,7 @@ async def password(request: web.Request) -> web.StreamResponse:
     form = await forms.read(request)
     try:
         if person.password_hash is not None:
-            await accounts.allow_attempt(
-                core.limits,
-                f"password:{person.id}",
-                auth.client_address(request),
-                core.settings.limits.login_attempts_per_15_min,
-            )
-            if not await accounts.verify_password(person, form.secret("current_password")):
-                raise Invalid(T("The current password is wrong."), field="current_password")
+            await prove(request, form)
         elif not person.email and not person.phone:
             raise Invalid(
                 T("Add an e-mail or a phone number first: you will sign in with it and the password."), field="password"
@@ -151,6 +147,10 @@ async def password(request: web.Request) -> web.StreamResponse:
         ended = await accounts.sessions(session, person)
         await accounts.set_password(session, person, hashed)
         await access.record(session, person, "password_changed", "user", person.id)
+        await codes.forget(session, person.id, now=core.now())
+        key = f"password_changed:{new_id()}"
+        await letters.write(session, person.id, "password_changed", key=key, now=core.now())
+    core.bell.ring("letters")
     _end_streams(request, ended)
     await auth.sign_in(request, person)
     return view.redirect("/settings", toast="password")

@@ -50,6 +50,7 @@ async def example(request: web.Request) -> web.StreamResponse:
                 auth.visitor(request).language,
                 limits=core.settings.limits,
                 max_bytes=core.settings.knowledge.max_file_bytes,
+                plan=core.allowances,
             )
     except AppError as error:
         return await _new_bot(request, error)

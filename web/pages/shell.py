@@ -8,7 +8,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import bots, notices, team
+from services import bots, codes, notices, team
 from services.core import Core
 from services.errors import AppError
 from services.team import Right
@@ -38,8 +38,14 @@ async def frame(session: AsyncSession, request: web.Request, bot: models.Bot | N
         "roles": roles,
         "bot": bot,
         "broken": await bots.broken_channels(session, person),
+        "unconfirmed": _is_unconfirmed(request, person),
         "notices": [(notice, notices.text(notice, language), notices.page(notice)) for notice in told],
     }
+
+
+def _is_unconfirmed(request: web.Request, person: models.User) -> bool:
+    """Tell whether every page asks to confirm the e-mail: only where letters can be sent."""
+    return person.email is not None and person.email_confirmed_at is None and codes.by_mail(core_of(request).settings)
 
 
 async def own_bot(session: AsyncSession, request: web.Request, right: Right = "manage") -> models.Bot:

@@ -85,6 +85,7 @@ async def invite(request: web.Request) -> web.StreamResponse:
                 form.text("role", 20),
                 form.text("name", 1000),
                 most=core.settings.limits.members_per_owner,
+                plan=core.allowances,
             )
     except AppError as error:
         return await _page(request, error=error, values=values)

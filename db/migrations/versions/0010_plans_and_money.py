@@ -85,6 +85,8 @@ def upgrade() -> None:
         sa.Column("telegram", sa.String(length=16), nullable=False),
         sa.Column("telegram_attempts", sa.Integer(), nullable=False),
         sa.Column("run_at", db.base.UtcTime(), nullable=False),
+        sa.Column("telegram_at", db.base.UtcTime(), nullable=False),
+        sa.Column("expires_at", db.base.UtcTime(), nullable=True),
         sa.Column("created_at", db.base.UtcTime(), nullable=False),
         sa.Column("sent_at", db.base.UtcTime(), nullable=True),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_letters_user_id_users"), ondelete="CASCADE"),
@@ -93,7 +95,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_letters_mail_run_at", "letters", ["mail", "run_at"], unique=False)
     op.create_index(op.f("ix_letters_message_id"), "letters", ["message_id"], unique=False)
-    op.create_index("ix_letters_telegram_run_at", "letters", ["telegram", "run_at"], unique=False)
+    op.create_index("ix_letters_telegram_telegram_at", "letters", ["telegram", "telegram_at"], unique=False)
     op.create_table(
         "message_quotas",
         sa.Column("user_id", sa.String(length=26), nullable=False),
@@ -428,7 +430,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_recovery_codes_user_id"), table_name="recovery_codes")
     op.drop_table("recovery_codes")
     op.drop_table("message_quotas")
-    op.drop_index("ix_letters_telegram_run_at", table_name="letters")
+    op.drop_index("ix_letters_telegram_telegram_at", table_name="letters")
     op.drop_index(op.f("ix_letters_message_id"), table_name="letters")
     op.drop_index("ix_letters_mail_run_at", table_name="letters")
     op.drop_table("letters")

@@ -1,0 +1,150 @@
+"""An administrator's own words for letters: checked, kept per language and part, and put back to the built-in ones."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db import models
+from db.base import insert_for
+from services import access, letters
+from services.errors import Invalid, NotFound
+from services.i18n import T, translate
+from services.letters import rendering
+from services.letters.base import Kind
+from services.text import clean
+
+LANGUAGES = ("uz", "ru", "en")
+"""Those in which texts are written; Uzbek in Cyrillic is made from the Latin one."""
+LIMITS: Mapping[str, int] = {"subject": 150, "text": 5000, "telegram": 3000}
+_PLACE = re.compile(r"\{([a-z_0-9]+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One text of a letter as the form shows it. ``own``: an administrator has changed it."""
+
+    name: str
+    words: str
+    own: bool
+
+
+def kind_of(name: str, language: str) -> Kind:
+    """Return a kind of letter; raises ``NotFound`` for an unknown one, or a language in which no texts are written."""
+    kind = letters.KINDS.get(name)
+    if kind is None or language not in LANGUAGES:
+        raise NotFound
+    return kind
+
+
+async def changed(session: AsyncSession) -> set[tuple[str, str]]:
+    """Return kind and language of all letters that have words of an administrator."""
+    rows = await session.execute(select(models.LetterText.kind, models.LetterText.language).distinct())
+    return {(row.kind, row.language) for row in rows}
+
+
+async def parts(session: AsyncSession, name: str, language: str) -> list[Part]:
+    """Return the texts of a letter; raises ``NotFound`` as :func:`kind_of`."""
+    kind = kind_of(name, language)
+    own = await rendering.own_words(session, name)
+    found = []
+    for part in rendering.PARTS:
+        words = rendering.pattern(kind, part, language, own)
+        if words is not None:
+            found.append(Part(part, words, (language, part) in own))
+    return found
+
+
+def checked(name: str, language: str, given: Mapping[str, str]) -> dict[str, str]:
+    """Return the texts of a form by part, cleaned.
+
+    Raises ``Invalid`` with the part as its field: empty, too long, a placeholder that the letter does not know, a lone brace.
+    """
+    kind = kind_of(name, language)
+    known = rendering.placeholders(kind)
+    words: dict[str, str] = {}
+    for part in rendering.PARTS:
+        if getattr(kind, part) is None:
+            continue
+        text = clean(given.get(part, "").replace("\r\n", "\n").replace("\r", "\n")).strip()
+        if part == "subject":
+            text = " ".join(text.split())
+        if not text:
+            raise Invalid(T("This cannot be empty. “Built-in text” brings back the original."), field=part)
+        if len(text) > LIMITS[part]:
+            raise Invalid(T("This is too long: at most {n} characters.", n=LIMITS[part]), field=part)
+        unknown = [found for found in _PLACE.findall(text) if found not in known]
+        listed = ", ".join(f"{{{each}}}" for each in known)
+        if unknown:
+            raise Invalid(
+                T("This letter does not know {place}. It knows: {list}.", place=f"{{{unknown[0]}}}", list=listed),
+                field=part,
+            )
+        if re.search("[{}]", _PLACE.sub("", text)):
+            raise Invalid(
+                T("A brace stands alone. Placeholders are written like this: {list}.", list=listed), field=part
+            )
+        words[part] = text
+    return words
+
+
+async def save(
+    session: AsyncSession, person: models.User, name: str, language: str, given: Mapping[str, str], *, now: dt.datetime
+) -> None:
+    """Keep an administrator's words for a letter; those that are the built-in ones are not kept. Raises as :func:`checked`."""
+    words = checked(name, language, given)
+    kind, row = kind_of(name, language), models.LetterText
+    dialect = session.get_bind().dialect.name
+    for part, text in words.items():
+        one = row.kind == name, row.language == language, row.part == part
+        if text == translate(language, getattr(kind, part).msgid):
+            await session.execute(delete(row).where(*one))
+            continue
+        values = {"text": text, "changed_by": person.id, "changed_at": now}
+        await session.execute(
+            insert_for(dialect, row)
+            .values(kind=name, language=language, part=part, **values)
+            .on_conflict_do_update(index_elements=["kind", "language", "part"], set_=values)
+        )
+    await access.record(session, person, "letter_text_changed", "letter_text", f"{name}:{language}")
+
+
+async def reset(session: AsyncSession, person: models.User, name: str, language: str) -> None:
+    """Put the built-in texts of a letter back; raises ``NotFound`` as :func:`kind_of`."""
+    kind_of(name, language)
+    row = models.LetterText
+    await session.execute(delete(row).where(row.kind == name, row.language == language))
+    await access.record(session, person, "letter_text_reset", "letter_text", f"{name}:{language}")
+
+
+def preview(
+    name: str, language: str, words: Mapping[str, str], *, person: str, public_url: str, brand: str
+) -> rendering.Written:
+    """Return how a letter with these texts looks, filled with examples."""
+    kind = kind_of(name, language)
+    example = dict(kind.example)
+    own = {(language, part): text for part, text in words.items()}
+    # The address leads nowhere: who tries it in a preview must not unsubscribe anybody.
+    return rendering.write_out(
+        kind,
+        language,
+        {"path": "/dashboard", **example},
+        own=own,
+        name=person,
+        public_url=public_url,
+        brand=brand,
+        unsubscribe=f"{public_url}/unsubscribe/preview",
+        telegram_beside=True,
+    )
+
+
+def subject(name: str, language: str) -> str:
+    """Return the built-in subject of a letter, filled with examples: by it administrators know the letter."""
+    kind = letters.KINDS[name]
+    sample = {key: rendering.shown(value, language) for key, value in kind.example}
+    return translate(language, kind.subject.msgid, **sample)

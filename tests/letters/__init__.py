@@ -1,0 +1,1 @@
+"""Tests of letters: by mail and in Telegram, reminders and offers."""

@@ -1,0 +1,407 @@
+"""E-mail of an account: confirmed by code or link, changed only when confirmed, and what it helps: a lost password."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import itertools
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from db import models
+from db.base import utcnow
+from services import accounts, resets
+from services.i18n import translate
+from services.limits import Limits
+from tests import servers
+from tests.web.panel import PASSWORD, Browser, Page, Site, open_site
+
+_numbers = itertools.count(1)
+NEW = "boshqa-parol-77"
+
+
+class Clock:
+    """The product's clock, turned by hand."""
+
+    def __init__(self) -> None:
+        self.ahead = dt.timedelta()
+
+    def __call__(self) -> dt.datetime:
+        return utcnow() + self.ahead
+
+
+@pytest.fixture(scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory, servers_run: servers.Run) -> AsyncIterator[Site]:
+    """The product with mail settings whose server does not answer: letters stay rows."""
+    folder = tmp_path_factory.mktemp("email")
+    async with open_site(
+        folder,
+        servers_run.new_sqlite(folder),
+        environment={"MAIL_SERVER": "127.0.0.1", "MAIL_PORT": "9"},
+        overrides={"limits": {"login_attempts_per_15_min": 500}, "mail": {"sender": "panel@example.uz"}},
+    ) as made:
+        yield made
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock of this test's own."""
+    return Clock()
+
+
+@pytest.fixture
+def site(shared: Site, clock: Clock) -> Site:
+    """The same, with the clock of this test."""
+    shared.core.now = clock
+    shared.core.limits = Limits()
+    return shared
+
+
+async def _registered(site: Site) -> tuple[Browser, str]:
+    """Register somebody in a browser."""
+    number = next(_numbers)
+    email = f"egasi{number}@example.uz"
+    browser = site.browser()
+    fields = {"full_name": "Egasi", "phone": f"+99890{number:07}", "email": email, "password": PASSWORD}
+    assert (await browser.post("/register", **fields)).status == 303
+    await browser.get("/settings/email")
+    return browser, email
+
+
+async def _user(site: Site, email: str) -> models.User:
+    async with site.core.db.read() as session:
+        user = await accounts.by_email(session, email)
+    assert user is not None
+    return user
+
+
+async def _letters(site: Site, user_id: str, kind: str) -> list[tuple[models.Letter, dict[str, str]]]:
+    async with site.core.db.read() as session:
+        rows = await session.scalars(
+            select(models.Letter)
+            .where(models.Letter.user_id == user_id, models.Letter.kind == kind)
+            .order_by(models.Letter.id)
+        )
+        return [(row, site.core.crypto.decrypt(row.secret) if row.secret else {}) for row in rows]
+
+
+def _says(page: Page, text: str, **params: object) -> bool:
+    return translate("uz", text, **params) in page.visible()
+
+
+async def test_a_new_account_works_at_once_and_says_what_is_left(site: Site) -> None:
+    """One letter with code and link; every page says that the address waits; the code ends that."""
+    browser, email = await _registered(site)
+    user = await _user(site, email)
+    ((letter, secret),) = await _letters(site, user.id, "confirm_email")
+    assert (letter.address, letter.mail, letter.telegram) == (email, "new", "none")
+    assert len(secret["code"]) == 6 and secret["path"].startswith("/email/confirm?token=")
+    assert secret["code"] not in str(letter.params) + letter.key
+    page = await browser.get("/bots/new")
+    assert page.status == 200 and "/settings/email" in page.text
+    spaced = f" {secret['code'][:3]} {secret['code'][3:]} "
+    page = await browser.post("/settings/email/code", code=spaced)
+    assert (page.status, page.location) == (303, "/settings/email?done=email_confirmed")
+    assert (await _user(site, email)).email_confirmed_at is not None
+    assert "/settings/email" not in (await browser.get("/dashboard")).text
+    # The link of the same letter has gone with the code.
+    assert (await site.browser().get(secret["path"])).status == 400
+
+
+async def test_the_link_confirms_by_a_button_in_any_browser(site: Site) -> None:
+    """Looking uses nothing up, the second press does nothing."""
+    _, email = await _registered(site)
+    ((_, secret),) = await _letters(site, (await _user(site, email)).id, "confirm_email")
+    phone = site.browser()
+    for _ in range(2):
+        page = await phone.get(secret["path"])
+        assert page.status == 200 and email in page.text
+    assert (await _user(site, email)).email_confirmed_at is None
+    token = secret["path"].partition("token=")[2]
+    page = await phone.post("/email/confirm", token=token)
+    assert (page.status, page.location) == (303, "/login?done=email_confirmed")
+    assert (await _user(site, email)).email_confirmed_at is not None
+    assert (await phone.post("/email/confirm", token=token)).status == 400
+    # It has signed nobody in.
+    assert (await phone.get("/dashboard")).status == 303
+
+
+async def test_codes_are_not_to_be_guessed(site: Site, clock: Clock) -> None:
+    """Five tries, also at once; then the right one is wrong too. Another letter comes after a minute, not before."""
+    browser, email = await _registered(site)
+    user = await _user(site, email)
+    ((_, secret),) = await _letters(site, user.id, "confirm_email")
+    wrong = f"{(int(secret['code']) + 1) % 1_000_000:06}"
+    for typed in (wrong, "", "abc", wrong, "９" * 6):
+        page = await browser.post("/settings/email/code", code=typed)
+        assert page.status == 400, typed
+    assert (await browser.post("/settings/email/code", code=secret["code"])).status == 400
+    assert (await _user(site, email)).email_confirmed_at is None
+    assert (await browser.post("/settings/email/send")).status == 429
+    clock.ahead += dt.timedelta(seconds=61)
+    assert (await browser.post("/settings/email/send")).status == 303
+    (_, (_, again)) = await _letters(site, user.id, "confirm_email")
+    assert (await browser.post("/settings/email/code", code=again["code"])).status == 303
+
+
+async def test_a_code_ends_after_an_hour_and_with_the_next_one(site: Site, clock: Clock) -> None:
+    browser, email = await _registered(site)
+    user = await _user(site, email)
+    clock.ahead += dt.timedelta(minutes=2)
+    assert (await browser.post("/settings/email/send")).status == 303
+    (_, first), (_, second) = await _letters(site, user.id, "confirm_email")
+    assert (await site.browser().get(first["path"])).status == 400
+    clock.ahead += dt.timedelta(minutes=61)
+    assert (await site.browser().get(second["path"])).status == 400
+    assert (await browser.post("/settings/email/code", code=second["code"])).status == 400
+    # Five in an hour, ten in a day, whatever is pressed.
+    sent = 0
+    for _ in range(60):
+        clock.ahead += dt.timedelta(minutes=10)
+        sent += (await browser.post("/settings/email/send")).status == 303
+    assert sent == 8
+
+
+async def test_a_new_address_counts_when_it_is_confirmed(site: Site) -> None:
+    """Until then the old one signs in and the new one does not; then the old one is told."""
+    browser, email = await _registered(site)
+    user = await _user(site, email)
+    new = f"yangi-{email}"
+    assert (await browser.post("/settings/email", email=new, current_password="wrong")).status == 400
+    page = await browser.post("/settings/email", email=new.upper(), current_password=PASSWORD)
+    assert page.status == 303
+    ((letter, secret),) = await _letters(site, user.id, "change_email")
+    assert letter.address == new
+    assert (await site.browser().post("/login", login=new, password=PASSWORD)).status == 400
+    assert (await site.browser().post("/login", login=email, password=PASSWORD)).status == 303
+    assert (await browser.post("/settings/email/code", code=secret["code"])).status == 303
+    changed = await _user(site, new)
+    assert changed.id == user.id and changed.email_confirmed_at is not None
+    assert (await site.browser().post("/login", login=new, password=PASSWORD)).status == 303
+    ((told, nothing),) = await _letters(site, user.id, "email_changed")
+    assert (told.address, told.params, nothing) == (email, {"email": new}, {})
+
+
+async def test_an_address_is_one_account_s(site: Site) -> None:
+    """Taken when it is asked for, or taken between the asking and the code: nobody's changes."""
+    (first, first_email), (second, second_email) = await _registered(site), await _registered(site)
+    page = await first.post("/settings/email", email=second_email, current_password=PASSWORD)
+    assert page.status == 409
+    new = f"bir-{first_email}"
+    for browser in (first, second):
+        assert (await browser.post("/settings/email", email=new, current_password=PASSWORD)).status == 303
+    codes = [
+        (await _letters(site, (await _user(site, email)).id, "change_email"))[0][1]["code"]
+        for email in (first_email, second_email)
+    ]
+    assert (await first.post("/settings/email/code", code=codes[0])).status == 303
+    assert (await second.post("/settings/email/code", code=codes[1])).status == 409
+    assert (await _user(site, second_email)).email == second_email
+    # One's code is nothing to the other.
+    _, third_email = await _registered(site)
+    ((_, secret),) = await _letters(site, (await _user(site, third_email)).id, "confirm_email")
+    assert (await second.post("/settings/email/code", code=secret["code"])).status == 400
+
+
+@pytest.mark.parametrize(
+    "email",
+    [
+        "a@b.uz\r\nBcc: victim@example.uz",
+        "a@b.uz\nSubject: x",
+        "a\r@b.uz",
+        "a@b.uz%0d%0aBcc: x",
+        "a@b",
+        "",
+        "@",
+        "a@b.uz, c@d.uz",
+        "<a@b.uz>",
+        "x" * 300 + "@b.uz",
+        "a@b.uz\x00",
+    ],
+)
+async def test_addresses_that_are_none_are_refused_everywhere(site: Site, email: str) -> None:
+    """Line feeds least of all: they would make headers of a letter."""
+    browser, _ = await _registered(site)
+    fields = {"full_name": "X", "phone": f"+99891{next(_numbers):07}", "email": email, "password": PASSWORD}
+    cleaned = email.replace("\x00", "").strip()
+    if cleaned == "a@b.uz":
+        # What no reader sees is left out, and the rest is an address.
+        assert (await browser.post("/settings/email", email=email, current_password=PASSWORD)).status == 303
+        return
+    assert (await browser.post("/settings/email", email=email, current_password=PASSWORD)).status == 400
+    assert (await site.browser().post("/register", **fields)).status == 400
+    assert (await site.browser().post("/password/forgot", email=email)).status == 400
+    async with site.core.db.read() as session:
+        assert not await session.scalar(
+            select(func.count()).where(models.Letter.address.contains("\n") | models.Letter.address.contains("\r"))
+        )
+
+
+async def _resets(site: Site, user_id: str, number: int) -> list[dict[str, str]]:
+    """Wait until the jobs of this account's requests are done; return what their letters hold."""
+    asked = select(func.count()).where(models.Job.kind == resets.RESET_JOB, models.Job.status == "new")
+    async with asyncio.timeout(30):
+        while True:
+            async with site.core.db.read() as session:
+                if not await session.scalar(asked):
+                    break
+            await asyncio.sleep(0.01)
+    found = [secret for _, secret in await _letters(site, user_id, "reset")]
+    assert len(found) == number
+    return found
+
+
+async def test_a_lost_password(site: Site, clock: Clock) -> None:
+    """The same answer for a stranger; the link works once, by its form; all sessions and sign-in links end."""
+    browser, email = await _registered(site)
+    user = await _user(site, email)
+    async with site.core.db.write() as session:
+        other_way = await accounts.login_link(session, user)
+    guest = site.browser()
+    answers = []
+    for asked in (email, f"nobody{next(_numbers)}@example.uz"):
+        page = await guest.post("/password/forgot", email=asked)
+        assert page.status == 200
+        answers.append(page.visible().replace(asked, ""))
+    assert answers[0] == answers[1]
+    (secret,) = await _resets(site, user.id, 1)
+    token = secret["path"].partition("token=")[2]
+    for _ in range(2):
+        assert (await guest.get(secret["path"])).status == 200
+    short = await guest.post("/password/reset", token=token, password="short")
+    assert short.status == 400 and token in short.text
+    # Nor does it confirm an address, or a code reset a password.
+    assert (await guest.post("/email/confirm", token=token)).status == 400
+    page = await guest.post("/password/reset", token=token, password=NEW)
+    assert (page.status, page.location) == (303, "/login?done=password_reset")
+    assert (await guest.post("/password/reset", token=token, password=NEW + "x")).status == 400
+    assert (await browser.get("/dashboard")).status == 303
+    assert (await site.browser().get(f"/login/link?token={other_way}")).status == 400
+    assert (await site.browser().post("/login", login=email, password=PASSWORD)).status == 400
+    assert (await site.browser().post("/login", login=email, password=NEW)).status == 303
+    assert (await _user(site, email)).email_confirmed_at is not None
+    assert len(await _letters(site, user.id, "password_changed")) == 1
+
+
+async def test_reset_letters_are_paced_in_silence(site: Site, clock: Clock) -> None:
+    """Two at once are one letter, and the answer is the same; an hour later the link is nothing."""
+    _, email = await _registered(site)
+    user = await _user(site, email)
+    guest = site.browser()
+    for _ in range(2):
+        assert (await guest.post("/password/forgot", email=email)).status == 200
+    (secret,) = await _resets(site, user.id, 1)
+    clock.ahead += dt.timedelta(minutes=61)
+    assert (await guest.get(secret["path"])).status == 400
+    token = secret["path"].partition("token=")[2]
+    assert (await guest.post("/password/reset", token=token, password=NEW)).status == 400
+    async with site.core.db.write() as session:
+        await accounts.ban(session, user)
+    assert (await guest.post("/password/forgot", email=email)).status == 200
+    await _resets(site, user.id, 1)
+
+
+async def test_an_account_of_telegram_names_the_address_of_another_and_the_two_are_joined(site: Site) -> None:
+    """A code goes to that address; whoever has it is signed in to the one account with the bots of both."""
+    _, email = await _registered(site)
+    web = await _user(site, email)
+    async with site.core.db.write() as session:
+        telegram = await accounts.register_owner(session, telegram_id=9_000_000 + next(_numbers), full_name="Tg")
+    mine, theirs = await site.bot_of(web, "Birinchi"), await site.bot_of(telegram, "Ikkinchi")
+    browser = await site.signed_in(telegram)
+    assert (await browser.post("/settings/email", email=email)).status == 303
+    page = await browser.get("/settings/email")
+    assert _says(page, "Join the accounts")
+    ((letter, secret),) = await _letters(site, telegram.id, "join")
+    assert (letter.address, letter.telegram, set(secret)) == (email, "none", {"code"})
+    wrong = f"{(int(secret['code']) + 1) % 1_000_000:06}"
+    assert (await browser.post("/settings/email/code", code=wrong)).status == 400
+    before = browser.cookie()
+    page = await browser.post("/settings/email/code", code=secret["code"])
+    assert (page.status, page.location) == (303, "/settings?done=accounts_joined")
+    joined = await _user(site, email)
+    assert (joined.id, joined.telegram_id) == (web.id, telegram.telegram_id)
+    assert joined.email_confirmed_at is not None
+    for bot in (mine, theirs):
+        assert (await browser.get(f"/bots/{bot.id}")).status == 200
+    page = await site.browser().request("GET", "/dashboard", headers={"Cookie": f"botfactory={before}"})
+    assert page.status == 303
+
+
+async def test_two_accounts_with_an_address_are_not_joined(site: Site) -> None:
+    """Nor does an administrator's give way."""
+    _, email = await _registered(site)
+    other, _ = await _registered(site)
+    assert (await other.post("/settings/email", email=email, current_password=PASSWORD)).status == 409
+    async with site.core.db.write() as session:
+        boss = await accounts.register_owner(session, telegram_id=9_000_000 + next(_numbers), full_name="Boss")
+        boss.role = "admin"
+    browser = await site.signed_in(boss)
+    assert (await browser.post("/settings/email", email=email)).status == 409
+
+
+async def test_nothing_else_of_a_form_counts(site: Site) -> None:
+    """Role, plan, dates and ids in every form of the account leave the row as it is."""
+    browser, email = await _registered(site)
+    user = await _user(site, email)
+    extra = {
+        "role": "admin",
+        "is_admin": "1",
+        "plan": "business",
+        "ends_at": "2099-01-01",
+        "banned_at": "",
+        "id": "0" * 26,
+        "user_id": "0" * 26,
+        "email_confirmed_at": "2020-01-01",
+        "phone_confirmed_at": "2020-01-01",
+        "telegram_id": "1",
+        "trial_at": "2099-01-01",
+        "totp_secret": "x",
+        "delete_at": "2020-01-01",
+        "subscription_version": "9",
+        "target": email,
+        "purpose": "confirm_email",
+    }
+    number = next(_numbers)
+    registration = {
+        "full_name": "X",
+        "phone": f"+99893{number:07}",
+        "email": f"m{number}@example.uz",
+        "password": PASSWORD,
+    }
+    assert (await site.browser().post("/register", **registration, **extra)).status == 303
+    made = await _user(site, f"m{number}@example.uz")
+    for path, fields in (
+        ("/settings/profile", {"full_name": "Egasi", "phone": user.phone or ""}),
+        ("/settings/email", {"email": f"z{number}@example.uz", "current_password": PASSWORD}),
+        ("/settings/email/code", {"code": "1"}),
+        ("/settings/tokens", {"name": "x"}),
+    ):
+        await browser.post(path, **fields, **extra)
+    for row in (made, await _user(site, email)):
+        assert row.role == "owner" and row.banned_at is None and row.telegram_id is None and row.trial_at is None
+        assert row.email_confirmed_at is None and row.phone_confirmed_at is None and row.totp_secret is None
+        assert row.delete_at is None and row.subscription_version == 0 and row.id != extra["id"]
+
+
+async def test_without_mail_the_pages_say_what_other_way_there_is(tmp_path: Path, servers_run: servers.Run) -> None:
+    """No letter is promised, none is written, and the address can still be changed in the profile."""
+    async with open_site(tmp_path, servers_run.new_sqlite(tmp_path)) as plain:
+        browser, email = await _registered(plain)
+        user = await _user(plain, email)
+        assert not await _letters(plain, user.id, "confirm_email")
+        page = await plain.browser().get("/password/forgot")
+        assert _says(page, "Write to whoever runs this service: they can let you in again.")
+        assert 'action="/password/forgot"' not in page.text
+        plain.core.factory_username = "zavod_bot"
+        page = await plain.browser().get("/password/forgot")
+        assert "https://t.me/zavod_bot?start=panel" in page.text
+        assert (await plain.browser().post("/password/forgot", email=email)).status == 409
+        assert (await browser.post("/settings/email", email="x@example.uz", current_password=PASSWORD)).status == 409
+        saved = await browser.post("/settings/profile", full_name="Egasi", email=f"n{email}", phone=user.phone or "")
+        assert saved.status == 303
+        assert (await _user(plain, f"n{email}")).email_confirmed_at is None
+        assert "/settings/email" not in (await browser.get("/dashboard")).text

@@ -1,0 +1,15 @@
+"""The administrator's pages, a module a page. For everybody else there is nothing at their addresses."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from web.admin import coupons, owners, payments, payouts, requests
+
+PAGES = (requests, owners, payments, coupons, payouts)
+
+
+def setup(app: web.Application) -> None:
+    """Add every page's addresses."""
+    for page in PAGES:
+        app.add_routes(page.routes)

@@ -1,0 +1,207 @@
+"""A person's e-mail: shown to be theirs by a code or a link, changed only when the new one has been."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db import models
+from services import access, accounts, codes, letters, merging
+from services.bell import session_topic
+from services.core import Core
+from services.errors import AppError, Conflict, Invalid, NotFound, TooMany
+from services.i18n import T
+from web import auth, forms, view
+from web.pages.proving import prove
+from web.pages.shell import core_of, fault_of, frame
+
+routes = web.RouteTableDef()
+
+_PURPOSES = ("change_email", "confirm_email")
+_TYPED = (*_PURPOSES, "join")
+_BAD_LINKS_IN_15_MIN = 30
+
+
+def keys_of(core: Core) -> codes.Keys:
+    """Return what codes and letters are protected with."""
+    return codes.Keys(core.secret, core.crypto)
+
+
+@routes.get("/settings/email")
+async def email_page(request: web.Request) -> web.StreamResponse:
+    """Show the address, whether it is confirmed, and the field for the code that is on its way."""
+    return await _page(request)
+
+
+async def _page(
+    request: web.Request, *, error: AppError | None = None, form_name: str = "", email: str = ""
+) -> web.StreamResponse:
+    core, person = core_of(request), auth.user(request)
+    async with core.db.read() as session:
+        shared = await frame(session, request)
+        sent = await _sent(session, person, core)
+    response = view.render(
+        request,
+        "pages/email.html",
+        status=error.status if error else 200,
+        here="account",
+        sent=sent,
+        by_mail=codes.by_mail(core.settings),
+        factory=core.factory_username,
+        typed=email,
+        form_name=form_name,
+        fault=fault_of(error, request) if error else None,
+        **shared,
+    )
+    if isinstance(error, TooMany):
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
+
+
+async def _sent(session: AsyncSession, person: models.User, core: Core) -> models.AccountCode | None:
+    """Return the newest letter with a code that still works."""
+    found = [await codes.waiting(session, person, purpose, now=core.now()) for purpose in _TYPED]
+    return max(filter(None, found), key=lambda row: row.created_at, default=None)
+
+
+@routes.post("/settings/email")
+async def change(request: web.Request) -> web.StreamResponse:
+    """Have a letter sent to a new address; it counts when it is confirmed. Fields: ``email``, ``current_password``.
+
+    Where a person who came by Telegram names the address of an account, the code joins the two.
+    """
+    core, person = core_of(request), auth.user(request)
+    form = await forms.read(request)
+    typed = form.fields.get("email", "")[:300]
+    try:
+        if not codes.by_mail(core.settings):
+            raise Conflict(T("This service sends no letters, so an address cannot be confirmed."), code="no_mail")
+        email = accounts.clean_email(form.text("email"))
+        if email == person.email:
+            raise Invalid(T("This is your e-mail already."), field="email")
+        if person.password_hash is not None or person.email is not None:
+            await prove(request, form)
+        async with core.db.write() as session:
+            other = await accounts.by_email(session, email) if person.email is None else None
+            if other is None:
+                await accounts.be_free(session, person, email)
+            else:
+                merging.may_join(other, person)
+            purpose = "change_email" if other is None else "join"
+            await codes.send(session, keys_of(core), person, purpose, email, now=core.now())
+            await access.record(session, person, f"{purpose}_asked", "user", person.id)
+    except AppError as error:
+        return await _page(request, error=error, form_name="change", email=typed)
+    core.bell.ring("letters")
+    return view.redirect("/settings/email", toast="code_sent")
+
+
+@routes.post("/settings/email/send")
+async def send_again(request: web.Request) -> web.StreamResponse:
+    """Have another code sent to the address that is to be confirmed."""
+    core, person = core_of(request), auth.user(request)
+    now = core.now()
+    try:
+        async with core.db.write() as session:
+            sent = await _sent(session, person, core)
+            if sent is None and (person.email is None or person.email_confirmed_at is not None):
+                raise NotFound
+            if not codes.by_mail(core.settings):
+                raise Conflict(T("This service sends no letters, so an address cannot be confirmed."), code="no_mail")
+            purpose, target = (sent.purpose, sent.target) if sent else ("confirm_email", person.email or "")
+            await codes.send(session, keys_of(core), person, purpose, target, now=now)
+    except (Conflict, TooMany) as error:
+        return await _page(request, error=error, form_name="code")
+    core.bell.ring("letters")
+    return view.redirect("/settings/email", toast="code_sent")
+
+
+@routes.post("/settings/email/code")
+async def enter_code(request: web.Request) -> web.StreamResponse:
+    """Take the code of the newest letter: it confirms an address, or joins this account to the one that has the address."""
+    core, person = core_of(request), auth.user(request)
+    form = await forms.read(request)
+    typed, now = form.text("code", 50), core.now()
+    joined: models.User | None = None
+    ended: list[str] = []
+    try:
+        async with core.db.write() as session:
+            sent = await _sent(session, person, core)
+            proved = await codes.attempt(session, keys_of(core), person, sent.purpose, typed, now=now) if sent else None
+            if proved is not None and proved.purpose == "join":
+                joined = await accounts.by_email(session, proved.target)
+                if joined is None:
+                    raise Conflict(T("That account is not there any more."), code="joined", field="code")
+                ended = await merging.join(session, core.settings, joined.id, person.id, now=now)
+                await accounts.confirm_email(session, joined, proved.target, now=now)
+            elif proved is not None:
+                await confirmed(session, core, person, proved)
+        if proved is None:
+            raise Invalid(codes.WRONG, field="code")
+    except (Invalid, Conflict) as error:
+        return await _page(request, error=error, form_name="code")
+    core.bell.ring("letters")
+    if joined is None:
+        return view.redirect("/settings/email", toast="email_confirmed")
+    for topic in ("channels", *map(session_topic, ended)):
+        core.bell.ring(topic)
+    await auth.sign_in(request, joined)
+    return view.redirect("/settings", toast="accounts_joined")
+
+
+async def confirmed(session: AsyncSession, core: Core, person: models.User, proved: models.AccountCode) -> None:
+    """An address has been proved: it counts from now on, and the one before it is told.
+
+    Raises ``Invalid`` (code ``link``) where it is of an address that the account no longer has, ``Conflict`` where another
+    account has it.
+    """
+    now = core.now()
+    if proved.purpose == "confirm_email" and proved.target != person.email:
+        raise Invalid(T("This link has been used or has expired."), code="link")
+    before = await accounts.confirm_email(session, person, proved.target, now=now)
+    await access.record(session, person, "email_confirmed", "user", person.id)
+    if proved.purpose == "change_email":
+        await codes.forget(session, person.id, now=now)
+    if before is not None:
+        params, key = {"email": proved.target}, f"email_changed:{proved.id}"
+        await letters.write(session, person.id, "email_changed", key=key, now=now, params=params, address=before)
+
+
+@routes.get("/email/confirm")
+@auth.public
+async def link_page(request: web.Request) -> web.StreamResponse:
+    """Show which address a link confirms; doing it takes the button, so a preview does not use it up."""
+    core = core_of(request)
+    token = request.query.get("token", "")[:200]
+    try:
+        async with core.db.read() as session:
+            row, person = await codes.look_at(session, token, now=core.now())
+        if row.purpose not in _PURPOSES:
+            raise Invalid(T("This link has been used or has expired."), code="link")
+    except Invalid:
+        await count_bad_link(request)
+        raise
+    return view.render(request, "pages/email_link.html", token=token, email=row.target, person=person)
+
+
+@routes.post("/email/confirm")
+@auth.public
+async def link(request: web.Request) -> web.StreamResponse:
+    """Use a link up and confirm its address."""
+    core, form = core_of(request), await forms.read(request)
+    try:
+        async with core.db.write() as session:
+            row, person = await codes.use(session, form.secret("token")[:200], frozenset(_PURPOSES), now=core.now())
+            await confirmed(session, core, person, row)
+    except Invalid:
+        await count_bad_link(request)
+        raise
+    core.bell.ring("letters")
+    known = auth.visitor(request).user
+    return view.redirect("/settings/email" if known is not None else "/login", toast="email_confirmed")
+
+
+async def count_bad_link(request: web.Request) -> None:
+    """Slow guessing down; a good link always works."""
+    if not await auth.limit_address(request, "link:letter", _BAD_LINKS_IN_15_MIN, 900):
+        raise TooMany(retry_after_s=900)
