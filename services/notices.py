@@ -117,6 +117,9 @@ TEXTS: Mapping[str, Text] = {
         "{gateway} says that payment {number} failed after it had been confirmed. Look it up in the gateway’s cabinet: if the "
         "money went back, mark the payment as refunded."
     ),
+    "click_not_reversed": T(
+        "Payment {number} was refunded here, but Click did not give the money back: {reason}. Give it back in Click’s cabinet."
+    ),
     "member_joined": T("{name} has joined your team. On the team page you see who may do what."),
     "access_requested": T("{owner} asks for access: {plan}, {period}."),
     "over_limit": T("“{bot}”: more messages than the limit allows; some customers were asked to wait."),

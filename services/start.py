@@ -45,7 +45,7 @@ from services.errors import Invalid, Permanent, Temporary
 from services.knowledge import analysis, documents, embedding
 from services.letters import delivery, offering
 from services.pauses import backoff_s
-from services.payments import ledger
+from services.payments import ledger, reversals
 from services.polling import Receivers, factory_channel
 from services.settings import Settings
 from services.worker import Conveyor
@@ -349,6 +349,7 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
         trials.RUN_JOB: partial(trials.run_questions, core),
         health.CHECK_JOB: partial(health.check_due, core),
         ledger.EXPIRE_JOB: partial(ledger.expire_due, core),
+        ledger.REVERSE_JOB: partial(reversals.reverse_click, core),
         offering.REMIND_JOB: partial(offering.remind, core),
         leaving.DELETE_JOB: partial(leaving.delete_due, core),
         resets.RESET_JOB: partial(resets.write_reset, core),
