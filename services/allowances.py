@@ -188,10 +188,29 @@ class Allowances:
 
     async def terms_of(self, session: AsyncSession, owner_id: str) -> Terms:
         """Return what an owner's plan means now."""
-        owner = await session.get_one(models.User, owner_id)
-        now = self._now()
-        line = await subscriptions.timeline(session, self._settings, owner)
-        return Terms(line.at(now), plans.month_of(now))
+        user = models.User
+        facts = user.role, user.created_at.label("owner_since"), user.trial_at, user.subscription_version
+        row = (await session.execute(select(user.id.label("owner_id"), *facts).where(user.id == owner_id))).one()
+        connection = await session.connection()
+        return (await connection.run_sync(self.terms, [row._asdict()]))[owner_id]
+
+    async def languages(self, session: AsyncSession, bot: models.Bot) -> tuple[str, ...]:
+        """Return in which languages a bot answers: see :meth:`Terms.languages`."""
+        return (await self.terms_of(session, bot.owner_id)).languages(bot.languages)
+
+    async def most_bots(self, session: AsyncSession, owner: models.User) -> int | None:
+        """Return how many bots an owner may have, as pages show it; None without a limit, or without a plan."""
+        facts = (await self.terms_of(session, owner.id)).standing.facts
+        return None if facts is None else min(facts.bots, self._settings.limits.bots_per_owner)
+
+    async def most_people(self, session: AsyncSession, owner: models.User) -> int:
+        """Return how many people an owner's team may have, as pages show it."""
+        facts, most = (await self.terms_of(session, owner.id)).standing.facts, self._settings.limits.members_per_owner
+        return most if facts is None else min(facts.operators, most)
+
+    async def ensure(self, session: AsyncSession, bot: models.Bot) -> None:
+        """Raise ``Conflict`` where the owner of a bot has no plan any more: its answers are not even tried."""
+        await self._plan(session, bot.owner_id)
 
     async def _plan(self, session: AsyncSession, owner_id: str) -> PlanFacts | None:
         """Return what an owner's plan allows, None without a limit; raises ``Conflict`` where there is none any more."""

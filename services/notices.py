@@ -125,8 +125,8 @@ TEXTS: Mapping[str, Text] = {
     "over_limit": T("“{bot}”: more messages than the limit allows; some customers were asked to wait."),
     "factory_failed": T("A message to the main bot could not be handled: {reason}. The log tells more."),
     "messages_few": T(
-        "{used} of the {n} messages of your plan “{plan}” are used this month. Then your bots answer no more until the "
-        "next month or a larger plan."
+        "{used} of the {n} messages of your plan “{plan}” are used this month. When none are left, your bots are silent "
+        "until the next month or a larger plan."
     ),
     "messages_out": T(
         "All {n} messages of your plan “{plan}” are used this month. Your bots answer again with the next month, or at once with "

@@ -124,8 +124,13 @@ async def test_documents_of_all_bots_share_the_room(tmp_path: Path, database_url
         await place.buys("premium")
         bot, other = await place.bot("Bir"), await place.bot("Ikki")
         async with place.core.db.write() as session:
-            span = models.Subscription.user_id == place.owner.id
+            span, owner = models.Subscription.user_id == place.owner.id, models.User
             await session.execute(update(models.Subscription).where(span).values(plan="starter"))
+            await session.execute(
+                update(owner)
+                .where(owner.id == place.owner.id)
+                .values(subscription_version=owner.subscription_version + 1)
+            )
         wanted = [(bot if n % 2 else other, f"narx{n}.txt") for n in range(6)]
         results = await asyncio.gather(
             *(place.upload(of, name, 10 * _MIB) for of, name in wanted), return_exceptions=True

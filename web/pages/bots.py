@@ -23,13 +23,12 @@ routes = web.RouteTableDef()
 async def bot_list(request: web.Request) -> web.StreamResponse:
     """Show every own bot with its state at a glance."""
     core = core_of(request)
-    person = auth.user(request)
     async with core.db.read() as session:
         shared = await frame(session, request)
         if not shared["bots"]:
             return view.redirect("/bots/new")
         rows = [await _row(session, bot) for bot in shared["bots"]]
-    limit = None if person.is_admin else core.settings.limits.bots_per_owner
+        limit = await core.allowances.most_bots(session, auth.user(request))
     return view.render(request, "pages/bots.html", here="bots", rows=rows, limit=limit, **shared)
 
 

@@ -41,6 +41,7 @@ async def _page(
         shared = await frame(session, request)
         members = await team.members(session, person)
         invited = await team.invitations(session, person)
+        most = await core.allowances.most_people(session, person)
     link = f"{core.settings.public_url}/team/join?token={token}" if token else ""
     return view.render(
         request,
@@ -49,7 +50,7 @@ async def _page(
         here="team",
         members=members,
         invited=invited,
-        most=core.settings.limits.members_per_owner,
+        most=most,
         values=values or {"name": "", "role": "operator"},
         link=link,
         share=f"https://t.me/share/url?url={quote(link, safe='')}",
