@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -172,7 +173,7 @@ async def test_who_has_paid_meanwhile_hears_nothing_of_the_trial(desk: Office, m
         {"mail_refused_at": START},
     ],
 )
-async def test_who_is_not_written_to(desk: Office, values: dict[str, object]) -> None:
+async def test_who_is_not_written_to(desk: Office, values: dict[str, Any]) -> None:
     user = await desk.person(**values)
     for _ in range(6):
         desk.clock.forward(days=3)

@@ -135,6 +135,7 @@ async def _page(
         status=error.status if error else 200,
         here="admin-texts",
         kind=kind,
+        title=texts.subject(kind, auth.visitor(request).language),
         shown_language=language,
         languages=texts.LANGUAGES,
         values=given or {part.name: part.words for part in parts},
