@@ -135,6 +135,15 @@ class Pay(CallbackData, prefix="y1"):
     number: Annotated[str, Field(pattern=r"^[0-9]{1,20}$")]
 
 
+class Ask(CallbackData, prefix="r1"):
+    """``do`` something with a request for access: ``plans``, ``plan`` (choose its period), ``sure``, ``coupon`` (type one),
+    ``send``, ``withdraw`` (the request ``arg``). ``arg``: otherwise the plan."""
+
+    do: str
+    arg: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,32}$")] = ""
+    period: Annotated[str, Field(pattern=r"^[a-z]{0,10}$")] = ""
+
+
 class Period(CallbackData, prefix="s1"):
     """Numbers of a bot (empty: of all) for the last ``days``."""
 

@@ -26,6 +26,7 @@ from handlers import (
     newbot,
     panel,
     questions,
+    requests,
     start,
     stats,
     team,
@@ -56,6 +57,7 @@ ROUTERS: tuple[Router, ...] = (
     questions.router,
     stats.router,
     billing.router,
+    requests.router,
     common.last,
 )
 """In the order in which they are asked."""

@@ -17,7 +17,7 @@ from handlers import errors, forum
 from handlers.progress import Progress
 from handlers.storage import Dialog
 from handlers.talk import Line, Talk
-from services import accounts
+from services import accounts, referrals
 from services.core import Core
 from services.errors import AppError
 from services.i18n import normalize_language, translator
@@ -66,7 +66,7 @@ class People(BaseMiddleware):
         dialog = await Dialog.open(self._core.db, bot.id, account.id, event.update_id)
         if dialog.closed:
             return None
-        user = await self._user(account)
+        user = await self._user(account, event)
         talk = Talk(
             bot,
             account.id,
@@ -91,20 +91,26 @@ class People(BaseMiddleware):
         await self._core.pause("dialog_closed")
         return result
 
-    async def _user(self, account: Account) -> models.User:
+    async def _user(self, account: Account, event: Update) -> models.User:
         admin_ids = self._core.settings.secrets.admin_telegram_ids
         async with self._core.db.read() as session:
             user = await accounts.by_telegram(session, account.id)
         if user is not None and (user.is_admin or account.id not in admin_ids):
             return user
+        code, visitor, now = _partner_code(event), referrals.telegram_visitor(account.id), self._core.now()
         async with self._core.db.write() as session:
-            return await accounts.ensure_telegram_user(
+            if code:
+                await referrals.touched(session, code, visitor, now=now)
+            made = await accounts.ensure_telegram_user(
                 session,
                 account.id,
                 full_name=one_line(account.full_name, 200),
                 language_code=account.language_code,
                 admin_ids=admin_ids,
             )
+            if user is None:
+                await referrals.registered(session, self._core.settings, made, visitor, now=now)
+            return made
 
     async def _banned(self, talk: Talk, user: models.User) -> None:
         _ = talk.gettext
@@ -134,6 +140,17 @@ class People(BaseMiddleware):
                 await Line(bot, chat.id).say(text)
             except (TelegramBadRequest, TelegramForbiddenError):
                 log.info("group_unreachable")
+
+
+def _partner_code(update: Update) -> str:
+    """Return the code of the partner whose link was opened; empty where the update is no such start."""
+    text = (update.message.text or "") if update.message is not None else ""
+    command, _, word = text.partition(" ")
+    return (
+        word.strip()[len(referrals.START_WORD) :]
+        if command == "/start" and word.startswith(referrals.START_WORD)
+        else ""
+    )
 
 
 def _names(message: Message, mention: str) -> bool:

@@ -50,6 +50,13 @@ class Answering(StatesGroup):
     text = State()
 
 
+class Requesting(StatesGroup):
+    """Asking for access; the data holds what is chosen so far: ``plan``, ``period``, ``coupon``. ``code``: a coupon is typed."""
+
+    code = State()
+    sure = State()
+
+
 DROPPED: dict[str, Text] = {
     str(Onboarding.phone.state): T("Skipped. You can add a phone number in the panel later."),
     str(NewBot.managed.state): T("Creating a bot was cancelled."),
@@ -60,6 +67,8 @@ DROPPED: dict[str, Text] = {
     str(Editing.answer.state): T("The question is still unanswered."),
     str(Editing.caption.state): T("The description was not changed."),
     str(Editing.picture.state): T("The picture was not added."),
+    str(Requesting.code.state): T("No coupon was entered."),
+    str(Requesting.sure.state): T("The request was not sent."),
     str(Answering.text.state): T("Nothing was written to the customer."),
 }
 """What ``/cancel`` says about each."""

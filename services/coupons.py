@@ -19,7 +19,7 @@ from db import models
 from db.base import insert_for, new_id
 from services import plans, subscriptions
 from services.errors import Conflict, Invalid, NotFound, TooMany
-from services.i18n import T
+from services.i18n import T, Text
 from services.limits import Limits
 from services.plans import TIYIN
 from services.settings import Settings
@@ -35,6 +35,12 @@ _RANDOM_CHARS = 8
 _HELD = ("reserved", "spent")
 
 State = Literal["", "open", "closed"]
+USES: Mapping[str, Text] = {
+    "reserved": T("Reserved"),
+    "spent": T("Used"),
+    "released": T("Given back"),
+}
+"""What became of a use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +130,16 @@ def _open(now: dt.datetime) -> ColumnElement[bool]:
         or_(coupon.valid_from.is_(None), coupon.valid_from <= now),
         or_(coupon.valid_until.is_(None), coupon.valid_until > now),
         or_(coupon.max_uses.is_(None), coupon.uses < coupon.max_uses),
+    )
+
+
+def is_open(coupon: models.Coupon, now: dt.datetime) -> bool:
+    """Tell whether anybody may use a coupon at ``now``."""
+    return (
+        coupon.disabled_at is None
+        and (coupon.valid_from is None or coupon.valid_from <= now)
+        and (coupon.valid_until is None or coupon.valid_until > now)
+        and (coupon.max_uses is None or coupon.uses < coupon.max_uses)
     )
 
 
@@ -356,9 +372,3 @@ async def uses_of(session: AsyncSession, coupon_id: str) -> Sequence[tuple[model
         .limit(100)
     )
     return [(row[0], row[1]) for row in rows]
-
-
-async def by_ids(session: AsyncSession, ids: Collection[str]) -> Mapping[str, models.Coupon]:
-    """Return coupons by their ids."""
-    rows = await session.scalars(select(models.Coupon).where(models.Coupon.id.in_(ids)))
-    return {row.id: row for row in rows}

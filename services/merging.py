@@ -195,9 +195,12 @@ async def _referrals(session: AsyncSession, former_id: str, keep_id: str) -> Non
     """Who was brought by the one counts for the other; nobody has brought themselves."""
     referral, clicks = models.Referral, models.ReferralClicks
     own = {former_id, keep_id}
-    await session.execute(
-        delete(referral).where(referral.partner_id.in_(own), referral.user_id.in_(own)), execution_options=_AS_IT_IS
+    known = aliased(referral)
+    # Nor has whom they brought themselves brought them.
+    not_by = referral.partner_id.in_(own) | referral.partner_id.in_(
+        select(known.user_id).where(known.partner_id.in_(own))
     )
+    await session.execute(delete(referral).where(not_by, referral.user_id.in_(own)), execution_options=_AS_IT_IS)
     await session.execute(
         update(referral).where(referral.partner_id == former_id).values(partner_id=keep_id), execution_options=_AS_IT_IS
     )

@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 GROUP_S = 600
 """After one notice about a bot the next ones wait so long and come together."""
 _SHOWN = 10
+_SIGNS: Mapping[str, str] = {"member_joined": "👥", "access_requested": "🔑"}
+"""What stands before a notice that is no trouble."""
 
 TEXTS: Mapping[str, Text] = {
     "token_refused": T(
@@ -116,6 +118,7 @@ TEXTS: Mapping[str, Text] = {
         "money went back, mark the payment as refunded."
     ),
     "member_joined": T("{name} has joined your team. On the team page you see who may do what."),
+    "access_requested": T("{owner} asks for access: {plan}, {period}."),
     "over_limit": T("“{bot}”: more messages than the limit allows; some customers were asked to wait."),
     "factory_failed": T("A message to the main bot could not be handled: {reason}. The log tells more."),
     "messages_few": T(
@@ -212,6 +215,7 @@ _EPHEMERAL = frozenset(
         "window_closed",
         "document_failed",
         "member_joined",
+        "access_requested",
     }
 )
 # What works again one day: until then it is open, also for whoever has put the notice away.
@@ -252,7 +256,7 @@ _PLACES: Mapping[str, str] = {
     ),
     **dict.fromkeys((*_WAITING, "message_failed", "send_failed", "window_closed"), _TALKS),
     "document_failed": "/documents",
-    **dict.fromkeys((*_KEY_TROUBLES, "model_retired", "factory_failed"), ""),
+    **dict.fromkeys((*_KEY_TROUBLES, "model_retired", "factory_failed", "access_requested"), ""),
     **dict.fromkeys(PLAN, "/billing"),
 }
 """Where below a bot's page one sees to it. What is not here asks nothing of anybody."""
@@ -494,6 +498,8 @@ def page(notice: models.Notice) -> str:
         return "/team"
     if notice.kind in PLAN:
         return "/billing"
+    if notice.kind == "access_requested":
+        return "/admin/requests"
     if notice.bot_id is None:
         return "/dashboard"
     talk = _talk(notice)
@@ -526,7 +532,7 @@ def _way(notices: list[models.Notice], public_url: str, language: str) -> tuple[
 def _compose(notices: list[models.Notice], language: str) -> str:
     lines = []
     for notice in notices[:_SHOWN]:
-        sign = "✅" if notice.kind.endswith("recovered") else "👥" if notice.kind == "member_joined" else "⚠️"
+        sign = "✅" if notice.kind.endswith("recovered") else _SIGNS.get(notice.kind) or "⚠️"
         lines.append(f"{sign} {text(notice, language)}")
     if len(notices) > _SHOWN:
         lines.append(translate(language, "More notices: {n}. You find them in the panel.", n=len(notices) - _SHOWN))

@@ -21,7 +21,7 @@ from db.base import insert_for, new_id
 from services import access, plans, subscriptions
 from services.crypto import digest
 from services.errors import Conflict, Invalid, NotFound
-from services.i18n import T
+from services.i18n import T, Text
 from services.plans import TIYIN
 from services.settings import Settings
 from services.text import one_line
@@ -32,6 +32,14 @@ _CODE = re.compile(r"[0-9a-z]{4,24}")
 _ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"
 _CODE_CHARS = 8
 PAGE = 50
+KINDS: Mapping[str, Text] = {
+    "commission": T("Commission"),
+    "reversal": T("Commission taken back"),
+    "spent": T("Used for a payment"),
+    "returned": T("Came back from a payment"),
+    "payout": T("Paid out"),
+}
+"""What the lines of a partner's account are called."""
 # What fetches a page to show a preview of it, and machines that follow links: no people.
 _MACHINE = re.compile(
     r"bot\b|bot/|crawl|spider|preview|facebookexternalhit|whatsapp|slurp|curl/|wget/|python|okhttp|go-http", re.I
@@ -188,40 +196,6 @@ def _mailbox(email: str | None) -> str | None:
     if domain in ("gmail.com", "googlemail.com"):
         local, domain = local.replace(".", ""), "gmail.com"
     return f"{local}@{domain}"
-
-
-async def joined(session: AsyncSession, kept: models.User, gone: models.User) -> None:
-    """Two accounts become one: what ``gone`` earned, and who brought it, goes over to ``kept`` before ``gone`` is deleted."""
-    referral, entry, clicks = models.Referral, models.ReferralEntry, models.ReferralClicks
-    both = kept.id, gone.id
-    # Whoever brought themselves has brought nobody; nor has whoever was brought by the account that they brought.
-    brought = select(referral.user_id).where(referral.partner_id == kept.id)
-    await session.execute(
-        delete(referral).where(
-            referral.user_id.in_(both), referral.partner_id.in_(both) | referral.partner_id.in_(brought)
-        )
-    )
-    known = await session.scalar(select(referral.id).where(referral.user_id == kept.id))
-    if known is None:
-        await session.execute(update(referral).where(referral.user_id == gone.id).values(user_id=kept.id))
-    await session.execute(update(referral).where(referral.partner_id == gone.id).values(partner_id=kept.id))
-    await session.execute(update(entry).where(entry.partner_id == gone.id).values(partner_id=kept.id))
-    await session.execute(
-        update(models.ReferralTouch).where(models.ReferralTouch.partner_id == gone.id).values(partner_id=kept.id)
-    )
-    for row in (await session.scalars(select(clicks).where(clicks.partner_id == gone.id))).all():
-        await session.execute(
-            insert_for(session.get_bind().dialect.name, clicks)
-            .values(partner_id=kept.id, day=row.day, clicks=row.clicks)
-            .on_conflict_do_update(index_elements=["partner_id", "day"], set_={"clicks": clicks.clicks + row.clicks})
-        )
-    if kept.referral_code is None and gone.referral_code is not None:
-        code, gone.referral_code = gone.referral_code, None
-        for person, value in ((gone, None), (kept, code)):
-            person.referral_code = value
-            await session.execute(
-                update(models.User).where(models.User.id == person.id).values(referral_code=person.referral_code)
-            )
 
 
 # What partners earn ---------------------------------------------------------------------------------------------------
@@ -443,3 +417,16 @@ async def partners(
     ).all()
     found = await accounts_of(session, [person.id for person in people], now=now)
     return [(person, found[person.id]) for person in people]
+
+
+async def payouts(session: AsyncSession) -> Sequence[tuple[models.ReferralEntry, models.User]]:
+    """Return the last fifty payouts and to whom they went, the last first."""
+    entry, user = models.ReferralEntry, models.User
+    rows = await session.execute(
+        select(entry, user)
+        .join(user, user.id == entry.partner_id)
+        .where(entry.kind == "payout")
+        .order_by(entry.id.desc())
+        .limit(PAGE)
+    )
+    return [(row[0], row[1]) for row in rows]

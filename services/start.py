@@ -443,6 +443,7 @@ async def factory(core: Core, import_it: Callable[[], type[FactoryKind]], stack:
                 return
         core.factory, core.factory_username = made[0], str(identity.get("username") or "")
         core.bell.ring("channels")
+        core.bell.ring("letters")
         log.info("factory_started", username=core.factory_username)
 
     core.tasks.start(bring_up(), name="factory")

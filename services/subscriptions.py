@@ -189,6 +189,33 @@ async def extend(session: AsyncSession, user_id: str, days: int, *, now: dt.date
     return first
 
 
+async def change_plan(
+    session: AsyncSession, settings: Settings, user_id: str, plan: str, *, now: dt.datetime
+) -> models.Subscription:
+    """Make all that is paid for from ``now`` on time of another plan, with the same ends; return the span that runs then.
+
+    Raises ``Invalid`` for an unknown plan and ``NotFound`` where nothing is paid for at ``now``.
+    """
+    plans.plan_of(settings, plan)
+    owner = await lock(session, user_id)
+    ahead = await _ahead(session, user_id, now)
+    if not ahead:
+        raise NotFound
+    first = ahead[0]
+    for span in ahead:
+        if span.starts_at < now and span.plan != plan:
+            whole, left = span.ends_at - span.starts_at, span.ends_at - now
+            rest = span.value_tiyin * (left // _SECOND) // max(1, whole // _SECOND)
+            first = _rest_of(span, rest, now, span.ends_at, now)
+            first.plan = plan
+            session.add(first)
+            span.value_tiyin, span.ends_at = span.value_tiyin - rest, now
+        else:
+            span.plan = plan
+    await _changed(session, owner)
+    return first
+
+
 async def take_back(
     session: AsyncSession, user_id: str, *, now: dt.datetime, reason: str, payment_id: str | None = None
 ) -> list[models.Subscription]:

@@ -131,6 +131,7 @@ async def clean_up(core: Core, _payload: Mapping[str, Any]) -> None:
     now = utcnow()
     kept = now - dt.timedelta(days=core.settings.queue.keep_done_days)
     month = now - dt.timedelta(days=30)
+    touched = dt.timedelta(days=core.settings.referrals.window_days)
     inbox, outbox, notice, lane, job = models.InboxItem, models.OutboxItem, models.Notice, models.Lane, models.Job
     letter = models.Letter
     rules: list[tuple[InstrumentedAttribute[Any], ColumnElement[bool]]] = [
@@ -144,6 +145,7 @@ async def clean_up(core: Core, _payload: Mapping[str, Any]) -> None:
         (models.LoginLink.token_hash, models.LoginLink.expires_at < now - dt.timedelta(days=1)),
         (models.Invitation.token_hash, models.Invitation.expires_at < month),
         (models.DialogState.key, models.DialogState.updated_at < month),
+        (models.ReferralTouch.visitor, models.ReferralTouch.at < core.now() - touched),
         (notice.id, notice.resolved_at < month),
         (letter.id, letter.kind.in_(list(OFFERS)) & (letter.created_at < now - dt.timedelta(days=60))),
         (letter.id, letter.created_at < now - dt.timedelta(days=400)),

@@ -27,11 +27,18 @@ async def opened(url: str) -> AsyncIterator[Database]:
         await db.close()
 
 
-async def person(db: Database, name: str, *, telegram_id: int | None = None, phone: str | None = None) -> models.User:
+async def person(
+    db: Database, name: str, *, email: str = "", telegram_id: int | None = None, phone: str | None = None
+) -> models.User:
     """Make an owner with an address of their own."""
     async with db.write() as session:
-        email = f"{name.lower()}@example.uz"
-        return await accounts.register_owner(session, full_name=name, email=email, telegram_id=telegram_id, phone=phone)
+        return await accounts.register_owner(
+            session,
+            full_name=name,
+            email=email or f"{name.lower()}@example.uz",
+            telegram_id=telegram_id,
+            phone=phone,
+        )
 
 
 async def payment(db: Database, user: models.User, number: str, *, amount_tiyin: int = 290_000_00) -> models.Payment:

@@ -261,39 +261,6 @@ async def test_payouts_that_cannot_be(sqlite_url: str, settings: Settings, amoun
         assert refused.value.field == "amount"
 
 
-async def test_two_accounts_that_become_one_keep_what_was_earned(database_url: str, settings: Settings) -> None:
-    """The link of the account that goes, its balance, and who brought it; nobody is their own partner afterwards."""
-    async with opened(database_url) as db:
-        partner, owner = await _brought(db, settings)
-        await _earns(db, settings, await payment(db, owner, "1"))
-        kept = await person(db, "Web")
-        code = await _code(db, partner)
-        await _opens(db, kept, "web:2")
-        await _opens(db, partner, "web:3")
-        third = await person(db, "Uchinchi")
-        assert await _registers(db, settings, third, "web:2") == kept.id
-        async with db.write() as session:
-            kept_row = await session.get_one(models.User, kept.id)
-            gone_row = await session.get_one(models.User, partner.id)
-            kept_row.referral_code = None
-            await session.flush()
-            await referrals.joined(session, kept_row, gone_row)
-            await session.delete(gone_row)
-        async with db.read() as session:
-            kept = await session.get_one(models.User, kept.id)
-            rows = select(models.Referral.user_id).where(models.Referral.partner_id == kept.id)
-            assert set(await session.scalars(rows)) == {owner.id, third.id}
-        assert kept.referral_code == code
-        account = await _account(db, kept, NOW + HOLD)
-        assert (account.due, account.clicks, account.paying) == (58_000_00, 3, 1)
-        # The owner whom they brought turns out to be another account of theirs.
-        async with db.write() as session:
-            await referrals.joined(
-                session, await session.get_one(models.User, kept.id), await session.get_one(models.User, owner.id)
-            )
-        assert (await _account(db, kept, NOW)).registered == 1
-
-
 async def test_a_code_is_made_once(database_url: str) -> None:
     async with opened(database_url) as db:
         owner = await person(db, "Hamkor")

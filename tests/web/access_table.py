@@ -64,6 +64,7 @@ OWN_PAGE: Statuses = (303, 200, 404, 303, 404)
 FORM: Statuses = (401, 303, 303, 401, 303)
 OWN_FORM: Statuses = (401, 303, 404, 401, 404)
 ADMIN_PAGE: Statuses = (303, 404, 404, 303, 200)
+ADMIN_FORM: Statuses = (401, 404, 404, 401, 303)
 API: Statuses = (401, 200, 200, 401, 200)
 OWN_API: Statuses = (401, 200, 404, 401, 404)
 OWN_API_GONE: Statuses = (401, 204, 404, 401, 404)
@@ -295,6 +296,28 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("GET", "/api/v1/payments/{number}"): own(OWN_API),
     ("GET", "/api/v1/plans"): API,
     ("GET", "/api/v1/subscription"): API,
+    # Requests, coupons, referrals
+    ("GET", "/billing/request"): PAGE,
+    # Owner A has a request that waits.
+    ("POST", "/billing/request"): Line((401, 409, 303, 401, 409), manager=303, operator=303),
+    ("POST", "/billing/request/{request}/withdraw"): own(OWN_FORM),
+    ("GET", "/billing/referrals"): PAGE,
+    ("GET", "/admin/requests"): ADMIN_PAGE,
+    ("POST", "/admin/requests/{request}/grant"): ADMIN_FORM,
+    ("POST", "/admin/requests/{request}/decline"): ADMIN_FORM,
+    ("GET", "/admin/owners"): ADMIN_PAGE,
+    ("GET", "/admin/owners/{owner}/plan"): ADMIN_PAGE,
+    ("POST", "/admin/owners/{owner}/plan/grant"): ADMIN_FORM,
+    ("POST", "/admin/owners/{owner}/plan/extend"): ADMIN_FORM,
+    ("POST", "/admin/owners/{owner}/plan/change"): ADMIN_FORM,
+    ("POST", "/admin/owners/{owner}/plan/revoke"): ADMIN_FORM,
+    ("GET", "/admin/coupons"): ADMIN_PAGE,
+    ("POST", "/admin/coupons"): ADMIN_FORM,
+    ("GET", "/admin/coupons/codes.csv"): ADMIN_PAGE,
+    ("GET", "/admin/coupons/{coupon}"): ADMIN_PAGE,
+    ("POST", "/admin/coupons/{coupon}/disable"): ADMIN_FORM,
+    ("GET", "/admin/payouts"): ADMIN_PAGE,
+    ("POST", "/admin/payouts/{owner}"): ADMIN_FORM,
 }
 
 BODIES: dict[tuple[str, str], dict[str, object]] = {
@@ -315,5 +338,14 @@ BODIES: dict[tuple[str, str], dict[str, object]] = {
     ("POST", "/inbox/{conversation}/notes"): {"note": "Qo‘ng‘iroq qilish kerak"},
     ("POST", "/inbox/labels/{label}"): {"name": "Boshqa", "color": "2"},
     ("POST", "/inbox/replies/{reply}"): {"shortcut": "boshqa", "text": "Salom"},
+    ("POST", "/billing/request"): {"plan": "basic", "period": "monthly"},
+    ("POST", "/admin/requests/{request}/grant"): {"plan": "basic", "period": "monthly", "price": "0"},
+    ("POST", "/admin/requests/{request}/decline"): {"answer": "Yo‘q"},
+    ("POST", "/admin/owners/{owner}/plan/grant"): {"plan": "basic", "period": "monthly", "price": "0"},
+    ("POST", "/admin/owners/{owner}/plan/extend"): {"days": "3"},
+    ("POST", "/admin/owners/{owner}/plan/change"): {"plan": "premium"},
+    ("POST", "/admin/owners/{owner}/plan/revoke"): {"answer": "Pul kelmadi"},
+    ("POST", "/admin/coupons"): {"percent": "10", "count": "1", "per_owner": "1"},
+    ("POST", "/admin/payouts/{owner}"): {"price": "100000", "due": "10000000"},
 }
 """What the walk sends where an empty body would be refused before the question of who may is answered."""

@@ -12,6 +12,7 @@ from services import accounts, codes, panel_links
 from services.errors import AppError, Conflict, Invalid, TooMany
 from services.i18n import DEFAULT_LANGUAGE, T
 from web import auth, forms, view
+from web.pages import referrals
 from web.pages.email import keys_of
 from web.pages.shell import core_of, fault_of
 
@@ -107,7 +108,9 @@ async def register_page(request: web.Request) -> web.StreamResponse:
     if auth.visitor(request).user is not None:
         return view.redirect("/dashboard")
     empty = dict.fromkeys(REGISTRATION, "")
-    return view.render(request, "pages/register.html", values=empty, factory=core_of(request).factory_username)
+    response = view.render(request, "pages/register.html", values=empty, factory=core_of(request).factory_username)
+    await referrals.remember(request, response)
+    return response
 
 
 @routes.post("/register")
@@ -161,6 +164,7 @@ async def new_account(
             password_hash=password_hash,
             language=auth.visitor(request).language,
         )
+        await referrals.registered(session, request, person)
         await accounts.set_theme(session, person, auth.visitor(request).theme)
         if codes.by_mail(core.settings):
             await codes.send(session, keys_of(core), person, "confirm_email", email, now=core.now())

@@ -7,6 +7,7 @@ from aiohttp import web
 from services import accounts
 from services.i18n import LANGUAGES
 from web import auth, forms, view
+from web.pages import referrals
 from web.pages.shell import core_of
 
 routes = web.RouteTableDef()
@@ -18,7 +19,9 @@ async def landing(request: web.Request) -> web.StreamResponse:
     """Tell a stranger what this is; whoever is signed in goes on to the dashboard."""
     if auth.visitor(request).user is not None:
         return view.redirect("/dashboard")
-    return view.render(request, "pages/landing.html", factory=core_of(request).factory_username, noindex=False)
+    response = view.render(request, "pages/landing.html", factory=core_of(request).factory_username, noindex=False)
+    await referrals.remember(request, response)
+    return response
 
 
 @routes.get("/favicon.ico")

@@ -13,7 +13,7 @@ from web.replies import CSP
 
 routes = web.RouteTableDef()
 # The preview is the mail itself, which has its looks at its elements; nothing in it can run or be sent.
-_PREVIEW_CSP = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'; sandbox"
+_PREVIEW_CSP = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'self'; sandbox"
 _PAGE_CSP = f"{CSP}; frame-src 'self'"
 _FORM_LIMIT = 20_000
 

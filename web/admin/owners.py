@@ -1,0 +1,180 @@
+"""Owners and what each has: granting, moving the end, changing and ending a plan by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services import payment_texts, plans, referrals, requests, subscriptions
+from services.errors import AppError, Invalid
+from services.i18n import T
+from web import auth, forms, view
+from web.admin.requests import GRANT_FIELDS, price_tiyin, tell
+from web.admin.shell import administrator
+from web.pages.shell import core_of, fault_of, frame
+
+routes = web.RouteTableDef()
+
+_DAYS_CHARS = 6
+
+
+@routes.get("/admin/owners")
+async def page(request: web.Request) -> web.StreamResponse:
+    """Find owners and show what each has."""
+    administrator(request)
+    core, language = core_of(request), auth.visitor(request).language
+    search = request.query.get("q", "")[:200]
+    async with core.db.read() as session:
+        shared = await frame(session, request)
+        found = await requests.find_owners(session, search)
+        lines = await subscriptions.timelines(session, core.settings, found)
+    now = core.now()
+    return view.render(
+        request,
+        "admin/owners.html",
+        here="admin-owners",
+        search=search,
+        owners=[(owner, lines[owner.id].at(now)) for owner in found],
+        standing_name=lambda status: requests.STANDINGS[status].render(language),
+        plan_title=lambda key: payment_texts.plan(core.settings, key),
+        **shared,
+    )
+
+
+@routes.get("/admin/owners/{owner}/plan")
+async def plan_page(request: web.Request) -> web.StreamResponse:
+    """Show what one owner has, and the forms that change it."""
+    administrator(request)
+    return await _plan(request)
+
+
+async def _plan(
+    request: web.Request, *, error: AppError | None = None, values: dict[str, str] | None = None, form: str = ""
+) -> web.StreamResponse:
+    core, language = core_of(request), auth.visitor(request).language
+    now = core.now()
+    async with core.db.read() as session:
+        shared = await frame(session, request)
+        owner = await requests.owner(session, request.match_info["owner"])
+        line = await subscriptions.timeline(session, core.settings, owner)
+        spans = await subscriptions.spans(session, owner.id)
+        asked = await requests.pending_of(session, owner)
+        log = await requests.history(session, owner.id)
+        partner = await referrals.account(session, owner.id, now=now)
+    return view.render(
+        request,
+        "admin/owner_plan.html",
+        status=error.status if error else 200,
+        here="admin-owners",
+        owner=owner,
+        standing=line.at(now),
+        spans=spans,
+        now=now,
+        asked=asked,
+        log=[(row, who, requests.ACTIONS[row.action].render(language)) for row, who in log],
+        partner=partner,
+        on_sale=plans.for_sale(core.settings),
+        periods=plans.PERIODS,
+        plan_title=lambda key: payment_texts.plan(core.settings, key),
+        period_name=lambda key: payment_texts.period(key, language),
+        standing_name=lambda status: requests.STANDINGS[status].render(language),
+        values=values or {},
+        sent=form,
+        fault=fault_of(error, request) if error else None,
+        **shared,
+    )
+
+
+async def _done(
+    request: web.Request,
+    form: forms.Form,
+    name: str,
+    toast: str,
+    step: Callable[[AsyncSession], Awaitable[object]],
+) -> web.StreamResponse:
+    """Do one step with an owner's plan and show the owner again."""
+    owner_id = request.match_info["owner"]
+    try:
+        async with core_of(request).db.write() as session:
+            await requests.owner(session, owner_id)
+            await step(session)
+    except AppError as error:
+        if error.status == 404:
+            raise
+        values = {key: form.fields.get(key, "")[:500] for key in (*GRANT_FIELDS, "days")}
+        return await _plan(request, error=error, values=values, form=name)
+    tell(request)
+    return view.redirect(f"/admin/owners/{owner_id}/plan", toast=toast)
+
+
+@routes.post("/admin/owners/{owner}/plan/grant")
+async def grant(request: web.Request) -> web.StreamResponse:
+    """Give an owner a plan. Fields: ``plan``, ``period``, ``price`` (so'm), ``price_note``, ``answer``."""
+    person = administrator(request)
+    core, form = core_of(request), await forms.read(request)
+
+    async def step(session: AsyncSession) -> None:
+        await requests.give(
+            session,
+            core.settings,
+            person,
+            request.match_info["owner"],
+            form.text("plan", 40),
+            form.text("period", 40),
+            price_tiyin=price_tiyin(form),
+            price_note=form.text("price_note", 300),
+            answer=form.text("answer", requests.ANSWER_CHARS),
+            now=core.now(),
+        )
+
+    return await _done(request, form, "grant", "granted", step)
+
+
+@routes.post("/admin/owners/{owner}/plan/extend")
+async def extend(request: web.Request) -> web.StreamResponse:
+    """Move the end of what an owner has. Fields: ``days``, back if negative, ``answer``."""
+    person = administrator(request)
+    core, form = core_of(request), await forms.read(request)
+
+    async def step(session: AsyncSession) -> None:
+        owner_id, answer = request.match_info["owner"], form.text("answer", requests.ANSWER_CHARS)
+        await requests.extend(session, core.settings, person, owner_id, _days(form), answer=answer, now=core.now())
+
+    return await _done(request, form, "extend", "plan_moved", step)
+
+
+def _days(form: forms.Form) -> int:
+    typed = form.text("days", 100).strip().replace("\N{MINUS SIGN}", "-")
+    digits = typed.removeprefix("-").removeprefix("+")
+    if not digits.isascii() or not digits.isdigit() or len(typed) > _DAYS_CHARS:
+        raise Invalid(T("Enter a number of days, for example 30 or -5."), field="days")
+    return int(typed)
+
+
+@routes.post("/admin/owners/{owner}/plan/change")
+async def change(request: web.Request) -> web.StreamResponse:
+    """Make the rest of what an owner has time of another plan. Fields: ``plan``, ``answer``."""
+    person = administrator(request)
+    core, form = core_of(request), await forms.read(request)
+
+    async def step(session: AsyncSession) -> None:
+        owner_id, answer = request.match_info["owner"], form.text("answer", requests.ANSWER_CHARS)
+        plan = form.text("plan", 40)
+        await requests.change(session, core.settings, person, owner_id, plan, answer=answer, now=core.now())
+
+    return await _done(request, form, "change", "plan_changed", step)
+
+
+@routes.post("/admin/owners/{owner}/plan/revoke")
+async def revoke(request: web.Request) -> web.StreamResponse:
+    """End all that an owner has. Field: ``answer``, which the owner receives."""
+    person = administrator(request)
+    core, form = core_of(request), await forms.read(request)
+
+    async def step(session: AsyncSession) -> None:
+        answer = form.text("answer", requests.ANSWER_CHARS)
+        await requests.revoke(session, person, request.match_info["owner"], answer, now=core.now())
+
+    return await _done(request, form, "revoke", "plan_taken", step)
