@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections import OrderedDict
-from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -22,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.engine import DatabaseUnavailable
 from handlers import keyboards
+from handlers.api import send_paper
 from handlers.callbacks import Buy, Menu, Pay
 from handlers.keyboards import button
 from handlers.talk import Page, Talk, bold, html, lines, page
@@ -438,9 +438,4 @@ async def send_receipt(callback: CallbackQuery, callback_data: Pay, talk: Talk, 
     data = await receipts.render(core, payment, talk.user.language)
     name = receipts.file_name(payment)
 
-    async def send() -> int | None:
-        sent = await talk.bot.send_document(talk.chat_id, BufferedInputFile(data, name))
-        return sent.message_id
-
-    with suppress(TelegramForbiddenError):
-        await talk.dialog.once(name, send)
+    await talk.dialog.once(name, lambda: send_paper(talk.bot, talk.chat_id, (name, data)))

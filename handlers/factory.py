@@ -32,7 +32,7 @@ from handlers import (
     stats,
     team,
 )
-from handlers.api import make_bot, send
+from handlers.api import make_bot, send, send_paper
 from handlers.commands import publish
 from handlers.middlewares import People
 from handlers.progress import Progress
@@ -65,6 +65,8 @@ ROUTERS: tuple[Router, ...] = (
 """In the order in which they are asked."""
 
 _STOP_S = 10
+_CAPTION_CHARS = 1000
+"""Telegram takes 1,024 of UTF-16."""
 
 
 def make_dispatcher(core: Core) -> Dispatcher:
@@ -145,18 +147,26 @@ class FactoryBot:
         return await self.write(telegram_id, text, [button] if button else []) != "later"
 
     async def write(
-        self, telegram_id: int, text: str, buttons: Sequence[tuple[str, str]]
+        self,
+        telegram_id: int,
+        text: str,
+        buttons: Sequence[tuple[str, str]],
+        paper: tuple[str, bytes] | None = None,
     ) -> Literal["sent", "later", "refused"]:
         """Write plain ``text`` to a person, with buttons (label, address) one below the other; never raises for what happens on
-        the way.
+        the way. ``paper``: name and content of a document under which the text stands, if it is short enough for that.
 
         Return ``later`` where it certainly did not arrive but may another time, ``refused`` where it never will (blocked).
         """
         keys = [(keyboards.link(*button), button) for button in buttons]
         text = "\n".join([text[:4000], *(address for key, (_, address) in keys if key is None)])
         rows = [[key] for key, _ in keys if key is not None]
+        keyboard = keyboards.inline(*rows) if rows else None
         try:
-            await send(self.bot, telegram_id, html(text), keyboards.inline(*rows) if rows else None)
+            if paper is not None and len(text) <= _CAPTION_CHARS:
+                await send_paper(self.bot, telegram_id, paper, html(text), keyboard)
+            else:
+                await send(self.bot, telegram_id, html(text), keyboard)
         except (TelegramAPIError, Temporary, Permanent) as error:
             log.info("notice_not_delivered", reason=type(error).__name__)
             return "later" if isinstance(error, Temporary) else "refused"

@@ -58,9 +58,16 @@ class FactoryBot(Protocol):
         """Write to a person; return False where it certainly did not arrive but may another time."""
 
     async def write(
-        self, telegram_id: int, text: str, buttons: Sequence[tuple[str, str]]
+        self,
+        telegram_id: int,
+        text: str,
+        buttons: Sequence[tuple[str, str]],
+        paper: tuple[str, bytes] | None = None,
     ) -> Literal["sent", "later", "refused"]:
-        """Write to a person with buttons that open addresses, one below the other; return what became of it."""
+        """Write to a person with buttons that open addresses, one below the other; return what became of it.
+
+        ``paper``: name and content of a document that goes with the text.
+        """
 
 
 class Backlog:

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from db import models
 from handlers.callbacks import Buy, Pay
-from services.payments import ledger
+from services.payments import ledger, orders
 from tests.fakes.telegram import Sent
 from tests.handlers.conftest import Person, Product, Start
 from tests.payments.till import AS_SOLD, ENVIRONMENT, NOW
@@ -80,6 +80,21 @@ async def test_a_plan_is_chosen_and_paid_in_one_message(shop: Product) -> None:
     text = pypdf.PdfReader(io.BytesIO(paper.file.content)).pages[0].extract_text()
     assert payment.number in text and "290 000 UZS" in plain(text)
     assert "You are on the plan Basic until 31.12.2026 10:00." in (await person.says("/plan", "Basic until")).text
+
+
+async def test_the_receipt_comes_with_the_letter(shop: Product) -> None:
+    """Whoever paid elsewhere gets it without asking, in one message with the words and the way to the payment."""
+    person = await buyer(shop, 900000810)
+    async with shop.core.db.write() as session:
+        owner = await shop.account(person)
+        payment = await orders.order(session, shop.core.settings, owner, "starter", "annual", "click", now=NOW)
+        await ledger.complete(session, shop.core.settings, payment, by="manual", now=NOW)
+    ledger.announce(shop.core, payment)
+    letter = await person.fake.wait_message(person.user.id, lambda sent: sent.file is not None, bot=person.factory)
+    assert letter.file is not None and letter.file.name == f"receipt-{payment.number}.pdf"
+    assert payment.number in letter.text and "Starter" in letter.text
+    text = pypdf.PdfReader(io.BytesIO(letter.file.content)).pages[0].extract_text()
+    assert payment.number in text and "1 519 800 UZS" in plain(text)
 
 
 async def test_the_code_for_another_phone(shop: Product) -> None:
