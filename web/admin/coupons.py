@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import io
+from collections.abc import Sequence
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -40,7 +41,7 @@ async def page(request: web.Request) -> web.StreamResponse:
 
 
 async def _page(
-    request: web.Request, values: dict[str, str], chosen: list[str] | tuple[()], *, error: AppError | None = None
+    request: web.Request, values: dict[str, str], for_plans: Sequence[str], *, error: AppError | None = None
 ) -> web.StreamResponse:
     core, search, state = core_of(request), request.query.get("q", "")[:100], _state(request)
     async with core.db.read() as session:
@@ -68,7 +69,7 @@ async def _page(
         plan_title=lambda key: payment_texts.plan(core.settings, key),
         is_open=lambda coupon: coupons.is_open(coupon, core.now()),
         values=values,
-        chosen=chosen,
+        for_plans=for_plans,
         many=coupons.MANY,
         fault=fault_of(error, request) if error else None,
         **shared,
