@@ -23,6 +23,7 @@ from web.pages import (
     settings,
     setup_bot,
     team,
+    telegram_login,
     templates,
     test_chat,
     test_questions,
@@ -36,6 +37,7 @@ PAGES = (
     password,
     second_factor,
     leaving,
+    telegram_login,
     dashboard,
     bots,
     setup_bot,
@@ -61,3 +63,4 @@ def setup(app: web.Application) -> None:
         app.add_routes(page.routes)
     events.setup(app)
     inbox.setup(app)
+    telegram_login.setup(app)
