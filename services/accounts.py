@@ -384,6 +384,15 @@ async def set_phone(
     return other
 
 
+async def is_free_phone(session: AsyncSession, phone: str) -> bool:
+    """Tell whether a phone is one and no account has it."""
+    try:
+        cleaned = clean_phone(phone, foreign=True)
+    except Invalid:
+        return False
+    return await session.scalar(select(models.User.id).where(models.User.phone == cleaned)) is None
+
+
 async def update_profile(
     session: AsyncSession, user: models.User, *, full_name: str, phone: str, email: str | None = None
 ) -> None:
@@ -448,7 +457,8 @@ async def ensure_admin(session: AsyncSession, settings: Settings) -> models.User
     """Return the administrator of this installation, made at the first start.
 
     With ``ADMIN_EMAIL`` that account is one, and ``ADMIN_PASSWORD`` its first password: a password changed later in the panel
-    is not set back. Without them an administrator without e-mail is made, who signs in by one-time link.
+    is not set back. An account that somebody has made with that address without showing that it is theirs loses every way in.
+    Without them an administrator without e-mail is made, who signs in by one-time link.
     """
     secrets = settings.secrets
     if secrets.admin_email:
@@ -457,6 +467,8 @@ async def ensure_admin(session: AsyncSession, settings: Settings) -> models.User
         if user is None:
             user = models.User(email=email, full_name=email.split("@")[0])
             session.add(user)
+        elif user.role != "admin" and user.email_confirmed_at is None:
+            await _take_from_squatter(session, user)
         user.role = "admin"
         if user.password_hash is None and secrets.admin_password is not None:
             user.password_hash = await hash_password(secrets.admin_password.get_secret_value())
@@ -470,6 +482,27 @@ async def ensure_admin(session: AsyncSession, settings: Settings) -> models.User
         session.add(user)
         await session.flush()
     return user
+
+
+async def _take_from_squatter(session: AsyncSession, user: models.User) -> None:
+    """Close every way in of whoever registered with an address that may not be theirs, and that now makes an administrator.
+
+    Whoever runs the installation comes in by ``ADMIN_PASSWORD`` or by the link of the start.
+    """
+    user.password_hash = user.telegram_id = user.totp_secret = user.totp_at = None
+    user.phone, user.phone_confirmed_at = None, None
+    await session.flush()
+    await session.execute(
+        update(models.ApiToken)
+        .where(models.ApiToken.user_id == user.id, models.ApiToken.revoked_at.is_(None))
+        .values(revoked_at=utcnow())
+    )
+    await session.execute(
+        update(models.LoginLink)
+        .where(models.LoginLink.user_id == user.id, models.LoginLink.used_at.is_(None))
+        .values(used_at=utcnow())
+    )
+    await close_all(session, user)
 
 
 def has_own_way_in(user: models.User, *, with_telegram: bool) -> bool:

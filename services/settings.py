@@ -142,6 +142,7 @@ class Telegram(_Section):
     """The Bot API's address, the pace of sending, and when a bot that says nothing is begun anew."""
 
     api_base: HttpAddress = "https://api.telegram.org"
+    oauth_base: HttpAddress = "https://oauth.telegram.org"
     poll_timeout_s: int = Field(50, ge=1, le=50)
     messages_per_second: float = Field(30, gt=0)
     bulk_share: float = Field(0.7, gt=0, le=1)
@@ -538,6 +539,7 @@ _ENVIRONMENT: Mapping[str, tuple[str, str]] = {
     "HOST": ("server", "host"),
     "WORKER_PORT": ("server", "worker_port"),
     "TELEGRAM_API_BASE": ("telegram", "api_base"),
+    "TELEGRAM_OAUTH_BASE": ("telegram", "oauth_base"),
     "META_GRAPH_BASE": ("meta", "graph_base"),
     "INSTAGRAM_GRAPH_BASE": ("meta", "instagram_graph_base"),
     "LOG_LEVEL": ("logging", "level"),

@@ -107,6 +107,8 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/register"): everybody(400),
     ("GET", "/login/link"): everybody(400),
     ("POST", "/login/link"): everybody(400),
+    ("GET", "/login/telegram"): everybody(404),  # the walk's installation has no factory bot
+    ("GET", "/login/telegram/callback"): everybody(404),
     ("GET", "/login/code"): everybody(303),
     ("POST", "/login/code"): everybody(303),
     ("GET", "/email/confirm"): everybody(400),

@@ -28,6 +28,7 @@ from web.pages import (
     settings,
     setup_bot,
     team,
+    telegram_login,
     templates,
     test_chat,
     test_questions,
@@ -41,6 +42,7 @@ PAGES = (
     password,
     second_factor,
     leaving,
+    telegram_login,
     dashboard,
     bots,
     setup_bot,
@@ -71,3 +73,4 @@ def setup(app: web.Application) -> None:
         app.add_routes(page.routes)
     events.setup(app)
     inbox.setup(app)
+    telegram_login.setup(app)

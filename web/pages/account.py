@@ -8,7 +8,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import accounts, codes, panel_links
+from services import accounts, codes, panel_links, telegram_login
 from services.errors import AppError, Conflict, Invalid, TooMany
 from services.i18n import DEFAULT_LANGUAGE, T
 from web import auth, forms, view
@@ -75,6 +75,7 @@ def _login(request: web.Request, following: str, login: str = "", error: AppErro
         fault=fault_of(error, request) if error else None,
         factory=core_of(request).factory_username,
         start_word=panel_links.start_word(following),
+        by_telegram=telegram_login.client_of(core_of(request).settings) is not None,
     )
 
 
@@ -108,30 +109,34 @@ async def register_page(request: web.Request) -> web.StreamResponse:
     if auth.visitor(request).user is not None:
         return view.redirect("/dashboard")
     empty = dict.fromkeys(REGISTRATION, "")
-    response = view.render(request, "pages/register.html", values=empty, factory=core_of(request).factory_username)
+    response = _register(request, empty)
     await referrals.remember(request, response)
     return response
+
+
+def _register(request: web.Request, values: dict[str, str], error: AppError | None = None) -> web.StreamResponse:
+    core = core_of(request)
+    return view.render(
+        request,
+        "pages/register.html",
+        status=error.status if error else 200,
+        values=values,
+        fault=fault_of(error, request) if error else None,
+        factory=core.factory_username,
+        by_telegram=telegram_login.client_of(core.settings) is not None,
+    )
 
 
 @routes.post("/register")
 @auth.public
 async def register(request: web.Request) -> web.StreamResponse:
     """Make an owner's account and sign in. Fields: ``full_name``, ``phone``, ``email``, ``password``; no others count."""
-    core = core_of(request)
     form = await forms.read(request)
     values = {name: form.fields.get(name, "")[:300] for name in REGISTRATION}
     try:
         person = await new_account(request, form)
     except AppError as error:
-        response = view.render(
-            request,
-            "pages/register.html",
-            status=error.status,
-            values=values,
-            fault=fault_of(tell_of(request, error), request),
-            factory=core.factory_username,
-        )
-        return _with_pause(response, error)
+        return _with_pause(_register(request, values, tell_of(request, error)), error)
     await auth.sign_in(request, person)
     return view.redirect("/bots/new")
 
