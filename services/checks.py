@@ -18,7 +18,7 @@ from yarl import URL
 
 from db import migrate, models
 from db.engine import Database, DatabaseUnavailable, parse_url
-from services import http, mail, start
+from services import http, mail, payments, start
 from services.ai import PROVIDERS, provider_class
 from services.ai.base import Failure, GenerateRequest, Provider, Turn
 from services.ai.router import ModelRow
@@ -63,6 +63,7 @@ async def run(settings: Settings) -> int:
         await _instagram(settings, report, GraphApi(session, settings.meta.instagram_graph_base, settings.meta.version))
         await _models(settings, report, session)
         await _mail(settings, report)
+        _payments(settings, report)
     finally:
         await session.close()
     report.line(BAD if report.fatal else GOOD, "cannot start like this" if report.fatal else "can start")
@@ -294,6 +295,23 @@ async def _own_app(
         report.line(BAD, f"{account[0]}: {error}")
     except TimeoutError:
         report.line(BAD, f"{account[0]}: Meta gave no answer")
+
+
+def _payments(settings: Settings, report: _Report) -> None:
+    """Say by which gateways owners can pay; half of a gateway's keys is none."""
+    there = payments.configured(settings)
+    for kind, title in payments.TITLES.items():
+        needed = payments.NEEDED[kind]
+        given = [name for name in needed if any(getattr(settings.secrets, each) for each in name)]
+        missing = [" or ".join(each.upper() for each in name) for name in needed if name not in given]
+        if kind in there:
+            report.line(GOOD, f"{title}: owners can pay by it")
+        elif given:
+            report.line(BAD, f"half of the keys of {title}: {', '.join(missing)} is missing, so nobody can pay by it")
+    if not there:
+        report.line(MISSING, "no payment gateway is set up: administrators grant plans and note payments by hand")
+    if payments.is_test_mode(settings):
+        report.line(MISSING, "PAYME_TEST_KEY is set without PAYME_KEY: payments of its sandbox give plans")
 
 
 async def _mail(settings: Settings, report: _Report) -> None:

@@ -17,6 +17,13 @@ TITLES: Mapping[str, str] = {kind.kind: kind.title for kind in (Payme, Click, Uz
 LIVES: Mapping[str, dt.timedelta] = {kind.kind: kind.life for kind in (Payme, Click, Uzum)}
 """How long a gateway's attempt may wait to be performed."""
 
+NEEDED: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "payme": (("payme_merchant_id",), ("payme_key", "payme_test_key")),
+    "click": (("click_service_id",), ("click_merchant_id",), ("click_secret_key",)),
+    "uzum": (("uzum_service_id",), ("uzum_username",), ("uzum_password",)),
+}
+"""What a gateway needs of the secrets: of each group one."""
+
 
 def make_gateways(settings: Settings) -> Mapping[str, Gateway]:
     """Return every gateway by its kind; one that is not configured refuses every call as not proved."""
@@ -48,12 +55,11 @@ def make_gateways(settings: Settings) -> Mapping[str, Gateway]:
 def configured(settings: Settings) -> tuple[str, ...]:
     """Return the kinds of the gateways that have all they need to be paid by."""
     secrets = settings.secrets
-    needed = {
-        "payme": (secrets.payme_merchant_id, secrets.payme_key or secrets.payme_test_key),
-        "click": (secrets.click_service_id, secrets.click_merchant_id, secrets.click_secret_key),
-        "uzum": (secrets.uzum_service_id, secrets.uzum_username, secrets.uzum_password),
-    }
-    return tuple(kind for kind, values in needed.items() if all(values))
+    return tuple(
+        kind
+        for kind, groups in NEEDED.items()
+        if all(any(getattr(secrets, name) for name in group) for group in groups)
+    )
 
 
 def is_test_mode(settings: Settings) -> bool:

@@ -177,3 +177,29 @@ async def test_the_mail_server(tmp_path: Path, capsys: pytest.CaptureFixture[str
         gone = mail.environment()
     (away,) = await said(**gone)
     assert away.startswith("✗ MAIL_SERVER: SMTPConnectError")
+
+
+async def test_the_gateways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async def said(**environment: str) -> list[str]:
+        assert await checks.run(make_settings(tmp_path, environment=environment)) == 0
+        words = ("Payme", "Click", "Uzum", "gateway", "PAYME")
+        return [
+            line
+            for line in capsys.readouterr().out.splitlines()
+            if any(word in line for word in words) and str(tmp_path) not in line
+        ]
+
+    none = "– no payment gateway is set up: administrators grant plans and note payments by hand"
+    assert await said() == [none]
+    payme = {"PAYME_MERCHANT_ID": "65f0c0ffee0000000000a001", "PAYME_KEY": "CANARY-payme-key"}
+    assert await said(**payme) == ["✓ Payme: owners can pay by it"]
+    assert await said(PAYME_MERCHANT_ID="65f0c0ffee0000000000a001", PAYME_TEST_KEY="CANARY-payme-key") == [
+        "✓ Payme: owners can pay by it",
+        "– PAYME_TEST_KEY is set without PAYME_KEY: payments of its sandbox give plans",
+    ]
+    half = await said(PAYME_MERCHANT_ID="65f0c0ffee0000000000a001", CLICK_SECRET_KEY="CANARY-click-key")
+    assert half == [
+        "✗ half of the keys of Payme: PAYME_KEY or PAYME_TEST_KEY is missing, so nobody can pay by it",
+        "✗ half of the keys of Click: CLICK_SERVICE_ID, CLICK_MERCHANT_ID is missing, so nobody can pay by it",
+        none,
+    ]
