@@ -70,7 +70,8 @@ class ConversationAnswer(Answer):
         str | None,
         Field(
             description="why it is waiting: asked (the customer wants a person), gave_up (the bot knew no answer), error (a "
-            "message could not be handled); null in another state and where it is not known"
+            "message could not be handled), plan (the owner's plan allows no answer); null in another state and where it is "
+            "not known"
         ),
     ]
     last_text: str
