@@ -229,6 +229,9 @@ class Connection:
             smtp.close()
             if isinstance(error, aiosmtplib.SMTPException | OSError | TimeoutError):
                 raise _of_connecting(error) from None
+            if isinstance(error, ValueError):
+                # Its text would hold the password.
+                raise Misconfigured("MAIL_USERNAME or MAIL_PASSWORD holds characters that cannot be sent") from None
             raise
         self._smtp = smtp
 

@@ -12,6 +12,7 @@ import asyncio
 import datetime as dt
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from email.errors import MessageError
 from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
@@ -146,16 +147,22 @@ class Post:
             await self._mark(letter_id, way, attempts, state, error=why)
             return None
         public_url = core.settings.public_url
-        written = rendering.write_out(
-            kind,
-            user.language,
-            params,
-            own=own,
-            name=user.full_name,
-            public_url=public_url,
-            brand=BRAND,
-            unsubscribe=rendering.unsubscribe_link(public_url, core.secret, user.id),
-        )
+        try:
+            written = rendering.write_out(
+                kind,
+                user.language,
+                params,
+                own=own,
+                name=user.full_name,
+                public_url=public_url,
+                brand=BRAND,
+                unsubscribe=rendering.unsubscribe_link(public_url, core.secret, user.id),
+            )
+        except Exception:
+            # One letter that cannot be written must not hold up all that come after it.
+            log.exception("letter_not_rendered", letter=letter.id, kind=letter.kind)
+            await self._mark(letter_id, way, attempts, "failed", error="it cannot be put into words")
+            return None
         to = (letter.address or user.email) if way == "mail" else user.telegram_id
         paper = await self._receipt(params, user) if kind.receipt else None
         return _Outgoing(letter.id, user.id, to, kind.offer, attempts, letter.expires_at, written, paper)
@@ -290,7 +297,7 @@ class Post:
             await self._mark(going.id, "mail", attempts, state, error=str(error), bounced=address)
             log.info("letter_refused", letter=going.id, bounced=error.bounced, reason=str(error)[:3])
             return False
-        except (ValueError, Invalid):
+        except (ValueError, Invalid, MessageError):
             await self._mark(going.id, "mail", attempts, "failed", error="it cannot be written as a mail")
             log.warning("letter_not_composed", letter=going.id)
             return False

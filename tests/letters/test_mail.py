@@ -290,6 +290,15 @@ async def test_nobody_puts_a_header_into_a_letter(desk: Office, mail: FakeMail) 
     assert [row.mail for row in await desk.letters(person)] == ["sent", "failed"]
 
 
+async def test_a_letter_that_cannot_be_written_holds_no_other_up(desk: Office, mail: FakeMail) -> None:
+    person = await desk.person()
+    await desk.write(person, "receipt", "bad", params={"number": {"day": "never"}})
+    await desk.write(person, "receipt", "good", params={"number": {"tiyin": 29_000_000}})
+    await desk.post.send_mail()
+    assert [letter.mail for letter in await desk.letters(person)] == ["failed", "sent"]
+    assert mail.letters[0].message["Subject"] == "Receipt 290 000 so‘m"
+
+
 @pytest.mark.parametrize("field", ["to", "subject", "message_id", "unsubscribe"])
 @pytest.mark.parametrize("bad", ["\r\n", "\n", "\r", "\0", "\u2028"])
 def test_a_line_break_in_a_header_is_refused(field: str, bad: str) -> None:
