@@ -48,6 +48,8 @@ ROOMY: Mapping[str, object] = {
     "limits.owner_messages_per_day": 100_000_000,
     "limits.owner_cost_usd_per_day": "1000000",
     "limits.owner_pending_messages": 1_000_000,
+    "plans.trial.messages": 1_000_000_000,
+    "plans.trial.bots": 10_000,
     "telegram.messages_per_second": 10_000,
     "telegram.chat_messages_per_second": 1000,
     "telegram.chat_burst": 1000,

@@ -22,7 +22,7 @@ from aiogram.exceptions import (
 )
 from aiogram.methods import Response, SendMessage, TelegramMethod
 from aiogram.methods.base import TelegramType
-from aiogram.types import InlineKeyboardMarkup, ReplyKeyboardMarkup, ReplyKeyboardRemove
+from aiogram.types import BufferedInputFile, InlineKeyboardMarkup, ReplyKeyboardMarkup, ReplyKeyboardRemove
 
 from services.channels.base import TokenRefused
 from services.errors import Temporary
@@ -100,6 +100,22 @@ async def send(bot: Bot, chat_id: int, text: str, keyboard: Keyboard | None = No
     """
     try:
         return (await bot.send_message(chat_id, text, reply_markup=keyboard)).message_id
+    except Temporary as error:
+        if not error.sent:
+            raise
+        log.warning("send_unknown", reason=str(error))
+        return None
+
+
+async def send_paper(
+    bot: Bot, chat_id: int, paper: tuple[str, bytes], caption: str = "", keyboard: InlineKeyboardMarkup | None = None
+) -> int | None:
+    """Send a document (name and content) as :func:`send` does a message."""
+    name, content = paper
+    try:
+        document = BufferedInputFile(content, name)
+        sent = await bot.send_document(chat_id, document, caption=caption or None, reply_markup=keyboard)
+        return sent.message_id
     except Temporary as error:
         if not error.sent:
             raise

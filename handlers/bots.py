@@ -394,7 +394,7 @@ async def open_web_page(callback: CallbackQuery, callback_data: BotMenu, talk: T
     """Connect the bot's own page again."""
     async with talk.core.db.write() as session:
         bot = await bots.get(session, talk.user, callback_data.bot)
-        await bots.connect_web(session, bot, actor=talk.user)
+        await bots.connect_web(session, bot, actor=talk.user, plan=talk.core.allowances)
     talk.core.bell.ring("channels")
     await talk.toast(_("The bot’s page is open again."))
     await talk.show(await channels_page(talk, callback_data.bot))

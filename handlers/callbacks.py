@@ -35,7 +35,8 @@ class Enter(CallbackData, prefix="e1"):
 
 
 class Menu(CallbackData, prefix="m1"):
-    """Go ``to`` a place that belongs to no bot: ``bots``, ``new``, ``stats``, ``inbox``, ``panel``, ``close``."""
+    """Go ``to`` a place that belongs to no bot: ``bots``, ``new``, ``stats``, ``inbox``, ``panel``, ``plan``,
+    ``leave``, ``stay`` (delete the account, keep it), ``close``."""
 
     to: str
 
@@ -115,6 +116,23 @@ class Turn(CallbackData, prefix="t1"):
     bot: Annotated[str, Field(pattern=r"^([0-9a-z]{26})?$")] = ""
     days: int = 0
     file: int = 0
+
+
+class Buy(CallbackData, prefix="p1"):
+    """``do`` a step towards a plan: ``plans``, ``terms`` (the periods of ``plan``), ``ways`` (to pay it for ``period``) and
+    ``order`` (by the gateway ``way``)."""
+
+    do: str
+    plan: Annotated[str, Field(pattern=r"^[a-z0-9_]{0,32}$")] = ""
+    period: Annotated[str, Field(pattern=r"^[a-z]{0,9}$")] = ""
+    way: Annotated[str, Field(pattern=r"^[a-z]{0,8}$")] = ""
+
+
+class Pay(CallbackData, prefix="y1"):
+    """``do`` something with a payment of one's own: ``open``, ``code`` (its QR code), ``stop``, ``paper`` (its receipt)."""
+
+    do: str
+    number: Annotated[str, Field(pattern=r"^[0-9]{1,20}$")]
 
 
 class Ask(CallbackData, prefix="r1"):

@@ -19,6 +19,7 @@ COMMANDS: tuple[tuple[str, Text], ...] = (
     ("channels", T("Channels: connect, check, share")),
     ("inbox", T("Customers who wait for a person")),
     ("stats", T("Statistics: questions and answers")),
+    ("plan", T("Your plan: what is left, renew, pay")),
     ("request", T("Request access to a plan")),
     ("coupon", T("Use a coupon")),
     ("invite", T("Invite others and earn")),

@@ -15,6 +15,7 @@ from aiogram.types.update import UpdateTypeLookupError
 from pydantic import ValidationError
 
 from handlers import (
+    billing,
     bots,
     common,
     connecting,
@@ -22,6 +23,7 @@ from handlers import (
     keyboards,
     knowledge,
     language,
+    leaving,
     newbot,
     panel,
     questions,
@@ -30,7 +32,7 @@ from handlers import (
     stats,
     team,
 )
-from handlers.api import make_bot, send
+from handlers.api import make_bot, send, send_paper
 from handlers.commands import publish
 from handlers.middlewares import People
 from handlers.progress import Progress
@@ -49,24 +51,29 @@ ROUTERS: tuple[Router, ...] = (
     start.router,
     language.router,
     panel.router,
+    leaving.router,
     newbot.router,
     connecting.router,
     bots.router,
     knowledge.router,
     questions.router,
     stats.router,
+    billing.router,
     requests.router,
     common.last,
 )
 """In the order in which they are asked."""
 
 _STOP_S = 10
+_CAPTION_CHARS = 1000
+"""Telegram takes 1,024 of UTF-16."""
 
 
 def make_dispatcher(core: Core) -> Dispatcher:
     """Return a dispatcher that keeps nothing but in the database; several may live one after the other in a process."""
     dispatcher = Dispatcher(disable_fsm=True)
     dispatcher["progress"] = progress = Progress(core)
+    dispatcher["screens"] = billing.Screens(core)
     dispatcher.update.outer_middleware(People(core, progress))
     # Not include_router: a router has one parent, and a process may make several dispatchers one after the other.
     dispatcher.sub_routers.extend(ROUTERS)
@@ -82,6 +89,7 @@ class FactoryBot:
         self.bot = make_bot(token, settings, core.limits)
         self.dispatcher = make_dispatcher(core)
         self._progress: Progress = self.dispatcher["progress"]
+        self._screens: billing.Screens = self.dispatcher["screens"]
         self._in_hand = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -139,18 +147,26 @@ class FactoryBot:
         return await self.write(telegram_id, text, [button] if button else []) != "later"
 
     async def write(
-        self, telegram_id: int, text: str, buttons: Sequence[tuple[str, str]]
+        self,
+        telegram_id: int,
+        text: str,
+        buttons: Sequence[tuple[str, str]],
+        paper: tuple[str, bytes] | None = None,
     ) -> Literal["sent", "later", "refused"]:
         """Write plain ``text`` to a person, with buttons (label, address) one below the other; never raises for what happens on
-        the way.
+        the way. ``paper``: name and content of a document under which the text stands, if it is short enough for that.
 
         Return ``later`` where it certainly did not arrive but may another time, ``refused`` where it never will (blocked).
         """
         keys = [(keyboards.link(*button), button) for button in buttons]
         text = "\n".join([text[:4000], *(address for key, (_, address) in keys if key is None)])
         rows = [[key] for key, _ in keys if key is not None]
+        keyboard = keyboards.inline(*rows) if rows else None
         try:
-            await send(self.bot, telegram_id, html(text), keyboards.inline(*rows) if rows else None)
+            if paper is not None and len(text) <= _CAPTION_CHARS:
+                await send_paper(self.bot, telegram_id, paper, html(text), keyboard)
+            else:
+                await send(self.bot, telegram_id, html(text), keyboard)
         except (TelegramAPIError, Temporary, Permanent) as error:
             log.info("notice_not_delivered", reason=type(error).__name__)
             return "later" if isinstance(error, Temporary) else "refused"
@@ -162,6 +178,7 @@ class FactoryBot:
             async with asyncio.timeout(_STOP_S):
                 await self._idle.wait()
         try:
+            await self._screens.stop()
             await self._progress.stop()
         finally:
             await self.bot.session.close()

@@ -61,6 +61,7 @@ async def take(talk: Talk, bot: models.Bot, file: dict[str, Any]) -> None:
                 max_bytes=limit,
                 watched=True,
                 caption=file.get("caption"),
+                plan=core.allowances,
             )
     core.bell.ring("jobs")
     await talk.progress.follow(talk, bot, document)

@@ -89,7 +89,8 @@ def home(_: Translator) -> InlineKeyboardMarkup:
     """Return the ways on for a person who is not in a dialog."""
     return inline(
         [button("🤖 " + _("My bots"), Menu(to="bots")), button("➕ " + _("New bot"), Menu(to="new"))],
-        [button("📊 " + _("Statistics"), Menu(to="stats")), button("🖥 " + _("Panel"), Menu(to="panel"))],
+        [button("📊 " + _("Statistics"), Menu(to="stats")), button("💳 " + _("Plan"), Menu(to="plan"))],
+        [button("🖥 " + _("Panel"), Menu(to="panel"))],
     )
 
 

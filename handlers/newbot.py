@@ -51,6 +51,8 @@ async def begin(talk: Talk) -> None:
     most = talk.core.settings.limits.bots_per_owner
     if len(own) >= most and not talk.user.is_admin:
         raise Conflict(T("You already have {n} bots, which is the limit.", n=most), code="limit")
+    async with talk.core.db.read() as session:
+        await talk.core.allowances.room_for_bot(session, talk.user, hold=False)
     if await can_manage(talk):
         go_to(talk.dialog, NewBot.managed)
         await talk.say(
@@ -188,7 +190,13 @@ async def _connect_managed(talk: Talk, account: Account, *, changed: bool) -> No
         bot, _channel = await own_connection(session, talk.user, account.id)
         if bot is not None:
             await bots.connect_telegram(
-                session, bot, identity=identity, token=token, crypto=core.crypto, actor=talk.user
+                session,
+                bot,
+                identity=identity,
+                token=token,
+                crypto=core.crypto,
+                actor=talk.user,
+                plan=core.allowances,
             )
     core.bell.ring("channels")
 
@@ -224,9 +232,16 @@ async def connect(
             bot = await bots.get(session, talk.user, bot_id)
         if bot is None:
             title = name or str(identity.get("first_name") or identity.get("username") or "")
-            bot = await bots.create(session, talk.user, one_line(title, limits.name_chars), limits=limits)
+            title = one_line(title, limits.name_chars)
+            bot = await bots.create(session, talk.user, title, limits=limits, plan=core.allowances)
         channel = await bots.connect_telegram(
-            session, bot, identity=identity, token=token, crypto=core.crypto, actor=talk.user
+            session,
+            bot,
+            identity=identity,
+            token=token,
+            crypto=core.crypto,
+            actor=talk.user,
+            plan=core.allowances,
         )
     core.bell.ring("channels")
     leave(talk.dialog)

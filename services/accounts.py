@@ -153,15 +153,19 @@ async def verify_password(user: models.User | None, password: str) -> bool:
     return fits and known is not None
 
 
-async def allow_attempt(limits: Limits, account: str, address: str, per_window: int) -> None:
+async def allow_attempt(
+    limits: Limits, account: str, address: str, per_window: int, *, device: str | None = None
+) -> None:
     """Count one attempt to sign in; raises ``TooMany``.
 
     ``per_window`` a quarter of an hour for an account, twice that in two hours, four times in a day; four times as many
-    from one address, behind which there may be an office.
+    from one address, behind which there may be an office. ``device``: a browser in which this person has signed in before,
+    which is counted by itself: whoever guesses from elsewhere cannot shut the true owner out.
     """
     account_key = digest(account)[:32]
     # The address first: what it may no longer do must not fill the memory of accounts.
-    for key, factor in ((f"login:address:{address}", 4), (f"login:account:{account_key}", 1)):
+    counted = ((f"login:address:{address}", 4), (f"login:account:{account_key}", 1))
+    for key, factor in counted if device is None else ((f"login:device:{digest(device)[:32]}", 1),):
         for window_s, growth in ((900, 1), (7_200, 2), (86_400, 4)):
             if not await limits.hit(f"{key}:{window_s}", per_window * factor * growth, window_s):
                 raise TooMany(
@@ -170,14 +174,33 @@ async def allow_attempt(limits: Limits, account: str, address: str, per_window: 
                 )
 
 
-async def _forget_attempts(limits: Limits, account: str) -> None:
-    account_key = digest(account)[:32]
-    for window_s in (900, 7_200, 86_400):
-        await limits.forget(f"login:account:{account_key}:{window_s}")
+async def forget_attempts(limits: Limits, account: str, *, device: str | None = None) -> None:
+    """Count anew what :func:`allow_attempt` has counted for an account, and for the browser: it was the true owner."""
+    keys = [f"login:account:{digest(account)[:32]}"]
+    if device is not None:
+        keys.append(f"login:device:{digest(device)[:32]}")
+    for key in keys:
+        for window_s in (900, 7_200, 86_400):
+            await limits.forget(f"{key}:{window_s}")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A browser that has shown a cookie of ours: ``user_id`` signed in there once. ``name``: of the browser, random."""
+
+    user_id: str
+    name: str
 
 
 async def check_password(
-    db: Database, limits: Limits, *, login: str, password: str, address: str, per_window: int
+    db: Database,
+    limits: Limits,
+    *,
+    login: str,
+    password: str,
+    address: str,
+    per_window: int,
+    device: Device | None = None,
 ) -> models.User:
     """Return the account for an e-mail or phone and its password.
 
@@ -186,16 +209,23 @@ async def check_password(
     the account's. Opens its own short reading unit: hashing must stay outside.
     """
     account = _login_key(login)
-    await allow_attempt(limits, account, address, per_window)
-    async with db.read() as session:
-        column = models.User.email if "@" in account else models.User.phone
-        user = await session.scalar(select(models.User).where(column == account))
+    user = await _by_login(db, account) if device is not None else None
+    known = device.name if device is not None and user is not None and user.id == device.user_id else None
+    await allow_attempt(limits, account, address, per_window, device=known)
+    if device is None:
+        user = await _by_login(db, account)
     if not await verify_password(user, password) or user is None:
         raise Invalid(T("The e-mail, phone or password is wrong."), code="credentials", field="login")
     if user.banned_at is not None:
         raise Forbidden(T("Your account is blocked. Please write to whoever runs this service."), code="banned")
-    await _forget_attempts(limits, account)
+    await forget_attempts(limits, account, device=known)
     return user
+
+
+async def _by_login(db: Database, account: str) -> models.User | None:
+    async with db.read() as session:
+        column = models.User.email if "@" in account else models.User.phone
+        return await session.scalar(select(models.User).where(column == account))
 
 
 def _login_key(login: str) -> str:
@@ -274,6 +304,11 @@ def _email_taken() -> Conflict:
 def _phone_taken() -> Conflict:
     text = T("This phone already has an account. Sign in instead, or ask the bot for a link with /panel.")
     return Conflict(text, code="taken", field="phone")
+
+
+async def by_id(session: AsyncSession, user_id: str) -> models.User | None:
+    """Return the account with this id."""
+    return await session.get(models.User, user_id)
 
 
 async def by_telegram(session: AsyncSession, telegram_id: int) -> models.User | None:
@@ -641,7 +676,8 @@ async def new_api_token(session: AsyncSession, user: models.User, name: str) -> 
 
 
 async def token_user(session: AsyncSession, plain: str) -> models.User | None:
-    """Return the owner of an API token; None when it is unknown or revoked, or its owner banned."""
+    """Return the owner of an API token; None when it is unknown or revoked, or its owner banned or
+    about to be deleted."""
     return await session.scalar(
         select(models.User)
         .join(models.ApiToken, models.ApiToken.user_id == models.User.id)
@@ -649,6 +685,7 @@ async def token_user(session: AsyncSession, plain: str) -> models.User | None:
             models.ApiToken.token_hash == digest(plain),
             models.ApiToken.revoked_at.is_(None),
             models.User.banned_at.is_(None),
+            models.User.delete_at.is_(None),
         )
     )
 

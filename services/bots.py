@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import utcnow
 from services import access, jobs, lanes, manner, notices, team
+from services.allowances import Allowances
 from services.channels import instagram, whatsapp
 from services.channels.base import TokenRefused
 from services.channels.whatsapp import WhatsAppNumber
@@ -72,9 +73,15 @@ async def create(
     system_prompt: str = "",
     languages: Sequence[str] | None = None,
     limits: Limits,
+    plan: Allowances | None = None,
 ) -> models.Bot:
-    """Make a bot and its web channel. Raises ``Invalid``, or ``Conflict`` with code ``limit``; administrators have no limit."""
+    """Make a bot and its web channel. ``plan``: what the owner's plan allows.
+
+    Raises ``Invalid``, or ``Conflict`` with code ``limit`` or ``plan``; administrators have no limit.
+    """
     name = _name(name, limits)
+    if plan is not None:
+        await plan.room_for_bot(session, owner)
     if not owner.is_admin:
         count = await session.scalar(
             select(func.count()).where(models.Bot.owner_id == owner.id, models.Bot.deleted_at.is_(None))
@@ -142,9 +149,10 @@ async def set_manner(
     *,
     hours: Mapping[str, tuple[str, str]] | None = None,
     return_after_min: int | None = None,
+    silent_text: str | None = None,
 ) -> None:
-    """Change when people are there and when the bot takes a talk back (:func:`services.manner.changed`); raises ``Invalid``."""
-    bot.settings = manner.changed(bot.settings, hours=hours, return_after_min=return_after_min)
+    """Change how a bot and the people behind it share the talks (:func:`services.manner.changed`); raises ``Invalid``."""
+    bot.settings = manner.changed(bot.settings, hours=hours, return_after_min=return_after_min, silent_text=silent_text)
     session.add(bot)
     await session.flush()
 
@@ -272,10 +280,12 @@ async def connect_telegram(
     token: str,
     crypto: Crypto,
     actor: models.User | None = None,
+    plan: Allowances | None = None,
 ) -> models.Channel:
     """Connect a Telegram bot that ``getMe`` has just shown (``identity``), or renew its token.
 
-    Raises ``Conflict`` when that Telegram bot belongs to another bot here, or this bot has another one connected.
+    ``plan``, here and below: what the owner's plan allows; a kind that it lacks is not connected anew (``Conflict``). Raises
+    ``Conflict`` when that Telegram bot belongs to another bot here, or this bot has another one connected.
     """
     if not identity.get("is_bot"):
         raise Invalid(T("This token does not belong to a bot."), field="token")
@@ -304,6 +314,8 @@ async def connect_telegram(
                 ),
                 code="channel_exists",
             )
+        if plan is not None:
+            await plan.channel(session, bot, "telegram")
         known = models.Channel(bot_id=bot.id, kind="telegram", external_id=number)
         session.add(known)
     known.credentials = crypto.encrypt({"token": token})
@@ -363,6 +375,7 @@ async def connect_whatsapp(
     verify_token: str,
     crypto: Crypto,
     actor: models.User | None = None,
+    plan: Allowances | None = None,
 ) -> models.Channel:
     """Connect a WhatsApp number that the Graph API has just shown, or renew its credentials.
 
@@ -387,6 +400,8 @@ async def connect_whatsapp(
                 ),
                 code="channel_exists",
             )
+        if plan is not None:
+            await plan.channel(session, bot, "whatsapp")
         known = models.Channel(bot_id=bot.id, kind="whatsapp", external_id=number.id)
         session.add(known)
     known.credentials = crypto.encrypt(dict(credentials))
@@ -421,10 +436,14 @@ async def verifies(session: AsyncSession, kind: str, token: str) -> bool:
     return known is not None and same(known, token)
 
 
-async def connect_web(session: AsyncSession, bot: models.Bot, *, actor: models.User | None = None) -> models.Channel:
+async def connect_web(
+    session: AsyncSession, bot: models.Bot, *, actor: models.User | None = None, plan: Allowances | None = None
+) -> models.Channel:
     """Return the bot's web channel, made anew if it was disconnected."""
     found = of_kind(await channels(session, bot), "web")
     if found is None:
+        if plan is not None:
+            await plan.channel(session, bot, "web")
         found = models.Channel(bot_id=bot.id, kind="web", external_id=bot.public_id, status="active", title=bot.name)
         session.add(found)
         await session.flush()

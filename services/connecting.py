@@ -95,12 +95,18 @@ async def connect(core: Core, user: models.User, bot_id: str, kind: str, given: 
     """
     guide = GUIDES[kind]
     async with core.db.read() as session:
-        await bots.get(session, user, bot_id)
+        await may_connect(core, session, await bots.get(session, user, bot_id), kind)
     values = {each.name: checked(guide, each, given.get(each.name, ""), core.settings) for each in guide.fields}
     channel = await guide.connect(core, user, bot_id, values)
     core.cards.clear()
     core.bell.ring("channels")
     return channel
+
+
+async def may_connect(core: Core, session: AsyncSession, bot: models.Bot, kind: str) -> None:
+    """Raise ``Conflict`` where the plan of a bot's owner has no channels of this kind; one that is there may be renewed."""
+    if bots.of_kind(await bots.channels(session, bot), kind) is None:
+        await core.allowances.channel(session, bot, kind)
 
 
 def needs_setting_up(channel: models.Channel, core: Core) -> bool:
@@ -170,6 +176,7 @@ async def _whatsapp(core: Core, user: models.User, bot_id: str, values: Values) 
             verify_token=word,
             crypto=core.crypto,
             actor=user,
+            plan=core.allowances,
         )
 
 
@@ -210,6 +217,7 @@ async def _instagram(core: Core, user: models.User, bot_id: str, values: Values)
             verify_token=word,
             crypto=core.crypto,
             actor=user,
+            plan=core.allowances,
         )
 
 

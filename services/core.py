@@ -23,6 +23,7 @@ from services import accounts, lanes, metrics, notices, uploads
 from services.ai import NAMES, PROVIDERS
 from services.ai.prices import Rates
 from services.ai.router import CallRecord, KeyEvent, ModelRow, Router, RouterSettings
+from services.allowances import Allowances
 from services.bell import Bell
 from services.channels import make_channels
 from services.channels.base import Blocked, Channel, Inbound, TokenRefused
@@ -57,9 +58,16 @@ class FactoryBot(Protocol):
         """Write to a person; return False where it certainly did not arrive but may another time."""
 
     async def write(
-        self, telegram_id: int, text: str, buttons: Sequence[tuple[str, str]]
+        self,
+        telegram_id: int,
+        text: str,
+        buttons: Sequence[tuple[str, str]],
+        paper: tuple[str, bytes] | None = None,
     ) -> Literal["sent", "later", "refused"]:
-        """Write to a person with buttons that open addresses, one below the other; return what became of it."""
+        """Write to a person with buttons that open addresses, one below the other; return what became of it.
+
+        ``paper``: name and content of a document that goes with the text.
+        """
 
 
 class Backlog:
@@ -142,8 +150,12 @@ class Core:
     address: tuple[str, int] = ("127.0.0.1", 0)
     ready: bool = False
     stop_by: float | None = None
+    allowances: Allowances = field(init=False)
     _proved: set[str] = field(default_factory=set)
     _opened: OrderedDict[str, Mapping[str, str]] = field(default_factory=OrderedDict)
+
+    def __post_init__(self) -> None:
+        self.allowances = Allowances(self.settings, lambda: self.now())
 
     def credentials(self, encrypted: str | None) -> Mapping[str, str]:
         """Return a channel's decrypted credentials, kept in memory; raises ``Undecryptable``."""

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from services import access, bots, notices, renewal
+from services.allowances import Allowances
 from services.channels import instagram
 from services.channels.base import NotAllowed, TokenRefused
 from services.channels.instagram import InstagramAccount
@@ -98,11 +99,12 @@ async def connect(
     verify_token: str,
     crypto: Crypto,
     actor: models.User | None = None,
+    plan: Allowances | None = None,
 ) -> models.Channel:
     """Connect an Instagram account that Meta has just shown, or renew its credentials; the owner's choices stay.
 
-    ``credentials``: see :func:`credentials`. Raises ``Conflict`` when the account belongs to another bot here, or this bot has
-    another one connected.
+    ``credentials``: see :func:`credentials`. ``plan``: see :func:`services.bots.connect_telegram`. Raises ``Conflict`` when the
+    account belongs to another bot here, or this bot has another one connected.
     """
     taken = T("This Instagram account is already connected to another bot. Disconnect it there first.")
     known = await session.scalar(
@@ -122,6 +124,8 @@ async def connect(
                 ),
                 code="channel_exists",
             )
+        if plan is not None:
+            await plan.channel(session, bot, KIND)
         known = models.Channel(bot_id=bot.id, kind=KIND, external_id=account.id)
         session.add(known)
     known.credentials = crypto.encrypt(dict(credentials))

@@ -84,7 +84,8 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """One letter. ``unsubscribe``: the address that ends such letters by one click, for offers.
+    """One letter. ``unsubscribe``: the address that ends such letters by one click, for offers. ``paper``: name and content of a
+    PDF that goes with it.
 
     Raises ``ValueError`` for a line break or another control character where the headers are, whoever put it there.
     """
@@ -96,6 +97,7 @@ class Mail:
     message_id: str
     date: dt.datetime
     unsubscribe: str | None = None
+    paper: tuple[str, bytes] | None = None
 
     def __post_init__(self) -> None:
         for value in (self.to, self.subject, self.message_id, self.unsubscribe or ""):
@@ -188,6 +190,9 @@ def compose(server: Server, mail: Mail) -> bytes:
         message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     message.set_content(mail.text)
     message.add_alternative(mail.html, subtype="html")
+    if mail.paper is not None:
+        name, content = mail.paper
+        message.add_attachment(content, maintype="application", subtype="pdf", filename=name)
     return message.as_bytes()
 
 

@@ -14,12 +14,15 @@ from zoneinfo import ZoneInfo
 
 from services.errors import Invalid
 from services.i18n import T, Text
+from services.text import clean
 
 TASHKENT = ZoneInfo("Asia/Tashkent")
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 RETURNS = (15, 30, 60, 120, 240, 720, 0)
 """Minutes after which the bot takes a talk back; 0: only when it is given back."""
 DEFAULT_RETURN_MIN = 60
+SILENT_CHARS = 300
+"""So long may be what customers read where the plan lets the bot answer nothing."""
 _TIME = re.compile(r"([01]?\d|2[0-4])[:.]([0-5]\d)")
 _DAY_MIN = 24 * 60
 Hours = tuple[int, int]
@@ -40,11 +43,13 @@ _FROM: Sequence[Text] = (
 class Manner:
     """``hours``: for each day from Monday when people are there, None: not at all; empty: the owner did not say.
 
-    ``return_after_min``: so long after a person's last message the bot answers again, 0: never by itself.
+    ``return_after_min``: so long after a person's last message the bot answers again, 0: never by itself. ``silent_text``: what
+    customers read where the plan lets the bot answer nothing; empty: words of ours in their language.
     """
 
     hours: tuple[Hours | None, ...] = ()
     return_after_min: int = DEFAULT_RETURN_MIN
+    silent_text: str = ""
 
     def next_opening(self, moment: dt.datetime) -> dt.datetime | None:
         """Return when somebody will be there, None where somebody is there now or nobody knows."""
@@ -75,6 +80,7 @@ def manner_of(settings: Mapping[str, Any] | None) -> Manner:
     return Manner(
         tuple((int(day[0]), int(day[1])) if day else None for day in hours) if len(hours) == len(DAYS) else (),
         int(given.get("return_after_min", DEFAULT_RETURN_MIN)),
+        str(given.get("silent_text", "")),
     )
 
 
@@ -105,6 +111,7 @@ def changed(
     *,
     hours: Mapping[str, tuple[str, str]] | None = None,
     return_after_min: int | None = None,
+    silent_text: str | None = None,
 ) -> dict[str, Any]:
     """Return a bot's settings with what is given changed; raises ``Invalid`` naming the field.
 
@@ -119,6 +126,11 @@ def changed(
         if not 0 <= return_after_min <= 7 * _DAY_MIN:
             raise Invalid(T("Choose a time between 0 and {n} minutes.", n=7 * _DAY_MIN), field="return_after_min")
         result["return_after_min"] = return_after_min
+    if silent_text is not None:
+        text = clean(silent_text).strip()
+        if len(text) > SILENT_CHARS:
+            raise Invalid(T("This is too long: at most {n} characters.", n=SILENT_CHARS), field="silent_text")
+        result["silent_text"] = text
     return result
 
 

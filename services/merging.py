@@ -161,15 +161,14 @@ async def _team(session: AsyncSession, former_id: str, keep_id: str) -> None:
 async def _with_their_own_kind(session: AsyncSession, former_id: str, keep_id: str) -> None:
     """Rows of which an account may have one of a kind: what both have stays as the one that remains has it."""
     letter, notice, quota = models.Letter, models.Notice, models.MessageQuota
-    for model in (letter, notice):
-        known = aliased(model)
-        has = select(known.key).where(known.user_id == keep_id)
-        if model is notice:
-            has = has.where(known.resolved_at.is_(None))
-        await session.execute(
-            update(model).where(model.user_id == former_id, model.key.not_in(has)).values(user_id=keep_id),
-            execution_options=_AS_IT_IS,
-        )
+    written, open_ = aliased(letter), aliased(notice)
+    has = select(written.key).where(written.user_id == keep_id)
+    hears = select(open_.key).where(open_.user_id == keep_id, open_.resolved_at.is_(None))
+    for own in (
+        update(letter).where(letter.user_id == former_id, letter.key.not_in(has)),
+        update(notice).where(notice.user_id == former_id, notice.key.not_in(hears)),
+    ):
+        await session.execute(own.values(user_id=keep_id), execution_options=_AS_IT_IS)
     for row in (await session.scalars(select(quota).where(quota.user_id == former_id))).all():
         present = await session.get(quota, (keep_id, row.month))
         if present is None:

@@ -117,10 +117,32 @@ TEXTS: Mapping[str, Text] = {
         "{gateway} says that payment {number} failed after it had been confirmed. Look it up in the gateway’s cabinet: if the "
         "money went back, mark the payment as refunded."
     ),
+    "click_not_reversed": T(
+        "Payment {number} was refunded here, but Click did not give the money back: {reason}. Give it back in Click’s cabinet."
+    ),
     "member_joined": T("{name} has joined your team. On the team page you see who may do what."),
     "access_requested": T("{owner} asks for access: {plan}, {period}."),
     "over_limit": T("“{bot}”: more messages than the limit allows; some customers were asked to wait."),
     "factory_failed": T("A message to the main bot could not be handled: {reason}. The log tells more."),
+    "messages_few": T(
+        "{used} of the {n} messages of your plan “{plan}” are used this month. When none are left, your bots are silent "
+        "until the next month or a larger plan."
+    ),
+    "messages_out": T(
+        "All {n} messages of your plan “{plan}” are used this month. Your bots answer again with the next month, or at once with "
+        "a larger plan. Until then customers who write wait for a person."
+    ),
+    "plan_over": T(
+        "Your plan has ended, so your bots answer no more. Customers who write wait for a person. Nothing is deleted: with a "
+        "plan everything answers again at once."
+    ),
+    "plan_bots": T(
+        "“{bot}” is silent: your plan “{plan}” allows fewer bots than you have, and the oldest answer. Stop those that should "
+        "rest, or choose a larger plan."
+    ),
+    "plan_channel": T(
+        "“{bot}” is silent on {channel}: your plan “{plan}” does not include it. Customers who write there wait for a person."
+    ),
     "files_full": T(
         "“{bot}”: all the room for customers’ files is used ({size} MB), so new pictures, recordings and files are not kept. "
         "Text is answered as ever. Old files are deleted in time; whoever runs the installation can allow more."
@@ -162,6 +184,9 @@ TEXTS: Mapping[str, Text] = {
     "key_recovered": T("{provider} answers again."),
     "own_key_recovered": T("“{bot}”: the trouble with its own {provider} key is over."),
 }
+MESSAGES = ("messages_few", "messages_out")
+PLAN = (*MESSAGES, "plan_over", "plan_bots", "plan_channel")
+"""What an owner's plan does not allow, or soon will not; it is over when the plan changes."""
 _CHANNEL_TROUBLES = ("refused", "conflict", "unreadable", "silent", "webhook_failed", "blocked")
 _CHANNEL_WARNINGS = ("token_expires", "instagram_token_expires", "token_expires_soon", "quality_red", "webhook_lost")
 # Nothing had stopped, so there is nothing that "works again".
@@ -209,6 +234,9 @@ _LASTING = frozenset(
         *_CHANNEL_WARNINGS,
         *_META_TROUBLES,
         *_KEY_TROUBLES,
+        "plan_over",
+        "plan_bots",
+        "plan_channel",
     }
 )
 _BUSINESS = ("business_connected", "business_no_reply", "business_foreign", "business_off")
@@ -232,6 +260,7 @@ _PLACES: Mapping[str, str] = {
     **dict.fromkeys((*_WAITING, "message_failed", "send_failed", "window_closed"), _TALKS),
     "document_failed": "/documents",
     **dict.fromkeys((*_KEY_TROUBLES, "model_retired", "factory_failed", "access_requested"), ""),
+    **dict.fromkeys(PLAN, "/billing"),
 }
 """Where below a bot's page one sees to it. What is not here asks nothing of anybody."""
 _LABELS: Mapping[str, Text] = {
@@ -239,6 +268,7 @@ _LABELS: Mapping[str, Text] = {
     _TALKS: T("Open the conversations"),
     "/documents": T("Open the documents"),
     "": T("Open the bot’s settings"),
+    "/billing": T("Open plans and payments"),
 }
 
 
@@ -392,6 +422,16 @@ async def forget_channel(session: AsyncSession, channel_id: str) -> None:
     await session.execute(update(models.Notice).where(*gone).values(resolved_at=utcnow()))
 
 
+def close_in(connection: Connection, user_id: str, kinds: Iterable[str]) -> None:
+    """End a person's notices of some kinds: there is nothing left to tell."""
+    notice = models.Notice
+    connection.execute(
+        update(notice)
+        .where(notice.user_id == user_id, notice.kind.in_(list(kinds)), notice.resolved_at.is_(None))
+        .values(resolved_at=utcnow())
+    )
+
+
 async def open_for(session: AsyncSession, user: models.User) -> list[models.Notice]:
     """Return what this person should know now, the latest first."""
     return list(
@@ -459,6 +499,8 @@ def page(notice: models.Notice) -> str:
     """Return the path of the panel's page where a person sees what a notice tells of and can act."""
     if notice.kind == "member_joined":
         return "/team"
+    if notice.kind in PLAN:
+        return "/billing"
     if notice.kind == "access_requested":
         return "/admin/requests"
     if notice.bot_id is None:
@@ -478,7 +520,7 @@ def _way(notices: list[models.Notice], public_url: str, language: str) -> tuple[
         return None
     first, place = asking[0], _PLACES[asking[0].kind]
     label, path = _LABELS[place], page(first)
-    if first.bot_id is None:
+    if first.bot_id is None and first.kind not in PLAN:
         label = T("Open the panel")
     elif place == _TALKS:
         talks = {_talk(notice) for notice in asking if _PLACES[notice.kind] == _TALKS}

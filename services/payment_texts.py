@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import datetime as dt
+from collections.abc import Callable, Mapping
 
-from services.i18n import T, Text
+from services.i18n import T, Text, translate
+from services.payments import TITLES
+from services.plans import Standing, Timeline
 from services.settings import Settings
 
 STATES: Mapping[str, Text] = {
@@ -36,8 +39,12 @@ METHODS: Mapping[str, Text] = {
     "bank": T("Bank transfer"),
 }
 """How people pay without a gateway."""
-# Names of companies are the same in every language.
-_GATEWAYS: Mapping[str, str] = {"payme": "Payme", "click": "Click", "uzum": "Uzum Bank"}
+_BEGINNINGS: Mapping[str, Text] = {
+    "new": T("It begins as soon as it is paid."),
+    "renewal": T("Its days are added to the end of what you have."),
+    "upgrade": T("It begins as soon as it is paid. What is left of your present plan is taken off the price."),
+    "downgrade": T("It begins when what you have paid for is over."),
+}
 _NO_GATEWAY: Mapping[str, Text] = {
     "manual": T("Cash or bank transfer"),
     "balance": T("Referral balance"),
@@ -46,9 +53,9 @@ _NO_GATEWAY: Mapping[str, Text] = {
 
 def gateway(kind: str | None, language: str) -> str:
     """Return the name of a gateway, or of the way something was paid without one."""
-    if kind in _NO_GATEWAY:
+    if kind is not None and kind in _NO_GATEWAY:
         return _NO_GATEWAY[kind].render(language)
-    return _GATEWAYS.get(kind or "", kind or "—")
+    return TITLES.get(kind or "", kind or "—")
 
 
 def state(status: str, language: str) -> str:
@@ -65,3 +72,69 @@ def plan(settings: Settings, key: str) -> str:
     """Return a plan's title; the key itself of one that is not in the configuration any more."""
     facts = settings.plans.get(key)
     return facts.title if facts else key
+
+
+def by_hand(method: str, reason: str) -> str:
+    """Return the note of a payment without a gateway, as it is kept; ``method``: of :data:`METHODS`."""
+    return f"{method}: {reason}"
+
+
+def note(kept: str, language: str) -> str:
+    """Return a note for people; what :func:`by_hand` wrote names the method in ``language``."""
+    method, colon, reason = kept.partition(": ")
+    return f"{METHODS[method].render(language)}: {reason}" if colon and method in METHODS else kept
+
+
+def standing(
+    settings: Settings, line: Timeline, now: dt.datetime, language: str, when: Callable[[dt.datetime], str]
+) -> list[str]:
+    """Return in words what an owner has and what follows, a sentence each; ``when`` writes a moment."""
+    has = line.at(now)
+    title = plan(settings, has.plan or "")
+    if has.ends_at is None:
+        return _without_end(has, language)
+    until = when(has.ends_at)
+    if has.status == "grace":
+        return [
+            translate(language, "Your plan {plan} has ended.", plan=title),
+            translate(
+                language, "Bots still answer until {moment}. Pay before then, and nothing changes.", moment=until
+            ),
+        ]
+    if has.status == "test":
+        return [
+            translate(language, "You are on the plan {plan} until {moment}.", plan=title, moment=until),
+            translate(language, "After that bots stop answering until you choose a plan. Nothing is deleted."),
+        ]
+    lines = [translate(language, "You are on the plan {plan} until {moment}.", plan=title, moment=until)]
+    following = line.at(has.ends_at)
+    if following.status in ("active", "trial", "test") and following.ends_at is not None:
+        more = plan(settings, following.plan or "")
+        then = translate(
+            language, "Then the plan {plan} follows, until {moment}.", plan=more, moment=when(following.ends_at)
+        )
+        lines.append(then)
+    elif following.status == "grace" and following.ends_at is not None:
+        last = translate(
+            language,
+            "If it is not renewed, bots stop answering on {moment}. Nothing is deleted.",
+            moment=when(following.ends_at),
+        )
+        lines.append(last)
+    else:
+        lines.append(translate(language, "After that bots stop answering until you choose a plan. Nothing is deleted."))
+    return lines
+
+
+def _without_end(has: Standing, language: str) -> list[str]:
+    if has.status == "unlimited":
+        return [translate(language, "Your account has no limits and pays nothing.")]
+    return [
+        translate(language, "You have no plan now: your bots do not answer."),
+        translate(language, "Nothing was deleted. Choose a plan, and they answer again at once."),
+    ]
+
+
+def beginning(kind: str, language: str) -> str:
+    """Return in words when what is bought begins; ``kind``: of a payment."""
+    return _BEGINNINGS[kind].render(language)

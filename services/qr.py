@@ -17,6 +17,12 @@ def svg(address: str) -> bytes:
     return out.getvalue()
 
 
+def inline(address: str) -> str:
+    """Return the code as an address that holds the picture itself: for what no other page may show."""
+    code = segno.make(address, error="m", micro=False)
+    return str(code.svg_data_uri(border=2, dark=_DARK, light=_LIGHT, omitsize=True))
+
+
 def png(address: str) -> bytes:
     """Return the code as PNG of about 1,000 pixels. Takes some milliseconds: for a thread."""
     out = io.BytesIO()

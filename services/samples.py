@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from services import bots
+from services.allowances import Allowances
 from services.i18n import CATALOGS, DEFAULT_LANGUAGE, T, Text
 from services.knowledge import documents
 from services.knowledge.base import ANSWERS
@@ -71,7 +72,13 @@ def _known() -> dict[str, tuple[str, _Sample]]:
 
 
 async def open_example(
-    session: AsyncSession, owner: models.User, language: str, *, limits: Limits, max_bytes: int
+    session: AsyncSession,
+    owner: models.User,
+    language: str,
+    *,
+    limits: Limits,
+    max_bytes: int,
+    plan: Allowances | None = None,
 ) -> models.Bot:
     """Return the person's example in a language; the first request makes it, a second one of the same moment finds it.
 
@@ -89,6 +96,7 @@ async def open_example(
         _NAME.render(language),
         languages=[written, *(other for other in CATALOGS if other != written)],
         limits=limits,
+        plan=plan,
     )
     for sample in _SAMPLES:
         await documents.upload(
@@ -98,6 +106,7 @@ async def open_example(
             _bytes(written, sample.file),
             limits=limits,
             max_bytes=max_bytes,
+            plan=plan,
         )
     return bot
 

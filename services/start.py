@@ -22,7 +22,22 @@ from sqlalchemy.exc import DBAPIError
 from db import migrate, models, vectors
 from db.base import utcnow
 from db.engine import Database, DatabaseUnavailable
-from services import accounts, ai, bots, forum, health, http, languages, logs, notices, resets, trials, upkeep
+from services import (
+    accounts,
+    ai,
+    bots,
+    forum,
+    health,
+    http,
+    languages,
+    leaving,
+    logs,
+    notices,
+    resets,
+    second_factor,
+    trials,
+    upkeep,
+)
 from services.conversations import finding, joining, returning
 from services.core import MODEL_GONE, Core, FactoryBot, embedding_model, free_lanes, make_core, trouble_key
 from services.crypto import Crypto, Undecryptable, new_fernet_key, new_token, stored_secret
@@ -30,7 +45,7 @@ from services.errors import Invalid, Permanent, Temporary
 from services.knowledge import analysis, documents, embedding
 from services.letters import delivery, offering
 from services.pauses import backoff_s
-from services.payments import ledger
+from services.payments import ledger, reversals
 from services.polling import Receivers, factory_channel
 from services.settings import Settings
 from services.worker import Conveyor
@@ -334,7 +349,9 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
         trials.RUN_JOB: partial(trials.run_questions, core),
         health.CHECK_JOB: partial(health.check_due, core),
         ledger.EXPIRE_JOB: partial(ledger.expire_due, core),
+        ledger.REVERSE_JOB: partial(reversals.reverse_click, core),
         offering.REMIND_JOB: partial(offering.remind, core),
+        leaving.DELETE_JOB: partial(leaving.delete_due, core),
         resets.RESET_JOB: partial(resets.write_reset, core),
     }
     core.job_abandoners |= {documents.INDEX_JOB: partial(documents.abandon, core)}
@@ -443,6 +460,7 @@ async def factory(core: Core, import_it: Callable[[], type[FactoryKind]], stack:
                 return
         core.factory, core.factory_username = made[0], str(identity.get("username") or "")
         core.bell.ring("channels")
+        core.bell.ring("letters")
         log.info("factory_started", username=core.factory_username)
 
     core.tasks.start(bring_up(), name="factory")
@@ -565,6 +583,8 @@ async def create_admin(settings: Settings, email: str, password: str) -> str:
             user = await accounts.register_owner(session, email=email, password_hash=hashed)
         else:
             await accounts.set_password(session, user, hashed)
+            # Whoever can type this has the machine: the way back in where the phone and the recovery codes are lost.
+            await second_factor.turn_off(session, user)
         user.role = "admin"
         return f"{user.email} is an administrator"
 

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import plans
+from services import notices, plans
 from services.errors import NotFound
 from services.plans import Kind, Span, Timeline
 from services.settings import Settings
@@ -349,3 +349,5 @@ async def _ahead(session: AsyncSession, user_id: str, now: dt.datetime) -> Seque
 async def _changed(session: AsyncSession, owner: models.User) -> None:
     owner.subscription_version += 1
     await session.flush()
+    connection = await session.connection()
+    await connection.run_sync(notices.close_in, owner.id, notices.PLAN)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,6 +23,9 @@ from services.crypto import digest, new_token
 from services.errors import Conflict, Invalid, NotFound
 from services.i18n import T, Text
 from services.text import one_line
+
+if TYPE_CHECKING:
+    from services.allowances import Allowances
 
 Right = Literal["talk", "manage", "own"]
 """``talk``: read and answer conversations; ``manage``: also what a bot knows, says and is connected to; ``own``: also what
@@ -151,11 +154,13 @@ def _role(role: str) -> str:
     return role
 
 
-async def invite(session: AsyncSession, owner: models.User, role: str, name: str, *, most: int) -> str:
+async def invite(
+    session: AsyncSession, owner: models.User, role: str, name: str, *, most: int, plan: Allowances | None = None
+) -> str:
     """Return the token of a link by which one person joins the team within a week; it cannot be read again.
 
-    ``name``: for whom it is, as the owner calls them. ``most``: how many members and open invitations there may be. Raises
-    ``Invalid`` with the field, or ``Conflict`` with code ``limit``.
+    ``name``: for whom it is, as the owner calls them. ``most``: how many members and open invitations there may be. ``plan``:
+    what the owner's plan allows. Raises ``Invalid`` with the field, or ``Conflict`` with code ``limit`` or ``plan``.
     """
     role, name = _role(role), one_line(name, 101)
     if not any(character.isalnum() for character in name):
@@ -163,6 +168,8 @@ async def invite(session: AsyncSession, owner: models.User, role: str, name: str
     if len(name) > 100:
         raise Invalid(T("The name is too long: 100 characters at most."), field="name")
     await _queue_up(session, owner.id)
+    if plan is not None:
+        await plan.room_for_person(session, owner)
     working = await session.scalar(select(func.count()).where(models.Member.owner_id == owner.id))
     if int(working or 0) + len(await invitations(session, owner)) >= most:
         text = T("A team has at most {n} people, open invitations included. Withdraw one or remove somebody.", n=most)

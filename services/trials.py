@@ -23,6 +23,7 @@ from db import models
 from db.base import utcnow
 from services import answers, jobs, languages, questions, stats
 from services.ai.router import CallRecord
+from services.allowances import Allowances
 from services.errors import Conflict, Invalid, NotFound
 from services.i18n import T
 from services.knowledge.analysis import analyze_passage, analyze_question, fold, grams_of, question_key
@@ -213,8 +214,13 @@ async def runs(session: AsyncSession, bot: models.Bot) -> list[models.TestRun]:
     return list(await session.scalars(found))
 
 
-async def start(session: AsyncSession, bot: models.Bot) -> models.TestRun:
-    """Begin a run with the questions as they are now. Raises ``Invalid`` without questions, ``Conflict`` while one runs."""
+async def start(session: AsyncSession, bot: models.Bot, plan: Allowances | None = None) -> models.TestRun:
+    """Begin a run with the questions as they are now. ``plan``: without any there is none.
+
+    The answers do not count as messages of the month. Raises ``Invalid`` without questions, ``Conflict`` while one runs.
+    """
+    if plan is not None:
+        await plan.ensure(session, bot)
     await _hold(session, bot)
     asked = await list_for(session, bot)
     if not asked:
@@ -297,8 +303,10 @@ async def _ask(core: Core, bot: models.Bot, asked: Mapping[str, Any]) -> tuple[d
     card = answers.card_of(bot)
     question = str(asked["question"])
     detected = languages.detect(question).language
-    spoken = [code for code in ("uz", "uz-Cyrl", "ru", "en") if code.split("-")[0] in bot.languages]
-    language = detected if detected in spoken else bot.languages[0]
+    async with core.db.read() as session:
+        allowed = await core.allowances.languages(session, bot)
+    spoken = [code for code in ("uz", "uz-Cyrl", "ru", "en") if code.split("-")[0] in allowed]
+    language = detected if detected in spoken else allowed[0]
     over_limit = not await core.spending.allowed(core, card)
     calls: list[CallRecord] = []
     try:

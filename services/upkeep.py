@@ -24,7 +24,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from db import models
 from db.base import insert_for, utcnow
 from db.engine import DatabaseUnavailable, clock
-from services import health, jobs, notices, uploads
+from services import health, jobs, leaving, notices, uploads
 from services.crypto import Undecryptable
 from services.knowledge import documents
 from services.lanes import LANES
@@ -101,6 +101,7 @@ def make_scheduler(core: Core) -> AsyncIOScheduler:
         health.CHECK_JOB: CronTrigger(minute=37, timezone=TASHKENT),
         ledger.EXPIRE_JOB: CronTrigger(minute=7, timezone=TASHKENT),
         offering.REMIND_JOB: CronTrigger(minute=3, timezone=TASHKENT),
+        leaving.DELETE_JOB: CronTrigger(minute=47, timezone=TASHKENT),
     }
     for kind, trigger in triggers.items():
         scheduler.add_job(enqueue_due, trigger, args=[core, kind], id=kind, misfire_grace_time=None, coalesce=True)
@@ -143,6 +144,7 @@ async def clean_up(core: Core, _payload: Mapping[str, Any]) -> None:
         (job.id, job.status.in_(("done", "dead")) & (job.created_at < month)),
         (models.PanelSession.id, models.PanelSession.expires_at < now),
         (models.LoginLink.token_hash, models.LoginLink.expires_at < now - dt.timedelta(days=1)),
+        (models.AccountCode.id, models.AccountCode.expires_at < now - dt.timedelta(days=1)),
         (models.Invitation.token_hash, models.Invitation.expires_at < month),
         (models.DialogState.key, models.DialogState.updated_at < month),
         (models.ReferralTouch.visitor, models.ReferralTouch.at < core.now() - touched),
@@ -170,7 +172,11 @@ async def clean_up(core: Core, _payload: Mapping[str, Any]) -> None:
 
 async def rotate_secrets(core: Core) -> None:
     """Encrypt anew with the first key what an older key encrypted, so that the old key can be taken away."""
-    for model, column in ((models.Channel, models.Channel.credentials), (models.Bot, models.Bot.openai_key)):
+    for model, column in (
+        (models.Channel, models.Channel.credentials),
+        (models.Bot, models.Bot.openai_key),
+        (models.User, models.User.totp_secret),
+    ):
         async with core.db.read() as session:
             rows = (await session.execute(select(model.id, column).where(column.is_not(None)))).all()
         for id_, token in rows:

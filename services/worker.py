@@ -471,7 +471,7 @@ class Conveyor:
         events = tuple((row, _parse(self._core, kind, row)) for row in claim.items)
         channel_id = claim.items[0]["channel_id"]
         recipient = persons.recipient_of(claim.key, kind, channel_id, events[0][1])
-        return Incoming(claim, channel_id, recipient, persons.apart(events))
+        return Incoming(claim, channel_id, recipient, persons.apart(events), self._core.allowances)
 
     async def _talk(self, claim: Claimed, taken: _Taken) -> bool:
         first = claim.items[0]
@@ -493,6 +493,8 @@ class Conveyor:
                 talk = await persist(core, RECEIVE, self._incoming(claim, kind))
             if talk.channel_kind not in ("telegram", "web"):
                 core.tasks.start(profiles.learn(core, talk), name="profile")
+            if talk.told:
+                core.bell.ring("notices")
             await core.pause("received")
             if talk.same is not None:
                 return await self._join(talk, talk.same)

@@ -33,23 +33,40 @@ Javob: Barcha muzlatgichlarga 3 yil rasmiy kafolat beriladi.
 """
 
 
+PLENTY: Mapping[str, Any] = {
+    "title": "Trial",
+    "channels": ("telegram", "web", "whatsapp", "instagram"),
+    "languages": ("uz", "ru", "en"),
+    "bots": 10_000,
+    "messages": 1_000_000_000,
+    "knowledge_mib": 1_000_000,
+    "operators": 10_000,
+}
+"""What owners of tests may do for a year: nearly all tests are about something else than plans."""
+
+
 def make_settings(
     folder: Path,
     database_url: str | None = None,
     *,
     environment: Mapping[str, str] | None = None,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    as_sold: bool = False,
 ) -> Settings:
-    """Return settings for a test: a free port, data in ``folder``, ``overrides`` by section, nothing of this machine's own."""
+    """Return settings for a test: a free port, data in ``folder``, ``overrides`` by section, nothing of this machine's own.
+
+    ``as_sold``: with the plans of ``config.toml``, else owners have :data:`PLENTY`.
+    """
     values = {"DATA_DIR": str(folder), "PORT": "0", "HOST": "127.0.0.1"}
     if database_url:
         values["DATABASE_URL"] = database_url
     settings = read_settings(ROOT / "config.toml", environment={**values, **(environment or {})}, env_file=None)
-    if not overrides:
-        return settings
     tree = settings.model_dump()
     secrets = settings.secrets
-    for section, changes in overrides.items():
+    if not as_sold:
+        tree["plans"]["trial"] |= PLENTY
+        tree["subscriptions"] |= {"trial_days": 365, "test_until_day": 365}
+    for section, changes in (overrides or {}).items():
         tree[section] |= changes
     return Settings.model_validate({**tree, "secrets": secrets})
 

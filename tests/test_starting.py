@@ -36,7 +36,7 @@ def _program(folder: Path, *arguments: str, **environment: str) -> subprocess.Po
 
 def test_a_start_and_a_stop_say_so(tmp_path: Path) -> None:
     """The first line is there before anything slow, the last one when all is over."""
-    with _program(tmp_path, ADMIN_PASSWORD="chinor-2026-parol", PAYME_KEY="later") as program:
+    with _program(tmp_path, ADMIN_PASSWORD="chinor-2026-parol", RUNWAY_API_KEY="later") as program:
         assert program.stdout is not None
         said = [program.stdout.readline().strip()]
         while not said[-1].startswith("http://localhost:0/login/link"):
@@ -48,7 +48,7 @@ def test_a_start_and_a_stop_say_so(tmp_path: Path) -> None:
     assert program.returncode == 0
     assert said[0] == "BotFactory is starting …"
     assert "– ADMIN_PASSWORD is set, but does nothing without ADMIN_EMAIL" in said
-    assert "– PAYME_KEY is set, but nothing uses it yet" in said
+    assert "– RUNWAY_API_KEY is set, but nothing uses it yet" in said
     assert rest.splitlines()[-1] == "BotFactory has stopped."
 
 
@@ -151,11 +151,11 @@ def test_a_key_file_without_a_key_is_one_line(tmp_path: Path, name: str) -> None
 
 
 async def test_check_names_what_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    environment = {"ADMIN_PASSWORD": "chinor-2026-parol", "PAYME_KEY": "x"}
+    environment = {"ADMIN_PASSWORD": "chinor-2026-parol", "RUNWAY_API_KEY": "x"}
     assert await checks.run(make_settings(tmp_path, environment=environment)) == 0
     said = capsys.readouterr().out.splitlines()
     assert "– ADMIN_PASSWORD is set, but does nothing without ADMIN_EMAIL" in said
-    assert "– PAYME_KEY is set, but nothing uses it yet" in said
+    assert "– RUNWAY_API_KEY is set, but nothing uses it yet" in said
     misspelt = make_settings(tmp_path, overrides={"ai": {"models": {"gpt-6-lunna": {}, "gemini-4-argon": {}}}})
     assert await checks.run(misspelt) == 0
     said = capsys.readouterr().out.splitlines()

@@ -27,7 +27,7 @@ OURS = {*LAYERS, "tests", "bench"}
 NOT_ADAPTERS = {
     "channels": set[str](),
     "ai": {"router", "usage", "batch", "prices", "output", "transport"},
-    "payments": {"ledger", "orders"},
+    "payments": {"ledger", "orders", "reversals"},
     "media": {"renders"},
     "social": {"posts", "campaigns", "insights"},
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,9 +18,9 @@ from aiohttp import web
 from aiohttp_session import Session, new_session
 
 from db import models
-from services import access, accounts
+from services import access, accounts, second_factor
 from services.bell import session_topic
-from services.crypto import derive, new_token
+from services.crypto import derive, digest, new_token, same
 from services.errors import NotSignedIn
 from services.i18n import DEFAULT_LANGUAGE, LANGUAGES, normalize_language
 from services.limits import Limits
@@ -28,18 +29,23 @@ from web import keys
 LANGUAGE_COOKIE = "language"
 THEME_COOKIE = "theme"
 PREFERENCE_AGE_S = 365 * 24 * 3600
+HALF_IN_S = 600
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(slots=True)
 class Visitor:
-    """The person behind a request. ``session`` is None where the path carries no cookie of ours."""
+    """The person behind a request. ``session`` is None where the path carries no cookie of ours.
+
+    ``new_device``: whose browser this is from now on: it gets a cookie that says so.
+    """
 
     language: str = DEFAULT_LANGUAGE
     theme: str = "system"
     signed_in: accounts.SignedIn | None = None
     session: Session | None = None
     secret: str = field(default="", repr=False)
+    new_device: str = ""
     _token: str = field(default="", repr=False)
 
     @property
@@ -154,6 +160,74 @@ def safe_next(target: str | None, default: str = "/dashboard") -> str:
     return target if not parts.scheme and not parts.netloc else default
 
 
+async def enter(request: web.Request, person: models.User) -> bool:
+    """Sign in who has shown the first proof; return False where the second one is still to come at ``/login/code``."""
+    if not second_factor.is_on(person):
+        await sign_in(request, person)
+        return True
+    await sign_out(request)
+    who = visitor(request)
+    who.session = await new_session(request)
+    who.session["id"] = new_token()
+    who.session["half"] = {"user": person.id, "until": int(time.time()) + HALF_IN_S, "proof": _first_proof(person)}
+    return False
+
+
+def _first_proof(person: models.User) -> str:
+    """Return what changes when the first proof has become worthless."""
+    return digest(f"{person.password_hash}:{person.totp_secret}")
+
+
+async def half_in(request: web.Request) -> models.User | None:
+    """Return who has shown the first proof in this browser within the last minutes and owes the second one."""
+    who = visitor(request)
+    half = who.session.get("half") if who.session is not None else None
+    if not isinstance(half, dict) or not isinstance(half.get("until"), int) or half["until"] < time.time():
+        return None
+    async with request.app[keys.CORE].db.read() as session:
+        person = await accounts.by_id(session, str(half.get("user")))
+    if person is None or person.banned_at is not None or half.get("proof") != _first_proof(person):
+        return None
+    return person
+
+
+def _device_cookie(request: web.Request) -> str:
+    tls = request.app[keys.CORE].settings.public_url.startswith("https://")
+    return "__Host-device" if tls else "device"
+
+
+def _device_proof(secret: str, user_id: str, name: str) -> str:
+    return hmac.new(derive(secret, "device"), f"{user_id}:{name}".encode(), "sha256").hexdigest()
+
+
+def device(request: web.Request) -> accounts.Device | None:
+    """Return what the browser's cookie shows of who has signed in here before; None where it shows nothing of ours."""
+    user_id, _, rest = request.cookies.get(_device_cookie(request), "")[:200].partition(".")
+    name, _, proof = rest.partition(".")
+    if not proof or not same(proof, _device_proof(request.app[keys.CORE].secret, user_id, name)):
+        return None
+    return accounts.Device(user_id, name)
+
+
+def keep_device(request: web.Request, response: web.StreamResponse) -> None:
+    """Give a browser in which somebody has just signed in the cookie that :func:`device` reads."""
+    who = visitor(request)
+    if not who.new_device or response.prepared:
+        return
+    name = new_token(16)
+    value = f"{who.new_device}.{name}.{_device_proof(request.app[keys.CORE].secret, who.new_device, name)}"
+    secure = request.app[keys.CORE].settings.public_url.startswith("https://")
+    response.set_cookie(
+        _device_cookie(request),
+        value,
+        max_age=PREFERENCE_AGE_S,
+        samesite="Lax",
+        httponly=True,
+        secure=secure,
+        path="/",
+    )
+
+
 async def sign_in(request: web.Request, person: models.User) -> None:
     """Sign this browser in under a new session id; the one it had before ends."""
     core = request.app[keys.CORE]
@@ -169,6 +243,7 @@ async def sign_in(request: web.Request, person: models.User) -> None:
     who.session = await new_session(request)
     who.session["id"] = value
     who.session["in"] = True
+    who.new_device = person.id
 
 
 async def sign_out(request: web.Request) -> None:

@@ -94,12 +94,13 @@ async def _enter(request: web.Request) -> Room:
         raise NotFound
     async with core.db.read() as session:
         bot, channel = await bots.by_public_id(session, public_id)
-    languages = tuple(code for code in LANGUAGES if code.split("-")[0] in bot.languages)
+        spoken = await core.allowances.languages(session, bot)
+    languages = tuple(code for code in LANGUAGES if code.split("-")[0] in spoken)
     wanted = (
         request.query.get("lang"),
         request.cookies.get(LANGUAGE_COOKIE),
         auth.accepted_language(request.headers.get("Accept-Language", "")),
-        bot.languages[0],
+        spoken[0],
     )
     language = next(code for code in wanted if code in languages)
     auth.visitor(request).language = str(language)

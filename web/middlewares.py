@@ -245,7 +245,9 @@ async def visitors(request: web.Request, handler: Handler) -> web.StreamResponse
     known = request.match_info.http_exception is None
     if known and who.user is None and not getattr(request.match_info.handler, "is_public", False):
         raise NotSignedIn
-    return await handler(request)
+    response = await handler(request)
+    auth.keep_device(request, response)
+    return response
 
 
 async def _touch(core: Core, signed_in: accounts.SignedIn) -> None:

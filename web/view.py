@@ -23,7 +23,8 @@ from db.base import utcnow
 from services.conversations import reasons
 from services.i18n import DEFAULT_LANGUAGE, LANGUAGE_NAMES, LANGUAGES, T, Text, translate, translate_plural, translator
 from services.money import text as money
-from web import auth
+from services.payments import is_test_mode
+from web import auth, keys
 
 ROOT = Path(__file__).resolve().parent.parent
 STATIC_DIR = ROOT / "web" / "static"
@@ -260,6 +261,7 @@ def render(request: web.Request, template: str, *, status: int = 200, **context:
         "broken": {},
         "notices": (),
         "here": "",
+        "test_mode": is_test_mode(request.app[keys.CORE].settings),
         "toast": toast_text(request.query.get("done", ""), language),
         "noindex": True,
         "unconfirmed": False,
@@ -317,6 +319,9 @@ DONE: Mapping[str, Text] = {
     "paid_out": T("Noted as paid."),
     "password_reset": T("Your new password is saved, and all devices are signed out. Sign in with it."),
     "code_sent": T("A letter with a code is on its way."),
+    "deletion_asked": T("Your account will be deleted in 14 days. Sign in before then if you want to keep it."),
+    "account_kept": T("Your account stays. The bots that answered before answer again."),
+    "second_factor_off": T("Two-step sign-in is off."),
     "accounts_joined": T("The two accounts are one now. Everything of both is here."),
     "email_confirmed": T("Your e-mail is confirmed."),
     "joined": T("Welcome to the team."),
@@ -329,6 +334,10 @@ DONE: Mapping[str, Text] = {
     "token_revoked": T("The token was revoked and no longer works."),
     "welcome": T("Welcome! You are signed in."),
     "signed_out": T("You are signed out."),
+    "payment_cancelled": T("Cancelled. Nothing was paid."),
+    "payment_ordered": T("The payment is made. When the money comes, note it here."),
+    "payment_paid": T("Noted. The owner has the plan now."),
+    "payment_refunded": T("Noted. What the payment gave was taken back."),
 }
 """What a page says after a form, by the short word in its address: the address never carries a text to show."""
 

@@ -88,12 +88,13 @@ async def _enter(request: web.Request, *, asks: bool = False) -> tuple[chat.Room
         raise NotFound
     async with core.db.read() as session:
         bot, channel = await bots.by_public_id(session, public_id)
+        spoken = await core.allowances.languages(session, bot)
     look = widgets.look(channel)
-    languages = tuple(code for code in LANGUAGES if code.split("-")[0] in bot.languages)
+    languages = tuple(code for code in LANGUAGES if code.split("-")[0] in spoken)
     wanted = (
         request.query.get("language"),
         auth.accepted_language(request.headers.get("Accept-Language", "")),
-        bot.languages[0],
+        spoken[0],
     )
     language = next(str(code) for code in wanted if code in languages)
     auth.visitor(request).language = language

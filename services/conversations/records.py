@@ -17,7 +17,8 @@ from sqlalchemy import Connection, Integer, and_, bindparam, case, func, or_, se
 
 from db import direct, models
 from db.base import insert_for, new_id, table_of, utcnow
-from services import lanes, ratings
+from services import lanes, quotas, ratings
+from services.allowances import BOTS_BEFORE, Allowances, Terms
 from services.channels.base import Delivery, Inbound, Outgoing, Sender
 from services.channels.telegram import is_group, place_of
 from services.conversations import business, edits, files, groups, networks, reasons
@@ -62,6 +63,7 @@ class Incoming:
     channel_id: str
     recipient: str
     events: tuple[tuple[Mapping[str, Any], Inbound], ...]
+    allowances: Allowances
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,8 @@ class BotCard:
     openai_key: str | None
     deleted: bool
     settings: Mapping[str, Any] = field(default_factory=dict)
+    silenced: str = ""
+    """Why the owner's plan keeps a bot that was not stopped from answering: see :mod:`services.allowances`."""
 
 
 @dataclass(slots=True)
@@ -107,6 +111,16 @@ class Talk:
     """Who else this is: that is settled first, and nothing is stored before."""
     returning: bool = False
     """A person gave it back, and the bot has not yet seen what they left."""
+    terms: Terms | None = None
+    """What the owner's plan allows now."""
+    reserved: dict[str, str] = field(default_factory=dict)
+    """Messages that are counted in a month's allowance, each with the month; those that no answer comes of are uncounted."""
+    counted: set[str] = field(default_factory=set)
+    """Of these, as many as were answered."""
+    refused: bool = False
+    """The month's messages are used up."""
+    told: bool = False
+    """The owner is to be told that few or none are left."""
 
 
 def _kept(event: Inbound) -> bool:
@@ -174,6 +188,11 @@ _CHANNELS = (
         CHANNEL.c.external_id.label("account"),
         CHANNEL.c.parent_id.label("above"),
         USER.c.banned_at,
+        USER.c.role,
+        USER.c.created_at.label("owner_since"),
+        USER.c.trial_at,
+        USER.c.subscription_version,
+        BOTS_BEFORE.label("bots_before"),
     )
     .outerjoin(BOT, BOT.c.id == CHANNEL.c.bot_id)
     .outerjoin(USER, USER.c.id == BOT.c.owner_id)
@@ -241,6 +260,9 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
     same = same_people(connection, items, {id_: row["kind"] for id_, row in channels.items()}, contacts)
     items = [_understood(connection, item, channels.get(item.channel_id), contacts) for item in items]
     results: list[Talk | Exception] = []
+    terms = items[0].allowances.terms(connection, channels.values()) if items else {}
+    # What a model may be asked about, by the id of its new message.
+    asking: dict[str, Talk] = {}
     new_contacts: list[dict[str, Any]] = []
     new_conversations: list[dict[str, Any]] = []
     new_messages: list[dict[str, Any]] = []
@@ -265,19 +287,22 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
         if item.claim.key not in held:
             results.append(LostLane(item.claim.key))
             continue
-        bot = None
-        if channel is not None and channel["id"] is not None:
+        bot, owned = None, terms.get(channel["owner_id"] or "") if channel is not None else None
+        if channel is not None and channel["id"] is not None and owned is not None:
+            silenced = owned.silences(channel["kind"], channel["bots_before"])
+            status = "silenced" if silenced and channel["status"] == "active" else channel["status"]
             bot = BotCard(
                 channel["id"],
                 channel["owner_id"],
                 channel["name"],
                 channel["system_prompt"],
-                tuple(channel["languages"]),
-                "stopped" if channel["banned_at"] is not None else channel["status"],
+                owned.languages(channel["languages"]),
+                "stopped" if channel["banned_at"] is not None else status,
                 channel["knowledge_version"],
                 channel["openai_key"],
                 channel["deleted_at"] is not None,
                 channel["bot_settings"] or {},
+                silenced,
             )
         talk = Talk(
             item.claim,
@@ -287,6 +312,7 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
             bot,
             item.recipient,
             username=(channel["username"] or "") if channel is not None else "",
+            terms=owned,
         )
         results.append(talk)
         if channel is None or bot is None or bot.deleted:
@@ -350,7 +376,7 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
                 reached.append({"p_id": talk.contact_id})
         last = ""
         written: dt.datetime | None = None
-        asked = arrived = False
+        asked = arrived = asks = False
         events, changed = item.events, dict[int, str]()
         if any(event.kind in edits.KINDS for _, event in events):
             chars = {"chars": STORED_CHARS, "turn_chars": RECENT_CHARS}
@@ -363,9 +389,14 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
                 at = min(event.at or moment, moment)
                 written = at if written is None else max(written, at)
             if _kept(event):
-                message_id = changed.get(row["id"]) or known_before.get((talk.conversation_id, row["external_id"]))
+                before = known_before.get((talk.conversation_id, row["external_id"]))
+                if before is not None and before.quota_month is not None:
+                    talk.reserved[before.id] = before.quota_month
+                message_id = changed.get(row["id"]) or (before.id if before is not None else None)
                 if message_id is None:
                     message_id = new_id()
+                    if not asks and not talk.reserved and _asks(talk, bot, event):
+                        asks, asking[message_id] = True, talk
                     text, arrived = _text(event, STORED_CHARS), True
                     last = text or last
                     ours = event.kind == "echo"
@@ -387,6 +418,7 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
                             or None,
                             "edited_at": moment if event.extra.get("edited") else None,
                             "created_at": moment,
+                            "quota_month": None,
                         }
                     )
                     new_files += files.rows(bot.id, message_id, event, moment)
@@ -405,6 +437,7 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
     if new_contacts:
         direct.change(connection, _NEW_CONTACT, new_contacts)
         direct.change(connection, _NEW_CONVERSATION, new_conversations)
+    _reserve(connection, asking, {row["id"]: row for row in new_messages})
     if new_messages:
         direct.change(connection, _NEW_MESSAGE, new_messages)
     if new_files:
@@ -416,6 +449,32 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
             update(CONTACT).where(CONTACT.c.id == bindparam("p_id")).values(unreachable_since=None), reached
         )
     return results
+
+
+def _asks(talk: Talk, bot: BotCard, event: Inbound) -> bool:
+    """Whether an answer to an event may be one that counts; what no answer comes of after all is uncounted."""
+    return (
+        event.kind == "message"
+        and event.reply
+        and bot.status == "active"
+        and talk.status != "human"
+        and not quotas.is_free(talk)
+        and bool(event.text.strip() or event.files)
+    )
+
+
+def _reserve(connection: Connection, asking: Mapping[str, Talk], messages: Mapping[str, dict[str, Any]]) -> None:
+    """Count what an answer is due to in its owner's month, one a talk, where all of an owner's fit."""
+    wanted: dict[str, tuple[int, Terms]] = {}
+    for talk in asking.values():
+        if talk.bot is not None and talk.terms is not None:
+            known, _ = wanted.get(talk.bot.owner_id, (0, None))
+            wanted[talk.bot.owner_id] = known + 1, talk.terms
+    taken = quotas.take_many(connection, wanted)
+    for message_id, talk in asking.items():
+        if talk.bot is not None and talk.terms is not None and talk.bot.owner_id in taken:
+            talk.reserved[message_id] = messages[message_id]["quota_month"] = talk.terms.month
+            talk.told = taken[talk.bot.owner_id]
 
 
 def _returning(
@@ -510,7 +569,7 @@ def move_contact(connection: Connection, channel_id: str, recipient: str, moved_
 
 def _stored_before(
     connection: Connection, items: Sequence[Incoming], contacts: Mapping[tuple[str, str], Any]
-) -> dict[tuple[str, str], str]:
+) -> dict[tuple[str, str], Any]:
     """Messages that an earlier attempt, failed or given back, has stored already."""
     pairs = sorted(
         {
@@ -524,12 +583,12 @@ def _stored_before(
     if not pairs:
         return {}
     rows = connection.execute(
-        select(MESSAGE.c.id, MESSAGE.c.conversation_id, MESSAGE.c.external_id).where(
+        select(MESSAGE.c.id, MESSAGE.c.conversation_id, MESSAGE.c.external_id, MESSAGE.c.quota_month).where(
             tuple_(MESSAGE.c.conversation_id, MESSAGE.c.external_id).in_(pairs),
             MESSAGE.c.author.in_(("customer", "operator")),
         )
     )
-    return {(conversation, external): id_ for id_, conversation, external in rows}
+    return {(row.conversation_id, row.external_id): row for row in rows}
 
 
 RECEIVE: Operation[Incoming, Talk] = Operation("receive", 30, _receive, lambda item: lanes.touched(item.claim))
@@ -688,6 +747,7 @@ def _fall_silent(item: Outcome) -> None:
     if item.talk.status == "human" or item.by_person or item.talk.channel_kind == "web":
         return
     item.replies, item.unanswered, item.status, item.reason = [], [], None, None
+    item.talk.counted.clear()
     item.turns = [turn for turn in item.turns if turn[0] == "user"]
     item.notices = [each for each in item.notices if each.key != talk_key(item.talk.conversation_id)]
     item.incoming = {id_: "received" if was == "answered" else was for id_, was in item.incoming.items()}
@@ -815,6 +875,16 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
     # Also where the lane is lost: the calls were made.
     _keep_usage(connection, [row for item in items for row in item.talk.usage])
     _keep_unanswered(connection, valid, moment)
+    quotas.give_back(
+        connection,
+        [
+            (item.talk.bot.owner_id, id_, month)
+            for item in valid
+            if item.talk.bot is not None and len(item.talk.reserved) > len(item.talk.counted)
+            for id_, month in item.talk.reserved.items()
+            if id_ not in item.talk.counted
+        ],
+    )
     ratings.keep(connection, [(item.talk.conversation_id, *rated) for item in valid for rated in item.ratings], moment)
     open_in(connection, [occurrence for item in valid for occurrence in item.notices])
     if outbox:
@@ -966,7 +1036,7 @@ def _fail(connection: Connection, scope: Scope, items: Sequence[Failed]) -> list
                     status="dead", error=clean(item.error, 300), **({} if item.claim.line.owner_id else {"payload": ""})
                 )
             )
-            connection.execute(
+            marked = connection.execute(
                 update(MESSAGE)
                 .where(
                     MESSAGE.c.external_id == first["external_id"],
@@ -976,7 +1046,10 @@ def _fail(connection: Connection, scope: Scope, items: Sequence[Failed]) -> list
                     ),
                 )
                 .values(status="failed", error=clean(item.error, 300))
-            )
+                .returning(MESSAGE.c.id, MESSAGE.c.quota_month)
+            ).all()
+            owner_id = item.claim.line.owner_id
+            quotas.give_back(connection, [(owner_id, row.id, row.quota_month) for row in marked if row.quota_month])
             if item.apology is not None:
                 if item.apology.conversation_id is not None:
                     # It is said that a person will look at it.

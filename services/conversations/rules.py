@@ -15,7 +15,19 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from db.base import utcnow
-from services import answers, attachments, languages, manner, metrics, notices, outfiles, ratings, stats
+from services import (
+    allowances,
+    answers,
+    attachments,
+    languages,
+    manner,
+    metrics,
+    notices,
+    outfiles,
+    quotas,
+    ratings,
+    stats,
+)
 from services.ai.router import CallRecord
 from services.channels import WINDOWS, split_for
 from services.channels.base import (
@@ -56,6 +68,8 @@ REOPENING = ("message", "command", "contact")
 _HOURS_TOLD_S = 6 * 3600.0
 """Who writes to a person outside office hours is told when somebody will be there, and so soon not again."""
 _LANGUAGES_TOLD_S = 24 * 3600.0
+_SILENCE_TOLD_S = 6 * 3600.0
+"""Who writes to a bot that its owner's plan keeps silent is told so, and so soon not again."""
 _SURE = 0.8
 """A language that the bot does not speak is named where a message is surely written in it."""
 """A customer who writes opens a talk again that was put away."""
@@ -349,6 +363,7 @@ class _Turn:
                     language = answer_language(self.talk, self.bot, event, said, languages.detect(said))
                 due = event.reply and event.type != "story_mention"
                 read = due and self.bot.status == "active" and not self.led() and not self.too_old(event)
+                read = read and await quotas.hold(self.core, self.talk, message_id)
                 wanted[message_id] = attachments.Wanted(event, language, read)
         return await attachments.hear(self.core, self.talk, self.bot, wanted)
 
@@ -416,7 +431,7 @@ class _Turn:
                     self.person(event, language)
                 self.read(message_id)
             else:
-                self.resting(language)
+                await self.rest(event, language)
                 self.read(message_id, "skipped")
         elif event.kind == "contact":
             if event.extra.get("own"):
@@ -427,6 +442,9 @@ class _Turn:
         elif event.type == "story_mention":
             self.say(translate(language, "Thank you for mentioning us in your story! 💛"), language)
             self.read(message_id)
+        elif event.files and (self.talk.refused or self.bot.status == "silenced"):
+            await self.rest(event, language)
+            self.read(message_id, "skipped")
         else:
             await self.unreadable(event, language)
             self.read(message_id)
@@ -442,7 +460,9 @@ class _Turn:
         elif self.led():
             await self.pass_on(event, [text])
             self.read(message_id, "received")
-        elif await self.over_limit(first_language(self.talk, self.bot, event), 1) is not None:
+        elif await self.over_limit(first_language(self.talk, self.bot, event), 1) is not None or not await quotas.hold(
+            self.core, self.talk, message_id
+        ):
             self.read(message_id, "skipped")
         else:
             detected = languages.detect(text)
@@ -549,7 +569,7 @@ class _Turn:
     async def command(self, event: Inbound, language: str, message_id: str | None) -> None:
         """Handle a command; an unknown one is a question without its slash."""
         if self.bot.status != "active":
-            self.resting(language)
+            await self.rest(event, language)
         elif event.command == "start":
             self.greet(language)
         elif event.command == "language":
@@ -679,7 +699,10 @@ class _Turn:
             if not is_shown(message.kind, message.text)
         }
         language = first_language(self.talk, self.bot, self.talk.messages[0][2])
-        wanted = {id_: attachments.Wanted(asked, language, not self.too_old(asked)) for id_, asked in left.items()}
+        wanted = {}
+        for id_, asked in left.items():
+            read = not self.too_old(asked) and await quotas.hold(self.core, self.talk, id_)
+            wanted[id_] = attachments.Wanted(asked, language, read)
         heard = await attachments.hear(self.core, self.talk, self.bot, wanted)
         for id_, asked in left.items():
             said = attachments.heard_in(asked, heard.get(id_))
@@ -727,9 +750,36 @@ class _Turn:
         params["bot"] = self.bot.name
         self.outcome.notices.append(Occurrence(self.bot.owner_id, kind, key, self.bot.id, params))
 
-    def resting(self, language: str) -> None:
-        """The owner stopped the bot: one polite line."""
-        self.say(translate(language, "This bot is resting now 😴 Please write again later."), language)
+    async def rest(self, event: Inbound, language: str) -> None:
+        """The bot answers nothing: one polite line. Where the owner's plan is the reason, the talk waits for a person."""
+        silenced = self.bot.silenced if self.bot.status == "silenced" else ""
+        if not silenced and not self.talk.refused:
+            self.say(translate(language, "This bot is resting now 😴 Please write again later."), language)
+            return
+        text = self.manner.silent_text or translate(
+            language, "I cannot answer at the moment 🙏 Your message is here, and a person will write to you."
+        )
+        if stats.is_test(self.talk.recipient):
+            self.say(text, language)
+            return
+        if event.command == "operator" or asks_for_person(event.text) or gives_phone(event.text):
+            self.call_person(event)
+        else:
+            self.talk.status = self.outcome.status = "waiting"
+            self.outcome.reason = self.outcome.reason or reasons.PLAN
+        if await self.core.limits.hit(f"silence:{self.talk.conversation_id}", 1, _SILENCE_TOLD_S):
+            self.say(text, language)
+        await self.tell_of_plan(silenced)
+
+    async def tell_of_plan(self, silenced: str) -> None:
+        """The owner hears once why a bot is silent; of a month's messages the count itself tells."""
+        about = {allowances.BOTS: f":{self.bot.id}", allowances.CHANNEL: f":{self.talk.channel_id}"}.get(silenced, "")
+        key = f"plan:{silenced}:{self.bot.owner_id}{about}"
+        if not silenced or not await self.core.limits.hit(f"silence:{key}", 1, _SILENCE_TOLD_S):
+            return
+        channel = allowances.CHANNEL_NAMES.get(self.talk.channel_kind, "")
+        params = {"bot": self.bot.name, "plan": self.talk.terms.title if self.talk.terms else "", "channel": channel}
+        self.outcome.notices.append(Occurrence(self.bot.owner_id, f"plan_{silenced}", key, None, params))
 
     async def flush(self) -> None:
         """Answer the questions gathered so far, together."""
@@ -755,8 +805,8 @@ class _Turn:
             status = "received"
         elif await self.held_back(language, len(texts)):
             status = "skipped"
-        elif self.bot.status != "active":
-            self.resting(language)
+        elif self.bot.status != "active" or not await quotas.hold(self.core, self.talk, message_id):
+            await self.rest(event, language)
             status = "skipped"
         else:
             whole = len(texts) == 1 and event.kind != "command"
@@ -802,6 +852,8 @@ class _Turn:
                 answers.usage_values(call, self.bot.owner_id, self.bot.id, request_id) for call in calls
             ]
         text = result.text
+        if result.answered:
+            quotas.count(self.talk)
         if result.unanswered:
             # The customer is told that it was passed on: so somebody has to see it.
             self.call_person(event, "gave_up")

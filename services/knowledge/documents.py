@@ -25,6 +25,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from db import models
 from db.base import utcnow
 from services import jobs, metrics, notices, pictures
+from services.allowances import Allowances
 from services.errors import Conflict, Invalid, NotFound, Temporary, TooLarge, Unavailable
 from services.i18n import T, Text
 from services.knowledge import embedding, shelf
@@ -67,13 +68,14 @@ async def upload(
     watched: bool = False,
     shared: bool | None = None,
     caption: str | None = None,
+    plan: Allowances | None = None,
 ) -> models.Document:
     """Take a document in; reading follows in the background. ``watched``: somebody shows its progress, so no notice is due.
 
     An older one of its name, see :func:`_called`, that still waits, or could not be read, is gone with that; one that serves
     goes on until the new one does. ``shared``: customers may receive the file; ``caption``: what it shows, all that is known of a
-    picture. None: as the older one of its name has it.
-    Raises ``TooLarge``, ``Invalid`` (empty, not a kind we read, a picture without a caption) or ``Conflict`` (too many).
+    picture. None: as the older one of its name has it. ``plan``: what the owner's plan allows all bots' documents together.
+    Raises ``TooLarge``, ``Invalid`` (empty, not a kind we read, a picture without a caption) or ``Conflict`` (too many, no room).
     """
     if len(data) > max_bytes:
         raise TooLarge(
@@ -84,8 +86,12 @@ async def upload(
     if is_picture(title) and mime_of(data) not in _PICTURE_TYPES:
         # A drawing, or a telephone's own format, under another name.
         raise Invalid(ReadError("bad_picture").text, code="unsupported_type", field="file")
+    # The owner before the bot, in every transaction.
+    room = await plan.room_for_bytes(session, bot) if plan is not None else None
     await _hold(session, bot.id)
     same = await _called(session, bot.id, title)
+    if plan is not None and room is not None and len(data) > room + await _size_of(session, same):
+        raise await plan.no_room(session, bot)
     before = await session.get(models.Document, max(same)) if same else None
     caption = caption_of(caption if caption is not None else before.caption if before else "")
     if is_picture(title):
@@ -230,6 +236,12 @@ async def _called(session: AsyncSession, bot_id: str, name: str) -> list[str]:
     )
     wanted = _caseless(name)
     return [id_ for id_, title in known if _caseless(title) == wanted]
+
+
+async def _size_of(session: AsyncSession, ids: Sequence[str]) -> int:
+    """Return how many bytes documents have together that a new one is about to take the place of."""
+    size = await session.scalar(select(func.sum(models.Document.size)).where(models.Document.id.in_(ids)))
+    return int(size or 0)
 
 
 def _caseless(name: str) -> str:

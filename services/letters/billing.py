@@ -18,6 +18,7 @@ KINDS: Mapping[str, Kind] = {
         ),
         telegram=T("✅ Payment {number} has arrived: {amount} so‘m. The plan “{plan}” is yours until {until}."),
         button=T("Open the payment"),
+        receipt=True,
         example=(*_PAYMENT, ("until", "21.12.2026")),
     ),
     "refunded": Kind(

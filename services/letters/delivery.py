@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.engine import DatabaseUnavailable
-from services import accounts, letters, mail, notices
+from services import accounts, letters, mail, notices, receipts
 from services.crypto import Undecryptable
 from services.errors import Invalid
 from services.letters import offering, rendering
@@ -48,7 +48,7 @@ Way = Literal["mail", "telegram"]
 
 @dataclass(frozen=True, slots=True)
 class _Outgoing:
-    """A letter that is ready to leave. ``attempts``: how often it was tried before."""
+    """A letter that is ready to leave. ``attempts``: how often it was tried before. ``paper``: name and content of its PDF."""
 
     id: str
     user_id: str
@@ -57,6 +57,7 @@ class _Outgoing:
     attempts: int
     expires_at: dt.datetime | None
     written: Written
+    paper: tuple[str, bytes] | None = None
 
 
 class Post:
@@ -156,7 +157,16 @@ class Post:
             unsubscribe=rendering.unsubscribe_link(public_url, core.secret, user.id),
         )
         to = (letter.address or user.email) if way == "mail" else user.telegram_id
-        return _Outgoing(letter.id, user.id, to, kind.offer, attempts, letter.expires_at, written)
+        paper = await self._receipt(params, user) if kind.receipt else None
+        return _Outgoing(letter.id, user.id, to, kind.offer, attempts, letter.expires_at, written, paper)
+
+    async def _receipt(self, params: Mapping[str, Any], user: models.User) -> tuple[str, bytes] | None:
+        """Return the receipt that a letter is about, None where there is none (any more): the letter goes without it."""
+        async with self._core.db.read() as session:
+            payment = await session.get(models.Payment, str(params.get("payment")))
+        if payment is None or payment.user_id != user.id or not receipts.has_one(payment):
+            return None
+        return receipts.file_name(payment), await receipts.render(self._core, payment, user.language)
 
     def _hindrance(self, letter: models.Letter, user: models.User, way: Way, now: dt.datetime) -> tuple[str, str]:
         """Return the state in which a letter ends without being sent, and why; two empty texts where it can leave."""
@@ -302,6 +312,7 @@ class Post:
             message_id=self._message_id(going),
             date=self._core.now(),
             unsubscribe=written.unsubscribe,
+            paper=going.paper,
         )
 
     async def _rest(self, error: mail.NotNow | mail.Misconfigured) -> None:
@@ -353,7 +364,7 @@ class Post:
                 words = going.written
                 # A letter about something on this machine alone has no button that anybody could use.
                 buttons = [] if notices.opens_only_here(self._core.settings.public_url) else list(words.buttons)
-                told = await factory.write(int(going.to), words.telegram or "", buttons)
+                told = await factory.write(int(going.to), words.telegram or "", buttons, going.paper)
                 await self._core.pause("letter_told")
                 state = {"sent": "sent", "later": "new", "refused": "failed"}[told]
                 await self._mark(going.id, "telegram", going.attempts + 1, state)

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import insert_for, new_id
 from services import letters, plans, subscriptions
-from services.letters.offers import KINDS, OFFERS, REMINDERS
+from services.letters.offers import KINDS, OFFERS
 from services.plans import TASHKENT, Timeline
 from services.settings import Settings
 
@@ -215,7 +215,7 @@ async def _write(session: AsyncSession, settings: Settings, user_id: str, wish: 
         if user.unsubscribed_at is not None or not _hears_of_plans(user) or _offer(settings, line, now) != wish:
             return False
         every = dt.timedelta(hours=settings.mail.offer_every_h)
-        if await _sold_lately(session, user_id, now, every / 2):
+        if await _offered_lately(session, user_id, now, every / 2):
             return False
         coupon = await _coupon(session, settings, user_id, now)
         cheapest = next(iter(plans.for_sale(settings).values()))
@@ -243,14 +243,14 @@ async def _write(session: AsyncSession, settings: Settings, user_id: str, wish: 
     )
 
 
-async def _sold_lately(session: AsyncSession, user_id: str, now: dt.datetime, gap: dt.timedelta) -> bool:
-    """Tell whether a letter about plans was written less than ``gap`` before ``now``, or after it by a clock that was ahead."""
+async def _offered_lately(session: AsyncSession, user_id: str, now: dt.datetime, gap: dt.timedelta) -> bool:
+    """Tell whether an offer was written less than ``gap`` before ``now``, or after it by a clock that was ahead."""
     letter = models.Letter
     lately = await session.scalar(
         select(letter.id)
         .where(
             letter.user_id == user_id,
-            letter.kind.in_([*REMINDERS, *OFFERS]),
+            letter.kind.in_(list(OFFERS)),
             letter.created_at > now - gap,
             letter.created_at < now + gap,
         )

@@ -147,7 +147,9 @@ class Gateway(Protocol):
         """Return the answer for a failure of ours, after which the gateway asks again."""
 
     def link(self, order: Order, *, language: str, return_url: str, sandbox: bool) -> str:
-        """Return the address where a person pays an order and comes back from to ``return_url``."""
+        """Return the address where a person pays an order and comes back from to ``return_url``; that and ``language`` may be
+        empty.
+        """
 
 
 def same(left: str, right: str) -> bool:

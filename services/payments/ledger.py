@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.engine import DatabaseUnavailable, lost_a_race
-from services import accounts, coupons, letters, money, notices, plans, referrals, subscriptions
+from services import accounts, coupons, jobs, letters, money, notices, plans, referrals, subscriptions
 from services.errors import Conflict, NotFound
 from services.i18n import T
 from services.payments import LIVES, TITLES, is_test_mode
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 EXPIRE_JOB = "expire_payments"
+REVERSE_JOB = "reverse_click"
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _TRIES = 4
 _AT_ONCE = 200
@@ -298,7 +299,7 @@ async def serve(core: Core, gateway: Gateway, asked: Asked) -> Reply:
 
 def announce(core: Core, payment: models.Payment) -> None:
     """Tell this process's other parts, after the transaction, that a payment has changed."""
-    for topic in ("letters", "notices"):
+    for topic in ("letters", "notices", "jobs"):
         core.bell.ring(topic)
     if payment.user_id is not None:
         core.bell.ring(f"payments:{payment.user_id}", {"payment": payment.number, "status": payment.status})
@@ -346,7 +347,9 @@ async def refund(
     reason: str,
     actor_id: str | None = None,
 ) -> models.Payment:
-    """Take back what a payment gave, because its money goes back.
+    """Take back what a payment gave, because its money goes back: of Click's by a job where its Merchant API is set up, of others
+    in the gateway's cabinet or by hand. Calling :func:`announce` after
+    the transaction wakes that job.
 
     Raises ``Conflict`` where it is not paid, or where an upgrade has used up what it gave.
     """
@@ -360,6 +363,29 @@ async def refund(
         )
     await _take_back(session, settings, payment, now=now, reason=reason)
     _add_event(session, payment, "refund", now, actor_id=actor_id, request={"reason": payment.refund_reason})
+    if payment.paid_by == "click" and settings.secrets.click_merchant_user_id is not None:
+        attempts = models.PaymentTransaction
+        mine = attempts.payment_id == payment.id, attempts.gateway == "click", attempts.state == "performed"
+        row_id = await session.scalar(select(attempts.id).where(*mine))
+        if row_id is not None:
+            lane, key = f"payment:{payment.id}", f"{REVERSE_JOB}:{row_id}"
+            await jobs.add(session, REVERSE_JOB, {"transaction": row_id}, lane=lane, unique_key=key)
+    return payment
+
+
+async def reversed_by_us(
+    session: AsyncSession, row_id: int, *, now: dt.datetime, refusal: str
+) -> models.Payment | None:
+    """Keep what a gateway has answered to our wish to give money back; ``refusal``: why not, empty where it did."""
+    row = await session.get(models.PaymentTransaction, row_id)
+    if row is None:
+        return None
+    payment = await _lock(session, row.payment_id)
+    if not refusal:
+        row.state, row.cancelled_at = "reversed", now
+    said = {"refusal": clean(refusal, 200)} if refusal else {}
+    code = "refused" if refusal else "0"
+    _add_event(session, payment, "reversal", now, gateway=row.gateway, transaction_id=row.id, request=said, code=code)
     return payment
 
 
@@ -579,6 +605,7 @@ def _add_event(
     transaction_id: int | None = None,
     actor_id: str | None = None,
     request: Mapping[str, Any] = _NOTHING,
+    code: str = "",
 ) -> None:
     """Add what was not a gateway's call to the life of a payment."""
     session.add(
@@ -587,6 +614,7 @@ def _add_event(
             transaction_id=transaction_id,
             gateway=gateway,
             action=action,
+            code=code,
             actor_id=actor_id,
             request=dict(request),
             at=now,

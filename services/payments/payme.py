@@ -143,8 +143,9 @@ class Payme:
         """See the base. The page of the documentation: initsializatsiya-platezhey, by GET."""
         base = self._test_checkout if sandbox else self._checkout
         needed = [f"m={self._merchant_id}", f"ac.{ACCOUNT}={order.number}", f"a={order.amount_tiyin}"]
-        needed.append(f"l={_LANGUAGES.get(language, language)}")
-        coded = _coded([*needed, f"c={return_url}", f"ct={_RETURN_AFTER_MS}"])
+        if language:
+            needed.append(f"l={_LANGUAGES.get(language, language)}")
+        coded = _coded([*needed, *([f"c={return_url}", f"ct={_RETURN_AFTER_MS}"] if return_url else [])])
         if {"/", "+", ";"} & {*coded, *return_url.replace("/", "")}:
             # Whether the page takes these letters of base64 in an address is not documented.
             coded = _coded(needed)

@@ -19,7 +19,7 @@ from db.models import Bot, Chunk, Document, DocumentContent, InboxItem, Lane, No
 from services import metrics
 from services.core import Core
 from services.settings import Settings, read_settings
-from tests.composition import FAQ, Shop, add_document, make_settings, make_shop, running
+from tests.composition import FAQ, PLENTY, Shop, add_document, make_settings, make_shop, running
 from tests.fakes.models import FakeModels, Seen
 from tests.fakes.telegram import FakeBot, FakeTelegram, FakeUser, Sent
 
@@ -294,6 +294,7 @@ def texts(sent: Iterable[Sent]) -> list[str]:
 def toml(sections: Mapping[str, Mapping[str, Any]], original: str) -> str:
     """Return the text of a configuration file with changed values."""
     result, section = [], ""
+    sections = {"plans.trial": PLENTY, **sections}
     for line in original.splitlines():
         if line.startswith("["):
             section = line.strip("[]")

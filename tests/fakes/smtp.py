@@ -135,12 +135,12 @@ class FakeMail:
         if self.data:
             return self.data.pop(0)
         raw = envelope.original_content or b""
-        message = cast(EmailMessage, message_from_bytes(raw, policy=policy.default))
+        message = message_from_bytes(raw, policy=policy.default)
         tls = session.ssl is not None or self._implicit
         self.letters.append(Received(str(envelope.mail_from), list(map(str, envelope.rcpt_tos)), message, raw, tls))
         if self.drop:
             self.drop -= 1
-            server.transport.abort()
+            cast(asyncio.Transport, server.transport).abort()
         return "250 OK queued"
 
 

@@ -258,3 +258,24 @@ async def test_an_account_of_the_panel_is_joined_once_and_only_after_asking(prod
     other = await product.owner(900000432)
     other.user.start(product.factory, f"in_{token}")
     await other.hears(other.text("This link has been used or has expired. Ask the bot for a new one with /panel."))
+
+
+async def test_an_account_is_deleted_and_kept_by_the_factory_bot(product: Product) -> None:
+    owner = await product.owner(900000433, "en")
+    tenant = await product.make_bot(owner)
+    question = await owner.says("/delete_account", "Delete the account?")
+    await owner.presses(question, "Delete my account", shown="This account will be deleted on")
+    assert (await product.account(owner)).delete_at is not None
+    (rests,) = await product.bots_of(owner)
+    assert (rests.id, rests.status) == (tenant.id, "stopped")
+    again = await owner.says("/delete_account", "This account will be deleted on")
+    await owner.presses(again, "Keep my account", shown="Your account stays.")
+    assert (await product.account(owner)).delete_at is None
+    (works,) = await product.bots_of(owner)
+    assert works.status == "active"
+
+
+async def test_a_phone_is_confirmed_by_the_link_of_the_panel(product: Product) -> None:
+    owner = await product.owner(900000434, "en")
+    owner.user.start(product.factory, "phone")
+    await owner.hears("this confirms it")

@@ -27,7 +27,7 @@ def kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     code = Kind(subject=T("Code"), text=T("Your code: {code}"), example=(("code", "123456"),))
     for name, kind in (("receipt", simple), ("code", code)):
-        monkeypatch.setitem(letters.KINDS, name, kind)  # type: ignore[arg-type]
+        monkeypatch.setitem(letters.KINDS, name, kind)
 
 
 @pytest.fixture

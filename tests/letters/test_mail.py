@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
@@ -292,7 +293,12 @@ async def test_nobody_puts_a_header_into_a_letter(desk: Office, mail: FakeMail) 
 @pytest.mark.parametrize("field", ["to", "subject", "message_id", "unsubscribe"])
 @pytest.mark.parametrize("bad", ["\r\n", "\n", "\r", "\0", "\u2028"])
 def test_a_line_break_in_a_header_is_refused(field: str, bad: str) -> None:
-    values = {"to": "a@example.uz", "subject": "s", "message_id": "1@example.uz", "unsubscribe": "https://x.uz"}
+    values: dict[str, Any] = {
+        "to": "a@example.uz",
+        "subject": "s",
+        "message_id": "1@example.uz",
+        "unsubscribe": "https://x.uz",
+    }
     values[field] += f"{bad}Bcc: evil@example.uz"
     with pytest.raises(ValueError, match="line break"):
         smtp.Mail(text="t", html="h", date=START, **values)

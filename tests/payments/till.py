@@ -20,7 +20,7 @@ from db import models
 from services import accounts, subscriptions
 from services.core import Core
 from services.payments import ledger, orders
-from services.settings import ROOT, Settings
+from services.settings import ROOT, Settings, read_settings
 from tests.composition import address, make_settings, running
 
 NOW = dt.datetime(2026, 12, 1, 5, 0, tzinfo=dt.UTC)
@@ -41,6 +41,10 @@ ENVIRONMENT: Mapping[str, str] = {
     "UZUM_PASSWORD": UZUM_PASSWORD,
     "WEBHOOK_BASE_URL": "https://panel.example.test",
 }
+AS_SOLD: Mapping[str, Mapping[str, Any]] = read_settings(
+    ROOT / "config.toml", environment={}, env_file=None
+).model_dump(include={"plans", "subscriptions"})
+"""Overrides with which owners of tests have what ``config.toml`` sells."""
 _people = itertools.count(1)
 _ids = itertools.count(880_000_000)
 

@@ -13,6 +13,7 @@ from tests.composition import make_settings
 from tests.fakes.graph import FakeGraph
 from tests.fakes.instagram import FakeInstagram
 from tests.fakes.models import FakeModels
+from tests.fakes.smtp import FakeMail
 from tests.servers import free_port
 
 CHAIN = ["gemini:gemini-3.5-flash-lite"]
@@ -155,3 +156,24 @@ async def test_the_keys_of_the_installations_own_instagram_account(
         assert not any(value in said for value in (OWN_INSTAGRAM["INSTAGRAM_ACCESS_TOKEN"], "meta-app-secret-01"))
         # Looking changes nothing.
         assert not account.subscribed
+
+
+async def test_the_mail_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async def said(**environment: str) -> list[str]:
+        settings = make_settings(tmp_path, environment=environment)
+        assert await checks.run(settings) == 0
+        return [line for line in capsys.readouterr().out.splitlines() if "MAIL_" in line]
+
+    assert await said() == ["– MAIL_SERVER is not set: no letters by mail (codes, receipts, reminders), Telegram only"]
+    async with FakeMail(account=("info@bots.example.uz", "right")) as mail:
+        there = f"127.0.0.1:{mail.port}"
+        assert await said(**mail.environment()) == [
+            f"✓ MAIL_SERVER: {there} answers, signed in as info@bots.example.uz; letters come from info@bots.example.uz"
+        ]
+        refused = await said(**{**mail.environment(), "MAIL_PASSWORD": "wrong-password-1"})
+        assert refused == ["✗ MAIL_SERVER: 535 5.7.8 Username and Password not accepted"]
+        half = await said(MAIL_SERVER="127.0.0.1", MAIL_USERNAME="info@bots.example.uz")
+        assert half == ["✗ MAIL_SERVER: MAIL_USERNAME is set without MAIL_PASSWORD"]
+        gone = mail.environment()
+    (away,) = await said(**gone)
+    assert away.startswith("✗ MAIL_SERVER: SMTPConnectError")

@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import itertools
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
@@ -130,7 +131,7 @@ def _sold() -> list[str]:
     ],
 )
 async def test_what_cannot_be_joined_stays_as_it_is(
-    db: Database, web: dict[str, object], telegram: dict[str, object]
+    db: Database, web: dict[str, Any], telegram: dict[str, Any]
 ) -> None:
     """Two of Telegram, two e-mails, an administrator that would give way, somebody blocked, somebody about to go."""
     async with db.write() as session:

@@ -1,4 +1,4 @@
-"""The reckoning of plans: what an owner has at a moment, what a plan costs, what is left of one, and months of Tashkent's time."""
+"""The reckoning of plans: what an owner has at a moment, what a plan costs, what is left of one, months of Tashkent's time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def _line(*spans: Span, **more: Any) -> Timeline:
 
 
 def _tashkent(*parts: int) -> dt.datetime:
-    return dt.datetime(*parts, tzinfo=plans.TASHKENT)  # type: ignore[misc]
+    year, month, day, hour, minute, second = (*parts, 0, 0, 0)[:6]
+    return dt.datetime(year, month, day, hour, minute, second, tzinfo=plans.TASHKENT)
 
 
 def test_without_a_paid_plan_the_clock_decides() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import itertools
 import random
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -351,12 +352,12 @@ async def _check(owner: _Owner, bought: dict[str, dt.timedelta]) -> None:
     lasting = [row for row in rows if row.ends_at > row.starts_at]
     for row in rows:
         assert row.starts_at <= row.ends_at and row.value_tiyin >= 0
-    for one, other in zip(lasting, lasting[1:], strict=False):
+    for one, other in itertools.pairwise(lasting):
         assert one.ends_at <= other.starts_at, "two spans overlap"
     ahead = [row for row in lasting if row.ends_at > owner.now]
     if ahead:
         assert ahead[0].starts_at <= owner.now, "paid for and yet nothing runs"
-    for one, other in zip(ahead, ahead[1:], strict=False):
+    for one, other in itertools.pairwise(ahead):
         assert one.ends_at == other.starts_at, "a gap in what is paid for"
     lengths: dict[str, dt.timedelta] = defaultdict(dt.timedelta)
     for row in rows:
@@ -401,7 +402,7 @@ async def test_whatever_happens_spans_never_overlap_and_no_paid_second_is_lost(o
                     bought[row.payment_id] = (
                         bought.get(row.payment_id, dt.timedelta()) + row.ends_at - row.starts_at + lost
                     )
-            gone = {None} | {row.payment_id for row in await owner.rows() if row.revoked_at is not None}
+            gone = {None, *(row.payment_id for row in await owner.rows() if row.revoked_at is not None)}
         await _check(owner, bought)
         spent = _used(await owner.rows(), owner.now)
         for key, seconds in spent_before.items():

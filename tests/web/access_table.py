@@ -107,6 +107,8 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/register"): everybody(400),
     ("GET", "/login/link"): everybody(400),
     ("POST", "/login/link"): everybody(400),
+    ("GET", "/login/code"): everybody(303),
+    ("POST", "/login/code"): everybody(303),
     ("GET", "/email/confirm"): everybody(400),
     ("POST", "/email/confirm"): everybody(400),
     ("GET", "/password/forgot"): OPEN,
@@ -145,6 +147,15 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("GET", "/settings"): PAGE,
     ("POST", "/settings/profile"): (401, 400, 400, 401, 400),
     ("POST", "/settings/password"): (401, 400, 400, 401, 400),
+    ("GET", "/settings/delete"): PAGE,
+    ("POST", "/settings/delete"): (401, 400, 400, 401, 400),  # with a code that is wrong
+    ("POST", "/settings/delete/keep"): FORM,
+    ("POST", "/settings/export"): (401, 200, 200, 401, 200),
+    ("GET", "/settings/two-step"): PAGE,
+    ("POST", "/settings/two-step/begin"): FORM,
+    ("POST", "/settings/two-step/confirm"): (401, 400, 400, 401, 400),
+    ("POST", "/settings/two-step/codes"): (401, 409, 409, 401, 409),
+    ("POST", "/settings/two-step/off"): (401, 409, 409, 401, 409),
     ("GET", "/settings/email"): PAGE,
     ("POST", "/settings/email"): (401, 409, 409, 401, 409),
     ("POST", "/settings/email/send"): (401, 409, 409, 401, 409),
@@ -175,6 +186,26 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/settings/teams/{membership}/leave"): Line((401, 404, 404, 401, 404), manager=404, operator=303),
     ("GET", "/team/join"): everybody(400),
     ("POST", "/team/join"): everybody(400),
+    # Plan and payments: everybody sees their own; what a team's owner pays no member sees
+    ("GET", "/billing"): PAGE,
+    ("GET", "/billing/order"): (303, 400, 400, 303, 400),  # without a plan
+    ("POST", "/billing/order"): (401, 400, 400, 401, 400),  # no gateway is set up in the walk
+    ("GET", "/billing/payments/{number}"): own(OWN_PAGE),
+    ("GET", "/billing/payments/{number}/state"): own((303, 303, 404, 303, 404)),  # a part of a page, for its script
+    ("POST", "/billing/payments/{number}/cancel"): own(OWN_FORM),
+    ("GET", "/billing/payments/{number}/receipt.pdf"): (303, 404, 404, 303, 404),  # not paid: tests/web/test_billing.py
+    # The administrator
+    ("GET", "/admin"): (303, 404, 404, 303, 303),
+    ("GET", "/admin/payments"): ADMIN_PAGE,
+    ("GET", "/admin/payments/export.{table}"): ADMIN_PAGE,
+    ("GET", "/admin/payments/days"): ADMIN_PAGE,
+    ("GET", "/admin/payments/days.{table}"): ADMIN_PAGE,
+    ("GET", "/admin/payments/new"): ADMIN_PAGE,
+    ("POST", "/admin/payments/new"): (401, 404, 404, 401, 400),
+    ("GET", "/admin/payments/{number}"): ADMIN_PAGE,
+    ("POST", "/admin/payments/{number}/paid"): (401, 404, 404, 401, 400),
+    ("POST", "/admin/payments/{number}/refund"): (401, 404, 404, 401, 400),
+    ("GET", "/admin/payments/{number}/receipt.pdf"): (303, 404, 404, 303, 404),  # not paid
     # Bots
     ("GET", "/bots"): (303, 200, 303, 303, 303),  # who has none is sent to make one
     ("POST", "/bots"): (401, 400, 400, 401, 400),
@@ -274,6 +305,8 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("GET", "/api/v1/usage"): API,
     ("POST", "/api/v1/payments"): (401, 400, 400, 401, 400),  # no gateway in the walk
     ("GET", "/api/v1/payments/{number}"): own(OWN_API),
+    ("GET", "/api/v1/plans"): API,
+    ("GET", "/api/v1/subscription"): API,
     # Requests, coupons, referrals
     ("GET", "/billing/request"): PAGE,
     # Owner A has a request that waits.
@@ -308,6 +341,7 @@ BODIES: dict[tuple[str, str], dict[str, object]] = {
     ("PATCH", "/api/v1/conversations/{conversation_id}"): {"status": "bot"},
     ("PATCH", "/api/v1/bots/{bot_id}/documents/{document_id}"): {"shared": True},
     ("POST", "/api/v1/conversations/{conversation_id}/messages"): {"text": "Salom"},
+    ("POST", "/settings/delete"): {"code": "000000"},
     ("POST", "/bots/{bot}/try"): {"text": "Salom"},
     ("POST", "/team/members/{member}/role"): {"role": "manager"},
     ("POST", "/inbox/{conversation}"): {"text": "Salom"},

@@ -100,6 +100,8 @@ def test_the_promised_calls_are_there(document: Any) -> None:
         "/bots/{bot_id}/unanswered": "get",
         "/bots/{bot_id}/answers": "get post",
         "/bots/{bot_id}/answers/{answer_id}": "delete",
+        "/plans": "get",
+        "/subscription": "get",
         "/usage": "get",
         "/payments": "post",
         "/payments/{number}": "get",
@@ -109,9 +111,10 @@ def test_the_promised_calls_are_there(document: Any) -> None:
     }
     parameters = document["paths"]["/bots/{bot_id}/conversations"]["get"]["parameters"]
     assert {"channel", "contact", "from", "to", "q", "status", "cursor", "limit"} <= {p["name"] for p in parameters}
+    whole = ("/usage", "/plans")
     for path, operations in document["paths"].items():
-        # The sums of usage come whole.
-        if "get" in operations and "Listing" in str(operations["get"]["responses"]["200"]) and path != "/usage":
+        # The sums of usage, and the few plans, come whole.
+        if "get" in operations and "Listing" in str(operations["get"]["responses"]["200"]) and path not in whole:
             assert {"cursor", "limit"} <= {p["name"] for p in operations["get"]["parameters"]}, path
 
 
@@ -142,6 +145,8 @@ async def test_answers_are_what_the_document_says(site: Site, document: Any) -> 
         ).body,
         ("get", "/bots/{bot_id}/answers"): (await site.owner.get(f"{site.owner.bot}/answers")).body,
         ("get", "/usage"): (await site.owner.get("/usage")).body,
+        ("get", "/plans"): (await site.owner.get("/plans")).body,
+        ("get", "/subscription"): (await site.owner.get("/subscription")).body,
     }
     for (method, path), body in answers.items():
         schema = document["paths"][path][method]["responses"]["200"]["content"]["application/json"]["schema"]

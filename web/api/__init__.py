@@ -19,12 +19,25 @@ from web.api import (
     messages,
     openapi,
     payments,
+    plans,
     unanswered,
     usage,
 )
 from web.api.base import PREFIX, Endpoint
 
-RESOURCES = (bots, documents, channels, chat, conversations, messages, unanswered, answers, usage, payments)
+RESOURCES = (
+    bots,
+    documents,
+    channels,
+    chat,
+    conversations,
+    messages,
+    unanswered,
+    answers,
+    usage,
+    plans,
+    payments,
+)
 ENDPOINTS: tuple[Endpoint, ...] = tuple(endpoint for module in RESOURCES for endpoint in module.routes.endpoints)
 
 _PATHS = [

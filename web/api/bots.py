@@ -73,6 +73,14 @@ class BotChanges(Body):
         NotNull,
         Field(ge=0, le=10080, description="minutes after a person's last message when the bot answers again; 0: never"),
     ] = None
+    silent_text: Annotated[
+        Word | None,
+        NotNull,
+        Field(
+            description="what customers read where the owner's plan lets the bot answer nothing; empty: words of ours in "
+            "their language"
+        ),
+    ] = None
 
 
 class OfficeHours(Answer):
@@ -98,6 +106,7 @@ class BotAnswer(Answer):
     languages: list[str]
     office_hours: OfficeHours
     return_after_min: int
+    silent_text: str
     created_at: UtcMoment
 
 
@@ -113,6 +122,7 @@ def show(bot: models.Bot) -> BotAnswer:
         languages=bot.languages,
         office_hours=OfficeHours(**manner.shown(kept)),
         return_after_min=kept.return_after_min,
+        silent_text=kept.silent_text,
         created_at=bot.created_at,
     )
 
@@ -133,6 +143,7 @@ async def create(call: Call, body: NewBot) -> BotAnswer:
             system_prompt=body.system_prompt,
             languages=body.languages,
             limits=call.core.settings.limits,
+            plan=call.core.allowances,
         )
     return show(bot)
 
@@ -168,7 +179,9 @@ async def update(call: Call, bot_id: str, body: BotChanges) -> BotAnswer:
         if body.office_hours is not None:
             given = body.office_hours.model_dump(exclude_none=True)
             hours = {day: (span[0], span[1]) for day, span in given.items()}
-        await bots.set_manner(session, bot, hours=hours, return_after_min=body.return_after_min)
+        await bots.set_manner(
+            session, bot, hours=hours, return_after_min=body.return_after_min, silent_text=body.silent_text
+        )
     return show(bot)
 
 

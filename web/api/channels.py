@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from db import models
-from services import bots, health, instagram
+from services import bots, connecting, health, instagram
 from services.errors import Invalid, Permanent, Temporary, Unavailable
 from services.i18n import T
 from web.api.base import Call, Routes
@@ -169,7 +169,7 @@ async def create(call: Call, bot_id: str, body: NewChannel) -> ChannelAnswer:
     if isinstance(body, NewWeb):
         async with core.db.write() as session:
             bot = await bots.get(session, call.user, bot_id)
-            channel = await bots.connect_web(session, bot, actor=call.user)
+            channel = await bots.connect_web(session, bot, actor=call.user, plan=core.allowances)
     else:
         async with core.db.read() as session:
             await bots.get(session, call.user, bot_id)
@@ -188,7 +188,13 @@ async def create(call: Call, bot_id: str, body: NewChannel) -> ChannelAnswer:
         async with core.db.write() as session:
             bot = await bots.get(session, call.user, bot_id)
             channel = await bots.connect_telegram(
-                session, bot, identity=identity, token=token, crypto=core.crypto, actor=call.user
+                session,
+                bot,
+                identity=identity,
+                token=token,
+                crypto=core.crypto,
+                actor=call.user,
+                plan=core.allowances,
             )
     core.bell.ring("channels")
     return show(channel, bot, core.settings.public_url)
@@ -197,7 +203,7 @@ async def create(call: Call, bot_id: str, body: NewChannel) -> ChannelAnswer:
 async def _whatsapp(call: Call, bot_id: str, body: NewWhatsApp) -> ChannelAnswer:
     core = call.core
     async with core.db.read() as session:
-        await bots.get(session, call.user, bot_id)
+        await connecting.may_connect(core, session, await bots.get(session, call.user, bot_id), "whatsapp")
     token, app_secret = body.access_token.strip(), body.app_secret.strip()
     number = await bots.try_whatsapp(core, token, body.phone_number_id, app_secret)
     async with core.db.write() as session:
@@ -211,6 +217,7 @@ async def _whatsapp(call: Call, bot_id: str, body: NewWhatsApp) -> ChannelAnswer
             verify_token=body.verify_token,
             crypto=core.crypto,
             actor=call.user,
+            plan=core.allowances,
         )
     core.cards.clear()
     core.bell.ring("channels")
@@ -220,7 +227,7 @@ async def _whatsapp(call: Call, bot_id: str, body: NewWhatsApp) -> ChannelAnswer
 async def _instagram(call: Call, bot_id: str, body: NewInstagram) -> ChannelAnswer:
     core = call.core
     async with core.db.read() as session:
-        await bots.get(session, call.user, bot_id)
+        await connecting.may_connect(core, session, await bots.get(session, call.user, bot_id), instagram.KIND)
     token, app_secret = body.access_token, body.app_secret
     account = await instagram.try_account(core, token, body.account_id, body.page_id or "", app_secret)
     credentials = instagram.credentials(account, token, app_secret, body.meta_app_secret or "")
@@ -234,6 +241,7 @@ async def _instagram(call: Call, bot_id: str, body: NewInstagram) -> ChannelAnsw
             verify_token=body.verify_token,
             crypto=core.crypto,
             actor=call.user,
+            plan=core.allowances,
         )
     core.cards.clear()
     core.bell.ring("channels")

@@ -143,6 +143,7 @@ async def create(call: Call, bot_id: str) -> DocumentAnswer:
             max_bytes=limit,
             shared=came.shared,
             caption=came.texts.get("caption"),
+            plan=core.allowances,
         )
     core.bell.ring("jobs")
     core.bell.ring(f"bot:{bot_id}", {"document": document.id, "status": document.status, "progress": 0})

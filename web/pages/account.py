@@ -14,7 +14,7 @@ from services.i18n import DEFAULT_LANGUAGE, T
 from web import auth, forms, view
 from web.pages import referrals
 from web.pages.email import keys_of
-from web.pages.shell import core_of, fault_of
+from web.pages.shell import core_of, fault_of, let_in
 
 routes = web.RouteTableDef()
 
@@ -55,14 +55,14 @@ def _with_pause(response: web.StreamResponse, error: AppError) -> web.StreamResp
     return response
 
 
-async def _sign_in(request: web.Request, person: models.User) -> None:
-    """Sign a person in; an account that never chose a language takes the one of the page."""
+async def _sign_in(request: web.Request, person: models.User, following: str, *, toast: str = "") -> web.StreamResponse:
+    """Sign a person in and send them on; an account that never chose a language takes the one of the page."""
     core, language = core_of(request), auth.visitor(request).language
     if person.language == DEFAULT_LANGUAGE and person.telegram_id is None and language != DEFAULT_LANGUAGE:
         async with core.db.write() as session:
             if await accounts.never_signed_in(session, person):
                 await accounts.set_language(session, person, language)
-    await auth.sign_in(request, person)
+    return await let_in(request, person, following, toast=toast)
 
 
 def _login(request: web.Request, following: str, login: str = "", error: AppError | None = None) -> web.StreamResponse:
@@ -93,12 +93,12 @@ async def login(request: web.Request) -> web.StreamResponse:
             password=form.secret("password"),
             address=auth.client_address(request),
             per_window=core.settings.limits.login_attempts_per_15_min,
+            device=auth.device(request),
         )
     except AppError as error:
         response = _login(request, following, form.fields.get("login", "")[:254], tell_of(request, error))
         return _with_pause(response, error)
-    await _sign_in(request, person)
-    return view.redirect(following)
+    return await _sign_in(request, person, following)
 
 
 @routes.get("/register")
@@ -201,8 +201,7 @@ async def link(request: web.Request) -> web.StreamResponse:
     except Invalid as error:
         await _count_bad_link(request)
         raise tell_of(request, error) from None
-    await _sign_in(request, person)
-    return view.redirect(auth.safe_next(form.text("next")), toast="welcome")
+    return await _sign_in(request, person, auth.safe_next(form.text("next")), toast="welcome")
 
 
 async def _count_bad_link(request: web.Request) -> None:

@@ -23,13 +23,12 @@ routes = web.RouteTableDef()
 async def bot_list(request: web.Request) -> web.StreamResponse:
     """Show every own bot with its state at a glance."""
     core = core_of(request)
-    person = auth.user(request)
     async with core.db.read() as session:
         shared = await frame(session, request)
         if not shared["bots"]:
             return view.redirect("/bots/new")
         rows = [await _row(session, bot) for bot in shared["bots"]]
-    limit = None if person.is_admin else core.settings.limits.bots_per_owner
+        limit = await core.allowances.most_bots(session, auth.user(request))
     return view.render(request, "pages/bots.html", here="bots", rows=rows, limit=limit, **shared)
 
 
@@ -50,7 +49,13 @@ async def create(request: web.Request) -> web.StreamResponse:
     form = await forms.read(request)
     try:
         async with core.db.write() as session:
-            bot = await bots.create(session, auth.user(request), form.text("name", 1000), limits=core.settings.limits)
+            bot = await bots.create(
+                session,
+                auth.user(request),
+                form.text("name", 1000),
+                limits=core.settings.limits,
+                plan=core.allowances,
+            )
     except AppError as error:
         async with core.db.read() as session:
             shared = await frame(session, request)
@@ -80,6 +85,7 @@ async def _settings(
     *,
     values: dict[str, Any] | None = None,
     hours: dict[str, list[str]] | None = None,
+    silent_text: str | None = None,
     error: AppError | None = None,
 ) -> web.StreamResponse:
     core = core_of(request)
@@ -106,6 +112,8 @@ async def _settings(
         web_chat=bots.of_kind(connected, "web") is not None,
         days=manner.DAYS,
         hours=hours if hours is not None else manner.shown(people),
+        silent_text=silent_text if silent_text is not None else people.silent_text,
+        silent_chars=manner.SILENT_CHARS,
         day_names=view.day_names(language),
         returns=[(n, view.minutes(n, language)) for n in sorted({*manner.RETURNS, people.return_after_min} - {0})],
         return_after=people.return_after_min,
@@ -167,19 +175,23 @@ async def _switch(request: web.Request, *, on: bool) -> web.StreamResponse:
 
 @routes.post("/bots/{bot}/people")
 async def people(request: web.Request) -> web.StreamResponse:
-    """Change when people answer and when the bot takes a talk back. Fields: ``mon_from``, ``mon_to`` …, ``return_after_min``."""
+    """Change when people answer, when the bot takes a talk back and what is said where the plan lets it answer nothing.
+
+    Fields: ``mon_from``, ``mon_to`` …, ``return_after_min``, ``silent_text``.
+    """
     core = core_of(request)
     form = await forms.read(request)
     given = {day: (form.text(f"{day}_from", 10), form.text(f"{day}_to", 10)) for day in manner.DAYS}
-    after = form.text("return_after_min", 10)
+    after, silent_text = form.text("return_after_min", 10), form.text("silent_text", 1000)
     try:
         async with core.db.write() as session:
             bot = await own_bot(session, request)
             if not (after.isascii() and after.isdigit()):
                 raise Invalid(T("Choose one of the times."), field="return_after_min")
-            await bots.set_manner(session, bot, hours=given, return_after_min=int(after))
+            await bots.set_manner(session, bot, hours=given, return_after_min=int(after), silent_text=silent_text)
     except Invalid as error:
-        return await _settings(request, hours={day: list(pair) for day, pair in given.items()}, error=error)
+        shown = {day: list(pair) for day, pair in given.items()}
+        return await _settings(request, hours=shown, silent_text=silent_text, error=error)
     core.bell.ring("channels")
     return view.redirect(f"/bots/{bot.id}", toast="saved")
 

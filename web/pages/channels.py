@@ -12,7 +12,7 @@ from db import models
 from db.base import new_secret
 from services import bots, connecting, health, instagram, notices, qr
 from services.channels.base import TokenRefused
-from services.errors import AppError, Invalid, Permanent, Temporary, TooMany, Unavailable
+from services.errors import AppError, Conflict, Invalid, Permanent, Temporary, TooMany, Unavailable
 from services.i18n import T
 from web import auth, forms, view
 from web.pages.shell import core_of, fault_of, frame, own_bot
@@ -98,7 +98,15 @@ async def connect_telegram(request: web.Request) -> web.StreamResponse:
         identity = await _identity(request, token)
         async with core.db.write() as session:
             bot = await own_bot(session, request)
-            await bots.connect_telegram(session, bot, identity=identity, token=token, crypto=core.crypto, actor=person)
+            await bots.connect_telegram(
+                session,
+                bot,
+                identity=identity,
+                token=token,
+                crypto=core.crypto,
+                actor=person,
+                plan=core.allowances,
+            )
     except AppError as error:
         return await _page(request, error=error)
     core.bell.ring("channels")
@@ -172,6 +180,8 @@ async def connect_instagram(request: web.Request) -> web.StreamResponse:
         for name, value in (("access_token", token), ("app_secret", app_secret), ("meta_app_secret", second)):
             if not _SECRET.fullmatch(value) and (value or name not in free):
                 raise Invalid(T("Copy it whole from Meta, without spaces."), field=name)
+        async with core.db.read() as session:
+            await connecting.may_connect(core, session, await own_bot(session, request), instagram.KIND)
         account = await instagram.try_account(core, token, account_id, page_id, app_secret)
         async with core.db.write() as session:
             bot = await own_bot(session, request)
@@ -185,6 +195,7 @@ async def connect_instagram(request: web.Request) -> web.StreamResponse:
                 verify_token=own.secret if own is not None else new_secret(24),
                 crypto=core.crypto,
                 actor=person,
+                plan=core.allowances,
             )
     except AppError as error:
         entered = {"account_id": account_id, "page_id": page_id}
@@ -208,9 +219,12 @@ async def answer_comments(request: web.Request) -> web.StreamResponse:
 async def connect_web(request: web.Request) -> web.StreamResponse:
     """Open the bot's own page again after it was disconnected."""
     core = core_of(request)
-    async with core.db.write() as session:
-        bot = await own_bot(session, request)
-        await bots.connect_web(session, bot, actor=auth.user(request))
+    try:
+        async with core.db.write() as session:
+            bot = await own_bot(session, request)
+            await bots.connect_web(session, bot, actor=auth.user(request), plan=core.allowances)
+    except Conflict as error:
+        return await _page(request, error=error)
     core.bell.ring("channels")
     following = auth.safe_next((await forms.read(request)).text("next"), f"/bots/{bot.id}/channels")
     return view.redirect(following, toast="web_connected")

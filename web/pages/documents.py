@@ -145,6 +145,7 @@ async def upload(request: web.Request) -> web.StreamResponse:
                     max_bytes=core.settings.knowledge.max_file_bytes,
                     shared=shared,
                     caption=caption,
+                    plan=core.allowances,
                 )
             taken.append({"id": document.id, "name": document.name, "status": document.status})
     except AppError as error:

@@ -13,7 +13,7 @@ from services.errors import AppError, Conflict, Invalid, NotFound, TooMany
 from services.i18n import T
 from web import auth, forms, view
 from web.pages.proving import prove
-from web.pages.shell import core_of, fault_of, frame
+from web.pages.shell import core_of, fault_of, frame, let_in
 
 routes = web.RouteTableDef()
 
@@ -145,8 +145,7 @@ async def enter_code(request: web.Request) -> web.StreamResponse:
         return view.redirect("/settings/email", toast="email_confirmed")
     for topic in ("channels", *map(session_topic, ended)):
         core.bell.ring(topic)
-    await auth.sign_in(request, joined)
-    return view.redirect("/settings", toast="accounts_joined")
+    return await let_in(request, joined, "/settings", toast="accounts_joined")
 
 
 async def confirmed(session: AsyncSession, core: Core, person: models.User, proved: models.AccountCode) -> None:

@@ -53,10 +53,10 @@ async def _counted(request: web.Request, user_id: str) -> AsyncIterator[None]:
 async def events(request: web.Request) -> web.StreamResponse:
     """Send what happens to this person's bots until the page closes or the session ends.
 
-    Event names: ``document-BOT``, ``conversations``, ``talk-CONVERSATION``, ``presence-CONVERSATION``, ``notice``; the data is a
-    small JSON object. The stream ends when the bots that the person may answer for are others: the browser asks for a new one.
-    ``talk`` and ``said``: the conversation that the page shows and the last thing in it, so that what came between the page
-    and the stream is told.
+    Event names: ``document-BOT``, ``conversations``, ``talk-CONVERSATION``, ``presence-CONVERSATION``, ``notice``,
+    ``payment-NUMBER``; the data is a small JSON object. The stream ends when the bots that the person may answer for are others:
+    the browser asks for a new one. ``talk`` and ``said``: the conversation that the page shows and the last thing in it, so that
+    what came between the page and the stream is told.
     """
     core = core_of(request)
     signed_in = auth.visitor(request).signed_in
@@ -73,6 +73,7 @@ async def events(request: web.Request) -> web.StreamResponse:
         told = await _told(request, signed_in)
         # Before the bots are read: a right that ends meanwhile ends this stream.
         await listen((session_topic(signed_in.session.id), "end"), (_CLOSING, "end"), ("notices", "notice"))
+        await listen((f"payments:{signed_in.user.id}", "payment"))
         rights = await _rights(request, signed_in)
         await listen(*((f"bot:{bot_id}", f"bot-{bot_id}") for bot_id in rights))
         talk = request.query.get("talk", "")
@@ -181,6 +182,8 @@ def _names(name: str, message: dict[str, Any], rights: dict[str, bool]) -> list[
     bot_id = name.removeprefix("bot-")
     if name == "notice":
         return ["notice"]
+    if name == "payment":
+        return [f"payment-{message.get('payment')}"]
     if "tests" in message:
         return [f"tests-{bot_id}"] if rights.get(bot_id) else []
     if "document" in message:

@@ -13,7 +13,7 @@ from web.replies import CSP
 
 routes = web.RouteTableDef()
 # The preview is the mail itself, which has its looks at its elements; nothing in it can run or be sent.
-_PREVIEW_CSP = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'; sandbox"
+_PREVIEW_CSP = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'self'; sandbox"
 _PAGE_CSP = f"{CSP}; frame-src 'self'"
 _FORM_LIMIT = 20_000
 
@@ -135,6 +135,7 @@ async def _page(
         status=error.status if error else 200,
         here="admin-texts",
         kind=kind,
+        title=texts.subject(kind, auth.visitor(request).language),
         shown_language=language,
         languages=texts.LANGUAGES,
         values=given or {part.name: part.words for part in parts},

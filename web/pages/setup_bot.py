@@ -25,13 +25,14 @@ async def _new_bot(request: web.Request, error: AppError | None = None) -> web.S
     async with core.db.read() as session:
         shared = await frame(session, request)
         example = await samples.find(session, auth.user(request), auth.visitor(request).language)
+        limit = await core.allowances.most_bots(session, auth.user(request))
     return view.render(
         request,
         "pages/new_bot.html",
         status=error.status if error else 200,
         here="bots",
         name="",
-        limit=None if auth.user(request).is_admin else core.settings.limits.bots_per_owner,
+        limit=limit,
         example=example,
         fault=fault_of(error, request) if error else None,
         **shared,
@@ -50,6 +51,7 @@ async def example(request: web.Request) -> web.StreamResponse:
                 auth.visitor(request).language,
                 limits=core.settings.limits,
                 max_bytes=core.settings.knowledge.max_file_bytes,
+                plan=core.allowances,
             )
     except AppError as error:
         return await _new_bot(request, error)

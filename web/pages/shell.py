@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,7 +13,7 @@ from services import bots, codes, notices, team
 from services.core import Core
 from services.errors import AppError
 from services.team import Right
-from web import auth, keys
+from web import auth, keys, view
 
 
 def core_of(request: web.Request) -> Core:
@@ -51,6 +52,18 @@ def _is_unconfirmed(request: web.Request, person: models.User) -> bool:
 async def own_bot(session: AsyncSession, request: web.Request, right: Right = "manage") -> models.Bot:
     """Return the bot that the address names; raises ``NotFound`` where the person has no such right over it."""
     return await bots.get(session, auth.user(request), request.match_info["bot"], right)
+
+
+def first_page(person: models.User, following: str) -> str:
+    """Return where a person goes who has just signed in: who is about to lose the account is asked about that first."""
+    return "/settings/delete" if person.delete_at is not None else following
+
+
+async def let_in(request: web.Request, person: models.User, following: str, *, toast: str = "") -> web.Response:
+    """Sign a person in and send them on to ``following``; who has two-step sign-in is asked for the code first."""
+    if await auth.enter(request, person):
+        return view.redirect(first_page(person, following), toast=toast)
+    return view.redirect(f"/login/code?next={quote(following, safe='/')}")
 
 
 def fault_of(error: AppError, request: web.Request) -> dict[str, str]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-import segno
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import notices, team
+from services import notices, qr, team
 from services.errors import AppError, Invalid, TooMany
 from services.logs import hide
 from web import auth, forms, view
@@ -42,6 +41,7 @@ async def _page(
         shared = await frame(session, request)
         members = await team.members(session, person)
         invited = await team.invitations(session, person)
+        most = await core.allowances.most_people(session, person)
     link = f"{core.settings.public_url}/team/join?token={token}" if token else ""
     return view.render(
         request,
@@ -50,22 +50,16 @@ async def _page(
         here="team",
         members=members,
         invited=invited,
-        most=core.settings.limits.members_per_owner,
+        most=most,
         values=values or {"name": "", "role": "operator"},
         link=link,
         share=f"https://t.me/share/url?url={quote(link, safe='')}",
-        qr=_drawn(link) if link else "",
+        qr=qr.inline(link) if link else "",
         only_here=notices.opens_only_here(core.settings.public_url),
         fault=fault_of(error, request) if error else None,
         **_words(),
         **shared,
     )
-
-
-def _drawn(link: str) -> str:
-    """Return the QR code of a link as an address that holds the picture itself: no other page shows it."""
-    code = segno.make(link, error="m", micro=False)
-    return str(code.svg_data_uri(border=2, dark="#10302e", light="#ffffff", omitsize=True))
 
 
 def _words() -> dict[str, Any]:
@@ -85,6 +79,7 @@ async def invite(request: web.Request) -> web.StreamResponse:
                 form.text("role", 20),
                 form.text("name", 1000),
                 most=core.settings.limits.members_per_owner,
+                plan=core.allowances,
             )
     except AppError as error:
         return await _page(request, error=error, values=values)

@@ -75,7 +75,7 @@ async def run(request: web.Request) -> web.StreamResponse:
     try:
         async with core.db.write() as session:
             bot = await own_bot(session, request)
-            await trials.start(session, bot)
+            await trials.start(session, bot, core.allowances)
     except AppError as error:
         if error.status == 404:
             raise

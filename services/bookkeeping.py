@@ -1,0 +1,376 @@
+"""Payments as the administrator sees them: lists, sums, the life of one, and what came in by gateway and day.
+
+Days are those of Tashkent. What only a gateway's test key paid is no money: it is listed, but never part of a sum.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import BigInteger, ColumnElement, and_, cast, func, or_, select, type_coerce
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
+
+from db import models
+from db.base import ID_LENGTH
+from db.engine import Database
+from services import payment_texts
+from services.errors import Invalid, NotFound
+from services.i18n import T, translate
+from services.payment_texts import STATES
+from services.plans import TASHKENT, TIYIN
+from services.settings import Settings
+from services.sheets import Cell
+from services.text import clean
+
+PAGE = 50
+_BATCH = 1000
+_OWNERS_AT_MOST = 500
+_OFFSET_S = 5 * 3600
+"""How far Tashkent is before UTC; it knows no daylight saving."""
+_DAY_S = 86_400
+_EPOCH = dt.date(1970, 1, 1)
+DAYS_AT_MOST = 370
+_ID = re.compile(rf"[0-9a-z]{{{ID_LENGTH}}}")
+
+_payment, _user, _attempt = models.Payment, models.User, models.PaymentTransaction
+Row = tuple[models.Payment, models.User | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What of the payments is shown; empty values filter nothing.
+
+    ``gateway``: that which paid, of what is not paid the chosen one. ``owner``: an id, e-mail, phone or part of a name.
+    ``since`` and ``until``: first and last day on which it was ordered.
+    """
+
+    state: str = ""
+    gateway: str = ""
+    owner: str = ""
+    number: str = ""
+    since: dt.date | None = None
+    until: dt.date | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ``Invalid`` for an unknown state."""
+        if self.state and self.state not in STATES:
+            raise Invalid(T("Unknown status: use one of {names}.", names=", ".join(STATES)), field="state")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Part of the list, the newest first; ``next`` is the cursor of the following part or None."""
+
+    rows: Sequence[Row]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """How many payments are in a state and what they come to, in tiyin."""
+
+    count: int = 0
+    tiyin: int = 0
+
+    def __add__(self, other: Sum) -> Sum:
+        return Sum(self.count + other.count, self.tiyin + other.tiyin)
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """Everything known of a payment, in the order in which it happened. ``people``: names of those who did something, by id."""
+
+    payment: models.Payment
+    owner: models.User | None
+    coupon: models.Coupon | None
+    transactions: Sequence[models.PaymentTransaction]
+    events: Sequence[models.PaymentEvent]
+    spans: Sequence[models.Subscription]
+    people: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """What a gateway performed and took back on a day, in tiyin."""
+
+    day: dt.date
+    gateway: str
+    performed: Sum = Sum()
+    reversed: Sum = Sum()
+
+    @property
+    def net(self) -> int:
+        """What is left of it."""
+        return self.performed.tiyin - self.reversed.tiyin
+
+
+def midnight(day: dt.date) -> dt.datetime:
+    """Return when a day begins in Tashkent, in UTC."""
+    return dt.datetime.combine(day, dt.time(), TASHKENT).astimezone(dt.UTC)
+
+
+def today(now: dt.datetime) -> dt.date:
+    """Return the day in Tashkent."""
+    return now.astimezone(TASHKENT).date()
+
+
+def day_of(text: str, field: str) -> dt.date | None:
+    """Return the day that a form gives like 2026-11-22, None for an empty one; raises ``Invalid``."""
+    if not text.strip():
+        return None
+    try:
+        day = dt.date.fromisoformat(text.strip())
+    except ValueError:
+        day = dt.date.min
+    if not 2000 <= day.year <= 2200:
+        raise Invalid(T("Enter the day like 2026-11-22."), field=field)
+    return day
+
+
+def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if filters.state:
+        found.append(_payment.status == filters.state)
+    if filters.gateway:
+        chosen = and_(_payment.paid_by.is_(None), _payment.gateway == filters.gateway)
+        found.append(or_(_payment.paid_by == filters.gateway, chosen))
+    if filters.number:
+        found.append(_payment.number == filters.number)
+    if filters.owner:
+        found.append(_payment.user_id.in_(select(_user.id).where(_is_called(filters.owner)).limit(_OWNERS_AT_MOST)))
+    if filters.since:
+        found.append(_payment.created_at >= midnight(filters.since))
+    if filters.until:
+        found.append(_payment.created_at < midnight(filters.until + dt.timedelta(days=1)))
+    return found
+
+
+def _is_called(text: str) -> ColumnElement[bool]:
+    """The condition on a person whom ``text`` names."""
+    asked = clean(text, 200).strip()
+    if _ID.fullmatch(asked):
+        return _user.id == asked
+    digits = "".join(letter for letter in asked if letter.isdigit())
+    names = [_user.full_name.icontains(asked, autoescape=True), _user.email == asked.lower()]
+    if len(digits) >= 9 and not any(letter.isalpha() for letter in asked):
+        names.append(_user.phone == f"+998{digits[-9:]}")
+    return or_(*names)
+
+
+async def find_owner(session: AsyncSession, text: str) -> models.User:
+    """Return the one owner whom an id, e-mail, phone or name names; raises ``Invalid`` where it is none or several."""
+    found = (
+        (
+            await session.scalars(
+                select(_user).where(_is_called(text), _user.role == "owner").order_by(_user.id).limit(2)
+            )
+        ).all()
+        if text.strip()
+        else []
+    )
+    if not found:
+        raise Invalid(T("Nobody is called that. Enter an e-mail, a phone number or a name."), field="owner")
+    if len(found) > 1:
+        raise Invalid(T("Several people are called that. Enter the e-mail or the phone number."), field="owner")
+    return found[0]
+
+
+async def list_all(session: AsyncSession, filters: Filters, *, cursor: str = "", limit: int = PAGE) -> Page:
+    """Return payments, the newest first; raises ``Invalid`` for a malformed cursor."""
+    query = select(_payment, _user).outerjoin(_user, _user.id == _payment.user_id).where(*_conditions(filters))
+    if cursor:
+        if not _ID.fullmatch(cursor):
+            raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
+        query = query.where(_payment.id < cursor)
+    rows = [(row[0], row[1]) for row in await session.execute(query.order_by(_payment.id.desc()).limit(limit + 1))]
+    return Page(rows[:limit], rows[limit - 1][0].id if len(rows) > limit else None)
+
+
+async def sums(session: AsyncSession, filters: Filters) -> dict[str, Sum]:
+    """Return how many payments of each state there are among the filtered ones, and what they come to."""
+    count, amount = func.count(), func.coalesce(func.sum(_payment.amount_tiyin), 0)
+    query = select(_payment.status, count, amount).where(*_conditions(filters), _payment.sandbox.is_(False))
+    return {
+        state: Sum(int(n), int(tiyin)) for state, n, tiyin in await session.execute(query.group_by(_payment.status))
+    }
+
+
+async def life(session: AsyncSession, number: str) -> Life:
+    """Return all that is known of a payment; raises ``NotFound``."""
+    payment = await session.scalar(select(_payment).where(_payment.number == number))
+    if payment is None:
+        raise NotFound
+    event, span = models.PaymentEvent, models.Subscription
+    attempts = (
+        await session.scalars(select(_attempt).where(_attempt.payment_id == payment.id).order_by(_attempt.id))
+    ).all()
+    events = (await session.scalars(select(event).where(event.payment_id == payment.id).order_by(event.id))).all()
+    spans = (await session.scalars(select(span).where(span.payment_id == payment.id).order_by(span.starts_at))).all()
+    acting = {each.actor_id for each in events if each.actor_id} | {payment.user_id, payment.created_by} - {None}
+    people = (await session.scalars(select(_user).where(_user.id.in_(acting)))).all()
+    by_id = {person.id: person for person in people}
+    return Life(
+        payment,
+        by_id.get(payment.user_id or ""),
+        await session.get(models.Coupon, payment.coupon_id) if payment.coupon_id else None,
+        attempts,
+        events,
+        spans,
+        {person.id: person.full_name or person.email or person.phone or person.id for person in people},
+    )
+
+
+def _day_number(dialect: str, column: InstrumentedAttribute[Any]) -> ColumnElement[int]:
+    """The number of the day in Tashkent since 1970; moments are microseconds on SQLite."""
+    if dialect == "sqlite":
+        return (type_coerce(column, BigInteger) + _OFFSET_S * 1_000_000) // (_DAY_S * 1_000_000)
+    return cast(func.floor((func.extract("epoch", column) + _OFFSET_S) / _DAY_S), BigInteger)
+
+
+async def reconciliation(session: AsyncSession, since: dt.date, until: dt.date) -> list[Day]:
+    """Return what each gateway performed and reversed on each day from ``since`` to ``until``, the newest first.
+
+    Gateways by their transactions, which is what their statements hold; what was paid by hand by its payments. Raises
+    ``Invalid`` for more than :data:`DAYS_AT_MOST` days.
+    """
+    if until < since:
+        raise Invalid(T("The last day is before the first."), field="until")
+    if (until - since).days >= DAYS_AT_MOST:
+        raise Invalid(T("Choose at most {n} days.", n=DAYS_AT_MOST), field="since")
+    dialect = session.get_bind().dialect.name
+    span = midnight(since), midnight(until + dt.timedelta(days=1))
+    by_hand, real = _payment.paid_by == "manual", (_attempt.sandbox.is_(False), _payment.sandbox.is_(False))
+    performed: dict[tuple[int, str], Sum] = {}
+    taken_back: dict[tuple[int, str], Sum] = {}
+    for found, gateway, amount, moment, conditions in (
+        (performed, _attempt.gateway, _attempt.amount_tiyin, _attempt.performed_at, (real[0],)),
+        (
+            taken_back,
+            _attempt.gateway,
+            _attempt.amount_tiyin,
+            _attempt.cancelled_at,
+            (real[0], _attempt.state == "reversed"),
+        ),
+        (performed, _payment.paid_by, _payment.amount_tiyin, _payment.paid_at, (real[1], by_hand)),
+        (taken_back, _payment.paid_by, _payment.amount_tiyin, _payment.refunded_at, (real[1], by_hand)),
+    ):
+        number = _day_number(dialect, moment)
+        query = (
+            select(number, gateway, func.count(), func.sum(amount))
+            .where(moment >= span[0], moment < span[1], *conditions)
+            .group_by(number, gateway)
+        )
+        for day, kind, count, tiyin in await session.execute(query):
+            found[int(day), str(kind)] = Sum(int(count), int(tiyin or 0))
+    keys = sorted(performed.keys() | taken_back.keys(), key=lambda key: (-key[0], key[1]))
+    return [
+        Day(
+            _EPOCH + dt.timedelta(days=day), kind, performed.get((day, kind), Sum()), taken_back.get((day, kind), Sum())
+        )
+        for day, kind in keys
+    ]
+
+
+# Tables for other programs
+
+_HEADINGS = (
+    T("Number"),
+    T("Ordered at"),
+    T("Paid at"),
+    T("Refunded at"),
+    T("Owner"),
+    T("E-mail"),
+    T("Phone"),
+    T("Plan"),
+    T("Period"),
+    T("State"),
+    T("Gateway"),
+    T("Price, UZS"),
+    T("Discount, UZS"),
+    T("Credit, UZS"),
+    T("Balance, UZS"),
+    T("Amount, UZS"),
+    T("Test payment"),
+    T("Note"),
+)
+_DAY_HEADINGS = (
+    T("Day"),
+    T("Gateway"),
+    T("Performed"),
+    T("Performed, UZS"),
+    T("Taken back"),
+    T("Taken back, UZS"),
+    T("Net, UZS"),
+)
+
+
+async def table(db: Database, settings: Settings, filters: Filters, language: str) -> AsyncIterator[list[list[Cell]]]:
+    """Yield the table of the filtered payments in parts, its headings first; each part is read by itself."""
+    yield [[heading.render(language) for heading in _HEADINGS]]
+    cursor = ""
+    while True:
+        async with db.read() as session:
+            page = await list_all(session, filters, cursor=cursor, limit=_BATCH)
+        yield [_line(settings, payment, owner, language) for payment, owner in page.rows]
+        if page.next is None:
+            return
+        cursor = page.next
+
+
+def _line(settings: Settings, payment: models.Payment, owner: models.User | None, language: str) -> list[Cell]:
+    amounts = (
+        payment.price_tiyin,
+        payment.discount_tiyin,
+        payment.credit_tiyin,
+        payment.balance_tiyin,
+        payment.amount_tiyin,
+    )
+    return [
+        payment.number,
+        _written(payment.created_at),
+        _written(payment.paid_at),
+        _written(payment.refunded_at),
+        owner.full_name if owner else "",
+        (owner.email or "") if owner else "",
+        (owner.phone or "") if owner else "",
+        payment_texts.plan(settings, payment.plan),
+        payment_texts.period(payment.period, language),
+        payment_texts.state(payment.status, language),
+        payment_texts.gateway(payment.paid_by or payment.gateway, language),
+        *(_so_m(tiyin) for tiyin in amounts),
+        translate(language, "yes") if payment.sandbox else "",
+        payment_texts.note(payment.note, language),
+    ]
+
+
+def day_table(days: Sequence[Day], language: str) -> list[list[Cell]]:
+    """Return the table of a reconciliation, its headings first."""
+    return [
+        [heading.render(language) for heading in _DAY_HEADINGS],
+        *(
+            [
+                each.day.isoformat(),
+                payment_texts.gateway(each.gateway, language),
+                each.performed.count,
+                _so_m(each.performed.tiyin),
+                each.reversed.count,
+                _so_m(each.reversed.tiyin),
+                _so_m(each.net),
+            ]
+            for each in days
+        ),
+    ]
+
+
+def _written(moment: dt.datetime | None) -> str:
+    return f"{moment.astimezone(TASHKENT):%Y-%m-%d %H:%M:%S}" if moment else ""
+
+
+def _so_m(tiyin: int) -> int | Decimal:
+    return tiyin // TIYIN if tiyin % TIYIN == 0 else Decimal(tiyin) / TIYIN

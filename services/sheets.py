@@ -1,0 +1,88 @@
+"""Tables for other programs: CSV and XLSX, written part by part so that a long one needs little memory.
+
+Text is data there, never a formula: in CSV what a program might take for one begins with an apostrophe, in XLSX cells of text
+are marked as such. Numbers stay numbers; what only looks like one (order numbers, phones) must be given as text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+from collections.abc import AsyncIterator, Iterable, Sequence
+from decimal import Decimal
+from typing import Any
+
+Cell = str | int | Decimal
+CSV_TYPE = "text/csv; charset=utf-8"
+XLSX_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\0")
+_BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
+"""Without it Excel reads UTF-8 as something else."""
+_CELL_CHARS = 32_767
+"""So much text a cell of XLSX may hold."""
+_COLUMN_CHARS = (8, 40)
+
+
+def _harmless(cell: Cell) -> str:
+    if not isinstance(cell, str):
+        return str(cell)
+    text = cell.replace("\0", "")
+    return f"'{text}" if cell.startswith(_FORMULA) else text
+
+
+def _csv_lines(rows: Iterable[Sequence[Cell]]) -> str:
+    out = io.StringIO()
+    csv.writer(out).writerows([_harmless(cell) for cell in row] for row in rows)
+    return out.getvalue()
+
+
+async def as_csv(parts: AsyncIterator[Sequence[Sequence[Cell]]]) -> AsyncIterator[bytes]:
+    """Yield a table as CSV with a byte order mark, for programs of an office."""
+    yield _BOM.encode()
+    async for rows in parts:
+        yield (await asyncio.to_thread(_csv_lines, rows)).encode()
+
+
+async def as_xlsx(parts: AsyncIterator[Sequence[Sequence[Cell]]], title: str) -> bytes:
+    """Return a table as a workbook with one sheet; the first row are its headings."""
+    book = _Book(title)
+    async for rows in parts:
+        await asyncio.to_thread(book.add, rows)
+    return await asyncio.to_thread(book.close)
+
+
+class _Book:
+    def __init__(self, title: str) -> None:
+        from xlsxwriter import Workbook
+
+        self._out = io.BytesIO()
+        # Rows go to a temporary file as they come.
+        self._book: Any = Workbook(self._out, {"constant_memory": True})
+        self._sheet = self._book.add_worksheet("".join(letter for letter in title if letter not in "[]:*?/\\'")[:31])
+        self._head = self._book.add_format({"bold": True})
+        self._sheet.freeze_panes(1, 0)
+        self._row = 0
+
+    def add(self, rows: Sequence[Sequence[Cell]]) -> None:
+        for row in rows:
+            style = self._head if self._row == 0 else None
+            if self._row == 0:
+                for column, heading in enumerate(row):
+                    low, high = _COLUMN_CHARS
+                    self._sheet.set_column(column, column, min(high, max(low, len(str(heading)) + 6)))
+            for column, cell in enumerate(row):
+                if isinstance(cell, str):
+                    self._sheet.write_string(self._row, column, cell.replace("\0", "")[:_CELL_CHARS], style)
+                else:
+                    self._sheet.write_number(self._row, column, cell, style)
+            self._row += 1
+
+    def close(self) -> bytes:
+        self._book.close()
+        return self._out.getvalue()
+
+
+async def whole(rows: Sequence[Sequence[Cell]]) -> AsyncIterator[Sequence[Sequence[Cell]]]:
+    """Yield a table that is known already as one part."""
+    yield rows

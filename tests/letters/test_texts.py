@@ -1,0 +1,151 @@
+"""The texts of letters in the administrator's hands: every kind in every language, checked, shown before it is sent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from html import unescape
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from db import models
+from services import letters
+from services.i18n import LANGUAGES
+from services.letters import rendering, texts
+from tests.fakes.smtp import FakeMail
+from tests.letters.office import PUBLIC, Office
+from tests.web.panel import Browser, Site, open_site
+
+PATH = "/admin/texts/offer_night/ru"
+GOOD = {"subject": "Скидка {percent} %", "text": "Здравствуйте!\n\nКод: {code}", "telegram": "Код: {code}"}
+
+
+@pytest.fixture
+async def site(tmp_path: Path, sqlite_url: str) -> AsyncIterator[Site]:
+    async with open_site(tmp_path, sqlite_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def admin(site: Site) -> Browser:
+    user = await site.person("Karim", language="en")
+    async with site.core.db.write() as session:
+        (await session.get_one(models.User, user.id)).role = "admin"
+    return await site.signed_in(user)
+
+
+async def _kept(site: Site) -> int:
+    async with site.core.db.read() as session:
+        return int(await session.scalar(select(func.count()).select_from(models.LetterText)) or 0)
+
+
+async def test_every_letter_in_every_language_can_be_shown(site: Site, admin: Browser) -> None:
+    page = await admin.get("/admin/texts")
+    assert page.status == 200
+    for kind in letters.KINDS:
+        assert f"/admin/texts/{kind}/uz" in page.text
+        for language in texts.LANGUAGES:
+            assert (await admin.get(f"/admin/texts/{kind}/{language}")).status == 200
+            preview = await admin.get(f"/admin/texts/{kind}/{language}/preview")
+            assert preview.status == 200
+            assert not [
+                place for place in rendering.placeholders(letters.KINDS[kind]) if f"{{{place}}}" in preview.text
+            ]
+            assert "sandbox" in preview.headers["Content-Security-Policy"]
+            assert "script" not in preview.text
+
+
+def test_no_letter_leaves_a_placeholder_open() -> None:
+    for name, kind in letters.KINDS.items():
+        for language in LANGUAGES:
+            written = rendering.write_out(
+                kind, language, dict(kind.example), own={}, name="Aziza", public_url=PUBLIC, brand="BotFactory"
+            )
+            for text in (written.subject, written.text, written.telegram or ""):
+                assert "{" not in text, f"{name} in {language}: {text}"
+            assert written.subject
+            assert len(written.telegram or "") < 1000
+
+
+async def test_own_words_are_kept_shown_and_put_back(site: Site, admin: Browser) -> None:
+    answer = await admin.post(PATH, **GOOD)
+    assert answer.location.startswith(PATH)
+    assert await _kept(site) == 3
+    assert "Скидка" in unescape((await admin.get(PATH)).text)
+    assert "Скидка 10 %" in unescape((await admin.get(f"{PATH}/preview")).text)
+    assert "pencil" in (await admin.get("/admin/texts")).text
+    await admin.post(f"{PATH}/reset")
+    assert await _kept(site) == 0
+    async with site.core.db.read() as session:
+        actions = set(await session.scalars(select(models.AuditLog.action)))
+    assert {"letter_text_changed", "letter_text_reset"} <= actions
+
+
+async def test_the_built_in_words_are_not_kept_as_own(site: Site, admin: Browser) -> None:
+    async with site.core.db.read() as session:
+        built_in = {part.name: part.words for part in await texts.parts(session, "offer_night", "ru")}
+    await admin.post(PATH, **{**built_in, "subject": "Своя тема"})
+    assert await _kept(site) == 1
+    await admin.post(PATH, **built_in)
+    assert await _kept(site) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"text": "Код: {cupon}"}, "This letter does not know {cupon}. It knows: {name}, {code}, {percent}"),
+        ({"subject": ""}, "This cannot be empty"),
+        ({"subject": "x" * 151}, "at most 150 characters"),
+        ({"text": "x" * 5001}, "at most 5000 characters"),
+        ({"telegram": "{code"}, "A brace stands alone"),
+        ({"telegram": "{__class__.x}"}, "A brace stands alone"),
+    ],
+)
+async def test_what_cannot_be_sent_is_refused_with_the_reason(
+    site: Site, admin: Browser, change: dict[str, str], said: str
+) -> None:
+    page = await admin.post(PATH, **{**GOOD, **change})
+    assert page.status == 400
+    assert said in page.visible()
+    assert "Скидка" in unescape(page.text) or "subject" in change
+    assert await _kept(site) == 0
+    preview = await admin.post(f"{PATH}/preview", **{**GOOD, **change})
+    assert preview.status == 400
+    assert said in unescape(preview.text)
+
+
+async def test_the_preview_of_what_is_typed_is_not_kept(site: Site, admin: Browser) -> None:
+    page = await admin.post(f"{PATH}/preview", **{**GOOD, "text": "<script>alert(1)</script> {name}"})
+    assert page.status == 200
+    assert "&lt;script&gt;" in page.text
+    assert "Karim" in page.text
+    assert await _kept(site) == 0
+
+
+async def test_nobody_else_finds_these_pages(site: Site) -> None:
+    owner = await site.signed_in(await site.person("Owner", language="en"))
+    for path in ("/admin/texts", PATH, f"{PATH}/preview"):
+        assert (await owner.get(path)).status == 404
+    for path in (PATH, f"{PATH}/preview", f"{PATH}/reset"):
+        assert (await owner.post(path, **GOOD)).status == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["/admin/texts/nothing/ru", "/admin/texts/offer_night/uz-Cyrl", "/admin/texts/offer_night/xx"]
+)
+async def test_what_is_no_letter(admin: Browser, path: str) -> None:
+    assert (await admin.get(path)).status == 404
+    assert (await admin.post(path, **GOOD)).status == 404
+
+
+async def test_a_value_is_never_a_template(desk: Office, mail: FakeMail) -> None:
+    """What a person is called fills a place and nothing else."""
+    person = await desk.person()
+    await desk.change(person, full_name="{number} {{ 7*7 }} <i>")
+    await desk.write(person, "receipt", params={"number": "{name} %s"})
+    await desk.post.send_mail()
+    plain = mail.letters[0].part("plain")
+    assert "Hello, {number} {{ 7*7 }} <i>!" in plain
+    assert "Paid: {name} %s." in plain
+    assert "&lt;i&gt;" in mail.letters[0].part("html")

@@ -1,0 +1,346 @@
+"""The owner's pages of plans and payments, over HTTP: choosing, paying by a gateway's call, receipts, and whose they are."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import io
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from html import unescape
+from urllib.parse import parse_qs, urlsplit
+
+import aiohttp
+import pypdf
+import pytest
+from sqlalchemy import func, select
+
+from db import models
+from services import accounts
+from services.i18n import LANGUAGES, translate
+from tests import servers
+from tests.payments.till import AS_SOLD, ENVIRONMENT, NOW, Till
+from tests.web.panel import Browser, Page, Site, open_site
+
+KEYS = {name: value for name, value in ENVIRONMENT.items() if name != "WEBHOOK_BASE_URL"}
+MONTH, BASIC = dt.timedelta(days=30), 29_000_000
+
+
+@dataclass
+class Shop:
+    """The panel, its clock and the gateways that call it."""
+
+    site: Site
+    till: Till
+
+    async def owner(self, name: str, language: str = "en") -> tuple[models.User, Browser]:
+        """Make an owner who has just registered, and sign them in."""
+        person = await self.site.person(name, language=language)
+        async with self.site.core.db.write() as session:
+            row = await session.get_one(models.User, person.id)
+            row.created_at, row.language = self.till.moment, language
+        return person, await self.site.signed_in(person)
+
+    async def payment(self, number: str) -> models.Payment:
+        """Return a payment as it is now."""
+        async with self.site.core.db.read() as session:
+            found = await session.scalar(select(models.Payment).where(models.Payment.number == number))
+        assert found is not None
+        return found
+
+    async def ordered(
+        self, browser: Browser, plan: str = "basic", period: str = "monthly", **fields: str
+    ) -> models.Payment:
+        """Order a plan by the form."""
+        page = await browser.post("/billing/order", **{"plan": plan, "period": period, "gateway": "payme", **fields})
+        assert page.status == 303, page.visible()
+        return await self.payment(page.location.rsplit("/", 1)[1])
+
+    async def paid(self, payment: models.Payment) -> str:
+        """Let Payme pay; return its id."""
+        id_ = await self.till.payme_created(payment)
+        result = await self.till.payme("PerformTransaction", id=id_)
+        assert result.get("state") == 2, result
+        return id_
+
+
+@pytest.fixture(scope="module")
+async def shop(tmp_path_factory: pytest.TempPathFactory, servers_run: servers.Run) -> AsyncIterator[Shop]:
+    folder = tmp_path_factory.mktemp("billing")
+    limits = {**AS_SOLD, "limits": {"login_attempts_per_15_min": 5}}
+    async with (
+        open_site(folder, servers_run.new_sqlite(folder), environment=KEYS, overrides=limits) as site,
+        aiohttp.ClientSession() as http,
+    ):
+        till = Till(site.core, http, site.base)
+        site.core.now = lambda: till.moment
+        yield Shop(site, till)
+
+
+@pytest.fixture(autouse=True)
+def _clock(shop: Shop) -> None:
+    shop.till.moment = NOW
+
+
+def said(page: Page) -> str:
+    """Return what a page shows, with plain spaces."""
+    return " ".join(page.visible().split())
+
+
+async def count(shop: Shop, user: models.User) -> int:
+    async with shop.site.core.db.read() as session:
+        own = select(func.count(models.Payment.id)).where(models.Payment.user_id == user.id)
+        return int(await session.scalar(own) or 0)
+
+
+async def test_what_there_is_and_what_it_costs(shop: Shop) -> None:
+    _, browser = await shop.owner("Chooser")
+    shown = said(await browser.get("/billing"))
+    assert "You are on the plan Trial until 4 Dec 2026, 10:00." in shown
+    assert "Then the plan Test follows, until 15 Dec 2026, 10:00." in shown
+    assert "149 000 UZS for 30 days" in shown and "290 000 UZS for 30 days" in shown
+    assert "15,000 messages a month" in shown
+    year = said(await browser.get("/billing?period=annual"))
+    assert "2 958 000 UZS for 365 days · 246 500 UZS a month" in year
+    assert "149 000 UZS for 30 days" in said(await browser.get("/billing?period=<script>"))
+    for moment, wanted in (
+        (NOW + dt.timedelta(days=5), "You are on the plan Test until 15 Dec 2026, 10:00."),
+        (NOW + dt.timedelta(days=14), "You have no plan now: your bots do not answer."),
+    ):
+        shop.till.moment = moment
+        assert wanted in said(await browser.get("/billing"))
+
+
+async def test_an_administrator_has_nothing_to_buy_but_a_test(shop: Shop) -> None:
+    person, browser = await shop.owner("Boss")
+    async with shop.site.core.db.write() as session:
+        (await session.get_one(models.User, person.id)).role = "admin"
+    assert "Your account has no limits and pays nothing." in said(await browser.get("/billing"))
+    assert (await browser.post("/billing/order", plan="basic", period="monthly", gateway="click")).status == 400
+    payment = await shop.ordered(browser)
+    assert payment.sandbox
+    shown = said(await browser.get(f"/billing/payments/{payment.number}"))
+    assert "Test" in shown and "Click" not in shown
+
+
+async def test_a_payment_page_says_all_that_is_needed_to_pay(shop: Shop) -> None:
+    person, browser = await shop.owner("Payer")
+    payment = await shop.ordered(browser, gateway="click")
+    assert (payment.user_id, payment.amount_tiyin, payment.status) == (person.id, BASIC, "waiting")
+    page = await browser.get(f"/billing/payments/{payment.number}")
+    shown = said(page)
+    for wanted in (
+        "Waiting for payment",
+        "290 000 UZS",
+        payment.number,
+        "Pay with Click",
+        "Pay with Payme",
+        "Uzum Bank",
+    ):
+        assert wanted in shown
+    links = [unescape(part.split('"')[0]) for part in page.text.split('href="https://')[1:]]
+    assert parse_qs(urlsplit("https://" + links[0]).query)["transaction_param"] == [payment.number]
+    payme = base64.b64decode(next(link for link in links if "paycom" in link).rsplit("/", 1)[1]).decode()
+    assert f"ac.order_id={payment.number};a={BASIC};l=en;" in payme
+    assert 'src="data:image/svg+xml' in page.text and '<meta http-equiv="refresh"' in page.text
+    assert payment.number in said(await browser.get("/billing"))
+
+
+async def test_what_a_form_cannot_say_changes_nothing(shop: Shop) -> None:
+    """Amount, price, state, owner, clock: the server's own, whatever is sent."""
+    other, _ = await shop.owner("Victim")
+    person, browser = await shop.owner("Mallory")
+    extra = {"amount": "1", "amount_tiyin": "1", "price_tiyin": "1", "discount_tiyin": "1", "credit_tiyin": "28999999"}
+    extra |= {
+        "status": "paid",
+        "paid_at": "2026-12-01",
+        "user_id": other.id,
+        "owner": other.id,
+        "number": "1",
+        "id": "x",
+    }
+    extra |= {
+        "balance_tiyin": "29000000",
+        "sandbox": "1",
+        "kind": "upgrade",
+        "paid_by": "payme",
+        "expires_at": "2099-01-01",
+    }
+    payment = await shop.ordered(browser, **extra)
+    known = (payment.user_id, payment.price_tiyin, payment.amount_tiyin, payment.status, payment.sandbox, payment.kind)
+    assert known == (person.id, BASIC, BASIC, "waiting", False, "new")
+    assert payment.expires_at == NOW + dt.timedelta(hours=24) and payment.number != "1"
+    assert await count(shop, other) == 0
+    page = await browser.post(f"/billing/payments/{payment.number}/cancel", status="paid", user_id=other.id)
+    assert page.status == 303
+    assert (await shop.payment(payment.number)).status == "cancelled"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"plan": "trial"},
+        {"plan": "golden"},
+        {"plan": ""},
+        {"period": "weekly"},
+        {"period": "days"},
+        {"gateway": "manual"},
+        {"gateway": "balance"},
+        {"gateway": ""},
+        {"coupon": "NO_SUCH_COUPON"},
+        {"coupon": "x" * 81},
+    ],
+)
+async def test_what_cannot_be_ordered_is_refused(shop: Shop, fields: dict[str, str]) -> None:
+    async with shop.site.core.db.read() as session:
+        person = await accounts.by_email(session, "refused@example.uz")
+    if person is None:
+        person, _ = await shop.owner("Refused")
+    browser = await shop.site.signed_in(person)
+    page = await browser.post("/billing/order", **{"plan": "basic", "period": "monthly", "gateway": "payme", **fields})
+    assert page.status == 400
+    assert await count(shop, person) == 0
+
+
+async def test_codes_are_not_guessed(shop: Shop) -> None:
+    _, browser = await shop.owner("Guesser")
+    wish = {"plan": "basic", "period": "monthly", "gateway": "payme"}
+    statuses = [(await browser.post("/billing/order", coupon=f"SAVE{n}_UZ", **wish)).status for n in range(6)]
+    assert statuses == [400] * 5 + [429]
+
+
+async def test_nobody_else_sees_it(shop: Shop) -> None:
+    owner, browser = await shop.owner("Owner1")
+    stranger, foreign = await shop.owner("Stranger1")
+    async with shop.site.core.db.write() as session:
+        session.add(models.Member(owner_id=owner.id, user_id=stranger.id, role="manager"))
+    payment = await shop.ordered(browser)
+    place = f"/billing/payments/{payment.number}"
+    for path in (place, f"{place}/state", f"{place}/receipt.pdf", "/billing/payments/1"):
+        assert (await foreign.get(path, **{"HX-Request": "true"})).status == 404
+    assert (await foreign.post(f"{place}/cancel")).status == 404
+    assert payment.number not in (await foreign.get("/billing")).text
+    await shop.paid(payment)
+    assert (await foreign.get(f"{place}/receipt.pdf")).status == 404
+    assert (await shop.payment(payment.number)).status == "paid"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+async def test_a_receipt_is_there_when_it_is_paid(shop: Shop, language: str) -> None:
+    person, browser = await shop.owner(f"Reader{language.replace('-', '')}", language)
+    async with shop.site.core.db.write() as session:
+        (await session.get_one(models.User, person.id)).full_name = "O‘ktam Ғуломов"
+    payment = await shop.ordered(browser)
+    place = f"/billing/payments/{payment.number}"
+    assert (await browser.get(f"{place}/receipt.pdf")).status == 404
+    id_ = await shop.paid(payment)
+    answer = await browser.http.get(f"{shop.site.base}{place}/receipt.pdf")
+    assert answer.content_type == "application/pdf"
+    assert f'filename="receipt-{payment.number}.pdf"' in answer.headers["Content-Disposition"]
+    text = " ".join(pypdf.PdfReader(io.BytesIO(await answer.read())).pages[0].extract_text().split())
+    word = {"uz": "so‘m", "uz-Cyrl": "сўм", "ru": "сум", "en": "UZS"}[language]
+    for wanted in (
+        translate(language, "Receipt {number}", number=f"№ {payment.number}"),
+        translate(language, "Monthly") + ", 01.12.2026 – 31.12.2026",
+        f"290 000 {word}",
+        "O‘ktam Ғуломов",
+        "Payme",
+        id_,
+        "01.12.2026 10:00",
+        place,
+    ):
+        assert wanted in text
+
+
+async def test_the_page_follows_the_gateway(shop: Shop) -> None:
+    """Begun, paid, given back: the part of the page that its script fetches says each."""
+    _, browser = await shop.owner("Follower")
+    payment = await shop.ordered(browser)
+    part = f"/billing/payments/{payment.number}/state"
+
+    async def state() -> str:
+        page = await browser.get(part, **{"HX-Request": "true"})
+        assert page.status == 200 and "<html" not in page.text
+        return page.text.partition('data-state="')[2].partition('"')[0]
+
+    assert (await browser.get(part)).location == f"/billing/payments/{payment.number}"
+    assert await state() == "waiting"
+    async with shop.site.core.bell.listen(f"payments:{payment.user_id}") as rings:
+        async with browser.http.get(f"{shop.site.base}/events") as stream:
+            id_ = await shop.paid(payment)
+            while f"event: payment-{payment.number}" not in (await stream.content.readline()).decode():
+                pass
+        assert (await rings.get())["payment"] == payment.number
+    assert await state() == "paid"
+    shown = said(await browser.get(f"/billing/payments/{payment.number}"))
+    assert "You have the plan Basic until 31 Dec 2026, 10:00." in shown
+    assert 'http-equiv="refresh"' not in (await browser.get(f"/billing/payments/{payment.number}")).text
+    assert (await browser.post(f"/billing/payments/{payment.number}/cancel")).status == 303
+    assert await state() == "paid"
+    await shop.till.payme("CancelTransaction", id=id_, reason=5)
+    assert await state() == "refunded"
+    assert "Trial until" in said(await browser.get("/billing"))
+    text = (await browser.http.get(f"{shop.site.base}/billing/payments/{payment.number}/receipt.pdf")).content
+    assert b"%PDF" in await text.read()
+
+
+async def test_time_runs_out(shop: Shop) -> None:
+    _, browser = await shop.owner("Late")
+    payment = await shop.ordered(browser)
+    shop.till.moment += dt.timedelta(hours=24)
+    shown = said(await browser.get(f"/billing/payments/{payment.number}"))
+    assert "Expired" in shown and "Order it again" in shown and "Pay with" not in shown
+    again = f"/billing/order?plan={payment.plan}&period={payment.period}"
+    assert (await browser.get(again)).status == 200
+
+
+async def test_the_credit_of_an_upgrade_is_what_the_page_says(shop: Shop) -> None:
+    _, browser = await shop.owner("Grower")
+    await shop.paid(await shop.ordered(browser))
+    shop.till.moment += dt.timedelta(days=15)
+    shown = said(await browser.get("/billing"))
+    assert "Yours" in shown and "Renew" in shown
+    assert "What is left of your present plan, 145 000 UZS, is taken off: 445 000 UZS to pay." in shown
+    assert "It begins when what you have paid for is over." in shown
+    order = said(await browser.get("/billing/order?plan=premium&period=monthly"))
+    assert "−145 000 UZS" in order and "To pay 445 000 UZS" in order
+    payment = await shop.ordered(browser, "premium")
+    assert (payment.kind, payment.credit_tiyin, payment.amount_tiyin) == ("upgrade", 14_500_000, 44_500_000)
+    assert "−145 000 UZS" in said(await browser.get(f"/billing/payments/{payment.number}"))
+    await shop.paid(payment)
+    assert "You are on the plan Premium until 15 Jan 2027, 10:00." in said(await browser.get("/billing"))
+
+
+async def test_history_comes_in_parts(shop: Shop) -> None:
+    person, browser = await shop.owner("Collector")
+    async with shop.site.core.db.write() as session:
+        for number in range(60):
+            row = models.Payment(
+                number=f"77{number:07}",
+                user_id=person.id,
+                plan="gone" if number == 3 else "basic",
+                period="monthly",
+                gateway="payme",
+                status="cancelled",
+                price_tiyin=BASIC,
+                amount_tiyin=BASIC,
+                expires_at=NOW,
+            )
+            session.add(row)
+            await session.flush()
+    first = await browser.get("/billing")
+    assert "770000059" in first.text and "770000009" not in first.text
+    following = first.text.partition("/billing?cursor=")[2].partition("#")[0]
+    rest = await browser.get(f"/billing?cursor={following}")
+    assert "770000009" in rest.text and "770000000" in rest.text and "770000059" not in rest.text
+
+
+async def test_test_mode_is_said_on_every_page(shop: Shop, tmp_path: object, sqlite_url: str) -> None:
+    banner = "Test mode: payments are made with a test key"
+    _, browser = await shop.owner("Real")
+    assert banner not in said(await browser.get("/dashboard"))
+    keys = {name: value for name, value in KEYS.items() if name != "PAYME_KEY"}
+    async with open_site(shop.site.core.settings.data_dir / "test-mode", sqlite_url, environment=keys) as site:
+        tester = await site.signed_in(await site.person("Tester", language="en"))
+        for path in ("/dashboard", "/billing", "/settings", "/team", "/billing/order?plan=basic&period=monthly"):
+            assert banner in said(await tester.get(path)), path

@@ -1,0 +1,339 @@
+"""Payments of all owners: the list, the life of one, money that came by hand, and what came in by gateway and day."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import AsyncIterator, Sequence
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from services import access, bookkeeping, plans, receipts, sheets, subscriptions
+from services import payment_texts as texts
+from services.errors import AppError, Invalid
+from services.i18n import T, translate
+from services.payments import ledger, orders
+from services.sheets import Cell
+from services.text import one_line
+from web import auth, forms, view
+from web.admin.shell import administrator
+from web.pages import billing
+from web.pages.shell import core_of, fault_of, frame
+
+routes = web.RouteTableDef()
+
+_FILTERS = ("state", "gateway", "owner", "number", "since", "until")
+_REASON_CHARS = 280
+_DAYS_SHOWN = 30
+_NEW = ("owner", "plan", "period")
+_GATEWAYS = ("payme", "click", "uzum", "manual", "balance")
+
+
+@routes.get("/admin")
+async def home(request: web.Request) -> web.StreamResponse:
+    """Lead to the first of the administrator's pages."""
+    administrator(request)
+    return view.redirect("/admin/payments")
+
+
+def _chosen(request: web.Request) -> tuple[bookkeeping.Filters, dict[str, str]]:
+    """Return the filters of the address, and as they were typed."""
+    typed = {name: request.query.get(name, "")[:200].strip() for name in _FILTERS}
+    filters = bookkeeping.Filters(
+        typed["state"],
+        typed["gateway"],
+        typed["owner"],
+        typed["number"],
+        bookkeeping.day_of(typed["since"], "since"),
+        bookkeeping.day_of(typed["until"], "until"),
+    )
+    return filters, typed
+
+
+@routes.get("/admin/payments")
+async def payments(request: web.Request) -> web.StreamResponse:
+    """List the payments that the filters of the address leave, with their sums."""
+    administrator(request)
+    core, language = core_of(request), auth.visitor(request).language
+    fault: AppError | None = None
+    try:
+        filters, typed = _chosen(request)
+    except Invalid as error:
+        fault, filters, typed = error, bookkeeping.Filters(), dict.fromkeys(_FILTERS, "")
+        typed |= {name: request.query.get(name, "")[:200] for name in _FILTERS}
+    async with core.db.read() as session:
+        shared = await frame(session, request)
+        page = await bookkeeping.list_all(session, filters, cursor=request.query.get("cursor", ""))
+        sums = await bookkeeping.sums(session, filters)
+    given = {name: value for name, value in typed.items() if value}
+    return view.render(
+        request,
+        "admin/payments.html",
+        status=fault.status if fault else 200,
+        here="admin-payments",
+        page=page,
+        sums=sums,
+        values=typed,
+        state_names=[
+            ("", translate(language, "All states")),
+            *((key, texts.state(key, language)) for key in texts.STATES),
+        ],
+        gateway_names=[
+            ("", translate(language, "All gateways")),
+            *((kind, texts.gateway(kind, language)) for kind in _GATEWAYS),
+        ],
+        query=urlencode(given),
+        following=urlencode({**given, "cursor": page.next}) if page.next else "",
+        fault=fault_of(fault, request) if fault else None,
+        **billing.words(request),
+        **shared,
+    )
+
+
+@routes.get("/admin/payments/export.{table:csv|xlsx}")
+async def export(request: web.Request) -> web.StreamResponse:
+    """Send the filtered payments as a table for other programs."""
+    person = administrator(request)
+    filters, typed = _chosen(request)
+    core, language = core_of(request), auth.visitor(request).language
+    async with core.db.write() as session:
+        await access.record(
+            session, person, "payments_exported", "payment", "", **{k: v for k, v in typed.items() if v}
+        )
+    name = f"payments-{bookkeeping.today(core.now()).isoformat()}"
+    parts = bookkeeping.table(core.db, core.settings, filters, language)
+    return await _sent(request, parts, name, translate(language, "Payments"))
+
+
+async def _sent(
+    request: web.Request, parts: AsyncIterator[Sequence[Sequence[Cell]]], name: str, title: str
+) -> web.StreamResponse:
+    kind = request.match_info["table"]
+    headers = {"Content-Disposition": f'attachment; filename="{name}.{kind}"'}
+    if kind == "xlsx":
+        data = await sheets.as_xlsx(parts, title)
+        return web.Response(body=data, headers={**headers, "Content-Type": sheets.XLSX_TYPE})
+    response = web.StreamResponse(headers={**headers, "Content-Type": sheets.CSV_TYPE})
+    await response.prepare(request)
+    async for part in sheets.as_csv(parts):
+        await response.write(part)
+    await response.write_eof()
+    return response
+
+
+@routes.get("/admin/payments/new")
+async def new_page(request: web.Request) -> web.StreamResponse:
+    """Show the form for what somebody wants to pay without a gateway."""
+    administrator(request)
+    return await _new(request, {name: request.query.get(name, "")[:200] for name in _NEW})
+
+
+async def _new(request: web.Request, values: dict[str, str], error: AppError | None = None) -> web.StreamResponse:
+    core = core_of(request)
+    async with core.db.read() as session:
+        shared = await frame(session, request)
+    return view.render(
+        request,
+        "admin/payment_new.html",
+        status=error.status if error else 200,
+        here="admin-payments",
+        values=values,
+        on_sale=plans.for_sale(core.settings),
+        periods=plans.PERIODS,
+        fault=fault_of(error, request) if error else None,
+        **billing.words(request),
+        **shared,
+    )
+
+
+@routes.post("/admin/payments/new")
+async def new(request: web.Request) -> web.StreamResponse:
+    """Order a plan for an owner who pays without a gateway. Fields: ``owner``, ``plan``, ``period``."""
+    person = administrator(request)
+    core, form = core_of(request), await forms.read(request)
+    values = {name: form.fields.get(name, "")[:200] for name in _NEW}
+    try:
+        async with core.db.write() as session:
+            owner = await bookkeeping.find_owner(session, form.text("owner", 200))
+            payment = await orders.order(
+                session,
+                core.settings,
+                owner,
+                form.text("plan"),
+                form.text("period"),
+                orders.MANUAL,
+                now=core.now(),
+                actor_id=person.id,
+            )
+            await access.record(session, person, "payment_ordered", "payment", payment.id, number=payment.number)
+    except AppError as error:
+        return await _new(request, values, error)
+    ledger.announce(core, payment)
+    return view.redirect(f"/admin/payments/{payment.number}", toast="payment_ordered")
+
+
+@routes.get(r"/admin/payments/{number:\d+}")
+async def payment_page(request: web.Request) -> web.StreamResponse:
+    """Show all that is known of one payment."""
+    administrator(request)
+    return await _one(request)
+
+
+async def _one(
+    request: web.Request, *, error: AppError | None = None, values: dict[str, str] | None = None
+) -> web.StreamResponse:
+    core = core_of(request)
+    async with core.db.read() as session:
+        life = await bookkeeping.life(session, request.match_info["number"])
+        refundable = await subscriptions.is_refundable(session, life.payment.id)
+        shared = await frame(session, request)
+    return view.render(
+        request,
+        "admin/payment.html",
+        status=error.status if error else 200,
+        here="admin-payments",
+        life=life,
+        payment=life.payment,
+        refundable=refundable,
+        has_receipt=receipts.has_one(life.payment),
+        values=values or {"method": "", "reason": ""},
+        fault=fault_of(error, request) if error else None,
+        **billing.words(request),
+        **shared,
+    )
+
+
+def _reason(form: forms.Form) -> str:
+    reason = one_line(form.text("reason", _REASON_CHARS), _REASON_CHARS)
+    if not reason:
+        raise Invalid(T("Write the reason: it stays with the payment."), field="reason")
+    return reason
+
+
+@routes.post(r"/admin/payments/{number:\d+}/paid")
+async def mark_paid(request: web.Request) -> web.StreamResponse:
+    """Note that a payment was paid in cash or by bank transfer. Fields: ``method``, ``reason``."""
+    person = administrator(request)
+    core, form = core_of(request), await forms.read(request)
+    values = {name: form.fields.get(name, "")[:_REASON_CHARS] for name in ("method", "reason")}
+    try:
+        method, reason = form.text("method"), _reason(form)
+        if method not in texts.METHODS:
+            raise Invalid(T("Choose how it was paid."), field="method")
+        async with core.db.write() as session:
+            life = await bookkeeping.life(session, request.match_info["number"])
+            payment = await ledger.complete(
+                session,
+                core.settings,
+                life.payment,
+                by="manual",
+                now=core.now(),
+                actor_id=person.id,
+                note=texts.by_hand(method, reason),
+            )
+            await access.record(
+                session, person, "payment_marked_paid", "payment", life.payment.id, method=method, reason=reason
+            )
+    except AppError as error:
+        return await _again(request, error, values)
+    ledger.announce(core, payment)
+    return view.redirect(f"/admin/payments/{payment.number}", toast="payment_paid")
+
+
+@routes.post(r"/admin/payments/{number:\d+}/refund")
+async def refund(request: web.Request) -> web.StreamResponse:
+    """Note that a payment was given back, and take back what it gave. Field: ``reason``."""
+    person = administrator(request)
+    core, form = core_of(request), await forms.read(request)
+    values = {"method": "", "reason": form.fields.get("reason", "")[:_REASON_CHARS]}
+    try:
+        reason = _reason(form)
+        async with core.db.write() as session:
+            life = await bookkeeping.life(session, request.match_info["number"])
+            payment = await ledger.refund(
+                session, core.settings, life.payment, now=core.now(), reason=reason, actor_id=person.id
+            )
+            await access.record(session, person, "payment_refunded", "payment", life.payment.id, reason=reason)
+    except AppError as error:
+        return await _again(request, error, values)
+    ledger.announce(core, payment)
+    return view.redirect(f"/admin/payments/{payment.number}", toast="payment_refunded")
+
+
+async def _again(request: web.Request, error: AppError, values: dict[str, str]) -> web.StreamResponse:
+    """Show the payment again with what was wrong; one that there is not stays one."""
+    if error.status == 404:
+        raise error
+    return await _one(request, error=error, values=values)
+
+
+@routes.get(r"/admin/payments/{number:\d+}/receipt.pdf")
+async def receipt(request: web.Request) -> web.StreamResponse:
+    """Send the receipt of a payment, in the administrator's language."""
+    administrator(request)
+    async with core_of(request).db.read() as session:
+        life = await bookkeeping.life(session, request.match_info["number"])
+    return await billing.receipt_of(request, life.payment)
+
+
+@routes.get("/admin/payments/days")
+async def days(request: web.Request) -> web.StreamResponse:
+    """Show what each gateway performed and took back on each day."""
+    administrator(request)
+    core = core_of(request)
+    fault: AppError | None = None
+    try:
+        since, until = _span(request)
+        async with core.db.read() as session:
+            found = await bookkeeping.reconciliation(session, since, until)
+    except Invalid as error:
+        fault, found = error, []
+        until = bookkeeping.today(core.now())
+        since = until - dt.timedelta(days=_DAYS_SHOWN - 1)
+    async with core.db.read() as session:
+        shared = await frame(session, request)
+    values = {name: request.query.get(name, "")[:20] for name in ("since", "until")}
+    return view.render(
+        request,
+        "admin/payment_days.html",
+        status=fault.status if fault else 200,
+        here="admin-payments",
+        days=found,
+        totals=_totals(found),
+        values=values if fault else {"since": since.isoformat(), "until": until.isoformat()},
+        query=urlencode({"since": since.isoformat(), "until": until.isoformat()}),
+        fault=fault_of(fault, request) if fault else None,
+        **billing.words(request),
+        **shared,
+    )
+
+
+def _span(request: web.Request) -> tuple[dt.date, dt.date]:
+    """Return the first and the last day of the address; without them the last thirty."""
+    today = bookkeeping.today(core_of(request).now())
+    until = bookkeeping.day_of(request.query.get("until", "")[:20], "until") or today
+    since = bookkeeping.day_of(request.query.get("since", "")[:20], "since")
+    return since or until - dt.timedelta(days=_DAYS_SHOWN - 1), until
+
+
+def _totals(found: Sequence[bookkeeping.Day]) -> list[bookkeeping.Day]:
+    """Return a line a gateway for all days together."""
+    together: dict[str, bookkeeping.Day] = {}
+    for each in found:
+        before = together.get(each.gateway, bookkeeping.Day(each.day, each.gateway))
+        together[each.gateway] = bookkeeping.Day(
+            each.day, each.gateway, before.performed + each.performed, before.reversed + each.reversed
+        )
+    return [together[gateway] for gateway in sorted(together)]
+
+
+@routes.get("/admin/payments/days.{table:csv|xlsx}")
+async def export_days(request: web.Request) -> web.StreamResponse:
+    """Send the same as a table for other programs."""
+    administrator(request)
+    core, language = core_of(request), auth.visitor(request).language
+    since, until = _span(request)
+    async with core.db.read() as session:
+        found = await bookkeeping.reconciliation(session, since, until)
+    parts = sheets.whole(bookkeeping.day_table(found, language))
+    return await _sent(request, parts, f"payments-{since}-{until}", translate(language, "By gateway and day"))
