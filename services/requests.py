@@ -375,7 +375,7 @@ async def _tell(
         "plan": payment_texts.plan(settings, span.plan),
         "until": {"day": span.ends_at.isoformat()},
         "answer": clean(answer, ANSWER_CHARS).strip(),
-        "path": "/dashboard",
+        "path": "/billing",
         **params,
     }
     await letters.write(session, span.user_id, kind, key=key, now=now, params=told)
