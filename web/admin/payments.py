@@ -75,7 +75,7 @@ async def payments(request: web.Request) -> web.StreamResponse:
         sums=sums,
         values=typed,
         state_names=[
-            ("", translate(language, "All states")),
+            ("", translate(language, "Any state")),
             *((key, texts.state(key, language)) for key in texts.STATES),
         ],
         gateway_names=[

@@ -249,6 +249,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("number", name=op.f("uq_payments_number")),
     )
     op.create_index(op.f("ix_payments_coupon_id"), "payments", ["coupon_id"], unique=False)
+    op.create_index(
+        "ix_payments_status_created_at", "payments", ["status", "created_at", "sandbox", "amount_tiyin"], unique=False
+    )
     op.create_index("ix_payments_paid_at", "payments", ["paid_at"], unique=False)
     op.create_index("ix_payments_status_expires_at", "payments", ["status", "expires_at"], unique=False)
     op.create_index("ix_payments_user_id_id", "payments", ["user_id", "id"], unique=False)
@@ -406,6 +409,7 @@ def downgrade() -> None:
     op.drop_index("ix_payments_user_id_id", table_name="payments")
     op.drop_index("ix_payments_status_expires_at", table_name="payments")
     op.drop_index("ix_payments_paid_at", table_name="payments")
+    op.drop_index("ix_payments_status_created_at", table_name="payments")
     op.drop_index(op.f("ix_payments_coupon_id"), table_name="payments")
     op.drop_table("payments")
     op.drop_index(
