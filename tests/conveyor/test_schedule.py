@@ -11,7 +11,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from sqlalchemy import delete, select
 
 from db import models
-from services import crypto, health, upkeep
+from services import crypto, health, leaving, upkeep
 from services.letters import offering
 from services.payments import ledger
 from tests.conveyor.harness import Floor, floor
@@ -60,7 +60,7 @@ async def test_the_scheduler_of_the_process_does_what_is_due(
     async with floor(tmp_path, database_url, *fakes, database={"reserve_mib": 1}) as place:
         (scheduler,) = schedulers
         due = {job.id: job.next_run_time for job in scheduler.get_jobs()}
-        hourly = {upkeep.CLEAN_UP_JOB, health.CHECK_JOB, offering.REMIND_JOB, ledger.EXPIRE_JOB}
+        hourly = {upkeep.CLEAN_UP_JOB, health.CHECK_JOB, offering.REMIND_JOB, ledger.EXPIRE_JOB, leaving.DELETE_JOB}
         assert set(due) == hourly | ({"reserve"} if place.core.db.is_sqlite else set())
         assert max(due.values()) <= dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
         await _an_hour_later(place)
