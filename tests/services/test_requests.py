@@ -229,7 +229,6 @@ async def test_what_an_administrator_does_by_hand(database_url: str, settings: S
         async with db.write() as session:
             await requests.revoke(session, admin, owner.id, "Pul kelmadi", now=later)
         # The free days of tests are many.
-        assert (await _standing(db, settings, owner, later + DAY))[0] == "trial"
         assert (await _standing(db, settings, owner, later + 400 * DAY))[0] == "expired"
         assert await _letters(db, owner) == ["access_granted", "plan_moved", "plan_changed", "plan_taken"]
         async with db.read() as session:
