@@ -61,6 +61,8 @@ def make_settings(
     if database_url:
         values["DATABASE_URL"] = database_url
     settings = read_settings(ROOT / "config.toml", environment={**values, **(environment or {})}, env_file=None)
+    if as_sold and not overrides:
+        return settings
     tree = settings.model_dump()
     secrets = settings.secrets
     if not as_sold:
