@@ -468,7 +468,7 @@ async def ensure_admin(session: AsyncSession, settings: Settings) -> models.User
             user = models.User(email=email, full_name=email.split("@")[0])
             session.add(user)
         elif user.role != "admin" and user.email_confirmed_at is None:
-            await _take_from_squatter(session, user)
+            await evict(session, user)
         user.role = "admin"
         if user.password_hash is None and secrets.admin_password is not None:
             user.password_hash = await hash_password(secrets.admin_password.get_secret_value())
@@ -484,25 +484,31 @@ async def ensure_admin(session: AsyncSession, settings: Settings) -> models.User
     return user
 
 
-async def _take_from_squatter(session: AsyncSession, user: models.User) -> None:
+async def evict(session: AsyncSession, user: models.User) -> None:
     """Close every way in of whoever registered with an address that may not be theirs, and that now makes an administrator.
 
-    Whoever runs the installation comes in by ``ADMIN_PASSWORD`` or by the link of the start.
+    Whoever runs the installation comes in by ``ADMIN_PASSWORD``, by ``create-admin`` or by the link of the start.
     """
     user.password_hash = user.telegram_id = user.totp_secret = user.totp_at = None
     user.phone, user.phone_confirmed_at = None, None
     await session.flush()
+    await revoke_api_tokens(session, user)
+    for kind in (models.LoginLink, models.AccountCode):
+        await session.execute(
+            update(kind).where(kind.user_id == user.id, kind.used_at.is_(None)).values(used_at=utcnow())
+        )
+    for helper in (models.Member, models.Invitation, models.ForumGroup):
+        await session.execute(delete(helper).where(helper.owner_id == user.id))
+    await close_all(session, user)
+
+
+async def revoke_api_tokens(session: AsyncSession, user: models.User) -> None:
+    """Make all API tokens of a person worthless at once."""
     await session.execute(
         update(models.ApiToken)
         .where(models.ApiToken.user_id == user.id, models.ApiToken.revoked_at.is_(None))
         .values(revoked_at=utcnow())
     )
-    await session.execute(
-        update(models.LoginLink)
-        .where(models.LoginLink.user_id == user.id, models.LoginLink.used_at.is_(None))
-        .values(used_at=utcnow())
-    )
-    await close_all(session, user)
 
 
 def has_own_way_in(user: models.User, *, with_telegram: bool) -> bool:

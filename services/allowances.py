@@ -292,6 +292,8 @@ class Allowances:
         again when the version has changed, so what is bought holds from the next message on.
         """
         owners = {row["owner_id"]: row for row in rows if row["owner_id"]}
+        if len(self._spans) > _MOST_KNOWN:
+            self._spans = {}
         unknown = [
             id_
             for id_, row in owners.items()
@@ -312,8 +314,6 @@ class Allowances:
         spans: dict[str, list[Span]] = {id_: [] for id_ in versions}
         for row in direct.rows(connection, _SPANS, {"p_ids": sorted(versions)}):
             spans[row.user_id].append(Span(row.id, row.plan, row.period, row.starts_at, row.ends_at, row.value_tiyin))
-        if len(self._spans) + len(versions) > _MOST_KNOWN:
-            self._spans = {}
         for id_, version in versions.items():
             self._spans[id_] = version, tuple(spans[id_])
 

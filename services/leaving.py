@@ -176,6 +176,14 @@ async def _forget(session: AsyncSession, user: models.User) -> None:
     )
     # What was written to gateways and people about a payment may hold a name.
     payment = models.Payment
+    mine, event = select(payment.id).where(payment.user_id == user.id), models.PaymentEvent
+    by_people = event.payment_id.in_(mine), event.gateway == ""
+    await session.execute(update(event).where(*by_people).values(request={}), execution_options=_AS_IT_IS)
     await session.execute(
-        update(payment).where(payment.user_id == user.id).values(user_id=None, note=""), execution_options=_AS_IT_IS
+        update(audit).where(audit.object_kind == "payment", audit.object_id.in_(mine)).values(details={}),
+        execution_options=_AS_IT_IS,
+    )
+    await session.execute(
+        update(payment).where(payment.user_id == user.id).values(user_id=None, note="", refund_reason=""),
+        execution_options=_AS_IT_IS,
     )

@@ -582,6 +582,8 @@ async def create_admin(settings: Settings, email: str, password: str) -> str:
         if user is None:
             user = await accounts.register_owner(session, email=email, password_hash=hashed)
         else:
+            if user.role != "admin" and user.email_confirmed_at is None:
+                await accounts.evict(session, user)
             await accounts.set_password(session, user, hashed)
             # Whoever can type this has the machine: the way back in where the phone and the recovery codes are lost.
             await second_factor.turn_off(session, user)

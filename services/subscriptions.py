@@ -9,8 +9,9 @@ import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from db import models
 from services import notices, plans
@@ -117,12 +118,13 @@ async def grant(
     terms = plans.period_of(settings, period)
     owner = await lock(session, user_id)
     line = await timeline(session, settings, owner)
-    kind: Kind = plans.kind_of(settings, line, plan, now)
+    ahead = await _ahead(session, user_id, now)
+    # A credit was reckoned for an upgrade: that is what it is, also where the smaller plan has run out since.
+    kind: Kind = "upgrade" if credit_tiyin and ahead else plans.kind_of(settings, line, plan, now)
     length = dt.timedelta(days=terms.days)
     price = plans.price_tiyin(settings, plan, period)
     if credit_tiyin and value_tiyin > price:
         length += dt.timedelta(seconds=int(length.total_seconds()) * (value_tiyin - price) // price)
-    ahead = await _ahead(session, user_id, now)
     at_once = kind in ("new", "upgrade")
     starts_at = now if at_once or not ahead else max(span.ends_at for span in ahead)
     row = models.Subscription(
@@ -307,17 +309,21 @@ async def take_over(
         larger = rank.get(coming[0].plan, -1) > rank.get(own[0].plan, -1)
         first, second = (coming, own) if larger else (own, coming)
         await _wait_until(session, second, now, max(span.ends_at for span in first))
+    # The orders of both go on: none of either may fit what the other's version tells.
+    owner.subscription_version = max(owner.subscription_version, former.subscription_version)
     await _changed(session, owner)
 
 
 async def is_refundable(session: AsyncSession, payment_id: str) -> bool:
     """Tell whether what a payment gave can be taken back: not where an upgrade has used up its rest."""
+    upgrade = aliased(models.Subscription)
     used = await session.scalar(
         select(models.Subscription.id)
+        .join(upgrade, upgrade.id == models.Subscription.cut_by)
         .where(
             models.Subscription.payment_id == payment_id,
             models.Subscription.revoked_at.is_(None),
-            models.Subscription.cut_by.is_not(None),
+            upgrade.revoked_at.is_(None),
         )
         .limit(1)
     )
@@ -349,5 +355,8 @@ async def _ahead(session: AsyncSession, user_id: str, now: dt.datetime) -> Seque
 async def _changed(session: AsyncSession, owner: models.User) -> None:
     owner.subscription_version += 1
     await session.flush()
+    # What was said of the messages that are left was said of the plan before: the next one says it anew.
+    quota = models.MessageQuota
+    await session.execute(update(quota).where(quota.user_id == owner.id).values(told=0))
     connection = await session.connection()
     await connection.run_sync(notices.close_in, owner.id, notices.PLAN)

@@ -172,7 +172,8 @@ class TelegramLogin:
 def _person(claims: Mapping[str, Any], nonce: str) -> Person:
     if not same(str(claims.get("nonce", "")), nonce):
         raise Invalid(REFUSED, code="telegram_login")
-    number = str(claims.get("id", claims["sub"]))
+    # Not "sub": that is another number.
+    number = str(claims.get("id", ""))
     if not number.isascii() or not number.isdigit() or not 0 < int(number) < 2**53:
         raise Invalid(REFUSED, code="telegram_login")
     phone = claims.get("phone_number")

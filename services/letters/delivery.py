@@ -110,11 +110,11 @@ class Post:
     # Both ways
 
     async def _due(self, way: Way) -> list[str]:
-        """Return the ids of letters whose time has come, the longest due first."""
+        """Return the ids of letters that are due: first codes and links, for which somebody waits, then the longest due."""
         letter, at = models.Letter, models.Letter.run_at if way == "mail" else models.Letter.telegram_at
         async with self._core.db.read() as session:
-            found = select(letter.id).where(_is_due(way, self._core.now())).order_by(at, letter.id).limit(_SLICE)
-            return list(await session.scalars(found))
+            due = select(letter.id).where(_is_due(way, self._core.now()))
+            return list(await session.scalars(due.order_by(letter.secret.is_(None), at, letter.id).limit(_SLICE)))
 
     async def _prepare(self, letter_id: str, way: Way) -> _Outgoing | None:
         """Return a letter ready to leave; what must not leave is closed, and None returned.
@@ -127,7 +127,10 @@ class Post:
             letter = await session.scalar(select(models.Letter).where(*due))
             if letter is None:
                 return None
-            user = await session.get_one(models.User, letter.user_id)
+            user = await session.get(models.User, letter.user_id)
+            if user is None:
+                # The account was deleted between the two looks, and the letter with it.
+                return None
             kind = letters.KINDS.get(letter.kind)
             wanted = kind is not None and await offering.is_wanted(session, core.settings, letter, user, now=now)
             own = await rendering.own_words(session, letter.kind)

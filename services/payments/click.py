@@ -63,7 +63,7 @@ _NOTES: Mapping[int, str] = {
     -8: "Error in request from click",
     -9: "Transaction cancelled",
 }
-_NUMBER = re.compile(r"[0-9]{1,18}")
+_NUMBER = re.compile(r"[0-9]{1,19}")
 _SIGNED_NUMBER = re.compile(r"-?[0-9]{1,9}")
 _AMOUNT = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
 _MAX_FIELDS = 40
@@ -197,7 +197,12 @@ def _fields(body: bytes) -> dict[str, str]:
         return {}
     try:
         pairs = parse_qsl(
-            body.decode(), keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=_MAX_FIELDS
+            # What the signature covers is plain; a note in another encoding must not make a whole call unread.
+            body.decode("ascii", "replace"),
+            keep_blank_values=True,
+            strict_parsing=True,
+            errors="replace",
+            max_num_fields=_MAX_FIELDS,
         )
     except ValueError:
         return {}

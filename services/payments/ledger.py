@@ -107,7 +107,9 @@ class Desk:
             return _told(row, str(await self._session.scalar(number))) if row is not None else None
         if self.payment is None:
             self.payment = await _lock(self._session, payment_id)
+            before = self.payment.status
             await _settle(self._session, self._settings, self.payment, self.now)
+            self.changed |= self.payment.status != before
         self.row = await self._session.scalar(select(attempts).where(mine).execution_options(populate_existing=True))
         return _told(self.row, self.payment.number) if self.row is not None else None
 
@@ -566,7 +568,11 @@ async def _take_back(
     """Mark a locked, paid payment as refunded and take back what it gave."""
     payment.status, payment.refunded_at, payment.refund_reason = "refunded", now, clean(reason, 300)
     await session.flush()
-    if payment.user_id is None or not gives(settings, payment):
+    if payment.user_id is None:
+        # The account is deleted; whoever brought it keeps no part of money that goes back.
+        await referrals.taken_back(session, payment, now=now)
+        return
+    if not gives(settings, payment):
         return
     await subscriptions.take_back(
         session, payment.user_id, now=now, reason=payment.refund_reason, payment_id=payment.id

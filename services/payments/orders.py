@@ -22,6 +22,8 @@ MANUAL = "manual"
 LEAST_TIYIN = 1000 * TIYIN
 """The least that gateways take; what would be less is not asked for."""
 
+_CREDIT_HOURS = 24
+"""So long at most the credit of an upgrade holds, which the days of the plan before use up."""
 _DIGITS = 9
 _MOST_WAITING = 50
 
@@ -70,7 +72,7 @@ async def order(
         # A rest that no gateway takes is not asked for.
         discount = due
     used = await _from_balance(session, owner, due - discount, least, now) if use_balance else 0
-    facts = plans.plan_of(settings, plan)
+    facts, hours = plans.plan_of(settings, plan), settings.payments.order_hours
     row = models.Payment(
         number=await _new_number(session),
         user_id=owner.id,
@@ -90,7 +92,7 @@ async def order(
         fiscal=_fiscal(facts.title, facts.ikpu, facts.package_code, facts.vat_percent),
         created_by=actor_id or owner.id,
         created_at=now,
-        expires_at=now + dt.timedelta(hours=settings.payments.order_hours),
+        expires_at=now + dt.timedelta(hours=min(_CREDIT_HOURS, hours) if quote.credit else hours),
     )
     session.add(row)
     await session.flush()

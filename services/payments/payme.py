@@ -104,6 +104,11 @@ class Payme:
         except ValueError:
             body = None
         rpc_id = body.get("id") if isinstance(body, dict) else None
+        try:
+            orjson.dumps({"result": {"id": [rpc_id]}})
+        except TypeError:
+            # It comes back whatever its type, but not nested so deep that it cannot be written again.
+            rpc_id = None
         if call.method != "POST":
             return _error(-32300, rpc_id)
         live = self._live(call.authorization)

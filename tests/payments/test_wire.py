@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from sqlalchemy import func, select
@@ -20,6 +20,7 @@ from tests.payments.till import (
     CLICK_SECRET,
     PAYME_KEY,
     PAYME_TEST_KEY,
+    SERVICE,
     UZUM_PASSWORD,
     Answer,
     Till,
@@ -280,3 +281,29 @@ async def test_the_fiscal_receipt_of_a_plan(shop: Till) -> None:
     item = {"title": "Basic", "price": payment.amount_tiyin, "count": 1, "code": "10305001001000000"}
     item |= {"vat_percent": 12, "package_code": "1500001"}
     assert detail == {"receipt_type": 0, "items": [item]}
+
+
+async def test_an_id_too_deep_to_be_written_again_is_answered_all_the_same(shop: Till) -> None:
+    body = b'{"method": "CheckTransaction", "params": {"id": "x"}, "id": ' + b"[" * 300 + b"]" * 300 + b"}"
+    for key in ("no-key", shop.payme_key):
+        answer = await shop.send("payme", data=body, headers={"Authorization": basic("Paycom", key)})
+        assert answer.status == 200 and answer.body["id"] is None
+        assert answer.body["error"]["code"] == (-32504 if key == "no-key" else -31003)
+
+
+async def test_a_note_in_another_encoding_does_not_make_clicks_call_unread(shop: Till) -> None:
+    payment = await shop.order(gateway="click")
+    fields = {
+        "click_trans_id": "9000000000000000001",
+        "service_id": SERVICE,
+        "click_paydoc_id": "1",
+        "merchant_trans_id": payment.number,
+        "amount": str(payment.amount_tiyin // 100),
+        "action": "0",
+        "error": "0",
+        "sign_time": "2026-12-01 10:00:00",
+    }
+    form = urlencode({**fields, "sign_string": click_sign(fields)}) + "&error_note=%D3%F1%EF%E5%F5"
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = await shop.send("click/prepare", data=form, headers=headers)
+    assert answer.body["error"] == 0 and answer.body["click_trans_id"] == 9000000000000000001

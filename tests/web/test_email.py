@@ -309,6 +309,7 @@ async def test_an_account_of_telegram_names_the_address_of_another_and_the_two_a
     _, email = await _registered(site)
     web = await _user(site, email)
     async with site.core.db.write() as session:
+        await accounts.confirm_email(session, web, email, now=site.core.now())
         telegram = await accounts.register_owner(session, telegram_id=9_000_000 + next(_numbers), full_name="Tg")
     mine, theirs = await site.bot_of(web, "Birinchi"), await site.bot_of(telegram, "Ikkinchi")
     browser = await site.signed_in(telegram)
@@ -329,6 +330,48 @@ async def test_an_account_of_telegram_names_the_address_of_another_and_the_two_a
         assert (await browser.get(f"/bots/{bot.id}")).status == 200
     page = await site.browser().request("GET", "/dashboard", headers={"Cookie": f"botfactory={before}"})
     assert page.status == 303
+
+
+@pytest.mark.parametrize("guarded", ["never_confirmed", "two_steps", "administrator"])
+async def test_a_code_to_its_address_is_not_enough_to_join_such_an_account(site: Site, guarded: str) -> None:
+    """Who registered with somebody's address waits in vain for what is joined to it; two steps are not passed by."""
+    _, email = await _registered(site)
+    web = await _user(site, email)
+    async with site.core.db.write() as session:
+        row = await session.get_one(models.User, web.id)
+        row.email_confirmed_at = None if guarded == "never_confirmed" else site.core.now()
+        row.role = "admin" if guarded == "administrator" else "owner"
+        if guarded == "two_steps":
+            row.totp_secret, row.totp_at = site.core.crypto.encrypt("A" * 32), site.core.now()
+        telegram = await accounts.register_owner(session, telegram_id=9_000_000 + next(_numbers), full_name="Tg")
+    theirs = await site.bot_of(telegram, "Ikkinchi")
+    browser = await site.signed_in(telegram)
+    assert (await browser.post("/settings/email", email=email)).status == 303
+    ((_, secret),) = await _letters(site, telegram.id, "join")
+    assert (await browser.post("/settings/email/code", code=secret["code"])).status == 409
+    async with site.core.db.read() as session:
+        assert (await session.get_one(models.Bot, theirs.id)).owner_id == telegram.id
+        assert (await session.get_one(models.User, telegram.id)).telegram_id == telegram.telegram_id
+
+
+async def test_a_reset_closes_what_others_opened_and_lets_the_owner_in(site: Site) -> None:
+    """API tokens end with the lost password, and what was tried in vain before does not count against the owner."""
+    _, email = await _registered(site)
+    user = await _user(site, email)
+    async with site.core.db.write() as session:
+        _, token = await accounts.new_api_token(session, user, "thief")
+    guest = site.browser()
+    most = site.core.settings.limits.login_attempts_per_15_min
+    for _ in range(most):
+        await accounts.allow_attempt(site.core.limits, email, "203.0.113.9", most)
+    assert (await guest.post("/login", login=email, password="noto‘g‘ri-parol")).status == 429
+    assert (await guest.post("/password/forgot", email=email)).status == 200
+    (secret,) = await _resets(site, user.id, 1)
+    link = secret["path"].partition("token=")[2]
+    assert (await guest.post("/password/reset", token=link, password=NEW)).status == 303
+    assert (await guest.post("/login", login=email, password=NEW)).status == 303
+    async with site.core.db.read() as session:
+        assert await accounts.token_user(session, token) is None
 
 
 async def test_two_accounts_with_an_address_are_not_joined(site: Site) -> None:

@@ -87,7 +87,7 @@ async def test_new_people_get_an_account_and_known_ones_their_own(site: Site, pr
 
 async def test_a_phone_of_somebody_else_stays_theirs(site: Site, provider: FakeLogin) -> None:
     other = await site.person("Egasi", phone="+998901234567")
-    provider.claims = {"sub": "900000103", "name": "X", "phone_number": "998901234567"}
+    provider.claims = {"sub": "1234123412341234123", "id": 900000103, "name": "X", "phone_number": "998901234567"}
     assert (await _returns(site, provider, site.browser())).status == 303
     async with site.core.db.read() as session:
         made = await accounts.by_telegram(session, 900000103)
@@ -125,7 +125,7 @@ async def test_what_is_not_signed_for_us_now_is_refused(
 
 async def test_other_keys_and_algorithms_are_refused(site: Site, provider: FakeLogin) -> None:
     """A key that is not the provider's, one of an unknown name, none at all, and the public one as a password."""
-    provider.claims = {"sub": "900000105"}
+    provider.claims = {"sub": "1234123412341234123", "id": 900000105}
     foreign: Any = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     forged: tuple[tuple[Any, str, str], ...] = (
         (foreign, "k1", "RS256"),
@@ -141,7 +141,7 @@ async def test_other_keys_and_algorithms_are_refused(site: Site, provider: FakeL
 
 async def test_what_the_browser_brings_is_its_own_and_works_once(site: Site, provider: FakeLogin) -> None:
     """A state of somebody else's, an invented code, the same return a second time, a return without a beginning."""
-    provider.claims = {"sub": "900000106"}
+    provider.claims = {"sub": "1234123412341234123", "id": 900000106}
     browser, victim = site.browser(), site.browser()
     for changes in ({"state": "x"}, {"state": ""}, {"code": ""}, {"code": "invented"}):
         assert (await _returns(site, provider, browser, **changes)).status == 400
@@ -159,7 +159,7 @@ async def test_what_the_browser_brings_is_its_own_and_works_once(site: Site, pro
 
 
 async def test_the_second_factor_and_a_ban_come_after_it(site: Site, provider: FakeLogin) -> None:
-    provider.claims = {"sub": "900000107"}
+    provider.claims = {"sub": "1234123412341234123", "id": 900000107}
     assert (await _returns(site, provider, site.browser())).status == 303
     async with site.core.db.write() as session:
         user = await accounts.by_telegram(session, 900000107)

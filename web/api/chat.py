@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from services import bots, chat, languages
-from services.errors import Conflict
+from services import bots, chat, languages, stats
+from services.errors import Conflict, Invalid
 from services.i18n import T
 from web.api.base import Call, Routes
 from web.api.files import FileAnswer, show_file
@@ -72,6 +72,9 @@ async def ask(call: Call, bot_id: str, body: Question) -> ChatAnswer:
         channel = bots.of_kind(await bots.channels(session, bot), "web")
     if channel is None:
         raise Conflict(T("This bot’s web page is disconnected. Connect it first."), code="channel_missing")
+    if stats.is_test(body.contact):
+        # The panel's own test chat is free of the plan's messages.
+        raise Invalid(T("Please check what you entered."), field="contact")
     reply = await chat.ask(core, channel, bot, contact=body.contact, text=body.text)
     if reply is None:
         nothing = Tokens(input_tokens=0, output_tokens=0, cached_tokens=0, cost_usd=Decimal(0))

@@ -6,7 +6,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import access, accounts, codes, letters, merging
+from services import access, accounts, codes, letters, merging, second_factor
 from services.bell import session_topic
 from services.core import Core
 from services.errors import AppError, Conflict, Invalid, NotFound, TooMany
@@ -132,6 +132,7 @@ async def enter_code(request: web.Request) -> web.StreamResponse:
                 joined = await accounts.by_email(session, proved.target)
                 if joined is None:
                     raise Conflict(T("That account is not there any more."), code="joined", field="code")
+                _check_theirs(joined)
                 ended = await merging.join(session, core.settings, joined.id, person.id, now=now)
                 await accounts.confirm_email(session, joined, proved.target, now=now)
             elif proved is not None:
@@ -146,6 +147,24 @@ async def enter_code(request: web.Request) -> web.StreamResponse:
     for topic in ("channels", *map(session_topic, ended)):
         core.bell.ring(topic)
     return await let_in(request, joined, "/settings", toast="accounts_joined")
+
+
+def _check_theirs(joined: models.User) -> None:
+    """Raise ``Conflict`` where a code to its address does not show that an account is the reader's.
+
+    Anybody may have registered with an address that was never confirmed and wait in that account for what is joined to it; and
+    two steps, or an administrator's rights, are not passed by through a mailbox.
+    """
+    if joined.email_confirmed_at is None:
+        text = T(
+            "That account never confirmed this address. Choose a new password for it (“Forgot the password?”) or confirm "
+            "the address there, then join the two."
+        )
+    elif second_factor.is_on(joined) or joined.is_admin:
+        text = T("Sign in to that account and connect Telegram in its settings.")
+    else:
+        return
+    raise Conflict(text, code="joined", field="code")
 
 
 async def confirmed(session: AsyncSession, core: Core, person: models.User, proved: models.AccountCode) -> None:

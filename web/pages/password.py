@@ -114,6 +114,8 @@ async def reset(request: web.Request) -> web.StreamResponse:
         row, person = await codes.use(session, token, frozenset({"reset"}), now=now)
         ended = await accounts.sessions(session, person)
         await accounts.set_password(session, person, hashed)
+        # Whoever lost the password may have lost it to somebody, who made tokens.
+        await accounts.revoke_api_tokens(session, person)
         if person.email == row.target:
             # Whoever has read the letter has the address.
             await accounts.confirm_email(session, person, row.target, now=now)
@@ -123,4 +125,8 @@ async def reset(request: web.Request) -> web.StreamResponse:
     for device in ended:
         core.bell.ring(session_topic(device.id))
     core.bell.ring("letters")
+    # What others tried in vain does not keep out whoever has just shown to be the account's.
+    for login in filter(None, (person.email, person.phone)):
+        await accounts.forget_attempts(core.limits, login)
+    auth.visitor(request).new_device = person.id
     return view.redirect("/login", toast="password_reset")

@@ -37,3 +37,4 @@ async def prove(request: web.Request, form: forms.Form, field: str = "current_pa
     await accounts.allow_attempt(core.limits, f"password:{person.id}", auth.client_address(request), attempts)
     if not await accounts.verify_password(person, form.secret(field)):
         raise Invalid(T("The current password is wrong."), field=field)
+    await accounts.forget_attempts(core.limits, f"password:{person.id}")

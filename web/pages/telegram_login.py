@@ -11,6 +11,7 @@ from services.crypto import new_token, same
 from services.errors import Forbidden, Invalid, NotFound, TooMany
 from services.i18n import T
 from web import auth, keys, view
+from web.pages import referrals
 from web.pages.shell import core_of, let_in
 
 routes = web.RouteTableDef()
@@ -61,6 +62,7 @@ async def callback(request: web.Request) -> web.StreamResponse:
     provider = request.app[PROVIDER]
     found = await provider.person(code=code, nonce=begun["nonce"], verifier=begun["verifier"])
     async with core.db.write() as unit:
+        known = await accounts.by_telegram(unit, found.telegram_id)
         person = await accounts.ensure_telegram_user(
             unit,
             found.telegram_id,
@@ -70,6 +72,8 @@ async def callback(request: web.Request) -> web.StreamResponse:
         )
         if found.phone is not None and person.phone is None and await accounts.is_free_phone(unit, found.phone):
             await accounts.set_phone(unit, person, found.phone, proven=True)
+        if known is None:
+            await referrals.registered(unit, request, person)
     if person.banned_at is not None:
         raise Forbidden(T("Your account is blocked. Please write to whoever runs this service."), code="banned")
     return await let_in(request, person, auth.safe_next(str(begun["next"])), toast="welcome")
