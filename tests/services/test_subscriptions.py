@@ -288,6 +288,44 @@ async def test_taking_everything_back_keeps_the_past(owner: _Owner) -> None:
     assert await owner.loses() == []
 
 
+async def test_a_credit_is_used_up_also_where_the_smaller_plan_has_run_out_before_it_was_paid(owner: _Owner) -> None:
+    """What it was reckoned from is gone with it: nothing is given for the same time twice."""
+    await owner.pays("premium")
+    await owner.pays("starter")
+    await owner.pays("premium")
+    assert await owner.has() == [("premium", 0, 30), ("starter", 30, 60), ("premium", 60, 90)]
+    owner.now += 59 * _DAY
+    async with owner.db.read() as session:
+        quote = await subscriptions.quote(session, _SETTINGS, await owner.user(), "premium", "annual", now=owner.now)
+    assert quote.kind == "upgrade" and quote.credit > 0
+    owner.now += 2 * _DAY
+    async with owner.db.write() as session:
+        await subscriptions.grant(
+            session,
+            _SETTINGS,
+            owner.id,
+            "premium",
+            "annual",
+            now=owner.now,
+            source="payment",
+            value_tiyin=quote.price,
+            credit_tiyin=quote.credit,
+            payment_id="late",
+        )
+    assert (await owner.has())[-1] == ("premium", 61, 426) and (
+        await owner.standing(61)
+    ).paid_until == _NOW + 426 * _DAY
+
+
+async def test_a_payment_can_be_refunded_when_the_upgrade_that_used_it_up_was_ended(owner: _Owner) -> None:
+    """By an administrator, before the upgrade's own money went back."""
+    first = await owner.pays("starter")
+    second = await owner.pays("premium")
+    assert not await owner.refundable(first)
+    await owner.loses()
+    assert await owner.loses(second) == [] and await owner.refundable(first)
+
+
 async def test_a_payment_that_gave_nothing_takes_nothing_back(owner: _Owner) -> None:
     """Another's neither."""
     await owner.pays("basic")
