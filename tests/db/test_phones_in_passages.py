@@ -51,9 +51,9 @@ async def test_stored_passages_get_what_new_ones_have(empty_url: str) -> None:
     db = Database(empty_url, pool_size=2)
     try:
         async with db.write() as session:
-            owner = models.User(email="ega@example.uz", full_name="Ega")
-            session.add(owner)
-            await session.flush()
+            owner = models.User(id=new_id(), email="ega@example.uz", full_name="Ega")
+            own = {"role": "owner", "language": "uz", "theme": "system"}
+            await _put(session, "users", id=owner.id, email=owner.email, full_name=owner.full_name, **own)
             bot = models.Bot(id=new_id(), owner_id=owner.id, name="Do‘kon")
             await _put(
                 session,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy import func, select
 from db import models
 from handlers import callbacks
 from handlers.callbacks import (
+    Ask,
     AskedMenu,
     BotMenu,
     Connect,
@@ -20,6 +22,7 @@ from handlers.callbacks import (
     ForumMenu,
     Lang,
     Menu,
+    Pay,
     Period,
     PutFile,
     TalkMenu,
@@ -31,6 +34,7 @@ from tests.handlers.conftest import TENANT, Person, Product
 
 PRIVATE = "I work in a private chat: open {address} and press Start."
 _NAME = "KANAREYKA Stom"
+_NUMBER = "900000901"
 _BOT_DEEDS = (
     *("open", "start", "stop", "docs", "prompt", "clear", "langs", "channels", "link", "token", "cut", "page"),
     *("delete", "gone", "send"),
@@ -55,6 +59,8 @@ def foreign_buttons(bot: models.Bot, document: str, channel: str) -> list[str]:
     deeds = ("one", "begin", "skip", "check", "cut", "share")
     packed += [Connect(do=deed, bot=bot.id, kind=kind).pack() for deed in deeds for kind in kinds]
     packed += [Cut(bot=bot.id, channel=channel).pack(), ForumMenu(bot=bot.id).pack()]
+    packed += [Pay(do=deed, number=_NUMBER).pack() for deed in ("open", "code", "stop", "paper")]
+    packed += [Ask(do="withdraw", arg=document).pack()]
     return packed
 
 
@@ -62,7 +68,8 @@ async def _state(product: Product, bot_id: str) -> list[Any]:
     """Return everything about a bot that a press could have changed."""
     async with product.core.db.read() as session:
         tables: tuple[type[Any], ...] = (models.Bot, models.Channel, models.Document)
-        rows: list[Any] = []
+        paid = await session.execute(select(models.Payment.__table__))
+        rows: list[Any] = [dict(row) for row in paid.mappings()]
         for table in tables:
             mine = table.id == bot_id if table is models.Bot else table.bot_id == bot_id
             found = await session.execute(select(table.__table__).where(mine).order_by(table.id))
@@ -75,6 +82,11 @@ async def _victim(product: Product) -> tuple[Person, models.Bot, str, str]:
     owner = await product.owner(900000901, name="KANAREYKA")
     tenant = await product.make_bot(owner, _NAME, TENANT)
     await add_document(product.core, tenant, "kanareyka.txt", FAQ.encode())
+    async with product.core.db.write() as session:
+        now = product.core.now()
+        bill = {"gateway": "payme", "price_tiyin": 100, "amount_tiyin": 100, "expires_at": now + dt.timedelta(days=1)}
+        choice = {"plan": "basic", "period": "monthly", "user_id": tenant.owner_id}
+        session.add(models.Payment(number=_NUMBER, **choice, **bill))
     async with product.core.db.read() as session:
         document = await session.scalar(select(models.Document.id).where(models.Document.bot_id == tenant.id))
         channel = await session.scalar(
@@ -91,8 +103,9 @@ def test_every_kind_of_button_is_tried() -> None:
         if isinstance(kind, type) and issubclass(kind, CallbackData) and kind is not CallbackData
     }
     tried = {"BotMenu", "DocMenu", "PutFile", "Turn", "Period", "AskedMenu", "Connect", "Cut", "ForumMenu", "TalkMenu"}
+    tried |= {"Pay", "Ask"}
     # These name nothing of anybody's; what one-time links do is tried beside them.
-    assert kinds == tried | {"Lang", "Menu", "Join", "Enter"}
+    assert kinds == tried | {"Lang", "Menu", "Join", "Enter", "Buy"}
 
 
 async def test_a_stranger_who_presses_anothers_buttons_learns_and_changes_nothing(product: Product) -> None:

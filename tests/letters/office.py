@@ -146,6 +146,7 @@ def settings_of(
         database_url,
         environment={**(mail.environment() if mail else {}), **(environment or {})},
         overrides=merged,
+        as_sold=True,
     )
 
 

@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, String, delete, or_, select
@@ -17,6 +18,7 @@ from services import accounts, bots
 from services.crypto import digest
 from services.knowledge import documents
 from tests import servers
+from tests.composition import PLENTY
 from tests.web.access_table import BODIES, TABLE, line
 from tests.web.panel import Browser, Site, open_site
 from web.app import make_app
@@ -79,7 +81,11 @@ class People:
 async def people(tmp_path_factory: pytest.TempPathFactory, servers_run: servers.Run) -> AsyncIterator[People]:
     """The product with the seven identities."""
     folder = tmp_path_factory.mktemp("access")
-    generous = {"limits": {"api_requests_per_minute": 9999, "bots_per_owner": 5000, "login_attempts_per_15_min": 500}}
+    limits = {"api_requests_per_minute": 9999, "bots_per_owner": 5000, "login_attempts_per_15_min": 500}
+    # The walk buys plans and is given some: whichever an owner has then, there is room for what comes next.
+    prices = {"starter": 149_000, "basic": 290_000, "premium": 590_000}
+    sold = {name: {**PLENTY, "title": name.title(), "price_uzs": price} for name, price in prices.items()}
+    generous: dict[str, dict[str, Any]] = {"limits": limits, "plans": sold}
     async with open_site(folder, servers_run.new_sqlite(folder), overrides=generous) as site:
         users = {name: await site.person(name.replace(" ", "")) for name in IDENTITIES[1:]}
         tokens = {"nobody": "bf_wrong"}
