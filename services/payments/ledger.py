@@ -10,7 +10,7 @@ import datetime as dt
 import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from sqlalchemy import ColumnElement, and_, func, or_, select
@@ -23,7 +23,7 @@ from services import accounts, coupons, jobs, letters, money, notices, plans, re
 from services.errors import Conflict, NotFound
 from services.i18n import T
 from services.payments import LIVES, TITLES, is_test_mode
-from services.payments.base import TIMED_OUT, Asked, Attempt, Gateway, Order, Reply, Standing
+from services.payments.base import TIMED_OUT, Asked, Attempt, AttemptState, Gateway, Order, Reply, Standing
 from services.settings import Settings
 from services.text import clean
 
@@ -259,7 +259,7 @@ def _told(row: models.PaymentTransaction, number: str) -> Attempt:
         row.external_id,
         number,
         row.amount_tiyin,
-        row.state,  # type: ignore[arg-type]  # the column holds nothing else
+        cast(AttemptState, row.state),
         row.reason,
         row.provider_time,
         row.created_at,
@@ -286,6 +286,7 @@ async def serve(core: Core, gateway: Gateway, asked: Asked) -> Reply:
             log.warning("payment_call_failed", gateway=gateway.kind, action=asked.action, reason=type(error).__name__)
             return gateway.failed(asked)
         except Exception:
+            # Whatever it is: the gateway is told in its own words, and repeats the call.
             log.exception("payment_call_failed", gateway=gateway.kind, action=asked.action)
             return gateway.failed(asked)
     await core.pause("payment_kept")

@@ -44,9 +44,9 @@ class Clock:
         self.moment += dt.timedelta(**span)
 
 
-def tashkent(*parts: int) -> dt.datetime:
+def tashkent(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0) -> dt.datetime:
     """Return a moment of Tashkent's calendar and clock."""
-    return dt.datetime(*parts, tzinfo=TASHKENT).astimezone(dt.UTC)  # type: ignore[arg-type,misc]
+    return dt.datetime(year, month, day, hour, minute, second, tzinfo=TASHKENT).astimezone(dt.UTC)
 
 
 @dataclass
