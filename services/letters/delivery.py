@@ -161,13 +161,15 @@ class Post:
                 brand=BRAND,
                 unsubscribe=rendering.unsubscribe_link(public_url, core.secret, user.id),
             )
+            paper = await self._receipt(params, user) if kind.receipt else None
+        except DatabaseUnavailable:
+            raise
         except Exception:
             # One letter that cannot be written must not hold up all that come after it.
             log.exception("letter_not_rendered", letter=letter.id, kind=letter.kind)
             await self._mark(letter_id, way, attempts, "failed", error="it cannot be put into words")
             return None
         to = (letter.address or user.email) if way == "mail" else user.telegram_id
-        paper = await self._receipt(params, user) if kind.receipt else None
         return _Outgoing(letter.id, user.id, to, kind.offer, attempts, letter.expires_at, written, paper)
 
     async def _receipt(self, params: Mapping[str, Any], user: models.User) -> tuple[str, bytes] | None:
