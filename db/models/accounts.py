@@ -17,7 +17,8 @@ class User(Base):
     ``trial_at``: when the free days began, None: with the account. ``subscription_version`` grows with each change of what
     the owner has paid for. ``totp_secret`` is encrypted and counts from ``totp_at`` on; ``totp_step``: the last 30 seconds
     whose code was used. ``delete_at``: when the account and its data are deleted. ``mail_refused_at``: letters to ``email``
-    came back. ``unsubscribed_at``: no offers any more.
+    came back. ``unsubscribed_at``: no offers any more. ``preferences``: small choices of the panel. ``ban_reason``: why, as the
+    person is told.
     """
 
     __tablename__ = "users"
@@ -44,6 +45,8 @@ class User(Base):
     mail_refused_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
     delete_at: Mapped[dt.datetime | None] = mapped_column(UtcTime, index=True)
     banned_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
+    ban_reason: Mapped[str] = mapped_column(String(300), default="", server_default="")
+    preferences: Mapped[Any] = mapped_column(JsonText, default=dict, server_default="{}")
     created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
 
     @property
@@ -80,13 +83,17 @@ class Invitation(Base):
 
 
 class PanelSession(Base):
-    """A signed-in browser. ``id`` is the SHA-256 of the value that the encrypted cookie holds."""
+    """A signed-in browser. ``id`` is the SHA-256 of the value that the encrypted cookie holds.
+
+    ``view_id``: the remote view that is open in it.
+    """
 
     __tablename__ = "panel_sessions"
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     user_agent: Mapped[str] = mapped_column(String(255), default="")
+    view_id: Mapped[str | None] = mapped_column(Id)
     created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
     last_seen_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
     expires_at: Mapped[dt.datetime] = mapped_column(UtcTime, index=True)
@@ -154,6 +161,10 @@ class AuditLog(Base):
     """Who did what to what."""
 
     __tablename__ = "audit_log"
+    __table_args__ = (
+        Index("ix_audit_log_object_kind_object_id_id", "object_kind", "object_id", "id"),
+        Index("ix_audit_log_action_id", "action", "id"),
+    )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)

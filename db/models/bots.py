@@ -15,7 +15,7 @@ class Bot(Base):
     """A tenant bot. ``status``: ``active`` or ``stopped``. ``languages``: subset of uz, ru, en, first is the default.
 
     ``knowledge_version`` grows whenever what the bot knows changes. ``deleted_at`` hides it at once; rows go later. ``settings``:
-    the owner's choices that :mod:`services.manner` reads.
+    the owner's choices that :mod:`services.manner` reads. ``draft``: words that are not published yet, None: none.
     """
 
     __tablename__ = "bots"
@@ -30,6 +30,7 @@ class Bot(Base):
     knowledge_version: Mapped[int] = mapped_column(default=0)
     openai_key: Mapped[str | None] = mapped_column(Text)
     settings: Mapped[Any] = mapped_column(JsonText, default=dict, server_default="{}")
+    draft: Mapped[Any] = mapped_column(JsonText, nullable=True)
     created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
     deleted_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
 

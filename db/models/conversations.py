@@ -20,7 +20,7 @@ class Contact(Base):
     """A customer on one channel; ``alias``: a second id on the network.
 
     ``language`` is the customer's choice when ``language_chosen``, else the best guess. ``source``: where the customer first came
-    from (the parameter of a deep link, an advertisement, a site).
+    from (the parameter of a deep link, an advertisement, a site). ``opted_out_at``: wants no broadcasts.
     """
 
     __tablename__ = "contacts"
@@ -42,6 +42,7 @@ class Contact(Base):
     language_chosen: Mapped[bool] = mapped_column(default=False)
     unreachable_since: Mapped[dt.datetime | None] = mapped_column(UtcTime)
     source: Mapped[str] = mapped_column(String(128), default="", server_default="")
+    opted_out_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
     created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
 
 
@@ -59,6 +60,7 @@ class Conversation(Base):
     __tablename__ = "conversations"
     __table_args__ = (
         Index("ix_conversations_bot_id_last_message_at", "bot_id", "last_message_at"),
+        Index("ix_conversations_last_message_at", "last_message_at"),
         Index("ix_conversations_status_person_at", "status", "person_at"),
         Index("ix_conversations_waiting", "bot_id", "last_message_at", **_only("status = 'waiting'")),
         Index("ix_conversations_unanswered", "bot_id", "last_message_at", **_only("unanswered_since IS NOT NULL")),

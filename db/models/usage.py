@@ -18,7 +18,10 @@ class AIUsage(Base):
     """
 
     __tablename__ = "ai_usage"
-    __table_args__ = (Index("ix_ai_usage_owner_id_created_at", "owner_id", "created_at"),)
+    __table_args__ = (
+        Index("ix_ai_usage_owner_id_created_at", "owner_id", "created_at"),
+        Index("ix_ai_usage_created_at", "created_at"),
+    )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
     owner_id: Mapped[str] = mapped_column(Id)

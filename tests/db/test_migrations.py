@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +91,9 @@ async def _fill(db: Database) -> None:
                 models.DialogState(key="1:900", state="name", data='{"name": "Do‘kon"}'),
                 models.ApiToken(user_id=owner.id, token_hash="a" * 64, last4="abcd"),
                 models.LoginLink(user_id=owner.id, token_hash="b" * 64, expires_at=soon),
-                models.PanelSession(user_id=owner.id, id="c" * 64, expires_at=soon),
             ]
         )
+        await put(models.PanelSession(user_id=owner.id, id="c" * 64, expires_at=soon))
 
         if "members" in known:
             label = models.Label(owner_id=owner.id, name="VIP")
@@ -151,6 +152,32 @@ async def _fill(db: Database) -> None:
                     models.LetterText(kind="reminder", language="uz", part="subject", text="Tarif tugayapti"),
                     models.AccountCode(user_id=owner.id, purpose="reset", token_hash="e" * 64, expires_at=soon),
                     models.RecoveryCode(user_id=owner.id, code_hash="f" * 64),
+                ]
+            )
+
+        if "broadcasts" in known:
+            broadcast = models.Broadcast(bot_id=bot.id, title="Aksiya", texts={"uz": "20 % chegirma"})
+            endpoint = models.Endpoint(owner_id=owner.id, url="https://crm.example.uz/hook", secret="gAAAA")
+            view = models.RemoteView(
+                owner_id=owner.id, admin_id=owner.id, reason="Bot javob bermayapti", expires_at=soon
+            )
+            announcement = models.Announcement(texts={"uz": {"title": "Yangilik", "text": "Yangi"}})
+            session.add_all([broadcast, endpoint, view, announcement, models.SupportTalk(owner_id=owner.id)])
+            await session.flush()
+            called = {"feature": "answer", "provider": "gemini", "model": "m"}
+            session.add_all(
+                [
+                    models.DayNumbers(bot_id=bot.id, day="2026-11-21", channel="telegram", language="uz", waits=[3, 1]),
+                    models.DayCosts(owner_id=owner.id, day="2026-11-21", cost_usd=Decimal("0.0123"), **called),
+                    models.CountedDay(day="2026-11-21"),
+                    models.BotVersion(bot_id=bot.id, number=1, content={"system_prompt": "Salom"}),
+                    models.BroadcastDelivery(broadcast_id=broadcast.id, contact_id=contact.id),
+                    models.EndpointEvent(endpoint_id=endpoint.id, event="message.received", payload="{}"),
+                    models.SupportMessage(owner_id=owner.id, text="Yordam kerak"),
+                    models.RemoteViewPage(view_id=view.id, method="GET", path="/dashboard"),
+                    models.AnnouncementSeen(announcement_id=announcement.id, user_id=owner.id),
+                    models.ErrorRecord(fingerprint="0" * 64, level="error", event="job_failed"),
+                    models.Override(key="ai.roles.answer", value=["gemini:flash"]),
                 ]
             )
 
