@@ -11,6 +11,8 @@ const chat = document.querySelector("[data-chat]");
 if (chat) import("./try.js").then(({ setUpChat }) => setUpChat(chat));
 const inbox = document.querySelector("[data-inbox]");
 if (inbox) import("./inbox.js").then(({ setUpInbox }) => setUpInbox(inbox));
+const charts = document.querySelectorAll("[data-chart]");
+if (charts.length) import("./chart.js").then(({ setUpChart }) => charts.forEach(setUpChart));
 for (const form of document.querySelectorAll("[data-drop]")) {
   import("./upload.js").then(({ setUpDrop }) => setUpDrop(form));
 }

@@ -1,0 +1,80 @@
+// Draws the numbers of a table above it; the table stays, for who cannot see the picture and without script.
+// <figure class="chart" data-chart="bars" or "lines"><table>: a row a point, its heading with data-at (seconds since 1970),
+// cells with data-value; the headings of the columns name the series.
+const HEIGHT_PX = 220;
+
+function colours(element) {
+  const style = getComputedStyle(element);
+  const named = (name) => style.getPropertyValue(name).trim();
+  return {
+    series: ["--chart-1", "--chart-2", "--chart-3", "--chart-4", "--chart-5"].map(named),
+    ink: named("--muted"),
+    grid: named("--line"),
+  };
+}
+
+function read(table) {
+  const names = [...table.tHead.rows[0].cells].slice(1).map((cell) => cell.textContent.trim());
+  const rows = [...table.tBodies[0].rows];
+  const columns = [rows.map((row) => Number(row.cells[0].dataset.at))];
+  names.forEach((_, at) => columns.push(rows.map((row) => {
+    const value = row.cells[at + 1].dataset.value;
+    return value === undefined || value === "" ? null : Number(value);
+  })));
+  return { names, columns, days: rows.map((row) => row.cells[0].textContent.trim()) };
+}
+
+export function setUpChart(figure) {
+  const table = figure.querySelector("table");
+  const { names, columns, days } = read(table);
+  if (!columns[0].length) return;
+  const canvas = document.createElement("div");
+  canvas.className = "chart-picture";
+  canvas.setAttribute("aria-hidden", "true");
+  figure.prepend(canvas);
+  const { uPlot } = window;
+  const language = document.documentElement.lang;
+  const number = new Intl.NumberFormat(language, { maximumFractionDigits: 2 });
+  let plot = null;
+
+  const draw = () => {
+    plot?.destroy();
+    const { series, ink, grid } = colours(figure);
+    const font = "12px Onest, system-ui, sans-serif";
+    const axis = { stroke: ink, font, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1 } };
+    const bars = figure.dataset.chart === "bars";
+    const options = {
+      width: canvas.clientWidth,
+      height: HEIGHT_PX,
+      scales: { x: { time: false, distr: 2 }, y: { range: (_, _low, high) => [0, Math.max(high * 1.08, 1)] } },
+      cursor: { drag: { x: false, y: false } },
+      legend: { live: true },
+      axes: [
+        { ...axis, values: (_, points) => points.map((at) => days[at] ?? ""), space: 70 },
+        { ...axis, size: 56, values: (_, points) => points.map((value) => number.format(value)) },
+      ],
+      series: [
+        { label: table.tHead.rows[0].cells[0].textContent.trim(), value: (_, _value, _series, at) => (at === null ? "–" : days[at]) },
+        ...names.map((label, at) => ({
+          label,
+          stroke: series[at % series.length],
+          width: 2,
+          fill: bars ? series[at % series.length] : undefined,
+          paths: bars ? uPlot.paths.bars({ size: [0.7, 40] }) : undefined,
+          points: { show: columns[0].length < 2 },
+          value: (_, value) => (value === null ? "–" : number.format(value)),
+        })),
+      ],
+    };
+    plot = new uPlot(options, columns, canvas);
+  };
+  draw();
+  new ResizeObserver(() => plot.setSize({ width: canvas.clientWidth, height: HEIGHT_PX })).observe(canvas);
+  new MutationObserver(draw).observe(document.documentElement, { attributeFilter: ["data-bs-theme"] });
+  figure.querySelector("[data-chart-save]")?.addEventListener("click", (event) => {
+    const link = document.createElement("a");
+    link.download = event.currentTarget.dataset.chartSave;
+    link.href = plot.ctx.canvas.toDataURL("image/png");
+    link.click();
+  });
+}
