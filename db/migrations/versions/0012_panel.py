@@ -69,7 +69,7 @@ def upgrade() -> None:
         sa.Column("count", sa.Integer(), nullable=False),
         sa.Column("first_at", db.base.UtcTime(), nullable=False),
         sa.Column("last_at", db.base.UtcTime(), nullable=False),
-        sa.Column("hidden", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("hidden", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.PrimaryKeyConstraint("fingerprint", name=op.f("pk_error_records")),
     )
     op.create_index("ix_error_records_last_at", "error_records", ["last_at"], unique=False)
