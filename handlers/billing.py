@@ -66,7 +66,7 @@ async def standing_page(talk: Talk) -> Page:
     return page(
         bold("💳 " + said[0]),
         lines(*said[1:]),
-        lines(*_used(used, _)),
+        lines(*_used(used, _)) if has.allows else "",
         _test_mode(core, _),
         "" if ways or talk.user.is_admin else _("Paying here is not set up yet. Ask whoever runs this service."),
         keyboard=keyboards.inline(
@@ -116,7 +116,7 @@ def _facts(facts: PlanFacts, language: str, _: Translator) -> list[str]:
             facts.messages,
             count=money.digits(facts.messages * plans.TIYIN),
         ),
-        _("{n} MB of documents", n=facts.knowledge_mib),
+        _("{n} MB of documents", n=money.digits(facts.knowledge_mib * plans.TIYIN)),
         many("{n} operator", "{n} operators", facts.operators),
     ]
 
@@ -152,7 +152,7 @@ def terms_page(talk: Talk, plan: str) -> Page:
     for period in plans.PERIODS:
         terms = plans.period_of(core.settings, period)
         price = money.text(plans.price_tiyin(core.settings, plan, period), language)
-        off = f" (−{terms.discount_percent}%)" if terms.discount_percent else ""
+        off = f" (−{terms.discount_percent} %)" if terms.discount_percent else ""
         label = f"{payment_texts.period(period, language)} · {price}{off}"
         rows.append([button(label, Buy(do="ways", plan=plan, period=period))])
     return page(
@@ -174,7 +174,7 @@ async def ways_page(talk: Talk, plan: str, period: str) -> Page:
     credit = money.text(-quote.credit, language)
     panel = f"{core.settings.public_url}/billing/order?plan={plan}&period={period}"
     return page(
-        bold(f"{facts.title}, {payment_texts.period(period, language)}"),
+        bold(f"{facts.title} · {payment_texts.period(period, language)}"),
         lines(
             f"{translate_plural(language, '{n} day', '{n} days', terms.days)}: {money.text(quote.price, language)}",
             f"{_('Rest of your present plan')}: {credit}" if quote.credit else "",
@@ -205,7 +205,8 @@ async def payment_page(session: AsyncSession, core: Core, person: models.User, n
     _ = translator(language)
     payment = await orders.get(session, person, number)
     state = "expired" if payment.status == "waiting" and payment.expires_at <= core.now() else payment.status
-    title = f"{payment_texts.plan(core.settings, payment.plan)}, {payment_texts.period(payment.period, language)}"
+    plan = payment_texts.plan(core.settings, payment.plan)
+    title = f"{plan} · {payment_texts.period(payment.period, language)}"
     rows: list[list[InlineKeyboardButton | None]] = []
     told: list[str] = []
     if state == "waiting":
@@ -215,7 +216,7 @@ async def payment_page(session: AsyncSession, core: Core, person: models.User, n
         spans = [span for span in await subscriptions.spans(session, person.id) if span.payment_id == payment.id]
         ends = [span.ends_at for span in spans if span.revoked_at is None]
         if ends:
-            told = [_("You have the plan {plan} until {moment}.", plan=title.split(",")[0], moment=_when(max(ends)))]
+            told = [_("You have the plan {plan} until {moment}.", plan=plan, moment=_when(max(ends)))]
     elif state == "refunded":
         told = [_("The money went back, and what it gave was taken back.")]
     else:

@@ -12,6 +12,7 @@ from handlers.talk import Page, Talk, bold, page, sure
 from services import accounts, leaving
 from services.bell import session_topic
 from services.i18n import Translator
+from services.plans import TASHKENT
 
 router = Router(name="leaving")
 
@@ -20,7 +21,7 @@ router = Router(name="leaving")
 async def command(message: Message, talk: Talk, _: Translator) -> None:
     """Ask before, or offer to take it back."""
     if talk.user.delete_at is not None:
-        await talk.show(_leaving(talk))
+        await talk.show(keep_page(talk))
         return
     text = _(
         "Your bots stop at once. For {n} days you can take it back; then bots, documents, conversations and customers go for "
@@ -31,11 +32,13 @@ async def command(message: Message, talk: Talk, _: Translator) -> None:
     await talk.show(sure(_, _("Delete the account?"), text, yes, Menu(to="leave"), Menu(to="close")))
 
 
-def _leaving(talk: Talk) -> Page:
+def keep_page(talk: Talk) -> Page:
+    """Return what is said while an account waits to be deleted: when, and the way back."""
     _ = talk.gettext
-    day = talk.user.delete_at
+    at = talk.user.delete_at
+    day = f"{at.astimezone(TASHKENT):%d.%m.%Y}" if at else "—"
     return page(
-        bold(_("This account will be deleted on {day}.", day=f"{day:%d.%m.%Y}" if day else "—")),
+        bold(_("This account will be deleted on {day}.", day=day)),
         _("Until then your bots rest and nothing is lost."),
         keyboard=keyboards.inline([keyboards.button("✅ " + _("Keep my account"), Menu(to="stay"), style="success")]),
     )
@@ -49,7 +52,7 @@ async def ask(callback: CallbackQuery, talk: Talk) -> None:
     for topic in ("letters", "channels", *map(session_topic, ended)):
         talk.core.bell.ring(topic)
     await _again(talk)
-    await talk.show(_leaving(talk))
+    await talk.show(keep_page(talk))
 
 
 @router.callback_query(Menu.filter(F.to == "stay"))

@@ -46,7 +46,7 @@ async def _first(talk: Talk) -> Page:
         return _plans(talk)
     return page(
         bold(_("Your request is waiting")),
-        f"{payment_texts.plan(settings, waiting.plan)}, {payment_texts.period(waiting.period, language)}",
+        f"{payment_texts.plan(settings, waiting.plan)} · {payment_texts.period(waiting.period, language)}",
         _("The administrator has been told. The answer comes in Telegram and by mail."),
         keyboard=keyboards.inline(
             [button(_("Withdraw the request"), Ask(do="withdraw", arg=waiting.id), style="danger")],
@@ -127,7 +127,7 @@ async def _sum(talk: Talk, plan: str, period: str) -> Page:
             code, trouble = "", error.text.render(language)
     go_to(talk.dialog, Requesting.sure, plan=plan, period=period, coupon=code)
     return page(
-        bold(f"{payment_texts.plan(settings, plan)}, {payment_texts.period(period, language)}"),
+        bold(f"{payment_texts.plan(settings, plan)} · {payment_texts.period(period, language)}"),
         trouble,
         lines(
             _("Price: {price}", price=money.text(price, language)),

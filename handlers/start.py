@@ -6,7 +6,7 @@ from aiogram import F, Router
 from aiogram.filters import CommandObject, CommandStart
 from aiogram.types import CallbackQuery, Message
 
-from handlers import keyboards, newbot, panel, team
+from handlers import keyboards, leaving, newbot, panel, team
 from handlers.callbacks import Join, Menu
 from handlers.filters import WRITTEN
 from handlers.states import Onboarding, go_to, leave
@@ -81,6 +81,10 @@ async def start(message: Message, talk: Talk, _: Translator) -> None:
     async with talk.core.db.read() as session:
         own = await bots.list_for(session, talk.user)
     hello = bold(_("Hello, {name}!", name=talk.user.full_name))
+    if talk.user.delete_at is not None:
+        await talk.say(hello)
+        await talk.show(leaving.keep_page(talk))
+        return
     if not own and (answering := await team.answering_page(talk.core, talk.user, _)) is not None:
         await talk.say(hello)
         await talk.show(answering)

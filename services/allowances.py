@@ -228,7 +228,7 @@ class Allowances:
         if facts is not None and await _bots(session, owner.id) >= facts.bots:
             text = T(
                 "Bots that the plan “{plan}” allows: {n}. Delete one, or choose a larger plan: {address}",
-                plan=facts.title,
+                plan=plans.spoken(facts.title),
                 n=facts.bots,
                 address=self.address,
             )
@@ -242,7 +242,7 @@ class Allowances:
             text = T(
                 "People that the plan “{plan}” allows in a team, open invitations included: {n}. Withdraw one, remove somebody, "
                 "or choose a larger plan: {address}",
-                plan=facts.title,
+                plan=plans.spoken(facts.title),
                 n=facts.operators,
                 address=self.address,
             )
@@ -254,7 +254,7 @@ class Allowances:
         if facts is not None and kind not in facts.channels:
             text = T(
                 "The plan “{plan}” does not include {channel}. Choose a larger plan: {address}",
-                plan=facts.title,
+                plan=plans.spoken(facts.title),
                 channel=CHANNEL_NAMES[kind],
                 address=self.address,
             )
@@ -277,7 +277,7 @@ class Allowances:
                 "The documents of all your bots may have {n} MB together in the plan “{plan}”. Delete some, or choose a larger "
                 "plan: {address}",
                 n=facts.knowledge_mib if facts is not None else 0,
-                plan=facts.title if facts is not None else "",
+                plan=plans.spoken(facts.title) if facts is not None else "",
                 address=self.address,
             ),
             code="limit",

@@ -149,7 +149,7 @@ async def look_at(session: AsyncSession, token: str, *, now: dt.datetime) -> tup
         )
     ).one_or_none()
     if found is None:
-        raise Invalid(_GONE, code="link")
+        raise Invalid(_GONE, code="letter_link")
     return found[0], found[1]
 
 
@@ -171,7 +171,7 @@ async def use(
     )
     user = await session.get(models.User, row.user_id) if row is not None else None
     if row is None or user is None or user.banned_at is not None:
-        raise Invalid(_GONE, code="link")
+        raise Invalid(_GONE, code="letter_link")
     return row, user
 
 

@@ -50,7 +50,7 @@ async def ask(session: AsyncSession, user: models.User, *, now: dt.datetime) -> 
     ended = [one.id for one in await accounts.sessions(session, row)]
     await accounts.close_all(session, row)
     await access.record(session, row, "deletion_asked", "user", row.id)
-    params = {"day": row.delete_at.strftime("%d.%m.%Y"), "path": "/settings/delete"}
+    params = {"day": {"day": row.delete_at.isoformat()}, "path": "/settings/delete"}
     await letters.write(
         session, row.id, "deletion", key=f"deletion:{row.delete_at.isoformat()}", now=now, params=params
     )

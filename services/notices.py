@@ -17,6 +17,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from db import models
 from db.base import insert_for, new_id, utcnow
+from services import plans
 from services.i18n import T, Text, translate
 
 if TYPE_CHECKING:
@@ -309,7 +310,12 @@ def text(notice: models.Notice, language: str) -> str:
     elif "bot" in notice.params and f"own_{notice.kind}" in TEXTS:
         variant = f"own_{notice.kind}"
     pattern = TEXTS.get(variant)
-    return translate(language, pattern.msgid, **notice.params) if pattern else notice.kind
+    if pattern is None:
+        return notice.kind
+    params = dict(notice.params)
+    if isinstance(title := params.get("plan"), str):
+        params["plan"] = plans.spoken(title)
+    return Text(pattern.msgid, params).render(language)
 
 
 def _opening(dialect: str, occurrence: Occurrence) -> ReturningInsert[int]:

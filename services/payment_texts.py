@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping
 
+from services import plans
 from services.i18n import T, Text, translate
 from services.payments import TITLES
 from services.plans import Standing, Timeline
@@ -34,6 +35,15 @@ TRANSACTION_STATES: Mapping[str, Text] = {
     "cancelled": T("Cancelled"),
     "reversed": T("Taken back"),
 }
+EVENTS: Mapping[str, Text] = {
+    "order": T("Ordered"),
+    "complete": T("Noted as paid"),
+    "refund": T("Marked as refunded"),
+    "reversal": T("The gateway was asked to return it"),
+    "expire": T("Expired"),
+    "cancel": T("Cancelled"),
+}
+"""What we did ourselves; calls of gateways are called as they call them."""
 METHODS: Mapping[str, Text] = {
     "cash": T("Cash"),
     "bank": T("Bank transfer"),
@@ -74,6 +84,12 @@ def plan(settings: Settings, key: str) -> str:
     return facts.title if facts else key
 
 
+def plan_in(settings: Settings, key: str, language: str) -> str:
+    """Return the same in a language: where it may be one of the free plans."""
+    title = plans.spoken(plan(settings, key))
+    return title.render(language) if isinstance(title, Text) else title
+
+
 def by_hand(method: str, reason: str) -> str:
     """Return the note of a payment without a gateway, as it is kept; ``method``: of :data:`METHODS`."""
     return f"{method}: {reason}"
@@ -90,7 +106,7 @@ def standing(
 ) -> list[str]:
     """Return in words what an owner has and what follows, a sentence each; ``when`` writes a moment."""
     has = line.at(now)
-    title = plan(settings, has.plan or "")
+    title = plan_in(settings, has.plan or "", language)
     if has.ends_at is None:
         return _without_end(has, language)
     until = when(has.ends_at)
@@ -109,7 +125,7 @@ def standing(
     lines = [translate(language, "You are on the plan {plan} until {moment}.", plan=title, moment=until)]
     following = line.at(has.ends_at)
     if following.status in ("active", "trial", "test") and following.ends_at is not None:
-        more = plan(settings, following.plan or "")
+        more = plan_in(settings, following.plan or "", language)
         then = translate(
             language, "Then the plan {plan} follows, until {moment}.", plan=more, moment=when(following.ends_at)
         )

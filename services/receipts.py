@@ -62,6 +62,7 @@ class Receipt:
     url: str
     starts_at: dt.datetime | None = None
     ends_at: dt.datetime | None = None
+    package_code: str = ""
 
     @property
     def vat(self) -> int:
@@ -122,6 +123,7 @@ async def read(session: AsyncSession, settings: Settings, payment: models.Paymen
         url=f"{settings.public_url}/billing/payments/{payment.number}",
         starts_at=min((each.starts_at for each in given), default=None),
         ends_at=max((each.cut_from or each.ends_at for each in given), default=None),
+        package_code=str(fiscal.get("package_code") or ""),
     )
 
 
@@ -191,13 +193,16 @@ def _facts(receipt: Receipt, language: str) -> Sequence[tuple[str, str]]:
     if receipt.transaction:
         rows.append((translate(language, "Transaction"), receipt.transaction))
     rows.append((translate(language, "Buyer"), _known(receipt.buyer) or "—"))
-    rows.append((translate(language, "Plan"), _known(receipt.plan)))
+    service = translate(language, "Subscription, plan “{plan}”", plan=_known(receipt.plan))
+    rows.append((translate(language, "Service"), service))
     span = payment_texts.period(receipt.period, language)
     if receipt.starts_at is not None and receipt.ends_at is not None:
         span += f", {_day(receipt.starts_at)} – {_day(receipt.ends_at)}"
     rows.append((translate(language, "Period"), span))
     if receipt.ikpu:
         rows.append((translate(language, "Product code (IKPU)"), receipt.ikpu))
+    if receipt.package_code:
+        rows.append((translate(language, "Package code"), receipt.package_code))
     return rows
 
 
@@ -264,7 +269,13 @@ def _proof(pdf: Any, receipt: Receipt, language: str) -> None:
     pdf.set_text_color(*_MUTED)
     pdf.multi_cell(0, 4.6, translate(language, "Its state now, in the panel:"), new_x="LEFT", new_y="NEXT")
     pdf.set_text_color(*_ACCENT)
-    pdf.multi_cell(0, 4.6, receipt.url, align="L", link=receipt.url, wrapmode="CHAR", new_x="LMARGIN", new_y="NEXT")
+    pdf.multi_cell(0, 4.6, receipt.url, align="L", link=receipt.url, wrapmode="CHAR", new_x="LEFT", new_y="NEXT")
+    pdf.ln(2)
+    pdf.set_x(left + _QR_MM + 5)
+    pdf.set_text_color(*_MUTED)
+    # Tax offices know fiscal receipts, which gateways and tills give; nobody should book this paper for one.
+    words = translate(language, "This paper confirms the payment. It does not stand in for a fiscal receipt.")
+    pdf.multi_cell(0, 4.6, words, align="L", new_x="LMARGIN", new_y="NEXT")
 
 
 @cache

@@ -32,6 +32,8 @@ TEMPLATES_DIR = ROOT / "templates"
 TASHKENT = ZoneInfo("Asia/Tashkent")
 # English without a country would write the month before the day.
 _LOCALES: Mapping[str, str] = {"uz": "uz", "uz-Cyrl": "uz_Cyrl", "ru": "ru", "en": "en_GB"}
+# CLDR's own put a comma into the Uzbek day and a full stop at the end of the Russian one, which breaks sentences.
+_DAYS: Mapping[str, str] = {"uz": "y-'yil' d-MMM", "uz-Cyrl": "y-'йил' d-MMM", "ru": "d MMM y"}
 _YEAR = "public, max-age=31536000, immutable"
 _TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -135,7 +137,7 @@ def _locale(language: str) -> str:
 
 def day(moment: dt.datetime, language: str) -> str:
     """Return the day in Tashkent, as the language writes it."""
-    return format_date(moment.astimezone(TASHKENT), "medium", locale=_locale(language))
+    return format_date(moment.astimezone(TASHKENT), _DAYS.get(language, "medium"), locale=_locale(language))
 
 
 def exact(moment: dt.datetime | None, language: str) -> str:
@@ -265,6 +267,7 @@ def render(request: web.Request, template: str, *, status: int = 200, **context:
         "toast": toast_text(request.query.get("done", ""), language),
         "noindex": True,
         "unconfirmed": False,
+        "plan_ends": (),
     }
     response = aiohttp_jinja2.render_template(template, request, {**base, **context}, status=status)
     response.enable_compression()

@@ -8,6 +8,7 @@ one vector of a whole list, so every text goes as a request of its own in a batc
 from __future__ import annotations
 
 import math
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -51,6 +52,7 @@ class Gemini(Adapter):
             retry_options=types.HttpRetryOptions(attempts=1),
             httpx_client=_unused(),
             httpx_async_client=http,
+            async_client_args={"ssl": _no_tls()},
         )
         return _Client(Client(vertexai=False, api_key=api_key, http_options=options)._api_client)
 
@@ -135,6 +137,15 @@ class _Client:
 def _unused() -> httpx2.Client:
     """Given so that the SDK builds neither a second pool nor a TLS context for a way that is not used."""
     return httpx2.Client(transport=httpx2.MockTransport(lambda _: httpx2.Response(500)), trust_env=False)
+
+
+@cache
+def _no_tls() -> ssl.SSLContext:
+    """Given so that the SDK does not read all certificates of the world for its websockets, which are not used.
+
+    For each key it would hold up everything for 30 ms. This one trusts nobody.
+    """
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _parts(turn: Turn) -> list[dict[str, Any]]:

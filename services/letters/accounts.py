@@ -111,6 +111,6 @@ KINDS: Mapping[str, Kind] = {
             "then you can take it back: /panel"
         ),
         button=T("Keep my account"),
-        example=(("day", "06.12.2026"),),
+        example=(("day", {"day": "2026-12-06T12:00:00+00:00"}),),
     ),
 }

@@ -19,7 +19,7 @@ KINDS: Mapping[str, Kind] = {
         telegram=T("✅ Payment {number} has arrived: {amount} so‘m. The plan “{plan}” is yours until {until}."),
         button=T("Open the payment"),
         receipt=True,
-        example=(*_PAYMENT, ("until", "21.12.2026")),
+        example=(*_PAYMENT, ("until", {"day": "2026-12-21T12:00:00+00:00"})),
     ),
     "refunded": Kind(
         subject=T("Payment {number} was refunded"),

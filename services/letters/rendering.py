@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from services.crypto import derive, same
 from services.errors import NotFound
-from services.i18n import CATALOGS, LOCALES_DIR, fill, in_cyrillic, translate, translator
+from services.i18n import CATALOGS, LOCALES_DIR, Text, fill, in_cyrillic, translate, translator
 from services.letters.base import Kind
 from services.plans import TASHKENT, TIYIN
 from services.text import one_line
@@ -82,8 +82,10 @@ def shown(value: Any, language: str) -> str:
     """Return a param of a letter as its language writes it.
 
     ``{"day": …}``, ``{"time": …}`` and ``{"moment": …}`` hold a moment in ISO 8601, shown as Tashkent's calendar and clock have
-    it; ``{"tiyin": …}`` an amount. Everything else is shown as it is.
+    it; ``{"tiyin": …}`` an amount. A text of an example is translated, everything else is shown as it is.
     """
+    if isinstance(value, Text):
+        return value.render(language)
     if not isinstance(value, Mapping):
         return str(value)
     (form, inner), *_ = value.items()
@@ -96,7 +98,7 @@ def shown(value: Any, language: str) -> str:
 
 def placeholders(kind: Kind) -> list[str]:
     """Return the names of what the texts of a kind may hold."""
-    return [NAME, *(name for name, _ in kind.example if name != NAME)]
+    return [NAME, *(name for name, _ in kind.example if name not in (NAME, "path"))]
 
 
 async def own_words(session: AsyncSession, kind: str) -> Own:
@@ -141,7 +143,8 @@ def write_out(
 
     def said(part: str) -> str | None:
         words = pattern(kind, part, language, own)
-        return None if words is None else fill(words, values).replace("\r\n", "\n").strip()
+        # What was left out leaves no hole.
+        return None if words is None else _BLANK_LINES.sub("\n\n", fill(words, values).replace("\r\n", "\n")).strip()
 
     subject = one_line(said("subject") or "", _SUBJECT_LIMIT)
     text = said("text") or ""

@@ -7,14 +7,20 @@ from collections.abc import Mapping
 from services.i18n import T
 from services.letters.base import Kind
 
-_PLAN = (("plan", "Basic"), ("period", "Monthly"), ("until", "2026-12-22"))
+_UNTIL = ("until", {"day": "2026-12-22T12:00:00+00:00"})
+_PLAN = (("plan", "Basic"), ("period", T("Monthly")), _UNTIL)
 
 KINDS: Mapping[str, Kind] = {
     "request_received": Kind(
         subject=T("{owner} asks for the plan {plan}"),
         text=T("{owner} asks for access: {plan}, {period}.\n\n{note}"),
         button=T("Open the requests"),
-        example=(("owner", "Dilnoza"), ("plan", "Basic"), ("period", "Monthly"), ("note", "We pay by bank transfer.")),
+        example=(
+            ("owner", "Dilnoza"),
+            ("plan", "Basic"),
+            ("period", T("Monthly")),
+            ("note", T("We pay by bank transfer.")),
+        ),
     ),
     "access_granted": Kind(
         subject=T("You have the plan {plan}"),
@@ -23,7 +29,7 @@ KINDS: Mapping[str, Kind] = {
         ),
         telegram=T("🎉 Your access is open: {plan}, {period}. It lasts until {until}.\n\n{answer}"),
         button=T("Open the panel"),
-        example=(*_PLAN, ("answer", "Welcome!")),
+        example=(*_PLAN, ("answer", T("Welcome!"))),
     ),
     "access_declined": Kind(
         subject=T("Your request for access was declined"),
@@ -34,21 +40,21 @@ KINDS: Mapping[str, Kind] = {
             "Your request for the plan {plan} was declined.\n\n{answer}\n\nYou can ask again at any time: /request"
         ),
         button=T("Request access"),
-        example=(("plan", "Basic"), ("answer", "Please write which company this is for.")),
+        example=(("plan", "Basic"), ("answer", T("Please write which company this is for."))),
     ),
     "plan_moved": Kind(
         subject=T("Your plan now lasts until {until}"),
         text=T("The end of your plan {plan} has changed: it now lasts until {until}.\n\n{answer}"),
         telegram=T("📅 The end of your plan {plan} has changed: it now lasts until {until}.\n\n{answer}"),
         button=T("Open the panel"),
-        example=(("plan", "Basic"), ("until", "2026-12-22"), ("answer", "With apologies for yesterday.")),
+        example=(("plan", "Basic"), _UNTIL, ("answer", T("With apologies for yesterday."))),
     ),
     "plan_changed": Kind(
         subject=T("Your plan is now {plan}"),
         text=T("Your plan has changed: you now have {plan}, until {until}.\n\n{answer}"),
         telegram=T("🔁 Your plan has changed: you now have {plan}, until {until}.\n\n{answer}"),
         button=T("Open the panel"),
-        example=(("plan", "Premium"), ("until", "2026-12-22"), ("answer", "As agreed by phone.")),
+        example=(("plan", "Premium"), _UNTIL, ("answer", T("As agreed by phone."))),
     ),
     "plan_taken": Kind(
         subject=T("Your plan was ended"),
@@ -57,6 +63,6 @@ KINDS: Mapping[str, Kind] = {
         ),
         telegram=T("Your plan was ended by the administrator.\n\n{answer}\n\nNothing was deleted. Ask again: /request"),
         button=T("Request access"),
-        example=(("answer", "The transfer has not arrived."),),
+        example=(("answer", T("The transfer has not arrived.")),),
     ),
 }

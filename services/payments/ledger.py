@@ -552,8 +552,7 @@ async def _pay(
         payment_id=payment.id,
         granted_by=actor_id,
     )
-    until = span.ends_at.astimezone(plans.TASHKENT).strftime("%d.%m.%Y")
-    await _write(session, settings, payment, "paid", now, until=until)
+    await _write(session, settings, payment, "paid", now, until={"day": span.ends_at.isoformat()})
 
 
 async def _can_take_back(session: AsyncSession, settings: Settings, payment: models.Payment) -> bool:
@@ -585,7 +584,7 @@ async def _take_back(
 
 
 async def _write(
-    session: AsyncSession, settings: Settings, payment: models.Payment, kind: str, now: dt.datetime, **more: str
+    session: AsyncSession, settings: Settings, payment: models.Payment, kind: str, now: dt.datetime, **more: Any
 ) -> None:
     """Write the owner a letter about a payment."""
     if payment.user_id is None:

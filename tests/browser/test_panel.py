@@ -149,8 +149,10 @@ async def test_every_page_in_every_look(
         f"{base}/channels",
     ]
     paths += [f"{base}/widget", "/inbox", f"/inbox/{talk.id}", "/inbox/labels", "/inbox/replies", "/settings"]
+    paths += ["/billing?period=annual", "/billing/request", "/billing/referrals"]
+    paths += ["/settings/email", "/settings/two-step", "/settings/delete"]
     async with watched(chromium, browser_site, size, scheme, language) as seen:
-        for path in ("/", "/login", "/register"):
+        for path in ("/", "/login", "/register", "/password/forgot"):
             await seen.open(path)
             await seen.check(axe=language == "uz")
         await seen.sign_in(email)

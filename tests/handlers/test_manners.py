@@ -269,6 +269,8 @@ async def test_an_account_is_deleted_and_kept_by_the_factory_bot(product: Produc
     (rests,) = await product.bots_of(owner)
     assert (rests.id, rests.status) == (tenant.id, "stopped")
     again = await owner.says("/delete_account", "This account will be deleted on")
+    owner.user.start(product.factory)
+    again = await owner.hears("This account will be deleted on")
     await owner.presses(again, "Keep my account", shown="Your account stays.")
     assert (await product.account(owner)).delete_at is None
     (works,) = await product.bots_of(owner)

@@ -68,6 +68,15 @@ def test_no_letter_leaves_a_placeholder_open() -> None:
             assert len(written.telegram or "") < 1000
 
 
+def test_what_is_left_out_of_a_letter_leaves_no_hole() -> None:
+    kind = letters.KINDS["plan_taken"]
+    written = rendering.write_out(
+        kind, "uz", {"answer": "", "path": "/billing"}, own={}, name="Aziza", public_url=PUBLIC, brand="BotFactory"
+    )
+    assert "\n\n\n" not in written.text
+    assert written.telegram and "\n\n\n" not in written.telegram
+
+
 async def test_own_words_are_kept_shown_and_put_back(site: Site, admin: Browser) -> None:
     answer = await admin.post(PATH, **GOOD)
     assert answer.location.startswith(PATH)

@@ -34,6 +34,14 @@ def test_registered_secrets_are_cut_out_wherever_they_stand() -> None:
     assert redact("x=CANARY.with(regex)*signs; abc") == "x=***; abc"
 
 
+def test_of_secrets_that_overlap_nothing_is_left() -> None:
+    hide("CANARY-one", "CANARY-one-and-more", "more-of-it", "Bearer-CANARY")
+    assert redact("CANARY-one, CANARY-one-and-more; CANARY-one-and-more-of-it") == "***, ***; ***"
+    assert redact("Bearer CANARY-one-and-else") == "***"
+    assert redact(f"more-of-it{TOKEN}CANARY-one") == "******"
+    assert redact("CANARY-on") == "CANARY-on"
+
+
 def test_lines_of_every_library_are_json_with_an_id_and_without_secrets() -> None:
     program = textwrap.dedent(
         f"""

@@ -36,6 +36,7 @@ RECEIPT = receipts.Receipt(
     refunded_at=None,
     sandbox=False,
     url="https://bot.example.uz/billing/payments/0012345",
+    package_code="1512894",
     starts_at=AT,
     ends_at=AT + dt.timedelta(days=90),
 )
@@ -60,6 +61,7 @@ def test_everything_is_there_in_the_language_of_the_owner(language: str) -> None
         "Payme",
         "65f0c0ffee0000000000a001",
         "10304002001000000",
+        "1512894",
         "01.01.2027 01:30",  # midnight is over in Tashkent
         "01.01.2027 – 01.04.2027",
         f"1 681 500 {word}",
@@ -73,6 +75,7 @@ def test_everything_is_there_in_the_language_of_the_owner(language: str) -> None
     ):
         assert wanted in shown
     assert translate(language, "Test payment: no money was paid") not in shown
+    assert translate(language, "This paper confirms the payment. It does not stand in for a fiscal receipt.") in shown
 
 
 def test_what_was_given_back_or_only_tried_says_so() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 import secrets
 from collections.abc import AsyncIterator, Collection
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, String, delete, or_, select
+from sqlalchemy import Connection, String, delete, select
 
 from db import models
 from db.base import ID_LENGTH, Base, new_id, utcnow
@@ -223,16 +224,30 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
     }
 
 
-def _rows(connection: Connection, ids: Collection[str]) -> dict[str, list[tuple[object, ...]]]:
-    """Return every row of every table that names one of these ids, but for what the program writes by itself meanwhile."""
-    own = (models.Lane, models.ConversationDue, models.ConversationText)
+def _questions() -> dict[str, str]:
+    """Return a query a table for every row that names one of the ids in a JSON array."""
+    # What the program writes by itself meanwhile is left out.
+    own = {each.__tablename__ for each in (models.Lane, models.ConversationDue, models.ConversationText)}
     found = {}
     for table in Base.metadata.sorted_tables:
-        if table.name in {each.__tablename__ for each in own}:
-            continue
-        named = or_(*(column.in_(ids) for column in table.columns if isinstance(column.type, String)))
-        found[table.name] = sorted((tuple(row) for row in connection.execute(select(table).where(named))), key=repr)
+        texts = [column.name for column in table.columns if isinstance(column.type, String)]
+        if texts and table.name not in own:
+            named = " OR ".join(f'"{column}" IN (SELECT value FROM json_each(:ids))' for column in texts)
+            found[table.name] = f'SELECT * FROM "{table.name}" WHERE {named}'
     return found
+
+
+_QUESTIONS = _questions()
+"""Written once: the walk asks them two thousand times."""
+
+
+def _rows(connection: Connection, ids: Collection[str]) -> dict[str, list[tuple[object, ...]]]:
+    """Return every row of every table that names one of these ids, but for what the program writes by itself meanwhile."""
+    given = {"ids": json.dumps(sorted(ids))}
+    return {
+        table: sorted((tuple(row) for row in connection.exec_driver_sql(question, given)), key=repr)
+        for table, question in _QUESTIONS.items()
+    }
 
 
 def _path(route: str, objects: dict[str, str]) -> str:
@@ -287,9 +302,10 @@ async def test_walk(people: People, method: str, route: str) -> None:
     private = [name for name in NAMES if name != "Piyola" or not route.startswith("/chat/")]
     happened = {}
     objects: dict[str, str] = {}
+    untouched = False
     for identity in ORDER:
         may_act = identity in MAY_ACT or (identity == "administrator" and route.startswith("/admin"))
-        if not objects or may_act:
+        if not objects or (may_act and not untouched):
             objects = await _objects(people, route)
             path = _path(route, objects)
             before = await _state(people, objects)
@@ -300,8 +316,11 @@ async def test_walk(people: People, method: str, route: str) -> None:
         seen = identity == "owner A" or (identity == "administrator" and route.startswith("/admin"))
         if not seen and (status >= 300 if identity not in MEMBERS else status == 404):
             assert [name for name in private if name in body] == [], identity
+        after = await _state(people, objects)
         if not may_act or status >= 400:
-            assert await _state(people, objects) == before, identity
+            assert after == before, identity
+        # Who only looked leaves them fresh for the next.
+        untouched = method == "GET" and after == before
     assert happened == expected
 
 

@@ -97,18 +97,50 @@ async def test_what_there_is_and_what_it_costs(shop: Shop) -> None:
     _, browser = await shop.owner("Chooser")
     shown = said(await browser.get("/billing"))
     assert "You are on the plan Trial until 4 Dec 2026, 10:00." in shown
-    assert "Then the plan Test follows, until 15 Dec 2026, 10:00." in shown
+    assert "Then the plan Test mode follows, until 15 Dec 2026, 10:00." in shown
     assert "149 000 UZS for 30 days" in shown and "290 000 UZS for 30 days" in shown
     assert "15,000 messages a month" in shown
     year = said(await browser.get("/billing?period=annual"))
     assert "2 958 000 UZS for 365 days · 246 500 UZS a month" in year
     assert "149 000 UZS for 30 days" in said(await browser.get("/billing?period=<script>"))
     for moment, wanted in (
-        (NOW + dt.timedelta(days=5), "You are on the plan Test until 15 Dec 2026, 10:00."),
+        (NOW + dt.timedelta(days=5), "You are on the plan Test mode until 15 Dec 2026, 10:00."),
         (NOW + dt.timedelta(days=14), "You have no plan now: your bots do not answer."),
     ):
         shop.till.moment = moment
         assert wanted in said(await browser.get("/billing"))
+
+
+async def test_every_page_says_that_the_plan_ends(shop: Shop) -> None:
+    """Soon, in the days of grace and afterwards, to whoever has bots; not beside the page that says it in full."""
+    person, browser = await shop.owner("Ending")
+    await shop.paid(await shop.ordered(browser))
+    ends = "You are on the plan Basic until 31 Dec 2026, 10:00."
+    over = "You have no plan now: your bots do not answer."
+    shop.till.moment = NOW + dt.timedelta(days=28)
+    assert ends not in said(await browser.get("/settings"))
+    await shop.site.bot_of(person)
+    for days, wanted in ((26, ""), (28, ends), (31, "Bots still answer until 3 Jan 2027, 10:00."), (34, over)):
+        shop.till.moment = NOW + dt.timedelta(days=days)
+        for path in ("/dashboard", "/settings"):
+            shown = said(await browser.get(path))
+            assert (wanted in shown) and ("Choose a plan" in shown) == bool(wanted), (days, path)
+        assert said(await browser.get("/billing")).count(wanted or ends) == 1
+    shown = said(await browser.get("/billing"))
+    assert "Messages this month" not in shown
+    shop.till.moment = NOW + dt.timedelta(days=28)
+    await shop.paid(await shop.ordered(browser))
+    assert ends not in said(await browser.get("/dashboard"))
+
+
+@pytest.mark.parametrize(("language", "trial"), [("uz", "“Sinov davri”"), ("ru", "«Пробный период»")])
+async def test_free_days_have_a_name_in_every_language(shop: Shop, language: str, trial: str) -> None:
+    person, browser = await shop.owner(f"Free{language}")
+    await browser.post("/preferences", language=language, next="/billing")
+    assert trial in said(await browser.get("/billing"))
+    await shop.site.bot_of(person)
+    told = (await browser.post("/bots", name="Ikkinchi")).visible()
+    assert trial in told and "Trial" not in told
 
 
 async def test_an_administrator_has_nothing_to_buy_but_a_test(shop: Shop) -> None:

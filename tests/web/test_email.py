@@ -116,6 +116,7 @@ async def test_the_link_confirms_by_a_button_in_any_browser(site: Site) -> None:
     _, email = await _registered(site)
     ((_, secret),) = await _letters(site, (await _user(site, email)).id, "confirm_email")
     phone = site.browser()
+    await phone.post("/preferences", language="en", next="/login")
     for _ in range(2):
         page = await phone.get(secret["path"])
         assert page.status == 200 and email in page.text
@@ -125,6 +126,11 @@ async def test_the_link_confirms_by_a_button_in_any_browser(site: Site) -> None:
     assert (page.status, page.location) == (303, "/login?done=email_confirmed")
     assert (await _user(site, email)).email_confirmed_at is not None
     assert (await phone.post("/email/confirm", token=token)).status == 400
+    # What it says then is about letters, not about the links of the bot and of the program's start.
+    for path, way_on in ((secret["path"], "/settings/email"), ("/password/reset?token=gone", "/password/forgot")):
+        gone = await phone.get(path)
+        assert gone.status == 400 and "a letter works once, for an hour" in gone.visible()
+        assert f'href="{way_on}"' in gone.text
     # It has signed nobody in.
     assert (await phone.get("/dashboard")).status == 303
 

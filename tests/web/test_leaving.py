@@ -17,6 +17,7 @@ from db import models
 from db.base import utcnow
 from services import accounts, leaving
 from services.errors import Conflict
+from services.letters import rendering
 from services.limits import Limits
 from tests.composition import make_settings, running
 from tests.services.owned import everything, fill, naming
@@ -38,6 +39,16 @@ async def _owner(site: Site, name: str) -> tuple[models.User, Browser]:
 async def _row(site: Site, user: models.User) -> models.User:
     async with site.core.db.read() as session:
         return await session.get_one(models.User, user.id)
+
+
+async def test_the_letter_names_the_day_of_tashkent(site: Site) -> None:
+    user, _ = await _owner(site, "Tunda")
+    late = dt.datetime(2026, 11, 22, 20, 30, tzinfo=dt.UTC)
+    async with site.core.db.write() as session:
+        await leaving.ask(session, await session.get_one(models.User, user.id), now=late)
+    async with site.core.db.read() as session:
+        letter = (await session.scalars(select(models.Letter).where(models.Letter.user_id == user.id))).one()
+    assert rendering.shown(letter.params["day"], "en") == "7 December 2026"
 
 
 async def test_asked_for_and_taken_back(site: Site) -> None:

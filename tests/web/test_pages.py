@@ -25,6 +25,7 @@ from services.knowledge import documents
 from tests import servers
 from tests.composition import FAQ, add_document, questions_put
 from tests.web.panel import Browser, Page, Site, open_site, web_talk
+from web import view
 from web.view import STATIC_DIR
 
 CANARY = '"><img src=x onerror=alert(1)><script>alert(2)</script>{{7*7}}{0.__class__}%s$x'
@@ -1088,3 +1089,17 @@ async def test_no_command_of_a_bot_that_is_not_there(
             refused = await browser.post("/login", login="tried@example.uz", password="wrong-password")
         assert refused.status == 429
         assert "Too many attempts" in refused.visible() and "/panel" not in refused.visible()
+
+
+@pytest.mark.parametrize(
+    ("language", "wanted"),
+    [
+        ("uz", "2026-yil 6-dek, 00:30"),
+        ("uz-Cyrl", "2026-йил 6-дек, 00:30"),
+        ("ru", "6 дек. 2026, 00:30"),
+        ("en", "6 Dec 2026, 00:30"),
+    ],
+)
+def test_moments_stand_well_in_a_sentence(language: str, wanted: str) -> None:
+    """In Tashkent's time; without a comma inside the day and without a full stop after it."""
+    assert view.exact(dt.datetime(2026, 12, 5, 19, 30, tzinfo=dt.UTC), language) == wanted

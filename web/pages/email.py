@@ -175,7 +175,7 @@ async def confirmed(session: AsyncSession, core: Core, person: models.User, prov
     """
     now = core.now()
     if proved.purpose == "confirm_email" and proved.target != person.email:
-        raise Invalid(T("This link has been used or has expired."), code="link")
+        raise Invalid(T("This link has been used or has expired."), code="letter_link")
     before = await accounts.confirm_email(session, person, proved.target, now=now)
     await access.record(session, person, "email_confirmed", "user", person.id)
     if proved.purpose == "change_email":
@@ -195,7 +195,7 @@ async def link_page(request: web.Request) -> web.StreamResponse:
         async with core.db.read() as session:
             row, person = await codes.look_at(session, token, now=core.now())
         if row.purpose not in _PURPOSES:
-            raise Invalid(T("This link has been used or has expired."), code="link")
+            raise Invalid(T("This link has been used or has expired."), code="letter_link")
     except Invalid:
         await count_bad_link(request)
         raise

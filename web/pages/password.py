@@ -78,7 +78,7 @@ async def _reset_page(request: web.Request, token: str, error: AppError | None =
         async with core.db.read() as session:
             row, person = await codes.look_at(session, token, now=core.now())
         if row.purpose != "reset":
-            raise Invalid(T("This link has been used or has expired."), code="link")
+            raise Invalid(T("This link has been used or has expired."), code="letter_link")
     except Invalid:
         await count_bad_link(request)
         raise

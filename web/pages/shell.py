@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -9,7 +11,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import bots, codes, notices, team
+from services import bots, codes, notices, payment_texts, subscriptions, team
 from services.core import Core
 from services.errors import AppError
 from services.team import Right
@@ -33,6 +35,7 @@ async def frame(session: AsyncSession, request: web.Request, bot: models.Bot | N
     to_owner = await team.roles(session, person)
     roles = {each.id: to_owner[each.owner_id] for each in answered}
     told = await notices.open_for(session, person)
+    has_bots = any(each.owner_id == person.id for each in answered)
     return {
         "bots": [each for each in answered if roles[each.id] != "operator"],
         "talk_bots": answered,
@@ -40,8 +43,23 @@ async def frame(session: AsyncSession, request: web.Request, bot: models.Bot | N
         "bot": bot,
         "broken": await bots.broken_channels(session, person),
         "unconfirmed": _is_unconfirmed(request, person),
+        "plan_ends": await _plan_ends(session, request, person) if has_bots else (),
         "notices": [(notice, notices.text(notice, language), notices.page(notice)) for notice in told],
     }
+
+
+async def _plan_ends(session: AsyncSession, request: web.Request, person: models.User) -> Sequence[str]:
+    """Return what every page says of a plan that is over or will soon be, a sentence each; nothing of one that goes on."""
+    core, language = core_of(request), auth.visitor(request).language
+    now, line = core.now(), await subscriptions.timeline(session, core.settings, person)
+    has = line.at(now)
+    soon = dt.timedelta(days=core.settings.subscriptions.remind_days)
+    if has.status in ("unlimited", "trial"):
+        return ()
+    goes_on = has.ends_at is not None and (has.ends_at - now > soon or line.at(has.ends_at).status == "active")
+    if goes_on and has.status != "grace":
+        return ()
+    return payment_texts.standing(core.settings, line, now, language, lambda moment: view.exact(moment, language))
 
 
 def _is_unconfirmed(request: web.Request, person: models.User) -> bool:
