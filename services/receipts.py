@@ -33,7 +33,7 @@ _FONT = "DejaVu"
 _WIDTH_MM, _HEIGHT_MM, _MARGIN_MM = 148, 210, 13
 _LABEL_MM = 42
 _QR_MM = 30
-_INK, _MUTED, _LINE, _ACCENT, _BAD = (21, 48, 45), (83, 103, 100), (210, 214, 206), (11, 107, 99), (161, 36, 26)
+_INK, _MUTED, _LINE, _ACCENT, _BAD = (17, 17, 17), (90, 90, 86), (214, 214, 209), (17, 17, 17), (161, 36, 26)
 
 
 @dataclass(frozen=True, slots=True)
