@@ -6,7 +6,7 @@ import io
 
 import segno
 
-_DARK, _LIGHT = "#10302e", "#ffffff"
+_DARK, _LIGHT = "#111111", "#ffffff"
 
 
 def svg(address: str) -> bytes:

@@ -33,7 +33,7 @@ _FONT = "DejaVu"
 _WIDTH_MM, _HEIGHT_MM, _MARGIN_MM = 148, 210, 13
 _LABEL_MM = 42
 _QR_MM = 30
-_INK, _MUTED, _LINE, _ACCENT, _BAD = (17, 17, 17), (90, 90, 86), (214, 214, 209), (17, 17, 17), (161, 36, 26)
+_INK, _MUTED, _LINE, _BAD = (17, 17, 17), (90, 90, 86), (214, 214, 209), (161, 36, 26)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def draw(receipt: Receipt, language: str) -> bytes:
 
 
 def _head(pdf: Any, receipt: Receipt, title: str, language: str) -> None:
-    pdf.set_text_color(*_ACCENT)
+    pdf.set_text_color(*_INK)
     pdf.set_font(_FONT, "B", 11)
     pdf.multi_cell(0, 6, _known(receipt.seller), new_x="LMARGIN", new_y="NEXT")
     pdf.set_text_color(*_MUTED)
@@ -268,7 +268,7 @@ def _proof(pdf: Any, receipt: Receipt, language: str) -> None:
     pdf.set_font(_FONT, "", 8)
     pdf.set_text_color(*_MUTED)
     pdf.multi_cell(0, 4.6, translate(language, "Its state now, in the panel:"), new_x="LEFT", new_y="NEXT")
-    pdf.set_text_color(*_ACCENT)
+    pdf.set_text_color(*_INK)
     pdf.multi_cell(0, 4.6, receipt.url, align="L", link=receipt.url, wrapmode="CHAR", new_x="LEFT", new_y="NEXT")
     pdf.ln(2)
     pdf.set_x(left + _QR_MM + 5)

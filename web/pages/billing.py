@@ -8,12 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import segno
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import allowances, coupons, notices, plans, receipts, referrals, subscriptions
+from services import allowances, coupons, notices, plans, qr, receipts, referrals, subscriptions
 from services import payment_texts as texts
 from services.core import Core
 from services.errors import AppError, Conflict, Invalid
@@ -221,7 +220,7 @@ async def _shown(session: AsyncSession, request: web.Request, payment: models.Pa
         "state": state,
         "coupon": coupon.code if coupon else "",
         "links": links,
-        "qr": _drawn(links[0][1]) if links else "",
+        "qr": qr.inline(links[0][1]) if links else "",
         "beginning": texts.beginning(payment.kind, language),
         "has_receipt": receipts.has_one(payment),
         "until": max((span.ends_at for span in spans if span.revoked_at is None), default=None),
@@ -240,12 +239,6 @@ def _kinds(core: Core, payment: models.Payment) -> tuple[str, ...]:
 def person_of(payment: models.Payment) -> str:
     """Return whose payment it is; one whose account is gone has nobody."""
     return payment.user_id or ""
-
-
-def _drawn(link: str) -> str:
-    """Return the QR code of a link as an address that holds the picture itself."""
-    code = segno.make(link, error="m", micro=False)
-    return str(code.svg_data_uri(border=2, dark="#10302e", light="#ffffff", omitsize=True))
 
 
 @routes.post(r"/billing/payments/{number:\d{1,20}}/cancel")

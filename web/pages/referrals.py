@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-import segno
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import referrals
+from services import qr, referrals
 from services.crypto import new_token
 from services.plans import TIYIN
 from web import auth, view
@@ -69,14 +68,13 @@ async def page(request: web.Request) -> web.StreamResponse:
         entries = await referrals.entries(session, person.id, before=before)
     links = referrals.links(core.settings, core.factory_username, code)
     shown = links.telegram or links.web
-    drawn = segno.make(shown, error="m", micro=False)
     return view.render(
         request,
         "pages/referrals.html",
         here="referrals",
         links=links,
         share=f"https://t.me/share/url?url={quote(shown, safe='')}",
-        qr=str(drawn.svg_data_uri(border=2, dark="#10302e", light="#ffffff", omitsize=True)),
+        qr=qr.inline(shown),
         account=account,
         entries=entries,
         following=entries[-1].id if len(entries) == referrals.PAGE else "",
