@@ -190,7 +190,7 @@ async def _web(settings: Settings, report: _Report, session: aiohttp.ClientSessi
             report.line(MISSING, f"PORT: BotFactory listens on {host}:{port} already; stop it before you start another")
         else:
             report.line(BAD, f"PORT: cannot listen on {host}:{port}: {_said(error)}", fatal=True)
-    if (fault := start.short_secret(settings)) is not None:
+    for fault in filter(None, (start.short_secret(settings), start.proxy_fault(settings))):
         report.line(BAD, fault)
     if settings.secrets.webhook_base_url is None:
         report.line(MISSING, "WEBHOOK_BASE_URL is not set: Telegram by long polling")

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from db import models
+from db.base import new_id
 from services import access, accounts, letters, subscriptions, team
 from services.crypto import digest
 from services.errors import Conflict
@@ -122,6 +123,32 @@ async def link_telegram(
         return user, []
     ended = await join(session, settings, user.id, other.id, now=now)
     return await session.get_one(models.User, user.id), ended
+
+
+async def cut_telegram(session: AsyncSession, user: models.User, *, now: dt.datetime) -> None:
+    """Disconnect the Telegram account of a person; whoever writes from it later begins anew.
+
+    Raises ``Conflict`` where it is the only way to sign in.
+    """
+    row = await session.get_one(models.User, user.id, with_for_update=True, populate_existing=True)
+    if row.telegram_id is None:
+        return
+    if not accounts.has_password_way(row):
+        text = T(
+            "Telegram is your only way to sign in. Add an e-mail and set a password first, then you can disconnect it."
+        )
+        raise Conflict(text, code="last_way")
+    person = str(row.telegram_id)
+    dialog = models.DialogState
+    await session.execute(delete(dialog).where(dialog.key.like(f"%:{person}:{person}")), execution_options=_AS_IT_IS)
+    row.telegram_id = None
+    await session.execute(
+        update(models.LoginLink)
+        .where(models.LoginLink.user_id == row.id, models.LoginLink.used_at.is_(None))
+        .values(used_at=now)
+    )
+    await access.record(session, row, "telegram_disconnected", "user", row.id)
+    await letters.write(session, row.id, "telegram_disconnected", key=f"telegram_disconnected:{new_id()}", now=now)
 
 
 async def bots_of(session: AsyncSession, user_id: str) -> int:

@@ -98,6 +98,16 @@ def short_secret(settings: Settings) -> str | None:
     return f"SECRET_KEY is shorter than {SECRET_CHARS} characters and could be guessed: use a longer random text"
 
 
+def proxy_fault(settings: Settings) -> str | None:
+    """Return a warning if a proxy must be there, for it alone can speak TLS, and is not believed about who asks."""
+    if settings.server.trusted_proxies or not settings.public_url.startswith("https://"):
+        return None
+    return (
+        "[server] trusted_proxies is 0, but links begin with https://, so a proxy stands in front: all people count as one "
+        "address at the limits against guessing. Set it to the number of your proxies"
+    )
+
+
 def role_fault(settings: Settings, role: str) -> str | None:
     """Return why this database cannot have a process of only one role: its other half could never be started beside it."""
     if role == "all" or not settings.database_url.startswith("sqlite"):
@@ -524,7 +534,7 @@ async def announce(core: Core) -> None:
             out.write(f"  – {kind.upper()}_API_KEY is not set: {name} does not answer\n")
     if not core.has_models({}):
         out.write("  – without a model key, answers are quoted passages of the documents\n")
-    for line in (short_secret(settings), *ignored(settings)):
+    for line in (short_secret(settings), proxy_fault(settings), *ignored(settings)):
         if line is not None:
             out.write(f"  – {line}\n")
     async with core.db.write() as session:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+import structlog
 from aiohttp import web
 from aiohttp_session import Session, new_session
 
@@ -23,13 +24,14 @@ from services.bell import session_topic
 from services.crypto import derive, digest, new_token, same
 from services.errors import NotSignedIn
 from services.i18n import DEFAULT_LANGUAGE, LANGUAGES, normalize_language
-from services.limits import Limits
+from services.limits import Limits, network_of
 from web import keys
 
 LANGUAGE_COOKIE = "language"
 THEME_COOKIE = "theme"
 PREFERENCE_AGE_S = 365 * 24 * 3600
 HALF_IN_S = 600
+log = structlog.get_logger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -139,10 +141,25 @@ def accepted_language(header: str) -> str:
 
 
 def client_address(request: web.Request) -> str:
-    """Return the address of the person: the peer, or as many steps back in ``X-Forwarded-For`` as proxies are trusted."""
-    trusted = request.app[keys.CORE].settings.server.trusted_proxies
+    """Return what a person is counted by: the peer, or as many steps back in ``X-Forwarded-For`` as proxies are trusted.
+
+    Of an IPv6 address it is the network, see :func:`services.limits.network_of`.
+    """
+    return network_of(_address(request))
+
+
+def _address(request: web.Request) -> str:
+    core = request.app[keys.CORE]
+    trusted = core.settings.server.trusted_proxies
     peer = request.remote or ""
     if trusted == 0:
+        if "X-Forwarded-For" in request.headers and "proxy" not in core.told_once:
+            core.told_once.add("proxy")
+            log.warning(
+                "proxy_not_trusted",
+                hint="X-Forwarded-For arrives, but [server] trusted_proxies is 0: if a proxy of yours stands in front, all "
+                "people count as one address at the limits against guessing. Set it to the number of your proxies.",
+            )
         return peer
     steps = [
         part.strip() for part in ",".join(request.headers.getall("X-Forwarded-For", [])).split(",") if part.strip()

@@ -321,6 +321,10 @@ DONE: Mapping[str, Text] = {
     "coupon_disabled": T("The coupon cannot be used any more."),
     "paid_out": T("Noted as paid."),
     "password_reset": T("Your new password is saved, and all devices are signed out. Sign in with it."),
+    "address_parted": T(
+        "Your password is saved. This e-mail has an account of its own now: read the letter that we have sent you."
+    ),
+    "telegram_cut": T("Telegram is disconnected from your account."),
     "code_sent": T("A letter with a code is on its way."),
     "deletion_asked": T("Your account will be deleted in 14 days. Sign in before then if you want to keep it."),
     "account_kept": T("Your account stays. The bots that answered before answer again."),

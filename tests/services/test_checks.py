@@ -203,3 +203,20 @@ async def test_the_gateways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         "✗ half of the keys of Click: CLICK_SERVICE_ID, CLICK_MERCHANT_ID is missing, so nobody can pay by it",
         none,
     ]
+
+
+@pytest.mark.parametrize(
+    ("address", "trusted", "warned"),
+    [
+        ("https://panel.example.uz", 0, True),
+        ("https://panel.example.uz", 1, False),
+        ("http://localhost:8080", 0, False),
+    ],
+)
+async def test_a_proxy_that_is_not_believed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], address: str, trusted: int, warned: bool
+) -> None:
+    """TLS ends at a proxy: with none trusted everybody is one address, and a guesser shuts all others out."""
+    overrides = {"server": {"trusted_proxies": trusted, "public_url": address}}
+    assert await checks.run(make_settings(tmp_path, overrides=overrides)) == 0
+    assert ("✗ [server] trusted_proxies is 0" in capsys.readouterr().out) is warned

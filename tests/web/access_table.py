@@ -167,6 +167,7 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/settings/tokens"): (401, 200, 200, 401, 200),
     ("POST", "/settings/tokens/{token}/revoke"): own(OWN_FORM),
     ("POST", "/settings/telegram"): (401, 404, 404, 401, 404),  # no factory bot in the walk
+    ("POST", "/settings/telegram/disconnect"): (401, 404, 404, 401, 404),  # nobody in the walk has Telegram
     ("POST", "/settings/offers"): FORM,
     # The link in a letter is the key: tests/letters/test_unsubscribing.py
     ("GET", "/unsubscribe/{token}"): everybody(404),
