@@ -133,9 +133,10 @@ class Words(str):
             return _cyrillic(self.languages["uz"])
         return self.languages.get(language, str(self))
 
-    def kept(self) -> str | dict[str, str]:
-        """Return the words for a row that is shown later, in a language that is not known yet."""
-        return dict(self.languages) or str(self)
+    def kept(self) -> str | dict[str, dict[str, str]]:
+        """Return the words for a row that is shown later, in a language that is not known yet: as they are, or
+        ``{"words": …}`` with one for each language."""
+        return {"words": dict(self.languages)} if self.languages else str(self)
 
 
 def _fill(text: str, params: Mapping[str, object], language: str) -> str:

@@ -323,7 +323,9 @@ def text(notice: models.Notice, language: str) -> str:
     elif "bot" in notice.params and f"own_{notice.kind}" in TEXTS:
         variant = f"own_{notice.kind}"
     pattern = TEXTS.get(variant)
-    params = {name: Words.of(value) if isinstance(value, dict) else value for name, value in notice.params.items()}
+    params = {
+        name: Words.of(value["words"]) if isinstance(value, dict) else value for name, value in notice.params.items()
+    }
     return translate(language, pattern.msgid, **params) if pattern else notice.kind
 
 

@@ -75,10 +75,10 @@ def plan(settings: Settings, key: str, language: str) -> str:
     return facts.title.called(language) if facts else key
 
 
-def plan_kept(settings: Settings, key: str) -> Mapping[str, Any]:
+def plan_kept(settings: Settings, key: str) -> Any:
     """Return a plan's title as a letter holds it, which is written in its reader's language."""
     facts = settings.plans.get(key)
-    return {"words": facts.title.kept() if facts else key}
+    return facts.title.kept() if facts else key
 
 
 def by_hand(method: str, reason: str) -> str:

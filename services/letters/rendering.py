@@ -82,7 +82,7 @@ def shown(value: Any, language: str) -> str:
     """Return a param of a letter as its language writes it.
 
     ``{"day": …}``, ``{"time": …}`` and ``{"moment": …}`` hold a moment in ISO 8601, shown as Tashkent's calendar and clock have
-    it; ``{"tiyin": …}`` an amount; ``{"words": …}`` what :meth:`Words.kept` gave. Everything else is shown as it is.
+    it; ``{"tiyin": …}`` an amount; ``{"words": …}`` words in several languages. Everything else is shown as it is.
     """
     if not isinstance(value, Mapping):
         return str(value)

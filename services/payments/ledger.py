@@ -595,7 +595,7 @@ async def _write(
         "payment": payment.id,
         "path": f"/billing/payments/{payment.number}",
         "number": payment.number,
-        "plan": {"words": facts.title.kept() if facts is not None else payment.plan},
+        "plan": facts.title.kept() if facts is not None else payment.plan,
         "amount": money.digits(payment.amount_tiyin),
         **more,
     }

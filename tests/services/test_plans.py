@@ -10,7 +10,8 @@ import pytest
 
 from services import plans
 from services.errors import Invalid
-from services.i18n import LANGUAGES, T, Words
+from services.i18n import LANGUAGES, T
+from services.letters import rendering
 from services.plans import Span, Timeline
 from services.settings import Settings, SettingsError, read_settings
 
@@ -187,8 +188,8 @@ def test_a_title_is_as_it_is_written_in_each_language_or_in_all(tmp_path: Path) 
     said = T("Your plan {plan} has ended.", plan=sold["trial"].title)
     shown = [(sold["trial"].title.called(code), said.render(code)) for code in LANGUAGES]
     assert len({title for title, _ in shown}) == len(LANGUAGES) and all(title in text for title, text in shown)
-    kept = Words.of(sold["trial"].title.kept())
-    assert [kept.called(code) for code in LANGUAGES] == [title for title, _ in shown]
+    kept = sold["trial"].title.kept()
+    assert [rendering.shown(kept, code) for code in LANGUAGES] == [title for title, _ in shown]
 
 
 @pytest.mark.parametrize(
