@@ -94,7 +94,7 @@ def _used(used: allowances.Usage, _: Translator) -> list[str]:
 
 
 def _label(core: Core, payment: models.Payment, language: str) -> str:
-    return f"{payment_texts.plan(core.settings, payment.plan)} · {money.text(payment.amount_tiyin, language)}"
+    return f"{payment_texts.plan(core.settings, payment.plan, language)} · {money.text(payment.amount_tiyin, language)}"
 
 
 def _test_mode(core: Core, _: Translator) -> str:
@@ -132,13 +132,16 @@ def plans_page(talk: Talk) -> Page:
         bold(_("Plans")),
         *(
             lines(
-                bold(f"{facts.title}: {_('{amount} a month', amount=monthly[key])}"),
+                bold(f"{facts.title.called(language)}: {_('{amount} a month', amount=monthly[key])}"),
                 *(f"• {fact}" for fact in _facts(facts, language, _)),
             )
             for key, facts in sold.items()
         ),
         keyboard=keyboards.inline(
-            *([button(f"{facts.title} · {monthly[key]}", Buy(do="terms", plan=key))] for key, facts in sold.items()),
+            *(
+                [button(f"{facts.title.called(language)} · {monthly[key]}", Buy(do="terms", plan=key))]
+                for key, facts in sold.items()
+            ),
             keyboards.back(_, Menu(to="plan")),
         ),
     )
@@ -156,7 +159,7 @@ def terms_page(talk: Talk, plan: str) -> Page:
         label = f"{payment_texts.period(period, language)} · {price}{off}"
         rows.append([button(label, Buy(do="ways", plan=plan, period=period))])
     return page(
-        bold(facts.title),
+        bold(facts.title.called(language)),
         lines(*(f"• {fact}" for fact in _facts(facts, language, _))),
         _("For how long?"),
         keyboard=keyboards.inline(*rows, keyboards.back(_, Buy(do="plans"))),
@@ -174,7 +177,7 @@ async def ways_page(talk: Talk, plan: str, period: str) -> Page:
     credit = money.text(-quote.credit, language)
     panel = f"{core.settings.public_url}/billing/order?plan={plan}&period={period}"
     return page(
-        bold(f"{facts.title} · {payment_texts.period(period, language)}"),
+        bold(f"{facts.title.called(language)} · {payment_texts.period(period, language)}"),
         lines(
             f"{translate_plural(language, '{n} day', '{n} days', terms.days)}: {money.text(quote.price, language)}",
             f"{_('Rest of your present plan')}: {credit}" if quote.credit else "",
@@ -205,7 +208,7 @@ async def payment_page(session: AsyncSession, core: Core, person: models.User, n
     _ = translator(language)
     payment = await orders.get(session, person, number)
     state = "expired" if payment.status == "waiting" and payment.expires_at <= core.now() else payment.status
-    plan = payment_texts.plan(core.settings, payment.plan)
+    plan = payment_texts.plan(core.settings, payment.plan, language)
     title = f"{plan} · {payment_texts.period(payment.period, language)}"
     rows: list[list[InlineKeyboardButton | None]] = []
     told: list[str] = []

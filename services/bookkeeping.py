@@ -339,7 +339,7 @@ def _line(settings: Settings, payment: models.Payment, owner: models.User | None
         owner.full_name if owner else "",
         (owner.email or "") if owner else "",
         (owner.phone or "") if owner else "",
-        payment_texts.plan(settings, payment.plan),
+        payment_texts.plan(settings, payment.plan, language),
         payment_texts.period(payment.period, language),
         payment_texts.state(payment.status, language),
         payment_texts.gateway(payment.paid_by or payment.gateway, language),

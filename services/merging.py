@@ -199,9 +199,10 @@ async def _with_their_own_kind(session: AsyncSession, former_id: str, keep_id: s
     for row in (await session.scalars(select(quota).where(quota.user_id == former_id))).all():
         present = await session.get(quota, (keep_id, row.month))
         if present is None:
-            session.add(quota(user_id=keep_id, month=row.month, used=row.used, told=row.told))
+            session.add(quota(user_id=keep_id, month=row.month, used=row.used, settled=row.settled, told=row.told))
         else:
             present.used += row.used
+            present.settled += row.settled
     request = models.AccessRequest
     pending = await session.scalar(select(request.id).where(request.user_id == keep_id, request.status == "pending"))
     if pending is not None:

@@ -114,7 +114,7 @@ async def ask(
         admin = await session.get_one(models.User, admin_id)
         told = {
             "owner": name,
-            "plan": payment_texts.plan(settings, plan),
+            "plan": payment_texts.plan(settings, plan, admin.language),
             "period": payment_texts.period(period, admin.language),
         }
         await notices.open_notice(session, admin_id, "access_requested", key=_key(row.id), params=told)
@@ -235,7 +235,7 @@ async def decline(
         raise Invalid(T("Write a short answer: the owner receives it."), field="answer")
     row = await _decide(session, admin, request_id, "declined", answer, now=now)
     await access.record(session, admin, "request_declined", "user", row.user_id, answer=row.answer)
-    params = {"plan": payment_texts.plan(settings, row.plan), "answer": row.answer, "path": _PAGE}
+    params = {"plan": payment_texts.plan_kept(settings, row.plan), "answer": row.answer, "path": _PAGE}
     await letters.write(session, row.user_id, "access_declined", key=f"{_key(row.id)}:no", now=now, params=params)
 
 
@@ -372,7 +372,7 @@ async def _tell(
 ) -> None:
     """Write an owner what they have now."""
     told = {
-        "plan": payment_texts.plan(settings, span.plan),
+        "plan": payment_texts.plan_kept(settings, span.plan),
         "until": {"day": span.ends_at.isoformat()},
         "answer": clean(answer, ANSWER_CHARS).strip(),
         "path": "/billing",

@@ -34,6 +34,7 @@ from services import (
     logs,
     notices,
     resets,
+    seats,
     second_factor,
     trials,
     upkeep,
@@ -385,6 +386,7 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
     core.tasks.start(upkeep.tell_owners(core), name="notices", vital=True)
     core.tasks.start(returning.watch(core), name="returning", vital=True)
     core.tasks.start(finding.watch(core), name="finding", vital=True)
+    core.tasks.start(seats.watch(core), name="seats", vital=True)
     _letters(core, stack)
     # What is alive now stays alive: the collector need not walk through it again and again. It also looks less often at what is
     # new: nearly all of it dies by counting references (about 5 % of a message’s processor time).

@@ -46,7 +46,8 @@ class Subscription(Base):
 class MessageQuota(Base):
     """How many messages an owner's bots have answered in a month; ``month``: like 2026-11, in Tashkent's time.
 
-    ``used`` holds those in hand too. ``told``: up to which share of the limit, in percent, the owner was told.
+    ``used`` holds those in hand too, ``settled`` those alone that were answered.
+    ``told``: up to which share of the limit, in percent, the owner was told.
     """
 
     __tablename__ = "message_quotas"
@@ -54,6 +55,7 @@ class MessageQuota(Base):
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
     month: Mapped[str] = mapped_column(String(7), primary_key=True)
     used: Mapped[int] = mapped_column(default=0)
+    settled: Mapped[int] = mapped_column(default=0, server_default="0")
     told: Mapped[int] = mapped_column(default=0)
 
 

@@ -68,7 +68,7 @@ def _reminder(settings: Settings, line: Timeline, now: dt.datetime) -> _Wish | N
         last = max(line.spans, key=lambda span: span.ends_at)
         facts = settings.plans.get(last.plan)
         params = {
-            "plan": facts.title if facts else last.plan,
+            "plan": facts.title.kept() if facts is not None else last.plan,
             "day": {"day": _stamp(end - dt.timedelta(microseconds=1))},
             "time": {"time": _stamp(end)},
             "ends": _stamp(end),

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from services.crypto import derive, same
 from services.errors import NotFound
-from services.i18n import CATALOGS, LOCALES_DIR, Text, fill, in_cyrillic, translate, translator
+from services.i18n import CATALOGS, LOCALES_DIR, Text, Words, fill, in_cyrillic, translate, translator
 from services.letters.base import Kind
 from services.plans import TASHKENT, TIYIN
 from services.text import one_line
@@ -82,13 +82,16 @@ def shown(value: Any, language: str) -> str:
     """Return a param of a letter as its language writes it.
 
     ``{"day": …}``, ``{"time": …}`` and ``{"moment": …}`` hold a moment in ISO 8601, shown as Tashkent's calendar and clock have
-    it; ``{"tiyin": …}`` an amount. A text of an example is translated, everything else is shown as it is.
+    it; ``{"tiyin": …}`` an amount; ``{"words": …}`` words in several languages. A text of an example is translated, everything
+    else is shown as it is.
     """
     if isinstance(value, Text):
         return value.render(language)
     if not isinstance(value, Mapping):
         return str(value)
     (form, inner), *_ = value.items()
+    if form == "words":
+        return Words.of(inner).called(language)
     if form == "tiyin":
         return money(int(inner), language)
     moment = dt.datetime.fromisoformat(str(inner))

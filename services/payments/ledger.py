@@ -594,7 +594,7 @@ async def _write(
         "payment": payment.id,
         "path": f"/billing/payments/{payment.number}",
         "number": payment.number,
-        "plan": facts.title if facts is not None else payment.plan,
+        "plan": facts.title.kept() if facts is not None else payment.plan,
         "amount": money.digits(payment.amount_tiyin),
         **more,
     }

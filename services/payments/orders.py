@@ -89,7 +89,7 @@ async def order(
         request_id=request_id,
         basis=quote.version,
         sandbox=_is_sandbox(settings, owner, gateway),
-        fiscal=_fiscal(facts.title, facts.ikpu, facts.package_code, facts.vat_percent),
+        fiscal=_fiscal(str(facts.title), facts.ikpu, facts.package_code, facts.vat_percent),
         created_by=actor_id or owner.id,
         created_at=now,
         expires_at=now + dt.timedelta(hours=min(_CREDIT_HOURS, hours) if quote.credit else hours),

@@ -101,9 +101,9 @@ async def _fill(db: Database) -> None:
             session.add_all([label, group])
             await session.flush()
             await put(file)
+            await put(models.Member(owner_id=owner.id, user_id=owner.id, role="manager"))
             session.add_all(
                 [
-                    models.Member(owner_id=owner.id, user_id=owner.id, role="manager"),
                     models.Invitation(owner_id=owner.id, token_hash="d" * 64, role="operator", expires_at=soon),
                     models.AttachmentContent(attachment_id=file.id, content=b"\x00\xff"),
                     models.Upload(channel_id=channel.id, mime="image/png", size=2, content=b"\x00\xff"),
@@ -134,6 +134,7 @@ async def _fill(db: Database) -> None:
             session.add(payment)
             await session.flush()
             attempt = {"gateway": "payme", "external_id": "65f0", "amount_tiyin": 29000000}
+            await put(models.MessageQuota(user_id=owner.id, month="2026-11", used=3))
             span = {"source": "payment", "starts_at": utcnow(), "ends_at": soon}
             entry = {"kind": "commission", "amount_tiyin": 5800000, "available_at": soon}
             session.add_all(
@@ -143,7 +144,6 @@ async def _fill(db: Database) -> None:
                     models.PaymentEvent(payment_id=payment.id, action="CreateTransaction"),
                     models.AccessRequest(user_id=owner.id, coupon_id=coupon.id, **choice),
                     models.CouponUse(coupon_id=coupon.id, user_id=owner.id, payment_id=payment.id),
-                    models.MessageQuota(user_id=owner.id, month="2026-11", used=3),
                     models.ReferralTouch(visitor="tg:900", partner_id=owner.id),
                     models.ReferralClicks(partner_id=owner.id, day="2026-11-21", clicks=2),
                     models.ReferralEntry(partner_id=owner.id, referral_id=referral.id, payment_id=payment.id, **entry),
@@ -337,6 +337,26 @@ async def _migrate_and_die(url: str, at: int) -> tuple[int | None, str]:
     )
     said, _ = await child.communicate()
     return child.returncode, said.decode()
+
+
+async def test_what_owners_taught_and_answered_is_measured(empty_url: str) -> None:
+    """From before both were counted: answers by the bytes of their text, messages of a month as answered ones."""
+    await migrate.upgrade(empty_url, "0010")
+    db = Database(empty_url, pool_size=1)
+    try:
+        await _fill(db)
+        async with db.write() as session:
+            bot = await session.scalar(text("SELECT bot_id FROM documents"))
+            await session.execute(text("UPDATE documents SET kind = 'answers', size = 0"))
+            await session.execute(text("UPDATE chunks SET text = 'Парковка борми?\nHa'"))
+        await migrate.upgrade(empty_url)
+        async with db.read() as session:
+            document = (await session.scalars(select(models.Document))).one()
+            assert document.bot_id == bot and document.size == len("Парковка борми?\nHa".encode())
+            quota = (await session.scalars(select(models.MessageQuota))).one()
+            assert (quota.used, quota.settled) == (3, 3)
+    finally:
+        await db.close()
 
 
 async def test_killed_during_a_migration(empty_url: str, servers_run: Run, tmp_path: Path) -> None:

@@ -61,12 +61,13 @@ def _orphans(rows: Rows) -> Counter[str]:
                 for row in rows[table.name]
                 if row[column] is not None and row[column] not in known
             )
-    for table, column, other in (
+    for name, pointer, other_name in (
         ("conversations", "assignee_id", "users"),
         ("messages", "author_id", "users"),
         ("notices", "bot_id", "bots"),
     ):
-        found.update(f"{table}.{column}" for row in rows[table] if row[column] and row[column] not in there[other])
+        known = there[other_name]
+        found.update(f"{name}.{pointer}" for row in rows[name] if row[pointer] and row[pointer] not in known)
     return found
 
 

@@ -38,7 +38,7 @@ async def page(request: web.Request) -> web.StreamResponse:
         search=search,
         owners=[(owner, lines[owner.id].at(now)) for owner in found],
         standing_name=lambda status: requests.STANDINGS[status].render(language),
-        plan_title=lambda key: payment_texts.plan_in(core.settings, key, language),
+        plan_title=lambda key: payment_texts.plan(core.settings, key, language),
         **shared,
     )
 
@@ -77,7 +77,7 @@ async def _plan(
         partner=partner,
         on_sale=plans.for_sale(core.settings),
         periods=plans.PERIODS,
-        plan_title=lambda key: payment_texts.plan_in(core.settings, key, language),
+        plan_title=lambda key: payment_texts.plan(core.settings, key, language),
         period_name=lambda key: payment_texts.period(key, language),
         standing_name=lambda status: requests.STANDINGS[status].render(language),
         values=values or {},

@@ -55,7 +55,7 @@ async def _page(
         states=requests.STATES,
         on_sale=plans.for_sale(core.settings),
         periods=plans.PERIODS,
-        plan_title=lambda key: payment_texts.plan_in(core.settings, key, language),
+        plan_title=lambda key: payment_texts.plan(core.settings, key, language),
         period_name=lambda key: payment_texts.period(key, language),
         values=values or {},
         at=at,

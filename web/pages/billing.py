@@ -50,7 +50,7 @@ def words(request: web.Request) -> dict[str, Any]:
     settings, language = core_of(request).settings, auth.visitor(request).language
     return {
         "texts": texts,
-        "plan_title": lambda key: texts.plan_in(settings, key, language),
+        "plan_title": lambda key: texts.plan(settings, key, language),
         "period_name": lambda key: texts.period(key, language),
         "gateway_name": lambda kind: texts.gateway(kind, language),
     }
