@@ -21,7 +21,17 @@ from jinja2.runtime import Context
 
 from db.base import utcnow
 from services.conversations import reasons
-from services.i18n import DEFAULT_LANGUAGE, LANGUAGE_NAMES, LANGUAGES, T, Text, translate, translate_plural, translator
+from services.i18n import (
+    DEFAULT_LANGUAGE,
+    LANGUAGE_NAMES,
+    LANGUAGES,
+    T,
+    Text,
+    in_cyrillic,
+    translate,
+    translate_plural,
+    translator,
+)
 from services.money import text as money
 from services.payments import is_test_mode
 from web import auth, keys
@@ -33,7 +43,7 @@ TASHKENT = ZoneInfo("Asia/Tashkent")
 # English without a country would write the month before the day.
 _LOCALES: Mapping[str, str] = {"uz": "uz", "uz-Cyrl": "uz_Cyrl", "ru": "ru", "en": "en_GB"}
 # CLDR's own put a comma into the Uzbek day and a full stop at the end of the Russian one, which breaks sentences.
-_DAYS: Mapping[str, str] = {"uz": "y-'yil' d-MMM", "uz-Cyrl": "y-'йил' d-MMM", "ru": "d MMM y"}
+_DAYS: Mapping[str, str] = {"uz": "y-'yil' d-MMM", "ru": "d MMM y"}
 _YEAR = "public, max-age=31536000, immutable"
 _TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -137,6 +147,8 @@ def _locale(language: str) -> str:
 
 def day(moment: dt.datetime, language: str) -> str:
     """Return the day in Tashkent, as the language writes it."""
+    if language == "uz-Cyrl":
+        return in_cyrillic(day(moment, "uz"))
     return format_date(moment.astimezone(TASHKENT), _DAYS.get(language, "medium"), locale=_locale(language))
 
 

@@ -87,7 +87,7 @@ async def test_from_the_form_to_the_plan(site: Site) -> None:
     assert span.ends_at - span.starts_at == dt.timedelta(days=365)
     assert "Granted" in (await browser.get("/billing/request")).visible()
     history = (await admin.get(f"/admin/owners/{owner.id}/plan")).visible()
-    assert "naqd" in history and "200000" in history
+    assert "naqd" in history and "200\u00a0000\u00a0UZS" in history
     path = f"/admin/owners/{owner.id}/plan"
     assert (await admin.post(f"{path}/extend", days="-5")).status == 303
     assert (await admin.post(f"{path}/extend", days="abc")).status == 400
