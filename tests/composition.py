@@ -178,13 +178,13 @@ async def _know(core: Core, tenant: models.Bot, text: str) -> None:
         if core.embedder is not None or read.status != "ready":
             return
         async with core.db.read() as session:
-            document = (await session.execute(select(_DOCUMENT).where(_DOCUMENT.c.id == read.id))).mappings().one()
-            chunks = (
-                await session.execute(select(_CHUNK).where(_CHUNK.c.document_id == read.id).order_by(_CHUNK.c.id))
-            ).mappings()
+            found = (
+                await session.execute(select(_DOCUMENT).where(_DOCUMENT.c.id == read.id)),
+                await session.execute(select(_CHUNK).where(_CHUNK.c.document_id == read.id).order_by(_CHUNK.c.id)),
+            )
             _taken_in[key] = tuple(
-                [{column: value for column, value in row.items() if column not in own} for row in rows]
-                for rows in ([document], chunks)
+                [{column: value for column, value in row.items() if column not in own} for row in rows.mappings()]
+                for rows in found
             )
         return
     [document], chunks = _taken_in[key]
