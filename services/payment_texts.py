@@ -35,15 +35,24 @@ TRANSACTION_STATES: Mapping[str, Text] = {
     "cancelled": T("Cancelled"),
     "reversed": T("Taken back"),
 }
-EVENTS: Mapping[str, Text] = {
+STEPS: Mapping[str, Text] = {
     "order": T("Ordered"),
-    "complete": T("Noted as paid"),
-    "refund": T("Marked as refunded"),
-    "reversal": T("The gateway was asked to return it"),
-    "expire": T("Expired"),
+    "complete": T("Paid without a gateway"),
     "cancel": T("Cancelled"),
+    "expire": T("Its time was over"),
+    "refund": T("Marked as refunded"),
+    "reversal": T("Money asked back from Click"),
 }
-"""What we did ourselves; calls of gateways are called as they call them."""
+"""What people and we ourselves do with a payment."""
+CALLS: Mapping[str, Text] = {
+    **dict.fromkeys(("CheckPerformTransaction", "check"), T("Asked whether it can be paid")),
+    **dict.fromkeys(("CreateTransaction", "prepare", "create"), T("Transaction begun")),
+    **dict.fromkeys(("PerformTransaction", "complete", "confirm"), T("Transaction performed")),
+    **dict.fromkeys(("CancelTransaction", "reverse"), T("Transaction cancelled")),
+    **dict.fromkeys(("CheckTransaction", "status"), T("Asked for the state")),
+    "SetFiscalData": T("Fiscal receipt"),
+}
+"""What gateways call us for."""
 METHODS: Mapping[str, Text] = {
     "cash": T("Cash"),
     "bank": T("Bank transfer"),
@@ -71,6 +80,13 @@ def gateway(kind: str | None, language: str) -> str:
 def state(status: str, language: str) -> str:
     """Return the name of a payment's status."""
     return STATES[status].render(language)
+
+
+def action(key: str, gateway: str, language: str) -> str:
+    """Return what a step of a payment's life is called; a gateway's call is named in the gateway's own words, too."""
+    if gateway and key in CALLS:
+        return f"{CALLS[key].render(language)} ({key})"
+    return STEPS[key].render(language) if key in STEPS else key
 
 
 def period(key: str, language: str) -> str:

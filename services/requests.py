@@ -6,7 +6,8 @@ Whoever decides first has decided. Each step is written into the audit log, and 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import or_, select, update
@@ -17,6 +18,7 @@ from db.base import new_id
 from services import access, accounts, coupons, letters, notices, payment_texts, plans, subscriptions
 from services.errors import Conflict, Invalid, NotFound
 from services.i18n import T, Text
+from services.payments import orders
 from services.plans import TIYIN
 from services.settings import Settings
 from services.text import clean
@@ -195,22 +197,22 @@ async def grant(
     price_note: str = "",
     answer: str = "",
     use_coupon: bool = True,
+    basis: int | None = None,
     now: dt.datetime,
 ) -> models.Subscription:
     """Give what was asked for, or another plan or period.
 
     ``price_tiyin``: what was paid by hand, 0 for a present; ``price_note`` tells how, for administrators alone. ``answer`` goes
-    to the owner. Raises ``NotFound``, ``Conflict`` where it is decided already, and ``Invalid`` with the field that is wrong:
-    ``coupon`` where that cannot be used any more.
+    to the owner. ``basis``: see :func:`subscriptions.check_basis`. What was paid is a payment like any other, tied to the request
+    and its coupon. Raises ``NotFound``, ``Conflict`` where it is decided already or the owner has something else by now, and
+    ``Invalid`` with the field that is wrong: ``coupon`` where that cannot be used any more.
     """
     row = await _decide(session, admin, request_id, "granted", answer, now=now)
-    if row.coupon_id is not None and use_coupon:
-        try:
-            await coupons.reserve(session, row.user_id, row.coupon_id, now=now, request_id=row.id)
-        except Invalid:
-            text = T("The coupon has been used up or disabled since. Grant without it, or decline.")
-            raise Invalid(text, code="coupon", field="coupon") from None
-    span = await give(
+    coupon_id = row.coupon_id if use_coupon else None
+    if coupon_id is not None and not price_tiyin:
+        with _coupon_told():
+            await coupons.reserve(session, row.user_id, coupon_id, now=now, request_id=row.id)
+    span = await _give(
         session,
         settings,
         admin,
@@ -220,11 +222,26 @@ async def grant(
         price_tiyin=price_tiyin,
         price_note=price_note,
         answer=answer,
+        coupon_id=coupon_id,
+        request_id=row.id,
+        basis=basis,
         now=now,
     )
     row.subscription_id = span.id
     await session.flush()
     return span
+
+
+@contextmanager
+def _coupon_told() -> Iterator[None]:
+    """Let a coupon that cannot be used any more be told to administrators in their words."""
+    try:
+        yield
+    except Invalid as error:
+        if error.field != "coupon":
+            raise
+        text = T("The coupon has been used up or disabled since. Grant without it, or decline.")
+        raise Invalid(text, code="coupon", field="coupon") from None
 
 
 async def decline(
@@ -274,26 +291,79 @@ async def give(
     price_tiyin: int,
     price_note: str = "",
     answer: str = "",
+    basis: int | None = None,
     now: dt.datetime,
 ) -> models.Subscription:
     """Give an owner a plan for a period; the parameters are those of :func:`grant`."""
-    if not 0 <= price_tiyin <= 10**12 or price_tiyin % TIYIN:
-        raise Invalid(T("Enter what was paid in whole so‘m, 0 for nothing."), field="price")
-    span = await subscriptions.grant(
+    return await _give(
         session,
         settings,
+        admin,
         user_id,
         plan,
         period,
+        price_tiyin=price_tiyin,
+        price_note=price_note,
+        answer=answer,
+        coupon_id=None,
+        request_id=None,
+        basis=basis,
         now=now,
-        source="grant",
-        value_tiyin=price_tiyin,
-        granted_by=admin.id,
     )
-    note = _short(price_note)
-    paid = str(price_tiyin // TIYIN)
+
+
+async def _give(
+    session: AsyncSession,
+    settings: Settings,
+    admin: models.User,
+    user_id: str,
+    plan: str,
+    period: str,
+    *,
+    price_tiyin: int,
+    price_note: str,
+    answer: str,
+    coupon_id: str | None,
+    request_id: str | None,
+    basis: int | None,
+    now: dt.datetime,
+) -> models.Subscription:
+    if not 0 <= price_tiyin <= 10**12 or price_tiyin % TIYIN:
+        raise Invalid(T("Enter what was paid in whole so‘m, 0 for nothing."), field="price")
+    await _look_again(session, user_id, basis)
+    note, number = _short(price_note), ""
+    if price_tiyin:
+        with _coupon_told():
+            payment = await orders.by_hand(
+                session,
+                settings,
+                user_id,
+                plan,
+                period,
+                paid_tiyin=price_tiyin,
+                note=note,
+                now=now,
+                actor_id=admin.id,
+                coupon_id=coupon_id,
+                request_id=request_id,
+            )
+        number = payment.number
+        span = await subscriptions.given_by(session, payment.id)
+    else:
+        span = await subscriptions.grant(
+            session,
+            settings,
+            user_id,
+            plan,
+            period,
+            now=now,
+            source="grant",
+            value_tiyin=0,
+            granted_by=admin.id,
+        )
+    facts = {"plan": plan, "period": period, "price_uzs": str(price_tiyin // TIYIN), "note": note}
     await access.record(
-        session, admin, "plan_granted", "user", user_id, plan=plan, period=period, price_uzs=paid, note=note
+        session, admin, "plan_granted", "user", user_id, **facts, **({"number": number} if number else {})
     )
     owner = await session.get_one(models.User, user_id)
     period_name = payment_texts.period(period, owner.language)
@@ -309,11 +379,15 @@ async def extend(
     days: int,
     *,
     answer: str = "",
+    basis: int | None = None,
     now: dt.datetime,
 ) -> None:
-    """Move the end of what an owner has by ``days``, back if negative; raises ``Conflict`` where nothing runs."""
+    """Move the end of what an owner has by ``days``, back if negative; raises ``Conflict`` where nothing runs, or something else
+    than at the ``basis`` (:func:`subscriptions.check_basis`).
+    """
     if not days or abs(days) > EXTEND_DAYS:
         raise Invalid(T("Enter a number of days, for example 30 or -5."), field="days")
+    await _look_again(session, user_id, basis)
     span = await _running(subscriptions.extend(session, user_id, days, now=now))
     await access.record(session, admin, "plan_extended", "user", user_id, days=str(days), note=_short(answer))
     await _tell(session, settings, span, "plan_moved", f"moved:{new_id()}", answer, now)
@@ -327,18 +401,29 @@ async def change(
     plan: str,
     *,
     answer: str = "",
+    basis: int | None = None,
     now: dt.datetime,
 ) -> None:
-    """Make the rest of what an owner has time of another plan; raises ``Conflict`` where nothing runs."""
+    """Make the rest of what an owner has time of another plan; raises ``Conflict`` as :func:`extend` does."""
+    await _look_again(session, user_id, basis)
     span = await _running(subscriptions.change_plan(session, settings, user_id, plan, now=now))
     await access.record(session, admin, "plan_changed", "user", user_id, plan=plan, note=_short(answer))
     await _tell(session, settings, span, "plan_changed", f"changed:{new_id()}", answer, now)
 
 
-async def revoke(session: AsyncSession, admin: models.User, user_id: str, answer: str, *, now: dt.datetime) -> None:
-    """End all that an owner has, with a reason that the owner receives; raises ``Conflict`` where nothing runs."""
+async def revoke(
+    session: AsyncSession,
+    admin: models.User,
+    user_id: str,
+    answer: str,
+    *,
+    basis: int | None = None,
+    now: dt.datetime,
+) -> None:
+    """End all that an owner has, with a reason that the owner receives; raises ``Conflict`` as :func:`extend` does."""
     if not answer.strip():
         raise Invalid(T("Write the reason: the owner receives it."), field="answer")
+    await _look_again(session, user_id, basis)
     if not await subscriptions.take_back(session, user_id, now=now, reason=_short(answer)):
         raise Conflict(_NOTHING)
     await access.record(session, admin, "plan_revoked", "user", user_id, reason=_short(answer))
@@ -347,6 +432,11 @@ async def revoke(session: AsyncSession, admin: models.User, user_id: str, answer
 
 
 _NOTHING = T("This owner has no paid plan now. Grant one first.")
+
+
+async def _look_again(session: AsyncSession, user_id: str, basis: int | None) -> None:
+    """Lock an owner; raises ``Conflict`` where they have something else than the administrator saw."""
+    subscriptions.check_basis(await subscriptions.lock(session, user_id), basis)
 
 
 async def _running(step: Awaitable[models.Subscription]) -> models.Subscription:

@@ -17,7 +17,8 @@ from db.base import Base, BigId, Id, JsonText, UtcTime, new_id, utcnow
 class Subscription(Base):
     """A span of time in which an owner has a paid plan; those of one owner that are not revoked never overlap.
 
-    ``source``: ``payment``, ``grant`` (an administrator's) or ``credit`` (the rest of an upgraded plan was worth it).
+    ``source``: ``payment``, ``test`` (paid by a gateway's test key), ``grant`` (an administrator's present) or ``credit`` (the
+    rest of an upgraded plan was worth it).
     ``period``: ``monthly``, ``quarterly`` or ``annual``. ``value_tiyin``: what the whole span was worth when it was bought,
     which is what an upgrade gives credit for. ``cut_from`` and ``cut_by``: where an upgrade ended it early, its end before
     and that upgrade's span.
@@ -67,8 +68,8 @@ class Payment(Base):
     ``status``: ``waiting``, ``paid``, ``cancelled``, ``expired``, ``refunded``. ``price_tiyin`` less ``discount_tiyin``
     (coupon), ``credit_tiyin`` (rest of an upgraded plan) and ``balance_tiyin`` (referral balance) is ``amount_tiyin``.
     ``basis``: the owner's ``subscription_version`` for which an upgrade's credit was reckoned. ``sandbox``: only a gateway's
-    test key may pay it, and it grants nothing. ``fiscal``: what the receipt says of the plan, as it was in the configuration
-    then.
+    test key may pay it, and it gives its plan only where no gateway takes money. ``fiscal``: what the receipt says of the plan,
+    as it was in the configuration then.
     """
 
     __tablename__ = "payments"
@@ -78,6 +79,19 @@ class Payment(Base):
         Index("ix_payments_paid_at", "paid_at"),
         # Holds all that the administrator's sums need.
         Index("ix_payments_status_created_at", "status", "created_at", "sandbox", "amount_tiyin"),
+        # The same, and the lists, of one state and of what a gateway paid or was chosen for.
+        Index("ix_payments_status_id", "status", "id"),
+        Index("ix_payments_way_id", text("coalesce(paid_by, gateway)"), "id"),
+        Index(
+            "ix_payments_way_status",
+            text("coalesce(paid_by, gateway)"),
+            "status",
+            "created_at",
+            "sandbox",
+            "amount_tiyin",
+            "paid_by",
+            "gateway",
+        ),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)

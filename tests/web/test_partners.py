@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -95,6 +96,31 @@ async def test_from_the_form_to_the_plan(site: Site) -> None:
     assert (await admin.post(f"{path}/revoke", answer="")).status == 400
     assert (await admin.post(f"{path}/revoke", answer="Kelishuv tugadi")).status == 303
     assert (await admin.post("/admin/owners/nobody/plan/revoke", answer="x")).status == 404
+
+
+async def test_a_form_that_is_sent_twice(site: Site) -> None:
+    """A double click, a second window: what the page was drawn from is not there any more, and that is said."""
+    owner, admin = await site.person("Ikki"), await _english(await _admin(site, "Beshinchi"))
+    path = f"/admin/owners/{owner.id}/plan"
+    for step, fields in (
+        ("grant", {"plan": "basic", "period": "monthly", "price": "290000"}),
+        ("grant", {"plan": "basic", "period": "monthly", "price": "0"}),
+        ("extend", {"days": "10"}),
+        ("change", {"plan": "premium"}),
+        ("revoke", {"answer": "Pul kelmadi"}),
+    ):
+        seen = set(re.findall(r'name="basis" value="(\d+)"', (await admin.get(path)).text))
+        assert len(seen) == 1
+        form = {**fields, "basis": seen.pop()}
+        assert (await admin.post(f"{path}/{step}", **form)).status == 303
+        again = await admin.post(f"{path}/{step}", **form)
+        assert again.status == 409 and "has changed since you opened the page" in again.visible(), step
+    async with site.core.db.read() as session:
+        row = models.Payment
+        paid = (await session.scalars(select(row).where(row.user_id == owner.id))).one()
+    assert (paid.status, paid.paid_by, paid.amount_tiyin) == ("paid", "manual", 290_000_00)
+    assert paid.number in (await admin.get(f"/admin/payments?owner={owner.id}")).text
+    assert (await admin.get(f"/admin/payments/{paid.number}/receipt.pdf")).status == 200
 
 
 async def test_an_administrator_declines(site: Site) -> None:

@@ -111,7 +111,7 @@ async def _done(
 
 @routes.post("/admin/owners/{owner}/plan/grant")
 async def grant(request: web.Request) -> web.StreamResponse:
-    """Give an owner a plan. Fields: ``plan``, ``period``, ``price`` (so'm), ``price_note``, ``answer``."""
+    """Give an owner a plan. Fields: ``plan``, ``period``, ``price`` (so'm), ``price_note``, ``answer``, ``basis``."""
     person = administrator(request)
     core, form = core_of(request), await forms.read(request)
 
@@ -126,6 +126,7 @@ async def grant(request: web.Request) -> web.StreamResponse:
             price_tiyin=price_tiyin(form),
             price_note=form.text("price_note", 300),
             answer=form.text("answer", requests.ANSWER_CHARS),
+            basis=form.basis(),
             now=core.now(),
         )
 
@@ -134,13 +135,16 @@ async def grant(request: web.Request) -> web.StreamResponse:
 
 @routes.post("/admin/owners/{owner}/plan/extend")
 async def extend(request: web.Request) -> web.StreamResponse:
-    """Move the end of what an owner has. Fields: ``days``, back if negative, ``answer``."""
+    """Move the end of what an owner has. Fields: ``days``, back if negative, ``answer``, ``basis``."""
     person = administrator(request)
     core, form = core_of(request), await forms.read(request)
 
     async def step(session: AsyncSession) -> None:
         owner_id, answer = request.match_info["owner"], form.text("answer", requests.ANSWER_CHARS)
-        await requests.extend(session, core.settings, person, owner_id, _days(form), answer=answer, now=core.now())
+        days, basis = _days(form), form.basis()
+        await requests.extend(
+            session, core.settings, person, owner_id, days, answer=answer, basis=basis, now=core.now()
+        )
 
     return await _done(request, form, "extend", "plan_moved", step)
 
@@ -155,26 +159,28 @@ def _days(form: forms.Form) -> int:
 
 @routes.post("/admin/owners/{owner}/plan/change")
 async def change(request: web.Request) -> web.StreamResponse:
-    """Make the rest of what an owner has time of another plan. Fields: ``plan``, ``answer``."""
+    """Make the rest of what an owner has time of another plan. Fields: ``plan``, ``answer``, ``basis``."""
     person = administrator(request)
     core, form = core_of(request), await forms.read(request)
 
     async def step(session: AsyncSession) -> None:
         owner_id, answer = request.match_info["owner"], form.text("answer", requests.ANSWER_CHARS)
-        plan = form.text("plan", 40)
-        await requests.change(session, core.settings, person, owner_id, plan, answer=answer, now=core.now())
+        plan, basis = form.text("plan", 40), form.basis()
+        await requests.change(
+            session, core.settings, person, owner_id, plan, answer=answer, basis=basis, now=core.now()
+        )
 
     return await _done(request, form, "change", "plan_changed", step)
 
 
 @routes.post("/admin/owners/{owner}/plan/revoke")
 async def revoke(request: web.Request) -> web.StreamResponse:
-    """End all that an owner has. Field: ``answer``, which the owner receives."""
+    """End all that an owner has. Fields: ``answer``, which the owner receives, and ``basis``."""
     person = administrator(request)
     core, form = core_of(request), await forms.read(request)
 
     async def step(session: AsyncSession) -> None:
-        answer = form.text("answer", requests.ANSWER_CHARS)
-        await requests.revoke(session, person, request.match_info["owner"], answer, now=core.now())
+        answer, owner_id = form.text("answer", requests.ANSWER_CHARS), request.match_info["owner"]
+        await requests.revoke(session, person, owner_id, answer, basis=form.basis(), now=core.now())
 
     return await _done(request, form, "revoke", "plan_taken", step)
