@@ -40,6 +40,7 @@ async def frame(session: AsyncSession, request: web.Request, bot: models.Bot | N
         "bot": bot,
         "broken": await bots.broken_channels(session, person),
         "unconfirmed": _is_unconfirmed(request, person),
+        "mail_returns": person.mail_refused_at is not None and codes.by_mail(core_of(request).settings),
         "notices": [(notice, notices.text(notice, language), notices.page(notice)) for notice in told],
     }
 
