@@ -1,7 +1,7 @@
 """Deleting an account: asked for, taken back within fourteen days, and then carried out to the last row.
 
-From the asking on its bots rest and its API tokens open nothing; whoever signs in is offered to keep it. Payments stay for the
-books without a name, the audit log without what people wrote.
+From the asking on its bots rest and its API tokens open nothing; whoever signs in is offered to keep it. Payments and
+what partners earned and were paid stay for the books without a name, the audit log without what people wrote.
 """
 
 from __future__ import annotations
@@ -190,6 +190,11 @@ async def _forget(session: AsyncSession, user: models.User) -> None:
     quoted += [f"member:{one}" for one in await session.scalars(select(member.id).where(member.user_id == user.id))]
     for told in (models.Notice, models.Letter) if quoted else ():
         await session.execute(delete(told).where(told.key.in_(quoted)), execution_options=_AS_IT_IS)
+    # The lines of a partner's account stay for the books; notes hold the number of a card or a name.
+    line = models.ReferralEntry
+    await session.execute(
+        update(line).where(line.partner_id == user.id).values(partner_id=None, note=""), execution_options=_AS_IT_IS
+    )
     # What was written to gateways and people about a payment may hold a name.
     payment = models.Payment
     mine, event = select(payment.id).where(payment.user_id == user.id), models.PaymentEvent

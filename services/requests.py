@@ -10,13 +10,13 @@ from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import new_id
 from services import access, accounts, coupons, letters, notices, payment_texts, plans, subscriptions
-from services.errors import Conflict, Invalid, NotFound
+from services.errors import Conflict, Invalid, NotFound, TooMany
 from services.i18n import T, Text
 from services.payments import orders
 from services.plans import TIYIN
@@ -24,6 +24,9 @@ from services.settings import Settings
 from services.text import clean
 
 NOTE_CHARS = 500
+A_DAY = 3
+"""So many requests are taken of an owner within 24 hours: each is told to every administrator."""
+_DAY = dt.timedelta(days=1)
 ANSWER_CHARS = 500
 EXTEND_DAYS = 3650
 """An end is moved by so many days at once, at most."""
@@ -49,6 +52,7 @@ ACTIONS: Mapping[str, Text] = {
     "plan_revoked": T("Ended"),
     "request_declined": T("Request declined"),
     "referral_payout": T("Paid out"),
+    "referral_payout_undone": T("Payout taken back"),
 }
 """What administrators do with an owner's plan and balance, by the audit log's words."""
 _PAGE = "/billing/request"
@@ -88,8 +92,9 @@ async def ask(
 ) -> models.AccessRequest:
     """Ask for a plan and tell the administrators.
 
-    Raises ``Invalid`` with the field that is wrong (``plan``, ``period``, ``coupon``, ``note``), and ``Conflict`` where a request
-    waits already or the person has everything anyway. A coupon is used up when the request is granted.
+    Raises ``Invalid`` with the field that is wrong (``plan``, ``period``, ``coupon``, ``note``), ``Conflict`` where a request
+    waits already or the person has everything anyway, and ``TooMany`` after :data:`A_DAY`. A coupon is used up when the request
+    is granted.
     """
     owner = await subscriptions.lock(session, user.id)
     if owner.is_admin:
@@ -99,6 +104,7 @@ async def ask(
         raise Invalid(T("This is too long: at most {n} characters.", n=NOTE_CHARS), field="note")
     if await pending_of(session, owner) is not None:
         raise Conflict(T("Your request is waiting already. Withdraw it to ask for something else."), code="waiting")
+    await _pace(session, owner, now)
     offer = await coupons.price_off(session, owner, code, plan, price, now=now) if code.strip() else None
     row = models.AccessRequest(
         user_id=owner.id,
@@ -112,6 +118,7 @@ async def ask(
     await session.flush()
     await access.record(session, owner, "access_requested", "request", row.id, plan=plan, period=period)
     name = owner.full_name or owner.email or owner.phone or "—"
+    first = await _first_of(session, owner, now)
     for admin_id in await accounts.administrators(session):
         admin = await session.get_one(models.User, admin_id)
         told = {
@@ -122,9 +129,41 @@ async def ask(
         await notices.open_notice(session, admin_id, "access_requested", key=_key(row.id), params=told)
         params = {**told, "note": row.note, "path": "/admin/requests"}
         await letters.write(
-            session, admin_id, "request_received", key=_key(row.id), now=now, params=params, telegram=False
+            session, admin_id, "request_received", key=_key(first), now=now, params=params, telegram=False
         )
     return row
+
+
+async def _pace(session: AsyncSession, owner: models.User, now: dt.datetime) -> None:
+    """Raise ``TooMany`` where an owner, who is locked, has asked often enough; it says when they can ask again."""
+    row = models.AccessRequest
+    made = row.user_id == owner.id, row.created_at > now - _DAY
+    last = (
+        await session.scalars(select(row.created_at).where(*made).order_by(row.created_at.desc()).limit(A_DAY))
+    ).all()
+    if len(last) < A_DAY:
+        return
+    again = last[-1] + _DAY
+    text = T(
+        "You have asked {n} times within a day. You can ask again from {moment} on.",
+        n=A_DAY,
+        moment=again.astimezone(plans.TASHKENT).strftime("%d.%m.%Y, %H:%M"),
+    )
+    raise TooMany(text, retry_after_s=max(1, int((again - now).total_seconds())), code="asked_often")
+
+
+async def _first_of(session: AsyncSession, owner: models.User, now: dt.datetime) -> str:
+    """Return the id of an owner's first request of this day of Tashkent's that no administrator has answered before.
+
+    What was taken back and asked anew is the same matter: one mail tells of it.
+    """
+    row = models.AccessRequest
+    today = now.astimezone(plans.TASHKENT).replace(hour=0, minute=0, second=0, microsecond=0)
+    answered = select(func.coalesce(func.max(row.id), "")).where(
+        row.user_id == owner.id, row.status.in_(("granted", "declined"))
+    )
+    mine = row.user_id == owner.id, row.created_at >= today.astimezone(dt.UTC), row.id > answered.scalar_subquery()
+    return str(await session.scalar(select(func.min(row.id)).where(*mine)))
 
 
 def _key(request_id: str) -> str:

@@ -44,7 +44,7 @@ from services.core import MODEL_GONE, Core, FactoryBot, embedding_model, free_la
 from services.crypto import Crypto, Undecryptable, new_fernet_key, new_token, stored_secret
 from services.errors import Invalid, Permanent, Temporary
 from services.knowledge import analysis, documents, embedding
-from services.letters import delivery, offering
+from services.letters import delivery, offering, partnering
 from services.pauses import backoff_s
 from services.payments import ledger, reversals
 from services.polling import Receivers, factory_channel
@@ -362,6 +362,7 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
         ledger.EXPIRE_JOB: partial(ledger.expire_due, core),
         ledger.REVERSE_JOB: partial(reversals.reverse_click, core),
         offering.REMIND_JOB: partial(offering.remind, core),
+        partnering.TELL_JOB: partial(partnering.tell, core),
         leaving.DELETE_JOB: partial(leaving.delete_due, core),
         resets.RESET_JOB: partial(resets.write_reset, core),
     }
@@ -382,6 +383,7 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
     await upkeep.enqueue_due(core, upkeep.CLEAN_UP_JOB)
     await upkeep.enqueue_due(core, ledger.EXPIRE_JOB)
     await upkeep.enqueue_due(core, offering.REMIND_JOB)
+    await upkeep.enqueue_due(core, partnering.TELL_JOB)
     await embedding.enqueue_missing(core)
     core.tasks.start(upkeep.tell_owners(core), name="notices", vital=True)
     core.tasks.start(returning.watch(core), name="returning", vital=True)

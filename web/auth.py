@@ -31,6 +31,9 @@ LANGUAGE_COOKIE = "language"
 THEME_COOKIE = "theme"
 PREFERENCE_AGE_S = 365 * 24 * 3600
 HALF_IN_S = 600
+_PEOPLE = 8
+"""So many accounts a browser remembers."""
+
 log = structlog.get_logger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -226,23 +229,45 @@ def device(request: web.Request) -> accounts.Device | None:
     return accounts.Device(user_id, name)
 
 
+def _people_cookie(request: web.Request) -> str:
+    return _device_cookie(request).replace("device", "people")
+
+
+def _people_proof(request: web.Request, ids: str) -> str:
+    return hmac.new(derive(request.app[keys.CORE].secret, "people"), ids.encode(), "sha256").hexdigest()
+
+
+def people(request: web.Request) -> list[str]:
+    """Return the ids of the accounts that were signed in to in this browser, the last first, as far as it remembers."""
+    known = device(request)
+    last = [known.user_id] if known is not None else []
+    ids, _, proof = request.cookies.get(_people_cookie(request), "")[:400].partition(".")
+    before = ids.split("-") if proof and same(proof, _people_proof(request, ids)) else []
+    return list(dict.fromkeys((*last, *before)))
+
+
 def keep_device(request: web.Request, response: web.StreamResponse) -> None:
-    """Give a browser in which somebody has just signed in the cookie that :func:`device` reads."""
+    """Give a browser in which somebody has just signed in the cookies that :func:`device` and :func:`people` read."""
     who = visitor(request)
     if not who.new_device or response.prepared:
         return
     name = new_token(16)
     value = f"{who.new_device}.{name}.{_device_proof(request.app[keys.CORE].secret, who.new_device, name)}"
     secure = request.app[keys.CORE].settings.public_url.startswith("https://")
-    response.set_cookie(
-        _device_cookie(request),
-        value,
-        max_age=PREFERENCE_AGE_S,
-        samesite="Lax",
-        httponly=True,
-        secure=secure,
-        path="/",
-    )
+    ids = "-".join(list(dict.fromkeys((who.new_device, *people(request))))[:_PEOPLE])
+    for cookie, content in (
+        (_device_cookie(request), value),
+        (_people_cookie(request), f"{ids}.{_people_proof(request, ids)}"),
+    ):
+        response.set_cookie(
+            cookie,
+            content,
+            max_age=PREFERENCE_AGE_S,
+            samesite="Lax",
+            httponly=True,
+            secure=secure,
+            path="/",
+        )
 
 
 async def sign_in(request: web.Request, person: models.User) -> None:

@@ -331,7 +331,9 @@ DONE: Mapping[str, Text] = {
     "plan_taken": T("The plan was ended. The owner is told."),
     "coupons_made": T("The coupons are made."),
     "coupon_disabled": T("The coupon cannot be used any more."),
-    "paid_out": T("Noted as paid."),
+    "paid_out": T("Noted as paid. The partner is told."),
+    "payout_undone": T("Taken back. The partner is told."),
+    "mail_retried": T("Letters go to this address again."),
     "password_reset": T("Your new password is saved, and all devices are signed out. Sign in with it."),
     "address_parted": T(
         "Your password is saved. This e-mail has an account of its own now: read the letter that we have sent you."

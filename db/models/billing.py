@@ -277,22 +277,26 @@ class Referral(Base):
 
 
 class ReferralEntry(Base):
-    """A line of a partner's account; their sum is the balance.
+    """A line of a partner's account; their sum is the balance. For the books it outlives the account, without its name.
 
     ``kind``: ``commission`` (counts from ``available_at``), ``reversal``, ``spent`` (on a payment of the partner's own),
-    ``returned`` (of that) or ``payout``. ``amount_tiyin`` carries its sign.
+    ``returned`` (of that), ``payout`` or ``payout_undone``, of which ``payout_id`` names the payout. ``amount_tiyin`` carries
+    its sign.
     """
 
     __tablename__ = "referral_entries"
     __table_args__ = (
         UniqueConstraint("kind", "payment_id"),
         Index("ix_referral_entries_partner_id_id", "partner_id", "id"),
+        Index("uq_referral_entries_payout_id", "payout_id", unique=True),
+        Index("ix_referral_entries_kind_available_at", "kind", "available_at"),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
-    partner_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    partner_id: Mapped[str | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     referral_id: Mapped[str | None] = mapped_column(ForeignKey("referrals.id", ondelete="SET NULL"))
     payment_id: Mapped[str | None] = mapped_column(ForeignKey("payments.id", ondelete="CASCADE"))
+    payout_id: Mapped[str | None] = mapped_column(Id)
     kind: Mapped[str] = mapped_column(String(16))
     amount_tiyin: Mapped[int] = mapped_column(BigInteger)
     available_at: Mapped[dt.datetime] = mapped_column(UtcTime)

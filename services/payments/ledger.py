@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.engine import DatabaseUnavailable, lost_a_race
-from services import accounts, coupons, jobs, letters, money, notices, plans, referrals, subscriptions
+from services import accounts, coupons, jobs, letters, notices, plans, referrals, subscriptions
 from services.errors import Conflict, NotFound
 from services.i18n import T
 from services.payments import LIVES, TITLES, is_test_mode
@@ -586,7 +586,7 @@ async def _write(
         "path": f"/billing/payments/{payment.number}",
         "number": payment.number,
         "plan": facts.title.kept() if facts is not None else payment.plan,
-        "amount": money.digits(payment.amount_tiyin),
+        "amount": {"tiyin": payment.amount_tiyin},
         **more,
     }
     await letters.write(session, payment.user_id, kind, key=f"{kind}:{payment.id}", now=now, params=params)

@@ -146,12 +146,14 @@ async def _fill(db: Database) -> None:
                     models.CouponUse(coupon_id=coupon.id, user_id=owner.id, payment_id=payment.id),
                     models.ReferralTouch(visitor="tg:900", partner_id=owner.id),
                     models.ReferralClicks(partner_id=owner.id, day="2026-11-21", clicks=2),
-                    models.ReferralEntry(partner_id=owner.id, referral_id=referral.id, payment_id=payment.id, **entry),
                     models.Letter(user_id=owner.id, kind="reminder", key="reminder:1"),
                     models.LetterText(kind="reminder", language="uz", part="subject", text="Tarif tugayapti"),
                     models.AccountCode(user_id=owner.id, purpose="reset", token_hash="e" * 64, expires_at=soon),
                     models.RecoveryCode(user_id=owner.id, code_hash="f" * 64),
                 ]
+            )
+            await put(
+                models.ReferralEntry(partner_id=owner.id, referral_id=referral.id, payment_id=payment.id, **entry)
             )
 
         tried = {"status": "new", "attempts": 2, "failures": 0}

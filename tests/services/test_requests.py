@@ -13,7 +13,7 @@ from db import models
 from db.engine import Database
 from services import bookkeeping, coupons, receipts, referrals, requests, subscriptions
 from services.coupons import Terms
-from services.errors import AppError, Conflict, Invalid, NotFound
+from services.errors import AppError, Conflict, Invalid, NotFound, TooMany
 from services.payments import ledger
 from services.settings import Settings
 from tests.composition import make_settings
@@ -275,6 +275,45 @@ async def test_one_request_waits_at_a_time(database_url: str, settings: Settings
             with pytest.raises(NotFound):
                 await requests.withdraw(session, owner, made[0].id, now=NOW)
         assert (await _asks(db, settings, owner)).status == "pending"
+
+
+async def _asks_at(db: Database, settings: Settings, user: models.User, now: dt.datetime, plan: str = "basic") -> str:
+    async with db.write() as session:
+        return (await requests.ask(session, settings, user, plan, "monthly", now=now)).id
+
+
+async def test_asking_again_and_again_is_held_off(database_url: str, settings: Settings) -> None:
+    """Three times within a day, of each owner; then it is said from when on. The administrator is sent one mail of it."""
+    async with opened(database_url) as db:
+        admin, owner, other = await _admin(db), await person(db, "Aziza"), await person(db, "Bobur")
+        for hour in range(3):
+            now = NOW + hour * dt.timedelta(hours=1)
+            request_id = await _asks_at(db, settings, owner, now)
+            async with db.write() as session:
+                await requests.withdraw(session, owner, request_id, now=now)
+        now = NOW + 3 * dt.timedelta(hours=1)
+        with pytest.raises(TooMany) as refused:
+            await _asks_at(db, settings, owner, now)
+        assert refused.value.retry_after_s == 21 * 3600
+        # Nine in the morning in UTC is two in the afternoon in Tashkent.
+        assert "23.11.2026, 14:00" in refused.value.text.render("en")
+        assert await _letters(db, admin) == ["request_received"]
+        await _asks_at(db, settings, other, now)
+        assert await _letters(db, admin) == ["request_received"] * 2
+        with pytest.raises(TooMany):
+            await _asks_at(db, settings, owner, NOW + DAY - dt.timedelta(seconds=1))
+        await _asks_at(db, settings, owner, NOW + DAY)
+        assert await _letters(db, admin) == ["request_received"] * 3
+
+
+async def test_what_is_asked_after_an_answer_is_mailed_anew(sqlite_url: str, settings: Settings) -> None:
+    async with opened(sqlite_url) as db:
+        admin, owner = await _admin(db), await person(db, "Aziza")
+        request_id = await _asks_at(db, settings, owner, NOW)
+        async with db.write() as session:
+            await requests.decline(session, settings, admin, request_id, "Qaysi kompaniya?", now=NOW)
+        await _asks_at(db, settings, owner, NOW, "premium")
+        assert await _letters(db, admin) == ["request_received"] * 2
 
 
 @pytest.mark.parametrize(

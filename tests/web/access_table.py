@@ -332,6 +332,8 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/admin/coupons/{coupon}/disable"): ADMIN_FORM,
     ("GET", "/admin/payouts"): ADMIN_PAGE,
     ("POST", "/admin/payouts/{owner}"): ADMIN_FORM,
+    ("POST", "/admin/payouts/{payout}/undo"): ADMIN_FORM,
+    ("POST", "/admin/owners/{owner}/mail"): ADMIN_FORM,
 }
 
 BODIES: dict[tuple[str, str], dict[str, object]] = {
@@ -362,5 +364,6 @@ BODIES: dict[tuple[str, str], dict[str, object]] = {
     ("POST", "/admin/owners/{owner}/plan/revoke"): {"answer": "Pul kelmadi"},
     ("POST", "/admin/coupons"): {"percent": "10", "count": "1", "per_owner": "1"},
     ("POST", "/admin/payouts/{owner}"): {"price": "100000", "due": "10000000"},
+    ("POST", "/admin/payouts/{payout}/undo"): {"reason": "Xato"},
 }
 """What the walk sends where an empty body would be refused before the question of who may is answered."""

@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 
 from db import models
 from db.base import utcnow
-from services import accounts, letters, merging, resets, second_factor, team
+from services import accounts, codes, letters, merging, resets, second_factor, team
 from services.i18n import translate
 from services.limits import Limits
 from tests import servers
@@ -600,3 +600,56 @@ async def test_without_mail_the_pages_say_what_other_way_there_is(tmp_path: Path
         assert saved.status == 303
         assert (await _user(plain, f"n{email}")).email_confirmed_at is None
         assert "/settings/email" not in (await browser.get("/dashboard")).text
+
+
+async def test_an_address_from_which_letters_come_back(site: Site) -> None:
+    """Every page says so and what to do; the code that the person has sent for is the way back, or an administrator."""
+    browser, email = await _registered(site)
+    user = await _user(site, email)
+    async with site.core.db.write() as session:
+        await accounts.confirm_email(session, await session.get_one(models.User, user.id), email, now=utcnow())
+        await codes.forget(session, user.id, now=utcnow())
+    said = "Letters to {email} come back, so we send none there: receipts and reminders do not reach you."
+    assert not _says(await browser.get("/settings"), said, email=email)
+    assert (await browser.post("/settings/email/send")).status == 404
+
+    async def come_back() -> None:
+        async with site.core.db.write() as session:
+            row = await session.get_one(models.User, user.id)
+            row.mail_refused_at = utcnow()
+
+    await come_back()
+    assert _says(await browser.get("/settings"), said, email=email)
+    assert _says(await browser.get("/settings/email"), "Letters come back")
+    site.core.now = lambda: utcnow() + dt.timedelta(minutes=2)
+    assert (await browser.post("/settings/email/send")).location == "/settings/email?done=code_sent"
+    _, secret = (await _letters(site, user.id, "confirm_email"))[-1]
+    assert (await browser.post("/settings/email/code", code=secret["code"])).status == 303
+    assert (await _user(site, email)).mail_refused_at is None
+    assert not _says(await browser.get("/settings"), said, email=email)
+    await come_back()
+    boss = await site.person("Pochtachi")
+    async with site.core.db.write() as session:
+        (await session.get_one(models.User, boss.id)).role = "admin"
+    admin = await site.signed_in(boss)
+    page = await admin.get(f"/admin/owners/{user.id}/plan")
+    assert _says(page, "Last letters") and _says(page, "Write to this address again")
+    assert _says(await admin.get(f"/admin/owners?q={email}"), "Letters come back")
+    assert (await admin.post(f"/admin/owners/{user.id}/mail")).location.endswith("done=mail_retried")
+    assert (await admin.post(f"/admin/owners/{user.id}/mail")).status == 409
+    assert (await _user(site, email)).mail_refused_at is None
+
+
+async def test_an_address_that_bounced_is_not_told_that_it_was_changed(site: Site) -> None:
+    """The letter to the address before the change does not go where nobody is."""
+    browser, email = await _registered(site)
+    user = await _user(site, email)
+    async with site.core.db.write() as session:
+        (await session.get_one(models.User, user.id)).mail_refused_at = utcnow()
+    new = f"yangi-{email}"
+    assert (await browser.post("/settings/email", email=new, current_password=PASSWORD)).status == 303
+    ((_, secret),) = await _letters(site, user.id, "change_email")
+    assert (await browser.post("/settings/email/code", code=secret["code"])).status == 303
+    ((letter, _),) = await _letters(site, user.id, "email_changed")
+    assert (letter.address, letter.mail, letter.telegram) == (email, "none", "new")
+    assert (await _user(site, new)).mail_refused_at is None

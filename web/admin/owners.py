@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from db import models
 from services import payment_texts, plans, referrals, requests, subscriptions
 from services.errors import AppError, Invalid
-from services.i18n import T
+from services.i18n import T, Text, translate
+from services.letters import KINDS, bounced, texts
 from web import auth, forms, view
 from web.admin.requests import GRANT_FIELDS, price_tiyin, tell
 from web.admin.shell import administrator
@@ -63,6 +65,7 @@ async def _plan(
         asked = await requests.pending_of(session, owner)
         log = await requests.history(session, owner.id)
         partner = await referrals.account(session, owner.id, now=now)
+        written = await bounced.last_letters(session, owner.id)
     return view.render(
         request,
         "admin/owner_plan.html",
@@ -75,6 +78,7 @@ async def _plan(
         asked=asked,
         log=[(row, who, requests.ACTIONS[row.action].render(language)) for row, who in log],
         partner=partner,
+        letters=[(letter, _subject(letter, language), _ways(letter, language)) for letter in written],
         on_sale=plans.for_sale(core.settings),
         periods=plans.PERIODS,
         plan_title=lambda key: payment_texts.plan(core.settings, key, language),
@@ -85,6 +89,26 @@ async def _plan(
         fault=fault_of(error, request) if error else None,
         **shared,
     )
+
+
+_ARRIVED: Mapping[str, Text] = {
+    "new": T("waits"),
+    "sent": T("sent"),
+    "failed": T("not sent"),
+    "unsure": T("perhaps sent"),
+    "bounced": T("came back"),
+}
+"""What became of a letter on one way."""
+
+
+def _subject(letter: models.Letter, language: str) -> str:
+    return texts.subject(letter.kind, language, letter.params) if letter.kind in KINDS else letter.kind
+
+
+def _ways(letter: models.Letter, language: str) -> list[str]:
+    """Return what became of a letter on each way that it takes."""
+    ways = (translate(language, "Mail"), letter.mail), ("Telegram", letter.telegram)
+    return [f"{way}: {_ARRIVED[state].render(language)}" for way, state in ways if state in _ARRIVED]
 
 
 async def _done(
@@ -184,3 +208,15 @@ async def revoke(request: web.Request) -> web.StreamResponse:
         await requests.revoke(session, person, owner_id, answer, basis=form.basis(), now=core.now())
 
     return await _done(request, form, "revoke", "plan_taken", step)
+
+
+@routes.post("/admin/owners/{owner}/mail")
+async def write_again(request: web.Request) -> web.StreamResponse:
+    """Let letters go again to an address from which they came back."""
+    person = administrator(request)
+    form = await forms.read(request)
+
+    async def step(session: AsyncSession) -> None:
+        await bounced.retry(session, person, request.match_info["owner"])
+
+    return await _done(request, form, "mail", "mail_retried", step)

@@ -114,8 +114,9 @@ async def register_page(request: web.Request) -> web.StreamResponse:
     if auth.visitor(request).user is not None:
         return view.redirect("/dashboard")
     empty = dict.fromkeys(REGISTRATION, "")
+    brought = await referrals.remember(request)
     response = _register(request, empty)
-    await referrals.remember(request, response)
+    brought.keep(request, response)
     return response
 
 

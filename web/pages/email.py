@@ -110,7 +110,8 @@ async def send_again(request: web.Request) -> web.StreamResponse:
     try:
         async with core.db.write() as session:
             sent = await _sent(session, person, core)
-            if sent is None and (person.email is None or person.email_confirmed_at is not None):
+            proved = person.email_confirmed_at is not None and person.mail_refused_at is None
+            if sent is None and (person.email is None or proved):
                 raise NotFound
             if not codes.by_mail(core.settings):
                 raise Conflict(T("This service sends no letters, so an address cannot be confirmed."), code="no_mail")
@@ -185,13 +186,18 @@ async def confirmed(session: AsyncSession, core: Core, person: models.User, prov
     now = core.now()
     if proved.purpose == "confirm_email" and proved.target != person.email:
         raise Invalid(T("This link has been used or has expired."), code="letter_link")
+    came_back = person.mail_refused_at is not None
     before = await accounts.confirm_email(session, person, proved.target, now=now)
     await access.record(session, person, "email_confirmed", "user", person.id)
     if proved.purpose == "change_email":
         await codes.forget(session, person.id, now=now)
     if before is not None:
         params, key = {"email": proved.target}, f"email_changed:{proved.id}"
-        await letters.write(session, person.id, "email_changed", key=key, now=now, params=params, address=before)
+        # Where nobody is nobody needs to hear of it; in Telegram the person does.
+        by_mail = not came_back
+        await letters.write(
+            session, person.id, "email_changed", key=key, now=now, params=params, address=before, mail=by_mail
+        )
 
 
 @routes.get("/email/confirm")

@@ -46,6 +46,7 @@ async def frame(session: AsyncSession, request: web.Request, bot: models.Bot | N
         "quiet": await core_of(request).allowances.quiet(session, answered),
         "unconfirmed": _is_unconfirmed(request, person),
         "plan_ends": await _plan_ends(session, request, person) if has_bots else (),
+        "mail_returns": person.mail_refused_at is not None and codes.by_mail(core_of(request).settings),
         "notices": [(notice, notices.text(notice, language), notices.page(notice)) for notice in told],
     }
 
