@@ -15,7 +15,7 @@ from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from db import models
 from db.base import new_id
-from services import access, accounts, letters, subscriptions, team
+from services import access, accounts, letters, notices, subscriptions, team
 from services.crypto import digest
 from services.errors import Conflict
 from services.i18n import T
@@ -206,12 +206,15 @@ async def _with_their_own_kind(session: AsyncSession, former_id: str, keep_id: s
     request = models.AccessRequest
     pending = await session.scalar(select(request.id).where(request.user_id == keep_id, request.status == "pending"))
     if pending is not None:
-        await session.execute(
+        withdrawn = await session.scalars(
             update(request)
             .where(request.user_id == former_id, request.status == "pending")
-            .values(status="withdrawn", decided_at=func.coalesce(request.decided_at, request.created_at)),
+            .values(status="withdrawn", decided_at=func.coalesce(request.decided_at, request.created_at))
+            .returning(request.id),
             execution_options=_AS_IT_IS,
         )
+        for request_id in withdrawn.all():
+            await notices.solve(session, f"request:{request_id}")
     await session.execute(
         update(request).where(request.user_id == former_id).values(user_id=keep_id), execution_options=_AS_IT_IS
     )
