@@ -94,7 +94,7 @@ def _used(used: allowances.Usage, _: Translator) -> list[str]:
 
 
 def _label(core: Core, payment: models.Payment, language: str) -> str:
-    return f"{payment_texts.plan(core.settings, payment.plan)} · {money.text(payment.amount_tiyin, language)}"
+    return f"{payment_texts.plan(core.settings, payment.plan, language)} · {money.text(payment.amount_tiyin, language)}"
 
 
 def _test_mode(core: Core, _: Translator) -> str:
@@ -132,13 +132,16 @@ def plans_page(talk: Talk) -> Page:
         bold(_("Plans")),
         *(
             lines(
-                bold(f"{facts.title}: {_('{amount} a month', amount=monthly[key])}"),
+                bold(f"{facts.title.called(language)}: {_('{amount} a month', amount=monthly[key])}"),
                 *(f"• {fact}" for fact in _facts(facts, language, _)),
             )
             for key, facts in sold.items()
         ),
         keyboard=keyboards.inline(
-            *([button(f"{facts.title} · {monthly[key]}", Buy(do="terms", plan=key))] for key, facts in sold.items()),
+            *(
+                [button(f"{facts.title.called(language)} · {monthly[key]}", Buy(do="terms", plan=key))]
+                for key, facts in sold.items()
+            ),
             keyboards.back(_, Menu(to="plan")),
         ),
     )
@@ -156,7 +159,7 @@ def terms_page(talk: Talk, plan: str) -> Page:
         label = f"{payment_texts.period(period, language)} · {price}{off}"
         rows.append([button(label, Buy(do="ways", plan=plan, period=period))])
     return page(
-        bold(facts.title),
+        bold(facts.title.called(language)),
         lines(*(f"• {fact}" for fact in _facts(facts, language, _))),
         _("For how long?"),
         keyboard=keyboards.inline(*rows, keyboards.back(_, Buy(do="plans"))),
@@ -174,7 +177,7 @@ async def ways_page(talk: Talk, plan: str, period: str) -> Page:
     credit = money.text(-quote.credit, language)
     panel = f"{core.settings.public_url}/billing/order?plan={plan}&period={period}"
     return page(
-        bold(f"{facts.title} · {payment_texts.period(period, language)}"),
+        bold(f"{facts.title.called(language)} · {payment_texts.period(period, language)}"),
         lines(
             f"{translate_plural(language, '{n} day', '{n} days', terms.days)}: {money.text(quote.price, language)}",
             f"{_('Rest of your present plan')}: {credit}" if quote.credit else "",
@@ -187,7 +190,7 @@ async def ways_page(talk: Talk, plan: str, period: str) -> Page:
                 [
                     button(
                         "💳 " + payment_texts.gateway(kind, language),
-                        Buy(do="order", plan=plan, period=period, way=kind),
+                        Buy(do="order", plan=plan, period=period, way=kind, basis=quote.version),
                         style="success",
                     )
                 ]
@@ -204,8 +207,8 @@ async def payment_page(session: AsyncSession, core: Core, person: models.User, n
     language = person.language
     _ = translator(language)
     payment = await orders.get(session, person, number)
-    state = "expired" if payment.status == "waiting" and payment.expires_at <= core.now() else payment.status
-    plan = payment_texts.plan(core.settings, payment.plan)
+    state = orders.state(payment, core.now())
+    plan = payment_texts.plan(core.settings, payment.plan, language)
     title = f"{plan} · {payment_texts.period(payment.period, language)}"
     rows: list[list[InlineKeyboardButton | None]] = []
     told: list[str] = []
@@ -249,16 +252,16 @@ def _to_pay(core: Core, payment: models.Payment, language: str, _: Translator) -
 def _pay_rows(
     core: Core, payment: models.Payment, language: str, _: Translator
 ) -> list[list[InlineKeyboardButton | None]]:
-    alone = payment.sandbox or payment.gateway == orders.MANUAL
-    others = () if alone else orders.gateways(core.settings)
-    kinds = (payment.gateway, *(kind for kind in others if kind != payment.gateway))
-    links = [(kind, orders.checkout_url(core.settings, payment, language, kind)) for kind in kinds]
+    links = orders.links(core.settings, payment, language)
     rows: list[list[InlineKeyboardButton | None]] = [
         [keyboards.link("💳 " + _("Pay with {gateway}", gateway=payment_texts.gateway(kind, language)), url)]
         for kind, url in links
-        if url
     ]
-    code = button("🔳 " + _("QR code"), Pay(do="code", number=payment.number)) if links[0][1] else None
+    code = (
+        button("🔳 " + _("QR code"), Pay(do="code", number=payment.number))
+        if links and links[0][0] == payment.gateway
+        else None
+    )
     stop = button("🗑 " + _("Cancel this payment"), Pay(do="stop", number=payment.number), style="danger")
     return [*rows, [code, stop]]
 
@@ -360,23 +363,25 @@ async def order(callback: CallbackQuery, callback_data: Buy, talk: Talk, screens
     core, wish = talk.core, callback_data
     if wish.way not in _ways(core, talk.user):
         raise Invalid(T("Choose how to pay: this way is not available here."))
-    now = core.now()
-    async with core.db.write() as session:
-        await subscriptions.lock(session, talk.user.id)
-        quote = await subscriptions.quote(session, core.settings, talk.user, wish.plan, wish.period, now=now)
-        history = await orders.history(session, talk.user, limit=20)
-        payment = next((each for each in history if _is_same(each, wish, quote, now)), None)
-        if payment is None:
-            payment = await orders.order(session, core.settings, talk.user, wish.plan, wish.period, wish.way, now=now)
+    try:
+        async with core.db.write() as session:
+            payment = await orders.order(
+                session,
+                core.settings,
+                talk.user,
+                wish.plan,
+                wish.period,
+                wish.way,
+                now=core.now(),
+                basis=wish.basis,
+            )
+    except Conflict as error:
+        # The price may be another one now.
+        await talk.toast(error.text.render(talk.user.language))
+        await talk.show(await ways_page(talk, wish.plan, wish.period))
+        return
     ledger.announce(core, payment)
     await _show_payment(talk, screens, payment.number)
-
-
-def _is_same(payment: models.Payment, wish: Buy, quote: subscriptions.Quote, now: dt.datetime) -> bool:
-    chosen = (payment.plan, payment.period, payment.gateway) == (wish.plan, wish.period, wish.way)
-    price = (payment.price_tiyin, payment.kind, payment.coupon_id, payment.balance_tiyin)
-    fits = price == (quote.price, quote.kind, None, 0) and (quote.kind != "upgrade" or payment.basis == quote.version)
-    return chosen and fits and payment.status == "waiting" and payment.expires_at > now
 
 
 @router.callback_query(Pay.filter(F.do == "open"))

@@ -17,6 +17,7 @@ from handlers.keyboards import button
 from handlers.states import Editing, go_to, leave
 from handlers.talk import Page, Talk, bold, lines, page, sure
 from services import bots, connecting, health, notices
+from services.allowances import Quiet
 from services.core import Core
 from services.i18n import CATALOGS, LANGUAGE_NAMES, Translator
 from services.knowledge import documents
@@ -31,6 +32,7 @@ async def list_page(core: Core, user: models.User, _: Translator, *, do: str = "
     async with core.db.read() as session:
         own = await bots.list_for(session, user)
         broken = await bots.broken_channels(session, user)
+        quiet = await core.allowances.quiet(session, own)
     new = button("➕ " + _("New bot"), Menu(to="new"))
     if not own and (answering := await team.answering_page(core, user, _)) is not None:
         return answering
@@ -41,16 +43,26 @@ async def list_page(core: Core, user: models.User, _: Translator, *, do: str = "
             keyboard=keyboards.inline([new], [button("✖️ " + _("Close"), Menu(to="close"))]),
         )
     shown, turns = keyboards.part(own, Turn(of=do, number=number))
-    rows = [[button(f"{_mark(bot, bot.id in broken)} {bot.name}", BotMenu(do=do, bot=bot.id))] for bot in shown]
+    rows = [
+        [
+            button(
+                f"{_mark(bot, bot.id in broken, bot.id in quiet and bool(quiet[bot.id].why))} {bot.name}",
+                BotMenu(do=do, bot=bot.id),
+            )
+        ]
+        for bot in shown
+    ]
     title = _("Your bots") if do == "open" else _("Which bot?")
     close = button("✖️ " + _("Close"), Menu(to="close"))
     return page(bold(title), keyboard=keyboards.inline(*rows, turns, [new], [close]))
 
 
-def _mark(bot: models.Bot, broken: bool) -> str:
-    """Return the sign of a bot's state; ``broken``: whether a channel of it waits for its owner."""
+def _mark(bot: models.Bot, broken: bool, silent: bool) -> str:
+    """Return the sign of a bot's state; ``broken``: a channel of it waits for its owner; ``silent``: its owner's plan says so."""
     if broken:
         return "🔴"
+    if silent:
+        return "🟡"
     return "🟢" if bot.status == "active" else "⏸"
 
 
@@ -123,11 +135,14 @@ async def menu_page(talk: Talk, bot_id: str) -> Page:
         own = bot.owner_id == talk.user.id
         channels = await bots.channels(session, bot)
         count = len(await documents.list_for(session, bot))
+        quiet = (await core.allowances.quiet(session, [bot])).get(bot.id, Quiet())
     telegram = bots.of_kind(channels, "telegram")
     running = bot.status == "active"
     trouble = trouble_of(telegram, _) or whatsapp_trouble(bots.of_kind(channels, "whatsapp"), _)
     trouble = trouble or instagram_trouble(bots.of_kind(channels, "instagram"), _)
     state = _("Needs attention") if trouble else _("Working") if running else _("Stopped")
+    if quiet.why and not trouble:
+        state = _("Silent")
     begin = button("▶️ " + _("Start"), BotMenu(do="start", bot=bot.id))
     toggle = button("⏹ " + _("Stop"), BotMenu(do="stop", bot=bot.id)) if running else begin
     address = f"{core.settings.public_url}/chat/{bot.public_id}"
@@ -136,13 +151,15 @@ async def menu_page(talk: Talk, bot_id: str) -> Page:
     return page(
         bold(bot.name),
         lines(
-            f"{_mark(bot, bool(trouble))} {state}",
+            f"{_mark(bot, bool(trouble), bool(quiet.why))} {state}",
             f"@{telegram.username}" if telegram else _("Not connected to Telegram"),
             _("Documents: {n}", n=count),
             _("Languages: {languages}", languages=", ".join(LANGUAGE_NAMES[code] for code in bot.languages)),
         ),
         "⚠️ " + trouble if trouble else "",
+        *("⏳ " + line.render(talk.user.language) for line in quiet.lines),
         keyboard=keyboards.inline(
+            [button("💳 " + _("Plans"), Menu(to="plan")) if own and quiet.lines else None],
             # What was stopped from outside is started here, though the bot itself never stopped.
             [begin if running and _halted(channels) else None],
             [toggle, keyboards.link("💬 " + _("Try it"), address)],

@@ -118,14 +118,15 @@ class Turn(CallbackData, prefix="t1"):
     file: int = 0
 
 
-class Buy(CallbackData, prefix="p1"):
+class Buy(CallbackData, prefix="p2"):
     """``do`` a step towards a plan: ``plans``, ``terms`` (the periods of ``plan``), ``ways`` (to pay it for ``period``) and
-    ``order`` (by the gateway ``way``)."""
+    ``order`` (by the gateway ``way``, for what the person had at ``basis``)."""
 
     do: str
     plan: Annotated[str, Field(pattern=r"^[a-z0-9_]{0,32}$")] = ""
     period: Annotated[str, Field(pattern=r"^[a-z]{0,9}$")] = ""
     way: Annotated[str, Field(pattern=r"^[a-z]{0,8}$")] = ""
+    basis: Annotated[int, Field(ge=0, lt=1_000_000)] = 0
 
 
 class Pay(CallbackData, prefix="y1"):

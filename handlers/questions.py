@@ -107,7 +107,7 @@ async def answer_sent(message: Message, talk: Talk, _: Translator) -> None:
     also = await questions.same_as(core, bot, question)
     async with core.db.write() as session:
         bot = await bots.get(session, talk.user, bot.id)
-        await questions.teach(session, bot, question, message.text or "", also)
+        await questions.teach(session, bot, question, message.text or "", also, plan=core.allowances)
     leave(talk.dialog)
     await talk.say(
         "✅ " + _("Saved. The bot will answer this way from the next message on."), bold(one_line(question, _SHOWN))

@@ -46,7 +46,7 @@ async def _first(talk: Talk) -> Page:
         return _plans(talk)
     return page(
         bold(_("Your request is waiting")),
-        f"{payment_texts.plan(settings, waiting.plan)} · {payment_texts.period(waiting.period, language)}",
+        f"{payment_texts.plan(settings, waiting.plan, language)} · {payment_texts.period(waiting.period, language)}",
         _("The administrator has been told. The answer comes in Telegram and by mail."),
         keyboard=keyboards.inline(
             [button(_("Withdraw the request"), Ask(do="withdraw", arg=waiting.id), style="danger")],
@@ -75,7 +75,7 @@ def _plans(talk: Talk) -> Page:
             )
         ),
         keyboard=keyboards.inline(
-            *([button(facts.title, Ask(do="plan", arg=key))] for key, facts in on_sale.items()),
+            *([button(facts.title.called(language), Ask(do="plan", arg=key))] for key, facts in on_sale.items()),
             [button("✖️ " + _("Close"), Menu(to="close"))],
         ),
     )
@@ -92,7 +92,7 @@ async def show_periods(callback: CallbackQuery, callback_data: Ask, talk: Talk) 
     """The periods of a plan, with their prices."""
     _, language, settings = talk.gettext, talk.user.language, talk.core.settings
     plan = callback_data.arg
-    title = plans.plan_of(settings, plan).title
+    title = plans.plan_of(settings, plan).title.called(language)
     keys = [
         [
             button(
@@ -127,7 +127,7 @@ async def _sum(talk: Talk, plan: str, period: str) -> Page:
             code, trouble = "", error.text.render(language)
     go_to(talk.dialog, Requesting.sure, plan=plan, period=period, coupon=code)
     return page(
-        bold(f"{payment_texts.plan(settings, plan)} · {payment_texts.period(period, language)}"),
+        bold(f"{payment_texts.plan(settings, plan, language)} · {payment_texts.period(period, language)}"),
         trouble,
         lines(
             _("Price: {price}", price=money.text(price, language)),

@@ -45,7 +45,7 @@ async def invited(message: Message, command: CommandObject, talk: Talk, _: Trans
 async def entered(callback: CallbackQuery, callback_data: Enter, talk: Talk, _: Translator) -> None:
     """Make this person a member; the link works once."""
     async with talk.core.db.write() as session:
-        change = await team.accept(session, callback_data.token, talk.user)
+        change = await team.accept(session, callback_data.token, talk.user, plan=talk.core.allowances)
     for topic in change.topics:
         talk.core.bell.ring(topic)
     talk.core.bell.ring("notices")
@@ -75,9 +75,14 @@ async def answering_page(core: Core, user: models.User, _: Translator) -> Page |
     async with core.db.read() as session:
         if not await team.only_answers(session, user):
             return None
-        owners = [team.shown_name(owner) for _member, owner in await team.memberships(session, user)]
+        works = await team.memberships(session, user)
+    owners = [team.shown_name(owner) for member, owner in works if member.paused_at is None]
+    paused = [team.pause_text(owner).render(user.language) for member, owner in works if member.paused_at is not None]
+    if not owners:
+        return page(bold(_("Your work is paused")), *paused, keyboard=_ways_on(_))
     return page(
         bold(_("You answer customers for {names}.", names=", ".join(owners))),
         _("The conversations are here and in the panel. Their bots are looked after by the owner and the managers."),
+        *paused,
         keyboard=_ways_on(_),
     )

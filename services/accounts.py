@@ -25,7 +25,7 @@ from db.base import utcnow
 from db.engine import Database
 from services.crypto import digest, new_token
 from services.errors import Conflict, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
-from services.i18n import LANGUAGES, T, normalize_language
+from services.i18n import LANGUAGES, T, Text, normalize_language
 from services.limits import Limits
 from services.settings import Settings
 from services.text import one_line
@@ -68,7 +68,12 @@ def clean_email(text: str) -> str:
     except UnicodeError:
         raise fault from None
     labels = ascii_domain.split(".")
-    if len(labels) < 2 or len(ascii_domain) > 253 or not all(_DOMAIN_LABEL.fullmatch(label) for label in labels):
+    if (
+        len(labels) < 2
+        or labels[-1].isdigit()
+        or len(ascii_domain) > 253
+        or not all(_DOMAIN_LABEL.fullmatch(label) for label in labels)
+    ):
         raise fault
     return f"{local.lower()}@{ascii_domain}"
 
@@ -80,10 +85,12 @@ def clean_phone(text: str, *, foreign: bool = False) -> str:
     countries too (Telegram's contact button has proved them).
     """
     fault = Invalid(T("This is not a phone number. Example: +998 90 123 45 67"), field="phone")
-    if len(text) > 40:
+    text = text.strip().removeprefix("tel:")
+    # Letters would be dialled as the digits on their keys, and an extension left out.
+    if len(text) > 40 or any(sign.isalpha() for sign in text):
         raise fault
     try:
-        number = phonenumbers.parse(text.strip(), "UZ")
+        number = phonenumbers.parse(text, "UZ")
     except phonenumbers.NumberParseException:
         raise fault from None
     formatted = str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
@@ -153,35 +160,64 @@ async def verify_password(user: models.User | None, password: str) -> bool:
     return fits and known is not None
 
 
+ATTEMPT_WINDOWS: dict[int, tuple[int, Text]] = {
+    900: (1, T("Too many attempts. Wait 15 minutes and try again.")),
+    7_200: (2, T("Too many attempts. Wait two hours and try again.")),
+    86_400: (4, T("Too many attempts. Wait a day and try again.")),
+}
+"""In which times attempts to sign in are counted, in seconds; how many times more may be in it, and what is said beyond."""
+ATTEMPTS = "attempts"
+"""The code of the ``TooMany`` that says so."""
+
+
 async def allow_attempt(
     limits: Limits, account: str, address: str, per_window: int, *, device: str | None = None
 ) -> None:
-    """Count one attempt to sign in; raises ``TooMany``.
+    """Count one attempt to sign in; raises ``TooMany`` (code ``attempts``).
 
     ``per_window`` a quarter of an hour for an account, twice that in two hours, four times in a day; four times as many
     from one address, behind which there may be an office. ``device``: a browser in which this person has signed in before,
     which is counted by itself: whoever guesses from elsewhere cannot shut the true owner out.
     """
-    account_key = digest(account)[:32]
     # The address first: what it may no longer do must not fill the memory of accounts.
-    counted = ((f"login:address:{address}", 4), (f"login:account:{account_key}", 1))
-    for key, factor in counted if device is None else ((f"login:device:{digest(device)[:32]}", 1),):
-        for window_s, growth in ((900, 1), (7_200, 2), (86_400, 4)):
-            if not await limits.hit(f"{key}:{window_s}", per_window * factor * growth, window_s):
-                raise TooMany(
-                    T("Too many attempts. Wait 15 minutes, or ask the bot for a link with /panel."),
-                    retry_after_s=window_s,
-                )
+    counted = ((_by_address(address), 4), (_by_account(account), 1)) if device is None else ((_by_device(device), 1),)
+    for key, factor in counted:
+        taken: list[str] = []
+        # The longest first: how long to wait is said as it is. What a shorter one refuses does not count in it.
+        for window_s, (growth, text) in reversed(ATTEMPT_WINDOWS.items()):
+            name = f"{key}:{window_s}"
+            if not await limits.hit(name, per_window * factor * growth, window_s):
+                for longer in taken:
+                    await limits.give_back(longer)
+                raise TooMany(text, retry_after_s=window_s, code=ATTEMPTS)
+            taken.append(name)
 
 
-async def forget_attempts(limits: Limits, account: str, *, device: str | None = None) -> None:
-    """Count anew what :func:`allow_attempt` has counted for an account, and for the browser: it was the true owner."""
-    keys = [f"login:account:{digest(account)[:32]}"]
-    if device is not None:
-        keys.append(f"login:device:{digest(device)[:32]}")
-    for key in keys:
-        for window_s in (900, 7_200, 86_400):
-            await limits.forget(f"{key}:{window_s}")
+def _by_address(address: str) -> str:
+    return f"login:address:{address}"
+
+
+def _by_account(account: str) -> str:
+    return f"login:account:{digest(account)[:32]}"
+
+
+def _by_device(device: str) -> str:
+    return f"device:{digest(device)[:32]}"
+
+
+async def forget_attempts(
+    limits: Limits, account: str, *, address: str | None = None, device: str | None = None
+) -> None:
+    """Count anew what :func:`allow_attempt` has counted for an account, and for the browser: it was the true owner.
+
+    ``address``: where this attempt came from. It gets this one back and no more: others may guess from there.
+    """
+    for window_s in ATTEMPT_WINDOWS:
+        await limits.forget(f"{_by_account(account)}:{window_s}")
+        if device is not None:
+            await limits.forget(f"{_by_device(device)}:{window_s}")
+        elif address is not None:
+            await limits.give_back(f"{_by_address(address)}:{window_s}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +254,7 @@ async def check_password(
         raise Invalid(T("The e-mail, phone or password is wrong."), code="credentials", field="login")
     if user.banned_at is not None:
         raise Forbidden(T("Your account is blocked. Please write to whoever runs this service."), code="banned")
-    await forget_attempts(limits, account, device=known)
+    await forget_attempts(limits, account, address=address, device=known)
     return user
 
 
@@ -485,20 +521,24 @@ async def ensure_admin(session: AsyncSession, settings: Settings) -> models.User
 
 
 async def evict(session: AsyncSession, user: models.User) -> None:
-    """Close every way in of whoever registered with an address that may not be theirs, and that now makes an administrator.
+    """Close every way in of whoever registered with an address that may not be theirs, and of whom they let in.
 
-    Whoever runs the installation comes in by ``ADMIN_PASSWORD``, by ``create-admin`` or by the link of the start.
+    Whoever has the address comes in by the password that the caller sets; whoever runs the installation also by
+    ``create-admin`` or by the link of the start.
     """
-    user.password_hash = user.telegram_id = user.totp_secret = user.totp_at = None
+    user.password_hash = user.telegram_id = user.totp_secret = user.totp_at = user.totp_step = None
     user.phone, user.phone_confirmed_at = None, None
     await session.flush()
     await revoke_api_tokens(session, user)
+    await session.execute(delete(models.RecoveryCode).where(models.RecoveryCode.user_id == user.id))
     for kind in (models.LoginLink, models.AccountCode):
         await session.execute(
             update(kind).where(kind.user_id == user.id, kind.used_at.is_(None)).values(used_at=utcnow())
         )
     for helper in (models.Member, models.Invitation, models.ForumGroup):
         await session.execute(delete(helper).where(helper.owner_id == user.id))
+    # Nor does whoever comes now see the customers of those who had invited them.
+    await session.execute(delete(models.Member).where(models.Member.user_id == user.id))
     await close_all(session, user)
 
 
@@ -514,6 +554,11 @@ async def revoke_api_tokens(session: AsyncSession, user: models.User) -> None:
 def has_own_way_in(user: models.User, *, with_telegram: bool) -> bool:
     """Tell whether a person can sign in without a link that somebody else gives: by password or by the factory bot."""
     return user.password_hash is not None or (with_telegram and user.telegram_id is not None)
+
+
+def has_password_way(user: models.User) -> bool:
+    """Tell whether a person can sign in with a password and a name to go with it."""
+    return user.password_hash is not None and bool(user.email or user.phone)
 
 
 async def never_signed_in(session: AsyncSession, user: models.User) -> bool:

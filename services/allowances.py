@@ -18,14 +18,15 @@ from db import direct, models
 from db.base import table_of
 from services import plans, subscriptions, team
 from services.errors import Conflict
-from services.i18n import CATALOGS, T
+from services.i18n import CATALOGS, LANGUAGE_NAMES, T, Text, Words
 from services.plans import Span, Standing, Timeline
 from services.settings import PlanFacts, Settings
 
 _MIB = 1_048_576
 _MOST_KNOWN = 20_000
-OVER, BOTS, CHANNEL = "over", "bots", "channel"
-"""Why a bot is silent by its owner's plan: there is none any more, it allows fewer bots, or not this kind of channel."""
+OVER, BOTS, CHANNEL, MESSAGES = "over", "bots", "channel", "messages"
+"""Why a bot is silent by its owner's plan: there is none any more, it allows fewer bots, not this kind of channel, or no more
+messages this month."""
 _SUBSCRIPTION = table_of(models.Subscription)
 _SPANS = (
     select(
@@ -59,13 +60,14 @@ BOTS_BEFORE = (
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What an owner's plan means to the talks of this moment.
+    """What an owner's plan means to the talks of this moment; ``version``: of what the owner has.
 
     ``messages``: how many may be answered in ``month``, None without a limit. ``title``: of the plan, empty where there is none.
     """
 
     standing: Standing
     month: str
+    version: int
 
     @property
     def messages(self) -> int | None:
@@ -76,9 +78,9 @@ class Terms:
         return None if self.standing.status == "unlimited" else 0
 
     @property
-    def title(self) -> str:
+    def title(self) -> Words:
         """See above."""
-        return self.standing.facts.title if self.standing.facts is not None else ""
+        return self.standing.facts.title if self.standing.facts is not None else Words.of("")
 
     def silences(self, kind: str, bots_before: int) -> str:
         """Return why a bot is silent in a channel of this kind, empty where it answers; ``bots_before``: :data:`BOTS_BEFORE`."""
@@ -130,6 +132,44 @@ class Usage:
     languages: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """What a plan keeps a bot that was not stopped from doing.
+
+    ``why``: why it answers nothing (:data:`OVER`, :data:`BOTS`, :data:`MESSAGES`), empty where it answers; ``channels``: the
+    kinds of its channels, and ``languages`` those of its languages, that the plan does not include.
+    """
+
+    why: str = ""
+    channels: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
+
+    @property
+    def lines(self) -> list[Text]:
+        """What is told of it to whoever looks after the bot, a sentence each; none where the plan allows everything."""
+        if self.why:
+            return [_WHY[self.why]]
+        said = []
+        if self.channels:
+            names = ", ".join(CHANNEL_NAMES[kind] for kind in self.channels)
+            said.append(T("The bot is silent on {channels}: the plan does not include it.", channels=names))
+        if self.languages:
+            names = ", ".join(LANGUAGE_NAMES[code] for code in self.languages)
+            said.append(
+                T("The bot does not answer in these languages, which the plan does not include: {names}.", names=names)
+            )
+        return said
+
+
+_WHY: Mapping[str, Text] = {
+    OVER: T("The plan has ended, so the bot is silent. Customers who write wait for a person."),
+    BOTS: T(
+        "The plan allows fewer bots, and the oldest answer: this one is silent. Stop another one, or choose a larger plan."
+    ),
+    MESSAGES: T("All messages of this month are used, so the bot is silent until the next month or a larger plan."),
+}
+
+
 async def usage(session: AsyncSession, settings: Settings, user: models.User, now: dt.datetime) -> Usage:
     """Return what an owner's plan allows and how much of it is used at ``now``."""
     standing = (await subscriptions.timeline(session, settings, user)).at(now)
@@ -150,6 +190,13 @@ async def usage(session: AsyncSession, settings: Settings, user: models.User, no
         channels=facts.channels if facts is not None else tuple(CHANNEL_NAMES) if standing.allows else (),
         languages=facts.languages if facts is not None else tuple(CATALOGS) if standing.allows else (),
     )
+
+
+def seats_of(standing: Standing) -> int | None:
+    """Return for how many people a team has room, None without a limit; none where there is no plan any more."""
+    if standing.facts is not None:
+        return standing.facts.operators
+    return None if standing.allows else 0
 
 
 async def _bots(session: AsyncSession, owner_id: str) -> int:
@@ -194,6 +241,39 @@ class Allowances:
         connection = await session.connection()
         return (await connection.run_sync(self.terms, [row._asdict()]))[owner_id]
 
+    async def quiet(self, session: AsyncSession, of: Sequence[models.Bot]) -> dict[str, Quiet]:
+        """Return what plans keep these bots from doing, by their ids; without those that may do everything, or are stopped."""
+        found: dict[str, Quiet] = {}
+        bot, channel, quota = models.Bot, models.Channel, models.MessageQuota
+        running = {each.id: each for each in of if each.status == "active"}
+        kinds: dict[str | None, set[str]] = {}
+        for bot_id, kind in await session.execute(
+            select(channel.bot_id, channel.kind).where(channel.bot_id.in_(running), channel.external_id.is_not(None))
+        ):
+            kinds.setdefault(bot_id, set()).add(kind)
+        for owner_id in sorted({each.owner_id for each in running.values()}):
+            terms = await self.terms_of(session, owner_id)
+            facts = terms.standing.facts
+            own = bot.owner_id == owner_id, bot.deleted_at.is_(None), bot.status == "active"
+            ids = list(await session.scalars(select(bot.id).where(*own).order_by(bot.id)))
+            row = await session.get(quota, (owner_id, terms.month))
+            used_up = terms.messages is not None and (row.used if row is not None else 0) >= terms.messages
+            for number, bot_id in enumerate(ids):
+                if (each := running.get(bot_id)) is None:
+                    continue
+                if not terms.standing.allows:
+                    found[bot_id] = Quiet(OVER)
+                elif facts is not None and number >= facts.bots:
+                    found[bot_id] = Quiet(BOTS)
+                elif used_up:
+                    found[bot_id] = Quiet(MESSAGES)
+                elif facts is not None:
+                    left = tuple(sorted(kinds.get(bot_id, set()) - set(facts.channels)))
+                    unspoken = tuple(code for code in each.languages if code not in facts.languages)
+                    if left or unspoken:
+                        found[bot_id] = Quiet("", left, unspoken)
+        return found
+
     async def languages(self, session: AsyncSession, bot: models.Bot) -> tuple[str, ...]:
         """Return in which languages a bot answers: see :meth:`Terms.languages`."""
         return (await self.terms_of(session, bot.owner_id)).languages(bot.languages)
@@ -205,8 +285,11 @@ class Allowances:
 
     async def most_people(self, session: AsyncSession, owner: models.User) -> int:
         """Return how many people an owner's team may have, as pages show it."""
-        facts, most = (await self.terms_of(session, owner.id)).standing.facts, self._settings.limits.members_per_owner
-        return most if facts is None else min(facts.operators, most)
+        seats, most = (
+            seats_of((await self.terms_of(session, owner.id)).standing),
+            self._settings.limits.members_per_owner,
+        )
+        return most if seats is None else min(seats, most)
 
     async def ensure(self, session: AsyncSession, bot: models.Bot) -> None:
         """Raise ``Conflict`` where the owner of a bot has no plan any more: its answers are not even tried."""
@@ -228,7 +311,7 @@ class Allowances:
         if facts is not None and await _bots(session, owner.id) >= facts.bots:
             text = T(
                 "Bots that the plan “{plan}” allows: {n}. Delete one, or choose a larger plan: {address}",
-                plan=plans.spoken(facts.title),
+                plan=facts.title,
                 n=facts.bots,
                 address=self.address,
             )
@@ -242,11 +325,16 @@ class Allowances:
             text = T(
                 "People that the plan “{plan}” allows in a team, open invitations included: {n}. Withdraw one, remove somebody, "
                 "or choose a larger plan: {address}",
-                plan=plans.spoken(facts.title),
+                plan=facts.title,
                 n=facts.operators,
                 address=self.address,
             )
             raise Conflict(text, code="limit")
+
+    async def seats(self, session: AsyncSession, owner_id: str) -> int | None:
+        """Return for how many members an owner's plan has room, held until the transaction ends: see :func:`seats_of`."""
+        await _hold(session, owner_id)
+        return seats_of((await self.terms_of(session, owner_id)).standing)
 
     async def channel(self, session: AsyncSession, bot: models.Bot, kind: str) -> None:
         """Raise ``Conflict`` where the plan of a bot's owner has no channels of this kind."""
@@ -254,15 +342,16 @@ class Allowances:
         if facts is not None and kind not in facts.channels:
             text = T(
                 "The plan “{plan}” does not include {channel}. Choose a larger plan: {address}",
-                plan=plans.spoken(facts.title),
+                plan=facts.title,
                 channel=CHANNEL_NAMES[kind],
                 address=self.address,
             )
             raise Conflict(text, code="plan")
 
     async def room_for_bytes(self, session: AsyncSession, bot: models.Bot) -> int | None:
-        """Return how many bytes of documents the plan of a bot's owner leaves room for, held until the transaction ends.
+        """Return how many bytes of documents and answers the plan of a bot's owner leaves room for.
 
+        They are held until the transaction ends.
         None without a limit; below 0 where a smaller plan came later.
         """
         await _hold(session, bot.owner_id)
@@ -274,10 +363,10 @@ class Allowances:
         facts = await self._plan(session, bot.owner_id)
         return Conflict(
             T(
-                "The documents of all your bots may have {n} MB together in the plan “{plan}”. Delete some, or choose a larger "
-                "plan: {address}",
+                "The documents and taught answers of all your bots may have {n} MB together in the plan “{plan}”. Delete some, "
+                "or choose a larger plan: {address}",
                 n=facts.knowledge_mib if facts is not None else 0,
-                plan=plans.spoken(facts.title) if facts is not None else "",
+                plan=facts.title if facts is not None else "",
                 address=self.address,
             ),
             code="limit",
@@ -307,7 +396,7 @@ class Allowances:
         for id_, row in owners.items():
             began, unlimited = row["trial_at"] or row["owner_since"], row["role"] == "admin"
             line = Timeline(settings, began, self._spans[id_][1], unlimited=unlimited)
-            found[id_] = Terms(line.at(now), month)
+            found[id_] = Terms(line.at(now), month, row["subscription_version"])
         return found
 
     def _read(self, connection: Connection, versions: Mapping[str, int]) -> None:

@@ -105,11 +105,15 @@ async def create(
 
 
 async def get(session: AsyncSession, user: models.User, bot_id: str, right: Right = "manage") -> models.Bot:
-    """Return a bot that this person has a right over; raises ``NotFound`` for a foreign or missing one alike."""
+    """Return a bot that this person has a right over; raises ``NotFound`` for a foreign or missing one alike.
+
+    Whoever is only paused is told so: ``Forbidden``.
+    """
     bot = await session.scalar(
         select(models.Bot).where(models.Bot.id == bot_id, team.may(user, right), models.Bot.deleted_at.is_(None))
     )
     if bot is None:
+        await team.explain(session, user, select(models.Bot.owner_id).where(models.Bot.id == bot_id))
         raise NotFound()
     return bot
 

@@ -28,6 +28,7 @@ from services.channels.telegram import TelegramApi
 from services.core import embedding_model, router_settings
 from services.crypto import Crypto, KeyProblem, Undecryptable
 from services.errors import Permanent, Temporary
+from services.payments import orders
 from services.settings import Settings
 from services.upkeep import InstanceTaken
 
@@ -190,7 +191,7 @@ async def _web(settings: Settings, report: _Report, session: aiohttp.ClientSessi
             report.line(MISSING, f"PORT: BotFactory listens on {host}:{port} already; stop it before you start another")
         else:
             report.line(BAD, f"PORT: cannot listen on {host}:{port}: {_said(error)}", fatal=True)
-    if (fault := start.short_secret(settings)) is not None:
+    for fault in filter(None, (start.short_secret(settings), start.proxy_fault(settings))):
         report.line(BAD, fault)
     if settings.secrets.webhook_base_url is None:
         report.line(MISSING, "WEBHOOK_BASE_URL is not set: Telegram by long polling")
@@ -299,19 +300,24 @@ async def _own_app(
 
 def _payments(settings: Settings, report: _Report) -> None:
     """Say by which gateways owners can pay; half of a gateway's keys is none."""
-    there = payments.configured(settings)
+    there, owners = payments.configured(settings), orders.gateways(settings)
     for kind, title in payments.TITLES.items():
         needed = payments.NEEDED[kind]
         given = [name for name in needed if any(getattr(settings.secrets, each) for each in name)]
         missing = [" or ".join(each.upper() for each in name) for name in needed if name not in given]
-        if kind in there:
+        if kind in owners:
             report.line(GOOD, f"{title}: owners can pay by it")
+        elif kind in there:
+            report.line(
+                MISSING,
+                "PAYME_TEST_KEY is set without PAYME_KEY: Payme takes no money, administrators can try its sandbox",
+            )
         elif given:
             report.line(BAD, f"half of the keys of {title}: {', '.join(missing)} is missing, so nobody can pay by it")
     if not there:
         report.line(MISSING, "no payment gateway is set up: administrators grant plans and note payments by hand")
     if payments.is_test_mode(settings):
-        report.line(MISSING, "PAYME_TEST_KEY is set without PAYME_KEY: payments of its sandbox give plans")
+        report.line(MISSING, "PAYME_TEST_KEY is set and no gateway takes money: payments of Payme's sandbox give plans")
 
 
 async def _mail(settings: Settings, report: _Report) -> None:

@@ -26,6 +26,8 @@ ATTEMPTS = 5
 PACE = dt.timedelta(minutes=1)
 AN_HOUR, A_DAY = 5, 10
 WITH_CODE = frozenset({"confirm_email", "change_email", "join"})
+_ELSEWHERE = frozenset({"change_email", "join"})
+"""Letters that go to an address which is not, or not yet, the account's."""
 PAGES = {"confirm_email": "/email/confirm", "change_email": "/email/confirm", "reset": "/password/reset"}
 """Where the link of a letter leads, by what it is for; none: there is only a code."""
 
@@ -55,7 +57,8 @@ async def send(
 ) -> models.AccountCode:
     """Write a letter with a new code, a link, or both to ``target``; whoever calls rings ``letters`` after the transaction.
 
-    Raises ``TooMany`` where one was written less than a minute ago, or too many were in an hour or a day.
+    Raises ``TooMany`` where one was written less than a minute ago, or too many were in an hour or a day, by this account or to
+    somebody else's address by all.
     """
     # Two requests at once: the second sees the first one's letter.
     await session.get(models.User, user.id, with_for_update={"key_share": True})
@@ -72,6 +75,14 @@ async def send(
                 "A letter has just been sent. Look into your mail, also among spam, before you ask for another one."
             )
             raise TooMany(text, retry_after_s=int(span.total_seconds()))
+    if purpose in _ELSEWHERE:
+        # Whoever makes many accounts does not fill one person's mailbox from all of them.
+        there = code.target == target, code.purpose.in_(_ELSEWHERE)
+        for span, most in paces[1:]:
+            written = await session.scalar(select(func.count()).where(*there, code.created_at > now - span))
+            if (written or 0) >= most * 2:
+                text = T("Too many letters have been sent to this address. Try again later.")
+                raise TooMany(text, retry_after_s=int(span.total_seconds()))
     await session.execute(update(code).where(*own, code.used_at.is_(None)).values(used_at=now))
     row = code(user_id=user.id, purpose=purpose, target=target, created_at=now, expires_at=now + LIFE, attempts=0)
     session.add(row)

@@ -117,7 +117,8 @@ async def _no_pause(_point: str) -> None:
 class Core:
     """The shared parts. ``factory`` is None until the factory bot has started, or for good without its token.
 
-    ``now``: the clock of all that concerns plans, money and letters; tests turn it.
+    ``now``: the clock of all that concerns plans, money and letters; tests turn it. ``told_once``: what this process has warned
+    of in its log and need not say again.
     """
 
     settings: Settings
@@ -151,6 +152,7 @@ class Core:
     ready: bool = False
     stop_by: float | None = None
     allowances: Allowances = field(init=False)
+    told_once: set[str] = field(default_factory=set)
     _proved: set[str] = field(default_factory=set)
     _opened: OrderedDict[str, Mapping[str, str]] = field(default_factory=OrderedDict)
 

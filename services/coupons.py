@@ -143,6 +143,29 @@ def is_open(coupon: models.Coupon, now: dt.datetime) -> bool:
     )
 
 
+async def own(
+    session: AsyncSession, user_id: str, *, now: dt.datetime, code: str | None = None
+) -> models.Coupon | None:
+    """Return the coupon that was made for an owner by an offer and can be used by them at ``now``, the longest valid first.
+
+    One that is reserved for a payment which waits cannot. ``code``: only that one.
+    """
+    coupon, use = models.Coupon, models.CouponUse
+    mine = use.coupon_id == coupon.id, use.user_id == user_id, use.status.in_(_HELD)
+    held = select(func.count()).select_from(use).where(*mine).correlate(coupon).scalar_subquery()
+    query = select(coupon).where(
+        coupon.user_id == user_id,
+        coupon.created_by.is_(None),
+        coupon.percent.is_not(None),
+        coupon.valid_until.is_not(None),
+        held < coupon.per_owner,
+        _open(now),
+    )
+    if code is not None:
+        query = query.where(coupon.code == code)
+    return await session.scalar(query.order_by(coupon.valid_until.desc()).limit(1))
+
+
 async def _uses_of(session: AsyncSession, coupon_id: str, user_id: str) -> int:
     use = models.CouponUse
     mine = use.coupon_id == coupon_id, use.user_id == user_id, use.status.in_(_HELD)

@@ -1,7 +1,8 @@
 """Everything of an account as one ZIP: JSON for programs, CSV for people, documents and files as they came.
 
 It is made page by page while it is sent, so that a large account takes no more memory than a small one; packing runs in a
-thread. Every query names the owner, or a bot of the owner's: nobody else's things can be in it.
+thread. Every query names the owner, or a bot of the owner's: nobody else's things can be in it. Each table is in it or stands
+in :data:`LEFT_OUT` with the reason.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import re
 import tempfile
 import zipfile
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
 
 from db import models
 from db.base import Base
@@ -27,9 +29,44 @@ PAGE = 200
 _PART = 2**20
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _SECRETS = frozenset(
-    {"password_hash", "totp_secret", "totp_step", "credentials", "secret", "openai_key", "token_hash", "raw", "fiscal"}
+    {
+        "password_hash",
+        "totp_secret",
+        "totp_step",
+        "credentials",
+        "secret",
+        "openai_key",
+        "token_hash",
+        "raw",
+        "fiscal",
+        "remote",
+    }
 )
 """Columns that are nobody's to read, not even the owner's: secrets, and what is of use to the program alone."""
+_OTHERS = frozenset({"actor_id", "author_id", "created_by", "decided_by", "granted_by", "partner_id", "changed_by"})
+"""Columns that may name somebody else: they stay only where it is the person who reads this."""
+
+LEFT_OUT: Mapping[str, str] = {
+    "account_codes": "codes that prove an address for an hour: secrets, and gone within a day",
+    "chunk_vectors": "made of the documents, which are in it",
+    "chunks": "made of the documents, which are in it",
+    "conversation_dues": "what search has still to look at",
+    "conversation_texts": "made of the messages, which are in it",
+    "dialog_states": "where a talk with the factory bot stands at this moment",
+    "forum_messages": "which message of a Telegram group is which message of a conversation, in numbers of Telegram",
+    "forum_topics": "which topic of a Telegram group is which conversation, in numbers of Telegram",
+    "inbox": "on its way: what arrived is among the messages a moment later",
+    "jobs": "work of the program",
+    "joined_conversations": "where old links to conversations lead",
+    "lanes": "work of the program",
+    "letter_texts": "the installation's words, nobody's data",
+    "login_links": "secrets, and gone within ten minutes",
+    "outbox": "on its way: what is sent is among the messages",
+    "recovery_codes": "secrets, of which only digests are kept",
+    "referral_touches": "strangers who opened the person's link, known by a digest alone",
+    "uploads": "on its way: a visitor's picture is among the files as soon as it is sent",
+}
+"""Tables of which nothing is in the ZIP, and why."""
 
 
 class _Sink(io.RawIOBase):
@@ -63,6 +100,11 @@ def _plain(value: Any) -> Any:
 
 def _row(row: Base) -> dict[str, Any]:
     return {one.name: getattr(row, one.name) for one in row.__table__.c if one.name not in _SECRETS}
+
+
+def _of(row: Base, user_id: str) -> dict[str, Any]:
+    """Return a row as :func:`_row` does, without the ids of other people."""
+    return {name: value for name, value in _row(row).items() if name not in _OTHERS or value in (None, user_id)}
 
 
 def _json(value: Any) -> bytes:
@@ -115,71 +157,170 @@ async def _contents(db: Database, user: models.User) -> AsyncIterator[_Step]:
                 .order_by(models.Bot.id)
             )
         ).all()
-    account = _row(own)
-    for title, model, column in (
-        ("devices", models.PanelSession, models.PanelSession.user_id),
-        ("api_tokens", models.ApiToken, models.ApiToken.user_id),
-        ("team", models.Member, models.Member.owner_id),
-        ("labels", models.Label, models.Label.owner_id),
-        ("ready_answers", models.CannedReply, models.CannedReply.owner_id),
-        ("subscriptions", models.Subscription, models.Subscription.user_id),
-        ("access_requests", models.AccessRequest, models.AccessRequest.user_id),
-        ("referral_account", models.ReferralEntry, models.ReferralEntry.partner_id),
-        ("letters", models.Letter, models.Letter.user_id),
-    ):
-        async with db.read() as session:
-            rows = (await session.scalars(select(model).where(column == user.id))).all()
-        # The id of a device is the digest that its cookie is known by.
-        account[title] = [
-            {name: value for name, value in _row(row).items() if title != "devices" or name != "id"} for row in rows
-        ]
-    yield _file("account.json", _json(account))
     async with db.read() as session:
-        payments = (
-            await session.scalars(
-                select(models.Payment).where(models.Payment.user_id == user.id).order_by(models.Payment.id)
-            )
+        devices = (
+            await session.scalars(select(models.PanelSession).where(models.PanelSession.user_id == own.id))
         ).all()
-    yield _file("payments.json", _json([_row(row) for row in payments]))
-    heads = [column.name for column in models.Payment.__table__.c if column.name not in _SECRETS]
-    yield _file(
-        "payments.csv", b"\xef\xbb\xbf" + _csv([heads, *([_row(row)[head] for head in heads] for row in payments)])
-    )
+    account = _row(own)
+    # The id of a device is the digest that its cookie is known by.
+    account["devices"] = [{name: value for name, value in _row(row).items() if name != "id"} for row in devices]
+    yield _file("account.json", _json(account))
+    for table in _tables(own):
+        async for step in _list(db, table, own.id):
+            yield step
+    async for step in _table(db, _Table("payments", models.Payment, models.Payment.user_id == own.id), own.id):
+        yield step
+    async for step in _table(db, _Table("usage", models.AIUsage, models.AIUsage.owner_id == own.id), own.id):
+        yield step
     for bot in bots:
         folder = f"bots/{_name(bot.name)} {bot.id[-6:]}"
         async for step in _bot(db, bot, folder):
             yield step
 
 
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Rows of one table for one file. ``key``: a column that tells those of one account apart; ``id`` if not given.
+
+    ``only``: the columns that may be read, all if not given.
+    """
+
+    name: str
+    model: Any
+    condition: Any
+    key: Any = None
+    only: frozenset[str] | None = None
+
+    def read(self, row: Base, user_id: str) -> dict[str, Any]:
+        """Return what of a row is for the person."""
+        return {name: value for name, value in _of(row, user_id).items() if self.only is None or name in self.only}
+
+
+def _tables(user: models.User) -> list[_Table]:
+    """Return what is written as a list each, beside payments, usage and bots."""
+    audit, entry, brought = models.AuditLog, models.ReferralEntry, models.Referral
+    mine = select(models.Payment.id).where(models.Payment.user_id == user.id)
+    used = select(models.CouponUse.coupon_id).where(models.CouponUse.user_id == user.id)
+    times = frozenset({"source", "touched_at", "created_at"})
+    return [
+        _Table("api_tokens", models.ApiToken, models.ApiToken.user_id == user.id),
+        _Table("team", models.Member, models.Member.owner_id == user.id),
+        _Table("memberships", models.Member, models.Member.user_id == user.id),
+        _Table("invitations", models.Invitation, models.Invitation.owner_id == user.id, models.Invitation.token_hash),
+        _Table("labels", models.Label, models.Label.owner_id == user.id),
+        _Table("ready_answers", models.CannedReply, models.CannedReply.owner_id == user.id),
+        _Table("telegram_groups", models.ForumGroup, models.ForumGroup.owner_id == user.id),
+        _Table("notices", models.Notice, models.Notice.user_id == user.id),
+        _Table("letters", models.Letter, models.Letter.user_id == user.id),
+        _Table("subscriptions", models.Subscription, models.Subscription.user_id == user.id),
+        _Table(
+            "messages_of_months", models.MessageQuota, models.MessageQuota.user_id == user.id, models.MessageQuota.month
+        ),
+        _Table("access_requests", models.AccessRequest, models.AccessRequest.user_id == user.id),
+        _Table(
+            "payment_attempts", models.PaymentTransaction, models.PaymentTransaction.payment_id.in_(mine), only=_ATTEMPT
+        ),
+        _Table("payment_events", models.PaymentEvent, models.PaymentEvent.payment_id.in_(mine), only=_EVENT),
+        _Table(
+            "coupons", models.Coupon, or_(models.Coupon.user_id == user.id, models.Coupon.id.in_(used)), only=_COUPON
+        ),
+        _Table("coupon_uses", models.CouponUse, models.CouponUse.user_id == user.id),
+        # Whom the person brought, and who brought them, are others.
+        _Table("referrals", brought, brought.partner_id == user.id, only=times),
+        _Table("brought_by_somebody", brought, brought.user_id == user.id, only=times),
+        _Table("referral_account", entry, entry.partner_id == user.id, only=_ENTRY),
+        _Table(
+            "referral_clicks",
+            models.ReferralClicks,
+            models.ReferralClicks.partner_id == user.id,
+            models.ReferralClicks.day,
+        ),
+        _Table("audit", audit, audit.actor_id == user.id),
+        # Administrators write notes for each other into what they do.
+        _Table(
+            "audit_by_others",
+            audit,
+            and_(audit.object_kind == "user", audit.object_id == user.id, audit.actor_id.is_distinct_from(user.id)),
+            only=frozenset({"id", "at", "action"}),
+        ),
+    ]
+
+
+_ATTEMPT = frozenset(
+    {
+        "id",
+        "payment_id",
+        "gateway",
+        "external_id",
+        "state",
+        "amount_tiyin",
+        "created_at",
+        "performed_at",
+        "cancelled_at",
+    }
+)
+_EVENT = frozenset({"id", "payment_id", "gateway", "action", "code", "at"})
+_COUPON = frozenset({"id", "code", "percent", "amount_tiyin", "plans", "valid_from", "valid_until", "created_at"})
+_ENTRY = frozenset({"id", "kind", "amount_tiyin", "available_at", "note", "created_at"})
+
+
+async def _list(db: Database, table: _Table, user_id: str) -> AsyncIterator[_Step]:
+    """Write a JSON list, a row a line."""
+    lines = _Growing(f"{table.name}.json")
+    yield lines.more(b"[")
+    first = True
+    async for rows in _pages(db, table.model, table.condition, table.key):
+        told = ",\n".join(json.dumps(table.read(row, user_id), ensure_ascii=False, default=_plain) for row in rows)
+        yield lines.more((("\n" if first else ",\n") + told).encode("utf-8", "replace"))
+        first = False
+    yield lines.more(b"\n]\n")
+    yield lines.end()
+
+
+async def _table(db: Database, table: _Table, user_id: str) -> AsyncIterator[_Step]:
+    """Write a JSON list, and the same for a table program."""
+    async for step in _list(db, table, user_id):
+        yield step
+    heads = [column.name for column in table.model.__table__.c if column.name not in _SECRETS]
+    lines = _Growing(f"{table.name}.csv")
+    yield lines.more(b"\xef\xbb\xbf" + _csv([heads]))
+    async for rows in _pages(db, table.model, table.condition, table.key):
+        told = [table.read(row, user_id) for row in rows]
+        yield lines.more(_csv([row.get(head) for head in heads] for row in told))
+    yield lines.end()
+
+
 async def _bot(db: Database, bot: models.Bot, folder: str) -> AsyncIterator[_Step]:
     async with db.read() as session:
         channels = (await session.scalars(select(models.Channel).where(models.Channel.bot_id == bot.id))).all()
-        tests = (await session.scalars(select(models.TestQuestion).where(models.TestQuestion.bot_id == bot.id))).all()
-        asked = (
-            await session.scalars(select(models.UnansweredQuestion).where(models.UnansweredQuestion.bot_id == bot.id))
-        ).all()
-        documents = (
-            await session.execute(
-                select(models.Document.id, models.Document.name)
-                .where(models.Document.bot_id == bot.id, models.Document.deleted_at.is_(None))
-                .order_by(models.Document.id)
-            )
-        ).all()
+        own = [row.id for row in channels]
+        link = models.BusinessConnection
+        connections = (await session.scalars(select(link).where(link.channel_id.in_(own)))).all()
     about = _row(bot)
     about["channels"] = [_row(row) for row in channels]
-    about["test_questions"] = [_row(row) for row in tests]
-    about["unanswered_questions"] = [_row(row) for row in asked]
+    about["business_connections"] = [_row(row) for row in connections]
     yield _file(f"{folder}/bot.json", _json(about))
+    document = models.Document
+    for table in (
+        _Table("documents", document, and_(document.bot_id == bot.id, document.deleted_at.is_(None))),
+        _Table("test_questions", models.TestQuestion, models.TestQuestion.bot_id == bot.id),
+        _Table("test_runs", models.TestRun, models.TestRun.bot_id == bot.id),
+        _Table("unanswered_questions", models.UnansweredQuestion, models.UnansweredQuestion.bot_id == bot.id),
+        _Table("files", models.Attachment, models.Attachment.bot_id == bot.id),
+    ):
+        async for step in _list(db, replace(table, name=f"{folder}/{table.name}"), bot.owner_id):
+            yield step
     async for step in _contacts(db, bot, folder):
         yield step
     async for step in _talks(db, bot, folder):
         yield step
     taken: set[str] = set()
-    for document_id, name in documents:
-        async with db.read() as session:
-            content = await session.get(models.DocumentContent, document_id)
-        if content is not None:
-            yield _file(f"{folder}/documents/{_free_name(name, taken)}", content.content)
+    async for rows in _pages(db, document, and_(document.bot_id == bot.id, document.deleted_at.is_(None))):
+        for row in rows:
+            async with db.read() as session:
+                content = await session.get(models.DocumentContent, row.id)
+            if content is not None:
+                yield _file(f"{folder}/documents/{_free_name(row.name, taken)}", content.content)
     async for step in _files(db, bot, folder):
         yield step
 
@@ -195,18 +336,18 @@ def _free_name(name: str, taken: set[str]) -> str:
     return shown
 
 
-async def _pages(db: Database, model: Any, condition: Any) -> AsyncIterator[Sequence[Any]]:
-    """Yield the rows of a condition by their ids, a page at a time."""
-    after = ""
+async def _pages(db: Database, model: Any, condition: Any, key: Any = None) -> AsyncIterator[Sequence[Any]]:
+    """Yield the rows of a condition in the order of ``key``, their ids if not given, a page at a time."""
+    key = model.id if key is None else key
+    after: Any = None
     while True:
+        wanted = select(model).where(condition).order_by(key).limit(PAGE)
         async with db.read() as session:
-            rows = (
-                await session.scalars(select(model).where(condition, model.id > after).order_by(model.id).limit(PAGE))
-            ).all()
+            rows = (await session.scalars(wanted if after is None else wanted.where(key > after))).all()
         if not rows:
             return
         yield rows
-        after = rows[-1].id
+        after = getattr(rows[-1], key.key)
 
 
 class _Growing:

@@ -187,9 +187,17 @@ async def heard(
         group, talk_id, language = found
         person = await accounts.by_telegram(session, telegram_id)
         role = await team.role_of(session, group.owner_id, person.id) if person is not None else None
+        paused = await team.paused_for(session, person) if person is not None and role is None else []
         known = await session.get(models.ForumMessage, (group.id, message_id))
     if known is not None:
         return None
+    if person is not None and person.banned_at is None and group.owner_id in {owner.id for owner in paused}:
+        return Heard(
+            translate(
+                person.language,
+                "Your work is paused: the owner’s plan has no room for you in the team. This was not sent to the customer.",
+            )
+        )
     if person is None or role is None or person.banned_at is not None:
         return Heard(
             translate(language, "You are not one of this business’s operators, so this was not sent to the customer.")

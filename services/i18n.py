@@ -88,7 +88,7 @@ def in_cyrillic(text: str) -> str:
 
 def fill(text: str, params: Mapping[str, object]) -> str:
     """Return ``text``, which is in its language already, with its ``{places}`` filled; values are put in as they are."""
-    return _fill(text, params)
+    return _fill(text, params, "")
 
 
 def translate(language: str, msgid: str, /, **params: object) -> str:
@@ -97,7 +97,7 @@ def translate(language: str, msgid: str, /, **params: object) -> str:
         text = _cyrillic(_catalog("uz").gettext(msgid))
     else:
         text = _catalog(language if language in CATALOGS else DEFAULT_LANGUAGE).gettext(msgid)
-    return _fill(text, params)
+    return _fill(text, params, language)
 
 
 def translate_plural(language: str, singular: str, plural: str, n: int, /, **params: object) -> str:
@@ -106,10 +106,41 @@ def translate_plural(language: str, singular: str, plural: str, n: int, /, **par
         text = _cyrillic(_catalog("uz").ngettext(singular, plural, n))
     else:
         text = _catalog(language if language in CATALOGS else DEFAULT_LANGUAGE).ngettext(singular, plural, n)
-    return _fill(text, {"n": n, **params})
+    return _fill(text, {"n": n, **params}, language)
 
 
-def _fill(text: str, params: Mapping[str, object]) -> str:
+class Words(str):
+    """Words that somebody gave in several languages, such as the title of a plan; as a string, in one of them.
+
+    Where they fill a place of a text they are in its language.
+    """
+
+    languages: Mapping[str, str] = {}
+
+    @classmethod
+    def of(cls, given: str | Mapping[str, str]) -> Words:
+        """Return words as they are written in the configuration, or as :meth:`kept` gave them."""
+        if isinstance(given, Words):
+            return given
+        languages = {} if isinstance(given, str) else dict(given)
+        words = cls(given if isinstance(given, str) else given.get("en") or next(iter(given.values())))
+        words.languages = languages
+        return words
+
+    def called(self, language: str) -> str:
+        """Return the words in ``language``; where that is missing, in the one that stands for all."""
+        if language == "uz-Cyrl" and "uz" in self.languages:
+            return _cyrillic(self.languages["uz"])
+        return self.languages.get(language, str(self))
+
+    def kept(self) -> str | dict[str, dict[str, str]]:
+        """Return the words for a row that is shown later, in a language that is not known yet: as they are, or
+        ``{"words": …}`` with one for each language."""
+        return {"words": dict(self.languages)} if self.languages else str(self)
+
+
+def _fill(text: str, params: Mapping[str, object], language: str) -> str:
+    params = {name: value.called(language) if isinstance(value, Words) else value for name, value in params.items()}
     # Not str.format: a value or a catalogue line must never reach attributes of an object.
     if not params:
         return text

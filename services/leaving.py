@@ -1,7 +1,7 @@
 """Deleting an account: asked for, taken back within fourteen days, and then carried out to the last row.
 
-From the asking on its bots rest and its API tokens open nothing; whoever signs in is offered to keep it. Payments stay for the
-books without a name, the audit log without what people wrote.
+From the asking on its bots rest and its API tokens open nothing; whoever signs in is offered to keep it. Payments and
+what partners earned and were paid stay for the books without a name, the audit log without what people wrote.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
+from db.engine import DatabaseUnavailable
 from services import access, accounts, bots, letters
 from services.bell import session_topic
 from services.errors import Conflict
@@ -99,7 +100,13 @@ async def delete_due(core: Core, _payload: Mapping[str, Any]) -> None:
     async with core.db.read() as session:
         due = list(await session.scalars(select(user.id).where(user.delete_at <= core.now()).order_by(user.id)))
     for user_id in due:
-        await delete_account(core, user_id)
+        try:
+            await delete_account(core, user_id)
+        except DatabaseUnavailable:
+            raise
+        except Exception:
+            # The others do not wait for it; in an hour it is tried again.
+            log.exception("account_not_deleted", user=user_id)
 
 
 async def delete_account(core: Core, user_id: str) -> None:
@@ -119,12 +126,14 @@ async def delete_account(core: Core, user_id: str) -> None:
         for bot in await _own_bots(session, user_id):
             # Frees the accounts on the networks, and jobs tell these not to deliver here any more.
             await bots.delete(session, bot)
+        await core.pause("leaving_begun")
     for topic in ("channels", "jobs", *map(session_topic, ended)):
         core.bell.ring(topic)
     async with core.db.read() as session:
         own = list(await session.scalars(select(models.Bot.id).where(models.Bot.owner_id == user_id)))
     for bot_id in own:
         await bots.purge_bot(core, {"bot": bot_id})
+        await core.pause("leaving_bot_gone")
     await _forget_in_slices(core, user_id)
     async with core.db.write() as session:
         user = await session.get(models.User, user_id, with_for_update=True)
@@ -134,6 +143,7 @@ async def delete_account(core: Core, user_id: str) -> None:
         await session.execute(delete(models.User).where(models.User.id == user_id), execution_options=_AS_IT_IS)
         session.expunge(user)
         await access.record(session, None, "account_deleted", "user", user_id)
+        await core.pause("leaving_forgotten")
     core.cards.clear()
     core.bell.ring("channels")
     log.info("account_deleted", user=user_id)
@@ -173,6 +183,17 @@ async def _forget(session: AsyncSession, user: models.User) -> None:
     await session.execute(
         update(audit).where(or_(audit.actor_id == user.id, audit.object_id == user.id)).values(details={}),
         execution_options=_AS_IT_IS,
+    )
+    # What others were told quotes the name: administrators of requests, owners of who joined their teams.
+    request, member = models.AccessRequest, models.Member
+    quoted = [f"request:{one}" for one in await session.scalars(select(request.id).where(request.user_id == user.id))]
+    quoted += [f"member:{one}" for one in await session.scalars(select(member.id).where(member.user_id == user.id))]
+    for told in (models.Notice, models.Letter) if quoted else ():
+        await session.execute(delete(told).where(told.key.in_(quoted)), execution_options=_AS_IT_IS)
+    # The lines of a partner's account stay for the books; notes hold the number of a card or a name.
+    line = models.ReferralEntry
+    await session.execute(
+        update(line).where(line.partner_id == user.id).values(partner_id=None, note=""), execution_options=_AS_IT_IS
     )
     # What was written to gateways and people about a payment may hold a name.
     payment = models.Payment

@@ -2,13 +2,15 @@
 
 If Redis goes away the memory takes over at half the limit, so that several processes together do not exceed it by much.
 Memory is bounded. What was counted longest ago is forgotten first, except what stands against guessing: passwords, links,
-coupons and tokens each have a memory of their own in which nothing is forgotten before its window ends. Where that is full, a
-key that is not in it is over its limit.
+coupons, tokens and addresses each have a memory of their own in which nothing is forgotten before its window ends. Where that
+is full, a key that is not in it is over its limit. Browsers in which people have signed in before have one that strangers
+cannot fill.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable, MutableMapping
@@ -21,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 _MAX_KEYS = 50_000
 _RETRY_REDIS_S = 5.0
-_GUARDS = ("login", "link", "api-token", "coupon")
+_GUARDS = ("login", "device", "link", "email", "api-token", "coupon")
 _SWEEP_S = 1.0
 
 # One bucket shared by all processes: returns how many seconds to wait before the token just taken is due.
@@ -33,6 +35,25 @@ local start = math.max(due, now - burst / rate) + 1 / rate
 redis.call('SET', KEYS[1], tostring(start), 'EX', math.ceil(burst / rate) + 60)
 return tostring(math.max(0, start - now))
 """
+
+# Takes one count back, and makes no key that would stay for ever.
+_GIVE_BACK = """
+if (tonumber(redis.call('GET', KEYS[1]) or 0)) > 0 then return redis.call('DECR', KEYS[1]) end
+return 0
+"""
+
+
+def network_of(address: str) -> str:
+    """Return what an address is counted as: of IPv6 the /64, which is what a subscriber gets at the least; else itself."""
+    try:
+        found = ipaddress.ip_address(address.strip().strip("[]").partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((found, 64), strict=False))
 
 
 Window = tuple[float, int]
@@ -111,6 +132,20 @@ class Limits:
         if redis is not None:
             try:
                 await redis.delete(f"botfactory:hit:{key}")
+            except (RedisError, OSError) as error:
+                self._redis_failed(error)
+
+    async def give_back(self, key: str) -> None:
+        """Take one count of ``key`` back: it was none of those that the limit is for."""
+        guard = self._guards.get(key.partition(":")[0])
+        windows: MutableMapping[str, Window] = self._windows if guard is None else guard.windows
+        if key in windows:
+            end, count = windows[key]
+            windows[key] = (end, max(0, count - 1))
+        redis = self._redis_now()
+        if redis is not None:
+            try:
+                await redis.eval(_GIVE_BACK, 1, f"botfactory:hit:{key}")  # type: ignore[misc]  # redis types one method for both its clients
             except (RedisError, OSError) as error:
                 self._redis_failed(error)
 

@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from db import models
-from services import access, accounts, letters, subscriptions, team
+from db.base import new_id
+from services import access, accounts, letters, notices, subscriptions, team
 from services.crypto import digest
 from services.errors import Conflict
 from services.i18n import T
@@ -124,6 +125,32 @@ async def link_telegram(
     return await session.get_one(models.User, user.id), ended
 
 
+async def cut_telegram(session: AsyncSession, user: models.User, *, now: dt.datetime) -> None:
+    """Disconnect the Telegram account of a person; whoever writes from it later begins anew.
+
+    Raises ``Conflict`` where it is the only way to sign in.
+    """
+    row = await session.get_one(models.User, user.id, with_for_update=True, populate_existing=True)
+    if row.telegram_id is None:
+        return
+    if not accounts.has_password_way(row):
+        text = T(
+            "Telegram is your only way to sign in. Add an e-mail and set a password first, then you can disconnect it."
+        )
+        raise Conflict(text, code="last_way")
+    person = str(row.telegram_id)
+    dialog = models.DialogState
+    await session.execute(delete(dialog).where(dialog.key.like(f"%:{person}:{person}")), execution_options=_AS_IT_IS)
+    row.telegram_id = None
+    await session.execute(
+        update(models.LoginLink)
+        .where(models.LoginLink.user_id == row.id, models.LoginLink.used_at.is_(None))
+        .values(used_at=now)
+    )
+    await access.record(session, row, "telegram_disconnected", "user", row.id)
+    await letters.write(session, row.id, "telegram_disconnected", key=f"telegram_disconnected:{new_id()}", now=now)
+
+
 async def bots_of(session: AsyncSession, user_id: str) -> int:
     """Return how many bots an account would bring along."""
     bot = models.Bot
@@ -172,18 +199,22 @@ async def _with_their_own_kind(session: AsyncSession, former_id: str, keep_id: s
     for row in (await session.scalars(select(quota).where(quota.user_id == former_id))).all():
         present = await session.get(quota, (keep_id, row.month))
         if present is None:
-            session.add(quota(user_id=keep_id, month=row.month, used=row.used, told=row.told))
+            session.add(quota(user_id=keep_id, month=row.month, used=row.used, settled=row.settled, told=row.told))
         else:
             present.used += row.used
+            present.settled += row.settled
     request = models.AccessRequest
     pending = await session.scalar(select(request.id).where(request.user_id == keep_id, request.status == "pending"))
     if pending is not None:
-        await session.execute(
+        withdrawn = await session.scalars(
             update(request)
             .where(request.user_id == former_id, request.status == "pending")
-            .values(status="withdrawn", decided_at=func.coalesce(request.decided_at, request.created_at)),
+            .values(status="withdrawn", decided_at=func.coalesce(request.decided_at, request.created_at))
+            .returning(request.id),
             execution_options=_AS_IT_IS,
         )
+        for request_id in withdrawn.all():
+            await notices.solve(session, f"request:{request_id}")
     await session.execute(
         update(request).where(request.user_id == former_id).values(user_id=keep_id), execution_options=_AS_IT_IS
     )

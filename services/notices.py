@@ -17,8 +17,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from db import models
 from db.base import insert_for, new_id, utcnow
-from services import plans
-from services.i18n import T, Text, translate
+from services.i18n import T, Text, Words, translate
 
 if TYPE_CHECKING:
     from services.core import Core
@@ -28,7 +27,7 @@ log = structlog.get_logger(__name__)
 GROUP_S = 600
 """After one notice about a bot the next ones wait so long and come together."""
 _SHOWN = 10
-_SIGNS: Mapping[str, str] = {"member_joined": "👥", "access_requested": "🔑"}
+_SIGNS: Mapping[str, str] = {"member_joined": "👥", "access_requested": "🔑", "team_paused": "⏸", "work_paused": "⏸"}
 """What stands before a notice that is no trouble."""
 
 TEXTS: Mapping[str, Text] = {
@@ -122,6 +121,16 @@ TEXTS: Mapping[str, Text] = {
         "Payment {number} was refunded here, but Click did not give the money back: {reason}. Give it back in Click’s cabinet."
     ),
     "member_joined": T("{name} has joined your team. On the team page you see who may do what."),
+    "team_paused": T(
+        "Your plan has room for {n} people in your team, so these are paused and see no conversations: {names}. They work again "
+        "by themselves with a larger plan, or when somebody else leaves. On the team page you choose who stays."
+    ),
+    "work_paused": T(
+        "Your work for {owner} is paused: their plan has no room for you in the team at the moment. It goes on by itself with a "
+        "larger plan, or when somebody else leaves."
+    ),
+    "work_resumed": T("Your work for {owner} goes on: you see their conversations again."),
+    "team_whole": T("Everybody in your team works again."),
     "access_requested": T("{owner} asks for access: {plan}, {period}."),
     "over_limit": T("“{bot}”: more messages than the limit allows; some customers were asked to wait."),
     "factory_failed": T("A message to the main bot could not be handled: {reason}. The log tells more."),
@@ -205,6 +214,8 @@ _RECOVERED = {
     "model_retired": "key_recovered",
     "own_model_missing": "key_recovered",
     "mail_failed": "mail_recovered",
+    "work_paused": "work_resumed",
+    "team_paused": "team_whole",
 }
 REMIND_AFTER = dt.timedelta(hours=1)
 
@@ -238,6 +249,8 @@ _LASTING = frozenset(
         "plan_over",
         "plan_bots",
         "plan_channel",
+        "team_paused",
+        "work_paused",
     }
 )
 _BUSINESS = ("business_connected", "business_no_reply", "business_foreign", "business_off")
@@ -310,12 +323,10 @@ def text(notice: models.Notice, language: str) -> str:
     elif "bot" in notice.params and f"own_{notice.kind}" in TEXTS:
         variant = f"own_{notice.kind}"
     pattern = TEXTS.get(variant)
-    if pattern is None:
-        return notice.kind
-    params = dict(notice.params)
-    if isinstance(title := params.get("plan"), str):
-        params["plan"] = plans.spoken(title)
-    return Text(pattern.msgid, params).render(language)
+    params = {
+        name: Words.of(value["words"]) if isinstance(value, dict) else value for name, value in notice.params.items()
+    }
+    return translate(language, pattern.msgid, **params) if pattern else notice.kind
 
 
 def _opening(dialect: str, occurrence: Occurrence) -> ReturningInsert[int]:
@@ -363,7 +374,8 @@ def _told_to(connection: Connection, occurrence: Occurrence) -> list[Occurrence]
     if occurrence.kind not in _WAITING:
         return [occurrence]
     member = models.Member
-    others = connection.scalars(select(member.user_id).where(member.owner_id == occurrence.user_id))
+    works = member.owner_id == occurrence.user_id, member.paused_at.is_(None)
+    others = connection.scalars(select(member.user_id).where(*works))
     return [occurrence, *(replace(occurrence, user_id=user_id) for user_id in others)]
 
 
@@ -373,7 +385,9 @@ def _still_theirs() -> ColumnElement[bool]:
     A membership may end in the moment in which a customer's message is being stored.
     """
     bot, member, notice = models.Bot, models.Member, models.Notice
-    works = select(member.id).where(member.owner_id == bot.owner_id, member.user_id == notice.user_id)
+    works = select(member.id).where(
+        member.owner_id == bot.owner_id, member.user_id == notice.user_id, member.paused_at.is_(None)
+    )
     works = works.correlate(bot, notice)
     may = select(bot.id).where(bot.id == notice.bot_id, or_(bot.owner_id == notice.user_id, works.exists()))
     return or_(notice.kind.not_in(_WAITING), may.exists())
@@ -503,7 +517,7 @@ def _talk(notice: models.Notice) -> str:
 
 def page(notice: models.Notice) -> str:
     """Return the path of the panel's page where a person sees what a notice tells of and can act."""
-    if notice.kind == "member_joined":
+    if notice.kind in ("member_joined", "team_paused", "team_whole"):
         return "/team"
     if notice.kind in PLAN:
         return "/billing"

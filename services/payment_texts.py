@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping
+from typing import Any
 
-from services import plans
 from services.i18n import T, Text, translate
 from services.payments import TITLES
 from services.plans import Standing, Timeline
@@ -35,15 +35,24 @@ TRANSACTION_STATES: Mapping[str, Text] = {
     "cancelled": T("Cancelled"),
     "reversed": T("Taken back"),
 }
-EVENTS: Mapping[str, Text] = {
+STEPS: Mapping[str, Text] = {
     "order": T("Ordered"),
-    "complete": T("Noted as paid"),
-    "refund": T("Marked as refunded"),
-    "reversal": T("The gateway was asked to return it"),
-    "expire": T("Expired"),
+    "complete": T("Paid without a gateway"),
     "cancel": T("Cancelled"),
+    "expire": T("Its time was over"),
+    "refund": T("Marked as refunded"),
+    "reversal": T("Money asked back from Click"),
 }
-"""What we did ourselves; calls of gateways are called as they call them."""
+"""What people and we ourselves do with a payment."""
+CALLS: Mapping[str, Text] = {
+    **dict.fromkeys(("CheckPerformTransaction", "check"), T("Asked whether it can be paid")),
+    **dict.fromkeys(("CreateTransaction", "prepare", "create"), T("Transaction begun")),
+    **dict.fromkeys(("PerformTransaction", "complete", "confirm"), T("Transaction performed")),
+    **dict.fromkeys(("CancelTransaction", "reverse"), T("Transaction cancelled")),
+    **dict.fromkeys(("CheckTransaction", "status"), T("Asked for the state")),
+    "SetFiscalData": T("Fiscal receipt"),
+}
+"""What gateways call us for."""
 METHODS: Mapping[str, Text] = {
     "cash": T("Cash"),
     "bank": T("Bank transfer"),
@@ -73,21 +82,28 @@ def state(status: str, language: str) -> str:
     return STATES[status].render(language)
 
 
+def action(key: str, gateway: str, language: str) -> str:
+    """Return what a step of a payment's life is called; a gateway's call is named in the gateway's own words, too."""
+    if gateway and key in CALLS:
+        return f"{CALLS[key].render(language)} ({key})"
+    return STEPS[key].render(language) if key in STEPS else key
+
+
 def period(key: str, language: str) -> str:
     """Return the name of a period; the key itself of one that is not known any more."""
     return PERIODS[key].render(language) if key in PERIODS else key
 
 
-def plan(settings: Settings, key: str) -> str:
+def plan(settings: Settings, key: str, language: str) -> str:
     """Return a plan's title; the key itself of one that is not in the configuration any more."""
     facts = settings.plans.get(key)
-    return facts.title if facts else key
+    return facts.title.called(language) if facts else key
 
 
-def plan_in(settings: Settings, key: str, language: str) -> str:
-    """Return the same in a language: where it may be one of the free plans."""
-    title = plans.spoken(plan(settings, key))
-    return title.render(language) if isinstance(title, Text) else title
+def plan_kept(settings: Settings, key: str) -> Any:
+    """Return a plan's title as a letter holds it, which is written in its reader's language."""
+    facts = settings.plans.get(key)
+    return facts.title.kept() if facts else key
 
 
 def by_hand(method: str, reason: str) -> str:
@@ -106,7 +122,7 @@ def standing(
 ) -> list[str]:
     """Return in words what an owner has and what follows, a sentence each; ``when`` writes a moment."""
     has = line.at(now)
-    title = plan_in(settings, has.plan or "", language)
+    title = plan(settings, has.plan or "", language)
     if has.ends_at is None:
         return _without_end(has, language)
     until = when(has.ends_at)
@@ -125,7 +141,7 @@ def standing(
     lines = [translate(language, "You are on the plan {plan} until {moment}.", plan=title, moment=until)]
     following = line.at(has.ends_at)
     if following.status in ("active", "trial", "test") and following.ends_at is not None:
-        more = plan_in(settings, following.plan or "", language)
+        more = plan(settings, following.plan or "", language)
         then = translate(
             language, "Then the plan {plan} follows, until {moment}.", plan=more, moment=when(following.ends_at)
         )

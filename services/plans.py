@@ -13,16 +13,13 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from services.errors import Invalid
-from services.i18n import T, Text
+from services.i18n import T
 from services.settings import FREE_PLANS, Period, PlanFacts, Settings
 
 TASHKENT = ZoneInfo("Asia/Tashkent")
 TIYIN = 100
 """To a so'm."""
 PERIODS = ("monthly", "quarterly", "annual")
-
-_FREE_TITLES: Mapping[str, Text] = {"Trial": T("Trial"), "Test": T("Test mode")}
-"""By the titles that the free plans have in the configuration as it is delivered."""
 
 Status = Literal["unlimited", "trial", "test", "active", "grace", "expired"]
 Kind = Literal["new", "renewal", "upgrade", "downgrade"]
@@ -133,11 +130,6 @@ def period_of(settings: Settings, period: str) -> Period:
         raise Invalid(T("Choose a period: monthly, quarterly or annual."), field="period")
     found: Period = getattr(settings.subscriptions, period)
     return found
-
-
-def spoken(title: str) -> Text | str:
-    """Return a plan's title as people read it: the free plans are called by a word of every language, all others have names."""
-    return _FREE_TITLES.get(title, title)
 
 
 def plan_of(settings: Settings, plan: str) -> PlanFacts:

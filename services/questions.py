@@ -19,6 +19,7 @@ from services.knowledge.analysis import QUESTION_CHARACTERS
 from services.knowledge.search import subject
 
 if TYPE_CHECKING:
+    from services.allowances import Allowances
     from services.core import Core
 
 MOST = 5000
@@ -155,10 +156,19 @@ async def close(session: AsyncSession, bot: models.Bot, ids: Sequence[str]) -> N
 
 
 async def teach(
-    session: AsyncSession, bot: models.Bot, question: str, answer: str, also: Sequence[str] = ()
+    session: AsyncSession,
+    bot: models.Bot,
+    question: str,
+    answer: str,
+    also: Sequence[str] = (),
+    *,
+    plan: Allowances | None = None,
 ) -> documents.TaughtAnswer:
-    """Teach the bot an answer, in force from the next message on, and close the questions ``also`` answered by it."""
-    taught = await documents.add_answer(session, bot, question, answer)
+    """Teach the bot an answer, in force from the next message on, and close the questions ``also`` answered by it.
+
+    ``plan``, and what is raised: as for :func:`documents.add_answer`.
+    """
+    taught = await documents.add_answer(session, bot, question, answer, plan=plan)
     await close(session, bot, also)
     return taught
 

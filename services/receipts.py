@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from services import money, payment_texts
 from services.errors import NotFound
-from services.i18n import translate
+from services.i18n import Words, translate
 from services.plans import TASHKENT
 from services.settings import Settings
 
@@ -99,13 +99,13 @@ async def read(session: AsyncSession, settings: Settings, payment: models.Paymen
         .limit(1)
     )
     given = (await session.scalars(select(span).where(span.payment_id == payment.id))).all()
-    fiscal = payment.fiscal or {}
+    fiscal, facts = payment.fiscal or {}, settings.plans.get(payment.plan)
     return Receipt(
         number=payment.number,
         seller=settings.payments.seller,
         seller_tin=settings.payments.seller_tin,
         buyer=(owner.full_name or owner.email or owner.phone or "") if owner else "",
-        plan=payment_texts.plan(settings, payment.plan),
+        plan=facts.title if facts is not None else payment.plan,
         period=payment.period,
         price=payment.price_tiyin,
         discount=payment.discount_tiyin,
@@ -193,7 +193,7 @@ def _facts(receipt: Receipt, language: str) -> Sequence[tuple[str, str]]:
     if receipt.transaction:
         rows.append((translate(language, "Transaction"), receipt.transaction))
     rows.append((translate(language, "Buyer"), _known(receipt.buyer) or "—"))
-    service = translate(language, "Subscription, plan “{plan}”", plan=_known(receipt.plan))
+    service = translate(language, "Subscription, plan “{plan}”", plan=_known(Words.of(receipt.plan).called(language)))
     rows.append((translate(language, "Service"), service))
     span = payment_texts.period(receipt.period, language)
     if receipt.starts_at is not None and receipt.ends_at is not None:

@@ -2,6 +2,7 @@
 
 A visitor is ``tg:<telegram id>`` or ``web:<hash of a cookie's value>``. Amounts are integer tiyin. What a partner has is the sum
 of the lines of ``ReferralEntry`` that count by now; it may be below zero, where what was earned was used and then taken back.
+The lines stay for the books when an account is deleted, and belong to nobody then.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from sqlalchemy.orm import aliased
 
 from db import models
 from db.base import insert_for, new_id
-from services import access, plans, subscriptions
+from services import access, letters, plans, subscriptions
 from services.crypto import digest
 from services.errors import Conflict, Invalid, NotFound
 from services.i18n import T, Text
@@ -32,12 +33,18 @@ _CODE = re.compile(r"[0-9a-z]{4,24}")
 _ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"
 _CODE_CHARS = 8
 PAGE = 50
+PATH = "/billing/referrals"
+UNDO_WITHIN = dt.timedelta(days=30)
+"""For so long a payout that was noted by mistake can be taken back; after that it belongs to the books."""
+_NOTE_CHARS = 300
+_PAYOUTS = ("payout", "payout_undone")
 KINDS: Mapping[str, Text] = {
     "commission": T("Commission"),
     "reversal": T("Commission taken back"),
     "spent": T("Used for a payment"),
     "returned": T("Came back from a payment"),
     "payout": T("Paid out"),
+    "payout_undone": T("Payout taken back"),
 }
 """What the lines of a partner's account are called."""
 # What fetches a page to show a preview of it, and machines that follow links: no people.
@@ -95,21 +102,17 @@ def is_machine(user_agent: str) -> bool:
     return not user_agent or _MACHINE.search(user_agent) is not None
 
 
-async def touched(session: AsyncSession, code: str, visitor: str, *, now: dt.datetime) -> bool:
+async def touched(
+    session: AsyncSession, code: str, visitor: str, *, now: dt.datetime, known: Collection[str] = ()
+) -> bool:
     """Note that somebody without an account opened a partner's link; return whether there is such a partner.
 
     The last link opened counts. A link that is opened again on the same day of Tashkent's time is no second click. Whoever has
-    an account already is nobody to bring: the caller asks about people of the web, this about those of Telegram.
+    an account already is nobody to bring: the caller asks about people of the web, this about those of Telegram. A partner who
+    is signed out is known by the browser: see :func:`registered`.
     """
-    code = code.strip().lower()
-    if not _CODE.fullmatch(code):
-        return False
-    partner_id = await session.scalar(
-        select(models.User.id).where(
-            models.User.referral_code == code, models.User.banned_at.is_(None), models.User.delete_at.is_(None)
-        )
-    )
-    if partner_id is None or await _has_account(session, visitor):
+    partner_id = await _partner_of(session, code)
+    if partner_id is None or partner_id in known or await _has_account(session, visitor):
         return False
     touch, dialect = models.ReferralTouch, session.get_bind().dialect.name
     before = (await session.execute(select(touch.partner_id, touch.at).where(touch.visitor == visitor))).one_or_none()
@@ -129,6 +132,33 @@ async def touched(session: AsyncSession, code: str, visitor: str, *, now: dt.dat
     return True
 
 
+async def _partner_of(session: AsyncSession, code: str) -> str | None:
+    code, user = code.strip().lower(), models.User
+    if not _CODE.fullmatch(code):
+        return None
+    mine = user.referral_code == code, user.banned_at.is_(None), user.delete_at.is_(None)
+    return await session.scalar(select(user.id).where(*mine))
+
+
+async def carried_on(
+    session: AsyncSession, settings: Settings, visitor: str, *, now: dt.datetime, known: Collection[str] = ()
+) -> str:
+    """Return the code of the partner whose link a visitor opened last, for the way from here into Telegram; empty for nobody's.
+
+    ``known``: see :func:`registered`.
+    """
+    touch, user = models.ReferralTouch, models.User
+    since = now - dt.timedelta(days=settings.referrals.window_days)
+    row = (
+        await session.execute(
+            select(user.id, user.referral_code)
+            .join(touch, touch.partner_id == user.id)
+            .where(touch.visitor == visitor, touch.at > since, user.banned_at.is_(None), user.delete_at.is_(None))
+        )
+    ).one_or_none()
+    return row.referral_code or "" if row is not None and row.id not in known else ""
+
+
 def _day(moment: dt.datetime) -> str:
     return moment.astimezone(plans.TASHKENT).date().isoformat()
 
@@ -144,22 +174,29 @@ async def _has_account(session: AsyncSession, visitor: str) -> bool:
 
 
 async def registered(
-    session: AsyncSession, settings: Settings, user: models.User, visitor: str | None, *, now: dt.datetime
+    session: AsyncSession,
+    settings: Settings,
+    user: models.User,
+    visitor: str | None,
+    *,
+    now: dt.datetime,
+    known: Collection[str] = (),
 ) -> None:
     """An account was just made: its holder was brought by the partner whose link they opened last, if within the window.
 
-    Nobody brings themselves: the same Telegram account, phone or e-mail is the same person.
+    Nobody brings themselves: the same Telegram account, phone or e-mail is the same person, and so is who signed in to this very
+    browser before (``known``: those accounts' ids). An address on the internet says nothing: an office shares one.
     """
     if visitor is None:
         return
-    known = models.ReferralTouch
+    row = models.ReferralTouch
     touch = (
-        await session.execute(delete(known).where(known.visitor == visitor).returning(known.partner_id, known.at))
+        await session.execute(delete(row).where(row.visitor == visitor).returning(row.partner_id, row.at))
     ).one_or_none()
     if touch is None or touch.at <= now - dt.timedelta(days=settings.referrals.window_days):
         return
     partner = await session.get(models.User, touch.partner_id)
-    if partner is None or partner.banned_at is not None or is_same_person(partner, user):
+    if partner is None or partner.banned_at is not None or partner.id in known or is_same_person(partner, user):
         return
     await session.execute(
         insert_for(session.get_bind().dialect.name, models.Referral)
@@ -188,13 +225,19 @@ def is_same_person(one: models.User, other: models.User) -> bool:
 
 
 def _mailbox(email: str | None) -> str | None:
-    """Return the mailbox behind an address: what follows a plus, and Gmail's dots, change nothing of where letters arrive."""
+    """Return the mailbox behind an address, in which different spellings arrive.
+
+    What follows a plus changes nothing, Gmail overlooks dots, and Yandex has one mailbox in all its domains, in which a hyphen
+    is a dot (https://yandex.com/support/domain/additional/mailbox-alias.xml).
+    """
     if email is None:
         return None
     local, _, domain = email.lower().rpartition("@")
-    local = local.split("+")[0]
+    local = local.partition("+")[0] or local
     if domain in ("gmail.com", "googlemail.com"):
         local, domain = local.replace(".", ""), "gmail.com"
+    elif domain == "ya.ru" or domain.startswith("yandex."):
+        local, domain = local.replace("-", "."), "yandex"
     return f"{local}@{domain}"
 
 
@@ -229,8 +272,10 @@ async def taken_back(session: AsyncSession, payment: models.Payment, *, now: dt.
     entry = await _entry_of(session, payment.id, "commission")
     if entry is not None:
         # Not before the commission itself counts: until then neither does.
-        at = max(now, entry.available_at)
-        await _enter(session, entry.partner_id, "reversal", -entry.amount_tiyin, now, at, payment.id, entry.referral_id)
+        at, amount = max(now, entry.available_at), entry.amount_tiyin
+        new = await _enter(session, entry.partner_id, "reversal", -amount, now, at, payment.id, entry.referral_id)
+        if new:
+            await _tell(session, entry.partner_id, "commission_back", f"reversed:{payment.id}", now, amount)
 
 
 async def spend(session: AsyncSession, user_id: str, amount_tiyin: int, payment_id: str, *, now: dt.datetime) -> None:
@@ -262,15 +307,16 @@ async def _entry_of(session: AsyncSession, payment_id: str, kind: str) -> models
 
 async def _enter(
     session: AsyncSession,
-    partner_id: str,
+    partner_id: str | None,
     kind: str,
     amount_tiyin: int,
     now: dt.datetime,
     available_at: dt.datetime,
     payment_id: str,
     referral_id: str | None = None,
-) -> None:
-    await session.execute(
+) -> bool:
+    """Add a line about a payment; return False where there is one of this kind already."""
+    made = await session.scalar(
         insert_for(session.get_bind().dialect.name, models.ReferralEntry)
         .values(
             id=new_id(),
@@ -284,7 +330,27 @@ async def _enter(
             created_at=now,
         )
         .on_conflict_do_nothing(index_elements=["kind", "payment_id"])
+        .returning(models.ReferralEntry.id)
     )
+    return made is not None
+
+
+async def _tell(
+    session: AsyncSession,
+    partner_id: str | None,
+    kind: str,
+    key: str,
+    now: dt.datetime,
+    amount_tiyin: int,
+    **params: str,
+) -> None:
+    """Write a partner what happened to the balance and what it is now; whoever calls rings ``letters``."""
+    partner = await session.get(models.User, partner_id) if partner_id is not None else None
+    if partner is None or partner.banned_at is not None:
+        return
+    left = await balance_tiyin(session, partner.id, now=now)
+    told = {"amount": {"tiyin": amount_tiyin}, "balance": {"tiyin": left}, "path": PATH, **params}
+    await letters.write(session, partner.id, kind, key=key, now=now, params=told)
 
 
 async def balance_tiyin(session: AsyncSession, user_id: str, *, now: dt.datetime) -> int:
@@ -322,13 +388,60 @@ async def pay_out(
         kind="payout",
         amount_tiyin=-amount_tiyin,
         available_at=now,
-        note=one_line(note, 300),
+        note=one_line(note, _NOTE_CHARS),
         created_by=admin.id,
         created_at=now,
     )
     session.add(row)
+    await session.flush()
     await access.record(session, admin, "referral_payout", "user", partner_id, amount_uzs=str(amount_tiyin // TIYIN))
+    await _tell(session, partner_id, "payout_made", f"payout:{row.id}", now, amount_tiyin, note=row.note)
     return row
+
+
+async def undo_payout(
+    session: AsyncSession, admin: models.User, entry_id: str, reason: str, *, now: dt.datetime
+) -> models.ReferralEntry:
+    """Take a payout back that was noted by mistake: the balance is what it would be without it. Both lines stay.
+
+    Raises ``Invalid`` (field ``reason``) without a reason, which the partner receives; ``NotFound`` for what is no payout, or
+    whose account is deleted; ``Conflict`` the second time, and after :data:`UNDO_WITHIN`.
+    """
+    entry = models.ReferralEntry
+    partner_id = await session.scalar(select(entry.partner_id).where(entry.id == entry_id, entry.kind == "payout"))
+    if partner_id is None:
+        raise NotFound
+    said = one_line(reason, _NOTE_CHARS)
+    if not said:
+        raise Invalid(T("Write the reason: the partner receives it."), field="reason")
+    await subscriptions.lock(session, partner_id)
+    paid = await session.get_one(entry, entry_id)
+    if await session.scalar(select(entry.id).where(entry.payout_id == entry_id)) is not None:
+        raise Conflict(T("This payout has been taken back already."), code="undone")
+    if not can_undo(paid, now):
+        text = T("A payout can be taken back within {n} days. Settle it with the partner.", n=UNDO_WITHIN.days)
+        raise Conflict(text, code="too_late")
+    row = entry(
+        partner_id=partner_id,
+        payout_id=paid.id,
+        kind="payout_undone",
+        amount_tiyin=-paid.amount_tiyin,
+        available_at=now,
+        note=said,
+        created_by=admin.id,
+        created_at=now,
+    )
+    session.add(row)
+    await session.flush()
+    amount = str(row.amount_tiyin // TIYIN)
+    await access.record(session, admin, "referral_payout_undone", "user", partner_id, amount_uzs=amount, reason=said)
+    await _tell(session, partner_id, "payout_undone", f"payout_undone:{paid.id}", now, row.amount_tiyin, note=said)
+    return row
+
+
+def can_undo(payout: models.ReferralEntry, now: dt.datetime) -> bool:
+    """Tell whether a payout is young enough to be taken back, and its account still there."""
+    return payout.partner_id is not None and payout.created_at > now - UNDO_WITHIN
 
 
 # What partners and administrators see ---------------------------------------------------------------------------------
@@ -366,7 +479,7 @@ async def accounts_of(session: AsyncSession, ids: Collection[str], *, now: dt.da
         _sum(entry.available_at > now).label("held"),
         _sum(entry.kind.in_(("commission", "reversal"))).label("earned"),
         (-_sum(entry.kind.in_(("spent", "returned")))).label("spent"),
-        (-_sum(entry.kind == "payout")).label("paid"),
+        (-_sum(entry.kind.in_(_PAYOUTS))).label("paid"),
     )
     reversal = aliased(entry)
     stands = ~exists().where(reversal.payment_id == entry.payment_id, reversal.kind == "reversal")
@@ -419,14 +532,60 @@ async def partners(
     return [(person, found[person.id]) for person in people]
 
 
-async def payouts(session: AsyncSession) -> Sequence[tuple[models.ReferralEntry, models.User]]:
-    """Return the last fifty payouts and to whom they went, the last first."""
-    entry, user = models.ReferralEntry, models.User
-    rows = await session.execute(
-        select(entry, user)
-        .join(user, user.id == entry.partner_id)
+@dataclass(frozen=True, slots=True)
+class Payout:
+    """A payout for administrators; ``partner`` is None where the account is deleted, ``undone`` the line that took it back."""
+
+    entry: models.ReferralEntry
+    partner: models.User | None
+    undone: models.ReferralEntry | None
+
+
+async def payouts(session: AsyncSession, *, before: str | None = None) -> Sequence[Payout]:
+    """Return fifty payouts, the last first, from before the line ``before``."""
+    entry, undone = models.ReferralEntry, aliased(models.ReferralEntry)
+    query = (
+        select(entry, models.User, undone)
+        .outerjoin(models.User, models.User.id == entry.partner_id)
+        .outerjoin(undone, undone.payout_id == entry.id)
         .where(entry.kind == "payout")
         .order_by(entry.id.desc())
         .limit(PAGE)
     )
-    return [(row[0], row[1]) for row in rows]
+    rows = await session.execute(query.where(entry.id < before) if before else query)
+    return [Payout(row[0], row[1], row[2]) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """Sums of all partners' lines in tiyin, those of deleted accounts too.
+
+    ``earned``: commissions less those taken back. ``owed``: what partners who are there can use now. ``held``: what they can use
+    later. ``lapsed``: what deleted accounts never used.
+    """
+
+    earned: int
+    spent: int
+    paid: int
+    owed: int
+    held: int
+    lapsed: int
+
+
+async def books(session: AsyncSession, *, now: dt.datetime) -> Books:
+    """Return the sums of the whole programme: ``earned`` is what was spent and paid and what is owed, held or lapsed."""
+    entry = models.ReferralEntry
+    theirs = entry.partner_id.is_not(None)
+    row = (
+        await session.execute(
+            select(
+                _sum(entry.kind.in_(("commission", "reversal"))),
+                -_sum(entry.kind.in_(("spent", "returned"))),
+                -_sum(entry.kind.in_(_PAYOUTS)),
+                _sum(theirs & (entry.available_at <= now)),
+                _sum(theirs & (entry.available_at > now)),
+                _sum(entry.partner_id.is_(None)),
+            )
+        )
+    ).one()
+    return Books(*(int(value) for value in row))

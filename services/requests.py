@@ -6,22 +6,27 @@ Whoever decides first has decided. Each step is written into the audit log, and 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import new_id
 from services import access, accounts, coupons, letters, notices, payment_texts, plans, subscriptions
-from services.errors import Conflict, Invalid, NotFound
+from services.errors import Conflict, Invalid, NotFound, TooMany
 from services.i18n import T, Text
+from services.payments import orders
 from services.plans import TIYIN
 from services.settings import Settings
 from services.text import clean
 
 NOTE_CHARS = 500
+A_DAY = 3
+"""So many requests are taken of an owner within 24 hours: each is told to every administrator."""
+_DAY = dt.timedelta(days=1)
 ANSWER_CHARS = 500
 EXTEND_DAYS = 3650
 """An end is moved by so many days at once, at most."""
@@ -47,6 +52,7 @@ ACTIONS: Mapping[str, Text] = {
     "plan_revoked": T("Ended"),
     "request_declined": T("Request declined"),
     "referral_payout": T("Paid out"),
+    "referral_payout_undone": T("Payout taken back"),
 }
 """What administrators do with an owner's plan and balance, by the audit log's words."""
 _PAGE = "/billing/request"
@@ -86,8 +92,9 @@ async def ask(
 ) -> models.AccessRequest:
     """Ask for a plan and tell the administrators.
 
-    Raises ``Invalid`` with the field that is wrong (``plan``, ``period``, ``coupon``, ``note``), and ``Conflict`` where a request
-    waits already or the person has everything anyway. A coupon is used up when the request is granted.
+    Raises ``Invalid`` with the field that is wrong (``plan``, ``period``, ``coupon``, ``note``), ``Conflict`` where a request
+    waits already or the person has everything anyway, and ``TooMany`` after :data:`A_DAY`. A coupon is used up when the request
+    is granted.
     """
     owner = await subscriptions.lock(session, user.id)
     if owner.is_admin:
@@ -97,6 +104,7 @@ async def ask(
         raise Invalid(T("This is too long: at most {n} characters.", n=NOTE_CHARS), field="note")
     if await pending_of(session, owner) is not None:
         raise Conflict(T("Your request is waiting already. Withdraw it to ask for something else."), code="waiting")
+    await _pace(session, owner, now)
     offer = await coupons.price_off(session, owner, code, plan, price, now=now) if code.strip() else None
     row = models.AccessRequest(
         user_id=owner.id,
@@ -110,19 +118,52 @@ async def ask(
     await session.flush()
     await access.record(session, owner, "access_requested", "request", row.id, plan=plan, period=period)
     name = owner.full_name or owner.email or owner.phone or "—"
+    first = await _first_of(session, owner, now)
     for admin_id in await accounts.administrators(session):
         admin = await session.get_one(models.User, admin_id)
         told = {
             "owner": name,
-            "plan": payment_texts.plan(settings, plan),
+            "plan": payment_texts.plan(settings, plan, admin.language),
             "period": payment_texts.period(period, admin.language),
         }
         await notices.open_notice(session, admin_id, "access_requested", key=_key(row.id), params=told)
         params = {**told, "note": row.note, "path": "/admin/requests"}
         await letters.write(
-            session, admin_id, "request_received", key=_key(row.id), now=now, params=params, telegram=False
+            session, admin_id, "request_received", key=_key(first), now=now, params=params, telegram=False
         )
     return row
+
+
+async def _pace(session: AsyncSession, owner: models.User, now: dt.datetime) -> None:
+    """Raise ``TooMany`` where an owner, who is locked, has asked often enough; it says when they can ask again."""
+    row = models.AccessRequest
+    made = row.user_id == owner.id, row.created_at > now - _DAY
+    last = (
+        await session.scalars(select(row.created_at).where(*made).order_by(row.created_at.desc()).limit(A_DAY))
+    ).all()
+    if len(last) < A_DAY:
+        return
+    again = last[-1] + _DAY
+    text = T(
+        "You have asked {n} times within a day. You can ask again from {moment} on.",
+        n=A_DAY,
+        moment=again.astimezone(plans.TASHKENT).strftime("%d.%m.%Y, %H:%M"),
+    )
+    raise TooMany(text, retry_after_s=max(1, int((again - now).total_seconds())), code="asked_often")
+
+
+async def _first_of(session: AsyncSession, owner: models.User, now: dt.datetime) -> str:
+    """Return the id of an owner's first request of this day of Tashkent's that no administrator has answered before.
+
+    What was taken back and asked anew is the same matter: one mail tells of it.
+    """
+    row = models.AccessRequest
+    today = now.astimezone(plans.TASHKENT).replace(hour=0, minute=0, second=0, microsecond=0)
+    answered = select(func.coalesce(func.max(row.id), "")).where(
+        row.user_id == owner.id, row.status.in_(("granted", "declined"))
+    )
+    mine = row.user_id == owner.id, row.created_at >= today.astimezone(dt.UTC), row.id > answered.scalar_subquery()
+    return str(await session.scalar(select(func.min(row.id)).where(*mine)))
 
 
 def _key(request_id: str) -> str:
@@ -195,22 +236,22 @@ async def grant(
     price_note: str = "",
     answer: str = "",
     use_coupon: bool = True,
+    basis: int | None = None,
     now: dt.datetime,
 ) -> models.Subscription:
     """Give what was asked for, or another plan or period.
 
     ``price_tiyin``: what was paid by hand, 0 for a present; ``price_note`` tells how, for administrators alone. ``answer`` goes
-    to the owner. Raises ``NotFound``, ``Conflict`` where it is decided already, and ``Invalid`` with the field that is wrong:
-    ``coupon`` where that cannot be used any more.
+    to the owner. ``basis``: see :func:`subscriptions.check_basis`. What was paid is a payment like any other, tied to the request
+    and its coupon. Raises ``NotFound``, ``Conflict`` where it is decided already or the owner has something else by now, and
+    ``Invalid`` with the field that is wrong: ``coupon`` where that cannot be used any more.
     """
     row = await _decide(session, admin, request_id, "granted", answer, now=now)
-    if row.coupon_id is not None and use_coupon:
-        try:
-            await coupons.reserve(session, row.user_id, row.coupon_id, now=now, request_id=row.id)
-        except Invalid:
-            text = T("The coupon has been used up or disabled since. Grant without it, or decline.")
-            raise Invalid(text, code="coupon", field="coupon") from None
-    span = await give(
+    coupon_id = row.coupon_id if use_coupon else None
+    if coupon_id is not None and not price_tiyin:
+        with _coupon_told():
+            await coupons.reserve(session, row.user_id, coupon_id, now=now, request_id=row.id)
+    span = await _give(
         session,
         settings,
         admin,
@@ -220,11 +261,26 @@ async def grant(
         price_tiyin=price_tiyin,
         price_note=price_note,
         answer=answer,
+        coupon_id=coupon_id,
+        request_id=row.id,
+        basis=basis,
         now=now,
     )
     row.subscription_id = span.id
     await session.flush()
     return span
+
+
+@contextmanager
+def _coupon_told() -> Iterator[None]:
+    """Let a coupon that cannot be used any more be told to administrators in their words."""
+    try:
+        yield
+    except Invalid as error:
+        if error.field != "coupon":
+            raise
+        text = T("The coupon has been used up or disabled since. Grant without it, or decline.")
+        raise Invalid(text, code="coupon", field="coupon") from None
 
 
 async def decline(
@@ -235,7 +291,7 @@ async def decline(
         raise Invalid(T("Write a short answer: the owner receives it."), field="answer")
     row = await _decide(session, admin, request_id, "declined", answer, now=now)
     await access.record(session, admin, "request_declined", "user", row.user_id, answer=row.answer)
-    params = {"plan": payment_texts.plan(settings, row.plan), "answer": row.answer, "path": _PAGE}
+    params = {"plan": payment_texts.plan_kept(settings, row.plan), "answer": row.answer, "path": _PAGE}
     await letters.write(session, row.user_id, "access_declined", key=f"{_key(row.id)}:no", now=now, params=params)
 
 
@@ -274,26 +330,79 @@ async def give(
     price_tiyin: int,
     price_note: str = "",
     answer: str = "",
+    basis: int | None = None,
     now: dt.datetime,
 ) -> models.Subscription:
     """Give an owner a plan for a period; the parameters are those of :func:`grant`."""
-    if not 0 <= price_tiyin <= 10**12 or price_tiyin % TIYIN:
-        raise Invalid(T("Enter what was paid in whole so‘m, 0 for nothing."), field="price")
-    span = await subscriptions.grant(
+    return await _give(
         session,
         settings,
+        admin,
         user_id,
         plan,
         period,
+        price_tiyin=price_tiyin,
+        price_note=price_note,
+        answer=answer,
+        coupon_id=None,
+        request_id=None,
+        basis=basis,
         now=now,
-        source="grant",
-        value_tiyin=price_tiyin,
-        granted_by=admin.id,
     )
-    note = _short(price_note)
-    paid = str(price_tiyin // TIYIN)
+
+
+async def _give(
+    session: AsyncSession,
+    settings: Settings,
+    admin: models.User,
+    user_id: str,
+    plan: str,
+    period: str,
+    *,
+    price_tiyin: int,
+    price_note: str,
+    answer: str,
+    coupon_id: str | None,
+    request_id: str | None,
+    basis: int | None,
+    now: dt.datetime,
+) -> models.Subscription:
+    if not 0 <= price_tiyin <= 10**12 or price_tiyin % TIYIN:
+        raise Invalid(T("Enter what was paid in whole so‘m, 0 for nothing."), field="price")
+    await _look_again(session, user_id, basis)
+    note, number = _short(price_note), ""
+    if price_tiyin:
+        with _coupon_told():
+            payment = await orders.by_hand(
+                session,
+                settings,
+                user_id,
+                plan,
+                period,
+                paid_tiyin=price_tiyin,
+                note=note,
+                now=now,
+                actor_id=admin.id,
+                coupon_id=coupon_id,
+                request_id=request_id,
+            )
+        number = payment.number
+        span = await subscriptions.given_by(session, payment.id)
+    else:
+        span = await subscriptions.grant(
+            session,
+            settings,
+            user_id,
+            plan,
+            period,
+            now=now,
+            source="grant",
+            value_tiyin=0,
+            granted_by=admin.id,
+        )
+    facts = {"plan": plan, "period": period, "price_uzs": str(price_tiyin // TIYIN), "note": note}
     await access.record(
-        session, admin, "plan_granted", "user", user_id, plan=plan, period=period, price_uzs=paid, note=note
+        session, admin, "plan_granted", "user", user_id, **facts, **({"number": number} if number else {})
     )
     owner = await session.get_one(models.User, user_id)
     period_name = payment_texts.period(period, owner.language)
@@ -309,11 +418,15 @@ async def extend(
     days: int,
     *,
     answer: str = "",
+    basis: int | None = None,
     now: dt.datetime,
 ) -> None:
-    """Move the end of what an owner has by ``days``, back if negative; raises ``Conflict`` where nothing runs."""
+    """Move the end of what an owner has by ``days``, back if negative; raises ``Conflict`` where nothing runs, or something else
+    than at the ``basis`` (:func:`subscriptions.check_basis`).
+    """
     if not days or abs(days) > EXTEND_DAYS:
         raise Invalid(T("Enter a number of days, for example 30 or -5."), field="days")
+    await _look_again(session, user_id, basis)
     span = await _running(subscriptions.extend(session, user_id, days, now=now))
     await access.record(session, admin, "plan_extended", "user", user_id, days=str(days), note=_short(answer))
     await _tell(session, settings, span, "plan_moved", f"moved:{new_id()}", answer, now)
@@ -327,18 +440,29 @@ async def change(
     plan: str,
     *,
     answer: str = "",
+    basis: int | None = None,
     now: dt.datetime,
 ) -> None:
-    """Make the rest of what an owner has time of another plan; raises ``Conflict`` where nothing runs."""
+    """Make the rest of what an owner has time of another plan; raises ``Conflict`` as :func:`extend` does."""
+    await _look_again(session, user_id, basis)
     span = await _running(subscriptions.change_plan(session, settings, user_id, plan, now=now))
     await access.record(session, admin, "plan_changed", "user", user_id, plan=plan, note=_short(answer))
     await _tell(session, settings, span, "plan_changed", f"changed:{new_id()}", answer, now)
 
 
-async def revoke(session: AsyncSession, admin: models.User, user_id: str, answer: str, *, now: dt.datetime) -> None:
-    """End all that an owner has, with a reason that the owner receives; raises ``Conflict`` where nothing runs."""
+async def revoke(
+    session: AsyncSession,
+    admin: models.User,
+    user_id: str,
+    answer: str,
+    *,
+    basis: int | None = None,
+    now: dt.datetime,
+) -> None:
+    """End all that an owner has, with a reason that the owner receives; raises ``Conflict`` as :func:`extend` does."""
     if not answer.strip():
         raise Invalid(T("Write the reason: the owner receives it."), field="answer")
+    await _look_again(session, user_id, basis)
     if not await subscriptions.take_back(session, user_id, now=now, reason=_short(answer)):
         raise Conflict(_NOTHING)
     await access.record(session, admin, "plan_revoked", "user", user_id, reason=_short(answer))
@@ -347,6 +471,11 @@ async def revoke(session: AsyncSession, admin: models.User, user_id: str, answer
 
 
 _NOTHING = T("This owner has no paid plan now. Grant one first.")
+
+
+async def _look_again(session: AsyncSession, user_id: str, basis: int | None) -> None:
+    """Lock an owner; raises ``Conflict`` where they have something else than the administrator saw."""
+    subscriptions.check_basis(await subscriptions.lock(session, user_id), basis)
 
 
 async def _running(step: Awaitable[models.Subscription]) -> models.Subscription:
@@ -372,7 +501,7 @@ async def _tell(
 ) -> None:
     """Write an owner what they have now."""
     told = {
-        "plan": payment_texts.plan(settings, span.plan),
+        "plan": payment_texts.plan_kept(settings, span.plan),
         "until": {"day": span.ends_at.isoformat()},
         "answer": clean(answer, ANSWER_CHARS).strip(),
         "path": "/billing",

@@ -152,10 +152,10 @@ async def allow(
     await accounts.allow_attempt(limits, _counted(user_id, typed), f"second:{address}", limit, device=known)
 
 
-async def forget(limits: Limits, user_id: str, *, device: str | None = None) -> None:
+async def forget(limits: Limits, user_id: str, address: str, *, device: str | None = None) -> None:
     """Count anew: a code was right."""
     known = f"second:{device}" if device is not None else None
-    await accounts.forget_attempts(limits, _counted(user_id, ""), device=known)
+    await accounts.forget_attempts(limits, _counted(user_id, ""), address=f"second:{address}", device=known)
 
 
 async def check(session: AsyncSession, crypto: Crypto, user_id: str, typed: str, *, now: dt.datetime) -> bool:

@@ -22,6 +22,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PlainValidator,
     PrivateAttr,
     SecretStr,
     ValidationError,
@@ -31,6 +32,7 @@ from pydantic import (
 from yarl import URL
 
 from services.ai import PROVIDERS
+from services.i18n import Words
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -241,10 +243,25 @@ class Subscriptions(_Section):
         return self
 
 
+_ALL_LANGUAGES: Any = ("uz", "ru", "en")
+
+
+def _title(value: Any) -> Words:
+    """Check the title of a plan: a string, shown as it is written, or one for each language."""
+    each = list(value.values()) if isinstance(value, dict) else [value]
+    if isinstance(value, Words):
+        return value
+    if isinstance(value, dict) and set(value) != set(_ALL_LANGUAGES):
+        raise ValueError('write a string, or one for each language: {uz = "…", ru = "…", en = "…"}')
+    if not all(isinstance(title, str) and 1 <= len(title.strip()) <= 40 for title in each):
+        raise ValueError("a title has 1 to 40 characters")
+    return Words.of(value)
+
+
 class PlanFacts(_Section):
     """What one plan costs a month and what it allows; ``ikpu`` and what follows it are for fiscal receipts."""
 
-    title: str = Field(min_length=1, max_length=40)
+    title: Annotated[Words, PlainValidator(_title)]
     price_uzs: int = Field(0, ge=0, le=100_000_000)
     bots: int = Field(1, ge=0)
     channels: tuple[Literal["telegram", "web", "whatsapp", "instagram"], ...] = Field(min_length=1)
@@ -271,7 +288,6 @@ class PlanFacts(_Section):
 
 
 _ALL_CHANNELS: Any = ("telegram", "web", "whatsapp", "instagram")
-_ALL_LANGUAGES: Any = ("uz", "ru", "en")
 FREE_PLANS = ("trial", "test")
 """Plans that nobody buys: what an owner has by the clock."""
 
@@ -281,11 +297,23 @@ def _default_plans() -> dict[str, PlanFacts]:
     every, languages = _ALL_CHANNELS, _ALL_LANGUAGES
     return {
         "trial": PlanFacts(
-            title="Trial", channels=every, languages=languages, messages=300, knowledge_mib=50, operators=3
+            title=Words.of({"uz": "Sinov davri", "ru": "Пробный период", "en": "Trial"}),
+            channels=every,
+            languages=languages,
+            messages=300,
+            knowledge_mib=50,
+            operators=3,
         ),
-        "test": PlanFacts(title="Test", channels=few, languages=("uz",), messages=100, knowledge_mib=50, operators=1),
+        "test": PlanFacts(
+            title=Words.of({"uz": "Test rejimi", "ru": "Тестовый режим", "en": "Test mode"}),
+            channels=few,
+            languages=("uz",),
+            messages=100,
+            knowledge_mib=50,
+            operators=1,
+        ),
         "starter": PlanFacts(
-            title="Starter",
+            title=Words.of("Starter"),
             price_uzs=149_000,
             channels=few,
             languages=languages,
@@ -294,7 +322,7 @@ def _default_plans() -> dict[str, PlanFacts]:
             operators=1,
         ),
         "basic": PlanFacts(
-            title="Basic",
+            title=Words.of("Basic"),
             price_uzs=290_000,
             channels=every,
             languages=languages,
@@ -303,7 +331,7 @@ def _default_plans() -> dict[str, PlanFacts]:
             operators=5,
         ),
         "premium": PlanFacts(
-            title="Premium",
+            title=Words.of("Premium"),
             price_uzs=590_000,
             bots=5,
             channels=every,

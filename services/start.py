@@ -34,6 +34,7 @@ from services import (
     logs,
     notices,
     resets,
+    seats,
     second_factor,
     trials,
     upkeep,
@@ -43,7 +44,7 @@ from services.core import MODEL_GONE, Core, FactoryBot, embedding_model, free_la
 from services.crypto import Crypto, Undecryptable, new_fernet_key, new_token, stored_secret
 from services.errors import Invalid, Permanent, Temporary
 from services.knowledge import analysis, documents, embedding
-from services.letters import delivery, offering
+from services.letters import delivery, offering, partnering
 from services.pauses import backoff_s
 from services.payments import ledger, reversals
 from services.polling import Receivers, factory_channel
@@ -96,6 +97,16 @@ def short_secret(settings: Settings) -> str | None:
     if secret is None or len(secret.get_secret_value()) >= SECRET_CHARS:
         return None
     return f"SECRET_KEY is shorter than {SECRET_CHARS} characters and could be guessed: use a longer random text"
+
+
+def proxy_fault(settings: Settings) -> str | None:
+    """Return a warning if a proxy must be there, for it alone can speak TLS, and is not believed about who asks."""
+    if settings.server.trusted_proxies or not settings.public_url.startswith("https://"):
+        return None
+    return (
+        "[server] trusted_proxies is 0, but links begin with https://, so a proxy stands in front: all people count as one "
+        "address at the limits against guessing. Set it to the number of your proxies"
+    )
 
 
 def role_fault(settings: Settings, role: str) -> str | None:
@@ -351,6 +362,7 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
         ledger.EXPIRE_JOB: partial(ledger.expire_due, core),
         ledger.REVERSE_JOB: partial(reversals.reverse_click, core),
         offering.REMIND_JOB: partial(offering.remind, core),
+        partnering.TELL_JOB: partial(partnering.tell, core),
         leaving.DELETE_JOB: partial(leaving.delete_due, core),
         resets.RESET_JOB: partial(resets.write_reset, core),
     }
@@ -371,10 +383,12 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
     await upkeep.enqueue_due(core, upkeep.CLEAN_UP_JOB)
     await upkeep.enqueue_due(core, ledger.EXPIRE_JOB)
     await upkeep.enqueue_due(core, offering.REMIND_JOB)
+    await upkeep.enqueue_due(core, partnering.TELL_JOB)
     await embedding.enqueue_missing(core)
     core.tasks.start(upkeep.tell_owners(core), name="notices", vital=True)
     core.tasks.start(returning.watch(core), name="returning", vital=True)
     core.tasks.start(finding.watch(core), name="finding", vital=True)
+    core.tasks.start(seats.watch(core), name="seats", vital=True)
     _letters(core, stack)
     # What is alive now stays alive: the collector need not walk through it again and again. It also looks less often at what is
     # new: nearly all of it dies by counting references (about 5 % of a message’s processor time).
@@ -524,7 +538,7 @@ async def announce(core: Core) -> None:
             out.write(f"  – {kind.upper()}_API_KEY is not set: {name} does not answer\n")
     if not core.has_models({}):
         out.write("  – without a model key, answers are quoted passages of the documents\n")
-    for line in (short_secret(settings), *ignored(settings)):
+    for line in (short_secret(settings), proxy_fault(settings), *ignored(settings)):
         if line is not None:
             out.write(f"  – {line}\n")
     async with core.db.write() as session:

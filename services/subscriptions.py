@@ -15,10 +15,14 @@ from sqlalchemy.orm import aliased
 
 from db import models
 from services import notices, plans
-from services.errors import NotFound
+from services.errors import Conflict, NotFound
+from services.i18n import T
+from services.payments import is_test_mode
 from services.plans import Kind, Span, Timeline
 from services.settings import Settings
 
+TEST = "test"
+"""The source of a span that was paid by a gateway's test key."""
 _SECOND = dt.timedelta(seconds=1)
 
 
@@ -62,15 +66,20 @@ async def timelines(session: AsyncSession, settings: Settings, users: Iterable[m
         .where(models.Subscription.user_id.in_(people), models.Subscription.revoked_at.is_(None))
         .order_by(models.Subscription.starts_at)
     ):
-        spans[row.user_id].append(_span(row))
+        spans[row.user_id].append(_span(row, _worth(settings, row)))
     return {
         user.id: Timeline(settings, user.trial_at or user.created_at, spans[user.id], unlimited=user.is_admin)
         for user in people.values()
     }
 
 
-def _span(row: models.Subscription) -> Span:
-    return Span(row.id, row.plan, row.period, row.starts_at, row.ends_at, row.value_tiyin)
+def _span(row: models.Subscription, worth: int) -> Span:
+    return Span(row.id, row.plan, row.period, row.starts_at, row.ends_at, worth)
+
+
+def _worth(settings: Settings, row: models.Subscription) -> int:
+    """Return what a span is worth to an upgrade, in tiyin: one for a test key's money only as long as all money is such."""
+    return row.value_tiyin if row.source != TEST or is_test_mode(settings) else 0
 
 
 async def lock(session: AsyncSession, user_id: str) -> models.User:
@@ -79,6 +88,18 @@ async def lock(session: AsyncSession, user_id: str) -> models.User:
     if user is None:
         raise NotFound
     return user
+
+
+def check_basis(owner: models.User, basis: int | None) -> None:
+    """Raise ``Conflict`` where a locked owner has something else than at the ``subscription_version`` that was seen.
+
+    So the same form sent twice does its work once. None: nobody has looked.
+    """
+    if basis is not None and owner.subscription_version != basis:
+        text = T(
+            "What this owner has has changed since you opened the page. Look at it, then do it again if it is still right."
+        )
+        raise Conflict(text, code="changed")
 
 
 async def spans(session: AsyncSession, user_id: str) -> Sequence[models.Subscription]:
@@ -142,7 +163,7 @@ async def grant(
     session.add(row)
     await session.flush()
     if kind == "upgrade":
-        used_up = [span for span in ahead if credit_tiyin and span.value_tiyin]
+        used_up = [span for span in ahead if credit_tiyin and _worth(settings, span)]
         for span in used_up:
             left = span.ends_at - max(now, span.starts_at)
             span.starts_at = min(now, span.starts_at)
@@ -312,6 +333,19 @@ async def take_over(
     # The orders of both go on: none of either may fit what the other's version tells.
     owner.subscription_version = max(owner.subscription_version, former.subscription_version)
     await _changed(session, owner)
+
+
+async def given_by(session: AsyncSession, payment_id: str) -> models.Subscription:
+    """Return the span that a payment has just given."""
+    own = models.Subscription.payment_id == payment_id
+    found = select(models.Subscription).where(own).order_by(models.Subscription.id.desc()).limit(1)
+    return (await session.scalars(found)).one()
+
+
+async def has_given(session: AsyncSession, payment_id: str) -> bool:
+    """Tell whether a payment gave something, taken back or not."""
+    own = select(models.Subscription.id).where(models.Subscription.payment_id == payment_id).limit(1)
+    return await session.scalar(own) is not None
 
 
 async def is_refundable(session: AsyncSession, payment_id: str) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from sqlalchemy import ColumnElement, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
@@ -20,7 +20,7 @@ from db.base import utcnow
 from services import access, notices
 from services.bell import session_topic
 from services.crypto import digest, new_token
-from services.errors import Conflict, Invalid, NotFound
+from services.errors import Conflict, Forbidden, Invalid, NotFound
 from services.i18n import T, Text
 from services.text import one_line
 
@@ -43,29 +43,64 @@ _NAMES_SHOWN = 5
 _GONE = T("This invitation has been used or withdrawn, or has expired. Ask for a new one.")
 
 
+WORKS = models.Member.paused_at.is_(None)
+"""The condition on a member that the owner's plan has room for them: see :func:`seat`."""
+
+
 def may(user: models.User, right: Right) -> ColumnElement[bool]:
     """Return the condition on a bot that this person has a right over it: as its owner, or working for the owner."""
     own = models.Bot.owner_id == user.id
     roles = _WITH[right]
     if not roles:
         return own
-    served = select(models.Member.owner_id).where(models.Member.user_id == user.id, models.Member.role.in_(roles))
+    served = select(models.Member.owner_id).where(
+        models.Member.user_id == user.id, models.Member.role.in_(roles), WORKS
+    )
     return or_(own, models.Bot.owner_id.in_(served))
 
 
+async def explain(session: AsyncSession, user: models.User, found: Select[str]) -> None:
+    """Raise ``Forbidden`` (code ``paused``) where a person has no right over something only because their work is paused.
+
+    ``found``: the owner of what was asked for. To everybody else nothing is said.
+    """
+    member = models.Member
+    owner = await session.scalar(
+        select(models.User)
+        .join(member, member.owner_id == models.User.id)
+        .where(member.user_id == user.id, ~WORKS, models.User.id.in_(found))
+    )
+    if owner is not None:
+        raise Forbidden(pause_text(owner), code="paused")
+
+
+def pause_text(owner: models.User) -> Text:
+    """Return what somebody is told whose work for an owner is paused."""
+    return T(
+        "Your work for {owner} is paused: their plan has no room for you in the team at the moment. It goes on by itself with a "
+        "larger plan, or when somebody else leaves.",
+        owner=shown_name(owner),
+    )
+
+
+async def paused_for(session: AsyncSession, user: models.User) -> list[models.User]:
+    """Return the owners for whom a person's work is paused."""
+    return [owner for member, owner in await memberships(session, user) if member.paused_at is not None]
+
+
 async def role_of(session: AsyncSession, owner_id: str, user_id: str) -> str | None:
-    """Return ``owner``, ``manager``, ``operator``, or None for a stranger."""
+    """Return ``owner``, ``manager``, ``operator``, or None for a stranger and for whoever is paused."""
     if owner_id == user_id:
         return "owner"
     return await session.scalar(
-        select(models.Member.role).where(models.Member.owner_id == owner_id, models.Member.user_id == user_id)
+        select(models.Member.role).where(models.Member.owner_id == owner_id, models.Member.user_id == user_id, WORKS)
     )
 
 
 async def roles(session: AsyncSession, user: models.User) -> dict[str, str]:
     """Return what a person is to each owner, themselves among them, by the owner's id."""
     rows = await session.execute(
-        select(models.Member.owner_id, models.Member.role).where(models.Member.user_id == user.id)
+        select(models.Member.owner_id, models.Member.role).where(models.Member.user_id == user.id, WORKS)
     )
     return {user.id: "owner"} | {row[0]: row[1] for row in rows}
 
@@ -249,12 +284,12 @@ async def _changed(session: AsyncSession, owner: models.User, user: models.User,
     return Change(owner, user, role, [session_topic(session_id) for session_id in ids])
 
 
-async def accept(session: AsyncSession, token: str, user: models.User) -> Change:
-    """Use an invitation up and make this person a member.
+async def accept(session: AsyncSession, token: str, user: models.User, *, plan: Allowances | None = None) -> Change:
+    """Use an invitation up and make this person a member. ``plan``: what the owner's plan allows.
 
     Whoever is a manager already stays one, an operator may rise by it; a member who follows the link once more changes nothing.
-    Raises ``Invalid`` (code ``invitation``) for one that cannot be used, and ``Conflict`` (code ``own_invitation``) for the
-    owner's own, which stays open.
+    Raises ``Invalid`` (code ``invitation``) for one that cannot be used, and ``Conflict`` for the owner's own (code
+    ``own_invitation``) or where the team has no room any more (``limit``); either stays open.
     """
     owner_id = await session.scalar(
         select(models.Invitation.owner_id).where(models.Invitation.token_hash == digest(token))
@@ -279,6 +314,15 @@ async def accept(session: AsyncSession, token: str, user: models.User) -> Change
     if role is None or owner.banned_at is not None:
         raise Invalid(_GONE, code="invitation")
     if known is None:
+        room = await plan.seats(session, owner_id) if plan is not None else None
+        working = await session.scalar(select(func.count()).where(models.Member.owner_id == owner_id))
+        if room is not None and int(working or 0) >= room:
+            text = T(
+                "The team of {owner} has no room for one more person at the moment. Tell them: with a larger plan, or when "
+                "somebody leaves, this link works.",
+                owner=shown_name(owner),
+            )
+            raise Conflict(text, code="limit")
         known = models.Member(owner_id=owner_id, user_id=user.id, role=role)
         session.add(known)
     elif role == "manager":
@@ -336,18 +380,75 @@ async def leave(session: AsyncSession, user: models.User, member_id: str) -> Cha
     return await _end(session, owner, user, member, user)
 
 
+async def seat(session: AsyncSession, owner_id: str, most: int | None, *, now: dt.datetime) -> list[str]:
+    """Let as many members work as the owner's plan has room for, the longest there first, and pause the others.
+
+    A paused member keeps the membership and sees nothing of the owner's until there is room; everybody whom it concerns is
+    told. ``most``: None without a limit. Returns the topics to ring after the commit.
+    """
+    await _queue_up(session, owner_id)
+    owner = await session.get_one(models.User, owner_id)
+    rows = await session.execute(
+        select(models.Member, models.User)
+        .join(models.User, models.User.id == models.Member.user_id)
+        .where(models.Member.owner_id == owner_id)
+        .order_by(models.Member.id)
+    )
+    topics: list[str] = []
+    paused: list[str] = []
+    changed = False
+    for number, (member, user) in enumerate(rows.all()):
+        over = most is not None and number >= most
+        if over:
+            paused.append(shown_name(user))
+        if over == (member.paused_at is not None):
+            continue
+        changed = True
+        member.paused_at = now if over else None
+        await session.flush()
+        key = _pause_key(member.id)
+        if over:
+            await _let_go(session, owner_id, user.id)
+            await notices.open_notice(session, user.id, "work_paused", key=key, params={"owner": shown_name(owner)})
+        else:
+            await notices.solve(session, key)
+        topics += (await _changed(session, owner, user, member.role)).topics
+    if changed:
+        key = f"team_paused:{owner_id}"
+        await notices.solve(session, key)
+        if paused:
+            params = {
+                "n": most,
+                "names": ", ".join(paused[:_NAMES_SHOWN]) + ("…" if len(paused) > _NAMES_SHOWN else ""),
+            }
+            await notices.open_notice(session, owner_id, "team_paused", key=key, params=params)
+        topics.append("notices")
+    return topics
+
+
+def _pause_key(member_id: str) -> str:
+    return f"work_paused:{member_id}"
+
+
+async def _let_go(session: AsyncSession, owner_id: str, user_id: str) -> None:
+    """Give a person's talks back to all who are left, and tell them of no customer any more."""
+    own = select(models.Bot.id).where(models.Bot.owner_id == owner_id)
+    talk, notice = models.Conversation, models.Notice
+    await session.execute(
+        update(talk).where(talk.assignee_id == user_id, talk.bot_id.in_(own)).values(assignee_id=None)
+    )
+    await session.execute(delete(notice).where(notice.user_id == user_id, notice.bot_id.in_(own)))
+
+
 async def _end(
     session: AsyncSession, owner: models.User, user: models.User, member: models.Member, actor: models.User
 ) -> Change:
     """Take everything of the owner's away: the talks go back to all who are left, what was to be told is told no more."""
-    own = select(models.Bot.id).where(models.Bot.owner_id == owner.id)
-    talk, notice = models.Conversation, models.Notice
-    await session.execute(
-        update(talk).where(talk.assignee_id == user.id, talk.bot_id.in_(own)).values(assignee_id=None)
-    )
+    notice = models.Notice
+    await _let_go(session, owner.id, user.id)
     await session.execute(delete(models.Member).where(models.Member.id == member.id))
-    await session.execute(delete(notice).where(notice.user_id == user.id, notice.bot_id.in_(own)))
-    await session.execute(delete(notice).where(notice.user_id == owner.id, notice.key == f"member:{member.id}"))
+    about = (f"member:{member.id}", _pause_key(member.id))
+    await session.execute(delete(notice).where(notice.user_id.in_((owner.id, user.id)), notice.key.in_(about)))
     action = "member_left" if actor.id == user.id else "member_removed"
     await access.record(session, actor, action, "user", owner.id, role=member.role, member=user.id)
     return await _changed(session, owner, user, member.role)

@@ -28,7 +28,7 @@ from services import health, jobs, leaving, notices, uploads
 from services.crypto import Undecryptable
 from services.knowledge import documents
 from services.lanes import LANES
-from services.letters import offering
+from services.letters import offering, partnering
 from services.letters.offers import OFFERS
 from services.payments import ledger
 
@@ -101,6 +101,7 @@ def make_scheduler(core: Core) -> AsyncIOScheduler:
         health.CHECK_JOB: CronTrigger(minute=37, timezone=TASHKENT),
         ledger.EXPIRE_JOB: CronTrigger(minute=7, timezone=TASHKENT),
         offering.REMIND_JOB: CronTrigger(minute=3, timezone=TASHKENT),
+        partnering.TELL_JOB: CronTrigger(minute=5, timezone=TASHKENT),
         leaving.DELETE_JOB: CronTrigger(minute=47, timezone=TASHKENT),
     }
     for kind, trigger in triggers.items():

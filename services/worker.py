@@ -493,8 +493,6 @@ class Conveyor:
                 talk = await persist(core, RECEIVE, self._incoming(claim, kind))
             if talk.channel_kind not in ("telegram", "web"):
                 core.tasks.start(profiles.learn(core, talk), name="profile")
-            if talk.told:
-                core.bell.ring("notices")
             await core.pause("received")
             if talk.same is not None:
                 return await self._join(talk, talk.same)
@@ -596,7 +594,7 @@ class Conveyor:
                 metrics.ANSWER_SECONDS.observe((now - row["received_at"]).total_seconds())
         if any(reply.outgoing for reply in outcome.replies):
             core.bell.ring_elsewhere("outbox")
-        if outcome.notices:
+        if outcome.notices or talk.told:
             core.bell.ring("notices")
         if talk.channel_kind == "web":
             ids = [reply.id for reply in outcome.replies]

@@ -26,6 +26,7 @@ from db.migrate import current, head
 from services import checks
 from services.crypto import Crypto, new_fernet_key
 from tests import servers
+from tests.commands import Commands
 from tests.composition import make_settings, make_shop
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -118,18 +119,11 @@ def test_static_files_are_compressed_when_newer_and_cleaned_up(tmp_path: Path) -
     assert compress() == 1
 
 
-def _said(*arguments: str, **environment: str) -> tuple[int, str]:
-    """Run a command that ends by itself; return its status and everything it said."""
-    ended = subprocess.run(
-        [sys.executable, "bot.py", *arguments],
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "PORT": "0", **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    return ended.returncode, ended.stdout + ended.stderr
+@pytest.fixture(scope="module")
+def commands() -> Iterator[Commands]:
+    """What runs the program's commands."""
+    with Commands() as opened:
+        yield opened
 
 
 COMMANDS = {
@@ -168,13 +162,13 @@ def bad_database(request: pytest.FixtureRequest, servers_run: servers.Run, tmp_p
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_database_that_cannot_be_used_is_one_line(
-    command: str, bad_database: tuple[str, str], tmp_path: Path
+    command: str, bad_database: tuple[str, str], tmp_path: Path, commands: Commands
 ) -> None:
     """What is wrong and what to do, and status 1: no traceback of a driver."""
     url, reason = bad_database
     data = tmp_path / "data"
     data.mkdir()
-    status, said = _said(*COMMANDS[command], DATA_DIR=str(data), DATABASE_URL=url)
+    status, said = commands.said(tmp_path / "said", *COMMANDS[command], DATA_DIR=str(data), DATABASE_URL=url)
     assert status == 1, said
     assert "Traceback" not in said and "hidden-word" not in said
     lines = [line for line in said.splitlines() if "DATABASE_URL" in line]
@@ -186,7 +180,7 @@ def test_a_database_that_cannot_be_used_is_one_line(
 
 @pytest.mark.parametrize("command", ["check", "run"])
 @pytest.mark.parametrize("fault", ["DATA_DIR", "ENCRYPTION_KEYS", "PORT", "ADMIN_TELEGRAM_IDS"])
-def test_what_keeps_it_from_starting_is_one_line(command: str, fault: str, tmp_path: Path) -> None:
+def test_what_keeps_it_from_starting_is_one_line(command: str, fault: str, tmp_path: Path, commands: Commands) -> None:
     """Also ``check`` says what ``run`` would, and blames nothing else."""
     environment = {"DATA_DIR": str(tmp_path / "data"), "HOST": "127.0.0.1"}
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -203,14 +197,15 @@ def test_what_keeps_it_from_starting_is_one_line(command: str, fault: str, tmp_p
         else:
             environment[fault] = "a,b"
             reason = "✗ ADMIN_TELEGRAM_IDS: must be the numbers of Telegram accounts"
-        status, said = _said(command, **environment)
+        status, said = commands.said(tmp_path / "said", command, **environment)
     assert status == 1 and "Traceback" not in said, said
     faults = [line for line in said.splitlines() if line.startswith("✗") and line != "✗ cannot start like this"]
     assert len(faults) == 1 and faults[0].startswith(reason), said
 
 
-def test_both_faults_of_a_new_administrator_are_said(tmp_path: Path) -> None:
-    status, said = _said("create-admin", "--email", "bad", "--password", "x", DATA_DIR=str(tmp_path))
+def test_both_faults_of_a_new_administrator_are_said(tmp_path: Path, commands: Commands) -> None:
+    command = ("create-admin", "--email", "bad", "--password", "x")
+    status, said = commands.said(tmp_path / "said", *command, DATA_DIR=str(tmp_path))
     assert status == 1
     assert [line.partition(":")[0] for line in said.splitlines()] == [
         "✗ This is not an e-mail address. Example",

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+import structlog
 from aiohttp import web
 from aiohttp_session import Session, new_session
 
@@ -23,13 +24,17 @@ from services.bell import session_topic
 from services.crypto import derive, digest, new_token, same
 from services.errors import NotSignedIn
 from services.i18n import DEFAULT_LANGUAGE, LANGUAGES, normalize_language
-from services.limits import Limits
+from services.limits import Limits, network_of
 from web import keys
 
 LANGUAGE_COOKIE = "language"
 THEME_COOKIE = "theme"
 PREFERENCE_AGE_S = 365 * 24 * 3600
 HALF_IN_S = 600
+_PEOPLE = 8
+"""So many accounts a browser remembers."""
+
+log = structlog.get_logger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -139,10 +144,25 @@ def accepted_language(header: str) -> str:
 
 
 def client_address(request: web.Request) -> str:
-    """Return the address of the person: the peer, or as many steps back in ``X-Forwarded-For`` as proxies are trusted."""
-    trusted = request.app[keys.CORE].settings.server.trusted_proxies
+    """Return what a person is counted by: the peer, or as many steps back in ``X-Forwarded-For`` as proxies are trusted.
+
+    Of an IPv6 address it is the network, see :func:`services.limits.network_of`.
+    """
+    return network_of(_address(request))
+
+
+def _address(request: web.Request) -> str:
+    core = request.app[keys.CORE]
+    trusted = core.settings.server.trusted_proxies
     peer = request.remote or ""
     if trusted == 0:
+        if "X-Forwarded-For" in request.headers and "proxy" not in core.told_once:
+            core.told_once.add("proxy")
+            log.warning(
+                "proxy_not_trusted",
+                hint="X-Forwarded-For arrives, but [server] trusted_proxies is 0: if a proxy of yours stands in front, all "
+                "people count as one address at the limits against guessing. Set it to the number of your proxies.",
+            )
         return peer
     steps = [
         part.strip() for part in ",".join(request.headers.getall("X-Forwarded-For", [])).split(",") if part.strip()
@@ -209,23 +229,45 @@ def device(request: web.Request) -> accounts.Device | None:
     return accounts.Device(user_id, name)
 
 
+def _people_cookie(request: web.Request) -> str:
+    return _device_cookie(request).replace("device", "people")
+
+
+def _people_proof(request: web.Request, ids: str) -> str:
+    return hmac.new(derive(request.app[keys.CORE].secret, "people"), ids.encode(), "sha256").hexdigest()
+
+
+def people(request: web.Request) -> list[str]:
+    """Return the ids of the accounts that were signed in to in this browser, the last first, as far as it remembers."""
+    known = device(request)
+    last = [known.user_id] if known is not None else []
+    ids, _, proof = request.cookies.get(_people_cookie(request), "")[:400].partition(".")
+    before = ids.split("-") if proof and same(proof, _people_proof(request, ids)) else []
+    return list(dict.fromkeys((*last, *before)))
+
+
 def keep_device(request: web.Request, response: web.StreamResponse) -> None:
-    """Give a browser in which somebody has just signed in the cookie that :func:`device` reads."""
+    """Give a browser in which somebody has just signed in the cookies that :func:`device` and :func:`people` read."""
     who = visitor(request)
     if not who.new_device or response.prepared:
         return
     name = new_token(16)
     value = f"{who.new_device}.{name}.{_device_proof(request.app[keys.CORE].secret, who.new_device, name)}"
     secure = request.app[keys.CORE].settings.public_url.startswith("https://")
-    response.set_cookie(
-        _device_cookie(request),
-        value,
-        max_age=PREFERENCE_AGE_S,
-        samesite="Lax",
-        httponly=True,
-        secure=secure,
-        path="/",
-    )
+    ids = "-".join(list(dict.fromkeys((who.new_device, *people(request))))[:_PEOPLE])
+    for cookie, content in (
+        (_device_cookie(request), value),
+        (_people_cookie(request), f"{ids}.{_people_proof(request, ids)}"),
+    ):
+        response.set_cookie(
+            cookie,
+            content,
+            max_age=PREFERENCE_AGE_S,
+            samesite="Lax",
+            httponly=True,
+            secure=secure,
+            path="/",
+        )
 
 
 async def sign_in(request: web.Request, person: models.User) -> None:

@@ -44,6 +44,15 @@ class Form:
             raise Invalid(T("This is too long: at most {n} characters.", n=limit), field=name)
         return clean(value)
 
+    def basis(self) -> int | None:
+        """Return the hidden field ``basis``: the version of what the page was drawn from. None where the form has no such field;
+        what was tampered with fits no version.
+        """
+        typed = self.fields.get("basis")
+        if typed is None:
+            return None
+        return int(typed) if typed.isascii() and typed.isdigit() and len(typed) < 10 else -1
+
     def secret(self, name: str) -> str:
         """Return a password or key exactly as typed, at most 4,096 characters."""
         return self.fields.get(name, "")[:4096]

@@ -36,8 +36,9 @@ async def _body(request: web.Request) -> bytes | None:
 
 async def _receive(gateway: Gateway, route: str, action: str, request: web.Request) -> web.Response:
     body = await _body(request)
-    read = gateway.read(Call(request.method, action, request.headers.get("Authorization", ""), body))
-    reply = read if isinstance(read, Reply) else await ledger.serve(request.app[keys.CORE], gateway, read)
+    core = request.app[keys.CORE]
+    read = gateway.read(Call(request.method, action, request.headers.get("Authorization", ""), body, core.now()))
+    reply = read if isinstance(read, Reply) else await ledger.serve(core, gateway, read)
     metrics.REQUESTS.labels("POST" if request.method == "POST" else "other", route, str(reply.status)).inc()
     metrics.PAYMENT_CALLS.labels(gateway.kind, action, reply.code).inc()
     response = web.Response(status=reply.status, body=orjson.dumps(reply.body), content_type="application/json")

@@ -21,7 +21,17 @@ from jinja2.runtime import Context
 
 from db.base import utcnow
 from services.conversations import reasons
-from services.i18n import DEFAULT_LANGUAGE, LANGUAGE_NAMES, LANGUAGES, T, Text, translate, translate_plural, translator
+from services.i18n import (
+    DEFAULT_LANGUAGE,
+    LANGUAGE_NAMES,
+    LANGUAGES,
+    T,
+    Text,
+    in_cyrillic,
+    translate,
+    translate_plural,
+    translator,
+)
 from services.money import text as money
 from services.payments import is_test_mode
 from web import auth, keys
@@ -33,7 +43,7 @@ TASHKENT = ZoneInfo("Asia/Tashkent")
 # English without a country would write the month before the day.
 _LOCALES: Mapping[str, str] = {"uz": "uz", "uz-Cyrl": "uz_Cyrl", "ru": "ru", "en": "en_GB"}
 # CLDR's own put a comma into the Uzbek day and a full stop at the end of the Russian one, which breaks sentences.
-_DAYS: Mapping[str, str] = {"uz": "y-'yil' d-MMM", "uz-Cyrl": "y-'йил' d-MMM", "ru": "d MMM y"}
+_DAYS: Mapping[str, str] = {"uz": "y-'yil' d-MMM", "ru": "d MMM y"}
 _YEAR = "public, max-age=31536000, immutable"
 _TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -137,6 +147,8 @@ def _locale(language: str) -> str:
 
 def day(moment: dt.datetime, language: str) -> str:
     """Return the day in Tashkent, as the language writes it."""
+    if language == "uz-Cyrl":
+        return in_cyrillic(day(moment, "uz"))
     return format_date(moment.astimezone(TASHKENT), _DAYS.get(language, "medium"), locale=_locale(language))
 
 
@@ -319,8 +331,14 @@ DONE: Mapping[str, Text] = {
     "plan_taken": T("The plan was ended. The owner is told."),
     "coupons_made": T("The coupons are made."),
     "coupon_disabled": T("The coupon cannot be used any more."),
-    "paid_out": T("Noted as paid."),
+    "paid_out": T("Noted as paid. The partner is told."),
+    "payout_undone": T("Taken back. The partner is told."),
+    "mail_retried": T("Letters go to this address again."),
     "password_reset": T("Your new password is saved, and all devices are signed out. Sign in with it."),
+    "address_parted": T(
+        "Your password is saved. This e-mail has an account of its own now: read the letter that we have sent you."
+    ),
+    "telegram_cut": T("Telegram is disconnected from your account."),
     "code_sent": T("A letter with a code is on its way."),
     "deletion_asked": T("Your account will be deleted in 14 days. Sign in before then if you want to keep it."),
     "account_kept": T("Your account stays. The bots that answered before answer again."),

@@ -56,7 +56,10 @@ class User(Base):
 
 
 class Member(Base):
-    """Somebody who works for an owner. ``role``: ``manager`` or ``operator``; the owner has no row."""
+    """Somebody who works for an owner. ``role``: ``manager`` or ``operator``; the owner has no row.
+
+    ``paused_at``: since when the owner's plan has no room for them.
+    """
 
     __tablename__ = "members"
     __table_args__ = (UniqueConstraint("owner_id", "user_id"),)
@@ -66,6 +69,7 @@ class Member(Base):
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     role: Mapped[str] = mapped_column(String(16))
     created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+    paused_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
 
 
 class Invitation(Base):

@@ -17,7 +17,8 @@ from db.base import Base, BigId, Id, JsonText, UtcTime, new_id, utcnow
 class Subscription(Base):
     """A span of time in which an owner has a paid plan; those of one owner that are not revoked never overlap.
 
-    ``source``: ``payment``, ``grant`` (an administrator's) or ``credit`` (the rest of an upgraded plan was worth it).
+    ``source``: ``payment``, ``test`` (paid by a gateway's test key), ``grant`` (an administrator's present) or ``credit`` (the
+    rest of an upgraded plan was worth it).
     ``period``: ``monthly``, ``quarterly`` or ``annual``. ``value_tiyin``: what the whole span was worth when it was bought,
     which is what an upgrade gives credit for. ``cut_from`` and ``cut_by``: where an upgrade ended it early, its end before
     and that upgrade's span.
@@ -46,7 +47,8 @@ class Subscription(Base):
 class MessageQuota(Base):
     """How many messages an owner's bots have answered in a month; ``month``: like 2026-11, in Tashkent's time.
 
-    ``used`` holds those in hand too. ``told``: up to which share of the limit, in percent, the owner was told.
+    ``used`` holds those in hand too, ``settled`` those alone that were answered.
+    ``told``: up to which share of the limit, in percent, the owner was told.
     """
 
     __tablename__ = "message_quotas"
@@ -54,6 +56,7 @@ class MessageQuota(Base):
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
     month: Mapped[str] = mapped_column(String(7), primary_key=True)
     used: Mapped[int] = mapped_column(default=0)
+    settled: Mapped[int] = mapped_column(default=0, server_default="0")
     told: Mapped[int] = mapped_column(default=0)
 
 
@@ -65,8 +68,8 @@ class Payment(Base):
     ``status``: ``waiting``, ``paid``, ``cancelled``, ``expired``, ``refunded``. ``price_tiyin`` less ``discount_tiyin``
     (coupon), ``credit_tiyin`` (rest of an upgraded plan) and ``balance_tiyin`` (referral balance) is ``amount_tiyin``.
     ``basis``: the owner's ``subscription_version`` for which an upgrade's credit was reckoned. ``sandbox``: only a gateway's
-    test key may pay it, and it grants nothing. ``fiscal``: what the receipt says of the plan, as it was in the configuration
-    then.
+    test key may pay it, and it gives its plan only where no gateway takes money. ``fiscal``: what the receipt says of the plan,
+    as it was in the configuration then.
     """
 
     __tablename__ = "payments"
@@ -76,6 +79,19 @@ class Payment(Base):
         Index("ix_payments_paid_at", "paid_at"),
         # Holds all that the administrator's sums need.
         Index("ix_payments_status_created_at", "status", "created_at", "sandbox", "amount_tiyin"),
+        # The same, and the lists, of one state and of what a gateway paid or was chosen for.
+        Index("ix_payments_status_id", "status", "id"),
+        Index("ix_payments_way_id", text("coalesce(paid_by, gateway)"), "id"),
+        Index(
+            "ix_payments_way_status",
+            text("coalesce(paid_by, gateway)"),
+            "status",
+            "created_at",
+            "sandbox",
+            "amount_tiyin",
+            "paid_by",
+            "gateway",
+        ),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
@@ -261,22 +277,26 @@ class Referral(Base):
 
 
 class ReferralEntry(Base):
-    """A line of a partner's account; their sum is the balance.
+    """A line of a partner's account; their sum is the balance. For the books it outlives the account, without its name.
 
     ``kind``: ``commission`` (counts from ``available_at``), ``reversal``, ``spent`` (on a payment of the partner's own),
-    ``returned`` (of that) or ``payout``. ``amount_tiyin`` carries its sign.
+    ``returned`` (of that), ``payout`` or ``payout_undone``, of which ``payout_id`` names the payout. ``amount_tiyin`` carries
+    its sign.
     """
 
     __tablename__ = "referral_entries"
     __table_args__ = (
         UniqueConstraint("kind", "payment_id"),
         Index("ix_referral_entries_partner_id_id", "partner_id", "id"),
+        Index("uq_referral_entries_payout_id", "payout_id", unique=True),
+        Index("ix_referral_entries_kind_available_at", "kind", "available_at"),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
-    partner_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    partner_id: Mapped[str | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     referral_id: Mapped[str | None] = mapped_column(ForeignKey("referrals.id", ondelete="SET NULL"))
     payment_id: Mapped[str | None] = mapped_column(ForeignKey("payments.id", ondelete="CASCADE"))
+    payout_id: Mapped[str | None] = mapped_column(Id)
     kind: Mapped[str] = mapped_column(String(16))
     amount_tiyin: Mapped[int] = mapped_column(BigInteger)
     available_at: Mapped[dt.datetime] = mapped_column(UtcTime)

@@ -134,7 +134,7 @@ async def list_for(
 
 
 async def get(session: AsyncSession, user: models.User, conversation_id: str) -> ConversationRow:
-    """Return one conversation that this person may take part in; raises ``NotFound``.
+    """Return one conversation that this person may take part in; raises ``NotFound``, or ``Forbidden`` for who is paused.
 
     Of one that was joined with another it is the other, whose id differs.
     """
@@ -156,6 +156,9 @@ async def get(session: AsyncSession, user: models.User, conversation_id: str) ->
         joined = models.JoinedConversation
         kept = await session.scalar(select(joined.conversation_id).where(joined.id == conversation_id))
         if kept is None:
+            bot, talk = models.Bot, models.Conversation
+            owner = select(bot.owner_id).join(talk, talk.bot_id == bot.id).where(talk.id == conversation_id)
+            await team.explain(session, user, owner)
             raise NotFound()
         return await get(session, user, kept)
     return ConversationRow(*row)

@@ -208,7 +208,7 @@ async def counts(session: AsyncSession, user: models.User, bots: Sequence[models
 async def people(session: AsyncSession, owner_ids: Collection[str]) -> list[models.User]:
     """Return who may answer for these owners' bots, by name: the owners themselves and those who work for them."""
     member = models.Member
-    served = select(member.user_id).where(member.owner_id.in_(owner_ids), member.role.in_(team.ROLES))
+    served = select(member.user_id).where(member.owner_id.in_(owner_ids), member.role.in_(team.ROLES), team.WORKS)
     return list(
         await session.scalars(
             select(models.User)
@@ -225,7 +225,7 @@ async def owners(session: AsyncSession, user: models.User, right: team.Right) ->
     """Return for whom a person may do something: first themselves, if they have bots or work for nobody, then the others."""
     bot, member = models.Bot, models.Member
     roles = team.ROLES if right == "talk" else ("manager",)
-    served = select(member.owner_id).where(member.user_id == user.id, member.role.in_(roles))
+    served = select(member.owner_id).where(member.user_id == user.id, member.role.in_(roles), team.WORKS)
     found = list(
         await session.scalars(
             select(models.User)

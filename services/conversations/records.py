@@ -474,7 +474,6 @@ def _reserve(connection: Connection, asking: Mapping[str, Talk], messages: Mappi
     for message_id, talk in asking.items():
         if talk.bot is not None and talk.terms is not None and talk.bot.owner_id in taken:
             talk.reserved[message_id] = messages[message_id]["quota_month"] = talk.terms.month
-            talk.told = taken[talk.bot.owner_id]
 
 
 def _returning(
@@ -875,16 +874,7 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
     # Also where the lane is lost: the calls were made.
     _keep_usage(connection, [row for item in items for row in item.talk.usage])
     _keep_unanswered(connection, valid, moment)
-    quotas.give_back(
-        connection,
-        [
-            (item.talk.bot.owner_id, id_, month)
-            for item in valid
-            if item.talk.bot is not None and len(item.talk.reserved) > len(item.talk.counted)
-            for id_, month in item.talk.reserved.items()
-            if id_ not in item.talk.counted
-        ],
-    )
+    _settle_quotas(connection, valid)
     ratings.keep(connection, [(item.talk.conversation_id, *rated) for item in valid for rated in item.ratings], moment)
     open_in(connection, [occurrence for item in valid for occurrence in item.notices])
     if outbox:
@@ -893,6 +883,23 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
         direct.change(connection, _CLOSING, [{"p_ids": closed}])
     _uncount(connection, [id_ for item in valid for id_ in item.returned])
     return results
+
+
+def _settle_quotas(connection: Connection, items: Sequence[Outcome]) -> None:
+    """What was answered stays counted in its month, what was not is given back."""
+    backs: list[tuple[str, str, str]] = []
+    given: dict[str, quotas.Given] = {}
+    for talk in (item.talk for item in items):
+        if talk.bot is None or talk.terms is None:
+            continue
+        for id_, month in talk.reserved.items():
+            if id_ in talk.counted:
+                given.setdefault(talk.bot.owner_id, quotas.Given(talk.terms)).months.append(month)
+            else:
+                backs.append((talk.bot.owner_id, id_, month))
+    told = quotas.settle(connection, backs, given)
+    for talk in (item.talk for item in items):
+        talk.told = talk.bot is not None and talk.bot.owner_id in told
 
 
 def _keep_usage(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -1049,7 +1056,7 @@ def _fail(connection: Connection, scope: Scope, items: Sequence[Failed]) -> list
                 .returning(MESSAGE.c.id, MESSAGE.c.quota_month)
             ).all()
             owner_id = item.claim.line.owner_id
-            quotas.give_back(connection, [(owner_id, row.id, row.quota_month) for row in marked if row.quota_month])
+            quotas.settle(connection, [(owner_id, row.id, row.quota_month) for row in marked if row.quota_month], {})
             if item.apology is not None:
                 if item.apology.conversation_id is not None:
                     # It is said that a person will look at it.

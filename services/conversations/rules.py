@@ -455,14 +455,19 @@ class _Turn:
         late = event.at is not None and utcnow() - event.at >= _COMMENTS
         # Hearts, and names of friends who should see the post, ask nothing.
         speaks = any(map(str.isalnum, _NAMED.sub("", text)))
-        if not (event.kind == "message" and event.reply and speaks and self.bot.status == "active") or late:
+        wanted = event.kind == "message" and event.reply and speaks and not late
+        silenced = self.bot.silenced if self.bot.status == "silenced" else ""
+        if not wanted or not (self.bot.status == "active" or silenced):
             self.read(message_id, "skipped")
         elif self.led():
             await self.pass_on(event, [text])
             self.read(message_id, "received")
-        elif await self.over_limit(first_language(self.talk, self.bot, event), 1) is not None or not await quotas.hold(
-            self.core, self.talk, message_id
-        ):
+        elif await self.over_limit(first_language(self.talk, self.bot, event), 1) is not None:
+            self.read(message_id, "skipped")
+        elif silenced or not await quotas.hold(self.core, self.talk, message_id):
+            # No word of it, neither under the post nor by the one private message that a comment allows: whoever asked before
+            # others is answered there by a person. Who writes in private is told.
+            await self.leave_to_person(event, silenced)
             self.read(message_id, "skipped")
         else:
             detected = languages.detect(text)
@@ -762,13 +767,17 @@ class _Turn:
         if stats.is_test(self.talk.recipient):
             self.say(text, language)
             return
+        if await self.core.limits.hit(f"silence:{self.talk.conversation_id}", 1, _SILENCE_TOLD_S):
+            self.say(text, language)
+        await self.leave_to_person(event, silenced)
+
+    async def leave_to_person(self, event: Inbound, silenced: str) -> None:
+        """The owner's plan keeps the bot from answering: the talk waits for a person, and the owner hears why."""
         if event.command == "operator" or asks_for_person(event.text) or gives_phone(event.text):
             self.call_person(event)
         else:
             self.talk.status = self.outcome.status = "waiting"
             self.outcome.reason = self.outcome.reason or reasons.PLAN
-        if await self.core.limits.hit(f"silence:{self.talk.conversation_id}", 1, _SILENCE_TOLD_S):
-            self.say(text, language)
         await self.tell_of_plan(silenced)
 
     async def tell_of_plan(self, silenced: str) -> None:
@@ -778,7 +787,8 @@ class _Turn:
         if not silenced or not await self.core.limits.hit(f"silence:{key}", 1, _SILENCE_TOLD_S):
             return
         channel = allowances.CHANNEL_NAMES.get(self.talk.channel_kind, "")
-        params = {"bot": self.bot.name, "plan": self.talk.terms.title if self.talk.terms else "", "channel": channel}
+        plan = self.talk.terms.title.kept() if self.talk.terms else ""
+        params = {"bot": self.bot.name, "plan": plan, "channel": channel}
         self.outcome.notices.append(Occurrence(self.bot.owner_id, f"plan_{silenced}", key, None, params))
 
     async def flush(self) -> None:

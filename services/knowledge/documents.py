@@ -384,18 +384,24 @@ async def answers(session: AsyncSession, bot: models.Bot) -> list[TaughtAnswer]:
     return [_shown(row, since) for row, since in rows]
 
 
-async def add_answer(session: AsyncSession, bot: models.Bot, question: str, answer: str) -> TaughtAnswer:
+async def add_answer(
+    session: AsyncSession, bot: models.Bot, question: str, answer: str, *, plan: Allowances | None = None
+) -> TaughtAnswer:
     """Teach the bot one answer: it knows it from the next message on, and the question leaves the unanswered list.
 
-    A question that it was taught before, however it is spelt, keeps its id and gets the new answer. Raises ``Invalid`` when
-    either is empty.
+    A question that it was taught before, however it is spelt, keeps its id and gets the new answer. ``plan``: what the owner's
+    plan allows documents and answers together. Raises ``Invalid`` when either is empty, ``Conflict`` where there is no room.
     """
     question, answer = _written(question, answer)
+    # The owner before the bot, in every transaction.
+    room = await plan.room_for_bytes(session, bot) if plan is not None else None
     await _hold(session, bot.id)
     known = await _taught_to(session, bot, question)
     if known:
         chunk, since = known[0]
-        return await _rewrite(session, bot, chunk, since, question, answer)
+        more = await _rewrite(session, bot, chunk, since, question, answer)
+        await _fits(session, bot, plan, room, more)
+        return _shown(chunk, since)
     document = await session.scalar(
         select(models.Document)
         .where(models.Document.bot_id == bot.id, models.Document.kind == ANSWERS, models.Document.deleted_at.is_(None))
@@ -421,38 +427,65 @@ async def add_answer(session: AsyncSession, bot: models.Bot, question: str, answ
     chunk = models.Chunk(bot_id=bot.id, document_id=document.id, position=0 if last is None else last + 1)
     now = utcnow()
     _write(chunk, question, answer, now)
+    await _fits(session, bot, plan, room, _size(chunk))
     session.add(chunk)
     await session.flush()
-    await _count(session, document.id, 1)
+    await _count(session, document.id, 1, _size(chunk))
     await _taught_now(session, bot, question)
     return _shown(chunk, now)
 
 
 async def update_answer(
-    session: AsyncSession, bot: models.Bot, answer_id: str, question: str, text: str
+    session: AsyncSession,
+    bot: models.Bot,
+    answer_id: str,
+    question: str,
+    text: str,
+    *,
+    plan: Allowances | None = None,
 ) -> TaughtAnswer:
-    """Correct a taught answer; the next message gets the new one. Raises ``NotFound`` or ``Invalid``.
+    """Correct a taught answer; the next message gets the new one. Raises ``NotFound``, ``Invalid`` or ``Conflict``.
 
-    Another answer to the question that it now has is forgotten.
+    Another answer to the question that it now has is forgotten. ``plan``: as for :func:`add_answer`; what gets shorter always
+    fits.
     """
+    room = await plan.room_for_bytes(session, bot) if plan is not None else None
     await _hold(session, bot.id)
     chunk, since = await _find_taught(session, bot, answer_id)
     question, text = _written(question, text)
-    return await _rewrite(session, bot, chunk, since, question, text)
+    more = await _rewrite(session, bot, chunk, since, question, text)
+    await _fits(session, bot, plan, room, more)
+    return _shown(chunk, since)
+
+
+async def _fits(session: AsyncSession, bot: models.Bot, plan: Allowances | None, room: int | None, more: int) -> None:
+    """Raise ``Conflict`` where ``more`` bytes are more than the ``room`` that the plan leaves."""
+    if plan is not None and room is not None and more > max(0, room):
+        raise await plan.no_room(session, bot)
+
+
+def _size(chunk: models.Chunk) -> int:
+    """Return how many bytes of the plan's room a taught answer takes."""
+    return len(chunk.text.encode())
 
 
 async def _rewrite(
     session: AsyncSession, bot: models.Bot, chunk: models.Chunk, since: dt.datetime, question: str, text: str
-) -> TaughtAnswer:
+) -> int:
+    """Give a taught answer other words; return how many bytes all answers have grown by that."""
+    more = -_size(chunk)
     _write(chunk, question, text, _shown(chunk, since).created)
     # The row first: who is storing a vector of the old text then waits for it, and finds that the text has changed.
     await session.flush()
     await session.execute(sql_delete(models.ChunkVector).where(models.ChunkVector.chunk_id == chunk.id))
+    more += _size(chunk)
+    await _count(session, chunk.document_id, 0, more)
     for other, _ in await _taught_to(session, bot, question):
         if other.id != chunk.id:
+            more -= _size(other)
             await _forget(session, other)
     await _taught_now(session, bot, question)
-    return _shown(chunk, since)
+    return more
 
 
 async def delete_answer(session: AsyncSession, bot: models.Bot, answer_id: str) -> None:
@@ -466,7 +499,7 @@ async def delete_answer(session: AsyncSession, bot: models.Bot, answer_id: str) 
 async def _forget(session: AsyncSession, chunk: models.Chunk) -> None:
     await session.delete(chunk)
     await session.flush()
-    await _count(session, chunk.document_id, -1)
+    await _count(session, chunk.document_id, -1, -_size(chunk))
 
 
 def _taught(bot: models.Bot) -> tuple[ColumnElement[bool], ...]:
@@ -548,10 +581,12 @@ def _shown(chunk: models.Chunk, since: dt.datetime) -> TaughtAnswer:
     return TaughtAnswer(str(chunk.id), meta["question"], meta["answer"], dt.datetime.fromisoformat(meta["created"]))
 
 
-async def _count(session: AsyncSession, document_id: str, more: int) -> None:
+async def _count(session: AsyncSession, document_id: str, more: int, more_bytes: int) -> None:
     document = models.Document
     await session.execute(
-        update(document).where(document.id == document_id).values(chunk_count=document.chunk_count + more)
+        update(document)
+        .where(document.id == document_id)
+        .values(chunk_count=document.chunk_count + more, size=document.size + more_bytes)
     )
 
 

@@ -14,10 +14,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import insert_for, new_id
 from services.crypto import Crypto
-from services.letters import accounts, billing, offers, requests
+from services.letters import accounts, billing, offers, partners, requests
 from services.letters.base import Kind
 
-KINDS: Mapping[str, Kind] = {**accounts.KINDS, **billing.KINDS, **offers.KINDS, **requests.KINDS}
+KINDS: Mapping[str, Kind] = {
+    **accounts.KINDS,
+    **billing.KINDS,
+    **offers.KINDS,
+    **requests.KINDS,
+    **partners.KINDS,
+}
 LIFE = dt.timedelta(days=3)
 """For so long it is tried to send a letter."""
 SECRET_LIFE = dt.timedelta(hours=1)

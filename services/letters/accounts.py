@@ -63,6 +63,40 @@ KINDS: Mapping[str, Kind] = {
             "at once: /panel"
         ),
     ),
+    "password_reset_alone": Kind(
+        subject=T("Your password has changed"),
+        text=T(
+            "You have chosen a new password with the link in our letter. This address had never been confirmed before, so "
+            "whoever registered with it may have been somebody else. To be safe we have closed every other way into the "
+            "account: devices, API tokens, two-step sign-in, the phone number and the team.\n\n"
+            "Bots, documents and conversations are untouched. What was yours you can set up anew in the settings."
+        ),
+    ),
+    "address_gone": Kind(
+        subject=T("An e-mail was removed from your account"),
+        text=T(
+            "{email} was never confirmed in your account, and whoever reads its mail has now shown that it is theirs. It was "
+            "removed from your account, which stays as it is.\n\n"
+            "If that was you: sign in with this e-mail, open the settings and press “Connect Telegram”. The two accounts become "
+            "one."
+        ),
+        telegram=T(
+            "{email} was never confirmed in your account, and whoever reads its mail has now shown that it is theirs. It was "
+            "removed from your account, which stays as it is. If that was you: sign in to the panel with this e-mail, open the "
+            "settings and press “Connect Telegram”. The two accounts become one."
+        ),
+        example=_ADDRESS,
+    ),
+    "address_parted": Kind(
+        subject=T("Your e-mail has an account of its own"),
+        text=T(
+            "You have chosen a password for {email}. An account that is used by Telegram had named this address without ever "
+            "confirming it. It does not have it any more, and you have a new account with nothing in it.\n\n"
+            "If that account is yours: sign in, open the settings and press “Connect Telegram”. The two become one, with all "
+            "bots."
+        ),
+        example=_ADDRESS,
+    ),
     "join": Kind(
         subject=T("Join your two accounts"),
         text=T(
@@ -78,6 +112,13 @@ KINDS: Mapping[str, Kind] = {
         text=T(
             "A Telegram account is now connected to your account: its notices come there, and /panel there signs you in.\n\n"
             "If this was not you, change your password at once and write to whoever runs this service."
+        ),
+    ),
+    "telegram_disconnected": Kind(
+        subject=T("Telegram is no longer connected to your account"),
+        text=T(
+            "The Telegram account that was connected to your account gets no more notices and cannot sign in to it any more.\n\n"
+            "If this was not you, change your password at once and connect Telegram again."
         ),
     ),
     "second_factor_on": Kind(

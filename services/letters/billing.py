@@ -1,4 +1,4 @@
-"""Letters about plans, payments, requests and referrals."""
+"""Letters about payments."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from services.i18n import T
 from services.letters.base import Kind
 
-_PAYMENT = (("plan", "Basic"), ("amount", "290\u00a0000"), ("number", "204815937"), ("path", "/billing"))
+_PAYMENT = (("plan", "Basic"), ("amount", {"tiyin": 29_000_000}), ("number", "204815937"), ("path", "/billing"))
 
 KINDS: Mapping[str, Kind] = {
     "paid": Kind(
         subject=T("Payment received: {plan}"),
         text=T(
-            "Thank you! Your payment {number} has arrived: {amount} so‘m.\n\n"
+            "Thank you! Your payment {number} has arrived: {amount}.\n\n"
             "The plan “{plan}” is yours until {until}. You find the receipt and all your payments in the panel."
         ),
-        telegram=T("✅ Payment {number} has arrived: {amount} so‘m. The plan “{plan}” is yours until {until}."),
+        telegram=T("✅ Payment {number} has arrived: {amount}. The plan “{plan}” is yours until {until}."),
         button=T("Open the payment"),
         receipt=True,
         example=(*_PAYMENT, ("until", {"day": "2026-12-21T12:00:00+00:00"})),
@@ -24,12 +24,10 @@ KINDS: Mapping[str, Kind] = {
     "refunded": Kind(
         subject=T("Payment {number} was refunded"),
         text=T(
-            "Your payment {number} of {amount} so‘m was refunded, and the plan “{plan}” that it paid for was taken back.\n\n"
+            "Your payment {number} of {amount} was refunded, and the plan “{plan}” that it paid for was taken back.\n\n"
             "The money returns the way it came; how soon depends on your bank. If you did not ask for this, write to us."
         ),
-        telegram=T(
-            "Payment {number} of {amount} so‘m was refunded; the plan “{plan}” that it paid for was taken back."
-        ),
+        telegram=T("Payment {number} of {amount} was refunded; the plan “{plan}” that it paid for was taken back."),
         button=T("Open the payment"),
         example=_PAYMENT,
     ),

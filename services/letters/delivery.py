@@ -24,7 +24,7 @@ from db.engine import DatabaseUnavailable
 from services import accounts, letters, mail, notices, receipts
 from services.crypto import Undecryptable
 from services.errors import Invalid
-from services.letters import offering, rendering
+from services.letters import bounced, offering, rendering
 from services.letters.rendering import Written
 from services.pauses import backoff_s
 from services.text import clean
@@ -189,7 +189,7 @@ class Post:
             return ("none", "") if user.telegram_id is None or told is None else ("", "")
         if not mail.is_set(self._core.settings):
             return "none", "mail is not set up"
-        if letter.address is None and (user.email is None or user.mail_refused_at is not None):
+        if (letter.address is None and user.email is None) or bounced.is_barred(letter, user):
             return "none", "no address that takes letters"
         return "", ""
 
@@ -224,9 +224,9 @@ class Post:
         return min(at, going.expires_at) if going.expires_at is not None else at
 
     async def _mark(
-        self, letter_id: str, way: Way, attempts: int, state: str, *, error: str = "", bounced: str | None = None
+        self, letter_id: str, way: Way, attempts: int, state: str, *, error: str = "", nobody_at: str | None = None
     ) -> None:
-        """Write down what became of an attempt; ``bounced``: the address at which nobody is.
+        """Write down what became of an attempt; ``nobody_at``: the address at which nobody is.
 
         Where nothing is left to send, the secret is erased.
         """
@@ -242,8 +242,8 @@ class Post:
                 letter.sent_at = now
             if "new" not in (letter.mail, letter.telegram):
                 letter.secret = None
-            if bounced is not None:
-                await _note_bounce(session, letter.user_id, bounced, now)
+            if nobody_at is not None:
+                await _note_bounce(session, letter.user_id, nobody_at, now)
 
     # Mail
 
@@ -299,7 +299,7 @@ class Post:
             return False
         except mail.Refused as error:
             state, address = ("bounced", going.to) if error.bounced else ("failed", None)
-            await self._mark(going.id, "mail", attempts, state, error=str(error), bounced=address)
+            await self._mark(going.id, "mail", attempts, state, error=str(error), nobody_at=address)
             log.info("letter_refused", letter=going.id, bounced=error.bounced, reason=str(error)[:3])
             return False
         except (ValueError, Invalid, MessageError):

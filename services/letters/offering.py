@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import insert_for, new_id
-from services import letters, plans, subscriptions
+from services import coupons, letters, plans, subscriptions
 from services.letters.offers import KINDS, OFFERS
 from services.plans import TASHKENT, Timeline
 from services.settings import Settings
@@ -68,7 +68,7 @@ def _reminder(settings: Settings, line: Timeline, now: dt.datetime) -> _Wish | N
         last = max(line.spans, key=lambda span: span.ends_at)
         facts = settings.plans.get(last.plan)
         params = {
-            "plan": facts.title if facts else last.plan,
+            "plan": facts.title.kept() if facts is not None else last.plan,
             "day": {"day": _stamp(end - dt.timedelta(microseconds=1))},
             "time": {"time": _stamp(end)},
             "ends": _stamp(end),
@@ -138,9 +138,10 @@ async def is_wanted(
         return False
     line = await subscriptions.timeline(session, settings, user)
     if letter.kind in OFFERS:
-        coupon_ends = letter.params.get("coupon_ends")
-        valid = coupon_ends is None or dt.datetime.fromisoformat(coupon_ends) > now
-        return valid and user.unsubscribed_at is None and line.at(now).status in ("test", "expired")
+        if user.unsubscribed_at is not None or line.at(now).status not in ("test", "expired"):
+            return False
+        # Used, reserved, ended or over since: what the letter promises would not be true.
+        return await coupons.own(session, user.id, now=now, code=letter.params.get("code")) is not None
     if "ends" in letter.params:
         end = _end(line)
         return end is not None and _stamp(end) == letter.params["ends"]
@@ -223,7 +224,6 @@ async def _write(session: AsyncSession, settings: Settings, user_id: str, wish: 
             "code": coupon.code,
             "percent": coupon.percent,
             "until": {"moment": _stamp(coupon.valid_until or now)},
-            "coupon_ends": _stamp(coupon.valid_until) if coupon.valid_until else None,
             "price": {"tiyin": cheapest.price_uzs * plans.TIYIN},
             "path": f"{PLANS_PAGE}?coupon={coupon.code}",
         }
@@ -261,23 +261,10 @@ async def _offered_lately(session: AsyncSession, user_id: str, now: dt.datetime,
 
 async def _coupon(session: AsyncSession, settings: Settings, user_id: str, now: dt.datetime) -> models.Coupon:
     """Return the owner's own coupon, a new one where there is none that can be used."""
-    coupon, use = models.Coupon, models.CouponUse
-    spent = select(use.id).where(use.coupon_id == coupon.id, use.status == "spent").exists()
-    known = await session.scalar(
-        select(coupon)
-        .where(
-            coupon.user_id == user_id,
-            coupon.created_by.is_(None),
-            coupon.percent.is_not(None),
-            coupon.disabled_at.is_(None),
-            coupon.valid_until > now,
-            ~spent,
-        )
-        .order_by(coupon.valid_until.desc())
-        .limit(1)
-    )
+    known = await coupons.own(session, user_id, now=now)
     if known is not None:
         return known
+    coupon = models.Coupon
     percent, year = settings.mail.offer_discount_percent, now.astimezone(TASHKENT).year
     connection = await session.connection()
     for _ in range(_CODE_ATTEMPTS):

@@ -17,11 +17,12 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
+from services import money
 from services.crypto import derive, same
 from services.errors import NotFound
-from services.i18n import CATALOGS, LOCALES_DIR, Text, fill, in_cyrillic, translate, translator
+from services.i18n import CATALOGS, LOCALES_DIR, Text, Words, fill, in_cyrillic, translate, translator
 from services.letters.base import Kind
-from services.plans import TASHKENT, TIYIN
+from services.plans import TASHKENT
 from services.text import one_line
 
 PARTS = ("subject", "text", "telegram")
@@ -72,25 +73,22 @@ def day(moment: dt.datetime, language: str) -> str:
     return str(format_date(moment.astimezone(TASHKENT), _DAYS[known], locale=_LOCALES[known]))
 
 
-def money(tiyin: int, language: str) -> str:
-    """Return an amount in so'm, with spaces between thousands that no line breaks at."""
-    amount = f"{tiyin // TIYIN:,}".replace(",", "\u00a0")
-    return translate(language, "{amount} so‘m", amount=amount)
-
-
 def shown(value: Any, language: str) -> str:
     """Return a param of a letter as its language writes it.
 
     ``{"day": …}``, ``{"time": …}`` and ``{"moment": …}`` hold a moment in ISO 8601, shown as Tashkent's calendar and clock have
-    it; ``{"tiyin": …}`` an amount. A text of an example is translated, everything else is shown as it is.
+    it; ``{"tiyin": …}`` an amount; ``{"words": …}`` words in several languages. A text of an example is translated, everything
+    else is shown as it is.
     """
     if isinstance(value, Text):
         return value.render(language)
     if not isinstance(value, Mapping):
         return str(value)
     (form, inner), *_ = value.items()
+    if form == "words":
+        return Words.of(inner).called(language)
     if form == "tiyin":
-        return money(int(inner), language)
+        return money.text(int(inner), language)
     moment = dt.datetime.fromisoformat(str(inner))
     time = moment.astimezone(TASHKENT).strftime("%H:%M")
     return {"day": day(moment, language), "time": time}.get(form) or f"{day(moment, language)}, {time}"

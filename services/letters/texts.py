@@ -6,6 +6,7 @@ import datetime as dt
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -143,8 +144,8 @@ def preview(
     )
 
 
-def subject(name: str, language: str) -> str:
-    """Return the built-in subject of a letter, filled with examples: by it administrators know the letter."""
+def subject(name: str, language: str, params: Mapping[str, Any] | None = None) -> str:
+    """Return the built-in subject of a letter, by which administrators know it; examples stand for missing ``params``."""
     kind = letters.KINDS[name]
-    sample = {key: rendering.shown(value, language) for key, value in kind.example}
+    sample = {key: rendering.shown(value, language) for key, value in {**dict(kind.example), **(params or {})}.items()}
     return translate(language, kind.subject.msgid, **sample)

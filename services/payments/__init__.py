@@ -53,7 +53,7 @@ def make_gateways(settings: Settings) -> Mapping[str, Gateway]:
 
 
 def configured(settings: Settings) -> tuple[str, ...]:
-    """Return the kinds of the gateways that have all they need to be paid by."""
+    """Return the kinds of the gateways that have all they need to be called; Payme may have its test key alone."""
     secrets = settings.secrets
     return tuple(
         kind
@@ -62,9 +62,22 @@ def configured(settings: Settings) -> tuple[str, ...]:
     )
 
 
+def live(settings: Settings) -> tuple[str, ...]:
+    """Return the kinds of the gateways that take real money here."""
+    return tuple(kind for kind in configured(settings) if kind != "payme" or settings.secrets.payme_key is not None)
+
+
+def has_test_key(settings: Settings) -> bool:
+    """Tell whether Payme's sandbox can be tried here."""
+    return settings.secrets.payme_test_key is not None and "payme" in configured(settings)
+
+
 def is_test_mode(settings: Settings) -> bool:
-    """Tell whether this installation is under test: of Payme's keys only the test key is set."""
-    return settings.secrets.payme_key is None and settings.secrets.payme_test_key is not None
+    """Tell whether this installation is under test: there is Payme's test key, and no gateway takes real money.
+
+    Only then does what a test key pays give a plan: the cards of Payme's sandbox are known to everybody.
+    """
+    return has_test_key(settings) and not live(settings)
 
 
 def _plain(secret: SecretStr | None) -> str:

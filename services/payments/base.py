@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import orjson
+
 AttemptState = Literal["waiting", "performed", "cancelled", "reversed"]
 Standing = Literal["payable", "paid", "closed"]
 
@@ -30,12 +32,16 @@ _WORD = re.compile(r"[!-~]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call as it arrived. ``action``: the last part of its address; ``body`` is None where it was too long or never whole."""
+    """A call as it arrived at the moment ``at``.
+
+    ``action``: the last part of its address; ``body`` is None where it was too long or never whole.
+    """
 
     method: str
     action: str
     authorization: str
     body: bytes | None
+    at: dt.datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +171,14 @@ def basic_credentials(header: str) -> str | None:
     try:
         return base64.b64decode(encoded.strip(), validate=True).decode()
     except (binascii.Error, ValueError):
+        return None
+
+
+def json_of(body: bytes | None) -> Any:
+    """Return what the JSON of a call's body says; None for a body that is too long, never was whole or is no JSON."""
+    try:
+        return orjson.loads(body) if body is not None and len(body) <= MAX_BODY else None
+    except ValueError:
         return None
 
 

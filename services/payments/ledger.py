@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.engine import DatabaseUnavailable, lost_a_race
-from services import accounts, coupons, jobs, letters, money, notices, plans, referrals, subscriptions
+from services import accounts, coupons, jobs, letters, notices, plans, referrals, subscriptions
 from services.errors import Conflict, NotFound
 from services.i18n import T
 from services.payments import LIVES, TITLES, is_test_mode
@@ -72,10 +72,8 @@ class Desk:
         return Order(payment.number, payment.amount_tiyin, standing, title, payment.fiscal)
 
     def _may_touch(self, payment: models.Payment) -> bool:
-        """Tell whether a key may: a test key only what was made for it; in an installation under test every gateway does."""
-        if not payment.sandbox:
-            return self._live
-        return not self._live or is_test_mode(self._settings)
+        """Tell whether a key may: a test key only what was made for it, and no other key that."""
+        return payment.sandbox is not self._live
 
     async def _standing(self, payment: models.Payment) -> Standing:
         if payment.status == "paid":
@@ -325,15 +323,21 @@ async def complete(
     now: dt.datetime,
     actor_id: str | None = None,
     note: str = "",
+    basis: int | None = None,
 ) -> models.Payment:
     """Complete a waiting payment that no gateway completes: ``by`` is ``manual`` or ``balance``; give what it was for.
 
-    Raises ``Conflict`` where it is paid or closed, or where an upgrade's credit does not fit any more what the owner has.
+    ``basis``: the ``subscription_version`` that the administrator saw. Raises ``Conflict`` where it is paid or closed or made for
+    a test key, where the owner has something else by now, or where an upgrade's credit does not fit that any more.
     """
     payment = await _lock(session, payment.id)
     owner = await _owner(session, payment, lock=True)
     if payment.status != "waiting":
         raise Conflict(T("This payment has been paid or closed."), code="payment_closed")
+    if payment.sandbox:
+        raise Conflict(T("A test payment: no money is taken."), code="sandbox")
+    if owner is not None:
+        subscriptions.check_basis(owner, basis)
     if not _fits(settings, payment, owner):
         raise Conflict(T("What the owner has has changed since this payment was made. Make a new one."), code="stale")
     await _pay(session, settings, payment, by=by, now=now, actor_id=actor_id, note=note)
@@ -428,24 +432,6 @@ async def expire_due(core: Core, _payload: Mapping[str, Any] = _NOTHING) -> None
         last = ids[-1]
 
 
-async def statement(
-    session: AsyncSession, gateway: str, since: dt.datetime, until: dt.datetime, *, sandbox: bool = False
-) -> Sequence[tuple[models.PaymentTransaction, models.Payment]]:
-    """Return a gateway's attempts of a time, by the gateway's own clock and ``until`` included, the oldest first."""
-    attempts = models.PaymentTransaction
-    found = await session.execute(
-        select(attempts, models.Payment)
-        .join(models.Payment, models.Payment.id == attempts.payment_id)
-        .where(
-            attempts.gateway == gateway,
-            attempts.sandbox.is_(sandbox),
-            attempts.provider_time.between(since, until),
-        )
-        .order_by(attempts.provider_time, attempts.id)
-    )
-    return [(row, payment) for row, payment in found]
-
-
 async def life(session: AsyncSession, payment_id: str) -> Sequence[models.PaymentEvent]:
     """Return everything that happened with a payment, the oldest first."""
     event = models.PaymentEvent
@@ -453,7 +439,9 @@ async def life(session: AsyncSession, payment_id: str) -> Sequence[models.Paymen
 
 
 def gives(settings: Settings, payment: models.Payment) -> bool:
-    """Tell whether a payment gives its plan: one of a test key's does where the whole installation is under test."""
+    """Tell whether a payment gives its plan when it is paid: one of a test key's does where the whole installation is under
+    test.
+    """
     return not payment.sandbox or is_test_mode(settings)
 
 
@@ -476,6 +464,9 @@ async def _owner(session: AsyncSession, payment: models.Payment, *, lock: bool =
 def _fits(settings: Settings, payment: models.Payment, owner: models.User | None) -> bool:
     """Tell whether what a payment is for can still be given for its price."""
     if owner is None or owner.banned_at is not None or payment.plan not in plans.for_sale(settings):
+        return False
+    if payment.sandbox and not owner.is_admin and not is_test_mode(settings):
+        # Ordered while all was under test; since then money is real here.
         return False
     # The credit of an upgrade was reckoned for what the owner had then.
     return payment.kind != "upgrade" or owner.subscription_version == payment.basis
@@ -546,7 +537,7 @@ async def _pay(
         payment.plan,
         payment.period,
         now=now,
-        source="payment",
+        source=subscriptions.TEST if payment.sandbox else "payment",
         value_tiyin=payment.amount_tiyin + payment.balance_tiyin + payment.credit_tiyin,
         credit_tiyin=payment.credit_tiyin,
         payment_id=payment.id,
@@ -556,7 +547,7 @@ async def _pay(
 
 
 async def _can_take_back(session: AsyncSession, settings: Settings, payment: models.Payment) -> bool:
-    if payment.user_id is None or not gives(settings, payment):
+    if payment.user_id is None:
         return True
     await subscriptions.lock(session, payment.user_id)
     return await subscriptions.is_refundable(session, payment.id)
@@ -572,7 +563,7 @@ async def _take_back(
         # The account is deleted; whoever brought it keeps no part of money that goes back.
         await referrals.taken_back(session, payment, now=now)
         return
-    if not gives(settings, payment):
+    if payment.sandbox and not await subscriptions.has_given(session, payment.id):
         return
     await subscriptions.take_back(
         session, payment.user_id, now=now, reason=payment.refund_reason, payment_id=payment.id
@@ -594,8 +585,8 @@ async def _write(
         "payment": payment.id,
         "path": f"/billing/payments/{payment.number}",
         "number": payment.number,
-        "plan": facts.title if facts is not None else payment.plan,
-        "amount": money.digits(payment.amount_tiyin),
+        "plan": facts.title.kept() if facts is not None else payment.plan,
+        "amount": {"tiyin": payment.amount_tiyin},
         **more,
     }
     await letters.write(session, payment.user_id, kind, key=f"{kind}:{payment.id}", now=now, params=params)

@@ -14,7 +14,6 @@ import orjson
 
 from services.i18n import CATALOGS, T, Text
 from services.payments.base import (
-    MAX_BODY,
     Asked,
     Attempt,
     Call,
@@ -24,6 +23,7 @@ from services.payments.base import (
     basic_credentials,
     from_ms,
     integer,
+    json_of,
     number_in,
     same,
     shortened,
@@ -97,12 +97,7 @@ class Payme:
 
     def read(self, call: Call) -> Asked | Reply:
         """See the base: method, then Authorization, then the body."""
-        body: Any = None
-        try:
-            whole = call.body is not None and len(call.body) <= MAX_BODY
-            body = orjson.loads(call.body) if whole and call.body is not None else None
-        except ValueError:
-            body = None
+        body = json_of(call.body)
         rpc_id = body.get("id") if isinstance(body, dict) else None
         try:
             orjson.dumps({"result": {"id": [rpc_id]}})

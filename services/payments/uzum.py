@@ -10,10 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-import orjson
-
 from services.payments.base import (
-    MAX_BODY,
     TIMED_OUT,
     Asked,
     Attempt,
@@ -24,6 +21,7 @@ from services.payments.base import (
     basic_credentials,
     from_ms,
     integer,
+    json_of,
     number_in,
     same,
     shortened,
@@ -78,31 +76,29 @@ class Uzum:
     def read(self, call: Call) -> Asked | Reply:
         """See the base: method, Authorization, JSON, fields, service."""
         if call.method != "POST":
-            return self._refusal(call.action, 10003)
+            return self._refusal(call.action, 10003, None, call.at)
         if not self._credentials or not same(self._credentials, basic_credentials(call.authorization) or ""):
-            return self._refusal(call.action, 10001)
-        try:
-            body = orjson.loads(call.body) if call.body is not None and len(call.body) <= MAX_BODY else None
-        except ValueError:
-            body = None
+            return self._refusal(call.action, 10001, None, call.at)
+        body = json_of(call.body)
         if not isinstance(body, dict):
-            return self._refusal(call.action, 10002)
+            return self._refusal(call.action, 10002, None, call.at)
         trans_id = word(body.get("transId"))
         if any(integer(body.get(name)) is None for name in ("serviceId", "timestamp")):
-            return self._refusal(call.action, 10005, trans_id)
+            return self._refusal(call.action, 10005, trans_id, call.at)
         params = body.get("params")
         account = params.get(_ACCOUNT) if isinstance(params, dict) else None
         lacks_order = call.action in ("check", "create") and (account is None or account == "")
         lacks_id = call.action != "check" and trans_id is None
         if lacks_order or lacks_id or (call.action == "create" and integer(body.get("amount")) is None):
-            return self._refusal(call.action, 10005, trans_id)
+            return self._refusal(call.action, 10005, trans_id, call.at)
         if body["serviceId"] != self._service_id:
-            return self._refusal(call.action, 10006, trans_id)
+            return self._refusal(call.action, 10006, trans_id, call.at)
         values = {
             "trans_id": trans_id,
             "number": number_in(account),
             "amount": body.get("amount"),
             "time": from_ms(body["timestamp"]),
+            "at": call.at,
             "source": body.get("paymentSource"),
         }
         kept: dict[str, Any] = shortened({name: body[name] for name in _KEPT if name in body})
@@ -128,7 +124,7 @@ class Uzum:
 
     def failed(self, asked: Asked) -> Reply:
         """See the base."""
-        return self._refusal(asked.action, 99999, asked.values["trans_id"])
+        return self._refusal(asked.action, 99999, asked.values["trans_id"], asked.values["at"])
 
     def link(self, order: Order, *, language: str, return_url: str, sandbox: bool) -> str:
         """See the base."""
@@ -140,9 +136,9 @@ class Uzum:
         }
         return f"{self._checkout}?{urlencode(query)}"
 
-    def _refusal(self, action: str, code: int, trans_id: str | None = None, now: dt.datetime | None = None) -> Reply:
+    def _refusal(self, action: str, code: int, trans_id: str | None, now: dt.datetime) -> Reply:
         named = {"transId": trans_id} if trans_id is not None else {}
-        body = {"serviceId": self._service_id, **named, "status": "FAILED", _TIMES[action]: to_ms(now or _now())}
+        body = {"serviceId": self._service_id, **named, "status": "FAILED", _TIMES[action]: to_ms(now)}
         return Reply({**body, "errorCode": str(code)}, str(code), 400)
 
     async def _order(self, values: Mapping[str, Any], ledger: Ledger) -> Order:
@@ -203,7 +199,3 @@ class Uzum:
             "reverseTime": to_ms(attempt.cancelled_at),
             "amount": attempt.amount_tiyin,
         }
-
-
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC)

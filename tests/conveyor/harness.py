@@ -15,18 +15,17 @@ from typing import Any
 
 from sqlalchemy import select
 
-from db.models import Bot, Chunk, Document, DocumentContent, InboxItem, Lane, Notice, OutboxItem
+from db.models import InboxItem, Lane, Notice, OutboxItem
 from services import metrics
 from services.core import Core
 from services.settings import Settings, read_settings
-from tests.composition import FAQ, PLENTY, Shop, add_document, make_settings, make_shop, running
+from tests.composition import FAQ, PLENTY, Shop, make_settings, make_shop, running
 from tests.fakes.models import FakeModels, Seen
 from tests.fakes.telegram import FakeBot, FakeTelegram, FakeUser, Sent
 
 GEMINI_KEY = "AIzaCANARY_gemini_key_not_real_0123456789"
 _numbers = count(1)
 _people = count(910_000_000)
-_passages: dict[str, list[dict[str, Any]]] = {}
 _SPLIT = "botfactory_groups_split_total"
 _NUMBER = re.compile(r"№(\d+)")
 
@@ -140,9 +139,7 @@ class Floor:
         bot = self.fake.add_bot(new_token())
         email = more.pop("email", f"owner{bot.id}@example.uz")
         document = more.pop("document", FAQ)
-        shop = await make_shop(self.core, name, email=email, telegram=bot.token, document=None, **more)
-        if document is not None:
-            await _know(self.core, shop.bot, document)
+        shop = await make_shop(self.core, name, email=email, telegram=bot.token, document=document, **more)
         await self.fake.wait_call("getUpdates", bot=bot)
         return Tenant(self.fake, bot, shop)
 
@@ -174,27 +171,6 @@ class Floor:
     async def until(self, look: Callable[[], Awaitable[Any]], timeout: float = 20) -> Any:
         """Return the first true result of ``look``, asked again after each grouped commit and bell."""
         return await until(look, timeout)
-
-
-async def _know(core: Core, bot: Bot, document: str) -> None:
-    """Let a bot know a document: the first time it is taken in, later its rows are written as that left them."""
-    name, content = "savollar.txt", document.encode()
-    own = ("id", "bot_id", "document_id")
-    if document not in _passages:
-        await add_document(core, bot, name, content)
-        async with core.db.read() as session:
-            rows = (await session.execute(select(Chunk.__table__).where(Chunk.bot_id == bot.id))).mappings()
-            _passages[document] = [{key: value for key, value in row.items() if key not in own} for row in rows]
-        return
-    passages = _passages[document]
-    async with core.db.write() as session:
-        facts = {"name": name, "kind": "txt", "size": len(content), "chunk_count": len(passages)}
-        row = Document(bot_id=bot.id, status="ready", progress=100, serving=True, **facts)
-        session.add(row)
-        await session.flush()
-        session.add(DocumentContent(document_id=row.id, content=content))
-        session.add_all(Chunk(bot_id=bot.id, document_id=row.id, **passage) for passage in passages)
-        (await session.get_one(Bot, bot.id)).knowledge_version += 1
 
 
 async def until(look: Callable[[], Awaitable[Any]], timeout: float = 20) -> Any:

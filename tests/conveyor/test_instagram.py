@@ -29,7 +29,7 @@ from services.channels.base import (
 from services.channels.instagram import InstagramChannel
 from services.channels.meta import GraphApi, RepliedAlready
 from services.errors import Conflict
-from tests.composition import address, make_shop
+from tests.composition import PLENTY, address, make_shop
 from tests.conveyor.harness import settings_for
 from tests.conveyor.lines import Fakes
 from tests.conveyor.lines import InstagramLine as Line
@@ -527,6 +527,29 @@ async def test_a_comment_gets_one_private_reply(line: Line) -> None:
     await line.drained()
     assert [sent["recipient"] for sent in line.account.sent[1:]] == [{"id": ASKER}, {"comment_id": "17900000000000003"}]
     assert line.answers() == [1, 2, 3]
+
+
+async def test_a_comment_that_the_plan_lets_nobody_answer_waits_for_a_person(
+    sqlite_url: str, tmp_path: Path, meta: Meta, fakes: Fakes
+) -> None:
+    """Not a word of it to the customer, who asked before others; whoever writes in private is told once."""
+    async with connected(tmp_path, sqlite_url, meta, fakes, plans={"trial": {**PLENTY, "messages": 0}}) as line:
+        await line.settings(comment_reply=True)
+        await line.deliver(line.account.comment(ASKER, "Kafolat bormi №1", comment_id="17900000000000001"))
+        await line.drained()
+        talk = await line.talk()
+        assert not line.account.sent and (talk.status, talk.waiting_reason) == ("waiting", "plan")
+        # The days that are free are over: the same.
+        started = utcnow()
+        line.place.core.now = lambda: started + dt.timedelta(days=400)
+        await line.deliver(line.account.comment("900000000000044", "Narxi №2", comment_id="17900000000000002"))
+        await line.drained()
+        talk = await line.talk("900000000000044")
+        assert not line.account.sent and (talk.status, talk.waiting_reason) == ("waiting", "plan")
+        assert {"messages_out", "plan_over"} <= {row[0] for row in await line.place.rows(select(models.Notice.kind))}
+        await line.deliver(line.account.message(ASKER, "Kafolat bormi №3"))
+        (sent,) = await line.account.wait_sent(1)
+        assert sent["recipient"] == {"id": ASKER} and "№" not in sent["message"]["text"]
 
 
 async def test_comments_that_are_not_for_the_bot(small: Line) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import delete, select
 
 from db import models
 from services import crypto, health, leaving, upkeep
-from services.letters import offering
+from services.letters import offering, partnering
 from services.payments import ledger
 from tests.conveyor.harness import Floor, floor
 from tests.fakes.models import FakeModels
@@ -61,6 +61,7 @@ async def test_the_scheduler_of_the_process_does_what_is_due(
         (scheduler,) = schedulers
         due = {job.id: job.next_run_time for job in scheduler.get_jobs()}
         hourly = {upkeep.CLEAN_UP_JOB, health.CHECK_JOB, offering.REMIND_JOB, ledger.EXPIRE_JOB, leaving.DELETE_JOB}
+        hourly.add(partnering.TELL_JOB)
         assert set(due) == hourly | ({"reserve"} if place.core.db.is_sqlite else set())
         assert max(due.values()) <= dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
         await _an_hour_later(place)

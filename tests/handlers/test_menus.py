@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 from sqlalchemy import select
 
 from db import models
+from db.base import utcnow
 from handlers.callbacks import BotMenu, DocMenu, Menu, Period, Turn
 from services import accounts, bots
 from services.channels.whatsapp import WhatsAppNumber
@@ -46,6 +49,22 @@ async def test_a_bot_is_stopped_and_started_in_place(product: Product, language:
     await owner.presses(menu, owner.text("Start"), owner.text("Working"))
     assert (await product.bots_of(owner))[0].status == "active"
     assert len(product.fake.messages(owner.user.id)) == 1
+
+
+async def test_a_bot_that_its_plan_keeps_silent_says_so(product: Product) -> None:
+    """With the way to the plans, also in the list."""
+    owner = await product.owner(900000299, "en")
+    await product.make_bot(owner)
+    menu = await open_menu(owner, "Chinor Stom")
+    assert "🟢 Working" in menu.text and "💳 Plans" not in labels(menu)
+    started = utcnow()
+    product.core.now = lambda: started + dt.timedelta(days=500)
+    try:
+        menu = await open_menu(owner, "Chinor Stom")
+        assert "🟡 Silent" in menu.text and "The plan has ended" in menu.text
+        assert labels(menu)[0] == "💳 Plans"
+    finally:
+        product.core.now = utcnow
 
 
 async def test_every_button_is_answered_and_fits(product: Product) -> None:

@@ -124,6 +124,27 @@ async def test_the_same_wish_twice_is_one_payment_and_it_can_be_cancelled(shop: 
     assert payment.number not in again.text
 
 
+async def test_a_button_of_an_old_screen_buys_nothing_twice(shop: Product) -> None:
+    """What the rest of the present plan pays altogether is there once, whichever of two screens is pressed again."""
+    person = await buyer(shop, 900000811)
+    user = await shop.account(person)
+    async with shop.core.db.write() as session:
+        payment = await orders.order(session, shop.core.settings, user, "basic", "annual", "click", now=NOW)
+        await ledger.complete(session, shop.core.settings, payment, by="manual", now=NOW)
+    wish = Buy(do="order", plan="premium", period="monthly", way="payme", basis=1).pack()
+    old = Buy(do="order", plan="starter", period="monthly", way="payme", basis=1).pack()
+    menu = await person.says("/plan", "You are on the plan Basic")
+    keys = [{"text": "wish", "callback_data": wish}, {"text": "other", "callback_data": old}]
+    got = "You have the plan Premium"
+    for key, wanted in (("wish", got), ("other", "Choose how to pay."), ("wish", got)):
+        menu.markup = {"inline_keyboard": [keys]}
+        await person.presses(menu, key, wanted)
+    assert [(each.plan, each.status) for each in await payments(shop, person)] == [
+        ("basic", "paid"),
+        ("premium", "paid"),
+    ]
+
+
 async def test_a_payment_that_was_paid_meanwhile_is_not_cancelled(shop: Product) -> None:
     person = await buyer(shop, 900000804)
     screen = await chosen(person)
@@ -180,7 +201,7 @@ async def test_a_wish_that_is_not_for_sale_is_refused(shop: Product, wish: tuple
 
 
 def test_the_longest_callback_data_fits() -> None:
-    assert len(Buy(do="order", plan="p" * 32, period="quarterly", way="payme").pack().encode()) <= 64
+    assert len(Buy(do="order", plan="p" * 32, period="quarterly", way="payme", basis=999_999).pack().encode()) <= 64
     assert len(Pay(do="paper", number="9" * 20).pack().encode()) <= 64
 
 

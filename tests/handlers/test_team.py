@@ -10,7 +10,7 @@ from sqlalchemy import update
 from db import models
 from db.base import utcnow
 from handlers.callbacks import BotMenu, Period
-from services import bots, notices, team
+from services import bots, notices, seats, team
 from services.errors import NotFound
 from tests.composition import FAQ
 from tests.fakes.telegram_bots import Press
@@ -165,3 +165,18 @@ async def test_operators_hear_in_telegram_that_a_customer_waits(product: Product
     for person in (owner, stays):
         await person.hears("a customer asks for a person: Gulbahor")
     assert len(product.fake.messages(goes.user.id)) == before
+
+
+async def test_who_is_paused_is_told_why_and_reaches_nothing(product: Product) -> None:
+    """The plan of the owner is over: nothing of theirs is there, and the bot says so."""
+    owner = await product.owner(900000871, "en")
+    tenant = await product.make_bot(owner)
+    person = await _joins(product, owner, 900000872, "manager")
+    started = utcnow()
+    product.core.now = lambda: started + dt.timedelta(days=500)
+    try:
+        await seats.settle(product.core)
+        said = await person.says("/bots", "Your work is paused")
+        assert "Your work for Aziza is paused" in said.text and tenant.name not in said.text
+    finally:
+        product.core.now = utcnow

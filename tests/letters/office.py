@@ -85,6 +85,12 @@ class Office:
         async with self.core.db.write() as session:
             await letters.write(session, user.id, kind, key=key, now=self.clock(), crypto=self.core.crypto, **more)
 
+    async def coupon(self, user: models.User, code: str) -> None:
+        """Make a coupon of a person's own, as offers bring it."""
+        until = self.clock() + dt.timedelta(days=7)
+        async with self.core.db.write() as session:
+            session.add(models.Coupon(code=code, percent=10, user_id=user.id, valid_until=until, max_uses=1))
+
     async def letters(self, user: models.User) -> list[models.Letter]:
         """Return what a person was written, the first first."""
         async with self.core.db.read() as session:

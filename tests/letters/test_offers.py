@@ -9,10 +9,13 @@ from html import unescape
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from db import models
+from services import coupons
+from services.errors import Invalid
 from services.letters.offers import OFFERS
+from services.plans import TASHKENT
 from tests.fakes.smtp import FakeMail
 from tests.letters.office import START, Clock, Office, office
 
@@ -63,7 +66,7 @@ async def test_what_an_offer_brings(desk: Office, mail: FakeMail) -> None:
         assert coupon.code in letter.part(part)
         assert link in letter.part(part)
         assert f"/billing?coupon={coupon.code}" in letter.part(part)
-        assert "149\u00a0000 so‘m" in unescape(letter.part(part))
+        assert "149\u00a0000\u00a0UZS" in unescape(letter.part(part))
 
 
 async def test_ten_that_were_missed_are_one(desk: Office) -> None:
@@ -157,3 +160,52 @@ async def test_a_spent_coupon_is_not_offered_again(desk: Office) -> None:
     desk.clock.forward(hours=54)
     await desk.remind()
     assert len({offer.params["code"] for offer in await _offers(desk, user)}) == 2
+
+
+@pytest.mark.parametrize("held", ["reserved", "uses", "disabled", "over"])
+async def test_a_code_that_cannot_be_used_is_not_offered(desk: Office, mail: FakeMail, held: str) -> None:
+    """Reserved by an order that waits, used up, ended: another one is made, and a letter that waits with it is not sent."""
+    user = await desk.person()
+    desk.clock.moment = TRIAL_END + EVERY
+    await desk.remind()
+    (first,) = await _coupons(desk, user)
+    async with desk.core.db.write() as session:
+        row = await session.get_one(models.Coupon, first.id)
+        if held == "reserved":
+            await coupons.reserve(session, user.id, first.id, now=desk.clock(), request_id="1")
+            await session.execute(update(models.CouponUse).values(status="reserved"))
+        elif held == "uses":
+            row.uses = 1
+        elif held == "disabled":
+            row.disabled_at = desk.clock()
+        else:
+            row.valid_until = desk.clock()
+    await desk.post.send_mail()
+    assert not [letter for letter in mail.letters if letter.message["List-Unsubscribe"]]
+    desk.clock.forward(hours=54)
+    await desk.remind()
+    await desk.post.send_mail()
+    (letter,) = [letter for letter in mail.letters if letter.message["List-Unsubscribe"]]
+    new = (await _coupons(desk, user))[-1]
+    assert new.id != first.id
+    assert new.code in letter.part("plain") and first.code not in letter.part("plain")
+    # What it says is true: the code can be used up to the moment that stands there.
+    assert new.valid_until is not None
+    assert new.valid_until.astimezone(TASHKENT).strftime("%H:%M") in letter.part("plain")
+    async with desk.core.db.read() as session:
+        last = new.valid_until - dt.timedelta(seconds=1)
+        assert (await coupons.price_off(session, user, new.code, "basic", 290_000_00, now=last)).discount_tiyin
+        with pytest.raises(Invalid):
+            await coupons.price_off(session, user, new.code, "basic", 290_000_00, now=new.valid_until)
+
+
+async def test_a_code_that_an_order_gave_back_is_offered_again(desk: Office) -> None:
+    user = await desk.person()
+    desk.clock.moment = TRIAL_END + EVERY
+    await desk.remind()
+    async with desk.core.db.write() as session:
+        (first,) = (await session.scalars(select(models.Coupon).where(models.Coupon.user_id == user.id))).all()
+        session.add(models.CouponUse(coupon_id=first.id, user_id=user.id, status="released"))
+    desk.clock.forward(hours=54)
+    await desk.remind()
+    assert len(await _coupons(desk, user)) == 1

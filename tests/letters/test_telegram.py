@@ -152,6 +152,8 @@ async def test_killed_between_the_acceptance_and_its_mark(
             user = await desk.person(f"P{number}", telegram_id=number, created_at=now - dt.timedelta(days=9))
             params = {"code": MARK, "percent": 10, "until": MARK, "price": "1"}
             ways = {"mail": way == "mail", "telegram": way == "telegram"}
+            if kind == "offer_night":
+                await desk.coupon(user, MARK)
             await desk.write(user, kind, f"killed:{kind}", params=params, **ways)
             users[kind] = user
     settings = settings_of(tmp_path, sqlite_url, mail, environment=environment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime as dt
 import itertools
@@ -13,7 +14,7 @@ import pytest
 from sqlalchemy import select
 
 from db import models
-from services import accounts, coupons, referrals, subscriptions
+from services import accounts, bookkeeping, coupons, referrals, subscriptions
 from services.core import Core
 from services.errors import Conflict, Invalid, NotFound, TooMany
 from services.payments import ledger, orders
@@ -259,7 +260,7 @@ async def test_letters_of_a_payment(shop: Till) -> None:
         "number": payment.number,
         "plan": "Premium",
         "amount": "590\u00a0000",
-        "until": "31.12.2026",
+        "until": {"day": "2026-12-31T05:00:00+00:00"},
     }
 
 
@@ -322,18 +323,118 @@ async def test_the_test_key_touches_only_what_is_made_for_it(shop: Till) -> None
     assert id_ not in [each["id"] for each in listed["transactions"]]
 
 
+LIVE_ELSEWHERE = ("CLICK_SERVICE_ID", "UZUM_SERVICE_ID")
+
+
 async def test_an_installation_under_test(tmp_path: Path, servers_run: servers.Run) -> None:
-    settings = settings_for(tmp_path, servers_run.new_sqlite(tmp_path), without=("PAYME_KEY",))
-    assert orders.is_test_mode(settings)
+    """Only the test key, and no gateway that takes money: it gives plans, and what comes by hand is money all the same."""
+    url = servers_run.new_sqlite(tmp_path)
+    settings = settings_for(tmp_path, url, without=("PAYME_KEY", *LIVE_ELSEWHERE))
+    assert orders.is_test_mode(settings) and orders.gateways(settings) == ("payme",)
     async with till(settings) as opened:
         opened.payme_key = PAYME_TEST_KEY
-        payment, other = await opened.order(), await opened.order(gateway="click")
-        assert payment.sandbox and other.sandbox
+        admin, user = await opened.owner(role="admin"), await opened.owner()
+        await _balance(opened, user, 5_000_000)
+        payment = await opened.order(user=user, use_balance=True)
+        # Real money of the owner's pays no part of a test.
+        assert (payment.sandbox, payment.balance_tiyin, payment.amount_tiyin) == (True, 0, 29_000_000)
+        assert orders.checkout_url(settings, payment, "uz").startswith("https://test.paycom.uz/")
         id_ = await opened.payme_created(payment)
         assert (await opened.payme("PerformTransaction", id=id_))["state"] == 2
-        prepared = await opened.click_prepared(other)
-        assert (await opened.click(other, 1, **prepared))["error"] == 0
-        assert [await opened.deliveries(each) for each in (payment, other)] == [1, 1]
+        assert await opened.deliveries(payment) == 1
+        with pytest.raises(Conflict) as caught:
+            await opened.pay(await opened.order())
+        assert caught.value.code == "sandbox"
+        by_hand = await opened.order(gateway="manual", actor_id=admin.id)
+        await opened.pay(by_hand)
+        assert not by_hand.sandbox and await opened.deliveries(by_hand) == 1
+        upgrade = await opened.order("premium", user=user)
+        assert upgrade.credit_tiyin == 29_000_000
+        waiting = await opened.order()
+    # Real keys come: what the test key has given is worth nothing there, and what waits for it is not paid any more.
+    settings = settings_for(tmp_path, url)
+    async with till(settings) as opened:
+        upgrade = await opened.order("premium", user=user)
+        assert (upgrade.kind, upgrade.credit_tiyin, upgrade.sandbox) == ("upgrade", 0, False)
+        for key in (PAYME_TEST_KEY, opened.payme_key):
+            answer = await opened.payme("CheckPerformTransaction", key=key, **_check(waiting))
+            assert answer["error"]["code"] == (-31051 if key == PAYME_TEST_KEY else -31050)
+        # Given back, it takes back what it gave, though it would give nothing now.
+        answer = await opened.payme("CancelTransaction", key=PAYME_TEST_KEY, id=id_, reason=5)
+        assert answer["state"] == -2
+        assert all(span.revoked_at is not None for span in await _spans(opened, user.id))
+
+
+async def test_a_test_key_beside_a_gateway_that_takes_money(tmp_path: Path, servers_run: servers.Run) -> None:
+    """Payme's sandbox gives nobody a plan there, and what Click and Uzum bring is money."""
+    settings = settings_for(tmp_path, servers_run.new_sqlite(tmp_path), without=("PAYME_KEY",))
+    assert not orders.is_test_mode(settings) and orders.gateways(settings) == ("click", "uzum")
+    async with till(settings) as opened:
+        opened.payme_key = PAYME_TEST_KEY
+        partner, user, admin = await opened.owner(), await opened.owner(), await opened.owner(role="admin")
+        async with opened.core.db.write() as session:
+            facts = {"partner_id": partner.id, "user_id": user.id, "source": "web", "touched_at": NOW}
+            session.add(models.Referral(**facts))
+        with pytest.raises(Invalid):
+            await opened.order("basic", "payme", user)
+        with pytest.raises(Invalid):
+            await opened.order("basic", "click", admin)
+        payment = await opened.order(gateway="click", user=user)
+        assert not payment.sandbox and orders.checkout_url(settings, payment, "uz", "payme") == ""
+        answer = await opened.payme("CheckPerformTransaction", **_check(payment))
+        assert answer["error"]["code"] == -31050
+        prepared = await opened.click_prepared(payment)
+        assert (await opened.click(payment, 1, **prepared))["error"] == 0
+        assert await opened.deliveries(payment) == 1
+        async with opened.core.db.read() as session:
+            entry = models.ReferralEntry
+            earned = await session.scalar(select(entry.amount_tiyin).where(entry.payment_id == payment.id))
+            sums = await bookkeeping.sums(session, bookkeeping.Filters())
+        assert earned == 5_800_000 and sums["paid"].tiyin == payment.amount_tiyin
+        # An administrator walks the sandbox with a payment of their own.
+        trial = await opened.order(user=admin)
+        assert trial.sandbox and orders.checkout_url(settings, trial, "uz").startswith("https://test.paycom.uz/")
+        id_ = await opened.payme_created(trial)
+        assert (await opened.payme("PerformTransaction", id=id_))["state"] == 2
+        assert await opened.deliveries(trial) == 0
+        # And again: that one gave nothing.
+        again = await opened.order(user=admin, basis=admin.subscription_version)
+        assert again.id != trial.id
+
+
+# The same order again
+
+
+async def test_the_same_order_from_two_windows_is_bought_once(shop: Till) -> None:
+    user = await shop.owner()
+    await _balance(shop, user, 29_000_000 * 3)
+    seen = user.subscription_version
+    made = await asyncio.gather(*(shop.order(user=user, use_balance=True, basis=seen) for _ in range(4)))
+    assert len({each.id for each in made}) == 1 and made[0].status == "paid"
+    assert await _left(shop, user) == 29_000_000 * 2 and len(await _spans(shop, user.id)) == 1
+    # Another wish of the old page is not bought for a price that is not true any more.
+    with pytest.raises(Conflict) as caught:
+        await shop.order("premium", user=user, basis=seen)
+    assert caught.value.code == "changed"
+    # Whoever looks again may buy again.
+    renewal = await shop.order(user=user, use_balance=True, basis=seen + 1)
+    assert renewal.id != made[0].id and renewal.status == "paid"
+    assert len(await _spans(shop, user.id)) == 2
+
+
+async def test_an_order_that_waits_is_made_once_unless_something_else_is_wished(shop: Till) -> None:
+    user = await shop.owner()
+    first = await shop.order(user=user, basis=0)
+    assert (await shop.order(user=user, basis=0)).id == first.id
+    coupon = await _coupon(shop, percent=10, max_uses=1)
+    cheaper = await shop.order(user=user, basis=0, coupon=coupon.code)
+    assert cheaper.id != first.id
+    assert (await shop.order(user=user, basis=0, coupon=f" {coupon.code.lower()} ")).id == cheaper.id
+    others = [await shop.order(user=user, basis=0, gateway="click"), await shop.order("premium", user=user, basis=0)]
+    assert len({first.id, cheaper.id, *(each.id for each in others)}) == 4
+    async with shop.core.db.write() as session:
+        await orders.cancel(session, user, first.number, shop.moment)
+    assert (await shop.order(user=user, basis=0)).id != first.id
 
 
 # The API
@@ -384,6 +485,18 @@ async def test_the_api(shop: Till) -> None:
         for body, field in bad:
             status, refused = await call("POST", "", json=body)
             assert (status, refused["error"]["field"]) == (400, field)
+        status, late = await call("POST", "", json=wish)
+        shop.moment += dt.timedelta(hours=24)
+        try:
+            _, over = await call("GET", f"/{late['number']}")
+        finally:
+            shop.moment = NOW
+        assert (late["status"], over["status"], over["checkout_url"]) == ("waiting", "expired", None)
+    admin = await shop.owner(role="admin")
+    async with _token(shop.core, admin) as headers:
+        for gateway, wanted in (("click", 400), ("uzum", 400), ("payme", 201)):
+            status, _ = await call("POST", "", headers, json={**wish, "gateway": gateway})
+            assert status == wanted, gateway
 
 
 async def _by_number(shop: Till, number: str) -> models.Payment:

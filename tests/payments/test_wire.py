@@ -18,6 +18,7 @@ from services.payments.click import sign, tiyin_of
 from services.payments.payme import Payme
 from tests.payments.till import (
     CLICK_SECRET,
+    NOW,
     PAYME_KEY,
     PAYME_TEST_KEY,
     SERVICE,
@@ -222,14 +223,25 @@ def test_a_gateway_without_its_keys_hears_nobody(shop: Till) -> None:
     gateways = make_gateways(bare)
     body = json.dumps({"method": "CheckTransaction", "params": {"id": "x"}, "id": 1}).encode()
     for header in (basic("Paycom", ""), basic("", ""), ""):
-        reply = gateways["payme"].read(Call("POST", "", header, body))
+        reply = gateways["payme"].read(Call("POST", "", header, body, NOW))
         assert getattr(reply, "code", None) == "-32504"
-        reply = gateways["uzum"].read(Call("POST", "check", header, b"{}"))
+        reply = gateways["uzum"].read(Call("POST", "check", header, b"{}", NOW))
         assert getattr(reply, "code", None) == "10001"
     fields = {"click_trans_id": "77", "service_id": "0", "merchant_trans_id": "1", "error": "0", "amount": "1"}
     fields |= {"action": "0", "sign_time": "2026-12-01 10:00:00"}
     form = "&".join(f"{name}={value}" for name, value in {**fields, "sign_string": sign(fields, "")}.items())
-    assert getattr(gateways["click"].read(Call("POST", "prepare", "", form.encode())), "code", None) == "-8"
+    reply = gateways["click"].read(Call("POST", "prepare", "", form.encode(), NOW))
+    assert getattr(reply, "code", None) == "-8"
+
+
+async def test_uzum_is_told_the_products_own_time(shop: Till) -> None:
+    """Also where a call is refused before it is looked at further."""
+    now = int(shop.moment.timestamp() * 1000)
+    for headers, body in (({}, b"{}"), (UZUM_OK, b"["), (UZUM_OK, b"{}")):
+        answer = await shop.send("uzum/confirm", headers=headers, data=body)
+        assert answer.status == 400 and answer.body["confirmTime"] == now
+    answer = await shop.send("uzum/check", "GET", headers=UZUM_OK)
+    assert answer.body["timestamp"] == now
 
 
 async def test_what_is_kept_and_logged_holds_no_secret_and_nothing_of_a_person(

@@ -16,9 +16,10 @@ from sqlalchemy import update
 
 from db import models
 from db.base import utcnow
-from services import accounts, allowances, bots, plans, samples, subscriptions, team
+from services import accounts, allowances, bots, notices, plans, samples, seats, subscriptions, team
 from services.core import Core
-from services.errors import Conflict
+from services.errors import Conflict, Forbidden
+from services.i18n import CATALOGS
 from services.knowledge import documents
 from services.settings import ROOT
 from tests.composition import make_settings, running
@@ -55,6 +56,38 @@ class _Place:
         async with core.db.write() as session:
             return await team.invite(session, self.owner, "operator", "Nodira", most=20, plan=core.allowances)
 
+    async def joins(self, token: str, name: str) -> models.User:
+        core = self.core
+        async with core.db.write() as session:
+            user = await accounts.register_owner(session, full_name=name, email=f"{name.lower()}@team.example.uz")
+            await team.accept(session, token, user, plan=core.allowances)
+        return user
+
+    async def teach(self, bot: models.Bot, question: str, size: int) -> documents.TaughtAnswer:
+        core = self.core
+        async with core.db.write() as session:
+            return await documents.add_answer(session, bot, question, "h" * size, plan=core.allowances)
+
+    async def may_answer(self, bot: models.Bot, *people: models.User) -> list[bool]:
+        """Tell of each whether they may answer for a bot; who is paused is told so."""
+        found = []
+        async with self.core.db.read() as session:
+            for person in people:
+                try:
+                    await bots.get(session, person, bot.id, "talk")
+                except Forbidden as refused:
+                    assert refused.code == "paused" and "Aziz" in refused.text.render("en")
+                    assert await bots.list_for(session, person, "talk") == []
+                    assert await team.role_of(session, self.owner.id, person.id) is None
+                    found.append(False)
+                else:
+                    found.append(True)
+        return found
+
+    async def told(self, person: models.User) -> list[str]:
+        async with self.core.db.read() as session:
+            return sorted(notice.kind for notice in await notices.open_for(session, person))
+
     async def buys(self, plan: str) -> None:
         core = self.core
         async with core.db.write() as session:
@@ -68,6 +101,12 @@ class _Place:
                 source="grant",
                 value_tiyin=0,
             )
+
+    async def becomes(self, plan: str) -> None:
+        """Let what was bought be another plan, as if a smaller one had begun."""
+        core = self.core
+        async with core.db.write() as session:
+            await subscriptions.change_plan(session, core.settings, self.owner.id, plan, now=core.now())
 
     async def usage(self) -> allowances.Usage:
         core = self.core
@@ -116,6 +155,119 @@ async def test_the_last_place_in_the_team_is_given_once(tmp_path: Path, database
         assert _refused(await _at_once(place.invite, 6)) == 3
         usage = await place.usage()
         assert (usage.operators.used, usage.operators.limit) == (3, 3)
+
+
+async def test_an_invitation_of_a_larger_plan_waits_for_room(tmp_path: Path, database_url: str) -> None:
+    """Three follow their links at once where one place is left: one is in, the links of the others work with a larger plan."""
+    async with _place(tmp_path, database_url) as place:
+        await place.buys("premium")
+        links = [await place.invite() for _ in range(3)]
+        await place.becomes("starter")
+        names = ("Nodira", "Olim", "Pari")
+        results = await asyncio.gather(
+            *(place.joins(link, name) for link, name in zip(links, names, strict=True)), return_exceptions=True
+        )
+        refused = [n for n, result in enumerate(results) if isinstance(result, Conflict) and result.code == "limit"]
+        assert len(refused) == 2
+        await place.becomes("premium")
+        for n in refused:
+            await place.joins(links[n], names[n])
+        assert (await place.usage()).operators.used == 3
+
+
+async def test_who_is_over_the_plan_is_paused_and_comes_back(tmp_path: Path, database_url: str) -> None:
+    """Who joined last sees nothing and is told why; room by somebody who leaves, or by a plan, lets them work again."""
+    async with _place(tmp_path, database_url) as place:
+        await place.buys("premium")
+        bot = await place.bot()
+        first, second, third = [await place.joins(await place.invite(), name) for name in ("Nodira", "Olim", "Pari")]
+        await seats.settle(place.core)
+        assert await place.may_answer(bot, first, second, third) == [True, True, True]
+        await place.becomes("starter")
+        for _ in range(2):
+            await seats.settle(place.core)
+            assert await place.may_answer(bot, first, second, third) == [True, False, False]
+            assert await place.told(second) == await place.told(third) == ["work_paused"]
+            assert await place.told(first) == []
+            assert (await place.told(place.owner)).count("team_paused") == 1
+        async with place.core.db.write() as session:
+            member = next(each.member for each in await team.members(session, place.owner) if each.user.id == first.id)
+            await team.remove(session, place.owner, member.id)
+        await seats.settle(place.core)
+        assert await place.may_answer(bot, second, third) == [True, False]
+        assert await place.told(second) == []
+        # The plan ends: the owner is alone until another comes.
+        place.later(100)
+        await seats.settle(place.core)
+        assert await place.may_answer(bot, second, third) == [False, False]
+        await place.buys("premium")
+        await seats.settle(place.core)
+        assert await place.may_answer(bot, second, third) == [True, True]
+        assert "team_paused" not in await place.told(place.owner)
+
+
+async def test_taught_answers_share_the_room_of_documents(tmp_path: Path, database_url: str) -> None:
+    """Of ten at once two have room; a shorter one always fits, and what is forgotten makes room."""
+    async with _place(tmp_path, database_url) as place:
+        bot = await place.bot()
+        await place.upload(bot, "narx.txt", 50 * _MIB - 8200)
+        results = await asyncio.gather(
+            *(place.teach(bot, f"Savol {n}?", 4000) for n in range(6)), return_exceptions=True
+        )
+        assert _refused(results) == 4
+        kept = [result for result in results if isinstance(result, documents.TaughtAnswer)]
+        used = (await place.usage()).knowledge
+        assert used.used == 50 * _MIB - 8200 + 2 * (4000 + len("Savol 0?\n"))
+        with pytest.raises(Conflict):
+            await place.teach(bot, "Yana bir savol?", 300)
+        # The same question again is a change of what is there; another room is not asked for.
+        await place.teach(bot, kept[0].question, 3000)
+        await place.teach(bot, "Yana bir savol?", 300)
+        core = place.core
+        async with core.db.write() as session:
+            with pytest.raises(Conflict):
+                await documents.update_answer(
+                    session, bot, kept[0].id, kept[0].question, "h" * 4000, plan=core.allowances
+                )
+            await session.rollback()
+        async with core.db.write() as session:
+            # Two become one.
+            await documents.update_answer(session, bot, kept[1].id, kept[0].question, "Ha", plan=core.allowances)
+        async with core.db.write() as session:
+            await documents.delete_answer(session, bot, kept[1].id)
+        left = 300 + len("Yana bir savol?\n")
+        assert (await place.usage()).knowledge.used == 50 * _MIB - 8200 + left
+
+
+async def test_what_a_plan_keeps_bots_from_doing_is_told(tmp_path: Path, sqlite_url: str) -> None:
+    """By the same rules by which they are silent; with what to do in every language."""
+    async with _place(tmp_path, sqlite_url) as place:
+        await place.buys("premium")
+        first, second = await place.bot("Bir"), await place.bot("Ikki")
+        async with place.core.db.write() as session:
+            session.add(models.Channel(bot_id=first.id, kind="whatsapp", external_id="1", status="active"))
+
+        async def quiet() -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+            async with place.core.db.read() as session:
+                found = await place.core.allowances.quiet(session, [first, second])
+            assert all(line.render(code) for one in found.values() for line in one.lines for code in CATALOGS)
+            states = [found.get(bot.id, allowances.Quiet()) for bot in (first, second)]
+            return [(one.why, one.channels, one.languages) for one in states]
+
+        free = ("", (), ())
+        assert await quiet() == [free, free]
+        await place.becomes("starter")
+        assert await quiet() == [("", ("whatsapp",), ()), ("bots", (), ())]
+        async with place.core.db.write() as session:
+            (await session.get_one(models.Bot, first.id)).status = "stopped"
+        first.status = "stopped"
+        assert await quiet() == [free, free]
+        async with place.core.db.write() as session:
+            month = plans.month_of(place.core.now())
+            session.add(models.MessageQuota(user_id=place.owner.id, month=month, used=1000, settled=1000))
+        assert await quiet() == [free, ("messages", (), ())]
+        place.later(100)
+        assert await quiet() == [free, ("over", (), ())]
 
 
 async def test_documents_of_all_bots_share_the_room(tmp_path: Path, database_url: str) -> None:
@@ -260,8 +412,12 @@ _NEEDS_A_PLAN = {
     ("bots", "connect_web"),
     ("instagram", "connect"),
     ("documents", "upload"),
+    ("documents", "add_answer"),
+    ("documents", "update_answer"),
+    ("questions", "teach"),
     ("samples", "open_example"),
     ("team", "invite"),
+    ("team", "accept"),
 }
 
 

@@ -195,7 +195,12 @@ async def test_the_gateways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert await said(**payme) == ["✓ Payme: owners can pay by it"]
     assert await said(PAYME_MERCHANT_ID="65f0c0ffee0000000000a001", PAYME_TEST_KEY="CANARY-payme-key") == [
         "✓ Payme: owners can pay by it",
-        "– PAYME_TEST_KEY is set without PAYME_KEY: payments of its sandbox give plans",
+        "– PAYME_TEST_KEY is set and no gateway takes money: payments of Payme's sandbox give plans",
+    ]
+    click = {"CLICK_SERVICE_ID": "31999", "CLICK_MERCHANT_ID": "20999", "CLICK_SECRET_KEY": "CANARY-click-key"}
+    assert await said(**click, PAYME_MERCHANT_ID="65f0c0ffee0000000000a001", PAYME_TEST_KEY="CANARY-payme-key") == [
+        "– PAYME_TEST_KEY is set without PAYME_KEY: Payme takes no money, administrators can try its sandbox",
+        "✓ Click: owners can pay by it",
     ]
     half = await said(PAYME_MERCHANT_ID="65f0c0ffee0000000000a001", CLICK_SECRET_KEY="CANARY-click-key")
     assert half == [
@@ -203,3 +208,20 @@ async def test_the_gateways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         "✗ half of the keys of Click: CLICK_SERVICE_ID, CLICK_MERCHANT_ID is missing, so nobody can pay by it",
         none,
     ]
+
+
+@pytest.mark.parametrize(
+    ("address", "trusted", "warned"),
+    [
+        ("https://panel.example.uz", 0, True),
+        ("https://panel.example.uz", 1, False),
+        ("http://localhost:8080", 0, False),
+    ],
+)
+async def test_a_proxy_that_is_not_believed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], address: str, trusted: int, warned: bool
+) -> None:
+    """TLS ends at a proxy: with none trusted everybody is one address, and a guesser shuts all others out."""
+    overrides = {"server": {"trusted_proxies": trusted, "public_url": address}}
+    assert await checks.run(make_settings(tmp_path, overrides=overrides)) == 0
+    assert ("✗ [server] trusted_proxies is 0" in capsys.readouterr().out) is warned

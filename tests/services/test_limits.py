@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from services.limits import Limits
+from services.limits import Limits, network_of
 from tests.servers import Valkey
 
 
@@ -60,7 +60,7 @@ async def test_memory_is_bounded() -> None:
     assert not limits.hit_here("k50009", 1, 60)
 
 
-@pytest.mark.parametrize("guard", ["login", "link", "api-token"])
+@pytest.mark.parametrize("guard", ["login", "device", "link", "email", "api-token"])
 async def test_what_stands_against_guessing_is_not_forgotten(guard: str) -> None:
     clock = Clock()
     limits = Limits(clock=clock)
@@ -76,6 +76,34 @@ async def test_what_stands_against_guessing_is_not_forgotten(guard: str) -> None
     clock.now += 60
     assert await limits.hit(f"{guard}:new", 1, 900)
     assert not await limits.hit(f"{guard}:target", 1, 900)
+
+
+async def test_a_count_is_given_back_and_never_below_none(redis: Redis) -> None:
+    for limits in (Limits(clock=Clock()), Limits(redis)):
+        for key in ("login:address:x", "api:x"):
+            await limits.give_back(key)
+            assert [await limits.hit(key, 2, 60) for _ in range(3)] == [True, True, False]
+            await limits.give_back(key)
+            await limits.give_back(key)
+            assert [await limits.hit(key, 2, 60) for _ in range(2)] == [True, False]
+    assert await redis.ttl("botfactory:hit:api:x") > 0
+
+
+@pytest.mark.parametrize(
+    ("address", "counted"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("2001:db8:7:1:a:b:c:d", "2001:db8:7:1::/64"),
+        ("2001:DB8:7:1::", "2001:db8:7:1::/64"),
+        ("[2001:db8:7:1::5]", "2001:db8:7:1::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("unknown", "unknown"),
+        ("", ""),
+    ],
+)
+def test_what_an_address_is_counted_as(address: str, counted: str) -> None:
+    assert network_of(address) == counted
 
 
 async def test_redis_counts_for_all_processes(redis: Redis) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from services import plans
 from services.errors import Invalid
+from services.i18n import LANGUAGES, T
+from services.letters import rendering
 from services.plans import Span, Timeline
 from services.settings import Settings, SettingsError, read_settings
 
@@ -176,11 +178,27 @@ def test_a_month_with_29_february_has_29_days() -> None:
     assert bought + dt.timedelta(days=_SETTINGS.subscriptions.annual.days) == _tashkent(2029, 2, 28, 12)
 
 
+def test_a_title_is_as_it_is_written_in_each_language_or_in_all(tmp_path: Path) -> None:
+    """The free plans' own are translated; what somebody writes as a string is the same everywhere."""
+    original = (Path(__file__).parents[2] / "config.toml").read_text("utf-8")
+    config = tmp_path / "config.toml"
+    config.write_text(original.replace('title = "Starter"', 'title = "Start 24/7"', 1), "utf-8")
+    sold = read_settings(config, environment={}, env_file=None).plans
+    assert [sold["starter"].title.called(code) for code in LANGUAGES] == ["Start 24/7"] * len(LANGUAGES)
+    said = T("Your plan {plan} has ended.", plan=sold["trial"].title)
+    shown = [(sold["trial"].title.called(code), said.render(code)) for code in LANGUAGES]
+    assert len({title for title, _ in shown}) == len(LANGUAGES) and all(title in text for title, text in shown)
+    kept = sold["trial"].title.kept()
+    assert [rendering.shown(kept, code) for code in LANGUAGES] == [title for title, _ in shown]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
         ("\n[plans.trial]\n", "\n[plans.free]\n", "'trial' is missing"),
         ("price_uzs = 0                 # so'm a month", "price_uzs = 5000", "nobody pays for it"),
+        ('title = "Starter"', 'title = {uz = "Boshlang‘ich"}', "one for each language"),
+        ('title = "Starter"', 'title = ""', "1 to 40 characters"),
         ("price_uzs = 149000", "price_uzs = 290000", "cost the same"),
         ("price_uzs = 149000", "price_uzs = 999", "1000 or more"),
         ("price_uzs = 149000", 'price_uzs = "a lot"', "price_uzs"),

@@ -96,7 +96,7 @@ def test_what_was_given_back_or_only_tried_says_so() -> None:
     ],
 )
 def test_a_name_of_anything_makes_a_receipt(name: str, shown: str) -> None:
-    assert f"Buyer {shown} Plan" in said(receipts.draw(dataclasses.replace(RECEIPT, buyer=name), "en"))
+    assert f"Buyer {shown} Service" in said(receipts.draw(dataclasses.replace(RECEIPT, buyer=name), "en"))
 
 
 def test_the_longest_of_everything_stays_on_the_paper() -> None:

@@ -7,12 +7,12 @@ import datetime as dt
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 
 from db import models
 from db.engine import Database
 from services import referrals
-from services.errors import Conflict, Invalid
+from services.errors import Conflict, Invalid, NotFound
 from services.referrals import Account
 from services.settings import Settings
 from tests.composition import make_settings
@@ -108,7 +108,7 @@ async def test_the_same_visitor_is_one_click_a_day(database_url: str) -> None:
         assert not await _opens(db, partner, "web:3")
 
 
-@pytest.mark.parametrize("same", ["telegram", "phone", "mailbox", "gmail"])
+@pytest.mark.parametrize("same", ["telegram", "phone", "mailbox", "gmail", "yandex"])
 async def test_nobody_brings_themselves(sqlite_url: str, settings: Settings, same: str) -> None:
     """Neither when the account is made nor when the first payment comes."""
     async with opened(sqlite_url) as db:
@@ -118,6 +118,7 @@ async def test_nobody_brings_themselves(sqlite_url: str, settings: Settings, sam
             "phone": ("phone", "+998901234567", "+998901234567"),
             "mailbox": ("email", "ali@example.uz", "ali+2@example.uz"),
             "gmail": ("email", "ali.vali@gmail.com", "alivali+x@googlemail.com"),
+            "yandex": ("email", "ali.vali@yandex.ru", "Ali-Vali@ya.ru"),
         }
         field, one, other = known[same]
         await _opens(db, partner, "web:1")
@@ -126,7 +127,7 @@ async def test_nobody_brings_themselves(sqlite_url: str, settings: Settings, sam
         setattr(partner, field, one)
         assert referrals.is_same_person(partner, seen)
         assert not referrals.is_same_person(partner, again)
-        if same in ("mailbox", "gmail"):
+        if field == "email":
             async with db.write() as session:
                 (await session.get_one(models.User, partner.id)).email = str(one)
             assert await _registers(db, settings, again, "web:1") == partner.id
@@ -135,6 +136,21 @@ async def test_nobody_brings_themselves(sqlite_url: str, settings: Settings, sam
             await _earns(db, settings, await payment(db, again, "1"))
             assert await _balance(db, partner, NOW + HOLD) == 0
         assert await _registers(db, settings, partner, "web:1") is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("sotuv@firma.uz", "info@firma.uz"),
+        ("a.li@firma.uz", "ali@firma.uz"),
+        ("ali@gmail.com", "ali@mail.ru"),
+        ("+a@firma.uz", "+b@firma.uz"),
+        (None, None),
+    ],
+)
+def test_people_of_one_office_are_not_one_person(one: str | None, other: str | None) -> None:
+    first, second = (models.User(id=f"{n}", email=email) for n, email in enumerate((one, other)))
+    assert not referrals.is_same_person(first, second)
 
 
 async def test_a_commission_counts_after_the_hold_and_once(database_url: str, settings: Settings) -> None:
@@ -259,6 +275,137 @@ async def test_payouts_that_cannot_be(sqlite_url: str, settings: Settings, amoun
                     session, settings, owner, partner.id, amount, "", due_tiyin=200_000_00, now=NOW + HOLD
                 )
         assert refused.value.field == "amount"
+
+
+async def _paid_out(db: Database, settings: Settings, now: dt.datetime) -> tuple[models.User, models.ReferralEntry]:
+    """Return a partner with 100 000 so'm left, and the payout of as much."""
+    partner, owner = await _brought(db, settings)
+    await _earns(db, settings, await payment(db, owner, "1", amount_tiyin=1_000_000_00))
+    async with db.write() as session:
+        paid = await referrals.pay_out(
+            session, settings, owner, partner.id, 100_000_00, "8600", due_tiyin=200_000_00, now=now
+        )
+    return partner, paid
+
+
+async def _letters(db: Database, user: models.User) -> list[models.Letter]:
+    async with db.read() as session:
+        letter = models.Letter
+        return list(await session.scalars(select(letter).where(letter.user_id == user.id).order_by(letter.id)))
+
+
+async def test_a_payout_noted_by_mistake_is_taken_back_once(database_url: str, settings: Settings) -> None:
+    """By several at once, too: the balance is exactly what it was, both lines stay, and the partner is told of both."""
+    async with opened(database_url) as db:
+        now = NOW + HOLD
+        partner, paid = await _paid_out(db, settings, now)
+        admin = await person(db, "Boshliq")
+        assert await _balance(db, partner, now) == 100_000_00
+
+        async def undoes(at: dt.datetime = now) -> bool:
+            try:
+                async with db.write() as session:
+                    await referrals.undo_payout(session, admin, paid.id, " Boshqa\n hamkorniki ", now=at)
+            except Conflict:
+                return False
+            return True
+
+        assert sum(await asyncio.gather(*(undoes() for _ in range(4)))) == 1
+        assert not await undoes(now + DAY)
+        assert await _balance(db, partner, now) == 200_000_00
+        account = await _account(db, partner, now)
+        assert (account.due, account.paid, account.earned) == (200_000_00, 0, 200_000_00)
+        async with db.read() as session:
+            (payout,) = await referrals.payouts(session)
+            assert payout.undone is not None
+            assert (payout.undone.note, payout.undone.amount_tiyin) == ("Boshqa hamkorniki", 100_000_00)
+            log = (
+                await session.scalars(select(models.AuditLog).where(models.AuditLog.action == "referral_payout_undone"))
+            ).one()
+            assert (log.actor_id, log.object_id) == (admin.id, partner.id)
+            assert log.details == {"amount_uzs": "100000", "reason": "Boshqa hamkorniki"}
+            books = await referrals.books(session, now=now)
+        assert (books.earned, books.paid, books.owed, books.spent) == (200_000_00, 0, 200_000_00, 0)
+        told = await _letters(db, partner)
+        assert [letter.kind for letter in told] == ["payout_made", "payout_undone"]
+        assert [letter.params["balance"] for letter in told] == [{"tiyin": 100_000_00}, {"tiyin": 200_000_00}]
+        # And it can be paid again, rightly this time.
+        async with db.write() as session:
+            await referrals.pay_out(session, settings, admin, partner.id, 200_000_00, "", due_tiyin=200_000_00, now=now)
+        assert await _balance(db, partner, now) == 0
+
+
+@pytest.mark.parametrize("bad", ["reason", "late", "commission", "unknown"])
+async def test_payouts_that_stay(sqlite_url: str, settings: Settings, bad: str) -> None:
+    """Without a reason, after thirty days, and what is no payout."""
+    async with opened(sqlite_url) as db:
+        now = NOW + HOLD
+        partner, paid = await _paid_out(db, settings, now)
+        entry_id, error = paid.id, {"reason": Invalid, "late": Conflict}.get(bad, NotFound)
+        if bad == "commission":
+            async with db.read() as session:
+                entry_id = next(row.id for row in await referrals.entries(session, partner.id) if row.amount_tiyin > 0)
+        elif bad == "unknown":
+            entry_id = "0" * 26
+        later = now + 30 * DAY if bad == "late" else now + 30 * DAY - dt.timedelta(seconds=1)
+        async with db.write() as session:
+            with pytest.raises(error):
+                reason = "  " if bad == "reason" else "Xato"
+                await referrals.undo_payout(session, partner, entry_id, reason, now=later)
+        assert await _balance(db, partner, now) == 100_000_00
+
+
+async def test_what_was_earned_and_paid_stays_in_the_books(database_url: str, settings: Settings) -> None:
+    """The account goes, its lines stay without it: a refund afterwards finds the commission, and the sums still add up."""
+    async with opened(database_url) as db:
+        now = NOW + HOLD
+        partner, paid = await _paid_out(db, settings, now)
+        async with db.read() as session:
+            bill = (await session.scalars(select(models.Payment).where(models.Payment.number == "1"))).one()
+            before = await referrals.books(session, now=now)
+        async with db.write() as session:
+            await session.execute(delete(models.User).where(models.User.id == partner.id))
+        async with db.read() as session:
+            after = await referrals.books(session, now=now)
+            (payout,) = await referrals.payouts(session)
+        assert (after.earned, after.paid) == (before.earned, before.paid) == (200_000_00, 100_000_00)
+        assert (after.owed, after.lapsed) == (0, 100_000_00)
+        assert (payout.entry.id, payout.entry.amount_tiyin, payout.partner) == (paid.id, -100_000_00, None)
+        assert not referrals.can_undo(payout.entry, now)
+        async with db.write() as session:
+            with pytest.raises(NotFound):
+                await referrals.undo_payout(session, partner, paid.id, "Xato", now=now)
+        await _earns(db, settings, bill, now=now, back=True)
+        async with db.read() as session:
+            refunded = await referrals.books(session, now=now)
+        assert (refunded.earned, refunded.paid, refunded.lapsed) == (0, 100_000_00, -100_000_00)
+
+
+async def test_a_refund_is_told_once(sqlite_url: str, settings: Settings) -> None:
+    async with opened(sqlite_url) as db:
+        partner, owner = await _brought(db, settings)
+        bill = await payment(db, owner, "1")
+        await _earns(db, settings, bill)
+        for _ in range(2):
+            await _earns(db, settings, bill, now=NOW + HOLD, back=True)
+        (letter,) = await _letters(db, partner)
+        assert (letter.kind, letter.params["amount"]) == ("commission_back", {"tiyin": 58_000_00})
+
+
+async def test_who_signed_in_to_the_same_browser_is_the_partner(sqlite_url: str, settings: Settings) -> None:
+    """Neither a click nor a registration; other accounts that were used in it are no reason."""
+    async with opened(sqlite_url) as db:
+        partner, other = await person(db, "Hamkor"), await person(db, "Boshqa")
+        code = await _code(db, partner)
+        async with db.write() as session:
+            assert not await referrals.touched(session, code, "web:1", now=NOW, known=[other.id, partner.id])
+            assert await referrals.touched(session, code, "web:1", now=NOW, known=[other.id])
+        again = await person(db, "Yana")
+        async with db.write() as session:
+            await referrals.registered(session, settings, again, "web:1", now=NOW, known=[partner.id])
+        async with db.read() as session:
+            assert await session.scalar(select(func.count()).select_from(models.Referral)) == 0
+        assert (await _account(db, partner, NOW)).clicks == 1
 
 
 async def test_a_code_is_made_once(database_url: str) -> None:

@@ -167,6 +167,7 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/settings/tokens"): (401, 200, 200, 401, 200),
     ("POST", "/settings/tokens/{token}/revoke"): own(OWN_FORM),
     ("POST", "/settings/telegram"): (401, 404, 404, 401, 404),  # no factory bot in the walk
+    ("POST", "/settings/telegram/disconnect"): (401, 404, 404, 401, 404),  # nobody in the walk has Telegram
     ("POST", "/settings/offers"): FORM,
     # The link in a letter is the key: tests/letters/test_unsubscribing.py
     ("GET", "/unsubscribe/{token}"): everybody(404),
@@ -331,6 +332,8 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/admin/coupons/{coupon}/disable"): ADMIN_FORM,
     ("GET", "/admin/payouts"): ADMIN_PAGE,
     ("POST", "/admin/payouts/{owner}"): ADMIN_FORM,
+    ("POST", "/admin/payouts/{payout}/undo"): ADMIN_FORM,
+    ("POST", "/admin/owners/{owner}/mail"): ADMIN_FORM,
 }
 
 BODIES: dict[tuple[str, str], dict[str, object]] = {
@@ -361,5 +364,6 @@ BODIES: dict[tuple[str, str], dict[str, object]] = {
     ("POST", "/admin/owners/{owner}/plan/revoke"): {"answer": "Pul kelmadi"},
     ("POST", "/admin/coupons"): {"percent": "10", "count": "1", "per_owner": "1"},
     ("POST", "/admin/payouts/{owner}"): {"price": "100000", "due": "10000000"},
+    ("POST", "/admin/payouts/{payout}/undo"): {"reason": "Xato"},
 }
 """What the walk sends where an empty body would be refused before the question of who may is answered."""

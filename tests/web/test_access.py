@@ -182,6 +182,14 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
             partner_id=owner.id, kind="commission", amount_tiyin=100_000_00, available_at=now - dt.timedelta(days=1)
         )
         session.add_all([request, coupon, span, earned])
+        payout = models.ReferralEntry(
+            partner_id=owner.id, kind="payout", amount_tiyin=-100, available_at=now, created_at=now
+        )
+        if "{payout}" in route:
+            session.add(payout)
+        # Letters to the owner come back where an administrator may let them go again.
+        refused = now if route == "/admin/owners/{owner}/mail" else None
+        (await session.get_one(models.User, owner.id)).mail_refused_at = refused
         await session.flush()
         taught = (await documents.answers(session, bot))[0].id
     return {
@@ -209,6 +217,7 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         "session": device.id,
         "request": request.id,
         "coupon": coupon.id,
+        "payout": payout.id or "none",
         "span": span.id,
         "owner": owner.id,
         "number": payment.number,

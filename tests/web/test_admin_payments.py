@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from db import models
 from db.engine import Database
-from services import accounts, bookkeeping
+from services import accounts, bookkeeping, subscriptions
 from tests import servers
 from tests.payments.till import AS_SOLD, NOW, Till
 from tests.web.panel import Browser, open_site
@@ -156,6 +156,21 @@ async def test_a_payment_that_waits_for_a_gateway_may_be_paid_by_hand(shop: Shop
     assert await shop.till.deliveries(payment) == 1
 
 
+async def test_by_hand_while_the_owner_pays_elsewhere(shop: Shop, boss: Browser) -> None:
+    """The administrator is told that something else is there by now, and nothing is given twice."""
+    person, browser = await shop.owner("Hasty")
+    first, second = await shop.ordered(browser), await shop.ordered(browser)
+    seen = re.search(r'name="basis" value="(\d+)"', (await boss.get(f"/admin/payments/{first.number}")).text)
+    assert seen is not None
+    await shop.paid(second)
+    fields = {"method": "cash", "reason": "Keldi", "basis": seen[1]}
+    page = await boss.post(f"/admin/payments/{first.number}/paid", **fields)
+    assert page.status == 409 and "has changed since you opened the page" in said(page)
+    assert (await shop.payment(first.number)).status == "waiting"
+    async with shop.site.core.db.read() as session:
+        assert len(await subscriptions.spans(session, person.id)) == 1
+
+
 async def test_a_refund_is_marked_once_and_takes_the_plan_back(shop: Shop, boss: Browser) -> None:
     _, browser = await shop.owner("Sorry")
     payment = await shop.ordered(browser)
@@ -178,7 +193,8 @@ async def test_the_raw_life_is_there_without_secrets(shop: Shop, boss: Browser) 
     id_ = await shop.paid(payment)
     page = await boss.get(f"/admin/payments/{payment.number}")
     shown = said(page)
-    for wanted in ("CreateTransaction", "PerformTransaction", id_, "Performed", "perform_time"):
+    steps = ("Ordered", "Transaction begun (CreateTransaction)", "Transaction performed (PerformTransaction)")
+    for wanted in (*steps, id_, "Performed", "perform_time"):
         assert wanted in shown
     assert KEYS["PAYME_KEY"] not in page.text and "Basic UG" not in page.text
 

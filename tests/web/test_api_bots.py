@@ -34,6 +34,7 @@ async def test_a_bot_lives_its_life(site: Site) -> None:
     bot = made.body
     assert bot["name"] == "Chinor Stom" and bot["status"] == "active" and bot["languages"] == ["ru", "uz"]
     assert bot["created_at"].endswith("Z") and bot["public_id"] not in ("", bot["id"])
+    assert bot["silenced"] is None and bot["silent_channels"] == []
     path = f"/bots/{bot['id']}"
 
     changed = await site.owner.call("PATCH", path, json={"system_prompt": "Muloyim bo'l."})

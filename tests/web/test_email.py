@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 
 from db import models
 from db.base import utcnow
-from services import accounts, resets
+from services import accounts, codes, letters, merging, resets, second_factor, team
 from services.i18n import translate
 from services.limits import Limits
 from tests import servers
@@ -289,7 +289,7 @@ async def test_a_lost_password(site: Site, clock: Clock) -> None:
     assert (await site.browser().post("/login", login=email, password=PASSWORD)).status == 400
     assert (await site.browser().post("/login", login=email, password=NEW)).status == 303
     assert (await _user(site, email)).email_confirmed_at is not None
-    assert len(await _letters(site, user.id, "password_changed")) == 1
+    assert len(await _letters(site, user.id, "password_reset_alone")) == 1
 
 
 async def test_reset_letters_are_paced_in_silence(site: Site, clock: Clock) -> None:
@@ -380,6 +380,152 @@ async def test_a_reset_closes_what_others_opened_and_lets_the_owner_in(site: Sit
         assert await accounts.token_user(session, token) is None
 
 
+async def _reset(site: Site, user_id: str, email: str) -> Page:
+    """Whoever reads the mail of an address asks for a new password and follows the link."""
+    guest = site.browser()
+    assert (await guest.post("/password/forgot", email=email)).status == 200
+    (secret,) = await _resets(site, user_id, 1)
+    return await guest.post("/password/reset", token=secret["path"].partition("token=")[2], password=NEW)
+
+
+async def _busy(site: Site, *, confirmed: bool, telegram_id: int | None) -> tuple[Browser, str, models.User, str]:
+    """Register somebody with everything that lets people in: two steps, a token, a team, work for another owner."""
+    browser, email = await _registered(site)
+    user = await _user(site, email)
+    async with site.core.db.write() as session:
+        row = await session.get_one(models.User, user.id)
+        row.telegram_id, row.email_confirmed_at = telegram_id, site.core.now() if confirmed else None
+        row.totp_secret, row.totp_at = site.core.crypto.encrypt("A" * 32), site.core.now()
+        await second_factor.new_recovery_codes(session, row)
+        _, token = await accounts.new_api_token(session, row, "own")
+        others = [models.User(full_name="Yordamchi"), models.User(full_name="Boshqa egasi")]
+        session.add_all(others)
+        await session.flush()
+        session.add(models.Member(owner_id=user.id, user_id=others[0].id, role="manager"))
+        session.add(models.Member(owner_id=others[1].id, user_id=user.id, role="operator"))
+        session.add(models.ForumGroup(owner_id=user.id, chat_id=-(10**6) - next(_numbers)))
+        await team.invite(session, row, "operator", "Kimdir", most=10)
+    await site.bot_of(user, "Meniki")
+    return browser, email, user, token
+
+
+async def _ways_in(site: Site, user_id: str) -> dict[str, int]:
+    """Return how many rows let somebody into an account, or others in through it."""
+    member = models.Member
+    counted = {
+        "sessions": models.PanelSession.user_id,
+        "recovery": models.RecoveryCode.user_id,
+        "team": member.owner_id,
+        "works": member.user_id,
+        "invitations": models.Invitation.owner_id,
+        "groups": models.ForumGroup.owner_id,
+    }
+    async with site.core.db.read() as session:
+        return {
+            name: int(await session.scalar(select(func.count()).where(column == user_id)) or 0)
+            for name, column in counted.items()
+        }
+
+
+async def test_an_address_that_was_never_confirmed_is_its_reader_s_alone(site: Site) -> None:
+    """Without Telegram: the true owner comes back to the bots, and a stranger who had registered with it is out for good."""
+    browser, email, user, token = await _busy(site, confirmed=False, telegram_id=None)
+    phone = user.phone or ""
+    page = await _reset(site, user.id, email)
+    assert (page.status, page.location) == (303, "/login?done=password_reset")
+    row = await _user(site, email)
+    assert row.id == user.id and row.email_confirmed_at is not None
+    assert (row.totp_secret, row.totp_at, row.phone) == (None, None, None)
+    assert set((await _ways_in(site, user.id)).values()) == {0}
+    assert (await browser.get("/dashboard")).status == 303
+    async with site.core.db.read() as session:
+        assert await accounts.token_user(session, token) is None
+    for login in (email, phone):
+        assert (await site.browser().post("/login", login=login, password=PASSWORD)).status == 400
+    reader = site.browser()
+    page = await reader.post("/login", login=email, password=NEW)
+    assert (page.status, page.location) == (303, "/dashboard")
+    assert "Meniki" in (await reader.get("/bots")).text
+    assert len(await _letters(site, user.id, "password_reset_alone")) == 1
+
+
+async def test_whoever_comes_by_telegram_keeps_the_account_and_not_the_address(site: Site) -> None:
+    """Mistyped or a stranger's: neither sees anything of the other; one person makes the two one by connecting Telegram."""
+    number = 9_500_000 + next(_numbers)
+    browser, email, user, token = await _busy(site, confirmed=False, telegram_id=number)
+    before = await _ways_in(site, user.id)
+    page = await _reset(site, user.id, email)
+    assert (page.status, page.location) == (303, "/login?done=address_parted")
+    made = await _user(site, email)
+    assert made.id != user.id and made.telegram_id is None and made.email_confirmed_at is not None
+    async with site.core.db.read() as session:
+        row = await session.get_one(models.User, user.id)
+        assert (row.email, row.telegram_id, row.phone) == (None, number, user.phone)
+        assert row.totp_secret and row.password_hash == user.password_hash
+        assert await accounts.token_user(session, token) is not None
+    assert await _ways_in(site, user.id) == before
+    assert (await browser.get("/dashboard")).status == 200
+    reader = site.browser()
+    assert (await reader.post("/login", login=email, password=NEW)).location == "/dashboard"
+    assert "Meniki" not in (await reader.get("/bots")).text
+    ((gone, _),) = await _letters(site, user.id, "address_gone")
+    ((told, _),) = await _letters(site, made.id, "address_parted")
+    # The one goes to Telegram alone, the other to the address.
+    assert (gone.mail, gone.params, told.mail, told.params) == ("none", {"email": email}, "new", {"email": email})
+    assert letters.KINDS["address_gone"].telegram is not None
+    assert not await _letters(site, user.id, "password_changed")
+    async with site.core.db.write() as session:
+        link = await accounts.login_link(session, made)
+        await merging.link_telegram(session, site.core.settings, link, number, now=site.core.now())
+    assert "Meniki" in (await reader.get("/bots")).text
+    assert (await _user(site, email)).totp_secret
+
+
+async def test_a_reset_leaves_a_confirmed_account_as_its_owner_has_it(site: Site) -> None:
+    """Telegram, team and the second step stay: a mailbox is no way around it. So is it with an administrator's."""
+    number = 9_600_000 + next(_numbers)
+    _, email, user, token = await _busy(site, confirmed=True, telegram_id=number)
+    before = await _ways_in(site, user.id)
+    assert (await _reset(site, user.id, email)).location == "/login?done=password_reset"
+    row = await _user(site, email)
+    assert (row.id, row.telegram_id, row.phone) == (user.id, number, user.phone)
+    assert await _ways_in(site, user.id) == {**before, "sessions": 0}
+    async with site.core.db.read() as session:
+        assert await accounts.token_user(session, token) is None
+    page = await site.browser().post("/login", login=email, password=NEW)
+    assert page.location.startswith("/login/code")
+
+
+async def test_a_link_to_an_address_that_has_changed_since_is_nothing(site: Site) -> None:
+    _, email = await _registered(site)
+    user = await _user(site, email)
+    guest = site.browser()
+    assert (await guest.post("/password/forgot", email=email)).status == 200
+    (secret,) = await _resets(site, user.id, 1)
+    async with site.core.db.write() as session:
+        await accounts.confirm_email(session, user, f"new-{email}", now=site.core.now())
+    page = await guest.post("/password/reset", token=secret["path"].partition("token=")[2], password=NEW)
+    assert page.status == 400
+    assert (await site.browser().post("/login", login=f"new-{email}", password=PASSWORD)).status == 303
+
+
+async def test_asking_whether_addresses_have_an_account_is_slow(site: Site) -> None:
+    """Counted by person before anything is looked up; and no crowd of accounts fills one mailbox."""
+    browser, email = await _registered(site)
+    _, taken = await _registered(site)
+    seen = [(await browser.post("/settings/email", email=taken, current_password=PASSWORD)).status for _ in range(11)]
+    assert seen == [409] * 10 + [429]
+    page = await browser.post("/settings/email", email=f"free-{email}", current_password=PASSWORD)
+    assert page.status == 429 and page.headers["Retry-After"] == "3600"
+    victim = f"pochta{next(_numbers)}@example.uz"
+    asked = []
+    for _ in range(11):
+        async with site.core.db.write() as session:
+            user = await accounts.register_owner(session, telegram_id=9_700_000 + next(_numbers), full_name="Tg")
+        asked.append((await (await site.signed_in(user)).post("/settings/email", email=victim)).status)
+    assert asked == [303] * 10 + [429]
+
+
 async def test_two_accounts_with_an_address_are_not_joined(site: Site) -> None:
     """Nor does an administrator's give way."""
     _, email = await _registered(site)
@@ -427,7 +573,7 @@ async def test_nothing_else_of_a_form_counts(site: Site) -> None:
         ("/settings/profile", {"full_name": "Egasi", "phone": user.phone or ""}),
         ("/settings/email", {"email": f"z{number}@example.uz", "current_password": PASSWORD}),
         ("/settings/email/code", {"code": "1"}),
-        ("/settings/tokens", {"name": "x"}),
+        ("/settings/tokens", {"name": "x", "current_password": PASSWORD}),
     ):
         await browser.post(path, **fields, **extra)
     for row in (made, await _user(site, email)):
@@ -454,3 +600,56 @@ async def test_without_mail_the_pages_say_what_other_way_there_is(tmp_path: Path
         assert saved.status == 303
         assert (await _user(plain, f"n{email}")).email_confirmed_at is None
         assert "/settings/email" not in (await browser.get("/dashboard")).text
+
+
+async def test_an_address_from_which_letters_come_back(site: Site) -> None:
+    """Every page says so and what to do; the code that the person has sent for is the way back, or an administrator."""
+    browser, email = await _registered(site)
+    user = await _user(site, email)
+    async with site.core.db.write() as session:
+        await accounts.confirm_email(session, await session.get_one(models.User, user.id), email, now=utcnow())
+        await codes.forget(session, user.id, now=utcnow())
+    said = "Letters to {email} come back, so we send none there: receipts and reminders do not reach you."
+    assert not _says(await browser.get("/settings"), said, email=email)
+    assert (await browser.post("/settings/email/send")).status == 404
+
+    async def come_back() -> None:
+        async with site.core.db.write() as session:
+            row = await session.get_one(models.User, user.id)
+            row.mail_refused_at = utcnow()
+
+    await come_back()
+    assert _says(await browser.get("/settings"), said, email=email)
+    assert _says(await browser.get("/settings/email"), "Letters come back")
+    site.core.now = lambda: utcnow() + dt.timedelta(minutes=2)
+    assert (await browser.post("/settings/email/send")).location == "/settings/email?done=code_sent"
+    _, secret = (await _letters(site, user.id, "confirm_email"))[-1]
+    assert (await browser.post("/settings/email/code", code=secret["code"])).status == 303
+    assert (await _user(site, email)).mail_refused_at is None
+    assert not _says(await browser.get("/settings"), said, email=email)
+    await come_back()
+    boss = await site.person("Pochtachi")
+    async with site.core.db.write() as session:
+        (await session.get_one(models.User, boss.id)).role = "admin"
+    admin = await site.signed_in(boss)
+    page = await admin.get(f"/admin/owners/{user.id}/plan")
+    assert _says(page, "Last letters") and _says(page, "Write to this address again")
+    assert _says(await admin.get(f"/admin/owners?q={email}"), "Letters come back")
+    assert (await admin.post(f"/admin/owners/{user.id}/mail")).location.endswith("done=mail_retried")
+    assert (await admin.post(f"/admin/owners/{user.id}/mail")).status == 409
+    assert (await _user(site, email)).mail_refused_at is None
+
+
+async def test_an_address_that_bounced_is_not_told_that_it_was_changed(site: Site) -> None:
+    """The letter to the address before the change does not go where nobody is."""
+    browser, email = await _registered(site)
+    user = await _user(site, email)
+    async with site.core.db.write() as session:
+        (await session.get_one(models.User, user.id)).mail_refused_at = utcnow()
+    new = f"yangi-{email}"
+    assert (await browser.post("/settings/email", email=new, current_password=PASSWORD)).status == 303
+    ((_, secret),) = await _letters(site, user.id, "change_email")
+    assert (await browser.post("/settings/email/code", code=secret["code"])).status == 303
+    ((letter, _),) = await _letters(site, user.id, "email_changed")
+    assert (letter.address, letter.mail, letter.telegram) == (email, "none", "new")
+    assert (await _user(site, new)).mail_refused_at is None

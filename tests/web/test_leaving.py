@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from db import models
 from db.base import utcnow
-from services import accounts, leaving
+from services import accounts, leaving, requests, team
 from services.errors import Conflict
 from services.letters import rendering
 from services.limits import Limits
@@ -173,6 +173,59 @@ async def test_everything_goes_but_the_payments_and_they_name_nobody(tmp_path: P
     assert theirs == kept
     assert [row["assignee_id"] for row in after["conversations"]] == [None]
     assert len(after["messages"]) == 1 and len(after["documents"]) == 1
+
+
+async def test_one_account_that_cannot_go_does_not_hold_up_the_others(tmp_path: Path, sqlite_url: str) -> None:
+    """What stands in its way is logged, and it goes when that is away."""
+    async with running(make_settings(tmp_path, sqlite_url)) as core:
+        async with core.db.write() as session:
+            people = [models.User(full_name=f"Navbat{n}", delete_at=utcnow() - dt.timedelta(days=n)) for n in (3, 2, 1)]
+            session.add_all(people)
+            await session.flush()
+            held = people[0].id
+            # The database refuses to delete this one row.
+            await session.execute(
+                text(
+                    f"CREATE TRIGGER held BEFORE DELETE ON users WHEN old.id = '{held}' "
+                    "BEGIN SELECT RAISE(ABORT, 'held'); END"
+                )
+            )
+        await leaving.delete_due(core, {})
+        async with core.db.read() as session:
+            assert [await session.get(models.User, person.id) is not None for person in people] == [True, False, False]
+        async with core.db.write() as session:
+            await session.execute(text("DROP TRIGGER held"))
+        await leaving.delete_due(core, {})
+        async with core.db.read() as session:
+            assert await session.get(models.User, held) is None
+
+
+async def test_what_others_were_told_of_the_person_goes_too(tmp_path: Path, sqlite_url: str) -> None:
+    """Administrators of a request, an owner of whom had joined the team: neither keeps the name; what is of others stays."""
+    settings = make_settings(tmp_path, sqlite_url)
+    async with running(settings) as core:
+        async with core.db.write() as session:
+            boss = models.User(role="admin", full_name="Boshliq", email="boss@example.uz")
+            owner = models.User(full_name="Ega")
+            people = [models.User(full_name=name) for name in ("Ketuvchi Qodirov", "Qoluvchi")]
+            session.add_all([boss, owner, *people])
+            await session.flush()
+            for person in people:
+                await requests.ask(
+                    session, settings, person, "basic", "monthly", note=f"{person.full_name} so‘raydi", now=core.now()
+                )
+            token = await team.invite(session, owner, "operator", "Kimdir", most=5)
+            await team.accept(session, token, people[0])
+            people[0].delete_at = utcnow() - dt.timedelta(days=1)
+        await leaving.delete_due(core, {})
+        async with core.db.read() as session:
+            after = await everything(session)
+    told = json.dumps(after, default=str, ensure_ascii=False)
+    assert "Qodirov" not in told
+    assert "Qoluvchi so‘raydi" in told
+    # The administrator of the start, if there is one, and the one of this test.
+    kinds = [row["kind"] for row in after["letters"] if row["user_id"] == boss.id]
+    assert kinds == ["request_received"]
 
 
 def _opened(data: bytes) -> zipfile.ZipFile:

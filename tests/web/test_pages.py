@@ -275,6 +275,24 @@ async def test_channels_say_when_the_last_message_came(site: Site) -> None:
     assert not re.search(r"Last message received\s+none yet", page.visible())
 
 
+async def test_a_bot_that_its_plan_keeps_silent_says_so(site: Site) -> None:
+    """In the lists and on its pages, with the way to the plans."""
+    user = await site.person("Silent")
+    browser, bot = await site.signed_in(user), await site.bot_of(user)
+    await browser.post("/preferences", language="en", next="/dashboard")
+    page = await browser.get(f"/bots/{bot.id}")
+    assert "Working" in page.visible() and "The plan has ended" not in page.visible()
+    started = utcnow()
+    site.core.now = lambda: started + dt.timedelta(days=500)
+    try:
+        for path in ("/dashboard", "/bots", f"/bots/{bot.id}"):
+            page = await browser.get(path)
+            assert "The plan has ended, so the bot is silent." in page.visible() and "Working" not in page.visible()
+            assert 'href="/billing"' in page.text.partition("The plan has ended")[2]
+    finally:
+        site.core.now = utcnow
+
+
 def _totals(page: Page) -> list[str]:
     return re.findall(r'class="number[^"]*" href="([^"]+)"', page.text)
 
@@ -501,6 +519,8 @@ async def test_odd_searches(site: Site, query: str) -> None:
         ("phone", "90-123-45-67", True),
         ("phone", "（９０）１２３ ４５ ６７", True),
         ("phone", "+7 912 345 67 89", False),
+        ("phone", "+998 90 abc 45 67", False),
+        ("phone", "+998 90 123 45 67 ext 5", False),
         ("phone", "12345", False),
         ("phone", "+998 90 123 45 6", False),
         ("phone", "9" * 10_000, False),
@@ -508,6 +528,7 @@ async def test_odd_searches(site: Site, query: str) -> None:
         ("email", "a@xn--e1afmkfd.uz", True),
         ("email", "a@пример.uz", True),
         ("email", "a@b", False),
+        ("email", "a@203.0.113.7", False),
         ("email", "a b@example.uz", False),
         ("email", "a@example.uz\r\nBcc: x@y.z", False),
         ("email", "a" * 65 + "@example.uz", False),

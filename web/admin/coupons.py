@@ -66,7 +66,7 @@ async def _page(
         state=state,
         now=core.now(),
         on_sale=plans.for_sale(core.settings),
-        plan_title=lambda key: payment_texts.plan(core.settings, key),
+        plan_title=lambda key: payment_texts.plan(core.settings, key, auth.visitor(request).language),
         is_open=lambda coupon: coupons.is_open(coupon, core.now()),
         values=values,
         for_plans=for_plans,
@@ -188,7 +188,7 @@ async def coupon_page(request: web.Request) -> web.StreamResponse:
         open=coupons.is_open(coupon, core.now()),
         uses=uses,
         use_name=lambda status: coupons.USES[status].render(language),
-        plan_title=lambda key: payment_texts.plan(core.settings, key),
+        plan_title=lambda key: payment_texts.plan(core.settings, key, language),
         **shared,
     )
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from db import models
 from services import payment_texts, plans, referrals, requests, subscriptions
 from services.errors import AppError, Invalid
-from services.i18n import T
+from services.i18n import T, Text, translate
+from services.letters import KINDS, bounced, texts
 from web import auth, forms, view
 from web.admin.requests import GRANT_FIELDS, price_tiyin, tell
 from web.admin.shell import administrator
@@ -38,7 +40,7 @@ async def page(request: web.Request) -> web.StreamResponse:
         search=search,
         owners=[(owner, lines[owner.id].at(now)) for owner in found],
         standing_name=lambda status: requests.STANDINGS[status].render(language),
-        plan_title=lambda key: payment_texts.plan_in(core.settings, key, language),
+        plan_title=lambda key: payment_texts.plan(core.settings, key, language),
         **shared,
     )
 
@@ -63,6 +65,7 @@ async def _plan(
         asked = await requests.pending_of(session, owner)
         log = await requests.history(session, owner.id)
         partner = await referrals.account(session, owner.id, now=now)
+        written = await bounced.last_letters(session, owner.id)
     return view.render(
         request,
         "admin/owner_plan.html",
@@ -75,9 +78,10 @@ async def _plan(
         asked=asked,
         log=[(row, who, requests.ACTIONS[row.action].render(language)) for row, who in log],
         partner=partner,
+        letters=[(letter, _subject(letter, language), _ways(letter, language)) for letter in written],
         on_sale=plans.for_sale(core.settings),
         periods=plans.PERIODS,
-        plan_title=lambda key: payment_texts.plan_in(core.settings, key, language),
+        plan_title=lambda key: payment_texts.plan(core.settings, key, language),
         period_name=lambda key: payment_texts.period(key, language),
         standing_name=lambda status: requests.STANDINGS[status].render(language),
         values=values or {},
@@ -85,6 +89,26 @@ async def _plan(
         fault=fault_of(error, request) if error else None,
         **shared,
     )
+
+
+_ARRIVED: Mapping[str, Text] = {
+    "new": T("waits"),
+    "sent": T("sent"),
+    "failed": T("not sent"),
+    "unsure": T("perhaps sent"),
+    "bounced": T("came back"),
+}
+"""What became of a letter on one way."""
+
+
+def _subject(letter: models.Letter, language: str) -> str:
+    return texts.subject(letter.kind, language, letter.params) if letter.kind in KINDS else letter.kind
+
+
+def _ways(letter: models.Letter, language: str) -> list[str]:
+    """Return what became of a letter on each way that it takes."""
+    ways = (translate(language, "Mail"), letter.mail), ("Telegram", letter.telegram)
+    return [f"{way}: {_ARRIVED[state].render(language)}" for way, state in ways if state in _ARRIVED]
 
 
 async def _done(
@@ -111,7 +135,7 @@ async def _done(
 
 @routes.post("/admin/owners/{owner}/plan/grant")
 async def grant(request: web.Request) -> web.StreamResponse:
-    """Give an owner a plan. Fields: ``plan``, ``period``, ``price`` (so'm), ``price_note``, ``answer``."""
+    """Give an owner a plan. Fields: ``plan``, ``period``, ``price`` (so'm), ``price_note``, ``answer``, ``basis``."""
     person = administrator(request)
     core, form = core_of(request), await forms.read(request)
 
@@ -126,6 +150,7 @@ async def grant(request: web.Request) -> web.StreamResponse:
             price_tiyin=price_tiyin(form),
             price_note=form.text("price_note", 300),
             answer=form.text("answer", requests.ANSWER_CHARS),
+            basis=form.basis(),
             now=core.now(),
         )
 
@@ -134,13 +159,16 @@ async def grant(request: web.Request) -> web.StreamResponse:
 
 @routes.post("/admin/owners/{owner}/plan/extend")
 async def extend(request: web.Request) -> web.StreamResponse:
-    """Move the end of what an owner has. Fields: ``days``, back if negative, ``answer``."""
+    """Move the end of what an owner has. Fields: ``days``, back if negative, ``answer``, ``basis``."""
     person = administrator(request)
     core, form = core_of(request), await forms.read(request)
 
     async def step(session: AsyncSession) -> None:
         owner_id, answer = request.match_info["owner"], form.text("answer", requests.ANSWER_CHARS)
-        await requests.extend(session, core.settings, person, owner_id, _days(form), answer=answer, now=core.now())
+        days, basis = _days(form), form.basis()
+        await requests.extend(
+            session, core.settings, person, owner_id, days, answer=answer, basis=basis, now=core.now()
+        )
 
     return await _done(request, form, "extend", "plan_moved", step)
 
@@ -155,26 +183,40 @@ def _days(form: forms.Form) -> int:
 
 @routes.post("/admin/owners/{owner}/plan/change")
 async def change(request: web.Request) -> web.StreamResponse:
-    """Make the rest of what an owner has time of another plan. Fields: ``plan``, ``answer``."""
+    """Make the rest of what an owner has time of another plan. Fields: ``plan``, ``answer``, ``basis``."""
     person = administrator(request)
     core, form = core_of(request), await forms.read(request)
 
     async def step(session: AsyncSession) -> None:
         owner_id, answer = request.match_info["owner"], form.text("answer", requests.ANSWER_CHARS)
-        plan = form.text("plan", 40)
-        await requests.change(session, core.settings, person, owner_id, plan, answer=answer, now=core.now())
+        plan, basis = form.text("plan", 40), form.basis()
+        await requests.change(
+            session, core.settings, person, owner_id, plan, answer=answer, basis=basis, now=core.now()
+        )
 
     return await _done(request, form, "change", "plan_changed", step)
 
 
 @routes.post("/admin/owners/{owner}/plan/revoke")
 async def revoke(request: web.Request) -> web.StreamResponse:
-    """End all that an owner has. Field: ``answer``, which the owner receives."""
+    """End all that an owner has. Fields: ``answer``, which the owner receives, and ``basis``."""
     person = administrator(request)
     core, form = core_of(request), await forms.read(request)
 
     async def step(session: AsyncSession) -> None:
-        answer = form.text("answer", requests.ANSWER_CHARS)
-        await requests.revoke(session, person, request.match_info["owner"], answer, now=core.now())
+        answer, owner_id = form.text("answer", requests.ANSWER_CHARS), request.match_info["owner"]
+        await requests.revoke(session, person, owner_id, answer, basis=form.basis(), now=core.now())
 
     return await _done(request, form, "revoke", "plan_taken", step)
+
+
+@routes.post("/admin/owners/{owner}/mail")
+async def write_again(request: web.Request) -> web.StreamResponse:
+    """Let letters go again to an address from which they came back."""
+    person = administrator(request)
+    form = await forms.read(request)
+
+    async def step(session: AsyncSession) -> None:
+        await bounced.retry(session, person, request.match_info["owner"])
+
+    return await _done(request, form, "mail", "mail_retried", step)

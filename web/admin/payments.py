@@ -212,7 +212,7 @@ def _reason(form: forms.Form) -> str:
 
 @routes.post(r"/admin/payments/{number:\d+}/paid")
 async def mark_paid(request: web.Request) -> web.StreamResponse:
-    """Note that a payment was paid in cash or by bank transfer. Fields: ``method``, ``reason``."""
+    """Note that a payment was paid in cash or by bank transfer. Fields: ``method``, ``reason``, ``basis``."""
     person = administrator(request)
     core, form = core_of(request), await forms.read(request)
     values = {name: form.fields.get(name, "")[:_REASON_CHARS] for name in ("method", "reason")}
@@ -230,6 +230,7 @@ async def mark_paid(request: web.Request) -> web.StreamResponse:
                 now=core.now(),
                 actor_id=person.id,
                 note=texts.by_hand(method, reason),
+                basis=form.basis(),
             )
             await access.record(
                 session, person, "payment_marked_paid", "payment", life.payment.id, method=method, reason=reason

@@ -55,7 +55,7 @@ async def _page(
         states=requests.STATES,
         on_sale=plans.for_sale(core.settings),
         periods=plans.PERIODS,
-        plan_title=lambda key: payment_texts.plan_in(core.settings, key, language),
+        plan_title=lambda key: payment_texts.plan(core.settings, key, language),
         period_name=lambda key: payment_texts.period(key, language),
         values=values or {},
         at=at,
@@ -67,7 +67,9 @@ async def _page(
 
 @routes.post("/admin/requests/{request}/grant")
 async def grant(request: web.Request) -> web.StreamResponse:
-    """Grant a request. Fields: ``plan``, ``period``, ``price`` (so'm), ``price_note``, ``answer``, ``coupon`` to use it up."""
+    """Grant a request. Fields: ``plan``, ``period``, ``price`` (so'm), ``price_note``, ``answer``, ``coupon`` to use it
+    up, ``basis``.
+    """
     person = administrator(request)
     core, form = core_of(request), await forms.read(request)
     at = request.match_info["request"]
@@ -84,6 +86,7 @@ async def grant(request: web.Request) -> web.StreamResponse:
                 price_note=form.text("price_note", 300),
                 answer=form.text("answer", requests.ANSWER_CHARS),
                 use_coupon=bool(form.text("coupon")),
+                basis=form.basis(),
                 now=core.now(),
             )
     except AppError as error:

@@ -45,7 +45,7 @@ async def create(call: Call, bot_id: str, body: NewAnswer) -> AnswerAnswer:
     also = await questions.same_as(call.core, bot, body.question)
     async with call.core.db.write() as session:
         bot = await bots.get(session, call.user, bot_id)
-        taught = await questions.teach(session, bot, body.question, body.answer, also)
+        taught = await questions.teach(session, bot, body.question, body.answer, also, plan=call.core.allowances)
     return show(taught)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from services import bots, manner
+from services.allowances import Quiet
+from services.core import Core
 from services.i18n import T
 from web.api.base import Call, Routes
 from web.api.wire import Answer, Body, Fault, Listing, NotNull, Part, UtcMoment, Word, part_of
@@ -102,6 +106,16 @@ class BotAnswer(Answer):
     public_id: str
     name: str
     status: Annotated[str, Field(description="active or stopped")]
+    silenced: Annotated[
+        str | None,
+        Field(
+            description="why the owner's plan keeps an active bot from answering: over: it has ended; bots: it allows fewer; "
+            "messages: those of this month are used up; null: it answers"
+        ),
+    ]
+    silent_channels: Annotated[
+        list[str], Field(description="kinds of its channels that the plan does not include: it is silent there")
+    ]
     system_prompt: str
     languages: list[str]
     office_hours: OfficeHours
@@ -110,14 +124,21 @@ class BotAnswer(Answer):
     created_at: UtcMoment
 
 
-def show(bot: models.Bot) -> BotAnswer:
+async def show(session: AsyncSession, core: Core, bot: models.Bot) -> BotAnswer:
     """Return a bot as the API shows it."""
+    return _shown(bot, await core.allowances.quiet(session, [bot]))
+
+
+def _shown(bot: models.Bot, quiet: Mapping[str, Quiet]) -> BotAnswer:
+    kept_from = quiet.get(bot.id, Quiet())
     kept = manner.manner_of(bot.settings)
     return BotAnswer(
         id=bot.id,
         public_id=bot.public_id,
         name=bot.name,
         status=bot.status,
+        silenced=kept_from.why or None,
+        silent_channels=list(kept_from.channels),
         system_prompt=bot.system_prompt,
         languages=bot.languages,
         office_hours=OfficeHours(**manner.shown(kept)),
@@ -145,21 +166,23 @@ async def create(call: Call, body: NewBot) -> BotAnswer:
             limits=call.core.settings.limits,
             plan=call.core.allowances,
         )
-    return show(bot)
+        return await show(session, call.core, bot)
 
 
 @routes.get("/bots")
 async def index(call: Call, query: Part) -> Listing[BotAnswer]:
     """List your bots, oldest first."""
     async with call.core.db.read() as session:
-        return part_of(await bots.list_for(session, call.user), query, show)
+        own = await bots.list_for(session, call.user)
+        quiet = await call.core.allowances.quiet(session, own)
+        return part_of(own, query, lambda bot: _shown(bot, quiet))
 
 
 @routes.get("/bots/{bot_id}")
 async def read(call: Call, bot_id: str) -> BotAnswer:
     """Show a bot."""
     async with call.core.db.read() as session:
-        return show(await bots.get(session, call.user, bot_id))
+        return await show(session, call.core, await bots.get(session, call.user, bot_id))
 
 
 @routes.patch("/bots/{bot_id}", example={"name": "Chinor Dental Clinic", "languages": ["uz"]})
@@ -182,7 +205,7 @@ async def update(call: Call, bot_id: str, body: BotChanges) -> BotAnswer:
         await bots.set_manner(
             session, bot, hours=hours, return_after_min=body.return_after_min, silent_text=body.silent_text
         )
-    return show(bot)
+        return await show(session, call.core, bot)
 
 
 @routes.delete("/bots/{bot_id}")
@@ -200,8 +223,9 @@ async def start(call: Call, bot_id: str) -> BotAnswer:
     async with call.core.db.write() as session:
         bot = await bots.get(session, call.user, bot_id)
         await bots.start(session, bot)
+        shown = await show(session, call.core, bot)
     call.core.bell.ring("channels")
-    return show(bot)
+    return shown
 
 
 @routes.post("/bots/{bot_id}/stop")
@@ -210,5 +234,6 @@ async def stop(call: Call, bot_id: str) -> BotAnswer:
     async with call.core.db.write() as session:
         bot = await bots.get(session, call.user, bot_id)
         await bots.stop(session, bot)
+        shown = await show(session, call.core, bot)
     call.core.bell.ring("channels")
-    return show(bot)
+    return shown

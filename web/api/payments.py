@@ -49,14 +49,16 @@ class PaymentAnswer(Answer):
 
 
 def _answer(call: Call, payment: models.Payment) -> PaymentAnswer:
+    state = orders.state(payment, call.core.now())
+    url = orders.checkout_url(call.core.settings, payment, call.language)
     return PaymentAnswer(
         number=payment.number,
         plan=payment.plan,
         period=payment.period,
         gateway=payment.gateway,
         amount_tiyin=payment.amount_tiyin,
-        status=payment.status,
-        checkout_url=orders.checkout_url(call.core.settings, payment, call.language) or None,
+        status=state,
+        checkout_url=url if state == "waiting" and url else None,
         created_at=payment.created_at,
         expires_at=payment.expires_at,
         paid_at=payment.paid_at,

@@ -71,7 +71,7 @@ class SubscriptionAnswer(Answer):
     used: UsedAnswer
 
 
-def _plan(settings: Settings, key: str, facts: PlanFacts) -> PlanAnswer:
+def _plan(settings: Settings, key: str, facts: PlanFacts, language: str) -> PlanAnswer:
     prices = [
         PriceAnswer(
             period=period,
@@ -88,14 +88,17 @@ def _plan(settings: Settings, key: str, facts: PlanFacts) -> PlanAnswer:
         knowledge_bytes=facts.knowledge_mib * 1_048_576,
         operators=facts.operators,
     )
-    return PlanAnswer(key=key, title=facts.title, price_uzs=facts.price_uzs, prices=prices, limits=limits)
+    return PlanAnswer(
+        key=key, title=facts.title.called(language), price_uzs=facts.price_uzs, prices=prices, limits=limits
+    )
 
 
 @routes.get("/plans")
 async def index(call: Call) -> Listing[PlanAnswer]:
     """List the plans that can be bought, the cheapest first."""
     settings = call.core.settings
-    return Listing(items=[_plan(settings, key, facts) for key, facts in plans.for_sale(settings).items()])
+    language = call.user.language
+    return Listing(items=[_plan(settings, key, facts, language) for key, facts in plans.for_sale(settings).items()])
 
 
 @routes.get("/subscription")
@@ -108,7 +111,7 @@ async def show(call: Call) -> SubscriptionAnswer:
     return SubscriptionAnswer(
         status=standing.status,
         plan=standing.plan,
-        title=standing.facts.title if standing.facts is not None else None,
+        title=standing.facts.title.called(call.user.language) if standing.facts is not None else None,
         ends_at=standing.ends_at,
         paid_until=standing.paid_until,
         month_ends_at=usage.month_ends_at,

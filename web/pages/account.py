@@ -21,6 +21,11 @@ routes = web.RouteTableDef()
 _REGISTRATIONS_AN_HOUR = 10
 _ENOUGH_ACCOUNTS = "too_many_accounts"
 _BAD_LINKS_IN_15_MIN = 30
+_OR_BY_THE_BOT = {
+    900: T("Too many attempts. Wait 15 minutes, or ask the bot for a link with /panel."),
+    7_200: T("Too many attempts. Wait two hours, or ask the bot for a link with /panel."),
+    86_400: T("Too many attempts. Wait a day, or ask the bot for a link with /panel."),
+}
 REGISTRATION = ("full_name", "phone", "email")
 
 
@@ -35,12 +40,12 @@ async def login_page(request: web.Request) -> web.StreamResponse:
 
 
 def tell_of(request: web.Request, error: AppError) -> AppError:
-    """Return an error that sends nobody to a factory bot where there is none."""
+    """Return an error that sends people to the factory bot where there is one, and nobody where there is none."""
     if core_of(request).factory_username:
+        if error.code == accounts.ATTEMPTS and isinstance(error, TooMany):
+            text = _OR_BY_THE_BOT[error.retry_after_s]
+            return TooMany(text, retry_after_s=error.retry_after_s, code=error.code)
         return error
-    if isinstance(error, TooMany) and error.code != _ENOUGH_ACCOUNTS:
-        text = T("Too many attempts. Wait 15 minutes and try again.")
-        return TooMany(text, retry_after_s=error.retry_after_s)
     if isinstance(error, Conflict) and error.field == "phone":
         return Conflict(T("This phone already has an account. Sign in instead."), code=error.code, field=error.field)
     if error.code == "link":
@@ -109,8 +114,9 @@ async def register_page(request: web.Request) -> web.StreamResponse:
     if auth.visitor(request).user is not None:
         return view.redirect("/dashboard")
     empty = dict.fromkeys(REGISTRATION, "")
+    brought = await referrals.remember(request)
     response = _register(request, empty)
-    await referrals.remember(request, response)
+    brought.keep(request, response)
     return response
 
 

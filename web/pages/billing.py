@@ -49,19 +49,10 @@ def words(request: web.Request) -> dict[str, Any]:
     settings, language = core_of(request).settings, auth.visitor(request).language
     return {
         "texts": texts,
-        "plan_title": lambda key: texts.plan_in(settings, key, language),
+        "plan_title": lambda key: texts.plan(settings, key, language),
         "period_name": lambda key: texts.period(key, language),
         "gateway_name": lambda kind: texts.gateway(kind, language),
     }
-
-
-def _ways(core: Core, person: models.User) -> tuple[str, ...]:
-    """Return the gateways that a person may pay by; an administrator, who needs no plan, only tries Payme's test key."""
-    there = orders.gateways(core.settings)
-    if not person.is_admin:
-        return there
-    tries = core.settings.secrets.payme_test_key is not None
-    return tuple(kind for kind in there if kind == "payme" and tries)
 
 
 async def _choices(session: AsyncSession, core: Core, person: models.User, period: str) -> list[Choice]:
@@ -101,7 +92,7 @@ async def billing(request: web.Request) -> web.StreamResponse:
         standing=texts.standing(core.settings, line, core.now(), language, lambda moment: view.exact(moment, language)),
         used=used,
         choices=choices,
-        ways=_ways(core, person),
+        ways=orders.ways(core.settings, person),
         period=period,
         periods=[(key, texts.period(key, language), plans.period_of(core.settings, key)) for key in plans.PERIODS],
         history=history[:_HISTORY],
@@ -121,7 +112,7 @@ async def order_page(request: web.Request) -> web.StreamResponse:
 async def _order(request: web.Request, values: dict[str, str], error: AppError | None = None) -> web.StreamResponse:
     core, person = core_of(request), auth.user(request)
     language, now = auth.visitor(request).language, core.now()
-    ways = _ways(core, person)
+    ways = orders.ways(core.settings, person)
     async with core.db.read() as session:
         quote = await subscriptions.quote(session, core.settings, person, values["plan"], values["period"], now=now)
         balance = await referrals.balance_tiyin(session, person.id, now=now)
@@ -145,7 +136,9 @@ async def _order(request: web.Request, values: dict[str, str], error: AppError |
 
 @routes.post("/billing/order")
 async def order(request: web.Request) -> web.StreamResponse:
-    """Order a plan. Fields: ``plan``, ``period``, ``gateway``, ``coupon``, ``use_balance``; what it costs the server says."""
+    """Order a plan. Fields: ``plan``, ``period``, ``gateway``, ``coupon``, ``use_balance``, and ``basis``, by which the
+    same order a second time is the first; what it costs the server says.
+    """
     core, person = core_of(request), auth.user(request)
     form = await forms.read(request)
     values = {name: form.fields.get(name, "")[:80] for name in _FIELDS}
@@ -153,7 +146,7 @@ async def order(request: web.Request) -> web.StreamResponse:
     plans.period_of(core.settings, values["period"])
     coupon = form.text("coupon", 80)
     try:
-        if values["gateway"] not in _ways(core, person):
+        if values["gateway"] not in orders.ways(core.settings, person):
             raise Invalid(T("Choose how to pay."), field="gateway")
         if coupon:
             await coupons.allow_guess(
@@ -173,6 +166,7 @@ async def order(request: web.Request) -> web.StreamResponse:
                 now=core.now(),
                 coupon=coupon,
                 use_balance=bool(values["use_balance"]),
+                basis=form.basis(),
             )
     except AppError as error:
         return await _order(request, values, error)
@@ -208,12 +202,8 @@ async def payment_state(request: web.Request) -> web.StreamResponse:
 async def _shown(session: AsyncSession, request: web.Request, payment: models.Payment) -> dict[str, Any]:
     core, language = core_of(request), auth.visitor(request).language
     coupon = await session.get(models.Coupon, payment.coupon_id) if payment.coupon_id else None
-    # One that nobody has ended yet is over by the clock.
-    state = "expired" if payment.status == "waiting" and payment.expires_at <= core.now() else payment.status
-    links: list[tuple[str, str]] = []
-    if state == "waiting":
-        every = ((kind, orders.checkout_url(core.settings, payment, language, kind)) for kind in _kinds(core, payment))
-        links = [(kind, url) for kind, url in every if url]
+    state = orders.state(payment, core.now())
+    links = orders.links(core.settings, payment, language) if state == "waiting" else []
     spans = [span for span in await subscriptions.spans(session, person_of(payment)) if span.payment_id == payment.id]
     return {
         "payment": payment,
@@ -227,13 +217,6 @@ async def _shown(session: AsyncSession, request: web.Request, payment: models.Pa
         "seller": core.settings.payments.seller,
         "only_here": notices.opens_only_here(core.settings.public_url),
     }
-
-
-def _kinds(core: Core, payment: models.Payment) -> tuple[str, ...]:
-    """Return the gateways by which a payment may be met, the chosen one first: only that by a test key or by hand."""
-    alone = payment.sandbox or payment.gateway == orders.MANUAL
-    others = () if alone else orders.gateways(core.settings)
-    return (payment.gateway, *(kind for kind in others if kind != payment.gateway))
 
 
 def person_of(payment: models.Payment) -> str:

@@ -20,6 +20,8 @@ routes = web.RouteTableDef()
 _PURPOSES = ("change_email", "confirm_email")
 _TYPED = (*_PURPOSES, "join")
 _BAD_LINKS_IN_15_MIN = 30
+_ASKED_AN_HOUR = 10
+_ASKED_AN_HOUR_FROM_ONE_ADDRESS = 40
 
 
 def keys_of(core: Core) -> codes.Keys:
@@ -79,8 +81,12 @@ async def change(request: web.Request) -> web.StreamResponse:
         email = accounts.clean_email(form.text("email"))
         if email == person.email:
             raise Invalid(T("This is your e-mail already."), field="email")
-        if person.password_hash is not None or person.email is not None:
-            await prove(request, form)
+        await prove(request, form)
+        # Before anything is looked up: the answer tells whether an address has an account.
+        if not await core.limits.hit(f"email:{person.id}", _ASKED_AN_HOUR, 3600) or not await auth.limit_address(
+            request, "email", _ASKED_AN_HOUR_FROM_ONE_ADDRESS, 3600
+        ):
+            raise TooMany(T("Too many attempts. Wait an hour and try again."), retry_after_s=3600)
         async with core.db.write() as session:
             other = await accounts.by_email(session, email) if person.email is None else None
             if other is None:
@@ -104,7 +110,8 @@ async def send_again(request: web.Request) -> web.StreamResponse:
     try:
         async with core.db.write() as session:
             sent = await _sent(session, person, core)
-            if sent is None and (person.email is None or person.email_confirmed_at is not None):
+            proved = person.email_confirmed_at is not None and person.mail_refused_at is None
+            if sent is None and (person.email is None or proved):
                 raise NotFound
             if not codes.by_mail(core.settings):
                 raise Conflict(T("This service sends no letters, so an address cannot be confirmed."), code="no_mail")
@@ -135,10 +142,13 @@ async def enter_code(request: web.Request) -> web.StreamResponse:
                 _check_theirs(joined)
                 ended = await merging.join(session, core.settings, joined.id, person.id, now=now)
                 await accounts.confirm_email(session, joined, proved.target, now=now)
+                await core.pause("accounts_joined")
             elif proved is not None:
                 await confirmed(session, core, person, proved)
         if proved is None:
             raise Invalid(codes.WRONG, field="code")
+        if joined is not None:
+            await core.pause("accounts_kept")
     except (Invalid, Conflict) as error:
         return await _page(request, error=error, form_name="code")
     core.bell.ring("letters")
@@ -176,13 +186,18 @@ async def confirmed(session: AsyncSession, core: Core, person: models.User, prov
     now = core.now()
     if proved.purpose == "confirm_email" and proved.target != person.email:
         raise Invalid(T("This link has been used or has expired."), code="letter_link")
+    came_back = person.mail_refused_at is not None
     before = await accounts.confirm_email(session, person, proved.target, now=now)
     await access.record(session, person, "email_confirmed", "user", person.id)
     if proved.purpose == "change_email":
         await codes.forget(session, person.id, now=now)
     if before is not None:
         params, key = {"email": proved.target}, f"email_changed:{proved.id}"
-        await letters.write(session, person.id, "email_changed", key=key, now=now, params=params, address=before)
+        # Where nobody is nobody needs to hear of it; in Telegram the person does.
+        by_mail = not came_back
+        await letters.write(
+            session, person.id, "email_changed", key=key, now=now, params=params, address=before, mail=by_mail
+        )
 
 
 @routes.get("/email/confirm")

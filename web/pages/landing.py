@@ -19,8 +19,9 @@ async def landing(request: web.Request) -> web.StreamResponse:
     """Tell a stranger what this is; whoever is signed in goes on to the dashboard."""
     if auth.visitor(request).user is not None:
         return view.redirect("/dashboard")
-    response = view.render(request, "pages/landing.html", factory=core_of(request).factory_username, noindex=False)
-    await referrals.remember(request, response)
+    brought, factory = await referrals.remember(request), core_of(request).factory_username
+    response = view.render(request, "pages/landing.html", factory=factory, start=brought.start, noindex=False)
+    brought.keep(request, response)
     return response
 
 

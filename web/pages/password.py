@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from services import access, accounts, codes, jobs, letters, resets
-from services.bell import session_topic
+from services import accounts, codes, jobs, resets
 from services.crypto import digest
 from services.errors import AppError, Conflict, Invalid, TooMany
 from services.i18n import T
@@ -112,21 +111,11 @@ async def reset(request: web.Request) -> web.StreamResponse:
     now = core.now()
     async with core.db.write() as session:
         row, person = await codes.use(session, token, frozenset({"reset"}), now=now)
-        ended = await accounts.sessions(session, person)
-        await accounts.set_password(session, person, hashed)
-        # Whoever lost the password may have lost it to somebody, who made tokens.
-        await accounts.revoke_api_tokens(session, person)
-        if person.email == row.target:
-            # Whoever has read the letter has the address.
-            await accounts.confirm_email(session, person, row.target, now=now)
-        await codes.forget(session, person.id, now=now)
-        await access.record(session, person, "password_reset", "user", person.id)
-        await letters.write(session, person.id, "password_changed", key=f"password_changed:{row.id}", now=now)
-    for device in ended:
-        core.bell.ring(session_topic(device.id))
-    core.bell.ring("letters")
+        chosen = await resets.choose(session, row, person, hashed, now=now)
+    for topic in ("letters", *chosen.topics):
+        core.bell.ring(topic)
     # What others tried in vain does not keep out whoever has just shown to be the account's.
-    for login in filter(None, (person.email, person.phone)):
+    for login in filter(None, (chosen.user.email, chosen.user.phone)):
         await accounts.forget_attempts(core.limits, login)
-    auth.visitor(request).new_device = person.id
-    return view.redirect("/login", toast="password_reset")
+    auth.visitor(request).new_device = chosen.user.id
+    return view.redirect("/login", toast="address_parted" if chosen.parted else "password_reset")

@@ -34,7 +34,10 @@ async def prove(request: web.Request, form: forms.Form, field: str = "current_pa
             raise Invalid(text, field=field)
         return
     attempts = core.settings.limits.login_attempts_per_15_min
-    await accounts.allow_attempt(core.limits, f"password:{person.id}", auth.client_address(request), attempts)
+    # A browser that is signed in is counted by itself: neither its neighbours nor another browser can use its tries up.
+    signed_in = auth.visitor(request).signed_in
+    here = f"password:{signed_in.session.id if signed_in is not None else person.id}"
+    await accounts.allow_attempt(core.limits, person.id, auth.client_address(request), attempts, device=here)
     if not await accounts.verify_password(person, form.secret(field)):
         raise Invalid(T("The current password is wrong."), field=field)
-    await accounts.forget_attempts(core.limits, f"password:{person.id}")
+    await accounts.forget_attempts(core.limits, person.id, device=here)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from urllib.parse import quote
 
 from aiohttp import web
@@ -20,37 +21,63 @@ COOKIE = "ref"
 _CLICKS_IN_15_MIN = 30
 
 
-async def remember(request: web.Request, response: web.StreamResponse) -> None:
-    """Note whose link (``?ref=``) a stranger has opened, and set the cookie by which their registration is known.
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """By whose link a stranger has come: ``start`` is the word that tells the factory bot, empty for nobody's."""
+
+    start: str = ""
+    cookie: str = ""
+
+    def keep(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Set the cookie by which a registration in this browser is known."""
+        if self.cookie:
+            core = core_of(request)
+            response.set_cookie(
+                COOKIE,
+                self.cookie,
+                max_age=core.settings.referrals.window_days * 86_400,
+                samesite="Lax",
+                httponly=True,
+                secure=core.settings.public_url.startswith("https://"),
+            )
+
+
+async def remember(request: web.Request) -> Brought:
+    """Note whose link (``?ref=``) a stranger has opened, now or before; the page that is shown keeps the cookie.
 
     What makes previews of links is no visitor, and whoever is signed in nobody to bring.
     """
     code, core = request.query.get("ref", "")[:64], core_of(request)
-    if not code or auth.visitor(request).user is not None:
-        return
+    value, people, now = request.cookies.get(COOKIE, "")[:100], auth.people(request), core.now()
+    if auth.visitor(request).user is not None or not (code or value):
+        return Brought()
+    cookie = ""
+    if code and await _is_visit(request):
+        value = value or new_token()
+        async with core.db.write() as session:
+            visitor = referrals.web_visitor(value)
+            if await referrals.touched(session, code, visitor, now=now, known=people):
+                cookie = value
+    if not value:
+        return Brought()
+    async with core.db.read() as session:
+        visitor = referrals.web_visitor(value)
+        carried = await referrals.carried_on(session, core.settings, visitor, now=now, known=people)
+    return Brought(f"{referrals.START_WORD}{carried}" if carried else "", cookie)
+
+
+async def _is_visit(request: web.Request) -> bool:
+    """Tell whether a link was opened by a person, and not too often from one address."""
     if referrals.is_machine(request.headers.get("User-Agent", "")):
-        return
-    if not await auth.limit_address(request, "referral", _CLICKS_IN_15_MIN, 900):
-        return
-    value = request.cookies.get(COOKIE, "")[:100] or new_token()
-    async with core.db.write() as session:
-        known = await referrals.touched(session, code, referrals.web_visitor(value), now=core.now())
-    if known:
-        response.set_cookie(
-            COOKIE,
-            value,
-            max_age=core.settings.referrals.window_days * 86_400,
-            samesite="Lax",
-            httponly=True,
-            secure=core.settings.public_url.startswith("https://"),
-        )
+        return False
+    return await auth.limit_address(request, "referral", _CLICKS_IN_15_MIN, 900)
 
 
 async def registered(session: AsyncSession, request: web.Request, person: models.User) -> None:
     """Note by whose link the holder of an account that was just made has come to this browser."""
     core, value = core_of(request), request.cookies.get(COOKIE, "")[:100]
     visitor = referrals.web_visitor(value) if value else None
-    await referrals.registered(session, core.settings, person, visitor, now=core.now())
+    await referrals.registered(session, core.settings, person, visitor, now=core.now(), known=auth.people(request))
 
 
 @routes.get("/billing/referrals")

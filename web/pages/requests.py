@@ -41,7 +41,7 @@ async def _page(request: web.Request, values: dict[str, str], *, error: AppError
         periods=plans.PERIODS,
         states=requests.STATES,
         note_chars=requests.NOTE_CHARS,
-        plan_title=lambda key: payment_texts.plan(core.settings, key),
+        plan_title=lambda key: payment_texts.plan(core.settings, key, language),
         period_name=lambda key: payment_texts.period(key, language),
         fault=fault_of(error, request) if error else None,
         **shared,

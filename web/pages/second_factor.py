@@ -75,7 +75,7 @@ async def _check(request: web.Request, user_id: str, form: forms.Form) -> None:
         fits = await second_factor.check(session, core.crypto, user_id, typed, now=core.now())
     if not fits:
         raise Invalid(second_factor.WRONG, field="code")
-    await second_factor.forget(core.limits, user_id, device=known)
+    await second_factor.forget(core.limits, user_id, auth.client_address(request), device=known)
 
 
 # Setting up

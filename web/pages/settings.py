@@ -8,13 +8,14 @@ from aiohttp import web
 
 from db import models
 from db.base import new_id
-from services import access, accounts, codes, letters, team
+from services import access, accounts, codes, letters, merging, team
 from services.bell import session_topic
-from services.errors import AppError, Invalid, NotFound
+from services.errors import AppError, Conflict, Invalid, NotFound, TooMany
 from services.i18n import T
 from services.logs import hide
 from web import auth, forms, view
 from web.pages.proving import prove
+from web.pages.second_factor import prove_either
 from web.pages.shell import core_of, fault_of, frame
 
 routes = web.RouteTableDef()
@@ -38,6 +39,9 @@ async def _page(
     core = core_of(request)
     person = auth.user(request)
     signed_in = auth.visitor(request).signed_in
+    if error is not None and form_name in ("token", "telegram"):
+        # Other forms of the page ask for the password too, and nothing is wrong with theirs.
+        error.field = None
     async with core.db.read() as session:
         shared = await frame(session, request)
         devices = await accounts.sessions(session, person)
@@ -45,7 +49,7 @@ async def _page(
         works = await team.memberships(session, person)
     files_used = await core.spending.stored(core, person.id)
     own: dict[str, Any] = {"full_name": person.full_name, "email": person.email or "", "phone": person.phone or ""}
-    return view.render(
+    response = view.render(
         request,
         "pages/settings.html",
         status=error.status if error else 200,
@@ -67,8 +71,12 @@ async def _page(
         factory=core.factory_username,
         public_url=core.settings.public_url,
         by_mail=codes.by_mail(core.settings),
+        other_way=accounts.has_password_way(person),
         **shared,
     )
+    if isinstance(error, TooMany):
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
 
 
 def device_name(user_agent: str) -> tuple[str, bool]:
@@ -128,17 +136,17 @@ async def profile(request: web.Request) -> web.StreamResponse:
 
 @routes.post("/settings/password")
 async def password(request: web.Request) -> web.StreamResponse:
-    """Set a new password; the present one is asked for where there is one. Signs all other devices out."""
+    """Set a new password; the present one, or a sign-in of a moment ago, is asked for. Signs all other devices out."""
     core = core_of(request)
     person = auth.user(request)
     form = await forms.read(request)
     try:
-        if person.password_hash is not None:
-            await prove(request, form)
-        elif not person.email and not person.phone:
+        if person.password_hash is None and not person.email and not person.phone:
             raise Invalid(
                 T("Add an e-mail or a phone number first: you will sign in with it and the password."), field="password"
             )
+        # Also the first one: it is a way in from then on.
+        await prove(request, form)
         accounts.check_new_password(form.secret("password"), email=person.email)
         hashed = await accounts.hash_password(form.secret("password"))
     except AppError as error:
@@ -188,9 +196,10 @@ async def end_session(request: web.Request) -> web.StreamResponse:
 
 @routes.post("/settings/tokens")
 async def new_token(request: web.Request) -> web.StreamResponse:
-    """Make an API token and show it this once."""
+    """Make an API token and show it this once. Fields: ``name``, and ``code`` or ``current_password``."""
     form = await forms.read(request)
     try:
+        await prove_either(request, form)
         async with core_of(request).db.write() as session:
             row, plain = await accounts.new_api_token(session, auth.user(request), form.text("name", 200))
             await access.record(session, auth.user(request), "token_made", "api_token", row.id)
@@ -212,11 +221,41 @@ async def revoke_token(request: web.Request) -> web.StreamResponse:
 
 @routes.post("/settings/telegram")
 async def link_telegram(request: web.Request) -> web.StreamResponse:
-    """Show a link to the factory bot with a one-time word that joins the Telegram account to this one."""
+    """Show a link to the factory bot with a one-time word that joins the Telegram account to this one.
+
+    Fields: ``code`` or ``current_password``: whoever is connected signs in without either from then on.
+    """
     core = core_of(request)
     person: models.User = auth.user(request)
     if not core.factory_username or person.telegram_id is not None:
         raise NotFound
+    try:
+        await prove_either(request, await forms.read(request))
+    except (Invalid, TooMany) as error:
+        return await _page(request, error=error, form_name="telegram")
     async with core.db.write() as session:
         token = await accounts.login_link(session, person)
     return await _page(request, telegram_link=f"https://t.me/{core.factory_username}?start=in_{token}")
+
+
+@routes.post("/settings/telegram/disconnect")
+@auth.deletion
+async def cut_telegram(request: web.Request) -> web.StreamResponse:
+    """Let the connected Telegram account be nobody's any more. Fields: ``code`` or ``current_password``."""
+    core, person = core_of(request), auth.user(request)
+    former = person.telegram_id
+    if former is None:
+        raise NotFound
+    try:
+        await prove_either(request, await forms.read(request))
+        async with core.db.write() as session:
+            await merging.cut_telegram(session, person, now=core.now())
+    except (Invalid, Conflict, TooMany) as error:
+        return await _page(request, error=error, form_name="telegram")
+    core.bell.ring("letters")
+    if core.factory is not None:
+        text = T(
+            "This Telegram account is no longer connected to the account “{name}” in the panel.", name=person.full_name
+        )
+        await core.factory.notify(former, text.render(person.language))
+    return view.redirect("/settings", toast="telegram_cut")

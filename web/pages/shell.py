@@ -27,7 +27,8 @@ async def frame(session: AsyncSession, request: web.Request, bot: models.Bot | N
     """Return what the menu and the bar of notices show.
 
     ``bots``: those that the person looks after; ``talk_bots``: also those for which they only answer customers. ``roles``: what
-    they are to each of these, by the id of the bot. ``broken``: the channels to mend, likewise.
+    they are to each of these, by the id of the bot. ``broken``: the channels to mend, ``quiet``: what the plan keeps them from
+    doing, likewise.
     """
     person = auth.user(request)
     language = auth.visitor(request).language
@@ -42,8 +43,10 @@ async def frame(session: AsyncSession, request: web.Request, bot: models.Bot | N
         "roles": roles,
         "bot": bot,
         "broken": await bots.broken_channels(session, person),
+        "quiet": await core_of(request).allowances.quiet(session, answered),
         "unconfirmed": _is_unconfirmed(request, person),
         "plan_ends": await _plan_ends(session, request, person) if has_bots else (),
+        "mail_returns": person.mail_refused_at is not None and codes.by_mail(core_of(request).settings),
         "notices": [(notice, notices.text(notice, language), notices.page(notice)) for notice in told],
     }
 

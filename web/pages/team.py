@@ -23,7 +23,7 @@ _BAD_LINKS_IN_15_MIN = 30
 
 def _end_streams(request: web.Request, change: team.Change) -> None:
     """End the event streams of a person whose rights have changed; their pages open new ones by the new rights."""
-    for topic in change.topics:
+    for topic in (*change.topics, "seats"):
         core_of(request).bell.ring(topic)
 
 
@@ -177,7 +177,7 @@ async def join(request: web.Request) -> web.StreamResponse:
     try:
         if person is not None:
             async with core.db.write() as session:
-                change = await team.accept(session, token, person)
+                change = await team.accept(session, token, person, plan=core.allowances)
             _end_streams(request, change)
             return view.redirect("/dashboard", toast="joined")
         # Before the password is worked on: whoever invents links shall not have that done.
@@ -185,7 +185,7 @@ async def join(request: web.Request) -> web.StreamResponse:
             await team.look_at(session, token)
 
         async def enter(session: AsyncSession, made: models.User) -> None:
-            await team.accept(session, token, made)
+            await team.accept(session, token, made, plan=core.allowances)
 
         made = await new_account(request, form, then=enter)
     except AppError as error:
