@@ -7,8 +7,8 @@ from alembic import op
 
 import db.base
 
-revision: str = "0012"
-down_revision: str | None = "0010"
+revision: str = "0014"
+down_revision: str | None = "0013"
 branch_labels: None = None
 depends_on: None = None
 
