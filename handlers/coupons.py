@@ -57,7 +57,8 @@ async def typed(message: Message, talk: Talk) -> None:
 
 
 async def _ask(talk: Talk) -> None:
-    await talk.say(talk.gettext("Send me the code of the coupon, for example SAVE10_UZ_2026."))
+    _ = talk.gettext
+    await talk.say(_("Send me the code of the coupon, for example SAVE10_UZ_2026."))
 
 
 async def _take(talk: Talk, written: str) -> None:
