@@ -24,10 +24,11 @@ from handlers import keyboards
 from handlers.api import send_paper
 from handlers.callbacks import Buy, Menu, Pay
 from handlers.keyboards import button
+from handlers.states import Buying, leave
 from handlers.talk import Page, Talk, bold, html, lines, page
-from services import allowances, money, payment_texts, plans, qr, receipts, subscriptions
+from services import allowances, coupons, money, payment_texts, plans, qr, receipts, subscriptions
 from services.core import Core
-from services.errors import Conflict, Invalid, NotFound, Permanent, Temporary
+from services.errors import AppError, Conflict, Invalid, NotFound, Permanent, Temporary
 from services.i18n import LANGUAGE_NAMES, T, Translator, translate_plural, translator
 from services.payments import ledger, orders
 from services.settings import PlanFacts
@@ -45,7 +46,7 @@ def _when(moment: dt.datetime) -> str:
     return f"{moment.astimezone(plans.TASHKENT):%d.%m.%Y %H:%M}"
 
 
-def _ways(core: Core, person: models.User) -> tuple[str, ...]:
+def ways(core: Core, person: models.User) -> tuple[str, ...]:
     """Return the gateways that a person may pay by; an administrator needs no plan."""
     return () if person.is_admin else orders.gateways(core.settings)
 
@@ -62,19 +63,19 @@ async def standing_page(talk: Talk) -> Page:
     open_ = [payment for payment in history if payment.status == "waiting" and payment.expires_at > now][:_OPEN_SHOWN]
     said = payment_texts.standing(core.settings, line, now, language, _when)
     choose = _("Renew or change") if has.is_paid else _("Choose a plan")
-    ways = _ways(core, talk.user)
+    can_pay = bool(ways(core, talk.user))
     return page(
         bold("💳 " + said[0]),
         lines(*said[1:]),
         lines(*_used(used, _)) if has.allows else "",
         _test_mode(core, _),
-        "" if ways or talk.user.is_admin else _("Paying here is not set up yet. Ask whoever runs this service."),
+        "" if can_pay or talk.user.is_admin else _("Paying here is not set up yet. Ask whoever runs this service."),
         keyboard=keyboards.inline(
             *(
                 [button(f"⏳ {_label(core, payment, language)}", Pay(do="open", number=payment.number))]
                 for payment in open_
             ),
-            [button("🛒 " + choose, Buy(do="plans")) if ways else None],
+            [button("🛒 " + choose, Buy(do="plans")) if can_pay else None],
             [keyboards.link("🖥 " + _("Payments and receipts"), f"{core.settings.public_url}/billing")],
             [button("✖️ " + _("Close"), Menu(to="close"))],
         ),
@@ -124,12 +125,14 @@ def _facts(facts: PlanFacts, language: str, _: Translator) -> list[str]:
 def plans_page(talk: Talk) -> Page:
     """Return the plans on sale."""
     _, core, language = talk.gettext, talk.core, talk.user.language
-    if not _ways(core, talk.user):
+    if not ways(core, talk.user):
         raise Invalid(T("There is nothing to pay here."))
     sold = plans.for_sale(core.settings)
     monthly = {key: money.text(facts.price_uzs * plans.TIYIN, language) for key, facts in sold.items()}
+    code = _coupon(talk)
     return page(
         bold(_("Plans")),
+        "🎟 " + _("Coupon: {code}", code=code) if code else "",
         *(
             lines(
                 bold(f"{facts.title.called(language)}: {_('{amount} a month', amount=monthly[key])}"),
@@ -166,22 +169,36 @@ def terms_page(talk: Talk, plan: str) -> Page:
     )
 
 
+def _coupon(talk: Talk) -> str:
+    """Return the coupon that was entered to pay with, empty without one."""
+    return str(talk.dialog.data.get("coupon", "")) if talk.dialog.state == Buying.ways.state else ""
+
+
 async def ways_page(talk: Talk, plan: str, period: str) -> Page:
-    """Return what a plan costs this person for a period, and how it can be paid."""
+    """Return what a plan costs this person for a period, and how it can be paid; a coupon that does not fit is said so."""
     _, core, language = talk.gettext, talk.core, talk.user.language
+    code, off, trouble = _coupon(talk), 0, ""
     async with core.db.read() as session:
         quote = await subscriptions.quote(session, core.settings, talk.user, plan, period, now=core.now())
-    due = max(0, quote.price - quote.credit)
+        due = max(0, quote.price - quote.credit)
+        if code and due:
+            try:
+                offer = await coupons.price_off(session, talk.user, code, plan, due, now=core.now())
+                off = offer.discount_tiyin
+            except Invalid as error:
+                code, trouble = "", error.text.render(language)
+                leave(talk.dialog)
     facts = plans.plan_of(core.settings, plan)
     terms = plans.period_of(core.settings, period)
     credit = money.text(-quote.credit, language)
-    panel = f"{core.settings.public_url}/billing/order?plan={plan}&period={period}"
     return page(
         bold(f"{facts.title.called(language)} · {payment_texts.period(period, language)}"),
+        trouble,
         lines(
             f"{translate_plural(language, '{n} day', '{n} days', terms.days)}: {money.text(quote.price, language)}",
             f"{_('Rest of your present plan')}: {credit}" if quote.credit else "",
-            bold(f"{_('To pay')}: {money.text(due, language)}"),
+            _("Coupon {code}: {amount}", code=code, amount=money.text(-off, language)) if off else "",
+            bold(f"{_('To pay')}: {money.text(due - off, language)}"),
         ),
         payment_texts.beginning(quote.kind, language),
         _("Choose how to pay."),
@@ -194,9 +211,9 @@ async def ways_page(talk: Talk, plan: str, period: str) -> Page:
                         style="success",
                     )
                 ]
-                for kind in _ways(core, talk.user)
+                for kind in ways(core, talk.user)
             ),
-            [keyboards.link("🎟 " + _("I have a coupon"), panel)],
+            [button("🎟 " + _("I have a coupon"), Buy(do="coupon", plan=plan, period=period))],
             keyboards.back(_, Buy(do="terms", plan=plan)),
         ),
     )
@@ -225,7 +242,7 @@ async def payment_page(session: AsyncSession, core: Core, person: models.User, n
     else:
         told = [_("It cannot be paid any more. Nothing was taken.")]
         again = Buy(do="ways", plan=payment.plan, period=payment.period)
-        rows = [[button("🔁 " + _("Order it again"), again)] if _ways(core, person) else []]
+        rows = [[button("🔁 " + _("Order it again"), again)] if ways(core, person) else []]
     if receipts.has_one(payment):
         rows.append([button("🧾 " + _("Receipt (PDF)"), Pay(do="paper", number=number))])
     mark = {"waiting": "⏳", "paid": "✅", "refunded": "↩️"}.get(state, "✖️")
@@ -361,7 +378,7 @@ async def choose(callback: CallbackQuery, callback_data: Buy, talk: Talk, screen
 async def order(callback: CallbackQuery, callback_data: Buy, talk: Talk, screens: Screens) -> None:
     """Order what was chosen. The same wish twice, by a second press or after a crash, is one payment."""
     core, wish = talk.core, callback_data
-    if wish.way not in _ways(core, talk.user):
+    if wish.way not in ways(core, talk.user):
         raise Invalid(T("Choose how to pay: this way is not available here."))
     try:
         async with core.db.write() as session:
@@ -373,13 +390,18 @@ async def order(callback: CallbackQuery, callback_data: Buy, talk: Talk, screens
                 wish.period,
                 wish.way,
                 now=core.now(),
+                coupon=_coupon(talk),
                 basis=wish.basis,
             )
-    except Conflict as error:
-        # The price may be another one now.
+    except AppError as error:
+        if not isinstance(error, Conflict) and error.field != "coupon":
+            raise
+        # The price may be another one now, or the coupon of no use any more.
         await talk.toast(error.text.render(talk.user.language))
         await talk.show(await ways_page(talk, wish.plan, wish.period))
         return
+    if _coupon(talk):
+        leave(talk.dialog)
     ledger.announce(core, payment)
     await _show_payment(talk, screens, payment.number)
 

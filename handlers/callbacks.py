@@ -119,8 +119,8 @@ class Turn(CallbackData, prefix="t1"):
 
 
 class Buy(CallbackData, prefix="p2"):
-    """``do`` a step towards a plan: ``plans``, ``terms`` (the periods of ``plan``), ``ways`` (to pay it for ``period``) and
-    ``order`` (by the gateway ``way``, for what the person had at ``basis``)."""
+    """``do`` a step towards a plan: ``plans``, ``terms`` (the periods of ``plan``), ``ways`` (to pay it for ``period``),
+    ``coupon`` (type one) and ``order`` (by the gateway ``way``, for what the person had at ``basis``)."""
 
     do: str
     plan: Annotated[str, Field(pattern=r"^[a-z0-9_]{0,32}$")] = ""

@@ -19,6 +19,7 @@ from handlers import (
     bots,
     common,
     connecting,
+    coupons,
     inbox,
     keyboards,
     knowledge,
@@ -60,6 +61,7 @@ ROUTERS: tuple[Router, ...] = (
     stats.router,
     billing.router,
     requests.router,
+    coupons.router,
     common.last,
 )
 """In the order in which they are asked."""

@@ -1,33 +1,29 @@
-"""``/request`` and ``/coupon``: a plan that an administrator gives; ``/invite``: one's own link and what it has earned."""
+"""``/request``: a plan that an administrator gives; ``/invite``: one's own link and what it has earned."""
 
 from __future__ import annotations
 
 from urllib.parse import quote
 
 from aiogram import F, Router
-from aiogram.filters import Command, CommandObject
+from aiogram.filters import Command
 from aiogram.types import CallbackQuery, Message
 
 from handlers import keyboards, team
 from handlers.callbacks import Ask, Menu
-from handlers.filters import WRITTEN
 from handlers.keyboards import button
 from handlers.states import Requesting, go_to, leave
 from handlers.talk import Page, Talk, bold, lines, page
 from services import coupons, money, payment_texts, plans, referrals, requests
 from services.errors import Conflict, Invalid
-from services.i18n import T
 
 router = Router(name="requests")
-
-_CODE_CHARS = 100
 
 
 @router.message(Command("request"))
 async def command(message: Message, talk: Talk) -> None:
     """``/request``: the request that waits, or the plans."""
     leave(talk.dialog)
-    await _answer(talk, await _first(talk))
+    await _answer(talk, await first_page(talk))
 
 
 async def _answer(talk: Talk, screen: Page) -> None:
@@ -36,7 +32,8 @@ async def _answer(talk: Talk, screen: Page) -> None:
     await talk.show(answering or screen)
 
 
-async def _first(talk: Talk) -> Page:
+async def first_page(talk: Talk) -> Page:
+    """Return the request that waits, or the plans."""
     _, language, settings = talk.gettext, talk.user.language, talk.core.settings
     if talk.user.is_admin:
         return page(_("You run this installation: there is nothing to ask for."))
@@ -84,7 +81,7 @@ def _plans(talk: Talk) -> Page:
 @router.callback_query(Ask.filter(F.do == "plans"))
 async def show_plans(callback: CallbackQuery, talk: Talk) -> None:
     """Back to the plans."""
-    await talk.show(await _first(talk))
+    await talk.show(await first_page(talk))
 
 
 @router.callback_query(Ask.filter(F.do == "plan"))
@@ -111,10 +108,10 @@ async def show_periods(callback: CallbackQuery, callback_data: Ask, talk: Talk) 
 @router.callback_query(Ask.filter(F.do == "sure"))
 async def show_sum(callback: CallbackQuery, callback_data: Ask, talk: Talk) -> None:
     """What would be asked for, with the coupon that was entered."""
-    await talk.show(await _sum(talk, callback_data.arg, callback_data.period))
+    await talk.show(await sum_page(talk, callback_data.arg, callback_data.period))
 
 
-async def _sum(talk: Talk, plan: str, period: str) -> Page:
+async def sum_page(talk: Talk, plan: str, period: str) -> Page:
     """Return what is chosen and its price; a coupon that does not fit the plan is said so and left out."""
     _, language, settings = talk.gettext, talk.user.language, talk.core.settings
     price, code, off, trouble = plans.price_tiyin(settings, plan, period), talk.dialog.data.get("coupon", ""), 0, ""
@@ -142,59 +139,6 @@ async def _sum(talk: Talk, plan: str, period: str) -> Page:
     )
 
 
-@router.callback_query(Ask.filter(F.do == "coupon"))
-async def type_coupon(callback: CallbackQuery, callback_data: Ask, talk: Talk) -> None:
-    """Wait for a coupon's code."""
-    _ = talk.gettext
-    go_to(talk.dialog, Requesting.code, plan=callback_data.arg, period=callback_data.period)
-    await talk.toast()
-    await talk.say(_("Send me the code of the coupon, for example SAVE10_UZ_2026."))
-
-
-@router.message(Command("coupon"))
-async def coupon_command(message: Message, command: CommandObject, talk: Talk) -> None:
-    """``/coupon``, with the code or without."""
-    _ = talk.gettext
-    answering = await team.answering_page(talk.core, talk.user, _)
-    if answering is not None:
-        await talk.show(answering)
-        return
-    go_to(talk.dialog, Requesting.code)
-    if command.args:
-        await _take_code(talk, command.args)
-    else:
-        await talk.say(_("Send me the code of the coupon, for example SAVE10_UZ_2026."))
-
-
-@router.message(Requesting.code, WRITTEN)
-async def typed_coupon(message: Message, talk: Talk) -> None:
-    """A code was typed."""
-    await _take_code(talk, message.text or "")
-
-
-async def _take_code(talk: Talk, typed: str) -> None:
-    """Keep a code that fits what is chosen, or any plan where nothing is chosen yet; the dialog waits on for another if not."""
-    core, settings, user = talk.core, talk.core.settings, talk.user
-    chosen, period = talk.dialog.data.get("plan", ""), talk.dialog.data.get("period", "")
-    per_window = settings.limits.login_attempts_per_15_min
-    await coupons.allow_guess(core.limits, user.id, f"tg:{talk.chat_id}", per_window)
-    refused: Invalid | None = None
-    for plan in [chosen] if chosen else plans.for_sale(settings):
-        price = plans.price_tiyin(settings, plan, period or "monthly")
-        try:
-            async with core.db.read() as session:
-                await coupons.price_off(session, user, typed[:_CODE_CHARS], plan, price, now=core.now())
-        except Invalid as error:
-            refused = error
-            continue
-        await coupons.guessed_right(core.limits, user.id)
-        code = coupons.clean_code(typed)
-        go_to(talk.dialog, Requesting.sure, plan=chosen, period=period, coupon=code)
-        await talk.show(await _sum(talk, chosen, period) if chosen else await _first(talk))
-        return
-    raise refused or Invalid(T("There is no such plan. Choose one from the list."))
-
-
 @router.callback_query(Ask.filter(F.do == "send"))
 async def send(callback: CallbackQuery, callback_data: Ask, talk: Talk) -> None:
     """Send the request."""
@@ -212,7 +156,7 @@ async def send(callback: CallbackQuery, callback_data: Ask, talk: Talk) -> None:
     for topic in ("notices", "letters"):
         core.bell.ring(topic)
     leave(talk.dialog)
-    await talk.show(await _first(talk))
+    await talk.show(await first_page(talk))
 
 
 @router.callback_query(Ask.filter(F.do == "withdraw"))

@@ -50,6 +50,13 @@ class Answering(StatesGroup):
     text = State()
 
 
+class Buying(StatesGroup):
+    """Paying with a coupon; the data holds ``coupon``, and while it is typed (``code``) what was chosen: ``plan``, ``period``."""
+
+    code = State()
+    ways = State()
+
+
 class Requesting(StatesGroup):
     """Asking for access; the data holds what is chosen so far: ``plan``, ``period``, ``coupon``. ``code``: a coupon is typed."""
 
@@ -67,6 +74,8 @@ DROPPED: dict[str, Text] = {
     str(Editing.answer.state): T("The question is still unanswered."),
     str(Editing.caption.state): T("The description was not changed."),
     str(Editing.picture.state): T("The picture was not added."),
+    str(Buying.code.state): T("No coupon was entered."),
+    str(Buying.ways.state): T("The coupon was put away."),
     str(Requesting.code.state): T("No coupon was entered."),
     str(Requesting.sure.state): T("The request was not sent."),
     str(Answering.text.state): T("Nothing was written to the customer."),

@@ -60,7 +60,7 @@ BOTS_BEFORE = (
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What an owner's plan means to the talks of this moment; ``version``: of what the owner has.
+    """What an owner's plan means to the talks of this moment; ``version``: of what the owner has; ``line``: what follows it.
 
     ``messages``: how many may be answered in ``month``, None without a limit. ``title``: of the plan, empty where there is none.
     """
@@ -68,6 +68,7 @@ class Terms:
     standing: Standing
     month: str
     version: int
+    line: Timeline
 
     @property
     def messages(self) -> int | None:
@@ -233,6 +234,18 @@ class Allowances:
 
     # What somebody wants to add
 
+    async def terms_for(self, session: AsyncSession, owner: models.User) -> Terms:
+        """Return what the plan of an owner means now who has just been read."""
+        facts = {
+            "owner_id": owner.id,
+            "role": owner.role,
+            "owner_since": owner.created_at,
+            "trial_at": owner.trial_at,
+            "subscription_version": owner.subscription_version,
+        }
+        connection = await session.connection()
+        return (await connection.run_sync(self.terms, [facts]))[owner.id]
+
     async def terms_of(self, session: AsyncSession, owner_id: str) -> Terms:
         """Return what an owner's plan means now."""
         user = models.User
@@ -396,7 +409,7 @@ class Allowances:
         for id_, row in owners.items():
             began, unlimited = row["trial_at"] or row["owner_since"], row["role"] == "admin"
             line = Timeline(settings, began, self._spans[id_][1], unlimited=unlimited)
-            found[id_] = Terms(line.at(now), month, row["subscription_version"])
+            found[id_] = Terms(line.at(now), month, row["subscription_version"], line)
         return found
 
     def _read(self, connection: Connection, versions: Mapping[str, int]) -> None:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, Select, case, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, case, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.dml import ReturningInsert
 
 from db import models
-from db.base import insert_for, new_id, utcnow
+from db.base import UtcTime, insert_for, new_id, utcnow
 from services.i18n import T, Text, Words, translate
 
 if TYPE_CHECKING:
@@ -492,7 +492,7 @@ async def solve_own_key(session: AsyncSession, bot: models.Bot) -> None:
 async def dismiss(session: AsyncSession, user: models.User, notice_id: str) -> None:
     """The person has seen it. A trouble that lasts is not over by that."""
     notice, now = models.Notice, utcnow()
-    over = case((notice.kind.in_(_LASTING), notice.resolved_at), else_=now)
+    over = case((notice.kind.in_(_LASTING), notice.resolved_at), else_=literal(now, UtcTime))
     await session.execute(
         update(notice).where(notice.id == notice_id, notice.user_id == user.id).values(seen_at=now, resolved_at=over)
     )

@@ -47,6 +47,8 @@ WITHOUT_SESSION = (
 )
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+BEGUN: web.RequestKey[bool] = web.RequestKey("begun", bool)
+"""Set where the head of an answer has been sent."""
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 
@@ -76,7 +78,8 @@ def behind_tls(request: web.Request) -> bool:
 
 
 async def set_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Put the security headers on every answer; a handler's own header of the same name stays."""
+    """Put the security headers on every answer that begins; a handler's own header of the same name stays."""
+    request[BEGUN] = True
     secure(response.headers, tls=behind_tls(request))
     request_id = request.get(REQUEST_ID)
     if request_id:
@@ -148,6 +151,12 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Exception:
         log.exception("request_failed")
         failure = AppError()
+    if BEGUN in request:
+        # Part of an answer is on its way: nothing can follow it, and only a cut connection tells that it is not whole.
+        log.warning("answer_cut", code=failure.code)
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError
     return render_error(request, failure)
 
 

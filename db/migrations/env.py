@@ -1,8 +1,13 @@
 """Alembic's entry: runs the migrations on the connection that ``db.migrate`` hands over."""
 
+import warnings
+
 from alembic import context
 
 from db.models import Base
+
+# SQLite's tables are copied to be changed, and those that they point to are looked at; their indexes stay as they are.
+warnings.filterwarnings("ignore", "Skipped unsupported reflection of expression-based index")
 
 
 def include_name(name: str | None, kind: str, _parents: object) -> bool:

@@ -35,6 +35,11 @@ class Child:
                     return told
         raise AssertionError(f"the process ended before {event!r}; it told {self.events}")
 
+    async def has_told(self, event: str, timeout: float = 30) -> None:
+        """Wait for an event of this kind, which may have come while something else was waited for."""
+        if all(told["event"] != event for told in self.events):
+            await self.hears(event, timeout)
+
     async def gone(self, timeout: float = 30) -> None:
         """Wait until the process has ended."""
         async with asyncio.timeout(timeout):

@@ -394,6 +394,22 @@ async def test_what_owners_taught_and_answered_is_measured(empty_url: str) -> No
         await db.close()
 
 
+async def test_moments_that_were_stored_as_text(empty_url: str) -> None:
+    await migrate.upgrade(empty_url, "0013")
+    db = Database(empty_url, pool_size=1)
+    moment = dt.datetime(2026, 11, 22, 13, 33, 3, tzinfo=dt.UTC)
+    try:
+        await _fill(db)
+        async with db.write() as session:
+            stored = "2026-11-22 13:33:03.785262" if db.is_sqlite else moment
+            await session.execute(text("UPDATE notices SET resolved_at = :stored"), {"stored": stored})
+        await migrate.upgrade(empty_url)
+        async with db.read() as session:
+            assert (await session.scalars(select(models.Notice.resolved_at))).one() == moment
+    finally:
+        await db.close()
+
+
 async def test_killed_during_a_migration(empty_url: str, servers_run: Run, tmp_path: Path) -> None:
     await migrate.upgrade(empty_url, "0001")
     db = Database(empty_url, pool_size=2)

@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from db import models
 from handlers.callbacks import Buy, Pay
+from services import coupons
 from services.payments import ledger, orders
 from tests.fakes.telegram import Sent
 from tests.handlers.conftest import Person, Product, Start
@@ -122,6 +123,37 @@ async def test_the_same_wish_twice_is_one_payment_and_it_can_be_cancelled(shop: 
     assert "Basic" in menu.button("⏳")["text"]
     again = await person.presses(menu, "⏳", "Waiting for payment")
     assert payment.number not in again.text
+
+
+async def test_a_coupon_takes_off_what_is_paid_here(shop: Product) -> None:
+    """By command before a plan is chosen, and by the button when it is; the price says so, and the payment uses it."""
+    person, other = await buyer(shop, 900000831), await buyer(shop, 900000832)
+    async with shop.core.db.write() as session:
+        terms = coupons.Terms(percent=10, plans=("basic",))
+        await coupons.create(session, shop.core.settings, terms, now=NOW, code="SAVE10_UZ_2026")
+    menu = await person.says("/coupon save10_uz_2026", "Coupon: SAVE10_UZ_2026")
+    await person.presses(menu, "Premium ·", "For how long?")
+    # Not for this plan: it is said, and nothing is taken off.
+    screen = await person.presses(menu, "Monthly", "Choose how to pay.")
+    assert "This coupon cannot be used" in screen.text and "590 000 UZS" in plain(screen.text)
+    await person.presses(menu, "Back", "For how long?")
+    await person.presses(menu, "Back", "Basic:")
+    await person.presses(menu, "Basic ·", "For how long?")
+    await person.presses(menu, "Monthly", "Choose how to pay.")
+    press = person.user.press(menu, "I have a coupon")
+    await shop.answered(press)
+    screen = await person.says("SAVE10_UZ_2026", "Coupon SAVE10_UZ_2026")
+    assert "261 000 UZS" in plain(screen.text)
+    await person.presses(screen, "Click", "Waiting for payment")
+    (payment,) = await payments(shop, person)
+    assert (payment.amount_tiyin, payment.discount_tiyin, payment.gateway) == (26_100_000, 2_900_000, "click")
+    # Of another wish afterwards it takes nothing off, and a code that is none is asked for again.
+    menu = await other.says("/coupon", "Send me the code of the coupon")
+    await other.says("NOSUCH_2026", "This coupon cannot be used")
+    await other.says("/cancel", "No coupon was entered.")
+    await chosen(other)
+    (payment,) = await payments(shop, other)
+    assert payment.discount_tiyin == 0
 
 
 async def test_a_button_of_an_old_screen_buys_nothing_twice(shop: Product) -> None:

@@ -259,7 +259,7 @@ async def test_letters_of_a_payment(shop: Till) -> None:
         "path": f"/billing/payments/{payment.number}",
         "number": payment.number,
         "plan": "Premium",
-        "amount": "590\u00a0000",
+        "amount": {"tiyin": 59_000_000},
         "until": {"day": "2026-12-31T05:00:00+00:00"},
     }
 

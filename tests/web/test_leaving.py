@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import datetime as dt
 import io
@@ -10,12 +11,13 @@ import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 from sqlalchemy import func, select, text
 
 from db import models
 from db.base import utcnow
-from services import accounts, leaving, requests, team
+from services import accounts, leaving, notices, requests, team
 from services.errors import Conflict
 from services.letters import rendering
 from services.limits import Limits
@@ -312,3 +314,20 @@ async def test_asking_twice_is_asking_once(site: Site) -> None:
             session.add(boss)
             await session.flush()
             await leaving.ask(session, boss, now=utcnow())
+
+
+async def test_an_export_that_breaks_off_is_seen_to_be_cut(site: Site) -> None:
+    """Part of it is sent when a row cannot be read: whoever waits for the rest is told at once that there is none."""
+    user, browser = await _owner(site, "Yarim")
+    bot = await site.bot_of(user)
+    async with site.core.db.write() as session:
+        await notices.open_notice(session, user.id, "document_failed", key="k", bot_id=bot.id, params={"document": "x"})
+        await session.execute(text("UPDATE notices SET told_at = 'spoiled', resolved_at = 1"))
+    await browser.get("/settings")
+    with pytest.raises(aiohttp.ClientError):
+        async with (
+            asyncio.timeout(20),
+            browser.http.post(site.base + "/settings/export", data={"csrf": browser.csrf}) as answer,
+        ):
+            await answer.read()
+    assert (await browser.get("/settings")).status == 200

@@ -161,3 +161,14 @@ async def test_an_own_key_needs_attention_until_it_works_whoever_puts_the_notice
     async with site.core.db.write() as session:
         await notices.solve(session, f"key:{kind}")
     assert "In use" in (await browser.get(f"/bots/{bot.id}")).visible()
+
+
+async def test_what_was_put_away_can_still_be_read(site: Site) -> None:
+    """The moment is stored as all others are, whatever the database calls a moment."""
+    browser, _ = await _told(site, "Away", "document_failed", document="narxlar.csv")
+    page = await browser.get("/dashboard")
+    notice_id = page.text.partition('action="/notices/')[2].partition("/dismiss")[0]
+    assert (await browser.post(f"/notices/{notice_id}/dismiss")).status == 303
+    async with site.core.db.read() as session:
+        row = await session.get_one(models.Notice, notice_id)
+    assert row.resolved_at == row.seen_at is not None

@@ -11,7 +11,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import bots, codes, notices, payment_texts, subscriptions, team
+from services import bots, codes, notices, payment_texts, team
 from services.core import Core
 from services.errors import AppError
 from services.team import Right
@@ -54,8 +54,8 @@ async def frame(session: AsyncSession, request: web.Request, bot: models.Bot | N
 async def _plan_ends(session: AsyncSession, request: web.Request, person: models.User) -> Sequence[str]:
     """Return what every page says of a plan that is over or will soon be, a sentence each; nothing of one that goes on."""
     core, language = core_of(request), auth.visitor(request).language
-    now, line = core.now(), await subscriptions.timeline(session, core.settings, person)
-    has = line.at(now)
+    terms = await core.allowances.terms_for(session, person)
+    now, line, has = core.now(), terms.line, terms.standing
     soon = dt.timedelta(days=core.settings.subscriptions.remind_days)
     if has.status in ("unlimited", "trial"):
         return ()
