@@ -126,6 +126,7 @@ async def _contents(db: Database, user: models.User) -> AsyncIterator[_Step]:
         ("access_requests", models.AccessRequest, models.AccessRequest.user_id),
         ("referral_account", models.ReferralEntry, models.ReferralEntry.partner_id),
         ("letters", models.Letter, models.Letter.user_id),
+        ("model_costs", models.DayCosts, models.DayCosts.owner_id),
     ):
         async with db.read() as session:
             rows = (await session.scalars(select(model).where(column == user.id))).all()
@@ -158,6 +159,12 @@ async def _bot(db: Database, bot: models.Bot, folder: str) -> AsyncIterator[_Ste
         asked = (
             await session.scalars(select(models.UnansweredQuestion).where(models.UnansweredQuestion.bot_id == bot.id))
         ).all()
+        number = models.DayNumbers
+        days = (
+            await session.scalars(
+                select(number).where(number.bot_id == bot.id).order_by(number.day, number.channel, number.language)
+            )
+        ).all()
         documents = (
             await session.execute(
                 select(models.Document.id, models.Document.name)
@@ -169,6 +176,7 @@ async def _bot(db: Database, bot: models.Bot, folder: str) -> AsyncIterator[_Ste
     about["channels"] = [_row(row) for row in channels]
     about["test_questions"] = [_row(row) for row in tests]
     about["unanswered_questions"] = [_row(row) for row in asked]
+    about["days"] = [_row(row) for row in days]
     yield _file(f"{folder}/bot.json", _json(about))
     async for step in _contacts(db, bot, folder):
         yield step

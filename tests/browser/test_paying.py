@@ -95,6 +95,7 @@ async def test_the_administrators_pages(chromium: Browser, till: tuple[Site, Til
     async with watched(chromium, site, size, scheme, "en") as boss:
         await boss.sign_in(email)
         for path in (
+            "/admin/statistics",
             "/admin/payments",
             "/admin/payments/days",
             "/admin/payments/new",
