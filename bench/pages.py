@@ -22,7 +22,7 @@ from sqlalchemy import insert
 
 from bench.product import QUESTIONS, NotMeasurable, Product
 from db import models
-from db.base import new_id, utcnow
+from db.base import earlier_id, new_id, utcnow
 from db.engine import Database
 from services import accounts
 from services.settings import ROOT
@@ -30,6 +30,12 @@ from services.settings import ROOT
 TIMES = 7
 EACH = 50
 _HIDDEN = re.compile(r'<input type="hidden" name="(\w+)" value="([^"]*)"')
+
+
+def _id_of(moment: dt.datetime) -> str:
+    """Return an identifier as it would have been made then: what is found by time is found by it."""
+    made = new_id()
+    return earlier_id(made, (utcnow() - moment).total_seconds())[:10] + made[10:]
 
 
 async def fill(url: str, bot_id: str, messages: int) -> tuple[str, str]:
@@ -61,7 +67,7 @@ async def fill(url: str, bot_id: str, messages: int) -> tuple[str, str]:
                 )
                 rows = [
                     {
-                        "id": new_id(),
+                        "id": _id_of(at),
                         "conversation_id": talk,
                         "author": "bot" if position % 2 else "customer",
                         "text": f"{QUESTIONS[position % 8]} {number}-{position}",
@@ -96,7 +102,7 @@ async def sign_in(session: aiohttp.ClientSession, base: str, token: str) -> None
     """Use a one-time link up as a browser does."""
     async with session.get(f"{base}/login/link", params={"token": token}) as response:
         fields = dict(_HIDDEN.findall(await response.text()))
-    async with session.post(f"{base}/login/link", data={**fields, "token": token}) as response:
+    async with session.post(f"{base}/login/link", data={**fields, "token": token, "next": "/dashboard"}) as response:
         response.raise_for_status()
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import datetime as dt
-
 from aiogram import F, Router
 from aiogram.filters import Command
 from aiogram.types import CallbackQuery, Message
 from markupsafe import Markup
 
 from db import models
-from db.base import utcnow
 from handlers import bots as bots_menu
 from handlers import keyboards
 from handlers.callbacks import BotMenu, Menu, Period, Turn
 from handlers.keyboards import button
 from handlers.talk import Page, Talk, bold, lines, page
-from services import bots, ratings, stats
+from services import bots, ratings, statistics
+from services.bookkeeping import midnight
 from services.errors import NotFound
 from services.i18n import Translator
 
@@ -25,7 +23,7 @@ DAYS = (1, 7, 30)
 
 
 def _label(_: Translator, days: int) -> str:
-    return {1: _("24 hours"), 7: _("7 days"), 30: _("30 days")}[days]
+    return {1: _("Today"), 7: _("7 days"), 30: _("30 days")}[days]
 
 
 async def stats_page(talk: Talk, bot_id: str, days: int, number: int = 0) -> Page:
@@ -33,16 +31,17 @@ async def stats_page(talk: Talk, bot_id: str, days: int, number: int = 0) -> Pag
     if days not in DAYS:
         raise NotFound()
     _ = talk.gettext
-    since = utcnow() - dt.timedelta(days=days)
+    period = statistics.period("today" if days == 1 else str(days), talk.core.now())
+    since = midnight(period.first)
     async with talk.core.db.read() as session:
         if bot_id:
             own: list[models.Bot] = [await bots.get(session, talk.user, bot_id)]
         else:
             own = list(await bots.list_for(session, talk.user))
         shown, turns = keyboards.part(own, Turn(of="stats", number=number, days=days))
-        rows = [
-            (bot, await stats.numbers(session, bot, since), await ratings.liked(session, bot, since)) for bot in shown
-        ]
+        counted = await statistics.by_bot(session, shown, period)
+        waiting = await statistics.waiting(session, shown)
+        rows = [(bot, counted[bot.id], await ratings.liked(session, bot, since)) for bot in shown]
     if not rows:
         return await bots_menu.list_page(talk.core, talk.user, _)
     parts: list[Markup] = [
@@ -51,9 +50,9 @@ async def stats_page(talk: Talk, bot_id: str, days: int, number: int = 0) -> Pag
             _("Questions: {n}", n=numbers.questions),
             _("Answered: {n}", n=numbers.answered),
             _("Unanswered: {n}", n=numbers.unanswered),
-            _("Conversations: {n}", n=numbers.conversations),
-            _("New customers: {n}", n=numbers.contacts),
-            _("Waiting for a person: {n}", n=numbers.waiting),
+            _("Conversations: {n}", n=numbers.talks),
+            _("New customers: {n}", n=numbers.begun),
+            _("Waiting for a person: {n}", n=waiting[bot.id]),
             f"👍 {liked.up} · 👎 {liked.down}" if liked.up or liked.down else "",
         )
         for bot, numbers, liked in rows

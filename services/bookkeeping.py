@@ -228,7 +228,7 @@ async def life(session: AsyncSession, number: str) -> Life:
     )
 
 
-def _day_number(dialect: str, column: InstrumentedAttribute[Any]) -> ColumnElement[int]:
+def day_number(dialect: str, column: InstrumentedAttribute[Any]) -> ColumnElement[int]:
     """The number of the day in Tashkent since 1970; moments are microseconds on SQLite."""
     if dialect == "sqlite":
         return (type_coerce(column, BigInteger) + _OFFSET_S * 1_000_000) // (_DAY_S * 1_000_000)
@@ -262,7 +262,7 @@ async def reconciliation(session: AsyncSession, since: dt.date, until: dt.date) 
         (performed, _payment.paid_by, _payment.amount_tiyin, _payment.paid_at, (real[1], by_hand)),
         (taken_back, _payment.paid_by, _payment.amount_tiyin, _payment.refunded_at, (real[1], by_hand)),
     ):
-        number = _day_number(dialect, moment)
+        number = day_number(dialect, moment)
         query = (
             select(number, gateway, func.count(), func.sum(amount))
             .where(moment >= span[0], moment < span[1], *conditions)

@@ -20,6 +20,7 @@ from services import access, accounts, bots, letters
 from services.bell import session_topic
 from services.errors import Conflict
 from services.i18n import T
+from services.statistics import counting
 
 if TYPE_CHECKING:
     from services.core import Core
@@ -157,6 +158,8 @@ async def _forget_in_slices(core: Core, user_id: str) -> None:
         (talk.id, talk.assignee_id == user_id, {"assignee_id": None}),
     ):
         await _update_in_slices(core, key, condition, values)
+    async with core.db.write() as session:
+        await counting.hand_over_costs(session, user_id, "")
 
 
 async def _update_in_slices(core: Core, key: Any, condition: ColumnElement[bool], values: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ from services.crypto import digest
 from services.errors import Conflict
 from services.i18n import T
 from services.settings import Settings
+from services.statistics import counting
 
 _AS_IT_IS: dict[str, Any] = {"synchronize_session": False}
 _PLAIN: tuple[InstrumentedAttribute[Any], ...] = (
@@ -62,6 +63,7 @@ async def join(
             update(column.class_).where(column == former.id).values({column: keep.id}), execution_options=_AS_IT_IS
         )
     await _with_their_own_kind(session, former.id, keep.id)
+    await counting.hand_over_costs(session, former.id, keep.id)
     await _referrals(session, former.id, keep.id)
     await _labels(session, former.id, keep.id)
     await _ready_answers(session, former.id, keep.id)

@@ -355,6 +355,7 @@ class Payments(_Section):
     click_api: HttpAddress = "https://api.click.uz/v2/merchant"
     uzum_checkout: HttpAddress = "https://www.uzumbank.uz/open-service"
     uzum_parameter: str = Field("account", pattern=r"^[A-Za-z_]{1,40}$")
+    usd_rate_uzs: Decimal = Field(Decimal(0), ge=0, le=10_000_000)
 
 
 class Referrals(_Section):

@@ -49,6 +49,7 @@ from services.pauses import backoff_s
 from services.payments import ledger, reversals
 from services.polling import Receivers, factory_channel
 from services.settings import Settings
+from services.statistics import counting
 from services.worker import Conveyor
 
 log = structlog.get_logger(__name__)
@@ -364,6 +365,7 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
         offering.REMIND_JOB: partial(offering.remind, core),
         partnering.TELL_JOB: partial(partnering.tell, core),
         leaving.DELETE_JOB: partial(leaving.delete_due, core),
+        counting.COUNT_JOB: partial(counting.count_due, core),
         resets.RESET_JOB: partial(resets.write_reset, core),
     }
     core.job_abandoners |= {documents.INDEX_JOB: partial(documents.abandon, core)}

@@ -31,6 +31,7 @@ from services.lanes import LANES
 from services.letters import offering, partnering
 from services.letters.offers import OFFERS
 from services.payments import ledger
+from services.statistics import counting
 
 if TYPE_CHECKING:
     from services.core import Core
@@ -103,6 +104,7 @@ def make_scheduler(core: Core) -> AsyncIOScheduler:
         offering.REMIND_JOB: CronTrigger(minute=3, timezone=TASHKENT),
         partnering.TELL_JOB: CronTrigger(minute=5, timezone=TASHKENT),
         leaving.DELETE_JOB: CronTrigger(minute=47, timezone=TASHKENT),
+        counting.COUNT_JOB: CronTrigger(minute=13, timezone=TASHKENT),
     }
     for kind, trigger in triggers.items():
         scheduler.add_job(enqueue_due, trigger, args=[core, kind], id=kind, misfire_grace_time=None, coalesce=True)

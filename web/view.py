@@ -299,6 +299,7 @@ DONE: Mapping[str, Text] = {
     "file_not_shared": T("Saved. Customers do not receive this file."),
     "answered": T("Thank you. The bot will know this from the next message on."),
     "dismissed": T("Taken off the list."),
+    "steps_hidden": T("Put away. “Show the first steps” at the bottom of this page brings them back."),
     "tests_added": T("The questions were added."),
     "tests_none": T("There is nothing new to add."),
     "test_deleted": T("The test question was deleted."),

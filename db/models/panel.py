@@ -20,8 +20,8 @@ class DayNumbers(Base):
     """What happened with a bot on a day of Tashkent that is over, by kind of channel and language.
 
     ``day``: ``2026-11-22``. ``talks``: conversations in which something was said that day, each counted at one language;
-    ``begun``: those that began. ``handed_over``: those that came to wait for a person. ``waits``: how many answers of the bot
-    took how long, as counts by the steps of :mod:`services.statistics`; ``person_waits`` the same of people's answers.
+    ``begun``: those that began. ``handed_over``: those in which a person was called or wrote. ``waits``: how many answers of
+    the bot took how long, as counts by the steps of :mod:`services.statistics`; ``person_waits`` the same of people's answers.
     """
 
     __tablename__ = "day_numbers"
@@ -68,7 +68,10 @@ class DayCosts(Base):
 
 
 class CountedDay(Base):
-    """A day of Tashkent whose numbers and costs are counted."""
+    """A day of Tashkent whose numbers and costs are counted.
+
+    ``0001-01-01``: all days before the first counted one (before ``counted_at``, where none is) had nothing to count.
+    """
 
     __tablename__ = "counted_days"
 

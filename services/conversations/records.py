@@ -44,6 +44,8 @@ _MORE = ("story", "story_url", "reply_to", "payload", "post")
 RECENT_TURNS = 20
 RECENT_CHARS = 1500
 """So much of a turn is kept for the model."""
+CALLED: Mapping[str, Any] = {"called": True}
+"""In ``Message.extra`` of what the customer was told when the conversation came to wait for a person."""
 RETURNED = "returned"
 """The kind of an event of our own: a person gave the talk back to the bot, or left it for too long."""
 HEARD_EVERY_S = 60.0
@@ -617,7 +619,7 @@ class Outcome:
     meanwhile); ``status``: None leaves what it is by then; ``reason``: why it is ``waiting``; ``notices``: what the owner
     should hear of; ``deliveries``: what the network told of messages of ours; ``moved_to``: the customer's new id there;
     ``by_person``: a person answered by other means, and ``left``: the customer has written since; ``ratings``: thumbs by
-    message id.
+    message id; ``called``: it came to wait for a person, which its last reply keeps for the statistics.
     """
 
     talk: Talk
@@ -639,6 +641,7 @@ class Outcome:
     by_person: bool = False
     left: bool = False
     ratings: list[tuple[str, int]] = field(default_factory=list)
+    called: bool = False
 
 
 _READ_RECENT = select(CONVERSATION.c.id, CONVERSATION.c.recent, CONVERSATION.c.status).where(
@@ -799,6 +802,7 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
                     "model": None,
                     "sources": None,
                     "usage": None,
+                    "extra": CALLED if item.called and reply is item.replies[-1] else None,
                     "created_at": moment,
                     **reply.columns,
                 }
@@ -1092,6 +1096,7 @@ def _apologise(connection: Connection, scope: Scope, apology: Apology, claim: Cl
         "author": reply.author,
         "text": reply.text,
         "status": "queued" if reply.outgoing else "sent",
+        "extra": CALLED,
         "created_at": moment,
         **reply.columns,
     }

@@ -671,7 +671,7 @@ class _Turn:
         """The talk is flagged, the owner hears of it."""
         if self.talk.recipient == stats.test_contact(self.bot.owner_id) and kind != "operator_wanted":
             return
-        self.talk.status = self.outcome.status = "waiting"
+        self.waits()
         if self.outcome.reason != reasons.ASKED:
             self.outcome.reason = reasons.GAVE_UP if kind == "gave_up" else reasons.ASKED
         self.tell_owner(
@@ -679,6 +679,11 @@ class _Turn:
             notices.talk_key(self.talk.conversation_id),
             name=clean(event.sender.name, 100),
         )
+
+    def waits(self) -> None:
+        """The talk waits for a person from now on, if it did not before."""
+        self.outcome.called = self.outcome.called or self.talk.status != "waiting"
+        self.talk.status = self.outcome.status = "waiting"
 
     def led(self) -> bool:
         """Whether a person leads this talk: the bot keeps what is said in mind and stays silent."""
@@ -776,7 +781,7 @@ class _Turn:
         if event.command == "operator" or asks_for_person(event.text) or gives_phone(event.text):
             self.call_person(event)
         else:
-            self.talk.status = self.outcome.status = "waiting"
+            self.waits()
             self.outcome.reason = self.outcome.reason or reasons.PLAN
         await self.tell_of_plan(silenced)
 

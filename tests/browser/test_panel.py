@@ -140,6 +140,7 @@ async def test_every_page_in_every_look(
     base = f"/bots/{bot.id}"
     paths = [
         "/dashboard",
+        "/dashboard?period=today",
         "/bots",
         "/bots/new",
         base,

@@ -102,6 +102,7 @@ async def test_the_administrators_pages(
     async with watched(chromium, site, size, scheme, language) as boss:
         await boss.sign_in(email)
         for path in (
+            "/admin/statistics",
             "/admin/payments",
             "/admin/payments/days",
             "/admin/payments/new",

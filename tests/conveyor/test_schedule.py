@@ -14,6 +14,7 @@ from db import models
 from services import crypto, health, leaving, upkeep
 from services.letters import offering, partnering
 from services.payments import ledger
+from services.statistics import counting
 from tests.conveyor.harness import Floor, floor
 from tests.fakes.models import FakeModels
 from tests.fakes.telegram import FakeTelegram
@@ -62,6 +63,7 @@ async def test_the_scheduler_of_the_process_does_what_is_due(
         due = {job.id: job.next_run_time for job in scheduler.get_jobs()}
         hourly = {upkeep.CLEAN_UP_JOB, health.CHECK_JOB, offering.REMIND_JOB, ledger.EXPIRE_JOB, leaving.DELETE_JOB}
         hourly.add(partnering.TELL_JOB)
+        hourly |= {counting.COUNT_JOB}
         assert set(due) == hourly | ({"reserve"} if place.core.db.is_sqlite else set())
         assert max(due.values()) <= dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
         await _an_hour_later(place)

@@ -83,6 +83,7 @@ async def fill(session: AsyncSession, name: str, *, helper: models.User | None =
             ),
             models.ForumGroup(owner_id=own, chat_id=-abs(hash(name)) % 10**9),
             models.AIUsage(owner_id=own, bot_id=bot.id, provider="openai", model_asked="x"),
+            models.DayCosts(owner_id=own, day="2026-11-20", feature="answer", provider="openai", model="x", calls=2),
             models.AuditLog(actor_id=own, action="signed_in", object_kind="user", object_id=own),
             models.Subscription(
                 user_id=own,

@@ -68,7 +68,7 @@ async def test_nothing_is_lost_and_nothing_else_is_touched(db: Database) -> None
     # What proves a person ends with the account; what both had one of becomes one; nobody works for themselves.
     ends = {"panel_sessions": 1, "login_links": 1, "account_codes": 1, "recovery_codes": 1, "users": 1, "members": 2}
     # Of two letters about the same, one stays, and one more tells of the joining.
-    alike = {"notices": 1, "message_quotas": 1, "referral_clicks": 1, "labels": 1}
+    alike = {"notices": 1, "message_quotas": 1, "referral_clicks": 1, "labels": 1, "day_costs": 1}
     new = {"audit_log": -1, "subscriptions": -1}
     for table, rows in before.items():
         fewer = ends.get(table, 0) + alike.get(table, 0) + new.get(table, 0)
@@ -84,6 +84,7 @@ async def test_nothing_is_lost_and_nothing_else_is_touched(db: Database) -> None
     assert bots == {"Web bot": web.id, "Tg bot": web.id, "Other bot": stranger.id}
     (quota,) = [row["used"] for row in after["message_quotas"] if row["user_id"] == web.id]
     assert quota == 14
+    assert [row["calls"] for row in after["day_costs"] if row["owner_id"] == web.id] == [4]
     assert {row["shortcut"] for row in after["canned_replies"] if row["owner_id"] == web.id} == {"salom", "salom2"}
     assert [row["status"] for row in after["access_requests"] if row["user_id"] == web.id] == ["pending", "withdrawn"]
     # The talks of both have the one label of this name.

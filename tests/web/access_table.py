@@ -143,6 +143,7 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/logout"): FORM,
     ("GET", "/dashboard"): PAGE,
     ("POST", "/dashboard/steps"): FORM,
+    ("GET", "/dashboard/days.{table}"): PAGE,
     ("POST", "/notices/{notice}/dismiss"): FORM,
     ("GET", "/notices"): everybody(303),  # a part of a page, for its script
     ("GET", "/events"): (303, 200, 200, 303, 200),
@@ -199,6 +200,8 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("GET", "/billing/payments/{number}/receipt.pdf"): (303, 404, 404, 303, 404),  # not paid: tests/web/test_billing.py
     # The administrator
     ("GET", "/admin"): (303, 404, 404, 303, 303),
+    ("GET", "/admin/statistics"): ADMIN_PAGE,
+    ("GET", "/admin/statistics/{what}.{table}"): ADMIN_PAGE,
     ("GET", "/admin/payments"): ADMIN_PAGE,
     ("GET", "/admin/payments/export.{table}"): ADMIN_PAGE,
     ("GET", "/admin/payments/days"): ADMIN_PAGE,

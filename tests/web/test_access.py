@@ -223,6 +223,7 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         "number": payment.number,
         "kind": "svg",
         "table": "csv",
+        "what": "owners",
         "payment": payment.id,
         "letter": "offer_night",
         "language": "uz",

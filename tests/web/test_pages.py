@@ -10,6 +10,7 @@ import json
 import re
 import sqlite3
 from collections.abc import AsyncIterator
+from html import unescape
 from typing import Any
 
 import aiohttp
@@ -19,7 +20,7 @@ from yarl import URL
 
 from db import models
 from db.base import utcnow
-from services import accounts, bots, conversations, notices
+from services import accounts, bots, conversations, notices, statistics
 from services.crypto import Crypto, new_fernet_key
 from services.knowledge import documents
 from tests import servers
@@ -294,29 +295,35 @@ async def test_a_bot_that_its_plan_keeps_silent_says_so(site: Site) -> None:
 
 
 def _totals(page: Page) -> list[str]:
-    return re.findall(r'class="number[^"]*" href="([^"]+)"', page.text)
+    return [unescape(link) for link in re.findall(r'class="number[^"]*" href="([^"]+)"', page.text)]
 
 
 async def test_a_total_leads_to_where_it_comes_from(site: Site) -> None:
     """To the list of the one bot that makes it up, else to the rows by bot; with a single bot always to its list."""
     user = await site.person("Totals")
     browser, first = await site.signed_in(user), await site.bot_of(user, "Birinchi")
-    assert all(link.startswith(f"/bots/{first.id}/") for link in _totals(await browser.get("/dashboard")))
+    assert all(first.id in link for link in _totals(await browser.get("/dashboard")))
     second = await site.bot_of(user, "Ikkinchi")
     async with site.core.db.write() as session:
         await web_talk(session, first)
         talk = await web_talk(session, second, status="waiting", last_message_at=utcnow())
         session.add(models.Message(conversation_id=talk.id, author="customer", text="Narxi?"))
         session.add(models.Message(conversation_id=talk.id, author="bot", text="Bilmayman", answered=False))
-    since = (await browser.get("/dashboard")).text.partition("conversations?since=")[2][:10]
-    asked = f"/bots/{second.id}/conversations?since={since}"
-    assert _totals(await browser.get("/dashboard")) == [
+    links = _totals(await browser.get("/dashboard?period=7"))
+    since = statistics.period("7", utcnow()).first.isoformat()
+    asked = f"/inbox?since={since}"
+    assert links == [
+        asked,
         asked,
         asked,
         f"/bots/{second.id}/documents#unanswered",
-        f"/bots/{second.id}/conversations?status=waiting",
-        "#by-bot",
+        f"/inbox?status=human&since={since}",
+        "/inbox?status=waiting",
+        asked,
+        asked,
     ]
+    for link in links:
+        assert (await browser.get(link)).status == 200
 
 
 async def _broken(site: Site, bot: models.Bot, status: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from web.admin import coupons, owners, payments, payouts, requests
+from web.admin import coupons, owners, payments, payouts, requests, statistics
 
-PAGES = (requests, owners, payments, coupons, payouts)
+PAGES = (requests, owners, payments, coupons, payouts, statistics)
 
 
 def setup(app: web.Application) -> None:

@@ -8,9 +8,9 @@ from typing import Annotated
 from pydantic import Field
 
 from db.base import utcnow
-from services import usage
 from services.errors import Invalid
 from services.i18n import T
+from services.statistics import costs
 from web.api.base import Call, Routes
 from web.api.wire import Answer, Listing, Moment, Query, Usd
 
@@ -48,7 +48,7 @@ async def index(call: Call, query: Period) -> Listing[UsageAnswer]:
     if since >= until:
         raise Invalid(T("The start must be before the end."), field="from")
     async with call.core.db.read() as session:
-        rows = await usage.summary(session, call.user, since, until)
+        rows = await costs.summary(session, call.user, since, until)
     items = [
         UsageAnswer(
             provider=row.provider,

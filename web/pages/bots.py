@@ -8,12 +8,11 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import bots, manner, notices, stats
+from services import bots, manner, notices, statistics
 from services.errors import AppError, Invalid
 from services.i18n import T
 from services.knowledge import documents
 from web import auth, forms, view
-from web.pages.dashboard import since_of
 from web.pages.shell import core_of, fault_of, frame, own_bot
 
 routes = web.RouteTableDef()
@@ -27,18 +26,19 @@ async def bot_list(request: web.Request) -> web.StreamResponse:
         shared = await frame(session, request)
         if not shared["bots"]:
             return view.redirect("/bots/new")
-        rows = [await _row(session, bot) for bot in shared["bots"]]
+        counted = await statistics.by_bot(session, shared["bots"], statistics.period("7", core.now()))
+        rows = [await _row(session, bot, counted[bot.id]) for bot in shared["bots"]]
         limit = await core.allowances.most_bots(session, auth.user(request))
     return view.render(request, "pages/bots.html", here="bots", rows=rows, limit=limit, **shared)
 
 
-async def _row(session: AsyncSession, bot: models.Bot) -> dict[str, Any]:
+async def _row(session: AsyncSession, bot: models.Bot, numbers: statistics.Numbers) -> dict[str, Any]:
     channels = await bots.channels(session, bot)
     return {
         "bot": bot,
         "channels": channels,
         "documents": len(await documents.list_for(session, bot)),
-        "numbers": await stats.numbers(session, bot, since_of("7")),
+        "numbers": numbers,
     }
 
 

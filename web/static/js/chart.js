@@ -35,6 +35,9 @@ export function setUpChart(figure) {
   const { uPlot } = window;
   const language = document.documentElement.lang;
   const number = new Intl.NumberFormat(language, { maximumFractionDigits: 2 });
+  const short = new Intl.NumberFormat(language, { maximumFractionDigits: 1, notation: "compact" });
+  // Marks of the axis are moments, not places in the row.
+  const named = new Map(columns[0].map((at, place) => [at, days[place]]));
   let plot = null;
 
   const draw = () => {
@@ -50,8 +53,8 @@ export function setUpChart(figure) {
       cursor: { drag: { x: false, y: false } },
       legend: { live: true },
       axes: [
-        { ...axis, values: (_, points) => points.map((at) => days[at] ?? ""), space: 70 },
-        { ...axis, size: 56, values: (_, points) => points.map((value) => number.format(value)) },
+        { ...axis, values: (_, points) => points.map((at) => named.get(at) ?? ""), space: 70 },
+        { ...axis, size: (_, shown) => Math.max(40, ...(shown ?? []).map((text) => 20 + 8 * text.length)), values: (_, points) => points.map((value) => (value < 10_000 ? number : short).format(value)) },
       ],
       series: [
         { label: table.tHead.rows[0].cells[0].textContent.trim(), value: (_, _value, _series, at) => (at === null ? "–" : days[at]) },

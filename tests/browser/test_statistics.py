@@ -1,0 +1,78 @@
+"""The dashboard in Chromium: pictures of days that can be read and saved, first steps by a press, and all without script."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+from playwright.async_api import Browser, expect
+from sqlalchemy import select
+
+from db import models
+from db.base import utcnow
+from tests.browser.conftest import person, watched
+from tests.web.panel import PASSWORD, Site, web_talk
+
+pytestmark = pytest.mark.browser
+
+
+async def _busy(site: Site, name: str) -> str:
+    """Make an owner whose customers wrote on three days, by two channels; return the e-mail."""
+    email = await person(site, name, "en")
+    async with site.core.db.write() as session:
+        owner = (await session.scalars(select(models.User).where(models.User.email == email))).one()
+        bot = models.Bot(owner_id=owner.id, name="Chinor")
+        session.add(bot)
+        await session.flush()
+        session.add(models.Channel(bot_id=bot.id, kind="telegram", external_id=bot.id, username="chinor_bot"))
+        for back in range(3):
+            at = utcnow() - dt.timedelta(days=back)
+            talk = await web_talk(session, bot, f"{name} {back}", created_at=at, last_message_at=at)
+            for _ in range(back + 1):
+                session.add(models.Message(conversation_id=talk.id, author="customer", text="Narxi?", created_at=at))
+    return email
+
+
+async def test_pictures_of_days_are_drawn_read_and_saved(chromium: Browser, browser_site: Site) -> None:
+    email = await _busy(browser_site, "Pictured")
+    async with watched(chromium, browser_site, "phone", "dark", "en") as seen:
+        page = seen.page
+        await seen.sign_in(email)
+        figure = page.locator(".chart").first
+        await expect(figure.locator(".chart-picture canvas")).to_be_visible()
+        await expect(figure.locator(".chart-table tbody tr")).to_have_count(30)
+        await figure.locator("summary").click()
+        await expect(figure.locator(".chart-table tbody tr").last.locator("td").nth(1)).to_have_text("1")
+        await seen.check()
+        async with page.expect_download() as waited:
+            await figure.locator("[data-chart-save]").click()
+        saved = await (await waited.value).path()
+        assert saved.read_bytes().startswith(b"\x89PNG")
+        await page.click(".period a[href$='period=90']")
+        await expect(page.locator(".chart-table").first.locator("tbody tr")).to_have_count(90)
+        await page.click("button[aria-label='Skip: Choose a plan']")
+        await expect(page.locator(".step.skipped")).to_have_count(1)
+        await page.click(".steps form:has([value=hide]) button")
+        await expect(page.locator(".steps")).to_have_count(0)
+        await page.click(".steps-again button")
+        await expect(page.locator(".step.skipped")).to_have_count(1)
+        assert seen.troubles == []
+
+
+async def test_numbers_need_no_script(chromium: Browser, browser_site: Site) -> None:
+    email = await _busy(browser_site, "Unscripted")
+    context = await chromium.new_context(java_script_enabled=False, locale="en", viewport={"width": 360, "height": 740})
+    try:
+        page = await context.new_page()
+        await page.goto(f"{browser_site.base}/login")
+        await page.fill("#login", email)
+        await page.fill("#password", PASSWORD)
+        await page.click("main form[action='/login'] button")
+        await page.goto(f"{browser_site.base}/dashboard?period=7")
+        await page.locator(".chart summary").first.click()
+        await expect(page.locator(".chart-table").first.locator("tbody tr")).to_have_count(7)
+        await expect(page.locator("[data-chart-save]").first).to_be_hidden()
+        await page.click("button[aria-label='Skip: Choose a plan']")
+        await expect(page.locator(".step.skipped")).to_have_count(1)
+    finally:
+        await context.close()

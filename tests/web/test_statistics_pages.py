@@ -1,0 +1,298 @@
+"""The owner's dashboard and the administrator's statistics: whose numbers, of which days, beside what, and as files."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import io
+import re
+import zipfile
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlalchemy import event, select
+
+from db import models
+from db.base import utcnow
+from services import accounts
+from services.bookkeeping import midnight, today
+from services.statistics import Period, counting, lines, report
+from tests import servers
+from tests.composition import questions_put
+from tests.web.panel import Browser, Page, Site, open_site, web_talk
+
+DAY = dt.timedelta(days=1)
+NOW = utcnow()
+
+
+@pytest.fixture(scope="module")
+async def site(tmp_path_factory: pytest.TempPathFactory, servers_run: servers.Run) -> AsyncIterator[Site]:
+    folder = tmp_path_factory.mktemp("statistics")
+    money = {"payments": {"usd_rate_uzs": Decimal(12_500)}}
+    async with open_site(folder, servers_run.new_sqlite(folder), overrides=money) as made:
+        made.core.now = lambda: NOW
+        yield made
+
+
+def _noon(back: int) -> dt.datetime:
+    """Return a moment of a day that is so many days back, of today one that was."""
+    return midnight(today(NOW) - back * DAY) + dt.timedelta(minutes=1)
+
+
+async def _asked(site: Site, bot: models.Bot, back: int, *answers: bool, name: str = "") -> None:
+    """Let a customer ask so often on a day so many days back; ``answers``: whether the bot knew."""
+    at = _noon(back)
+    async with site.core.db.write() as session:
+        customer = name or f"{bot.id[-6:]} {back}"
+        talk = await web_talk(session, bot, customer, created_at=at, last_message_at=at)
+        for number, knew in enumerate(answers):
+            asked = models.Message(conversation_id=talk.id, author="customer", text="Narxi?", created_at=at)
+            session.add(asked)
+            await session.flush()
+            said = models.Message(conversation_id=talk.id, author="bot", text="5000", answered=knew, reply_to=asked.id)
+            said.created_at = at + dt.timedelta(seconds=2 + number)
+            session.add(said)
+
+
+def _cards(page: Page) -> dict[str, str]:
+    """Return what stands in each card of a page, by its name."""
+    cards = re.findall(r'class="number-name">([^<]+)</span>(.*?)</(?:a|div)>', page.text, re.DOTALL)
+    return {name: " ".join(re.sub(r"<[^>]*>", " ", rest).split()) for name, rest in cards}
+
+
+def _table(page: Page) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(page.text.lstrip("\N{ZERO WIDTH NO-BREAK SPACE}"))))
+
+
+async def test_a_period_stands_beside_the_one_before(site: Site) -> None:
+    """Counted days and today's together; what others' bots did is in no number and no file."""
+    user, other = await site.person("Numbers", language="en"), await site.person("Others", language="en")
+    browser, bot, foreign = (
+        await site.signed_in(user),
+        await site.bot_of(user, "=1+1"),
+        await site.bot_of(other, "Boshqa"),
+    )
+    for back, answers in ((0, (True, False)), (3, (True, True, True)), (6, (True,)), (9, (False, True)), (40, (True,))):
+        await _asked(site, bot, back, *answers)
+    await _asked(site, foreign, 3, True, True)
+    while await counting.count_some(site.core.db, NOW):
+        pass
+    week = _cards(await browser.get("/dashboard?period=7"))
+    assert week["Questions"] == "6 today: 2 +200 % before: 2"
+    assert week["Conversations"] == "3 today: 1 +200 % before: 1"
+    assert week["Answered from documents"].startswith("83% today: 50% 5 answers · before: 50%")
+    assert week["Unanswered questions"] == "1 today: 1 ±0 % before: 1"
+    assert "Cost on your own key" not in week
+    assert _cards(await browser.get("/dashboard?period=today"))["Questions"] == "2 before: 0"
+    assert _cards(await browser.get("/dashboard?period=90"))["Questions"] == "9 today: 2 before: 0"
+    month = await browser.get("/dashboard?period=nonsense")
+    assert 'href="/dashboard?period=30" aria-current="true"' in month.text
+    assert "data-chart" in month.text and "Boshqa" not in month.text
+    rows = _table(await browser.get("/dashboard/days.csv?period=7"))
+    assert [(row["Day"], row["Questions"], row["Answered"]) for row in rows] == [
+        (str(today(_noon(back))), *counts) for back, *counts in ((6, "1", "1"), (3, "3", "3"), (0, "2", "1"))
+    ]
+    assert {row["Bot"] for row in rows} == {"'=1+1"} and rows[0]["Answer of the bot, median in s"] == "2.0"
+    packed = await browser.http.get(f"{site.base}/dashboard/days.xlsx?period=90")
+    assert "xl/worksheets/sheet1.xml" in zipfile.ZipFile(io.BytesIO(await packed.read())).namelist()
+    assert (await browser.get("/dashboard/days.pdf")).status == 404
+    async with site.core.db.write() as session:
+        key = {"owner_id": user.id, "bot_id": bot.id, "provider": "openai", "model_asked": "gpt-own", "own_key": True}
+        session.add(models.AIUsage(**key, cost_usd=Decimal("0.5"), input_tokens=1234))
+        session.add(models.AIUsage(**{**key, "model_asked": "gpt-ours", "own_key": False}, cost_usd=Decimal(3)))
+    page = await browser.get("/dashboard")
+    assert _cards(page)["Cost on your own key"] == "$0.50"
+    assert "gpt-own" in page.text and "gpt-ours" not in page.text
+
+
+async def test_a_page_asks_the_same_however_much_there_is(site: Site) -> None:
+    """And no question reads a whole table of conversations or messages."""
+    user = await site.person("Many", language="en")
+    browser, bot = await site.signed_in(user), await site.bot_of(user)
+    await _asked(site, bot, 0, True)
+
+    async def questions(path: str) -> int:
+        tries = []
+        for _ in range(3):
+            with questions_put(site.core) as put:
+                assert (await browser.get(path)).status == 200
+            tries.append(len(put))
+        return min(tries)
+
+    few = {path: await questions(path) for path in ("/dashboard", "/bots")}
+    for number in range(30):
+        await _asked(site, bot, number % 3, True, False, name=f"customer {number}")
+    assert {path: await questions(path) for path in few} == few
+    assert few["/dashboard"] <= 40
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if statement.startswith("SELECT") and "JOIN messages" in statement:
+            asked.append((statement, parameters))
+
+    engine = site.core.db.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        await browser.get("/dashboard")
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    assert len(asked) >= 3
+    async with site.core.db.read() as session:
+        connection = await session.connection()
+        for statement, parameters in asked:
+            steps = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            told = [str(step[-1]) for step in steps]
+            assert not [step for step in told if re.match(r"SCAN (messages|conversations|contacts)", step)], told
+
+
+async def test_first_steps_are_skipped_put_away_and_gone_when_done(site: Site) -> None:
+    """What is chosen is kept with the account, beside its other small choices."""
+    user = await site.person("Beginner", language="en")
+    async with site.core.db.write() as session:
+        (await session.get_one(models.User, user.id)).preferences = {"other": 1}
+    browser = await site.signed_in(user)
+
+    async def states(of: Browser) -> list[tuple[str, str]]:
+        page = await of.get("/dashboard")
+        found = re.findall(r'<li class="step([a-z ]*)">.*?name="step" value="(\w+)"', page.text, re.DOTALL)
+        return [(key, state.strip()) for state, key in found]
+
+    steps = ["bot", "knowledge", "try", "channel", "operator", "plan"]
+    assert [key for key, _ in await states(browser)] == steps
+    assert (await browser.post("/dashboard/steps", do="skip", step="operator")).status == 303
+    await browser.post("/dashboard/steps", do="skip", step="operator")
+    assert dict(await states(browser))["operator"] == "skipped"
+    await browser.post("/dashboard/steps", do="take", step="operator")
+    assert dict(await states(browser))["operator"] == ""
+    for fields in ({"do": "skip", "step": "rights"}, {"do": "become", "step": "plan"}):
+        assert (await browser.post("/dashboard/steps", **fields)).status == 400
+    await browser.post("/dashboard/steps", do="hide")
+    again = await site.signed_in(user)
+    assert await states(again) == [] and 'value="show"' in (await again.get("/dashboard")).text
+    await again.post("/dashboard/steps", do="show")
+    assert len(await states(browser)) == 6
+    bot = await site.bot_of(user)
+    await _asked(site, bot, 0, True)
+    assert [key for key, _ in await states(browser)] == ["knowledge", "try", "operator", "plan"]
+    for step in ("knowledge", "try", "operator", "plan"):
+        await browser.post("/dashboard/steps", do="skip", step=step)
+    page = await browser.get("/dashboard")
+    assert "First steps" not in page.visible() and 'value="show"' not in page.text
+    async with site.core.db.read() as session:
+        kept = (await session.get_one(models.User, user.id)).preferences
+    assert kept == {"other": 1, "first_steps": {"skipped": ["knowledge", "operator", "plan", "try"], "hidden": False}}
+
+
+async def _paid(site: Site, number: str, user: models.User | None, so_m: int, back: int, **more: Any) -> None:
+    async with site.core.db.write() as session:
+        session.add(
+            models.Payment(
+                **{
+                    "number": number,
+                    "user_id": user.id if user else None,
+                    "plan": "basic",
+                    "period": "monthly",
+                    "gateway": "payme",
+                    "status": "paid",
+                    "paid_by": "payme",
+                    "paid_at": _noon(back),
+                    "price_tiyin": so_m * 100,
+                    "amount_tiyin": so_m * 100,
+                    "expires_at": NOW,
+                    **more,
+                }
+            )
+        )
+
+
+async def test_the_business_in_numbers(tmp_path_factory: pytest.TempPathFactory, servers_run: servers.Run) -> None:
+    """Refunds are taken off on their day, test payments are none; an owner's margin is revenue less cost by the rate."""
+    folder = tmp_path_factory.mktemp("business")
+    money = {"payments": {"usd_rate_uzs": Decimal(12_500)}}
+    async with open_site(folder, servers_run.new_sqlite(folder), overrides=money) as site:
+        site.core.now = lambda: NOW
+        boss = await site.person("Boss", language="en")
+        buyer, trier, former = [await site.person(name, language="en") for name in ("Buyer", "Trier", "Former")]
+        async with site.core.db.write() as session:
+            (await session.get_one(models.User, boss.id)).role = "admin"
+            (await session.get_one(models.User, former.id)).created_at = _noon(45)
+            span = {"plan": "basic", "period": "monthly", "starts_at": _noon(3), "ends_at": NOW + 27 * DAY}
+            session.add(models.Subscription(user_id=buyer.id, source="payment", **span))
+            session.add(models.Subscription(user_id=trier.id, source="grant", **span))
+        await _paid(site, "1001", buyer, 290_000, 3)
+        await _paid(site, "1002", buyer, 590_000, 40)
+        refunded = {"status": "refunded", "refunded_at": _noon(2), "gateway": "click", "paid_by": "click"}
+        await _paid(site, "1003", former, 149_000, 35, **refunded)
+        await _paid(site, "1004", trier, 290_000, 3, sandbox=True)
+        await _paid(site, "1005", None, 100_000, 4, paid_by="manual")
+        bot = await site.bot_of(buyer)
+        await _asked(site, bot, 1, True, False)
+        async with site.core.db.write() as session:
+            for back, outcome in ((0, "ok"), (1, "busy"), (31, "ok")):
+                call = {"provider": "openai", "model_asked": "x", "outcome": outcome, "created_at": _noon(back)}
+                session.add(models.AIUsage(owner_id=buyer.id, cost_usd=Decimal("1.6"), **call))
+                session.add(models.AIUsage(owner_id=buyer.id, cost_usd=Decimal(50), own_key=True, **call))
+        browser = await site.signed_in(boss)
+        assert (await browser.get("/admin")).location == "/admin/statistics"
+        for counted in (False, True):
+            while counted and await counting.count_some(site.core.db, NOW):
+                pass
+            page = await browser.get("/admin/statistics")
+            cards = {name: value.replace("\N{NO-BREAK SPACE}", " ") for name, value in _cards(page).items()}
+            assert cards["New owners"] == "2 +100 % before: 1 all: 3"
+            assert cards["Active owners"] == "1 before: 0"
+            assert cards["Paying owners"] == "1 before: 0"
+            assert cards["From trial to paid"] == "50% 1 of 2 new owners have paid before: 0%"
+            # 290 000 and 100 000 less the 149 000 that went back; before: 590 000 and 149 000.
+            assert cards["Revenue"] == "241 000 UZS −67 % before: 739 000 UZS"
+            assert cards["Cost of models"] == "$3.20 +100 % before: $1.60"
+            assert cards["Margin"] == "201 000 UZS −72 % before: 719 000 UZS"
+            assert cards["Model calls without an answer"] == "1 50% of 2 calls before: 0"
+            assert (cards["Conversations"], cards["Questions"]) == ("1 before: 0", "2 before: 0")
+        owners = _table(await browser.get("/admin/statistics/owners.csv"))
+        assert [(row["Owner"], row["Revenue, UZS"], row["Model cost, USD"], row["Margin, UZS"]) for row in owners] == [
+            ("Buyer", "290000", "3.200000", "250000"),
+            ("Deleted accounts", "100000", "0.000000", "100000"),
+            ("Former", "-149000", "0.000000", "-149000"),
+        ]
+        months = _table(await browser.get("/admin/statistics/revenue.csv"))
+        assert sum(int(row["Revenue, UZS"]) for row in months) == 290_000 + 590_000 + 100_000
+        days = _table(await browser.get("/admin/statistics/days.csv?period=7"))
+        assert [(row["Channel"], row["Questions"]) for row in days] == [("Web chat", "2")]
+        async with site.core.db.read() as session:
+            log = models.AuditLog
+            told = await session.scalars(
+                select(log.object_id).where(log.action == "statistics_exported").order_by(log.id)
+            )
+            assert list(told) == ["owners", "revenue", "days"]
+        stranger = await site.signed_in(buyer)
+        assert (await stranger.get("/admin/statistics")).status == 404
+        assert (await stranger.get("/admin/statistics/owners.csv")).status == 404
+
+
+async def test_margins_come_in_parts(site: Site) -> None:
+    boss = await site.person("Counter", language="en")
+    async with site.core.db.write() as session:
+        (await session.get_one(models.User, boss.id)).role = "admin"
+        for number in range(120):
+            owner = await accounts.register_owner(
+                session, full_name=f"Margin {number:03}", email=f"m{number}@example.uz"
+            )
+            cost = Decimal(number // 2) / 100 + 1000
+            call = {"provider": "openai", "model_asked": "x", "created_at": _noon(0)}
+            session.add(models.AIUsage(owner_id=owner.id, cost_usd=cost, **call))
+    browser, seen, path = await site.signed_in(boss), [], "/admin/statistics"
+    while path:
+        page = await browser.get(path)
+        seen += re.findall(r"Margin (\d{3})</a>", page.text)
+        following = re.search(r'rel="next" href="([^"]+)"', page.text)
+        path = following[1].replace("&amp;", "&") if following else ""
+    assert len(seen) == 120 == len(set(seen)) and seen[0] in ("118", "119")
+    assert (await browser.get("/admin/statistics?cursor=1:x'--")).status == 400
+    async with site.core.db.read() as session:
+        span = Period("", today(NOW) - 6 * DAY, today(NOW))
+        assert (await report(session, [], span)).now.talks == 0 and await lines(
+            session, [], span.first, span.last
+        ) == []
