@@ -158,6 +158,7 @@ async def _bot(db: Database, bot: models.Bot, folder: str) -> AsyncIterator[_Ste
         asked = (
             await session.scalars(select(models.UnansweredQuestion).where(models.UnansweredQuestion.bot_id == bot.id))
         ).all()
+        sent = (await session.scalars(select(models.Broadcast).where(models.Broadcast.bot_id == bot.id))).all()
         documents = (
             await session.execute(
                 select(models.Document.id, models.Document.name)
@@ -169,9 +170,13 @@ async def _bot(db: Database, bot: models.Bot, folder: str) -> AsyncIterator[_Ste
     about["channels"] = [_row(row) for row in channels]
     about["test_questions"] = [_row(row) for row in tests]
     about["unanswered_questions"] = [_row(row) for row in asked]
+    about["broadcasts"] = [_row(row) for row in sent]
     yield _file(f"{folder}/bot.json", _json(about))
     async for step in _contacts(db, bot, folder):
         yield step
+    if sent:
+        async for step in _deliveries(db, [row.id for row in sent], folder):
+            yield step
     async for step in _talks(db, bot, folder):
         yield step
     taken: set[str] = set()
@@ -229,11 +234,30 @@ class _Growing:
 
 
 async def _contacts(db: Database, bot: models.Bot, folder: str) -> AsyncIterator[_Step]:
-    heads = ["id", "channel_id", "name", "username", "phone", "language", "source", "created_at"]
+    heads = ["id", "channel_id", "name", "username", "phone", "language", "source", "opted_out_at", "created_at"]
     table = _Growing(f"{folder}/contacts.csv")
     yield table.more(b"\xef\xbb\xbf" + _csv([heads]))
     async for rows in _pages(db, models.Contact, models.Contact.bot_id == bot.id):
         yield table.more(_csv([getattr(row, head) for head in heads] for row in rows))
+    yield table.end()
+
+
+async def _deliveries(db: Database, broadcast_ids: Sequence[str], folder: str) -> AsyncIterator[_Step]:
+    """Write what became of broadcasts, customer by customer."""
+    delivery = models.BroadcastDelivery
+    heads = ["broadcast_id", "contact_id", "status", "reason", "message_id", "changed_at"]
+    table = _Growing(f"{folder}/broadcasts.csv")
+    yield table.more(b"\xef\xbb\xbf" + _csv([heads]))
+    for broadcast_id in broadcast_ids:
+        after = ""
+        while True:
+            query = select(delivery).where(delivery.broadcast_id == broadcast_id, delivery.contact_id > after)
+            async with db.read() as session:
+                rows = (await session.scalars(query.order_by(delivery.contact_id).limit(PAGE))).all()
+            if not rows:
+                break
+            yield table.more(_csv([getattr(row, head) for head in heads] for row in rows))
+            after = rows[-1].contact_id
     yield table.end()
 
 
