@@ -596,7 +596,7 @@ async def report(session: AsyncSession, found: models.Broadcast) -> Report:
     """
     mine = DELIVERY.c.broadcast_id == found.id
     counts = await session.execute(select(DELIVERY.c.status, func.count()).where(mine).group_by(DELIVERY.c.status))
-    fates = {status: n for status, n in counts}
+    fates: dict[str, int] = dict(counts.tuples().all())
     why = await session.execute(
         select(DELIVERY.c.status, DELIVERY.c.reason, func.count())
         .where(mine, DELIVERY.c.status.in_(("skipped", "failed", "unknown")))

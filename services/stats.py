@@ -11,7 +11,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from db import models
 from db.base import ID_LENGTH
-from services.commands import COMMANDS
+from services.commands import COMMANDS, UNLISTED
 
 _TEST = "panel:"
 
@@ -46,7 +46,7 @@ def _is_command(text: InstrumentedAttribute[str]) -> ColumnElement[bool]:
     written = func.lower(text)
     forms = [
         form
-        for name in COMMANDS
+        for name in (*COMMANDS, *UNLISTED)
         for form in (written == f"/{name}", written.like(f"/{name} %"), written.like(f"/{name}@%"))
     ]
     return and_(text.startswith("/"), or_(*forms))

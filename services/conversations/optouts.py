@@ -15,13 +15,13 @@ from sqlalchemy import Connection, bindparam, case, func, update
 from db import models
 from db.base import table_of
 from services.channels.base import Button, Inbound
+from services.commands import UNLISTED
 from services.i18n import T, Text, translate
 from services.knowledge.analysis import fold
 from services.scripts import APOSTROPHES
 
 _CONTACT = table_of(models.Contact)
 _STOP, _START = "news:stop", "news:start"
-_COMMANDS = frozenset({"stop", "unsubscribe"})
 _NO_APOSTROPHES = dict.fromkeys(map(ord, APOSTROPHES))
 _WORD = re.compile(r"[^\W_]+")
 _MOST_CHARS = 60
@@ -54,7 +54,7 @@ _PHRASES = frozenset(
 def wish(event: Inbound) -> bool | None:
     """Return True where a customer says to want no more broadcasts, False where by a button that they do; None else."""
     if event.kind == "command":
-        return True if event.command in _COMMANDS else None
+        return True if event.command in UNLISTED else None
     if event.kind == "callback":
         return {_STOP: True, _START: False}.get(event.data)
     if event.kind != "message" or event.type != "text" or len(event.text) > _MOST_CHARS:

@@ -6,15 +6,17 @@ import csv
 import datetime as dt
 import io
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
 from db import models
 from db.base import utcnow
+from services import bots
 from services.conversations import optouts
 from services.i18n import translate
 from tests.composition import address
@@ -222,3 +224,69 @@ async def test_whatsapp_only_within_its_window_or_by_a_template(site: Site, grap
             return list(await session.scalars(gone)) == [fresh]
 
     await until(out)
+
+
+async def test_a_large_broadcast_costs_its_pages_no_more(site: Site) -> None:
+    _, bot, browser = await _shop(site, "Large")
+    home = f"/bots/{bot.id}/broadcasts"
+
+    async def asked(path: str) -> list[str]:
+        engine, seen = site.core.db.engine.sync_engine, []
+
+        def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+            if statement.startswith("SELECT"):
+                seen.append((statement, parameters))
+
+        event.listen(engine, "before_cursor_execute", note)
+        try:
+            page = await browser.get(path, **{"HX-Request": "true"})
+        finally:
+            event.remove(engine, "before_cursor_execute", note)
+        assert page.status == 200, path
+        about = [(statement, values) for statement, values in seen if "broadcast" in statement]
+        async with site.core.db.read() as session:
+            connection = await session.connection()
+            for statement, values in about:
+                plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+                steps = [str(row[-1]) for row in plan]
+                whole = [step for step in steps if step.startswith("SCAN") and "broadcast" in step]
+                assert not whole, (statement, steps)
+        return [statement for statement, _ in about]
+
+    counts: list[list[int]] = []
+    for n in (3, 400):
+        async with site.core.db.write() as session:
+            web = await bots.connect_web(session, bot)
+            news = models.Broadcast(
+                bot_id=bot.id, title="Katta", texts={"uz": "Salom"}, status="done", started_at=utcnow(), chosen=n
+            )
+            session.add(news)
+            session.add_all(
+                models.Broadcast(bot_id=bot.id, title=f"№ {i}", texts={"uz": "Salom"}) for i in range(n // 4)
+            )
+            people = [models.Contact(bot_id=bot.id, channel_id=web.id, external_id=f"v{n}-{i}") for i in range(n)]
+            session.add_all(people)
+            await session.flush()
+            session.add_all(models.Conversation(bot_id=bot.id, channel_id=web.id, contact_id=p.id) for p in people)
+            fates = ("sent", "skipped", "failed", "waiting")
+            session.add_all(
+                models.BroadcastDelivery(
+                    broadcast_id=news.id, contact_id=p.id, status=fates[i % 4], reason="" if i % 4 in (0, 3) else "plan"
+                )
+                for i, p in enumerate(people)
+            )
+        where = f"{home}/{news.id}"
+        paths = [home, f"{where}/progress", f"{where}/receivers", f"{where}/receivers?fate=skipped"]
+        counts.append([len(await asked(path)) for path in paths])
+    assert counts[0] == counts[1] and max(counts[1]) <= 6, counts
+    page = await browser.get(f"{where}/receivers")
+    assert page.text.count("/inbox/") >= 50 and 'rel="next"' in page.text
+    seen: list[str] = []
+    following = f"{where}/receivers"
+    while following:
+        page = await browser.get(following)
+        seen += re.findall(r'href="/inbox/([0-9a-z]{26})"', page.text)
+        found = re.search(r'rel="next" href="([^"]*)"', page.text)
+        following = found[1].replace("&amp;", "&") if found else ""
+    assert len(seen) == len(set(seen)) == 400
+    assert (await browser.get(f"{where}/receivers?cursor=nonsense")).status == 400
