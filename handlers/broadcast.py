@@ -203,7 +203,7 @@ async def try_out(callback: CallbackQuery, callback_data: News, talk: Talk, _: T
     core.ring_talk(bot.id, talk_id)
     told = _("Sent to you alone: your bot writes to you now.")
     if kind != "telegram":
-        told = _("Sent to you alone: it stands in the panel’s test chat.")
+        told = _("Sent to you alone: it stands in the panel, in your test conversation.")
     await talk.toast(told, alert=True)
 
 

@@ -36,6 +36,7 @@ from services.broadcasts import (
     language_of,
     left_out,
     outgoing,
+    paused_key,
     shown,
 )
 from services.channels import WINDOWS
@@ -169,7 +170,7 @@ def _set(connection: Connection, row: Mapping[str, Any], **values: Any) -> None:
 
 def _tell(connection: Connection, it: _Standing, kind: str) -> bool:
     params = {"bot": it.bot["name"], "title": it.row["title"], "broadcast": it.row["id"]}
-    key = f"broadcast:{it.row['id']}"
+    key = f"broadcast:{it.row['id']}" if kind == "broadcast_done" else paused_key(it.row["id"])
     notices.open_in(connection, [notices.Occurrence(it.bot["owner_id"], kind, key, it.bot["id"], params)])
     return True
 
@@ -414,6 +415,11 @@ def _write(connection: Connection, it: _Standing, waiting: Sequence[Mapping[str,
     return Step(more=len(waiting) < ON_THE_WAY and not written, moved=True, talks=on_the_web, sends=bool(rows))
 
 
+def _turn(text: str) -> str:
+    """Return a broadcast as the bot remembers it; its end shows that it was one, see :mod:`services.conversations.optouts`."""
+    return text if len(text) <= RECENT_CHARS else f"{text[: RECENT_CHARS - 7]}… /stop"
+
+
 def _remember(connection: Connection, said: Mapping[str, str]) -> None:
     """Let the bot know in each conversation what it has said there."""
     if not said:
@@ -422,7 +428,7 @@ def _remember(connection: Connection, said: Mapping[str, str]) -> None:
     if connection.dialect.name != "sqlite":
         query = query.with_for_update()
     values = [
-        {"p_id": id_, "p_recent": [*(recent or []), ["assistant", said[id_][:RECENT_CHARS]]][-RECENT_TURNS:]}
+        {"p_id": id_, "p_recent": [*(recent or []), ["assistant", _turn(said[id_])]][-RECENT_TURNS:]}
         for id_, recent in connection.execute(query)
     ]
     connection.execute(update(TALK).where(TALK.c.id == bindparam("p_id")).values(recent=bindparam("p_recent")), values)

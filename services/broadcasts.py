@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import new_id, table_of, utcnow
-from services import access, bots, paging, stats
+from services import access, bots, notices, paging, stats
 from services.allowances import BOTS_BEFORE
 from services.channels import WINDOWS, split_for
 from services.channels.base import Outgoing
@@ -429,6 +429,11 @@ def moment_of(day_and_time: str) -> dt.datetime:
     return moment
 
 
+def paused_key(broadcast_id: str) -> str:
+    """Return the key of notices that a broadcast waits for somebody to mend something."""
+    return f"broadcast:{broadcast_id}:paused"
+
+
 async def _may_speak(session: AsyncSession, core: Core, bot: models.Bot) -> None:
     if bot.status != "active":
         raise Conflict(T("The bot is stopped: start it first."), code="stopped")
@@ -492,6 +497,7 @@ async def resume(
     await _may_speak(session, core, bot)
     found = await _held(session, bot, broadcast_id, version, ("paused",))
     found.status, found.reason, found.run_at = ("sending" if found.started_at else "scheduled"), "", utcnow()
+    await notices.solve(session, paused_key(found.id))
     await access.record(session, actor, "broadcast_resumed", "broadcast", found.id)
     return found
 
@@ -502,43 +508,56 @@ async def stop(
     """End it for good; who has not got it gets nothing."""
     found = await _held(session, bot, broadcast_id, version, ("scheduled", "sending", "paused"))
     found.status, found.reason, found.finished_at = "stopped", "", utcnow()
+    await notices.solve(session, paused_key(found.id))
     await access.record(session, actor, "broadcast_stopped", "broadcast", found.id)
     return found
+
+
+async def _own_place(
+    session: AsyncSession, bot: models.Bot, user: models.User
+) -> tuple[models.Channel, models.Contact, models.Conversation] | None:
+    """Return where a person gets a test: the talk with the bot on Telegram, else the test conversation of the panel."""
+    there = {channel.kind: channel for channel in await bots.channels(session, bot) if channel.status == "active"}
+    contact, talk = models.Contact, models.Conversation
+    for kind, external_id in (("telegram", str(user.telegram_id or "")), ("web", stats.test_contact(user.id))):
+        if (channel := there.get(kind)) is None:
+            continue
+        known = (
+            await session.execute(
+                select(contact, talk)
+                .join(talk, talk.contact_id == contact.id)
+                .where(
+                    contact.channel_id == channel.id,
+                    contact.external_id == external_id,
+                    contact.unreachable_since.is_(None),
+                )
+            )
+        ).one_or_none()
+        if known is not None:
+            return channel, known[0], known[1]
+        if kind == "web":
+            made = contact(bot_id=bot.id, channel_id=channel.id, external_id=external_id)
+            session.add(made)
+            await session.flush()
+            begun = talk(bot_id=bot.id, channel_id=channel.id, contact_id=made.id)
+            session.add(begun)
+            await session.flush()
+            return channel, made, begun
+    return None
 
 
 async def try_out(
     session: AsyncSession, bot: models.Bot, found: models.Broadcast, user: models.User, language: str
 ) -> tuple[str, str]:
     """Send it to the person who asks alone, as customers of a language see it: in Telegram where they have written to the bot,
-    else into the panel's test chat. Return the kind of channel and the conversation; ring "outbox" after the commit.
+    else into the test conversation of the panel.
 
-    Raises ``Conflict`` where there is neither.
+    Return the kind of channel and the conversation; ring "outbox" after the commit. Raises ``Conflict`` where there is neither.
     """
-    row = None
-    active = models.Channel.external_id.is_not(None), models.Channel.status == "active"
-    for kind, external_id in (("telegram", str(user.telegram_id or "")), ("web", stats.test_contact(user.id))):
-        row = (
-            await session.execute(
-                select(models.Channel, models.Contact, models.Conversation)
-                .join(models.Contact, models.Contact.channel_id == models.Channel.id)
-                .join(models.Conversation, models.Conversation.contact_id == models.Contact.id)
-                .where(
-                    models.Channel.bot_id == bot.id,
-                    models.Channel.kind == kind,
-                    models.Contact.external_id == external_id,
-                    models.Contact.unreachable_since.is_(None),
-                    *active,
-                )
-            )
-        ).one_or_none()
-        if row is not None:
-            break
+    row = await _own_place(session, bot, user)
     if row is None:
         raise Conflict(
-            T(
-                "Write a word to your bot first, in Telegram or in the test chat beside its settings: the test comes there."
-            ),
-            code="no_test",
+            T("Write /start to your bot in Telegram first, then press again: the test comes there."), code="no_test"
         )
     channel, contact, talk = row
     text, language = shown(found.texts, language, bot.languages)

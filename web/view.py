@@ -301,7 +301,7 @@ DONE: Mapping[str, Text] = {
     "web_connected": T("The bot’s page is open again."),
     "connected": T("Connected. Write to the bot in Telegram to try it."),
     "broadcast_tried": T("Sent to you alone. Look into Telegram."),
-    "broadcast_tried_here": T("Sent to you alone: it stands in the test chat beside the bot’s settings."),
+    "broadcast_tried_here": T("Sent to you alone: this is how it looks in a conversation."),
     "broadcast_sent": T("It goes out now. You may leave this page: you hear when it is done."),
     "broadcast_scheduled": T("Scheduled. Until then you can take it back."),
     "broadcast_pause": T("Paused. The few messages that were on their way still go."),

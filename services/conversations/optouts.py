@@ -36,30 +36,41 @@ def _words(text: str) -> str:
     return " ".join(fold(word) for word in _WORD.findall(text.translate(_NO_APOSTROPHES)))
 
 
-_PHRASES = frozenset(
-    _words(phrase)
-    for phrase in (
-        "stop", "stop all", "stop it", "stop messages", "stop sending", "unsubscribe", "unsubscribe me", "opt out",
-        "no more messages", "no more news", "do not send me messages", "don't send me messages",
-        "стоп", "стоп рассылка", "отписаться", "отписка", "отпиши", "отпишите", "отпишите меня", "отпиши меня",
-        "хочу отписаться", "не присылать", "не присылайте", "не присылайте мне", "не присылайте больше",
-        "больше не присылайте", "не присылайте рекламу", "не присылайте мне рекламу", "без рекламы", "уберите рассылку",
-        "to'xtat", "to'xtating", "to'xtatish", "obunani bekor qil", "obunani bekor qiling", "obunani bekor qilish",
-        "obunadan chiqish", "yubormang", "boshqa yubormang", "menga yubormang", "reklama yubormang", "xabar yubormang",
-        "boshqa xabar yubormang", "menga xabar yubormang", "reklama kerak emas",
-    )
+def _phrases(*phrases: str) -> frozenset[str]:
+    return frozenset(map(_words, phrases))
+
+
+_PLAIN = _phrases(
+    "stop", "stop all", "stop messages", "unsubscribe", "unsubscribe me", "opt out", "no more news",
+    "стоп", "стоп рассылка", "отписаться", "отписка", "отпишите меня", "отпиши меня", "хочу отписаться",
+    "не присылайте рекламу", "не присылайте мне рекламу", "уберите рассылку",
+    "obunani bekor qil", "obunani bekor qiling", "obunani bekor qilish", "obunadan chiqish", "reklama yubormang",
+    "menga reklama yubormang", "reklama kerak emas",
 )  # fmt: skip
+_AFTER_NEWS = _phrases(
+    "stop it", "no more messages", "no more", "don't send", "do not send", "don't send me messages",
+    "do not send me messages", "отпиши", "отпишите", "не присылать", "не присылай", "не присылайте", "не присылайте мне",
+    "не присылайте больше", "больше не присылайте", "не надо", "не нужно", "to'xtat", "to'xtating", "yubormang",
+    "boshqa yubormang", "menga yubormang", "xabar yubormang", "boshqa xabar yubormang", "menga xabar yubormang",
+    "kerak emas", "keragi yo'q",
+)  # fmt: skip
+"""Words that mean this only where a broadcast was the last thing said: elsewhere they may be about goods."""
 
 
-def wish(event: Inbound) -> bool | None:
-    """Return True where a customer says to want no more broadcasts, False where by a button that they do; None else."""
+def wish(event: Inbound, recent: Sequence[Sequence[str]] = ()) -> bool | None:
+    """Return True where a customer says to want no more broadcasts, False where by a button that they do; None else.
+
+    ``recent``: the last turns of the talk.
+    """
     if event.kind == "command":
         return True if event.command in UNLISTED else None
     if event.kind == "callback":
         return {_STOP: True, _START: False}.get(event.data)
     if event.kind != "message" or event.type != "text" or len(event.text) > _MOST_CHARS:
         return None
-    return True if _words(event.text) in _PHRASES else None
+    said = _words(event.text)
+    news = bool(recent) and recent[-1][0] == "assistant" and recent[-1][1].endswith("/stop")
+    return True if said in _PLAIN or (news and said in _AFTER_NEWS) else None
 
 
 def buttons(language: str) -> tuple[tuple[Button, ...], ...]:

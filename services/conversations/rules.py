@@ -345,7 +345,7 @@ class _Turn:
                 await self.flush()
                 await self.comment(message_id, event)
                 continue
-            if optouts.wish(event) is not None and not groups.is_shared(self.talk):
+            if optouts.wish(event, self.talk.recent) is not None and not groups.is_shared(self.talk):
                 is_question = False
             if is_question and not asks_for_person(event.text) and not gives_phone(event.text):
                 self.questions.append((message_id, event, clean(event.text, self.core.settings.limits.message_chars)))
@@ -373,7 +373,7 @@ class _Turn:
         """Handle one update that is not a question."""
         self.reply_to = groups.reply_to(self.talk, event)
         language = first_language(self.talk, self.bot, event)
-        if (unwanted := optouts.wish(event)) is not None and not groups.is_shared(self.talk):
+        if (unwanted := optouts.wish(event, self.talk.recent)) is not None and not groups.is_shared(self.talk):
             await self.news(message_id, event, language, unwanted=unwanted)
             return
         if event.command == "start" and self.talk.opted_out:

@@ -167,27 +167,34 @@ async def test_who_wants_no_more_gets_none_until_they_come_back(tmp_path: Path, 
     fake, _ = fakes
     async with floor(tmp_path, sqlite_url, *fakes) as place:
         shop = await place.tenant()
-        presses, writes, commands, stays = people = await customers(place, shop, 4)
+        presses, writes, says, commands, stays = people = await customers(place, shop, 5)
+        # Before any broadcast these words are about something else.
+        number = shop.ask(stays, "Yubormang")
+        await shop.answered([number])
+        stays.send(shop.bot, "Kerak emas")
         first = await draft(place, shop)
         await launch(place, shop, first)
         await reaches(place, first, "done")
         presses.press(fake.messages(presses.id, shop.bot)[0], translate("uz", optouts.BUTTON.msgid))
         writes.send(shop.bot, "Reklama yubormang!")
+        says.send(shop.bot, "Керак эмас")
         commands.send(shop.bot, "/stop")
         # Words that say something else are a question, and a person who leads the talk is no reason to go on.
         number = shop.ask(stays, "Do‘konda stop-kran bormi")
-        for person in (presses, writes, commands):
+        for person in (presses, writes, says, commands):
             await fake.wait_message(person.id, translate("uz", optouts.LEFT.msgid), bot=shop.bot)
         await shop.answered([number])
         out = select(models.Contact.external_id).where(models.Contact.opted_out_at.is_not(None))
-        assert {row[0] for row in await place.rows(out)} == {str(person.id) for person in (presses, writes, commands)}
+        assert {row[0] for row in await place.rows(out)} == {
+            str(person.id) for person in (presses, writes, says, commands)
+        }
         commands.send(shop.bot, "/start")
         await fake.wait_message(commands.id, translate("uz", optouts.BACK.msgid), bot=shop.bot)
         second = await draft(place, shop)
         await launch(place, shop, second)
         await reaches(place, second, "done")
-        assert got(fake, people, shop) == {presses.id: 1, writes.id: 1, commands.id: 2, stays.id: 2}
-        assert (await report(place, second)).reasons == {("skipped", "opted_out"): 2}
+        assert got(fake, people, shop) == {presses.id: 1, writes.id: 1, says.id: 1, commands.id: 2, stays.id: 2}
+        assert (await report(place, second)).reasons == {("skipped", "opted_out"): 3}
 
 
 async def test_paused_resumed_blocked_and_stopped(tmp_path: Path, database_url: str, fakes: Fakes) -> None:

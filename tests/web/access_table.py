@@ -248,7 +248,7 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("GET", "/bots/{bot}/broadcasts/{broadcast}/edit"): OWN_PAGE,
     ("POST", "/bots/{bot}/broadcasts/{broadcast}/edit"): (401, 400, 404, 401, 404),
     ("GET", "/bots/{bot}/broadcasts/{broadcast}/progress"): (303, 303, 404, 303, 404),
-    ("POST", "/bots/{bot}/broadcasts/{broadcast}/test"): (401, 409, 404, 401, 404),
+    ("POST", "/bots/{bot}/broadcasts/{broadcast}/test"): OWN_FORM,
     ("GET", "/bots/{bot}/broadcasts/{broadcast}/send"): OWN_PAGE,
     ("POST", "/bots/{bot}/broadcasts/{broadcast}/send"): (401, 400, 404, 401, 404),
     ("POST", "/bots/{bot}/broadcasts/{broadcast}/{step}"): (401, 409, 404, 401, 404),

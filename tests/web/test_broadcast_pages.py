@@ -90,9 +90,11 @@ async def test_from_the_first_draft_to_the_report(site: Site) -> None:
     where = made.location.partition("?")[0]
     page = await browser.get(where)
     assert page.status == 200 and "3 customers get it" in page.visible()
-    # The test needs somewhere to go to; in the panel's own chat it stands for the one who asks alone.
-    assert (await browser.post(f"{where}/test", language="ru")).status == 409
-    assert (await browser.post(f"/bots/{bot.id}/try", text="Salom")).status == 200
+    # A test goes to the one who asks alone.
+    tried = await browser.post(f"{where}/test", language="ru")
+    assert tried.status == 303 and tried.location.startswith("/inbox/")
+    shown = (await browser.get(tried.location)).visible()
+    assert "You (test)" in shown and "Работаем и в праздники!" in shown
     # A second hand that still has the page of before.
     first = (await _one(site, bot)).version
     assert (await browser.post(f"{where}/edit", **WRITTEN, version=str(first))).status == 303

@@ -285,8 +285,9 @@ async def try_out(request: web.Request) -> web.StreamResponse:
         return await _page(request, error=error)
     core.bell.ring("outbox")
     core.ring_talk(bot.id, talk_id)
-    toast = "broadcast_tried" if kind == "telegram" else "broadcast_tried_here"
-    return view.redirect(f"/bots/{bot.id}/broadcasts/{found.id}", toast=toast)
+    if kind != "telegram":
+        return view.redirect(f"/inbox/{talk_id}", toast="broadcast_tried_here")
+    return view.redirect(f"/bots/{bot.id}/broadcasts/{found.id}", toast="broadcast_tried")
 
 
 # Sending
