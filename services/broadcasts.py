@@ -615,7 +615,7 @@ async def report(session: AsyncSession, found: models.Broadcast) -> Report:
     """
     mine = DELIVERY.c.broadcast_id == found.id
     counts = await session.execute(select(DELIVERY.c.status, func.count()).where(mine).group_by(DELIVERY.c.status))
-    fates: dict[str, int] = dict(counts.tuples().all())
+    fates: dict[str, int] = {row[0]: row[1] for row in counts}
     why = await session.execute(
         select(DELIVERY.c.status, DELIVERY.c.reason, func.count())
         .where(mine, DELIVERY.c.status.in_(("skipped", "failed", "unknown")))

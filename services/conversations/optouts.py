@@ -41,7 +41,7 @@ def _phrases(*phrases: str) -> frozenset[str]:
 
 
 _PLAIN = _phrases(
-    "stop", "stop all", "stop messages", "unsubscribe", "unsubscribe me", "opt out", "no more news",
+    "stop", "stop all", "stop messages", "stop promotions", "unsubscribe", "unsubscribe me", "opt out", "no more news",
     "стоп", "стоп рассылка", "отписаться", "отписка", "отпишите меня", "отпиши меня", "хочу отписаться",
     "не присылайте рекламу", "не присылайте мне рекламу", "уберите рассылку",
     "obunani bekor qil", "obunani bekor qiling", "obunani bekor qilish", "obunadan chiqish", "reklama yubormang",
@@ -64,9 +64,11 @@ def wish(event: Inbound, recent: Sequence[Sequence[str]] = ()) -> bool | None:
     """
     if event.kind == "command":
         return True if event.command in UNLISTED else None
-    if event.kind == "callback":
-        return {_STOP: True, _START: False}.get(event.data)
-    if event.kind != "message" or event.type != "text" or len(event.text) > _MOST_CHARS:
+    # On Meta's networks a press is a message with what the button carries.
+    pressed = event.data if event.kind == "callback" else str(event.extra.get("payload") or "")
+    if pressed in (_STOP, _START):
+        return pressed == _STOP
+    if event.kind != "message" or len(event.text) > _MOST_CHARS:
         return None
     said = _words(event.text)
     news = bool(recent) and recent[-1][0] == "assistant" and recent[-1][1].endswith("/stop")

@@ -45,8 +45,8 @@ async def test_written_tried_sent_and_followed(product: Product, language: str) 
     assert all(len(each["callback_data"].encode()) <= 64 for each in menu.buttons)
     press = owner.user.press(menu, _said(owner, "New broadcast"))
     await product.answered(press)
-    # Whoever goes elsewhere writes to nobody.
-    await owner.settled()
+    # Whoever thinks better of it, or goes elsewhere, writes to nobody.
+    await owner.says("/cancel", _said(owner, "No broadcast was written."))
     assert await _one(product, bot) is None
     press = owner.user.press(menu, _said(owner, "New broadcast"))
     await product.answered(press)
