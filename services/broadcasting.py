@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,8 @@ _STEP_S = 0.25
 _IDLE_S = 10.0
 _TROUBLE_S = 5.0
 _AT_ONCE = 200
+_SHOWN_EVERY_S = 1.0
+"""So often open pages fetch how far it is; what changes more often would reach them only at the end."""
 _BOT, _USER = table_of(models.Bot), table_of(models.User)
 
 
@@ -63,12 +66,14 @@ _BOT, _USER = table_of(models.Bot), table_of(models.User)
 class Step:
     """What a step did.
 
-    ``more`` can be done at once; ``moved``: there is something new to show; ``talks``: conversations in which something was said
-    where the customer reads it here; ``told``: somebody is to hear of it; ``sends``: there is something to send.
+    ``more`` can be done at once; ``moved``: there is something new to show, ``turned``: a new state; ``talks``: conversations in
+    which something was said where the customer reads it here; ``told``: somebody is to hear of it; ``sends``: there is something
+    to send.
     """
 
     more: bool = False
     moved: bool = False
+    turned: bool = False
     talks: Sequence[str] = ()
     told: bool = False
     sends: bool = False
@@ -137,7 +142,7 @@ def step(connection: Connection, core: Core, broadcast_id: str) -> Step:
         return _interrupted(connection, it, it.why, now)
     if row["status"] == "scheduled":
         _set(connection, row, status="sending", started_at=now, cursor="")
-        return Step(more=True, moved=True)
+        return Step(more=True, moved=True, turned=True)
     if row["cursor"] is not None:
         return _choose(connection, it, now)
     settled = _settle(connection, it, now)
@@ -151,14 +156,14 @@ def step(connection: Connection, core: Core, broadcast_id: str) -> Step:
     waiting = _waiting(connection, it, min(room, left), now) if left > 0 else []
     if left <= 0 and _any_waiting(connection, row["id"]):
         _set(connection, row, run_at=_tomorrow(core, now))
-        return Step(moved=True)
+        return Step(moved=True, turned=True)
     if any(_broken(each) for each in waiting):
         return _interrupted(connection, it, "channel", now)
     if waiting:
         return _write(connection, it, waiting, now)
     if not on_the_way:
         _set(connection, row, status="done", finished_at=now)
-        return Step(moved=True, told=_tell(connection, it, "broadcast_done"))
+        return Step(moved=True, turned=True, told=_tell(connection, it, "broadcast_done"))
     return Step(moved=settled)
 
 
@@ -179,9 +184,9 @@ def _interrupted(connection: Connection, it: _Standing, why: str, now: dt.dateti
     """The bot may not speak: it waits for somebody to mend that, or ends with the owner's account."""
     if why == "banned":
         _set(connection, it.row, status="stopped", reason=why, finished_at=now)
-        return Step(moved=True)
+        return Step(moved=True, turned=True)
     _set(connection, it.row, status="paused", reason=why)
-    return Step(moved=True, told=_tell(connection, it, f"broadcast_{why}"))
+    return Step(moved=True, turned=True, told=_tell(connection, it, f"broadcast_{why}"))
 
 
 def _choose(connection: Connection, it: _Standing, now: dt.datetime) -> Step:
@@ -195,7 +200,7 @@ def _choose(connection: Connection, it: _Standing, now: dt.datetime) -> Step:
     ).all()
     if not ids:
         _set(connection, row, cursor=None)
-        return Step(more=True, moved=True)
+        return Step(more=True, moved=True, turned=True)
     audience = Audience.of(row["audience"])
     began = row["started_at"] or now
     why = left_out(it.kinds, has_template=it.template is not None, now=now).label("why")
@@ -455,8 +460,11 @@ async def _due(core: Core) -> list[tuple[str, str]]:
     return [(id_, bot_id) for bot_id, id_ in due.items()]
 
 
-async def work(core: Core) -> bool:
-    """Do one step of everything that is due; return whether more can be done at once. Raises :class:`DatabaseUnavailable`."""
+async def work(core: Core, shown: dict[str, float]) -> bool:
+    """Do one step of everything that is due; return whether more can be done at once.
+
+    ``shown``: when open pages were last told of each bot's broadcast. Raises :class:`DatabaseUnavailable`.
+    """
     more = False
     for broadcast_id, bot_id in await _due(core):
         try:
@@ -475,18 +483,22 @@ async def work(core: Core) -> bool:
             core.bell.ring("notices")
         for talk_id in done.talks:
             core.ring_talk(bot_id, talk_id)
-        if done.moved:
+        if done.turned or (done.moved and time.monotonic() - shown.get(bot_id, 0.0) >= _SHOWN_EVERY_S):
+            shown[bot_id] = time.monotonic()
             core.bell.ring(f"bot:{bot_id}", {"broadcast": broadcast_id})
     return more
 
 
 async def run(core: Core) -> None:
     """See to broadcasts until cancelled."""
+    shown: dict[str, float] = {}
     async with core.bell.listen("broadcasts", limit=1) as bell:
         while True:
             try:
                 under_way = bool(await _due(core))
-                more = await work(core) if under_way else False
+                more = await work(core, shown) if under_way else False
+                if not under_way:
+                    shown.clear()
                 pause_s = 0.0 if more else _STEP_S if under_way else _IDLE_S
             except DatabaseUnavailable:
                 log.warning("broadcasts_not_seen_to")
