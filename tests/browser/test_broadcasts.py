@@ -38,6 +38,7 @@ async def test_written_sent_and_followed_without_reload(chromium: Browser, brows
         await page.get_by_role("button", name="Save the draft").click()
         await seen.check()
         await page.get_by_role("link", name="Send …").click()
+        await page.wait_for_url("**/send")
         # The hour of the test is not the customers'.
         box = page.get_by_label("Send it at night all the same")
         if await box.count():
