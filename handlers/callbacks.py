@@ -35,7 +35,7 @@ class Enter(CallbackData, prefix="e1"):
 
 
 class Menu(CallbackData, prefix="m1"):
-    """Go ``to`` a place that belongs to no bot: ``bots``, ``new``, ``stats``, ``inbox``, ``panel``, ``plan``,
+    """Go ``to`` a place that belongs to no bot: ``bots``, ``new``, ``stats``, ``inbox``, ``news``, ``panel``, ``plan``,
     ``leave``, ``stay`` (delete the account, keep it), ``close``."""
 
     to: str
@@ -100,6 +100,15 @@ class TalkMenu(CallbackData, prefix="i1"):
     talk: Id
 
 
+class News(CallbackData, prefix="n1"):
+    """``do`` something with a broadcast: ``bot`` (those of a bot), ``new``, ``open``, ``test``, ``send`` (asks), ``sure``,
+    ``pause``, ``resume``, ``stop``, ``recall``, ``drop``."""
+
+    do: str
+    bot: Id
+    news: Annotated[str, Field(pattern=r"^([0-9a-z]{26})?$")] = ""
+
+
 class ForumMenu(CallbackData, prefix="g1"):
     """Make the group where the button stands the inbox of a ``bot``; empty: of all of one's own."""
 
@@ -109,7 +118,7 @@ class ForumMenu(CallbackData, prefix="g1"):
 class Turn(CallbackData, prefix="t1"):
     """Turn to a ``number``-th part of a long list ``of``: ``open`` and ``docs`` (bots to choose), ``files`` (a bot's
     documents), ``asked`` (its unanswered questions), ``put`` (bots for the document of message ``file``), ``inbox``
-    (conversations that wait), ``stats`` (for the last ``days``)."""
+    (conversations that wait), ``news`` (bots to write for), ``stats`` (for the last ``days``)."""
 
     of: str
     number: Annotated[int, Field(ge=0, le=1_000_000)]

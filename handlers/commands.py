@@ -18,6 +18,7 @@ COMMANDS: tuple[tuple[str, Text], ...] = (
     ("knowledge", T("Documents your bot answers from")),
     ("channels", T("Channels: connect, check, share")),
     ("inbox", T("Customers who wait for a person")),
+    ("broadcast", T("Write to all customers")),
     ("stats", T("Statistics: questions and answers")),
     ("plan", T("Your plan: what is left, renew, pay")),
     ("request", T("Request access to a plan")),

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from handlers import (
     billing,
     bots,
+    broadcast,
     common,
     connecting,
     coupons,
@@ -48,6 +49,7 @@ ROUTERS: tuple[Router, ...] = (
     newbot.tokens,
     common.router,
     inbox.router,
+    broadcast.router,
     team.router,
     start.router,
     language.router,

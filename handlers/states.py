@@ -57,6 +57,12 @@ class Buying(StatesGroup):
     ways = State()
 
 
+class Broadcasting(StatesGroup):
+    """Writing to all customers of the ``bot`` in the data."""
+
+    text = State()
+
+
 class Requesting(StatesGroup):
     """Asking for access; the data holds what is chosen so far: ``plan``, ``period``, ``coupon``. ``code``: a coupon is typed."""
 
@@ -78,6 +84,7 @@ DROPPED: dict[str, Text] = {
     str(Buying.ways.state): T("The coupon was put away."),
     str(Requesting.code.state): T("No coupon was entered."),
     str(Requesting.sure.state): T("The request was not sent."),
+    str(Broadcasting.text.state): T("No broadcast was written."),
     str(Answering.text.state): T("Nothing was written to the customer."),
 }
 """What ``/cancel`` says about each."""

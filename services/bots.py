@@ -536,6 +536,10 @@ async def purge_bot(core: Core, payload: Mapping[str, Any]) -> None:
                 break
             await session.execute(sql_delete(models.Message).where(models.Message.conversation_id.in_(talks)))
             await session.execute(sql_delete(models.Conversation).where(models.Conversation.id.in_(talks)))
+    sent = select(models.Broadcast.id).where(models.Broadcast.bot_id == bot_id)
+    delivery = models.BroadcastDelivery
+    # Its customers are nobody else's: no other bot's rows name them.
+    await core.db.delete_in_slices(delivery.contact_id, delivery.broadcast_id.in_(sent), at_once=200)
     async with core.db.write() as session:
         await session.execute(sql_delete(models.Notice).where(models.Notice.bot_id == bot_id))
         await session.execute(sql_delete(models.Bot).where(models.Bot.id == bot_id))

@@ -13,3 +13,5 @@ COMMANDS: Mapping[str, Text] = {
     "help": T("What this bot can do"),
 }
 """What each does, in the order of the menu."""
+UNLISTED = ("stop", "unsubscribe")
+"""Commands that stand in no menu, but under every broadcast: see :mod:`services.conversations.optouts`."""

@@ -310,10 +310,13 @@ async def _bot(db: Database, bot: models.Bot, folder: str) -> AsyncIterator[_Ste
         _Table("test_runs", models.TestRun, models.TestRun.bot_id == bot.id),
         _Table("unanswered_questions", models.UnansweredQuestion, models.UnansweredQuestion.bot_id == bot.id),
         _Table("files", models.Attachment, models.Attachment.bot_id == bot.id),
+        _Table("broadcasts", models.Broadcast, models.Broadcast.bot_id == bot.id),
     ):
         async for step in _list(db, replace(table, name=f"{folder}/{table.name}"), bot.owner_id):
             yield step
     async for step in _contacts(db, bot, folder):
+        yield step
+    async for step in _deliveries(db, bot, folder):
         yield step
     async for step in _talks(db, bot, folder):
         yield step
@@ -373,11 +376,25 @@ class _Growing:
 
 
 async def _contacts(db: Database, bot: models.Bot, folder: str) -> AsyncIterator[_Step]:
-    heads = ["id", "channel_id", "name", "username", "phone", "language", "source", "created_at"]
+    heads = ["id", "channel_id", "name", "username", "phone", "language", "source", "opted_out_at", "created_at"]
     table = _Growing(f"{folder}/contacts.csv")
     yield table.more(b"\xef\xbb\xbf" + _csv([heads]))
     async for rows in _pages(db, models.Contact, models.Contact.bot_id == bot.id):
         yield table.more(_csv([getattr(row, head) for head in heads] for row in rows))
+    yield table.end()
+
+
+async def _deliveries(db: Database, bot: models.Bot, folder: str) -> AsyncIterator[_Step]:
+    """Write what became of broadcasts, customer by customer."""
+    delivery = models.BroadcastDelivery
+    heads = ["broadcast_id", "contact_id", "status", "reason", "message_id", "changed_at"]
+    table = _Growing(f"{folder}/broadcasts.csv")
+    yield table.more(b"\xef\xbb\xbf" + _csv([heads]))
+    async for sent in _pages(db, models.Broadcast, models.Broadcast.bot_id == bot.id):
+        for broadcast in sent:
+            mine = delivery.broadcast_id == broadcast.id
+            async for rows in _pages(db, delivery, mine, delivery.contact_id):
+                yield table.more(_csv([getattr(row, head) for head in heads] for row in rows))
     yield table.end()
 
 

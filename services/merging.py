@@ -34,6 +34,7 @@ _PLAIN: tuple[InstrumentedAttribute[Any], ...] = (
     models.ReferralTouch.partner_id,
     models.ReferralEntry.partner_id,
     models.Note.author_id,
+    models.Broadcast.author_id,
     models.AIUsage.owner_id,
     models.AuditLog.actor_id,
 )

@@ -27,7 +27,13 @@ log = structlog.get_logger(__name__)
 GROUP_S = 600
 """After one notice about a bot the next ones wait so long and come together."""
 _SHOWN = 10
-_SIGNS: Mapping[str, str] = {"member_joined": "👥", "access_requested": "🔑", "team_paused": "⏸", "work_paused": "⏸"}
+_SIGNS: Mapping[str, str] = {
+    "member_joined": "👥",
+    "access_requested": "🔑",
+    "team_paused": "⏸",
+    "work_paused": "⏸",
+    "broadcast_done": "📣",
+}
 """What stands before a notice that is no trouble."""
 
 TEXTS: Mapping[str, Text] = {
@@ -189,6 +195,15 @@ TEXTS: Mapping[str, Text] = {
         "Mail cannot be sent: {reason}. Check MAIL_SERVER and what goes with it in the settings (.env), and start the program "
         "again. Letters wait up to three days."
     ),
+    "broadcast_done": T("“{bot}”: the broadcast “{title}” has been sent. Its page shows what became of it."),
+    "broadcast_bot": T("“{bot}”: the broadcast “{title}” is paused, because the bot was stopped."),
+    "broadcast_plan": T(
+        "“{bot}”: the broadcast “{title}” is paused, because your plan does not let this bot answer now. Choose a plan, then "
+        "resume it."
+    ),
+    "broadcast_channel": T(
+        "“{bot}”: the broadcast “{title}” is paused, because a channel stopped working. Mend the channel, then resume it."
+    ),
     "mail_recovered": T("Mail is sent again."),
     "channel_recovered": T("“{bot}” is working again."),
     "key_recovered": T("{provider} answers again."),
@@ -231,6 +246,10 @@ _EPHEMERAL = frozenset(
         "document_failed",
         "member_joined",
         "access_requested",
+        "broadcast_done",
+        "broadcast_bot",
+        "broadcast_plan",
+        "broadcast_channel",
     }
 )
 # What works again one day: until then it is open, also for whoever has put the notice away.
@@ -254,6 +273,7 @@ _LASTING = frozenset(
     }
 )
 _BUSINESS = ("business_connected", "business_no_reply", "business_foreign", "business_off")
+_BROADCASTS = ("broadcast_done", "broadcast_bot", "broadcast_plan", "broadcast_channel")
 _WAITING = ("operator_wanted", "gave_up", "customer_wrote")
 """Somebody waits for a person in a conversation; the notice's key names it (:func:`talk_key`)."""
 _TALKS = "/conversations"
@@ -271,6 +291,7 @@ _PLACES: Mapping[str, str] = {
         ),
         "/channels",
     ),
+    **dict.fromkeys(_BROADCASTS, "/broadcasts"),
     **dict.fromkeys((*_WAITING, "message_failed", "send_failed", "window_closed"), _TALKS),
     "document_failed": "/documents",
     **dict.fromkeys((*_KEY_TROUBLES, "model_retired", "factory_failed", "access_requested"), ""),
@@ -281,6 +302,7 @@ _LABELS: Mapping[str, Text] = {
     "/channels": T("Open the channels"),
     _TALKS: T("Open the conversations"),
     "/documents": T("Open the documents"),
+    "/broadcasts": T("Open the broadcast"),
     "": T("Open the bot’s settings"),
     "/billing": T("Open plans and payments"),
 }
@@ -525,7 +547,7 @@ def page(notice: models.Notice) -> str:
         return "/admin/requests"
     if notice.bot_id is None:
         return "/dashboard"
-    talk = _talk(notice)
+    talk = str(notice.params.get("broadcast") or "") if notice.kind in _BROADCASTS else _talk(notice)
     return f"/bots/{notice.bot_id}{_PLACES.get(notice.kind, '')}" + (f"/{talk}" if talk else "")
 
 

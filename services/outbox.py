@@ -82,6 +82,7 @@ _MARKING = (
         error=bindparam("p_error"),
         attempts=bindparam("p_attempts"),
         unsure=bindparam("p_unsure"),
+        begun=False,
         recipient=bindparam("p_recipient"),
     )
 )
@@ -151,6 +152,18 @@ def _mark(connection: Connection, scope: Scope, items: Sequence[Sent]) -> list[b
 MARK: Operation[Sent, bool] = Operation("sent", 20, _mark, lambda item: lanes.touched(item.claim), patience_s=0.01)
 
 
+def _begin(connection: Connection, scope: Scope, items: Sequence[Claimed]) -> list[Exception | None]:
+    held = lanes.ours(connection, scope.holder, items)
+    ids = [item.items[0]["id"] for item in items if item.key in held]
+    if ids:
+        connection.execute(update(lanes.OUTBOX).where(lanes.OUTBOX.c.id.in_(ids)).values(begun=True))
+    return [None if item.key in held else LostLane(item.key) for item in items]
+
+
+# Durable before it leaves us: whoever finds it so after a crash knows that it may have arrived.
+BEGIN: Operation[Claimed, None] = Operation("begin", 19, _begin, lanes.touched)
+
+
 class NotBegun(asyncio.CancelledError):
     """Cancelled while waiting for its turn: nothing has left us."""
 
@@ -214,10 +227,13 @@ class Sender:
             return Sent(claim, "failed", error=f"the channel is {channel.status}")
         unsure = False
         if item["status"] == "sending":
+            if item["begun"]:
+                # Nobody asked for it: better never than twice.
+                return Sent(claim, "unknown", error="interrupted while being sent", unsure=True)
             # A process died with this in hand: nobody knows whether it was sent. Once more, never twice.
-            if item["unsure"]:
+            if item["unsure"] and not is_bulk(claim):
                 return Sent(claim, "unknown", error="interrupted twice while being sent")
-            unsure = True
+            unsure = not is_bulk(claim)
         try:
             credentials = self._core.credentials(channel.credentials)
         except Undecryptable:
@@ -250,6 +266,8 @@ class Sender:
                     taken_back = await outfiles.withdraw(self._core, message.file)
                     return Sent(claim, "failed", error="the file is gone", unsure=unsure, withdrawn=taken_back)
                 message = outfiles.with_file(channel.kind, message, file)
+            if is_bulk(claim):
+                await self._core.writer.submit(BEGIN, claim)
         except DatabaseUnavailable:
             return Sent(claim, "queued", delay_s=database_pause_s(), counts=False, unsure=unsure)
         except asyncio.CancelledError:
@@ -288,9 +306,11 @@ class Sender:
         if channel.kind == "whatsapp":
             meta = self._core.settings.meta
             await limits.pace(f"chat:{channel.id}:{recipient}", meta.chat_messages_per_minute / 60, meta.chat_burst)
+            await self._pace_bulk(claim, channel, meta.messages_per_second * meta.bulk_share)
             await limits.pace(f"bot:{channel.id}", meta.messages_per_second, meta.messages_per_second)
         if channel.kind == "instagram":
             rate = self._core.settings.meta.messages_per_second
+            await self._pace_bulk(claim, channel, rate * self._core.settings.meta.bulk_share)
             await limits.pace(f"bot:{channel.id}", rate, rate)
         settings = self._core.settings.telegram
         if channel.kind == "telegram":
@@ -303,11 +323,13 @@ class Sender:
                 recipient = place_of(recipient).chat
                 await limits.pace(f"group:{channel.id}:{recipient}", (share - burst) / 60, burst)
             await limits.pace(f"chat:{channel.id}:{recipient}", settings.chat_messages_per_second, settings.chat_burst)
-            if claim.key.startswith("bulk:"):
-                await limits.pace(
-                    f"bulk:{channel.id}", rate * settings.bulk_share, max(1.0, rate * settings.bulk_share)
-                )
+            await self._pace_bulk(claim, channel, rate * settings.bulk_share)
             await limits.pace(f"bot:{channel.id}", rate, max(1.0, rate))
+
+    async def _pace_bulk(self, claim: Claimed, channel: ChannelKeys, rate: float) -> None:
+        """Leave ordinary messages their share of what may be sent in a second."""
+        if is_bulk(claim):
+            await self._core.limits.pace(f"bulk:{channel.id}", rate, max(1.0, rate))
 
     async def _transmit(
         self,
@@ -388,9 +410,18 @@ class Sender:
         self._chat_limited[channel_id] = (chat, now + seconds)
 
 
+def is_bulk(claim: Claimed) -> bool:
+    """Whether what is sent is part of a broadcast."""
+    return claim.key.startswith("bulk:")
+
+
 def with_notice(result: Sent, channel: ChannelKeys | None) -> Sent:
-    """Add what the owner hears where an answer was lost; of a customer who cannot be written to there is nothing to mend."""
+    """Add what the owner hears where an answer was lost; of a customer who cannot be written to there is nothing to mend.
+
+    A broadcast has a report of its own.
+    """
     lost = result.status in ("failed", "unknown") and not result.gone and not result.withdrawn
+    lost = lost and not is_bulk(result.claim)
     if not lost or channel is None or not channel.bot_id:
         return result
     params = {"bot": channel.bot_name, "conversation": result.claim.items[0]["conversation_id"] or ""}
@@ -414,7 +445,7 @@ def _give_back(connection: Connection, scope: Scope, items: Sequence[Claimed]) -
         connection.execute(
             update(lanes.OUTBOX)
             .where(lanes.OUTBOX.c.id.in_(ids))
-            .values(status="queued", attempts=lanes.OUTBOX.c.attempts - 1)
+            .values(status="queued", attempts=lanes.OUTBOX.c.attempts - 1, begun=False)
         )
     return [None] * len(items)
 

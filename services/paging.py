@@ -28,6 +28,11 @@ class Page(Generic[Row]):
     next: str | None
 
 
+def is_cursor(text: str) -> bool:
+    """Whether a text may be the cursor of a list by identifiers."""
+    return _ID.fullmatch(text) is not None
+
+
 async def newest_first(
     session: AsyncSession,
     query: Select[Any],
@@ -42,7 +47,7 @@ async def newest_first(
     Raises ``Invalid`` for a malformed cursor.
     """
     if cursor:
-        if not _ID.fullmatch(cursor):
+        if not is_cursor(cursor):
             raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
         query = query.where(key < cursor)
     rows = (await session.execute(query.order_by(key.desc()).limit(limit + 1))).all()

@@ -170,6 +170,15 @@ class Meta(_Section):
     chat_messages_per_minute: float = Field(10, gt=0)
     chat_burst: int = Field(40, ge=1)
     private_replies_per_hour: int = Field(700, ge=1)
+    bulk_share: float = Field(0.7, gt=0, le=1)
+
+
+class Broadcasts(_Section):
+    """How many customers an owner may write to on their own accord, and when people sleep (hours of Tashkent)."""
+
+    receivers_per_day: int = Field(20_000, ge=1, le=10_000_000)
+    quiet_from: int = Field(21, ge=0, le=23)
+    quiet_until: int = Field(9, ge=0, le=23)
 
 
 class Channels(_Section):
@@ -453,6 +462,7 @@ class FileSettings(_Section):
     limits: Limits = Limits()
     telegram: Telegram = Telegram()
     meta: Meta = Meta()
+    broadcasts: Broadcasts = Broadcasts()
     channels: Channels = Channels()
     knowledge: Knowledge = Knowledge()
     media: Media = Media()

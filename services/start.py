@@ -26,6 +26,7 @@ from services import (
     accounts,
     ai,
     bots,
+    broadcasting,
     forum,
     health,
     http,
@@ -392,6 +393,7 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
     core.tasks.start(finding.watch(core), name="finding", vital=True)
     core.tasks.start(seats.watch(core), name="seats", vital=True)
     _letters(core, stack)
+    _broadcasts(core, stack)
     # What is alive now stays alive: the collector need not walk through it again and again. It also looks less often at what is
     # new: nearly all of it dies by counting references (about 5 % of a message’s processor time).
     gc.collect()
@@ -426,6 +428,27 @@ def _letters(core: Core, stack: contextlib.AsyncExitStack) -> None:
             log.warning("letter_not_finished_in_time")
         sending.cancel()
         await upkeep.resign(core, "letters")
+
+    stack.push_async_callback(stop)
+
+
+def _broadcasts(core: Core, stack: contextlib.AsyncExitStack) -> None:
+    """See to broadcasts in one process of the installation."""
+
+    async def send() -> None:
+        while True:
+            await upkeep.lead(core, "broadcasts")
+            running = core.tasks.start(broadcasting.run(core), name="broadcasts:steps", vital=True)
+            try:
+                await upkeep.keep_leading(core, "broadcasts")
+            finally:
+                running.cancel()
+
+    sending = core.tasks.start(send(), name="broadcasts", vital=True)
+
+    async def stop() -> None:
+        sending.cancel()
+        await upkeep.resign(core, "broadcasts")
 
     stack.push_async_callback(stop)
 

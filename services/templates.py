@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from db import models
 from services.channels import whatsapp
 from services.conversations import ConversationRow
 from services.conversations.files import NewFile
@@ -261,7 +262,19 @@ async def approved(core: Core, row: ConversationRow) -> list[Template]:
     Raises ``NotFound`` for a conversation that is not on WhatsApp, ``Conflict`` where the channel has to be mended first,
     ``Unavailable`` where Meta does not answer.
     """
-    channel = row.channel
+    found = await of_channel(core, row.channel)
+    if not row.contact.external_id.isdigit():
+        hidden = T("it carries a sign-in code, and this customer’s phone number is hidden")
+        found = [replace(each, unusable=hidden) if each.is_code else each for each in found]
+    return _in_order(found)
+
+
+def _in_order(found: Sequence[Template]) -> list[Template]:
+    return sorted(found, key=lambda template: (template.unusable is not None, template.name, template.language))
+
+
+async def of_channel(core: Core, channel: models.Channel) -> list[Template]:
+    """Return the templates of the business account behind a channel; raises as :func:`approved` does."""
     if channel.kind != "whatsapp":
         raise NotFound
     mend = Conflict(T("The WhatsApp channel needs attention first: open the channels."), code="channel_broken")
@@ -285,11 +298,7 @@ async def approved(core: Core, row: ConversationRow) -> list[Template]:
         raise unseen from None
     except Temporary:
         raise Unavailable(T("Meta is not responding right now. Please try again in a minute.")) from None
-    found = [template for each in told if (template := read(each)) is not None]
-    if not row.contact.external_id.isdigit():
-        hidden = T("it carries a sign-in code, and this customer’s phone number is hidden")
-        found = [replace(each, unusable=hidden) if each.is_code else each for each in found]
-    return sorted(found, key=lambda template: (template.unusable is not None, template.name, template.language))
+    return _in_order([template for each in told if (template := read(each)) is not None])
 
 
 def chosen(found: Sequence[Template], name: str, language: str) -> Template | None:

@@ -729,6 +729,8 @@ class Conveyor:
         except asyncio.CancelledError:
             # Whether it left us is not known; the next start tries it once more, marked unsure.
             raise
+        except LostLane:
+            raise
         except Exception as error:
             log.error("send_failed", lane=claim.key, exc_info=error)
             result = outbox.Sent(claim, "failed", error=type(error).__name__)

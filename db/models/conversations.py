@@ -26,12 +26,13 @@ class Contact(Base):
     __tablename__ = "contacts"
     __table_args__ = (
         UniqueConstraint("channel_id", "external_id"),
+        Index("ix_contacts_bot_id_id", "bot_id", "id"),
         Index("ix_contacts_channel_id_alias", "channel_id", "alias"),
         Index("ix_contacts_phone", "phone", **_only("phone IS NOT NULL")),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
-    bot_id: Mapped[str] = mapped_column(ForeignKey("bots.id", ondelete="CASCADE"), index=True)
+    bot_id: Mapped[str] = mapped_column(ForeignKey("bots.id", ondelete="CASCADE"))
     channel_id: Mapped[str] = mapped_column(ForeignKey("channels.id", ondelete="CASCADE"))
     external_id: Mapped[str] = mapped_column(String(128))
     alias: Mapped[str | None] = mapped_column(String(128))

@@ -100,10 +100,13 @@ class BotVersion(Base):
 class Broadcast(Base):
     """A message to many customers of a bot.
 
-    ``texts``: by language; ``template``: the WhatsApp template for whoever may get nothing else. ``audience``: who is meant:
-    channels, languages, labels, seen since. ``status``: ``draft``, ``scheduled``, ``sending``, ``paused``, ``stopped``,
-    ``done``. ``chosen``: how many rows of ``broadcast_deliveries`` were made when it began; ``cursor``: the last contact
-    that was looked at while they are made, None when all are. ``version`` grows with each change, against two hands at once.
+    ``texts``: by language; ``template``: the WhatsApp template for whoever may get nothing else, as it is sent (``payload``) and
+    as it reads (``text``). ``audience``: who is meant, see :class:`services.broadcasts.Audience`. ``status``: ``draft``,
+    ``scheduled``, ``sending``, ``paused``, ``stopped``, ``done``; ``reason``: why it is paused or stopped, where nobody pressed
+    the button. ``run_at``: when it begins, and while it is being sent not before when it goes on. ``chosen``: how many rows of
+    ``broadcast_deliveries`` were made when it began; ``cursor``: the last contact that was looked at while they are made, None
+    when all are. ``day_count``: how many it was written to on ``day``, of Tashkent. ``version`` grows with each change by a
+    person, against two hands at once.
     """
 
     __tablename__ = "broadcasts"
@@ -117,14 +120,16 @@ class Broadcast(Base):
     title: Mapped[str] = mapped_column(String(100), default="")
     texts: Mapped[Any] = mapped_column(JsonText, default=dict)
     template: Mapped[Any] = mapped_column(JsonText, nullable=True)
-    picture_id: Mapped[str | None] = mapped_column(Id)
     audience: Mapped[Any] = mapped_column(JsonText, default=dict)
     status: Mapped[str] = mapped_column(String(16), default="draft")
+    reason: Mapped[str] = mapped_column(String(16), default="")
     run_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
     started_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
     finished_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
     cursor: Mapped[str | None] = mapped_column(Id)
     chosen: Mapped[int] = mapped_column(default=0)
+    day: Mapped[str] = mapped_column(String(10), default="")
+    day_count: Mapped[int] = mapped_column(default=0)
     version: Mapped[int] = mapped_column(default=0)
     author_id: Mapped[str | None] = mapped_column(Id)
     created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
@@ -133,21 +138,20 @@ class Broadcast(Base):
 class BroadcastDelivery(Base):
     """A broadcast to one customer: made once, so nobody is written to twice.
 
-    ``status``: ``waiting``, ``queued`` (in the outbox), ``sent``, ``delivered``, ``read``, ``failed``, ``unknown``, ``skipped``;
-    ``reason``: why it failed or was skipped, a short word. ``message_id``: the message that it became.
+    ``status``: ``waiting``, ``queued`` (in the outbox), ``sent``, ``failed``, ``unknown``, ``skipped``; that it was delivered or
+    read the message tells. ``reason``: why it failed or was skipped, a short word. ``message_id``: the message that it became.
     """
 
     __tablename__ = "broadcast_deliveries"
     __table_args__ = (
-        Index("ix_broadcast_deliveries_waiting", "broadcast_id", "contact_id", **_only("status = 'waiting'")),
-        Index("ix_broadcast_deliveries_message_id", "message_id"),
+        Index("ix_broadcast_deliveries_state", "broadcast_id", "status", "contact_id"),
         Index("ix_broadcast_deliveries_contact_id", "contact_id"),
     )
 
     broadcast_id: Mapped[str] = mapped_column(ForeignKey("broadcasts.id", ondelete="CASCADE"), primary_key=True)
     contact_id: Mapped[str] = mapped_column(ForeignKey("contacts.id", ondelete="CASCADE"), primary_key=True)
     status: Mapped[str] = mapped_column(String(16), default="waiting")
-    reason: Mapped[str] = mapped_column(String(32), default="")
+    reason: Mapped[str] = mapped_column(String(16), default="")
     message_id: Mapped[str | None] = mapped_column(Id)
     changed_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from sqlalchemy import Index, String, Text, text
+from sqlalchemy import Index, String, Text, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.base import Base, BigId, Id, JsonText, UtcTime, utcnow
@@ -70,7 +70,8 @@ class InboxItem(Base):
 class OutboxItem(Base):
     """Something to send. ``status``: ``queued``, ``sending``, ``sent``, ``failed``, ``unknown`` (it left us, no answer came).
 
-    ``unsure``: a process died while sending it; it is tried once more and never again.
+    ``unsure``: a process died while sending it; it is tried once more and never again. ``begun``: of a broadcast, that it is
+    about to leave us: from then on a process that dies may have sent it, and it is not tried again.
     """
 
     __tablename__ = "outbox"
@@ -91,6 +92,7 @@ class OutboxItem(Base):
     status: Mapped[str] = mapped_column(String(8), default="queued")
     attempts: Mapped[int] = mapped_column(default=0)
     unsure: Mapped[bool] = mapped_column(default=False)
+    begun: Mapped[bool] = mapped_column(default=False, server_default=false())
     external_id: Mapped[str | None] = mapped_column(String(128))
     error: Mapped[str | None] = mapped_column(String(300))
     created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)

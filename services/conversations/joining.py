@@ -34,6 +34,7 @@ CLOSE_TOPIC_JOB = "close_topic"
 _JOINED = table_of(models.JoinedConversation)
 _DUE = table_of(models.ConversationDue)
 _NOTE, _LABEL = table_of(models.Note), table_of(models.ConversationLabel)
+_DELIVERY = table_of(models.BroadcastDelivery)
 _TOPIC, _NOTICE = table_of(models.ForumTopic), table_of(models.Notice)
 # A person's part in a talk goes before the bot's, an open one before one that was put away.
 _RANK = {"closed": 0, "bot": 1, "waiting": 2, "human": 3}
@@ -105,6 +106,8 @@ def _one(connection: Connection, scope: Scope, item: Join) -> Joined | Exception
         _take_over(connection, claim.line, one, kept)
     if others:
         # It goes with its conversation; the id that it had is free then.
+        for one in others:
+            _take_deliveries(connection, one["contact_id"], kept["contact_id"])
         connection.execute(delete(CONTACT).where(CONTACT.c.id.in_([one["contact_id"] for one in others])))
         connection.execute(
             update(CONVERSATION).where(CONVERSATION.c.id == kept["conversation_id"]).values(_one_talk(people))
@@ -212,6 +215,7 @@ def _one_contact(people: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "unreachable_since": None
         if any(one["unreachable_since"] is None for one in people)
         else max(_told(people, "unreachable_since")),
+        "opted_out_at": min(_told(people, "opted_out_at"), default=None),
         "created_at": min(one["created_at"] for one in people),
     }
 
@@ -247,6 +251,22 @@ def _take_topics(connection: Connection, line: Line, old: str, new: str) -> None
         connection.execute(delete(_TOPIC).where(_TOPIC.c.id == topic.id))
         payload = {"group": topic.group_id, "thread": topic.thread_id, "conversation": new}
         jobs.add_in(connection, CLOSE_TOPIC_JOB, payload, lane=f"topic:{topic.id}", line=line)
+
+
+def _take_deliveries(connection: Connection, old: str, new: str) -> None:
+    """Keep what is known of broadcasts; one that was sent under either id is not sent under the other."""
+    both = select(_DELIVERY.c.broadcast_id).where(_DELIVERY.c.contact_id == old, _DELIVERY.c.status != "waiting")
+    connection.execute(
+        delete(_DELIVERY).where(
+            _DELIVERY.c.contact_id == new, _DELIVERY.c.status == "waiting", _DELIVERY.c.broadcast_id.in_(both)
+        )
+    )
+    has = select(_DELIVERY.c.broadcast_id).where(_DELIVERY.c.contact_id == new)
+    connection.execute(
+        update(_DELIVERY)
+        .where(_DELIVERY.c.contact_id == old, _DELIVERY.c.broadcast_id.not_in(has))
+        .values(contact_id=new)
+    )
 
 
 def _take_notices(connection: Connection, old: str, new: str) -> None:

@@ -21,7 +21,7 @@ from services import lanes, quotas, ratings
 from services.allowances import BOTS_BEFORE, Allowances, Terms
 from services.channels.base import Delivery, Inbound, Outgoing, Sender
 from services.channels.telegram import is_group, place_of
-from services.conversations import business, edits, files, groups, networks, reasons
+from services.conversations import business, edits, files, groups, networks, optouts, reasons
 from services.conversations.persons import ALIASED_KINDS, Same, same_people
 from services.lanes import Claimed, Line, Release
 from services.notices import Occurrence, open_in, talk_key
@@ -111,6 +111,8 @@ class Talk:
     """It lies in a chat where the bot may not read; nothing of it is stored."""
     same: Same | None = None
     """Who else this is: that is settled first, and nothing is stored before."""
+    opted_out: bool = False
+    """Wants no broadcasts."""
     returning: bool = False
     """A person gave it back, and the bot has not yet seen what they left."""
     terms: Terms | None = None
@@ -208,6 +210,7 @@ _WITH_TALKS = select(
     CONTACT.c.language,
     CONTACT.c.language_chosen,
     CONTACT.c.unreachable_since,
+    CONTACT.c.opted_out_at,
     CONVERSATION.c.id.label("conversation_id"),
     CONVERSATION.c.status,
     CONVERSATION.c.recent,
@@ -369,6 +372,7 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
         else:
             talk.contact_id, talk.conversation_id = known["contact_id"], known["conversation_id"]
             talk.language, talk.language_chosen = known["language"], known["language_chosen"]
+            talk.opted_out = known["opted_out_at"] is not None
             talk.status, talk.recent = known["status"], list(known["recent"] or [])
             talk.returning = item.claim.key in returning
             _know_by_both(connection, known, item.recipient, sender)
@@ -619,7 +623,8 @@ class Outcome:
     meanwhile); ``status``: None leaves what it is by then; ``reason``: why it is ``waiting``; ``notices``: what the owner
     should hear of; ``deliveries``: what the network told of messages of ours; ``moved_to``: the customer's new id there;
     ``by_person``: a person answered by other means, and ``left``: the customer has written since; ``ratings``: thumbs by
-    message id; ``called``: it came to wait for a person, which its last reply keeps for the statistics.
+    message id; ``called``: it came to wait for a person, which its last reply keeps for the statistics; ``opted_out``: the customer
+    wants no broadcasts, or wants them again.
     """
 
     talk: Talk
@@ -642,6 +647,7 @@ class Outcome:
     left: bool = False
     ratings: list[tuple[str, int]] = field(default_factory=list)
     called: bool = False
+    opted_out: bool | None = None
 
 
 _READ_RECENT = select(CONVERSATION.c.id, CONVERSATION.c.recent, CONVERSATION.c.status).where(
@@ -880,6 +886,8 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
     _keep_unanswered(connection, valid, moment)
     _settle_quotas(connection, valid)
     ratings.keep(connection, [(item.talk.conversation_id, *rated) for item in valid for rated in item.ratings], moment)
+    wishes = [(item.talk.contact_id, item.opted_out) for item in valid if item.opted_out is not None]
+    optouts.keep(connection, wishes, moment)
     open_in(connection, [occurrence for item in valid for occurrence in item.notices])
     if outbox:
         put_out(connection, scope, outbox, {item.talk.channel_id: item.talk.claim.line for item in valid})

@@ -42,7 +42,7 @@ from services.channels.base import (
     WindowClosed,
 )
 from services.channels.meta import problem
-from services.conversations import albums, business, files, groups, reasons, returning
+from services.conversations import albums, business, files, groups, optouts, reasons, returning
 from services.conversations.networks import UNSETTLED
 from services.conversations.records import RECENT_CHARS, RECENT_TURNS, RETURNED, BotCard, Outcome, Reply, Talk
 from services.errors import Temporary
@@ -345,6 +345,8 @@ class _Turn:
                 await self.flush()
                 await self.comment(message_id, event)
                 continue
+            if optouts.wish(event, self.talk.recent) is not None and not groups.is_shared(self.talk):
+                is_question = False
             if is_question and not asks_for_person(event.text) and not gives_phone(event.text):
                 self.questions.append((message_id, event, clean(event.text, self.core.settings.limits.message_chars)))
                 continue
@@ -371,6 +373,11 @@ class _Turn:
         """Handle one update that is not a question."""
         self.reply_to = groups.reply_to(self.talk, event)
         language = first_language(self.talk, self.bot, event)
+        if (unwanted := optouts.wish(event, self.talk.recent)) is not None and not groups.is_shared(self.talk):
+            await self.news(message_id, event, language, unwanted=unwanted)
+            return
+        if event.command == "start" and self.talk.opted_out:
+            self.outcome.opted_out = False
         if event.kind == "contact" and event.extra.get("own"):
             self.outcome.phone = clean(str(event.extra.get("phone") or ""), 32)
         if event.kind == "blocked":
@@ -448,6 +455,15 @@ class _Turn:
         else:
             await self.unreadable(event, language)
             self.read(message_id)
+
+    async def news(self, message_id: str | None, event: Inbound, language: str, *, unwanted: bool) -> None:
+        """The customer wants no broadcasts any more, or wants them again: that holds whoever leads the talk."""
+        if event.kind == "callback":
+            await self.core.settle_event(self.talk, event)
+        self.outcome.opted_out = unwanted
+        said = optouts.LEFT if unwanted else optouts.BACK
+        self.say(translate(language, said.msgid), language)
+        self.read(message_id)
 
     async def comment(self, message_id: str | None, event: Inbound) -> None:
         """Answer what was asked under a post by the one private message that the network allows for it."""
@@ -613,6 +629,8 @@ class _Turn:
         if self.talk.language_chosen or self.recent or self.talk.status != "bot":
             text = translate(language, "Welcome back! 👋 {state}", state=self.state(language))
             buttons = () if self.talk.language_chosen else buttons
+        if self.outcome.opted_out is False:
+            text += "\n\n" + translate(language, optouts.BACK.msgid)
         if buttons:
             text += "\n\n" + translate(language, "Choose the language 👇")
         self.say(text, language, buttons=buttons)

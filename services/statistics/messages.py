@@ -28,7 +28,7 @@ from sqlalchemy.orm import InstrumentedAttribute, aliased
 from db import models
 from db.base import ID_LENGTH, earlier_id, new_id, utcnow
 from services.bookkeeping import day_number, midnight
-from services.commands import COMMANDS
+from services.commands import COMMANDS, UNLISTED
 from services.conversations.records import CALLED
 from services.stats import TEST
 
@@ -62,7 +62,7 @@ def _is_command(text: InstrumentedAttribute[str]) -> ColumnElement[bool]:
     written = func.lower(text)
     forms = [
         form
-        for name in COMMANDS
+        for name in (*COMMANDS, *UNLISTED)
         for form in (written == f"/{name}", written.like(f"/{name} %"), written.like(f"/{name}@%"))
     ]
     return and_(text.startswith("/"), or_(*forms))

@@ -84,7 +84,6 @@ async def _fill(db: Database) -> None:
             [
                 models.ChunkVector(chunk_id=chunk.id, bot_id=bot.id, model="m", vector=[0.6, -0.8]),
                 models.UnansweredQuestion(bot_id=bot.id, question="?", folded="?"),
-                models.OutboxItem(lane="out:x:1", channel_id=channel.id, recipient="900", payload="{}"),
                 models.Notice(user_id=owner.id, kind="conflict", key="k"),
                 models.AIUsage(owner_id=owner.id, provider="gemini", model_asked="m"),
                 models.AuditLog(actor_id=owner.id, action="ban", details={"why": "spam 😀"}),
@@ -186,6 +185,8 @@ async def _fill(db: Database) -> None:
         tried = {"status": "new", "attempts": 2, "failures": 0}
         update = {"channel_id": channel.id, "external_id": "1", "payload": "{}", "request_id": ""}
         await stored("inbox", lane="in:x:1", received_at=utcnow(), **update, **tried)
+        sent = {"channel_id": channel.id, "recipient": "900", "payload": "{}", "request_id": "", "unsure": False}
+        await stored("outbox", lane="out:x:1", status="queued", attempts=0, created_at=utcnow(), **sent)
         await stored("jobs", lane="job:x", kind="clean_up", payload={"n": 1}, created_at=utcnow(), **tried)
         # 0004 finds whose share they are.
         lane = {"pending": 1, "waiting_since": 1.5, "run_at": 0, "lease_until": 0, "claim_no": 0}

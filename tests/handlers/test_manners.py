@@ -28,7 +28,7 @@ async def test_what_cannot_be_read_gets_a_kind_line(product: Product, language: 
     await owner.hears(owner.text("I cannot see edits to a message you have already sent. Please send it again."))
 
 
-@pytest.mark.parametrize("command", ["/admin", "/broadcast", "/nothing", "/start@other_bot"])
+@pytest.mark.parametrize("command", ["/admin", "/nothing", "/start@other_bot"])
 async def test_unknown_commands_get_the_help(product: Product, command: str) -> None:
     owner = await product.owner(900000402)
     message = await owner.says(command, owner.text("Send a document at any time and I will read it for your bot."))

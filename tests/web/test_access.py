@@ -138,7 +138,8 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
             user_id=owner.id, kind="over_limit", key="walk:" + bot.id, params={"bot": "Piyola choyxonasi"}
         )
         test = models.TestQuestion(bot_id=bot.id, question="Somsa nechi pul?", expected="Somsa")
-        session.add_all([document, contact, question, notice, test])
+        broadcast = models.Broadcast(bot_id=bot.id, title="Somsa bayrami", texts={"uz": "Somsa arzon."})
+        session.add_all([document, contact, question, notice, test, broadcast])
         await session.flush()
         session.add(models.DocumentContent(document_id=document.id, content=b"text"))
         talk = models.Conversation(bot_id=bot.id, channel_id=web.id, contact_id=contact.id)
@@ -207,6 +208,8 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         "reply": reply.id,
         "question": question.id,
         "test": test.id,
+        "broadcast": broadcast.id,
+        "step": "pause",
         "answer": taught,
         "answer_id": taught,
         "member": colleague.id,

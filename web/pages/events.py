@@ -186,6 +186,8 @@ def _names(name: str, message: dict[str, Any], rights: dict[str, bool]) -> list[
         return [f"payment-{message.get('payment')}"]
     if "tests" in message:
         return [f"tests-{bot_id}"] if rights.get(bot_id) else []
+    if "broadcast" in message:
+        return [f"broadcast-{bot_id}"] if rights.get(bot_id) else []
     if "document" in message:
         return [f"document-{bot_id}"] if rights.get(bot_id) else []
     if "conversation" in message:

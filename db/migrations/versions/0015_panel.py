@@ -166,14 +166,16 @@ def upgrade() -> None:
         sa.Column("title", sa.String(length=100), nullable=False),
         sa.Column("texts", db.base.JsonText(), nullable=False),
         sa.Column("template", db.base.JsonText(), nullable=True),
-        sa.Column("picture_id", sa.String(length=26), nullable=True),
         sa.Column("audience", db.base.JsonText(), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("reason", sa.String(length=16), nullable=False),
         sa.Column("run_at", db.base.UtcTime(), nullable=True),
         sa.Column("started_at", db.base.UtcTime(), nullable=True),
         sa.Column("finished_at", db.base.UtcTime(), nullable=True),
         sa.Column("cursor", sa.String(length=26), nullable=True),
         sa.Column("chosen", sa.Integer(), nullable=False),
+        sa.Column("day", sa.String(length=10), nullable=False),
+        sa.Column("day_count", sa.Integer(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("author_id", sa.String(length=26), nullable=True),
         sa.Column("created_at", db.base.UtcTime(), nullable=False),
@@ -276,7 +278,7 @@ def upgrade() -> None:
         sa.Column("broadcast_id", sa.String(length=26), nullable=False),
         sa.Column("contact_id", sa.String(length=26), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=False),
-        sa.Column("reason", sa.String(length=32), nullable=False),
+        sa.Column("reason", sa.String(length=16), nullable=False),
         sa.Column("message_id", sa.String(length=26), nullable=True),
         sa.Column("changed_at", db.base.UtcTime(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -294,14 +296,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("broadcast_id", "contact_id", name=op.f("pk_broadcast_deliveries")),
     )
     op.create_index("ix_broadcast_deliveries_contact_id", "broadcast_deliveries", ["contact_id"], unique=False)
-    op.create_index("ix_broadcast_deliveries_message_id", "broadcast_deliveries", ["message_id"], unique=False)
     op.create_index(
-        "ix_broadcast_deliveries_waiting",
-        "broadcast_deliveries",
-        ["broadcast_id", "contact_id"],
-        unique=False,
-        sqlite_where=sa.text("status = 'waiting'"),
-        postgresql_where=sa.text("status = 'waiting'"),
+        "ix_broadcast_deliveries_state", "broadcast_deliveries", ["broadcast_id", "status", "contact_id"], unique=False
     )
     op.create_index("ix_ai_usage_created_at", "ai_usage", ["created_at"], unique=False)
     op.create_index("ix_audit_log_action_id", "audit_log", ["action", "id"], unique=False)
@@ -310,6 +306,9 @@ def upgrade() -> None:
     )
     op.add_column("bots", sa.Column("draft", db.base.JsonText(), nullable=True))
     op.add_column("contacts", sa.Column("opted_out_at", db.base.UtcTime(), nullable=True))
+    op.create_index("ix_contacts_bot_id_id", "contacts", ["bot_id", "id"], unique=False)
+    op.drop_index(op.f("ix_contacts_bot_id"), table_name="contacts")
+    op.add_column("outbox", sa.Column("begun", sa.Boolean(), server_default=sa.false(), nullable=False))
     op.create_index("ix_conversations_last_message_at", "conversations", ["last_message_at"], unique=False)
     op.add_column("panel_sessions", sa.Column("view_id", sa.String(length=26), nullable=True))
     op.add_column("users", sa.Column("ban_reason", sa.String(length=300), server_default="", nullable=False))
@@ -321,6 +320,9 @@ def downgrade() -> None:
     op.drop_column("users", "ban_reason")
     op.drop_column("panel_sessions", "view_id")
     op.drop_index("ix_conversations_last_message_at", table_name="conversations")
+    op.drop_column("outbox", "begun")
+    op.create_index(op.f("ix_contacts_bot_id"), "contacts", ["bot_id"], unique=False)
+    op.drop_index("ix_contacts_bot_id_id", table_name="contacts")
     op.drop_column("contacts", "opted_out_at")
     op.drop_column("bots", "draft")
     op.drop_index("ix_audit_log_object_kind_object_id_id", table_name="audit_log")
