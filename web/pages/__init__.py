@@ -32,6 +32,7 @@ from web.pages import (
     templates,
     test_chat,
     test_questions,
+    webhooks,
     widget,
 )
 
@@ -61,6 +62,7 @@ PAGES = (
     requests,
     referrals,
     settings,
+    webhooks,
     letters,
     letter_texts,
     events,
