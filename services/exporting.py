@@ -205,8 +205,11 @@ def _tables(user: models.User) -> list[_Table]:
     mine = select(models.Payment.id).where(models.Payment.user_id == user.id)
     used = select(models.CouponUse.coupon_id).where(models.CouponUse.user_id == user.id)
     times = frozenset({"source", "touched_at", "created_at"})
+    endpoint, told = models.Endpoint, models.EndpointEvent
     return [
         _Table("api_tokens", models.ApiToken, models.ApiToken.user_id == user.id),
+        _Table("webhooks", endpoint, endpoint.owner_id == user.id),
+        _Table("webhook_events", told, told.endpoint_id.in_(select(endpoint.id).where(endpoint.owner_id == user.id))),
         _Table("team", models.Member, models.Member.owner_id == user.id),
         _Table("memberships", models.Member, models.Member.user_id == user.id),
         _Table("invitations", models.Invitation, models.Invitation.owner_id == user.id, models.Invitation.token_hash),

@@ -125,6 +125,47 @@ async def fetch_outside(
         raise Temporary(f"download failed: {type(error).__name__}") from None
 
 
+async def post_outside(
+    session: aiohttp.ClientSession,
+    address: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    timeout_s: float,
+    read: int = 2000,
+    ports: Collection[int] = (443,),
+    anywhere: bool = False,
+    resolve: Resolve = _resolve,
+) -> tuple[int, str]:
+    """Send ``body`` to an address that somebody else gave us; return the status and at most ``read`` bytes of the answer.
+
+    https alone, by one of ``ports``, to the very address that the name was just resolved to, which must be public. Redirects are
+    not followed. ``anywhere``: none of this is asked, for development. Raises :class:`Inner` or ``Temporary``, whose texts hold
+    nothing of the address.
+    """
+    url = _url(address)
+    more, target, options = dict(headers), url, dict[str, Any]()
+    try:
+        async with asyncio.timeout(timeout_s):
+            if not anywhere:
+                if url.scheme != "https":
+                    raise Inner("this address may not be asked")
+                target, options = await _pinned(url, resolve, ports)
+                more |= {"Host": url.authority, "Connection": "close"}
+            more["Accept-Encoding"] = "identity"
+            async with session.post(target, data=body, headers=more, allow_redirects=False, **options) as response:
+                received = bytearray()
+                while len(received) < read and (part := await response.content.read(read - len(received))):
+                    received += part
+                return response.status, received.decode("utf-8", "replace")
+    except TimeoutError:
+        raise Temporary(f"no answer within {timeout_s:g} seconds") from None
+    except aiohttp.ClientConnectorCertificateError:
+        raise Temporary("its certificate is not valid for this name") from None
+    except (aiohttp.ClientError, OSError, UnicodeError) as error:
+        raise Temporary(f"it could not be reached: {type(error).__name__}") from None
+
+
 def _url(address: str) -> URL:
     try:
         url = URL(address)
@@ -135,11 +176,11 @@ def _url(address: str) -> URL:
     raise Inner("not an address of the web")
 
 
-async def _pinned(url: URL, resolve: Resolve) -> tuple[URL, dict[str, Any]]:
+async def _pinned(url: URL, resolve: Resolve, ports: Collection[int] = (80, 443)) -> tuple[URL, dict[str, Any]]:
     """Return the address with the host's number in place of its name, and what a connection there needs to know."""
     assert url.host is not None
     port = url.port or 0
-    if port not in (80, 443) or url.user is not None:
+    if port not in ports or url.user is not None:
         raise Inner("this address may not be asked")
     numbers = await resolve(url.host, port)
     if not numbers or not all(map(is_public, numbers)):

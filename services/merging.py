@@ -28,6 +28,7 @@ _PLAIN: tuple[InstrumentedAttribute[Any], ...] = (
     models.ForumGroup.owner_id,
     models.Invitation.owner_id,
     models.ApiToken.user_id,
+    models.Endpoint.owner_id,
     models.Payment.user_id,
     models.Coupon.user_id,
     models.CouponUse.user_id,

@@ -46,6 +46,12 @@ REQUESTS = Counter("botfactory_http_requests_total", "HTTP requests", ["method",
 PAYMENT_CALLS = Counter(
     "botfactory_payment_calls_total", "Calls of payment gateways", ["gateway", "action", "code"], registry=REGISTRY
 )
+TOLD = Counter(
+    "botfactory_endpoint_events_total",
+    "Events sent to owners’ own servers, by what became of them",
+    ["outcome"],
+    registry=REGISTRY,
+)
 STREAMS = Gauge("botfactory_visitor_streams", "Visitors whose talk is open in this process", registry=REGISTRY)
 CACHE = Gauge("botfactory_cache_bytes", "Estimated size of the prepared knowledge bases in memory", registry=REGISTRY)
 

@@ -77,6 +77,14 @@ TEXTS: Mapping[str, Text] = {
         "“{bot}”: Meta rates the quality of the {channel} number as low, because customers block or report it. Write less on "
         "your own accord; if it stays so, Meta limits the number."
     ),
+    "endpoint_off": T(
+        "Your server {host} has not taken what we tell it for days, so we have switched it off. Mend it, then switch it on "
+        "under “Integrations”."
+    ),
+    "endpoint_gone": T(
+        "Your server {host} said that nothing more is wanted there (410), so we have switched it off. If that was a mistake, "
+        "switch it on under “Integrations”."
+    ),
     "webhook_lost": T(
         "“{bot}”: customers’ messages from {channel} do not come here any more: they go to another address, or the "
         "subscription has ended. Open the channels and press “Check now”."
@@ -216,6 +224,8 @@ _CHANNEL_TROUBLES = ("refused", "conflict", "unreadable", "silent", "webhook_fai
 _CHANNEL_WARNINGS = ("token_expires", "instagram_token_expires", "token_expires_soon", "quality_red", "webhook_lost")
 # Nothing had stopped, so there is nothing that "works again".
 _FOREBODING = frozenset({"token_expires", "instagram_token_expires", "token_expires_soon", "quality_red"})
+# Who switches their own server on again knows that it is on.
+ENDPOINTS = ("endpoint_off", "endpoint_gone")
 _META_TROUBLES = tuple(
     f"{network}_{trouble}"
     for network in ("whatsapp", "instagram")
@@ -270,6 +280,7 @@ _LASTING = frozenset(
         "plan_channel",
         "team_paused",
         "work_paused",
+        *ENDPOINTS,
     }
 )
 _BUSINESS = ("business_connected", "business_no_reply", "business_foreign", "business_off")
@@ -277,6 +288,7 @@ _BROADCASTS = ("broadcast_done", "broadcast_bot", "broadcast_plan", "broadcast_c
 _WAITING = ("operator_wanted", "gave_up", "customer_wrote")
 """Somebody waits for a person in a conversation; the notice's key names it (:func:`talk_key`)."""
 _TALKS = "/conversations"
+_INTEGRATIONS = "/settings/webhooks"
 _PLACES: Mapping[str, str] = {
     **dict.fromkeys(
         (
@@ -296,6 +308,7 @@ _PLACES: Mapping[str, str] = {
     "document_failed": "/documents",
     **dict.fromkeys((*_KEY_TROUBLES, "model_retired", "factory_failed", "access_requested"), ""),
     **dict.fromkeys(PLAN, "/billing"),
+    **dict.fromkeys(ENDPOINTS, _INTEGRATIONS),
 }
 """Where below a bot's page one sees to it. What is not here asks nothing of anybody."""
 _LABELS: Mapping[str, Text] = {
@@ -305,6 +318,7 @@ _LABELS: Mapping[str, Text] = {
     "/broadcasts": T("Open the broadcast"),
     "": T("Open the bot’s settings"),
     "/billing": T("Open plans and payments"),
+    _INTEGRATIONS: T("Open the integrations"),
 }
 
 
@@ -439,7 +453,7 @@ async def solve(session: AsyncSession, key: str) -> None:
         .returning(models.Notice)
     )
     for notice in list(solved):
-        if notice.told_at is not None and notice.kind not in _EPHEMERAL | _FOREBODING:
+        if notice.told_at is not None and notice.kind not in _EPHEMERAL | _FOREBODING | set(ENDPOINTS):
             session.add(
                 models.Notice(
                     user_id=notice.user_id,
@@ -545,6 +559,8 @@ def page(notice: models.Notice) -> str:
         return "/billing"
     if notice.kind == "access_requested":
         return "/admin/requests"
+    if notice.kind in ENDPOINTS:
+        return _INTEGRATIONS
     if notice.bot_id is None:
         return "/dashboard"
     talk = str(notice.params.get("broadcast") or "") if notice.kind in _BROADCASTS else _talk(notice)
@@ -562,7 +578,7 @@ def _way(notices: list[models.Notice], public_url: str, language: str) -> tuple[
         return None
     first, place = asking[0], _PLACES[asking[0].kind]
     label, path = _LABELS[place], page(first)
-    if first.bot_id is None and first.kind not in PLAN:
+    if first.bot_id is None and first.kind not in (*PLAN, *ENDPOINTS):
         label = T("Open the panel")
     elif place == _TALKS:
         talks = {_talk(notice) for notice in asking if _PLACES[notice.kind] == _TALKS}

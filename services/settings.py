@@ -388,6 +388,15 @@ class Mail(_Section):
     offer_coupon_days: int = Field(7, ge=1, le=365)
 
 
+class Webhooks(_Section):
+    """What owners' own servers are told; ``any``: also by http and inside this machine's network, for development alone."""
+
+    per_owner: int = Field(5, ge=1, le=100)
+    timeout_s: float = Field(10, gt=0, le=60)
+    at_once: int = Field(20, ge=1, le=500)
+    addresses: Literal["public", "any"] = "public"
+
+
 class ModelFacts(_Section):
     """What differs from the rule for one model; prices in US dollars for a million tokens."""
 
@@ -474,6 +483,7 @@ class FileSettings(_Section):
     payments: Payments = Payments()
     referrals: Referrals = Referrals()
     mail: Mail = Mail()
+    webhooks: Webhooks = Webhooks()
 
     @field_validator("plans")
     @classmethod

@@ -37,6 +37,7 @@ from services import (
     resets,
     seats,
     second_factor,
+    telling,
     trials,
     upkeep,
 )
@@ -394,6 +395,7 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
     core.tasks.start(seats.watch(core), name="seats", vital=True)
     _letters(core, stack)
     _broadcasts(core, stack)
+    _endpoints(core, stack)
     # What is alive now stays alive: the collector need not walk through it again and again. It also looks less often at what is
     # new: nearly all of it dies by counting references (about 5 % of a message’s processor time).
     gc.collect()
@@ -449,6 +451,33 @@ def _broadcasts(core: Core, stack: contextlib.AsyncExitStack) -> None:
     async def stop() -> None:
         sending.cancel()
         await upkeep.resign(core, "broadcasts")
+
+    stack.push_async_callback(stop)
+
+
+def _endpoints(core: Core, stack: contextlib.AsyncExitStack) -> None:
+    """Tell owners' own servers what happens, in one process of the installation."""
+    courier = telling.Courier(core)
+
+    async def send() -> None:
+        while True:
+            await upkeep.lead(core, "endpoints")
+            running = core.tasks.start(courier.run(), name="endpoints:run", vital=True)
+            try:
+                await upkeep.keep_leading(core, "endpoints")
+            finally:
+                running.cancel()
+
+    sending = core.tasks.start(send(), name="endpoints", vital=True)
+
+    async def stop() -> None:
+        try:
+            async with asyncio.timeout(core.time_left(core.settings.webhooks.timeout_s)):
+                await courier.stop()
+        except TimeoutError:
+            log.warning("endpoint_not_told_in_time")
+        sending.cancel()
+        await upkeep.resign(core, "endpoints")
 
     stack.push_async_callback(stop)
 

@@ -154,6 +154,7 @@ async def clean_up(core: Core, _payload: Mapping[str, Any]) -> None:
         (notice.id, notice.resolved_at < month),
         (letter.id, letter.kind.in_(list(OFFERS)) & (letter.created_at < now - dt.timedelta(days=60))),
         (letter.id, letter.created_at < now - dt.timedelta(days=400)),
+        (models.EndpointEvent.id, models.EndpointEvent.created_at < month),
         (lane.key, (lane.pending == 0) & lane.holder.is_(None) & (lane.waiting_since < kept.timestamp())),
     ]
     file, old = models.Attachment, now - dt.timedelta(days=core.settings.media.keep_days)
@@ -179,6 +180,7 @@ async def rotate_secrets(core: Core) -> None:
         (models.Channel, models.Channel.credentials),
         (models.Bot, models.Bot.openai_key),
         (models.User, models.User.totp_secret),
+        (models.Endpoint, models.Endpoint.secret),
     ):
         async with core.db.read() as session:
             rows = (await session.execute(select(model.id, column).where(column.is_not(None)))).all()

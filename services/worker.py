@@ -494,6 +494,8 @@ class Conveyor:
             if talk.channel_kind not in ("telegram", "web"):
                 core.tasks.start(profiles.learn(core, talk), name="profile")
             await core.pause("received")
+            if talk.bot is not None and talk.bot.listened:
+                core.bell.ring("endpoints")
             if talk.same is not None:
                 return await self._join(talk, talk.same)
             async with asyncio.timeout(settings.handling_timeout_s):
@@ -602,6 +604,8 @@ class Conveyor:
                 core.bell.ring(f"ask:{talk.channel_id}:{row['external_id']}", {"kind": "done", "messages": ids})
         if talk.bot is not None and talk.conversation_id:
             core.ring_talk(talk.bot.id, talk.conversation_id)
+            if talk.bot.listened:
+                core.bell.ring("endpoints")
 
     async def _failed(
         self,

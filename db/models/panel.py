@@ -184,7 +184,8 @@ class EndpointEvent(Base):
     __tablename__ = "endpoint_events"
     __table_args__ = (
         Index("ix_endpoint_events_endpoint_id_id", "endpoint_id", "id"),
-        Index("ix_endpoint_events_due", "run_at", **_only("status = 'waiting'")),
+        Index("ix_endpoint_events_endpoint_id_status_id", "endpoint_id", "status", "id"),
+        Index("ix_endpoint_events_due", "endpoint_id", "run_at", **_only("status = 'waiting'")),
         Index("ix_endpoint_events_created_at", "created_at"),
     )
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import new_id, utcnow
 from db.engine import clock
-from services import access, lanes, notices, team
+from services import access, endpoints, lanes, notices, team
 from services.channels import PERSON_WINDOWS, window_of
 from services.channels.base import Outgoing
 from services.conversations import files, finding, returning
@@ -335,11 +335,20 @@ async def operator_reply(
     session.add(talk)
     await notices.solve(session, notices.talk_key(talk.id))
     await session.flush()
+    said_now = {"language": None, "author": "operator", "text": text, "kind": message.kind}
+    told = endpoints.message({"id": message.id, "created_at": moment, **said_now})
+    await endpoints.tell(session, [_told(row, endpoints.ANSWERED, message=told)])
     if outgoing:
         request_id = str(structlog.contextvars.get_contextvars().get("request_id") or "")[:32]
         rows = outbox_rows(row.channel.id, row.contact.external_id, reply, talk.id, request_id, moment)
         await put_in_outbox(session, rows, line)
     return message
+
+
+def _told(row: ConversationRow, event: str, **more: Any) -> endpoints.Happening:
+    """Return something that happened in a conversation as its owner's servers are told."""
+    ids = row.bot.id, row.channel.id, row.channel.kind, row.conversation.id, row.contact.id, row.contact.external_id
+    return endpoints.Happening(row.bot.owner_id, event, {**endpoints.place(*ids), **more})
 
 
 async def _nobody_else_answered(
@@ -381,6 +390,8 @@ async def set_status(
         await returning.lock(session, row.bot, row.channel.id, row.contact.external_id)
     await session.refresh(talk, with_for_update=True)
     led = talk.status == "human"
+    if status == "closed" and talk.status != "closed":
+        await endpoints.tell(session, [_told(row, endpoints.CLOSED)])
     talk.status, talk.waiting_reason = status, None
     talk.snoozed_until = talk.snoozed_at = None
     if status == "human":

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Integer, and_, bindparam, case, func, or_, se
 
 from db import direct, models
 from db.base import insert_for, new_id, table_of, utcnow
-from services import lanes, quotas, ratings
+from services import endpoints, lanes, quotas, ratings
 from services.allowances import BOTS_BEFORE, Allowances, Terms
 from services.channels.base import Delivery, Inbound, Outgoing, Sender
 from services.channels.telegram import is_group, place_of
@@ -84,6 +84,8 @@ class BotCard:
     settings: Mapping[str, Any] = field(default_factory=dict)
     silenced: str = ""
     """Why the owner's plan keeps a bot that was not stopped from answering: see :mod:`services.allowances`."""
+    listened: bool = False
+    """A server of the owner's is told what happens: see :mod:`services.endpoints`."""
 
 
 @dataclass(slots=True)
@@ -197,6 +199,7 @@ _CHANNELS = (
         USER.c.trial_at,
         USER.c.subscription_version,
         BOTS_BEFORE.label("bots_before"),
+        endpoints.LISTENED.label("listened"),
     )
     .outerjoin(BOT, BOT.c.id == CHANNEL.c.bot_id)
     .outerjoin(USER, USER.c.id == BOT.c.owner_id)
@@ -274,6 +277,7 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
     new_files: list[dict[str, Any]] = []
     touched: list[dict[str, Any]] = []
     reached: list[dict[str, Any]] = []
+    happened: list[endpoints.Happening] = []
     known_before = _stored_before(connection, items, contacts)
     connected = business.usable(connection, [(item.channel_id, item.recipient) for item in items])
     returning = _returning(connection, items, contacts)
@@ -308,6 +312,7 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
                 channel["deleted_at"] is not None,
                 channel["bot_settings"] or {},
                 silenced,
+                bool(channel["listened"]) and channel["banned_at"] is None,
             )
         talk = Talk(
             item.claim,
@@ -369,6 +374,8 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
                     "created_at": moment,
                 }
             )
+            if bot.listened:
+                happened.append(_told(talk, endpoints.NEW_CONTACT, **_about(new_contacts[-1])))
         else:
             talk.contact_id, talk.conversation_id = known["contact_id"], known["conversation_id"]
             talk.language, talk.language_chosen = known["language"], known["language_chosen"]
@@ -428,6 +435,8 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
                         }
                     )
                     new_files += files.rows(bot.id, message_id, event, moment)
+                    if bot.listened:
+                        happened.append(_told_of_message(talk, new_messages[-1], sender))
             talk.messages.append((message_id, row, event))
         if arrived or written is not None:
             said = {"p_at": moment if arrived else None, "p_text": (one_line(last, 200) or "📎") if arrived else None}
@@ -454,7 +463,28 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
         connection.execute(
             update(CONTACT).where(CONTACT.c.id == bindparam("p_id")).values(unreachable_since=None), reached
         )
+    endpoints.tell_in(connection, happened)
     return results
+
+
+def _told(talk: Talk, event: str, **more: Any) -> endpoints.Happening:
+    """Return something that happened in a talk as its owner's servers are told."""
+    owner_id, bot_id = (talk.bot.owner_id, talk.bot.id) if talk.bot is not None else ("", "")
+    where = endpoints.place(
+        bot_id, talk.channel_id, talk.channel_kind, talk.conversation_id, talk.contact_id, talk.recipient
+    )
+    return endpoints.Happening(owner_id, event, {**where, **more})
+
+
+def _about(contact: Mapping[str, Any]) -> dict[str, Any]:
+    return {"contact_name": contact["name"], "username": contact["username"], "source": contact["source"]}
+
+
+def _told_of_message(talk: Talk, row: Mapping[str, Any], sender: Sender) -> endpoints.Happening:
+    if row["author"] != "customer":
+        return _told(talk, endpoints.ANSWERED, message=endpoints.message(row))
+    said = endpoints.message(row)
+    return _told(talk, endpoints.RECEIVED, contact_name=one_line(sender.name, 200), message=said)
 
 
 def _asks(talk: Talk, bot: BotCard, event: Inbound) -> bool:
@@ -623,8 +653,8 @@ class Outcome:
     meanwhile); ``status``: None leaves what it is by then; ``reason``: why it is ``waiting``; ``notices``: what the owner
     should hear of; ``deliveries``: what the network told of messages of ours; ``moved_to``: the customer's new id there;
     ``by_person``: a person answered by other means, and ``left``: the customer has written since; ``ratings``: thumbs by
-    message id; ``called``: it came to wait for a person, which its last reply keeps for the statistics; ``opted_out``: the customer
-    wants no broadcasts, or wants them again.
+    message id; ``called``: it came to wait for a person, which its last reply keeps for the statistics; ``opted_out``: the
+    customer wants no broadcasts, or wants them again.
     """
 
     talk: Talk
@@ -779,11 +809,15 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
     spoke = sorted({item.talk.conversation_id for item in valid if item.talk.conversation_id and _changes(item)})
     recent: dict[str, list[list[str]]] = {}
     led: set[str] = set()
+    waited: set[str] = set()
+    happened: list[endpoints.Happening] = []
     if spoke:
         for id_, turns, status in direct.rows(connection, _RECENT[connection.dialect.name], {"p_ids": spoke}):
             recent[id_] = turns or []
             if status == "human":
                 led.add(id_)
+            elif status == "waiting":
+                waited.add(id_)
     for item in valid:
         if item.talk.conversation_id in led:
             _fall_silent(item)
@@ -814,6 +848,10 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
                 }
             )
             outbox += outbox_rows(talk.channel_id, talk.recipient, reply, talk.conversation_id, request_id, moment)
+            if talk.bot is not None and talk.bot.listened and talk.conversation_id:
+                happened.append(_told(talk, endpoints.ANSWERED, message=endpoints.message(messages[-1])))
+        if talk.bot is not None and talk.bot.listened and talk.conversation_id:
+            happened += _told_of_outcome(item, new=talk.conversation_id not in led | waited)
         incoming += [{"p_id": id_, "p_status": status} for id_, status in item.incoming.items()]
         if talk.conversation_id and _changes(item):
             conversations.append(
@@ -893,8 +931,20 @@ def _settle(connection: Connection, scope: Scope, items: Sequence[Outcome]) -> l
         put_out(connection, scope, outbox, {item.talk.channel_id: item.talk.claim.line for item in valid})
     if closed:
         direct.change(connection, _CLOSING, [{"p_ids": closed}])
+    endpoints.tell_in(connection, happened)
     _uncount(connection, [id_ for item in valid for id_ in item.returned])
     return results
+
+
+def _told_of_outcome(item: Outcome, *, new: bool) -> list[endpoints.Happening]:
+    """Return what an owner's servers are told besides messages. ``new``: nobody waited for a person before, nor is led by one."""
+    found = [
+        _told(item.talk, endpoints.UNANSWERED, question=question, language=language)
+        for question, _, language in item.unanswered
+    ]
+    if new and item.status == "waiting":
+        found.append(_told(item.talk, endpoints.WAITING, reason=item.reason))
+    return found
 
 
 def _settle_quotas(connection: Connection, items: Sequence[Outcome]) -> None:
@@ -1072,7 +1122,9 @@ def _fail(connection: Connection, scope: Scope, items: Sequence[Failed]) -> list
             if item.apology is not None:
                 if item.apology.conversation_id is not None:
                     # It is said that a person will look at it.
+                    told = endpoints.called(connection, item.apology.conversation_id, reasons.ERROR)
                     connection.execute(_CALLED, {"p_id": item.apology.conversation_id})
+                    endpoints.tell_in(connection, told)
                 _apologise(connection, scope, item.apology, item.claim)
         else:
             failure = {"error": clean(item.error, 300), "failures": lanes.INBOX.c.failures + 1}

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.engine import DatabaseUnavailable, lost_a_race
-from services import accounts, coupons, jobs, letters, notices, plans, referrals, subscriptions
+from services import accounts, coupons, endpoints, jobs, letters, notices, plans, referrals, subscriptions
 from services.errors import Conflict, NotFound
 from services.i18n import T
 from services.payments import LIVES, TITLES, is_test_mode
@@ -544,6 +544,10 @@ async def _pay(
         granted_by=actor_id,
     )
     await _write(session, settings, payment, "paid", now, until={"day": span.ends_at.isoformat()})
+    if not payment.sandbox:
+        bought = {"number": payment.number, "plan": payment.plan, "period": payment.period}
+        told = {**bought, "amount_tiyin": payment.amount_tiyin, "paid_by": by}
+        await endpoints.tell(session, [endpoints.Happening(payment.user_id, endpoints.PAID, told)])
 
 
 async def _can_take_back(session: AsyncSession, settings: Settings, payment: models.Payment) -> bool:

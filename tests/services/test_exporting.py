@@ -42,6 +42,8 @@ MARKS = {
     "coupons": "MEN10",
     "document_contents": "Men narxlari",
     "documents": "Men.txt",
+    "endpoint_events": "mark-told",
+    "endpoints": "mark-endpoint",
     "forum_groups": "mark-group",
     "invitations": "mark-invited",
     "labels": "mark-label",
@@ -99,11 +101,13 @@ async def _marked(session: AsyncSession) -> models.User:
     attachment = models.Attachment(
         bot_id=bot.id, message_id=message.id, kind="photo", name="mark-file.jpg", remote={"file_id": SECRET}
     )
-    session.add(attachment)
+    endpoint = models.Endpoint(owner_id=own, url="https://mark-endpoint.uz/", secret=SECRET)
+    session.add_all([attachment, endpoint])
     await session.flush()
     session.add_all(
         [
             models.AttachmentContent(attachment_id=attachment.id, content=b"mark-bytes"),
+            models.EndpointEvent(endpoint_id=endpoint.id, event="test", payload="mark-told"),
             models.BusinessConnection(id="mark-business", channel_id=channel.id, user_id=5),
             models.TestQuestion(bot_id=bot.id, question="mark-question"),
             models.TestRun(bot_id=bot.id, results={"x": "mark-run"}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 import aiohttp
 import pytest
@@ -11,7 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from services.errors import Temporary
-from services.http import Inner, Missing, TooMuch, fetch_outside, is_public, make_session, origin
+from services.http import Inner, Missing, TooMuch, fetch_outside, is_public, make_session, origin, post_outside
 
 INNER = [
     "127.0.0.1", "127.8.8.8", "0.0.0.0", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "::1", "::",
@@ -139,3 +140,45 @@ async def test_sizes_times_and_failures(session: aiohttp.ClientSession, serve: S
     with pytest.raises(Temporary):
         await fetch("/slow", timeout_s=0.1)
     held.set()
+
+
+@pytest.mark.parametrize("address", [*REFUSED, "http://8.8.8.8/", "https://127.0.0.1/", "https://[::ffff:10.0.0.1]/"])
+async def test_nothing_is_sent_to_inner_addresses(session: aiohttp.ClientSession, address: str) -> None:
+    with pytest.raises(Inner):
+        await post_outside(session, address, b"{}", {}, timeout_s=5)
+
+
+async def test_what_is_sent_goes_to_the_address_that_was_looked_at(session: aiohttp.ClientSession) -> None:
+    asked: list[str] = []
+
+    async def rebinding(host: str, port: int) -> list[str]:
+        asked.append(f"{host}:{port}")
+        return ["8.8.8.8"] if len(asked) > 1 else ["10.0.0.1"]
+
+    with pytest.raises(Inner):
+        await post_outside(session, "https://crm.example.uz/", b"{}", {}, timeout_s=5, resolve=rebinding)
+    assert asked == ["crm.example.uz:443"]
+
+
+async def test_an_answer_is_read_to_a_limit_and_a_redirect_not_followed(session: aiohttp.ClientSession) -> None:
+    seen: list[str] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        seen.append(request.path)
+        if request.path == "/moved":
+            return web.Response(status=307, headers={"Location": "/endless"})
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b"x" * 10_000)
+        except ConnectionError:
+            return response
+
+    app = web.Application()
+    app.router.add_post("/{path:.*}", answer)
+    async with TestServer(app) as server:
+        send = partial(post_outside, session, body=b"{}", headers={}, timeout_s=5, anywhere=True)
+        assert (await send(str(server.make_url("/moved"))))[0] == 307
+        status, text = await send(str(server.make_url("/endless")))
+        assert (status, len(text), seen) == (200, 2000, ["/moved", "/endless"])

@@ -170,6 +170,19 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/settings/telegram"): (401, 404, 404, 401, 404),  # no factory bot in the walk
     ("POST", "/settings/telegram/disconnect"): (401, 404, 404, 401, 404),  # nobody in the walk has Telegram
     ("POST", "/settings/offers"): FORM,
+    # Everybody's own servers: members of a team have nothing to do with their owner's
+    ("GET", "/settings/webhooks"): PAGE,
+    ("POST", "/settings/webhooks"): (401, 400, 400, 401, 400),
+    ("GET", "/settings/webhooks/guide"): PAGE,
+    ("GET", "/settings/webhooks/{endpoint}"): own(OWN_PAGE),
+    ("POST", "/settings/webhooks/{endpoint}"): own((401, 400, 404, 401, 404)),
+    ("POST", "/settings/webhooks/{endpoint}/secret"): own((401, 200, 404, 401, 404)),
+    ("POST", "/settings/webhooks/{endpoint}/test"): own(OWN_FORM),
+    ("POST", "/settings/webhooks/{endpoint}/on"): own(OWN_FORM),
+    ("POST", "/settings/webhooks/{endpoint}/off"): own(OWN_FORM),
+    ("POST", "/settings/webhooks/{endpoint}/delete"): own((401, 400, 404, 401, 404)),
+    ("GET", "/settings/webhooks/{endpoint}/events/{event}"): own(OWN_PAGE),
+    ("POST", "/settings/webhooks/{endpoint}/events/{event}/resend"): own(OWN_FORM),
     # The link in a letter is the key: tests/letters/test_unsubscribing.py
     ("GET", "/unsubscribe/{token}"): everybody(404),
     ("POST", "/unsubscribe/{token}"): everybody(404),

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, String, delete, select
 
 from db import models
 from db.base import ID_LENGTH, Base, new_id, utcnow
-from services import accounts, bots
+from services import accounts, bots, endpoints
 from services.crypto import digest
 from services.knowledge import documents
 from tests import servers
@@ -166,7 +166,15 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         payment = models.Payment(
             number=number, user_id=owner.id, plan="basic", period="monthly", note="Mehribon", **facts
         )
-        session.add_all([token, device, payment])
+        hook = models.Endpoint(
+            owner_id=owner.id,
+            url="https://piyola.example.uz/hook",
+            secret=core.crypto.encrypt({"secret": endpoints.new_secret()}),
+        )
+        session.add_all([token, device, payment, hook])
+        await session.flush()
+        told = models.EndpointEvent(endpoint_id=hook.id, event="test", payload="{}", status="delivered")
+        session.add(told)
         await documents.add_answer(session, bot, "Qazi necha pul?", "Qazi yuz ming.")
         request = models.AccessRequest(user_id=owner.id, plan="basic", period="monthly", note="Qazi bilan ellik")
         coupon = models.Coupon(code=f"PIYOLA-{bot.id[-12:].upper()}", percent=10)
@@ -223,6 +231,8 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         "payout": payout.id or "none",
         "span": span.id,
         "owner": owner.id,
+        "endpoint": hook.id,
+        "event": told.id,
         "number": payment.number,
         "kind": "svg",
         "table": "csv",

@@ -33,6 +33,7 @@ from web.pages import (
     templates,
     test_chat,
     test_questions,
+    webhooks,
     widget,
 )
 
@@ -63,6 +64,7 @@ PAGES = (
     requests,
     referrals,
     settings,
+    webhooks,
     letters,
     letter_texts,
     events,

@@ -233,12 +233,15 @@ def upgrade() -> None:
     op.create_index(
         "ix_endpoint_events_due",
         "endpoint_events",
-        ["run_at"],
+        ["endpoint_id", "run_at"],
         unique=False,
         sqlite_where=sa.text("status = 'waiting'"),
         postgresql_where=sa.text("status = 'waiting'"),
     )
     op.create_index("ix_endpoint_events_endpoint_id_id", "endpoint_events", ["endpoint_id", "id"], unique=False)
+    op.create_index(
+        "ix_endpoint_events_endpoint_id_status_id", "endpoint_events", ["endpoint_id", "status", "id"], unique=False
+    )
     op.create_table(
         "remote_view_pages",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
