@@ -25,6 +25,8 @@ from db.engine import Database, DatabaseUnavailable
 from services import (
     accounts,
     ai,
+    announcements,
+    backups,
     bots,
     forum,
     health,
@@ -33,6 +35,7 @@ from services import (
     leaving,
     logs,
     notices,
+    overrides,
     resets,
     seats,
     second_factor,
@@ -248,6 +251,8 @@ async def foundation(
         await core.tasks.cancel(core.time_left(5))
 
     stack.push_async_callback(end_tasks)
+    await overrides.take_effect(core)
+    core.tasks.start(overrides.follow(core), name="overrides", vital=True)
     await _check_channels(core)
     await _check_model_keys(core)
     freed = await free_lanes(core)
@@ -263,6 +268,9 @@ async def foundation(
     core.tasks.start(core.bell.run(), name="bell")
     core.tasks.start(core.backlog.run(core), name="backlog", vital=True)
     core.tasks.start(_follow_channels(core), name="cards")
+    core.tasks.start(_follow_announcements(core), name="banners")
+    stack.callback(logs.listen(core.errors.take))
+    core.tasks.start(core.errors.run(core), name="errors", vital=True)
     async with db.write() as unit:
         await accounts.ensure_admin(unit, settings)
     return core
@@ -339,6 +347,13 @@ async def _check_model_keys(core: Core) -> None:
         await session.execute(update(notice).where(notice.id.in_(over)).values(resolved_at=utcnow()))
 
 
+async def _follow_announcements(core: Core) -> None:
+    async with core.bell.listen(announcements.BELL, limit=1) as bell:
+        while True:
+            await bell.get()
+            core.banners = None
+
+
 async def _follow_channels(core: Core) -> None:
     async with core.bell.listen("channels", limit=1) as bell:
         while True:
@@ -365,6 +380,8 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
         partnering.TELL_JOB: partial(partnering.tell, core),
         leaving.DELETE_JOB: partial(leaving.delete_due, core),
         resets.RESET_JOB: partial(resets.write_reset, core),
+        backups.BACKUP_JOB: partial(backups.run_job, core),
+        announcements.SEND_JOB: partial(announcements.run_job, core),
     }
     core.job_abandoners |= {documents.INDEX_JOB: partial(documents.abandon, core)}
     core.job_abandoners |= {trials.RUN_JOB: partial(trials.abandon, core)}

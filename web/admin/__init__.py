@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from web.admin import coupons, owners, payments, payouts, requests
+from web.admin import announcements, coupons, models, owners, payments, payouts, requests, system
 
-PAGES = (requests, owners, payments, coupons, payouts)
+PAGES = (requests, owners, payments, coupons, payouts, system, models, announcements)
 
 
 def setup(app: web.Application) -> None:

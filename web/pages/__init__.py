@@ -6,6 +6,7 @@ from aiohttp import web
 
 from web.pages import (
     account,
+    announcements,
     billing,
     bots,
     channels,
@@ -63,6 +64,7 @@ PAGES = (
     settings,
     letters,
     letter_texts,
+    announcements,
     events,
 )
 
