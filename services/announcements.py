@@ -7,17 +7,20 @@ unsubscribed, except as a banner, which is put away by a button.
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import insert_for, new_id
+from db.engine import DatabaseUnavailable
 from services import access, jobs, letters, subscriptions
 from services.errors import Conflict, Invalid, NotFound
 from services.i18n import T, in_cyrillic
@@ -28,6 +31,8 @@ from services.text import clean, one_line
 
 if TYPE_CHECKING:
     from services.core import Core
+
+log = structlog.get_logger(__name__)
 
 SEND_JOB = "announce"
 BELL = "announcements"
@@ -300,8 +305,9 @@ async def run_job(core: Core, payload: Mapping[str, Any]) -> None:
             if over:
                 row.status, row.finished_at = "done", now
         core.bell.ring("letters")
-        core.bell.ring(BELL)
-        core.banners = None
+        if row.as_banner:
+            await refresh(core)
+            core.bell.ring_elsewhere(BELL)
         await core.pause("announced_slice")
         if over:
             return
@@ -346,17 +352,35 @@ async def is_wanted(session: AsyncSession, letter: models.Letter, user: models.U
 # On every page
 
 
+async def refresh(core: Core) -> None:
+    """Look up which banners there are; pages go by what was found."""
+    row, now = models.Announcement, core.now()
+    async with core.db.read() as session:
+        shown = select(row).where(row.as_banner.is_(True), row.banner_until > now, row.status.in_(("sending", "done")))
+        core.banners = list(await session.scalars(shown.order_by(row.id)))
+
+
+async def follow(core: Core) -> None:
+    """Look them up when the bell rings and every half minute, until cancelled."""
+    async with core.bell.listen(BELL, limit=1) as bell:
+        while True:
+            try:
+                await refresh(core)
+            except DatabaseUnavailable:
+                log.warning("banners_not_read")
+            try:
+                async with asyncio.timeout(_BANNERS_FRESH_S):
+                    await bell.get()
+            except TimeoutError:
+                pass
+
+
 async def banners(core: Core, session: AsyncSession, user: models.User, language: str) -> list[Banner]:
     """Return the banners for a person's pages. Where there is none for anybody, which is nearly always, nothing is asked."""
     now = core.now()
-    known = core.banners
-    if known is None or not known[0] <= now < known[0] + dt.timedelta(seconds=_BANNERS_FRESH_S):
-        row = models.Announcement
-        shown = select(row).where(row.as_banner.is_(True), row.banner_until > now, row.status.in_(("sending", "done")))
-        known = core.banners = (now, list(await session.scalars(shown.order_by(row.id))))
     if user.is_admin:
         return []
-    open_ones = [row for row in known[1] if row.banner_until is not None and row.banner_until > now]
+    open_ones = [row for row in core.banners if row.banner_until is not None and row.banner_until > now]
     if not open_ones:
         return []
     seen = models.AnnouncementSeen

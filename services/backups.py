@@ -73,6 +73,8 @@ def write(settings: Settings, target: Path, told: Callable[[int], None] = lambda
     Slow and synchronous: for a thread or a command. Raises ``BackupFailed``.
     """
     url = parse_url(settings.database_url)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
+        raise BackupFailed(f"DATABASE_URL: there is no {url.database}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryDirectory(prefix=f"{_MAKING}-", dir=target.parent) as place:

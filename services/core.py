@@ -121,7 +121,7 @@ class Core:
     ``now``: the clock of all that concerns plans, money and letters; tests turn it. ``told_once``: what this process has warned
     of in its log and need not say again. ``settings`` are those of the file, ``configured``, with what administrators have
     ``chosen`` in the panel; ``keys_off``: providers whose keys they let rest.
-    ``banners``: the announcements that pages show, and when they were looked up.
+    ``banners``: the announcements that pages show.
     """
 
     settings: Settings
@@ -160,7 +160,7 @@ class Core:
     configured: Settings = field(init=False)
     chosen: Mapping[str, Any] = field(default_factory=dict)
     keys_off: frozenset[str] = frozenset()
-    banners: tuple[dt.datetime, Sequence[models.Announcement]] | None = None
+    banners: Sequence[models.Announcement] = ()
     told_once: set[str] = field(default_factory=set)
     _proved: set[str] = field(default_factory=set)
     _opened: OrderedDict[str, Mapping[str, str]] = field(default_factory=OrderedDict)

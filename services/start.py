@@ -268,7 +268,7 @@ async def foundation(
     core.tasks.start(core.bell.run(), name="bell")
     core.tasks.start(core.backlog.run(core), name="backlog", vital=True)
     core.tasks.start(_follow_channels(core), name="cards")
-    core.tasks.start(_follow_announcements(core), name="banners")
+    core.tasks.start(announcements.follow(core), name="banners", vital=True)
     stack.callback(logs.listen(core.errors.take))
     core.tasks.start(core.errors.run(core), name="errors", vital=True)
     async with db.write() as unit:
@@ -345,13 +345,6 @@ async def _check_model_keys(core: Core) -> None:
         for key in sorted(readable):
             await notices.solve(session, key)
         await session.execute(update(notice).where(notice.id.in_(over)).values(resolved_at=utcnow()))
-
-
-async def _follow_announcements(core: Core) -> None:
-    async with core.bell.listen(announcements.BELL, limit=1) as bell:
-        while True:
-            await bell.get()
-            core.banners = None
 
 
 async def _follow_channels(core: Core) -> None:

@@ -194,8 +194,8 @@ async def stop(request: web.Request) -> web.StreamResponse:
     person, core, id_ = administrator(request), core_of(request), request.match_info["announcement"]
     async with core.db.write() as session:
         await announcements.stop(session, person, id_, now=core.now())
-    core.bell.ring(announcements.BELL)
-    core.banners = None
+    await announcements.refresh(core)
+    core.bell.ring_elsewhere(announcements.BELL)
     return view.redirect(f"/admin/announcements/{id_}", toast="announcement_stopped")
 
 
