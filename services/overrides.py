@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import insert_for
 from db.engine import DatabaseUnavailable
-from services import access, notices
+from services import access, accounts, notices
 from services.ai import PROVIDERS
 from services.errors import Invalid, NotFound
 from services.i18n import T
@@ -259,18 +259,19 @@ async def health(session: AsyncSession, now: dt.datetime) -> dict[str, Health]:
     row = models.AIUsage
     mine = row.own_key.is_(False)
     since = row.created_at >= _midnight(today)
+    failed = row.outcome.not_in(("ok", "length", "cut"))
     sums = await session.execute(
         select(
             row.provider,
             func.count(),
-            func.count(func.nullif(row.outcome, "ok")),
+            func.count().filter(failed),
             func.sum(row.cost_usd),
-            func.max(row.id).filter(row.outcome.not_in(("ok", "length", "cut"))),
+            func.max(row.id).filter(failed),
         )
         .where(since, mine)
         .group_by(row.provider)
     )
-    counted = {each[0]: each for each in sums}
+    counted: dict[str, tuple[Any, ...]] = {each[0]: tuple(each) for each in sums}
     last = [each[4] for each in counted.values() if each[4] is not None]
     errors = {found.provider: found for found in await session.scalars(select(row).where(row.id.in_(last)))}
     month = await _month(session, today)
@@ -278,17 +279,19 @@ async def health(session: AsyncSession, now: dt.datetime) -> dict[str, Health]:
     open_ones = set(
         await session.scalars(
             select(notice.key).where(
-                notice.key.in_([f"key:{kind}" for kind in PROVIDERS]), notice.resolved_at.is_(None)
+                notice.user_id.in_(await accounts.administrators(session)),
+                notice.key.in_([f"key:{kind}" for kind in PROVIDERS]),
+                notice.resolved_at.is_(None),
             )
         )
     )
     found: dict[str, Health] = {}
     for kind in PROVIDERS:
-        _, calls, failed, cost, _ = counted.get(kind, (kind, 0, 0, None, None))
+        _, calls, lost, cost, _ = counted.get(kind, (kind, 0, 0, None, None))
         error = errors.get(kind)
         found[kind] = Health(
             calls=int(calls),
-            failed=int(failed),
+            failed=int(lost),
             cost_usd=cost or Decimal(0),
             month_usd=month.get(kind, Decimal(0)),
             last_error=error.outcome if error else "",
