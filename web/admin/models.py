@@ -71,7 +71,7 @@ async def _page(
         here="admin-models",
         keys=keys,
         ai=settings.ai,
-        roles=ROLES,
+        role_names=ROLES,
         chains={
             role: ("\n".join(chain), f"{overrides.CHAIN}{role}" in chosen) for role, chain in settings.ai.roles.items()
         },
