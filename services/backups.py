@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
-import os
 import re
 import shutil
 import sqlite3
@@ -119,12 +118,13 @@ def _dump(url: URL, copy: Path) -> None:
     given |= {"PGDATABASE": url.database}
     query = {name: value for name, value in url.query.items() if isinstance(value, str)}
     given |= {"PGHOST": query.get("host") or url.host, "PGSSLMODE": query.get("ssl")}
-    environment = {**os.environ, **{name: str(value) for name, value in given.items() if value is not None}}
-    command = ["pg_dump", "--format=custom", "--no-owner", "--no-privileges", f"--file={copy}"]
+    environment = {name: str(value) for name, value in given.items() if value is not None}
+    program = shutil.which("pg_dump")
+    if program is None:
+        raise BackupFailed("pg_dump is not installed on this machine (package postgresql-client)")
+    command = [program, "--format=custom", "--no-owner", "--no-privileges", f"--file={copy}"]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, timeout=_DUMP_S, check=False)  # noqa: S603 - fixed words, no shell
-    except FileNotFoundError:
-        raise BackupFailed("pg_dump is not installed on this machine (package postgresql-client)") from None
     except subprocess.TimeoutExpired:
         raise BackupFailed("pg_dump did not finish within an hour") from None
     if done.returncode:

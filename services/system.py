@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, func, literal_column, select, text, update
+from sqlalchemy import ColumnElement, Connection, func, literal_column, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
@@ -35,7 +35,7 @@ PAGE = 20
 _MESSAGES_LOOKED_AT = 20_000
 _SLOW_SHOWN = 10
 _CHANNELS_SHOWN = 50
-_DEAD = literal_column("'dead'")
+_DEAD: ColumnElement[str] = literal_column("'dead'")
 """Word for word as the partial indexes say it, or SQLite does not take them."""
 
 
@@ -264,7 +264,7 @@ async def retry_job(session: AsyncSession, job_id: int) -> str:
     known = await session.get(models.Lane, job.lane)
     line = Line("jobs", known.owner_id, known.share_id) if known is not None else Line("jobs", "", "")
     await _put_back(session, models.Job, job_id, job.lane, line)
-    return job.kind
+    return str(job.kind)
 
 
 async def discard_message(session: AsyncSession, item_id: int) -> None:
@@ -276,7 +276,7 @@ async def discard_job(session: AsyncSession, job_id: int) -> str:
     """Mark a job as given up for good and return its kind; raises ``NotFound``."""
     job = await _dead(session, models.Job, job_id)
     await _close(session, models.Job, job_id, {"payload": {}})
-    return job.kind
+    return str(job.kind)
 
 
 async def _dead(session: AsyncSession, model: Any, id_: int) -> Any:

@@ -385,7 +385,6 @@ BODIES: dict[tuple[str, str], dict[str, object]] = {
     ("POST", "/admin/owners/{owner}/plan/extend"): {"days": "3"},
     ("POST", "/admin/owners/{owner}/plan/change"): {"plan": "premium"},
     ("POST", "/admin/owners/{owner}/plan/revoke"): {"answer": "Pul kelmadi"},
-    ("POST", "/admin/announcements/{announcement}/send"): {"when": "now"},
     ("POST", "/admin/coupons"): {"percent": "10", "count": "1", "per_owner": "1"},
     ("POST", "/admin/payouts/{owner}"): {"price": "100000", "due": "10000000"},
     ("POST", "/admin/payouts/{payout}/undo"): {"reason": "Xato"},

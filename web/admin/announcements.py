@@ -10,7 +10,6 @@ from db import models
 from services import announcements
 from services.announcements import LANGUAGES, Wish
 from services.errors import AppError, Invalid
-from services.i18n import T
 from services.plans import TASHKENT
 from web import forms, view
 from web.admin.shell import administrator
@@ -169,16 +168,14 @@ async def test(request: web.Request) -> web.StreamResponse:
 
 @routes.post("/admin/announcements/{announcement}/send")
 async def send(request: web.Request) -> web.StreamResponse:
-    """Send a draft. Fields: ``when`` (``now`` or ``later``), ``run_at`` (Tashkent's clock)."""
+    """Send a draft. Fields: ``later`` (1: at ``run_at``, by Tashkent's clock)."""
     person, core, id_ = administrator(request), core_of(request), request.match_info["announcement"]
     form = await forms.read(request)
     run_at = form.fields.get("run_at", "")[:40]
     async with core.db.read() as session:
         row = await announcements.get(session, id_)
     try:
-        if form.text("when") not in ("now", "later"):
-            raise Invalid(T("Choose when it is sent."), field="when")
-        at = announcements.moment_of(run_at, "run_at") if form.text("when") == "later" else None
+        at = announcements.moment_of(run_at, "run_at") if form.text("later") == "1" else None
         async with core.db.write() as session:
             await announcements.send(session, person, id_, at=at, now=core.now())
     except Invalid as error:
