@@ -46,6 +46,8 @@ def parser() -> argparse.ArgumentParser:
     admin.add_argument("--password", help="asked for when it is not given")
     token = commands.add_parser("token", help="print a new API token of an account")
     token.add_argument("--email", required=True)
+    backup = commands.add_parser("backup", help="write the database and the keys into one ZIP, also while it runs")
+    backup.add_argument("file", type=Path)
     return top
 
 
@@ -92,6 +94,8 @@ async def _command(settings: Settings, options: argparse.Namespace) -> int:
         return await checks.run(settings)
     if command == "migrate":
         return await _migrate(settings)
+    if command == "backup":
+        return await _backup(settings, options.file)
     return await _account(settings, command, options)
 
 
@@ -189,6 +193,18 @@ async def _migrate(settings: Settings) -> int:
         print(f"✗ DATABASE_URL: {error}", file=sys.stderr)
         return 1
     print(f"schema {before or 'empty'} → {after}" if before != after else f"schema {after}, nothing to do")
+    return 0
+
+
+async def _backup(settings: Settings, target: Path) -> int:
+    from services import backups
+
+    try:
+        await asyncio.to_thread(backups.write, settings, target)
+    except (backups.BackupFailed, ValueError) as error:
+        print(f"✗ {error}", file=sys.stderr)
+        return 1
+    print(f"{target}: keep it where only you can read it, the keys are inside")
     return 0
 
 

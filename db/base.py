@@ -63,6 +63,11 @@ def new_id() -> str:
     return _written(number)
 
 
+def first_id(at: dt.datetime) -> str:
+    """Return what stands before every identifier of :func:`new_id` that was made at this moment or later."""
+    return _written(int(at.timestamp() * 1000) << 80)
+
+
 def id_of(name: str, at: dt.datetime, place: int) -> str:
     """Return the identifier of what has a ``name`` outside and was made there in the second ``at``: each time the same.
 

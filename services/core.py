@@ -6,7 +6,7 @@ import asyncio
 import datetime as dt
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -31,6 +31,7 @@ from services.channels.meta import GraphApi, problem
 from services.channels.telegram import TelegramApi
 from services.conversations.records import BotCard, Talk
 from services.crypto import Crypto, Undecryptable
+from services.errorbook import Book
 from services.inbox import Cards
 from services.knowledge.embedding import Embedder
 from services.knowledge.search import KnowledgeSearch
@@ -118,7 +119,9 @@ class Core:
     """The shared parts. ``factory`` is None until the factory bot has started, or for good without its token.
 
     ``now``: the clock of all that concerns plans, money and letters; tests turn it. ``told_once``: what this process has warned
-    of in its log and need not say again.
+    of in its log and need not say again. ``settings`` are those of the file, ``configured``, with what administrators have
+    ``chosen`` in the panel; ``keys_off``: providers whose keys they let rest.
+    ``banners``: the announcements that pages show.
     """
 
     settings: Settings
@@ -150,14 +153,21 @@ class Core:
     now: Callable[[], dt.datetime] = utcnow
     address: tuple[str, int] = ("127.0.0.1", 0)
     ready: bool = False
+    started_at: dt.datetime = field(default_factory=utcnow)
+    errors: Book = field(default_factory=Book)
     stop_by: float | None = None
     allowances: Allowances = field(init=False)
+    configured: Settings = field(init=False)
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    keys_off: frozenset[str] = frozenset()
+    banners: Sequence[models.Announcement] = ()
     told_once: set[str] = field(default_factory=set)
     _proved: set[str] = field(default_factory=set)
     _opened: OrderedDict[str, Mapping[str, str]] = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
         self.allowances = Allowances(self.settings, lambda: self.now())
+        self.configured = self.settings
 
     def credentials(self, encrypted: str | None) -> Mapping[str, str]:
         """Return a channel's decrypted credentials, kept in memory; raises ``Undecryptable``."""
@@ -172,7 +182,7 @@ class Core:
 
     def has_models(self, owner_keys: Mapping[str, str]) -> bool:
         """Whether there is any model to ask."""
-        return bool(owner_keys) or any(map(self.settings.model_key, PROVIDERS))
+        return bool(owner_keys) or any(self.settings.model_key(kind) for kind in PROVIDERS if kind not in self.keys_off)
 
     async def settle_event(self, talk: Talk, event: Inbound) -> None:
         """Do at once what the network wants to see for an event."""
@@ -303,8 +313,8 @@ def trouble_key(provider: str, bot_id: str | None, model: str | None = None) -> 
     return named if bot_id is None else f"{named}:{bot_id}"
 
 
-def router_settings(settings: Settings) -> RouterSettings:
-    """Return the model chains as the router takes them."""
+def router_settings(settings: Settings, keys_off: Collection[str] = ()) -> RouterSettings:
+    """Return the model chains as the router takes them; ``keys_off``: providers whose keys are not used."""
     ai = settings.ai
 
     def row(entry: str) -> ModelRow:
@@ -328,7 +338,7 @@ def router_settings(settings: Settings) -> RouterSettings:
     roles = {role: [row(entry) for entry in chain] for role, chain in ai.roles.items()}
     for role in ("own", "transcribe", "vision"):
         roles.setdefault(role, [])
-    keys = {kind: key for kind in PROVIDERS if (key := settings.model_key(kind))}
+    keys = {kind: key for kind in PROVIDERS if kind not in keys_off and (key := settings.model_key(kind))}
     addresses = {kind: address for kind in PROVIDERS if (address := getattr(settings.secrets, f"{kind}_base_url"))}
     embedding = embedding_model(settings)
     return RouterSettings(

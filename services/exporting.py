@@ -217,6 +217,12 @@ def _tables(user: models.User) -> list[_Table]:
         _Table("ready_answers", models.CannedReply, models.CannedReply.owner_id == user.id),
         _Table("telegram_groups", models.ForumGroup, models.ForumGroup.owner_id == user.id),
         _Table("notices", models.Notice, models.Notice.user_id == user.id),
+        _Table(
+            "announcements_put_away",
+            models.AnnouncementSeen,
+            models.AnnouncementSeen.user_id == user.id,
+            models.AnnouncementSeen.announcement_id,
+        ),
         _Table("letters", models.Letter, models.Letter.user_id == user.id),
         _Table("subscriptions", models.Subscription, models.Subscription.user_id == user.id),
         _Table(

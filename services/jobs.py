@@ -146,7 +146,8 @@ def _finish(connection: Connection, scope: Scope, items: Sequence[JobDone]) -> l
         row = item.claim.items[0]
         values: dict[str, Any] = {"status": item.status, "error": clean(item.error or "", 300) or None}
         if item.status != "new":
-            values |= {"finished_at": utcnow(), "payload": {}}
+            # What is set aside may be tried again by an administrator; what is done leaves nothing behind.
+            values |= {"finished_at": utcnow(), **({} if item.status == "dead" else {"payload": {}})}
         elif item.counts:
             values["failures"] = row["failures"] + 1
         else:

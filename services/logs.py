@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 import structlog
@@ -67,6 +67,24 @@ class _Redacting:
         return bool(self._stream.isatty())
 
 
+_listeners: list[Callable[[Mapping[str, Any]], None]] = []
+
+
+def listen(hear: Callable[[Mapping[str, Any]], None]) -> Callable[[], None]:
+    """Let ``hear`` see every line before it is written; return what ends that. It must not wait; what it raises is dropped."""
+    _listeners.append(hear)
+    return lambda: _listeners.remove(hear)
+
+
+def _tell(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for hear in tuple(_listeners):
+        try:
+            hear(event)
+        except Exception as error:  # noqa: BLE001 - whoever logs must not fail for it, and this cannot log
+            sys.stderr.write(f"a listener of the log failed: {type(error).__name__}\n")
+    return event
+
+
 def _drop_noise(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     event.pop("_from_structlog", None)
     return event
@@ -102,7 +120,7 @@ def set_up(level: str = "info", style: str = "auto") -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _drop_noise, *renderer],
+            processors=[_tell, structlog.stdlib.ProcessorFormatter.remove_processors_meta, _drop_noise, *renderer],
         )
     )
     root = logging.getLogger()

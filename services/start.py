@@ -25,6 +25,8 @@ from db.engine import Database, DatabaseUnavailable
 from services import (
     accounts,
     ai,
+    announcements,
+    backups,
     bots,
     broadcasting,
     forum,
@@ -34,6 +36,7 @@ from services import (
     leaving,
     logs,
     notices,
+    overrides,
     resets,
     seats,
     second_factor,
@@ -251,6 +254,8 @@ async def foundation(
         await core.tasks.cancel(core.time_left(5))
 
     stack.push_async_callback(end_tasks)
+    await overrides.take_effect(core)
+    core.tasks.start(overrides.follow(core), name="overrides", vital=True)
     await _check_channels(core)
     await _check_model_keys(core)
     freed = await free_lanes(core)
@@ -266,6 +271,9 @@ async def foundation(
     core.tasks.start(core.bell.run(), name="bell")
     core.tasks.start(core.backlog.run(core), name="backlog", vital=True)
     core.tasks.start(_follow_channels(core), name="cards")
+    core.tasks.start(announcements.follow(core), name="banners", vital=True)
+    stack.callback(logs.listen(core.errors.take))
+    core.tasks.start(core.errors.run(core), name="errors", vital=True)
     async with db.write() as unit:
         await accounts.ensure_admin(unit, settings)
     return core
@@ -369,6 +377,8 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
         leaving.DELETE_JOB: partial(leaving.delete_due, core),
         counting.COUNT_JOB: partial(counting.count_due, core),
         resets.RESET_JOB: partial(resets.write_reset, core),
+        backups.BACKUP_JOB: partial(backups.run_job, core),
+        announcements.SEND_JOB: partial(announcements.run_job, core),
     }
     core.job_abandoners |= {documents.INDEX_JOB: partial(documents.abandon, core)}
     core.job_abandoners |= {trials.RUN_JOB: partial(trials.abandon, core)}

@@ -24,7 +24,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from db import models
 from db.base import insert_for, utcnow
 from db.engine import DatabaseUnavailable, clock
-from services import health, jobs, leaving, notices, uploads
+from services import errorbook, health, jobs, leaving, notices, uploads
 from services.crypto import Undecryptable
 from services.knowledge import documents
 from services.lanes import LANES
@@ -90,14 +90,9 @@ class Instance:
 # By the clock
 
 
-def make_scheduler(core: Core) -> AsyncIOScheduler:
-    """Return the scheduler.
-
-    It only puts jobs into the queue, each due time once however many processes wake for it; and beside SQLite's file, which has
-    one process, it keeps the reserve.
-    """
-    scheduler = AsyncIOScheduler(timezone=TASHKENT)
-    triggers = {
+def triggers() -> dict[str, CronTrigger]:
+    """Return when each kind of job is due by the clock."""
+    return {
         CLEAN_UP_JOB: CronTrigger(minute=17, timezone=TASHKENT),
         health.CHECK_JOB: CronTrigger(minute=37, timezone=TASHKENT),
         ledger.EXPIRE_JOB: CronTrigger(minute=7, timezone=TASHKENT),
@@ -106,7 +101,16 @@ def make_scheduler(core: Core) -> AsyncIOScheduler:
         leaving.DELETE_JOB: CronTrigger(minute=47, timezone=TASHKENT),
         counting.COUNT_JOB: CronTrigger(minute=13, timezone=TASHKENT),
     }
-    for kind, trigger in triggers.items():
+
+
+def make_scheduler(core: Core) -> AsyncIOScheduler:
+    """Return the scheduler.
+
+    It only puts jobs into the queue, each due time once however many processes wake for it; and beside SQLite's file, which has
+    one process, it keeps the reserve.
+    """
+    scheduler = AsyncIOScheduler(timezone=TASHKENT)
+    for kind, trigger in triggers().items():
         scheduler.add_job(enqueue_due, trigger, args=[core, kind], id=kind, misfire_grace_time=None, coalesce=True)
     if core.db.is_sqlite:
         often = IntervalTrigger(seconds=RESERVE_EVERY_S, timezone=TASHKENT)
@@ -152,6 +156,7 @@ async def clean_up(core: Core, _payload: Mapping[str, Any]) -> None:
         (models.DialogState.key, models.DialogState.updated_at < month),
         (models.ReferralTouch.visitor, models.ReferralTouch.at < core.now() - touched),
         (notice.id, notice.resolved_at < month),
+        (models.ErrorRecord.fingerprint, models.ErrorRecord.last_at < now - errorbook.KEPT),
         (letter.id, letter.kind.in_(list(OFFERS)) & (letter.created_at < now - dt.timedelta(days=60))),
         (letter.id, letter.created_at < now - dt.timedelta(days=400)),
         (models.EndpointEvent.id, models.EndpointEvent.created_at < month),

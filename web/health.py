@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 _CHECK_TIMEOUT_S = 5.0
 _TELEGRAM_EVERY_S = 60.0
 _TELEGRAM_AGAIN_S = 10.0
-_GOOD = ("ok", "configured", "not configured")
+GOOD = ("ok", "configured", "not configured")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _FORWARDED = ("X-Forwarded-For", "Forwarded", "X-Real-IP")
 
@@ -62,6 +62,13 @@ async def readyz(request: web.Request) -> web.Response:
     answer is 503 like every other service, though bots go on with other models or quote; and only as long as its breaker
     rests, so that whoever goes by this answer sends the traffic again with which it is tried.
     """
+    parts = await parts_of(request)
+    ready = all(state in GOOD for state in parts.values())
+    return web.json_response({"status": "ok" if ready else "unavailable", "parts": parts}, status=200 if ready else 503)
+
+
+async def parts_of(request: web.Request) -> dict[str, str]:
+    """Return each part of the installation and its state, in the words of ``/readyz``."""
     core = request.app[keys.CORE]
     database, redis, telegram = await asyncio.gather(
         _database(core), _redis(core), _telegram(core, request.app[_telegram_state])
@@ -70,8 +77,7 @@ async def readyz(request: web.Request) -> web.Response:
     parts |= {"redis": redis, "telegram": telegram}
     for provider in PROVIDERS:
         parts[provider] = core.router.state(provider, core.settings.ai.role)
-    ready = all(state in _GOOD for state in parts.values())
-    return web.json_response({"status": "ok" if ready else "unavailable", "parts": parts}, status=200 if ready else 503)
+    return parts
 
 
 async def _database(core: Core) -> str:

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -196,12 +197,20 @@ def phone(value: str | None) -> str:
     return value or ""
 
 
+def usd(value: Decimal, language: str) -> str:
+    """Return an amount of US dollars; of small ones more digits are shown."""
+    digits = "0.00" if value == 0 or value >= 1 else "0.00##"
+    return f"${format_decimal(value, f'#,##{digits}', locale=_locale(language))}"
+
+
 def size(value: int, language: str) -> str:
     """Return a file size for people."""
     if value < 1024:
         return translate(language, "{n} B", n=value)
     if value < 1024 * 1024:
         return translate(language, "{n} KB", n=number(round(value / 1024), language))
+    if value >= 1024**3:
+        return translate(language, "{n} GB", n=format_decimal(value / 1024**3, "0.#", locale=_locale(language)))
     return translate(language, "{n} MB", n=format_decimal(value / 1024 / 1024, "0.#", locale=_locale(language)))
 
 
@@ -235,7 +244,7 @@ def make_environment(app: web.Application) -> None:
         LANGUAGE_NAMES=LANGUAGE_NAMES,
         waiting=reasons,
     )
-    localised = {form.__name__: _in_language(form) for form in (day, exact, clock, number, percent, score, size)}
+    localised = {form.__name__: _in_language(form) for form in (day, exact, clock, number, percent, score, size, usd)}
     environment.filters.update(phone=phone, money=_in_language(money), **localised)
 
 
@@ -274,6 +283,7 @@ def render(request: web.Request, template: str, *, status: int = 200, **context:
         "roles": {},
         "broken": {},
         "notices": (),
+        "banners": (),
         "here": "",
         "test_mode": is_test_mode(request.app[keys.CORE].settings),
         "toast": toast_text(request.query.get("done", ""), language),
@@ -371,6 +381,22 @@ DONE: Mapping[str, Text] = {
     "payment_ordered": T("The payment is made. When the money comes, note it here."),
     "payment_paid": T("Noted. The owner has the plan now."),
     "payment_refunded": T("Noted. What the payment gave was taken back."),
+    "set_aside_retried": T("It is being tried again."),
+    "set_aside_discarded": T("Given up."),
+    "error_hidden": T("Hidden. It stands under “Hidden ones”."),
+    "error_shown": T("It is shown again."),
+    "models_saved": T("Saved. It holds from the next question on."),
+    "models_back": T("What config.toml says holds again."),
+    "key_off": T("The key rests: this provider is not asked any more."),
+    "key_on": T("The key is used again."),
+    "announcement_saved": T("The draft is saved."),
+    "announcement_tested": T("On its way to you."),
+    "announcement_sent": T("The announcement is on its way."),
+    "announcement_scheduled": T("It goes out at the time you chose."),
+    "announcement_stopped": T("Stopped. Who was not written to yet will not be."),
+    "announcement_deleted": T("The draft was deleted."),
+    "backup_begun": T("The backup is being made."),
+    "backup_deleted": T("The backup was deleted."),
 }
 """What a page says after a form, by the short word in its address: the address never carries a text to show."""
 

@@ -320,6 +320,12 @@ class Letter(Base):
         UniqueConstraint("user_id", "key"),
         Index("ix_letters_mail_run_at", "mail", "run_at"),
         Index("ix_letters_telegram_telegram_at", "telegram", "telegram_at"),
+        Index(
+            "ix_letters_announcement",
+            "key",
+            sqlite_where=text("kind IN ('announcement', 'announcement_news')"),
+            postgresql_where=text("kind IN ('announcement', 'announcement_news')"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)

@@ -52,6 +52,7 @@ class InboxItem(Base):
         Index("uq_inbox_channel_id_external_id", "channel_id", "external_id", unique=True),
         Index("ix_inbox_lane_id", "lane", "id", **_where("status = 'new'")),
         Index("ix_inbox_received_at", "received_at"),
+        Index("ix_inbox_dead", "id", **_where("status = 'dead'")),
     )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
@@ -108,6 +109,7 @@ class Job(Base):
     __table_args__ = (
         Index("uq_jobs_unique_key", "unique_key", unique=True),
         Index("ix_jobs_lane_id", "lane", "id", **_where("status = 'new'")),
+        Index("ix_jobs_dead", "id", **_where("status = 'dead'")),
     )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)

@@ -96,6 +96,22 @@ class PriceBook:
         self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
         self._pending: dict[tuple[str, str], asyncio.Future[Line | None]] = {}
 
+    def change(self, overrides: Mapping[str, Rates], ceiling: Rates) -> None:
+        """Go by other overrides from now on."""
+        self._overrides, self._ceiling = dict(overrides), ceiling
+
+    def shown(self, provider: str, model: str) -> tuple[Rates | None, PriceSource]:
+        """Return a model's rates for a small call as they are known, and where they are from; None: being looked up."""
+        if (override := self._overrides.get(model)) is not None:
+            return override, "override"
+        kept = self._kept.get((provider, model))
+        if kept is None and provider in BOOK_NAMES:
+            self._look_up(provider, model)
+            return None, "book"
+        if kept is None or kept.line is None:
+            return self._ceiling, "ceiling"
+        return kept.line.rates(0), "book"
+
     def prefetch(self, provider: str, model: str) -> None:
         """Begin to look a model up, so that :meth:`cost` need not wait when the answer is there."""
         if model not in self._overrides and provider in BOOK_NAMES:

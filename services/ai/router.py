@@ -246,9 +246,12 @@ class Router:
         self._on_call = on_call
         self._providers: dict[str, Provider] = {}
         self._breakers: OrderedDict[tuple[str, str, str], _Breaker] = OrderedDict()
-        rows = [row for chain in settings.roles.values() for row in chain]
-        rows += [*settings.own_rows.values(), *([settings.embedding] if settings.embedding else [])]
-        self.prices = PriceBook({row.name: row.price for row in rows if row.price}, settings.ceiling)
+        self.prices = PriceBook(_priced(settings), settings.ceiling)
+
+    def change(self, settings: RouterSettings) -> None:
+        """Go by other chains, keys and prices from the next call on; what is known of models and keys stays known."""
+        self._settings = settings
+        self.prices.change(_priced(settings), settings.ceiling)
 
     # ---- answers ---------------------------------------------------------------------------------------------
 
@@ -650,6 +653,13 @@ class Router:
         for provider in self._providers.values():
             await provider.close()
         self._providers.clear()
+
+
+def _priced(settings: RouterSettings) -> dict[str, Rates]:
+    """The prices that rows bring with them, by model."""
+    rows = [row for chain in settings.roles.values() for row in chain]
+    rows += [*settings.own_rows.values(), *([settings.embedding] if settings.embedding else [])]
+    return {row.name: row.price for row in rows if row.price}
 
 
 class _Pieces:

@@ -14,8 +14,9 @@ class Kind:
 
     ``subject`` and ``text`` make the mail (paragraphs are parted by an empty line), ``telegram`` the message; None: it goes by
     mail alone. ``button``: what is written on the link to ``params["path"]``, a path of ours. ``offer``: goes only to those who
-    want offers, and says how to end them. ``receipt``: that of ``params["payment"]`` goes with it. ``example``: params for a
-    preview; their names are the placeholders that its texts may hold, beside ``name`` (the person's).
+    want offers, and says how to end them; ``news``: such a letter that has nothing to do with the plan. ``receipt``: that of
+    ``params["payment"]`` goes with it. ``example``: params for a preview; their names are the placeholders that its texts may
+    hold, beside ``name`` (the person's).
     """
 
     subject: Text
@@ -23,5 +24,6 @@ class Kind:
     telegram: Text | None = None
     button: Text | None = None
     offer: bool = False
+    news: bool = False
     receipt: bool = False
     example: tuple[tuple[str, Any], ...] = ()

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.engine import DatabaseUnavailable
-from services import accounts, letters, mail, notices, receipts
+from services import accounts, announcements, letters, mail, notices, receipts
 from services.crypto import Undecryptable
 from services.errors import Invalid
 from services.letters import bounced, offering, rendering
@@ -133,6 +133,7 @@ class Post:
                 return None
             kind = letters.KINDS.get(letter.kind)
             wanted = kind is not None and await offering.is_wanted(session, core.settings, letter, user, now=now)
+            wanted = wanted and await announcements.is_wanted(session, letter, user)
             own = await rendering.own_words(session, letter.kind)
         attempts = letter.mail_attempts if way == "mail" else letter.telegram_attempts
         state, why = self._hindrance(letter, user, way, now)

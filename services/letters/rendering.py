@@ -153,7 +153,9 @@ def write_out(
     button = (kind.button.render(language), f"{public_url}{path}") if leads and kind.button is not None else None
     ends = unsubscribe if kind.offer else None
     why = (
-        _("You receive this offer because you have an account at {brand} without a paid plan.", brand=brand)
+        _("You receive this news because you have an account at {brand}.", brand=brand)
+        if ends and kind.news
+        else _("You receive this offer because you have an account at {brand} without a paid plan.", brand=brand)
         if ends
         else _("You receive this letter because you have an account at {brand}.", brand=brand)
     )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 
+import pytest
 import structlog
 from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,6 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import new_id
 from db.engine import Database
+from services import system
+from services.errors import NotFound
 from services.i18n import translate
 from tests.conveyor.harness import floor, settings_for, texts, until
 from tests.conveyor.nursery import Nursery
@@ -81,6 +84,19 @@ async def test_a_poison_message_is_set_aside_and_the_talk_goes_on(
         assert [(row[0].attempts, "Spoiled" in row[0].error) for row in rows] == [(2, True)]
         assert json.loads(rows[0][0].payload)["message"]["text"].endswith(f"№{bad}")
         assert await place.one(select(models.Message.status).where(models.Message.text.contains(f"№{bad}"))) == "failed"
+        # An administrator has it tried again: it takes its place in the lane and is answered once.
+        async with place.core.db.write() as session:
+            await system.retry_message(session, rows[0][0].id)
+        place.core.wake_inbox()
+        assert (await shop.answered([bad]))[bad] == 1
+        assert await place.one(select(models.InboxItem.status).where(models.InboxItem.id == rows[0][0].id)) == "done"
+        found = select(models.Message.status).where(
+            models.Message.text.contains(f"№{bad}"), models.Message.author == "customer"
+        )
+        assert await place.one(found) != "failed"
+        with pytest.raises(NotFound):
+            async with place.core.db.write() as session:
+                await system.retry_message(session, rows[0][0].id)
         # A trouble that passes costs nothing but time.
         spoiler.left[_request(shop.shop.channel.id, shop.bot.next_update_id)] = 1
         healed = shop.ask(person)

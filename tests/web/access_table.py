@@ -368,6 +368,29 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/admin/payouts/{owner}"): ADMIN_FORM,
     ("POST", "/admin/payouts/{payout}/undo"): ADMIN_FORM,
     ("POST", "/admin/owners/{owner}/mail"): ADMIN_FORM,
+    ("GET", "/admin/announcements"): ADMIN_PAGE,
+    ("GET", "/admin/announcements/new"): ADMIN_PAGE,
+    ("GET", "/admin/announcements/{announcement}"): ADMIN_PAGE,
+    ("POST", "/admin/announcements"): (401, 404, 404, 401, 400),
+    ("POST", "/admin/announcements/{announcement}"): (401, 404, 404, 401, 400),
+    ("POST", "/admin/announcements/{announcement}/test"): ADMIN_FORM,
+    ("POST", "/admin/announcements/{announcement}/send"): ADMIN_FORM,
+    ("POST", "/admin/announcements/{announcement}/stop"): (401, 404, 404, 401, 409),  # a draft
+    ("POST", "/admin/announcements/{announcement}/delete"): ADMIN_FORM,
+    ("POST", "/announcements/{announcement}/seen"): (401, 404, 404, 401, 404),  # a draft is no banner yet
+    ("GET", "/admin/models"): ADMIN_PAGE,
+    ("POST", "/admin/models/{what}"): (401, 404, 404, 401, 400),  # nothing is chosen
+    ("GET", "/admin/system"): ADMIN_PAGE,
+    ("GET", "/admin/system/errors"): ADMIN_PAGE,
+    ("POST", "/admin/system/errors/{error}/{change}"): ADMIN_FORM,
+    ("POST", "/admin/system/messages/{item}/retry"): (401, 404, 404, 401, 404),  # nothing is set aside
+    ("POST", "/admin/system/messages/{item}/discard"): (401, 404, 404, 401, 404),
+    ("POST", "/admin/system/jobs/{job}/retry"): (401, 404, 404, 401, 404),
+    ("POST", "/admin/system/jobs/{job}/discard"): (401, 404, 404, 401, 404),
+    ("GET", "/admin/system/backups"): ADMIN_PAGE,
+    ("POST", "/admin/system/backups"): ADMIN_FORM,
+    ("POST", "/admin/system/backups/{backup}/download"): (401, 404, 404, 401, 404),  # no backup is called so
+    ("POST", "/admin/system/backups/{backup}/delete"): (401, 404, 404, 401, 404),
 }
 
 BODIES: dict[tuple[str, str], dict[str, object]] = {

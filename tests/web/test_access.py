@@ -190,7 +190,14 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         earned = models.ReferralEntry(
             partner_id=owner.id, kind="commission", amount_tiyin=100_000_00, available_at=now - dt.timedelta(days=1)
         )
-        session.add_all([request, coupon, span, earned])
+        error = models.ErrorRecord(fingerprint=digest(new_id()), level="error", event="job_failed")
+        each = {"title": "Yangilik", "text": "Yangi"}
+        announcement = models.Announcement(
+            texts={"uz": each, "ru": each, "en": each},
+            audience={"plan": "expired", "languages": ["en"], "service": False},
+            by_mail=True,
+        )
+        session.add_all([request, coupon, span, earned, error, announcement])
         payout = models.ReferralEntry(
             partner_id=owner.id, kind="payout", amount_tiyin=-100, available_at=now, created_at=now
         )
@@ -241,6 +248,13 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         "letter": "offer_night",
         "language": "uz",
         "state": "looking",
+        "error": error.fingerprint,
+        "change": "hide",
+        "what": "answering",
+        "announcement": announcement.id,
+        "item": "0",
+        "job": "0",
+        "backup": "botfactory-20260101-000000.zip",
         "version": "old",
         "name": "css/app.css",
         "path": "v1/nothing",

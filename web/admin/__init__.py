@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from web.admin import coupons, owners, payments, payouts, requests, statistics
+from web.admin import announcements, coupons, models, owners, payments, payouts, requests, statistics, system
 
-PAGES = (requests, owners, payments, coupons, payouts, statistics)
+PAGES = (requests, owners, payments, coupons, payouts, statistics, system, models, announcements)
 
 
 def setup(app: web.Application) -> None:

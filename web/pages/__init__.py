@@ -6,6 +6,7 @@ from aiohttp import web
 
 from web.pages import (
     account,
+    announcements,
     billing,
     bots,
     broadcasts,
@@ -67,6 +68,7 @@ PAGES = (
     webhooks,
     letters,
     letter_texts,
+    announcements,
     events,
 )
 

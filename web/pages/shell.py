@@ -11,7 +11,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import bots, codes, notices, payment_texts, team
+from services import announcements, bots, codes, notices, payment_texts, team
 from services.core import Core
 from services.errors import AppError
 from services.team import Right
@@ -47,6 +47,7 @@ async def frame(session: AsyncSession, request: web.Request, bot: models.Bot | N
         "unconfirmed": _is_unconfirmed(request, person),
         "plan_ends": await _plan_ends(session, request, person) if has_bots else (),
         "mail_returns": person.mail_refused_at is not None and codes.by_mail(core_of(request).settings),
+        "banners": await announcements.banners(core_of(request), session, person, language),
         "notices": [(notice, notices.text(notice, language), notices.page(notice)) for notice in told],
     }
 

@@ -302,6 +302,23 @@ def upgrade() -> None:
     op.create_index(
         "ix_broadcast_deliveries_state", "broadcast_deliveries", ["broadcast_id", "status", "contact_id"], unique=False
     )
+    for queue in ("inbox", "jobs"):
+        op.create_index(
+            f"ix_{queue}_dead",
+            queue,
+            ["id"],
+            unique=False,
+            sqlite_where=sa.text("status = 'dead'"),
+            postgresql_where=sa.text("status = 'dead'"),
+        )
+    op.create_index(
+        "ix_letters_announcement",
+        "letters",
+        ["key"],
+        unique=False,
+        sqlite_where=sa.text("kind IN ('announcement', 'announcement_news')"),
+        postgresql_where=sa.text("kind IN ('announcement', 'announcement_news')"),
+    )
     op.create_index("ix_ai_usage_created_at", "ai_usage", ["created_at"], unique=False)
     op.create_index("ix_audit_log_action_id", "audit_log", ["action", "id"], unique=False)
     op.create_index(
@@ -331,6 +348,9 @@ def downgrade() -> None:
     op.drop_index("ix_audit_log_object_kind_object_id_id", table_name="audit_log")
     op.drop_index("ix_audit_log_action_id", table_name="audit_log")
     op.drop_index("ix_ai_usage_created_at", table_name="ai_usage")
+    op.drop_index("ix_letters_announcement", table_name="letters")
+    op.drop_index("ix_jobs_dead", table_name="jobs")
+    op.drop_index("ix_inbox_dead", table_name="inbox")
     op.drop_table("broadcast_deliveries")
     op.drop_table("support_messages")
     op.drop_table("remote_view_pages")

@@ -1,0 +1,268 @@
+"""Announcements: each owner who is meant hears once, whatever dies; banners stand until put away; news can be declined."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from db import models
+from db.base import utcnow
+from services import announcements, letters
+from services.letters import rendering
+from services.plans import TASHKENT
+from tests import servers
+from tests.composition import questions_put
+from tests.conveyor.harness import until
+from tests.web.panel import Browser, Page, Site, open_site
+
+TEXTS = {
+    "title-uz": "Ertaga ish",
+    "text-uz": "Kechasi ta’mirlash.\n\n<b>Soat ikkida</b>",
+    "title-ru": "Завтра работы",
+    "text-ru": "Ночью ремонт.",
+    "title-en": "Work tomorrow",
+    "text-en": "At night. {name}",
+}
+
+
+@pytest.fixture(scope="module")
+async def site(tmp_path_factory: pytest.TempPathFactory, servers_run: servers.Run) -> AsyncIterator[Site]:
+    folder = tmp_path_factory.mktemp("announced")
+    quick: dict[str, dict[str, Any]] = {
+        "queue": {"idle_poll_s": 0.05},
+        "subscriptions": {"trial_days": 3, "test_until_day": 14},
+    }
+    async with open_site(folder, servers_run.new_sqlite(folder), overrides=quick) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+async def boss(site: Site) -> Browser:
+    person = await site.person("Boss", language="en")
+    async with site.core.db.write() as session:
+        (await session.get_one(models.User, person.id)).role = "admin"
+    return await site.signed_in(person)
+
+
+def said(page: Page) -> str:
+    return " ".join(page.visible().split())
+
+
+async def drafted(boss: Browser, **fields: str) -> str:
+    answer = await boss.post("/admin/announcements", **{**TEXTS, "plan": "all", "ways": "by_mail", **fields})
+    assert answer.status == 303, said(answer)
+    return answer.location.partition("?")[0].rpartition("/")[2]
+
+
+async def sent(site: Site, boss: Browser, id_: str) -> models.Announcement:
+    answer = await boss.post(f"/admin/announcements/{id_}/send", later="0")
+    assert answer.status == 303, said(answer)
+    return await over(site, id_)
+
+
+async def over(site: Site, id_: str) -> models.Announcement:
+    async def done() -> Any:
+        async with site.core.db.read() as session:
+            row = await session.get_one(models.Announcement, id_)
+        return row if row.status == "done" else None
+
+    found: models.Announcement = await until(done)
+    return found
+
+
+async def letters_of(site: Site, id_: str) -> list[models.Letter]:
+    async with site.core.db.read() as session:
+        row = models.Letter
+        return list(await session.scalars(select(row).where(row.key == f"announcement:{id_}").order_by(row.user_id)))
+
+
+async def owner(site: Site, name: str, **changes: Any) -> models.User:
+    person = await site.person(name, language=changes.pop("language", "uz"))
+    async with site.core.db.write() as session:
+        row = await session.get_one(models.User, person.id)
+        for key, value in changes.items():
+            setattr(row, key, value)
+    return row
+
+
+async def test_whoever_is_meant_is_written_to_in_the_own_language(site: Site, boss: Browser) -> None:
+    long_ago = utcnow() - dt.timedelta(days=90)
+    fresh = await owner(site, "Yangi", language="en")
+    expired = await owner(site, "Eski", created_at=long_ago)
+    paid = await owner(site, "Tolagan", created_at=long_ago)
+    cyrillic = await owner(site, "Kiril", language="uz-Cyrl")
+    declined = await owner(site, "Rad", unsubscribed_at=utcnow())
+    banned = await owner(site, "Bloklangan", banned_at=utcnow())
+    silent = await owner(site, "Pochtasiz", email=None)
+    async with site.core.db.write() as session:
+        span = {"starts_at": long_ago, "ends_at": utcnow() + dt.timedelta(days=9), "source": "grant"}
+        session.add(models.Subscription(user_id=paid.id, plan="basic", period="monthly", **span))
+
+    async def written(**fields: str) -> set[str]:
+        id_ = await drafted(boss, **fields)
+        await sent(site, boss, id_)
+        return {letter.user_id for letter in await letters_of(site, id_)}
+
+    assert await written() == {fresh.id, expired.id, paid.id, cyrillic.id}
+    assert await written(service="1") == {fresh.id, expired.id, paid.id, cyrillic.id, declined.id}
+    assert await written(plan="paid") == {paid.id}
+    assert await written(plan="expired") == {expired.id}
+    assert await written(plan="free") == {fresh.id, cyrillic.id}
+    assert await written(languages="en") == {fresh.id}
+    id_ = await drafted(boss)
+    assert "meant for 6 owners" in said(await boss.get(f"/admin/announcements/{id_}"))
+    row = await sent(site, boss, id_)
+    assert row.chosen == 6 and not {banned.id, silent.id} & {each.user_id for each in await letters_of(site, id_)}
+    params = {letter.user_id: letter.params for letter in await letters_of(site, id_)}
+    assert params[fresh.id]["title"] == "Work tomorrow" and params[cyrillic.id]["title"] == "Эртага иш"
+    # What an administrator writes is neither markup nor a pattern; news can be declined, what concerns the service cannot.
+    for kind, ends in (("announcement_news", True), ("announcement", False)):
+        words = rendering.write_out(
+            letters.KINDS[kind],
+            "en",
+            {"title": "T", "text": "<b>x</b> {name}"},
+            own={},
+            name="Aziza",
+            public_url="https://x.uz",
+            brand="B",
+            unsubscribe="https://x.uz/unsubscribe/1",
+        )
+        assert (words.unsubscribe is not None) == ends and "&lt;b&gt;x&lt;/b&gt; {name}" in words.html
+    assert "4" in said(await boss.get(f"/admin/announcements/{id_}"))
+
+
+async def test_a_death_in_the_middle_writes_to_nobody_twice(site: Site, boss: Browser) -> None:
+    async with site.core.db.write() as session:
+        session.add_all(models.User(full_name=f"N{n}", email=f"many{n}@example.uz", language="ru") for n in range(450))
+    id_ = await drafted(boss, service="1")
+    calls = [0]
+
+    async def die(point: str) -> None:
+        if point == "announced_slice":
+            calls[0] += 1
+            if calls[0] == 2:
+                raise RuntimeError("the machine went dark")
+
+    before, site.core.pause = site.core.pause, die
+    try:
+        row = await sent(site, boss, id_)
+    finally:
+        site.core.pause = before
+    found = await letters_of(site, id_)
+    async with site.core.db.read() as session:
+        people = models.User
+        reachable = await session.scalar(
+            select(func.count()).where(people.role == "owner", people.banned_at.is_(None), people.email.is_not(None))
+        )
+    assert len(found) == reachable == len({letter.user_id for letter in found}) and row.chosen >= 450
+    # A job that is put back by hand changes nothing either.
+    await announcements.run_job(site.core, {"announcement": id_})
+    assert len(await letters_of(site, id_)) == len(found)
+
+
+async def test_a_stopped_one_writes_to_nobody_else(site: Site, boss: Browser) -> None:
+    id_ = await drafted(boss, service="1")
+    await sent(site, boss, id_)
+    (letter, *_) = await letters_of(site, id_)
+    async with site.core.db.read() as session:
+        user = await session.get_one(models.User, letter.user_id)
+        assert await announcements.is_wanted(session, letter, user)
+    async with site.core.db.write() as session:
+        row = await session.get_one(models.Announcement, id_)
+        row.as_banner, row.banner_until = True, utcnow() + dt.timedelta(days=1)
+    assert (await boss.post(f"/admin/announcements/{id_}/stop")).status == 303
+    async with site.core.db.read() as session:
+        assert not await announcements.is_wanted(session, letter, user)
+    assert (await boss.post(f"/admin/announcements/{id_}/send", later="0")).status == 409
+    assert (await boss.post(f"/admin/announcements/{id_}", **TEXTS, plan="all", ways="by_mail")).status == 409
+
+
+async def test_a_banner_stands_on_every_page_until_it_is_put_away(site: Site, boss: Browser) -> None:
+    person = await owner(site, "Banner", language="uz")
+    other = await owner(site, "Boshqa", language="ru")
+    browser, second = await site.signed_in(person), await site.signed_in(other)
+    today = utcnow().astimezone(TASHKENT).date().isoformat()
+    id_ = await drafted(boss, ways="as_banner", banner_until=today)
+    assert "Ertaga ish" not in (await browser.get("/dashboard")).text
+    await sent(site, boss, id_)
+    assert not await letters_of(site, id_)
+    for path in ("/dashboard", "/settings", "/billing"):
+        page = await browser.get(path)
+        assert "Ertaga ish" in page.text and "&lt;b&gt;Soat ikkida&lt;/b&gt;" in page.text
+    assert "Завтра работы" in (await second.get("/dashboard")).text
+    away = await browser.post(f"/announcements/{id_}/seen", next="/settings")
+    assert (away.status, away.location) == (303, "/settings")
+    assert (await browser.post(f"/announcements/{id_}/seen", next="//evil.example")).location == "/dashboard"
+    assert "Ertaga ish" not in (await browser.get("/settings")).text
+    assert "Завтра работы" in (await second.get("/dashboard")).text
+    assert "1 read and put away" in said(await boss.get(f"/admin/announcements/{id_}"))
+    site.core.now = lambda: utcnow() + dt.timedelta(days=1)
+    try:
+        assert "Завтра работы" not in (await second.get("/dashboard")).text
+        with questions_put(site.core) as after:
+            await browser.get("/settings")
+    finally:
+        site.core.now = utcnow
+    # Where there is no banner, pages ask nothing more than before.
+    assert not [question for question in after if "announcements_seen" in question]
+
+
+async def test_one_that_is_scheduled_goes_out_at_its_time_and_not_before(site: Site, boss: Browser) -> None:
+    id_ = await drafted(boss, ways="as_banner", banner_until="2099-01-01")
+    at = (utcnow().astimezone(TASHKENT) + dt.timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M")
+    assert (await boss.post(f"/admin/announcements/{id_}/send", later="1", run_at=at)).status == 303
+    async with site.core.db.read() as session:
+        row = await session.get_one(models.Announcement, id_)
+        job = (await session.scalars(select(models.Job).where(models.Job.unique_key == f"announce:{id_}"))).one()
+        lane = await session.get_one(models.Lane, job.lane)
+    assert row.status == "scheduled" and lane.run_at > utcnow().timestamp() + 6000
+    assert "goes out:" in said(await boss.get(f"/admin/announcements/{id_}"))
+    site.core.now = lambda: utcnow() + dt.timedelta(hours=3)
+    try:
+        await announcements.run_job(site.core, {"announcement": id_})
+    finally:
+        site.core.now = utcnow
+    assert (await over(site, id_)).chosen > 0
+
+
+async def test_a_test_goes_to_who_asks_alone(site: Site, boss: Browser) -> None:
+    id_ = await drafted(boss)
+    for _ in range(2):
+        assert (await boss.post(f"/admin/announcements/{id_}/test")).status == 303
+    async with site.core.db.read() as session:
+        row = models.Letter
+        found = list(await session.scalars(select(row).where(row.key.startswith(f"announcement-test:{id_}"))))
+        boss_id = await session.scalar(select(models.User.id).where(models.User.email == "boss@example.uz"))
+    assert [letter.user_id for letter in found] == [boss_id, boss_id] and not await letters_of(site, id_)
+    assert (await boss.post(f"/admin/announcements/{id_}/delete")).status == 303
+    assert (await boss.get(f"/admin/announcements/{id_}")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"title-ru": " "}, "Write a title in every language"),
+        ({"text-en": ""}, "Write the text in every language"),
+        ({"title-uz": "x" * 121}, "at most 120 characters"),
+        ({"plan": "rich"}, "Choose who is meant"),
+        ({"ways": "by_pigeon"}, "Choose at least one way"),
+        ({"ways": "as_banner"}, "Enter a day"),
+        ({"ways": "as_banner", "banner_until": "2020-01-01"}, "Until which day"),
+    ],
+)
+async def test_what_is_missing_is_said_and_nothing_typed_is_lost(
+    boss: Browser, changes: dict[str, str], words: str
+) -> None:
+    page = await boss.post("/admin/announcements", **{**TEXTS, "plan": "all", "ways": "by_mail", **changes})
+    assert page.status == 400 and words in said(page) and "Kechasi ta’mirlash." in page.text
+
+
+async def test_a_moment_that_is_over_is_refused(boss: Browser) -> None:
+    id_ = await drafted(boss)
+    for run_at, words in (("2020-01-01T10:00", "This moment is over"), ("soon", "Choose a day and a time")):
+        page = await boss.post(f"/admin/announcements/{id_}/send", later="1", run_at=run_at)
+        assert page.status == 400 and words in said(page)

@@ -1,0 +1,210 @@
+"""Models, keys, prices and budgets as an administrator chooses them: they hold at once, and config.toml holds again."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from db import models
+from db.base import utcnow
+from services import overrides
+from services.plans import TASHKENT
+from tests import servers
+from tests.composition import Shop, ask, make_shop
+from tests.conveyor.harness import QUICK, until
+from tests.fakes.models import FakeModels
+from tests.web.panel import Browser, Page, Site, open_site
+
+KEYS = {"GEMINI_API_KEY": "test-key-gemini-01234567", "OPENAI_API_KEY": "test-key-openai-89abcdef"}
+
+
+@pytest.fixture(scope="module")
+async def upstream() -> AsyncIterator[FakeModels]:
+    fake = FakeModels()
+    await fake.start()
+    yield fake
+    await fake.stop()
+
+
+@pytest.fixture(scope="module")
+async def site(
+    tmp_path_factory: pytest.TempPathFactory, servers_run: servers.Run, upstream: FakeModels
+) -> AsyncIterator[Site]:
+    folder = tmp_path_factory.mktemp("models")
+    addresses = {"GEMINI_BASE_URL": upstream.url, "OPENAI_BASE_URL": upstream.url}
+    async with open_site(
+        folder, servers_run.new_sqlite(folder), environment={**KEYS, **addresses}, overrides=QUICK
+    ) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+async def shop(site: Site) -> Shop:
+    return await make_shop(site.core)
+
+
+@pytest.fixture(scope="module")
+async def boss(site: Site) -> Browser:
+    person = await site.person("Boss", language="en")
+    async with site.core.db.write() as session:
+        (await session.get_one(models.User, person.id)).role = "admin"
+    return await site.signed_in(person)
+
+
+def said(page: Page) -> str:
+    return " ".join(page.visible().split())
+
+
+async def last_call(site: Site) -> models.AIUsage:
+    async with site.core.db.read() as session:
+        return (await session.scalars(select(models.AIUsage).order_by(models.AIUsage.id.desc()).limit(1))).one()
+
+
+async def chosen(site: Site) -> dict[str, Any]:
+    async with site.core.db.read() as session:
+        return await overrides.all_of(session)
+
+
+async def test_another_chain_answers_from_the_next_question_on_and_back(site: Site, shop: Shop, boss: Browser) -> None:
+    assert (await ask(site.core, shop))["provider"] == "gemini"
+    page = await boss.get("/admin/models")
+    assert page.status == 200 and "Key …4567" in said(page) and KEYS["GEMINI_API_KEY"] not in page.text
+    fast = "openai:gpt-6-luna\ngemini:gemini-3.5-flash-lite"
+    assert (await boss.post("/admin/models/chain", role="fast", chain=fast)).status == 303
+    assert (await ask(site.core, shop))["provider"] == "openai"
+    assert "chosen here" in said(await boss.get("/admin/models"))
+    assert (await boss.post("/admin/models/answering", role="balanced")).status == 303
+    assert (await ask(site.core, shop))["model"] == "gemini-3.8-flash"
+    await boss.post("/admin/models/chain", role="fast", back="1")
+    await boss.post("/admin/models/answering", back="1")
+    assert (await ask(site.core, shop))["provider"] == "gemini" and not await chosen(site)
+    async with site.core.db.read() as session:
+        log = models.AuditLog
+        found = await session.scalars(select(log.action).where(log.object_kind == "override").order_by(log.id))
+        assert list(found) == ["override_changed", "override_changed", "override_ended", "override_ended"]
+
+
+@pytest.mark.parametrize(
+    ("what", "fields", "words"),
+    [
+        ("chain", {"role": "fast", "chain": "gpt-6-luna"}, "is not written provider:model"),
+        ("chain", {"role": "fast", "chain": "openai:a\nopenai:a"}, "stands there twice"),
+        ("chain", {"role": "fast", "chain": " "}, "it needs a model"),
+        ("chain", {"role": "fast", "chain": "openai:<b>x</b>"}, "is not written provider:model"),
+        ("answering", {"role": "dearest"}, "Choose a role"),
+        ("price", {"model": "gpt-6-luna", "in": "free", "out": "2"}, "Enter US dollars"),
+        ("price", {"model": "gpt-6-luna", "in": "1", "out": "-2"}, "Enter US dollars"),
+        ("price", {"model": "gpt-6-luna", "in": "NaN", "out": "2"}, "Enter US dollars"),
+        ("price", {"model": "gpt-6-luna", "in": "1", "out": ""}, "Enter US dollars"),
+        ("budget", {"owner": "1e9"}, "Enter US dollars"),
+    ],
+)
+async def test_what_makes_no_sense_is_not_taken(
+    site: Site, boss: Browser, what: str, fields: dict[str, str], words: str
+) -> None:
+    page = await boss.post(f"/admin/models/{what}", **fields)
+    assert page.status == 400 and words in said(page) and "<b>x" not in page.text
+    assert not await chosen(site)
+
+
+async def test_unknown_roles_models_and_providers_are_not_there(boss: Browser) -> None:
+    assert (await boss.post("/admin/models/chain", role="nobody", chain="openai:x")).status == 404
+    assert (await boss.post("/admin/models/price", model="nobody", **{"in": "1", "out": "1"})).status == 404
+    assert (await boss.post("/admin/models/key", provider="nobody", on="0")).status == 404
+
+
+async def test_a_price_is_what_the_next_call_costs(site: Site, shop: Shop, boss: Browser) -> None:
+    price = {"model": "gemini-3.5-flash-lite", "in": "1000", "out": "2 000,5", "cached": ""}
+    assert (await boss.post("/admin/models/price", **price)).status == 303
+    await ask(site.core, shop)
+    call = await last_call(site)
+    assert call.price_source == "override"
+    assert call.cost_usd == pytest.approx(
+        (Decimal(1000) * call.input_tokens + Decimal("2000.5") * call.output_tokens) / 1_000_000, abs=Decimal("1e-6")
+    )
+    assert "$1,000.00" in said(await boss.get("/admin/models"))
+    await boss.post("/admin/models/price", model="gemini-3.5-flash-lite", back="1")
+    await ask(site.core, shop)
+    assert (await last_call(site)).cost_usd < call.cost_usd
+
+
+async def test_a_key_that_rests_is_not_asked(site: Site, shop: Shop, boss: Browser, upstream: FakeModels) -> None:
+    await boss.post("/admin/models/key", provider="gemini", on="0")
+    assert (await ask(site.core, shop))["provider"] == "openai"
+    await boss.post("/admin/models/key", provider="openai", on="0")
+    before = len(upstream.requests)
+    assert (await ask(site.core, shop))["provider"] == "extractive" and len(upstream.requests) == before
+    assert "Rests" in said(await boss.get("/admin/models"))
+    for provider in ("gemini", "openai"):
+        await boss.post("/admin/models/key", provider=provider, on="1")
+    assert (await ask(site.core, shop))["provider"] == "gemini"
+
+
+async def test_a_budget_that_is_used_up_ends_the_calls_of_a_day(site: Site, shop: Shop, boss: Browser) -> None:
+    assert (await boss.post("/admin/models/budget", owner="0")).status == 303
+    assert (await ask(site.core, shop))["provider"] == "extractive"
+    await boss.post("/admin/models/budget", back="1")
+    assert (await ask(site.core, shop))["provider"] == "gemini"
+
+
+async def test_what_another_process_chose_holds_here_too_and_what_does_not_fit_is_passed_over(site: Site) -> None:
+    async with site.core.db.write() as session:
+        session.add_all(
+            [
+                models.Override(key="ai.role", value="strong"),
+                models.Override(key="ai.roles.fast", value=["nonsense"]),
+                models.Override(key="ai.roles.gone", value=["openai:x"]),
+            ]
+        )
+    site.core.bell.ring(overrides.BELL)
+
+    async def taken() -> bool:
+        return site.core.settings.ai.role == "strong"
+
+    await until(taken)
+    assert site.core.settings.ai.roles == site.core.configured.ai.roles
+    async with site.core.db.write() as session:
+        for key in ("ai.role", "ai.roles.fast", "ai.roles.gone"):
+            await session.delete(await session.get_one(models.Override, key))
+    await overrides.take_effect(site.core)
+    assert site.core.settings.ai.role == "fast"
+
+
+async def test_thirty_days_are_counted_once(site: Site, shop: Shop, boss: Browser) -> None:
+    """Days whose sums are made go by them, the others by their calls; owners' own keys cost the installation nothing."""
+    today = utcnow().astimezone(TASHKENT).date()
+    noon = dt.datetime.combine(today - dt.timedelta(days=3), dt.time(12), TASHKENT)
+    facts = {"owner_id": shop.owner.id, "provider": "anthropic", "model_asked": "claude"}
+    async with site.core.db.write() as session:
+        for days, cost, own in (
+            (0, "5", False),
+            (3, "7", False),
+            (5, "11", False),
+            (5, "100", True),
+            (40, "1000", False),
+        ):
+            at = noon + dt.timedelta(days=3 - days)
+            at = min(at, utcnow())
+            session.add(models.AIUsage(**facts, cost_usd=Decimal(cost), own_key=own, created_at=at))
+        day = (today - dt.timedelta(days=3)).isoformat()
+        session.add(models.CountedDay(day=day))
+        session.add(
+            models.DayCosts(
+                owner_id=shop.owner.id, day=day, feature="answer", provider="anthropic", model="c", cost_usd=Decimal(7)
+            )
+        )
+    async with site.core.db.read() as session:
+        found = (await overrides.health(session, utcnow()))["anthropic"]
+    assert (found.cost_usd, found.month_usd, found.calls) == (Decimal(5), Decimal(23), 1)
+
+
+async def test_what_failed_last_stands_at_its_key(site: Site, shop: Shop, boss: Browser, upstream: FakeModels) -> None:
+    upstream.fail("bad_parameter", provider="gemini", times=1)
+    assert (await ask(site.core, shop))["provider"] == "openai"
+    shown = said(await boss.get("/admin/models"))
+    assert "1 failed" in shown and "the request was not accepted" in shown

@@ -1,0 +1,205 @@
+"""What the administrator tells owners at once: drafts, sending, stopping, and what became of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from db import models
+from services import announcements
+from services.announcements import LANGUAGES, Wish
+from services.errors import AppError, Invalid
+from services.plans import TASHKENT
+from web import forms, view
+from web.admin.shell import administrator
+from web.pages.shell import core_of, fault_of, frame
+
+routes = web.RouteTableDef()
+
+_WAYS = ("by_telegram", "by_mail", "as_banner")
+_TYPED = 6000
+
+
+@routes.get("/admin/announcements")
+async def page(request: web.Request) -> web.StreamResponse:
+    """List the announcements."""
+    administrator(request)
+    core, cursor = core_of(request), request.query.get("cursor", "")[:26]
+    async with core.db.read() as session:
+        shared = await frame(session, request)
+        found = await announcements.listed(session, cursor)
+    return view.render(
+        request, "admin/announcements.html", here="admin-announcements", page=found, first=not cursor, **shared
+    )
+
+
+def _empty() -> dict[str, Any]:
+    texts = {f"{part}-{language}": "" for part in ("title", "text") for language in LANGUAGES}
+    return {**texts, "plan": "all", "languages": [], "service": "", "ways": ["by_telegram"], "banner_until": ""}
+
+
+def _values(row: models.Announcement) -> dict[str, Any]:
+    """Return a draft as its form shows it."""
+    texts = {f"{part}-{each}": row.texts[each][part] for part in ("title", "text") for each in LANGUAGES}
+    # The day that is the last one, not the midnight after it.
+    until = row.banner_until.astimezone(TASHKENT).date() if row.banner_until else None
+    return {
+        **texts,
+        "plan": row.audience["plan"],
+        "languages": row.audience["languages"],
+        "service": "1" if row.audience.get("service") else "",
+        "ways": [way for way in _WAYS if getattr(row, way)],
+        "banner_until": until.fromordinal(until.toordinal() - 1).isoformat() if until else "",
+    }
+
+
+@routes.get("/admin/announcements/new")
+async def new(request: web.Request) -> web.StreamResponse:
+    """Show the form for a new announcement."""
+    administrator(request)
+    return await _one(request, None, _empty())
+
+
+@routes.get("/admin/announcements/{announcement}")
+async def one(request: web.Request) -> web.StreamResponse:
+    """Show a draft to go on with, or what became of an announcement."""
+    administrator(request)
+    async with core_of(request).db.read() as session:
+        row = await announcements.get(session, request.match_info["announcement"])
+    return await _one(request, row, _values(row))
+
+
+async def _one(
+    request: web.Request,
+    row: models.Announcement | None,
+    values: dict[str, Any],
+    error: AppError | None = None,
+    run_at: str = "",
+) -> web.StreamResponse:
+    core = core_of(request)
+    count, all_counted, told = 0, True, None
+    async with core.db.read() as session:
+        shared = await frame(session, request)
+        if row is not None and row.status == "draft":
+            count, all_counted = await announcements.receivers(session, core.settings, row, core.now())
+        elif row is not None:
+            told = await announcements.report(session, row.id)
+    return view.render(
+        request,
+        "admin/announcement.html",
+        status=error.status if error else 200,
+        here="admin-announcements",
+        row=row,
+        values=values,
+        count=count,
+        all_counted=all_counted,
+        report=told,
+        now=core.now(),
+        run_at=run_at,
+        title_chars=announcements.TITLE_CHARS,
+        text_chars=announcements.TEXT_CHARS,
+        fault=fault_of(error, request) if error else None,
+        **shared,
+    )
+
+
+def _typed(form: forms.Form) -> dict[str, Any]:
+    values = _empty()
+    for name in values:
+        if isinstance(values[name], str):
+            values[name] = form.fields.get(name, "")[:_TYPED]
+    return {**values, "languages": form.all("languages"), "ways": form.all("ways")}
+
+
+def _wish(values: dict[str, Any]) -> Wish:
+    as_banner = "as_banner" in values["ways"]
+    return Wish(
+        texts={each: {part: values[f"{part}-{each}"] for part in ("title", "text")} for each in LANGUAGES},
+        plan=values["plan"],
+        languages=values["languages"],
+        service=values["service"] == "1",
+        by_telegram="by_telegram" in values["ways"],
+        by_mail="by_mail" in values["ways"],
+        as_banner=as_banner,
+        banner_until=announcements.end_of(values["banner_until"], "banner_until") if as_banner else None,
+    )
+
+
+@routes.post("/admin/announcements")
+async def make(request: web.Request) -> web.StreamResponse:
+    """Keep a new draft. Fields: ``title-uz``, ``text-uz`` and so on, ``plan``, ``languages``, ``service``, ``ways``,
+    ``banner_until``.
+    """
+    person, core = administrator(request), core_of(request)
+    values = _typed(await forms.read(request))
+    try:
+        async with core.db.write() as session:
+            row = await announcements.save(session, person, _wish(values), now=core.now())
+    except AppError as error:
+        return await _one(request, None, values, error)
+    return view.redirect(f"/admin/announcements/{row.id}", toast="announcement_saved")
+
+
+@routes.post("/admin/announcements/{announcement}")
+async def change(request: web.Request) -> web.StreamResponse:
+    """Change a draft. Fields as of a new one."""
+    person, core, id_ = administrator(request), core_of(request), request.match_info["announcement"]
+    values = _typed(await forms.read(request))
+    async with core.db.read() as session:
+        row = await announcements.get(session, id_)
+    try:
+        async with core.db.write() as session:
+            await announcements.save(session, person, _wish(values), now=core.now(), announcement_id=id_)
+    except Invalid as error:
+        return await _one(request, row, values, error)
+    return view.redirect(f"/admin/announcements/{id_}", toast="announcement_saved")
+
+
+@routes.post("/admin/announcements/{announcement}/test")
+async def test(request: web.Request) -> web.StreamResponse:
+    """Write the announcement to who asks."""
+    person, core, id_ = administrator(request), core_of(request), request.match_info["announcement"]
+    async with core.db.write() as session:
+        await announcements.test(session, person, id_, now=core.now())
+    core.bell.ring("letters")
+    return view.redirect(f"/admin/announcements/{id_}", toast="announcement_tested")
+
+
+@routes.post("/admin/announcements/{announcement}/send")
+async def send(request: web.Request) -> web.StreamResponse:
+    """Send a draft. Fields: ``later`` (1: at ``run_at``, by Tashkent's clock)."""
+    person, core, id_ = administrator(request), core_of(request), request.match_info["announcement"]
+    form = await forms.read(request)
+    run_at = form.fields.get("run_at", "")[:40]
+    async with core.db.read() as session:
+        row = await announcements.get(session, id_)
+    try:
+        at = announcements.moment_of(run_at, "run_at") if form.text("later") == "1" else None
+        async with core.db.write() as session:
+            await announcements.send(session, person, id_, at=at, now=core.now())
+    except Invalid as error:
+        return await _one(request, row, _values(row), error, run_at)
+    core.bell.ring("jobs")
+    toast = "announcement_scheduled" if at is not None else "announcement_sent"
+    return view.redirect(f"/admin/announcements/{id_}", toast=toast)
+
+
+@routes.post("/admin/announcements/{announcement}/stop")
+async def stop(request: web.Request) -> web.StreamResponse:
+    """End an announcement."""
+    person, core, id_ = administrator(request), core_of(request), request.match_info["announcement"]
+    async with core.db.write() as session:
+        await announcements.stop(session, person, id_, now=core.now())
+    await announcements.refresh(core)
+    core.bell.ring_elsewhere(announcements.BELL)
+    return view.redirect(f"/admin/announcements/{id_}", toast="announcement_stopped")
+
+
+@routes.post("/admin/announcements/{announcement}/delete")
+async def delete(request: web.Request) -> web.StreamResponse:
+    """Delete a draft."""
+    person, core = administrator(request), core_of(request)
+    async with core.db.write() as session:
+        await announcements.remove(session, person, request.match_info["announcement"])
+    return view.redirect("/admin/announcements", toast="announcement_deleted")

@@ -1,0 +1,135 @@
+"""Which models do what, the keys they are asked with, what they cost, and how much of it is allowed."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from aiohttp import web
+
+from services import overrides
+from services.ai import NAMES, PROVIDERS
+from services.errors import AppError, NotFound
+from services.i18n import T
+from web import forms, view
+from web.admin.shell import administrator
+from web.pages.shell import core_of, fault_of, frame
+
+routes = web.RouteTableDef()
+
+_CHAIN_CHARS = 2000
+ROLES = {
+    "fast": T("Answers quickly and cheaply"),
+    "balanced": T("Answers well at a middle price"),
+    "strong": T("Answers best and costs most"),
+    "transcribe": T("Writes voice messages down"),
+    "vision": T("Looks at pictures and scans"),
+}
+"""What the roles of ``config.toml`` are for; others are shown by their name."""
+
+
+@routes.get("/admin/models")
+async def page(request: web.Request) -> web.StreamResponse:
+    """Show the models, keys and costs."""
+    administrator(request)
+    return await _page(request)
+
+
+async def _page(
+    request: web.Request, error: AppError | None = None, typed: dict[str, str] | None = None
+) -> web.StreamResponse:
+    core = core_of(request)
+    async with core.db.read() as session:
+        shared = await frame(session, request)
+        chosen = await overrides.all_of(session)
+        health = await overrides.health(session, core.now())
+    settings = core.settings
+    keys: list[dict[str, Any]] = []
+    for kind in PROVIDERS:
+        key = settings.model_key(kind)
+        state = core.router.state(kind, settings.ai.role)
+        facts = health[kind]
+        keys.append(
+            {
+                "kind": kind,
+                "name": NAMES[kind],
+                "last4": key[-4:] if key else "",
+                "off": kind in core.keys_off,
+                "state": facts.trouble if key and state == "configured" and facts.trouble else state,
+                "health": facts,
+            }
+        )
+    prices = []
+    for name, provider in overrides.in_use(settings):
+        rates, source = core.router.prices.shown(provider, name)
+        key = f"{overrides.PRICE}{name}"
+        prices.append({"model": name, "provider": provider, "rates": rates, "source": source, "own": key in chosen})
+    return view.render(
+        request,
+        "admin/models.html",
+        status=error.status if error else 200,
+        here="admin-models",
+        keys=keys,
+        ai=settings.ai,
+        role_names=ROLES,
+        chains={
+            role: ("\n".join(chain), f"{overrides.CHAIN}{role}" in chosen) for role, chain in settings.ai.roles.items()
+        },
+        own_role=overrides.ROLE in chosen,
+        embedding=settings.knowledge.embedding,
+        embedding_model=core.embedder.model if core.embedder else "",
+        prices=prices,
+        budget=settings.limits.owner_cost_usd_per_day,
+        own_budget=overrides.OWNER_BUDGET in chosen,
+        today=sum((facts.cost_usd for facts in health.values()), start=Decimal(0)),
+        month=sum((facts.month_usd for facts in health.values()), start=Decimal(0)),
+        typed=typed or {},
+        fault=fault_of(error, request) if error else None,
+        **shared,
+    )
+
+
+@routes.post("/admin/models/{what:answering|chain|key|price|budget}")
+async def choose(request: web.Request) -> web.StreamResponse:
+    """Choose something instead of ``config.toml``, or with the field ``back`` what it says again.
+
+    Fields: ``role``; of a chain also ``chain``; of a key ``provider`` and ``on``; of a price ``model``, ``in``, ``out`` and
+    ``cached``; of a budget ``owner``.
+    """
+    person, core = administrator(request), core_of(request)
+    form, what, now = await forms.read(request), request.match_info["what"], core.now()
+    role, model, provider = form.text("role", 64), form.text("model", 100), form.text("provider", 32)
+    field = {name: form.fields.get(name, "")[:_CHAIN_CHARS] for name in ("chain", "in", "out", "cached", "owner")}
+    toast = "models_saved"
+    try:
+        async with core.db.write() as session:
+            if "back" in form.fields:
+                toast = "models_back"
+                keys = {
+                    "answering": overrides.ROLE,
+                    "chain": f"{overrides.CHAIN}{role}",
+                    "price": f"{overrides.PRICE}{model}",
+                    "budget": overrides.OWNER_BUDGET,
+                }
+                if what not in keys:
+                    raise NotFound
+                await overrides.back(session, person, keys[what])
+            elif what == "answering":
+                await overrides.choose_role(session, person, core.settings, role, now=now)
+            elif what == "chain":
+                await overrides.choose_chain(session, person, core.settings, role, field["chain"], now=now)
+            elif what == "price":
+                await overrides.choose_price(session, person, core.settings, model, field, now=now)
+            elif what == "budget":
+                await overrides.choose_budget(session, person, field["owner"], now=now)
+            else:
+                on = form.text("on") == "1"
+                toast = "key_on" if on else "key_off"
+                await overrides.switch_key(session, person, provider, on=on, now=now)
+    except AppError as error:
+        if error.status == 404:
+            raise
+        return await _page(request, error, {**field, "role": role, "model": model})
+    await overrides.take_effect(core)
+    core.bell.ring_elsewhere(overrides.BELL)
+    return view.redirect("/admin/models", toast=toast)
