@@ -27,7 +27,13 @@ log = structlog.get_logger(__name__)
 GROUP_S = 600
 """After one notice about a bot the next ones wait so long and come together."""
 _SHOWN = 10
-_SIGNS: Mapping[str, str] = {"member_joined": "👥", "access_requested": "🔑", "team_paused": "⏸", "work_paused": "⏸"}
+_SIGNS: Mapping[str, str] = {
+    "member_joined": "👥",
+    "access_requested": "🔑",
+    "team_paused": "⏸",
+    "work_paused": "⏸",
+    "view_asked": "👀",
+}
 """What stands before a notice that is no trouble."""
 
 TEXTS: Mapping[str, Text] = {
@@ -132,6 +138,9 @@ TEXTS: Mapping[str, Text] = {
     "work_resumed": T("Your work for {owner} goes on: you see their conversations again."),
     "team_whole": T("Everybody in your team works again."),
     "access_requested": T("{owner} asks for access: {plan}, {period}."),
+    "view_asked": T(
+        "{name} is looking at your panel and asks whether they may change something there for you: {reason}"
+    ),
     "over_limit": T("“{bot}”: more messages than the limit allows; some customers were asked to wait."),
     "factory_failed": T("A message to the main bot could not be handled: {reason}. The log tells more."),
     "messages_few": T(
@@ -231,6 +240,7 @@ _EPHEMERAL = frozenset(
         "document_failed",
         "member_joined",
         "access_requested",
+        "view_asked",
     }
 )
 # What works again one day: until then it is open, also for whoever has put the notice away.
@@ -257,6 +267,8 @@ _BUSINESS = ("business_connected", "business_no_reply", "business_foreign", "bus
 _WAITING = ("operator_wanted", "gave_up", "customer_wrote")
 """Somebody waits for a person in a conversation; the notice's key names it (:func:`talk_key`)."""
 _TALKS = "/conversations"
+VIEWS = "/settings/views"
+"""Where an owner answers an administrator who asks."""
 _PLACES: Mapping[str, str] = {
     **dict.fromkeys(
         (
@@ -275,6 +287,7 @@ _PLACES: Mapping[str, str] = {
     "document_failed": "/documents",
     **dict.fromkeys((*_KEY_TROUBLES, "model_retired", "factory_failed", "access_requested"), ""),
     **dict.fromkeys(PLAN, "/billing"),
+    "view_asked": VIEWS,
 }
 """Where below a bot's page one sees to it. What is not here asks nothing of anybody."""
 _LABELS: Mapping[str, Text] = {
@@ -283,6 +296,7 @@ _LABELS: Mapping[str, Text] = {
     "/documents": T("Open the documents"),
     "": T("Open the bot’s settings"),
     "/billing": T("Open plans and payments"),
+    VIEWS: T("Agree or refuse"),
 }
 
 
@@ -523,6 +537,8 @@ def page(notice: models.Notice) -> str:
         return "/billing"
     if notice.kind == "access_requested":
         return "/admin/requests"
+    if notice.kind == "view_asked":
+        return VIEWS
     if notice.bot_id is None:
         return "/dashboard"
     talk = _talk(notice)
@@ -540,7 +556,7 @@ def _way(notices: list[models.Notice], public_url: str, language: str) -> tuple[
         return None
     first, place = asking[0], _PLACES[asking[0].kind]
     label, path = _LABELS[place], page(first)
-    if first.bot_id is None and first.kind not in PLAN:
+    if first.bot_id is None and first.kind not in (*PLAN, "view_asked"):
         label = T("Open the panel")
     elif place == _TALKS:
         talks = {_talk(notice) for notice in asking if _PLACES[notice.kind] == _TALKS}

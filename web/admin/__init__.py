@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from web.admin import coupons, owners, payments, payouts, requests
+from web.admin import audit, conversations, coupons, owner, owners, payments, payouts, requests
 
-PAGES = (requests, owners, payments, coupons, payouts)
+PAGES = (requests, owners, owner, conversations, payments, coupons, payouts, audit)
 
 
 def setup(app: web.Application) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -13,10 +13,9 @@ from services import payment_texts as texts
 from services.errors import AppError, Invalid
 from services.i18n import T, translate
 from services.payments import ledger, orders
-from services.sheets import Cell
 from services.text import one_line
 from web import auth, forms, view
-from web.admin.shell import administrator
+from web.admin.shell import administrator, send_table
 from web.pages import billing
 from web.pages.shell import core_of, fault_of, frame
 
@@ -102,23 +101,7 @@ async def export(request: web.Request) -> web.StreamResponse:
         )
     name = f"payments-{bookkeeping.today(core.now()).isoformat()}"
     parts = bookkeeping.table(core.db, core.settings, filters, language)
-    return await _sent(request, parts, name, translate(language, "Payments"))
-
-
-async def _sent(
-    request: web.Request, parts: AsyncIterator[Sequence[Sequence[Cell]]], name: str, title: str
-) -> web.StreamResponse:
-    kind = request.match_info["table"]
-    headers = {"Content-Disposition": f'attachment; filename="{name}.{kind}"'}
-    if kind == "xlsx":
-        data = await sheets.as_xlsx(parts, title)
-        return web.Response(body=data, headers={**headers, "Content-Type": sheets.XLSX_TYPE})
-    response = web.StreamResponse(headers={**headers, "Content-Type": sheets.CSV_TYPE})
-    await response.prepare(request)
-    async for part in sheets.as_csv(parts):
-        await response.write(part)
-    await response.write_eof()
-    return response
+    return await send_table(request, parts, name, translate(language, "Payments"))
 
 
 @routes.get("/admin/payments/new")
@@ -337,4 +320,4 @@ async def export_days(request: web.Request) -> web.StreamResponse:
     async with core.db.read() as session:
         found = await bookkeeping.reconciliation(session, since, until)
     parts = sheets.whole(bookkeeping.day_table(found, language))
-    return await _sent(request, parts, f"payments-{since}-{until}", translate(language, "By gateway and day"))
+    return await send_table(request, parts, f"payments-{since}-{until}", translate(language, "By gateway and day"))

@@ -32,6 +32,7 @@ from web.pages import (
     templates,
     test_chat,
     test_questions,
+    views,
     widget,
 )
 
@@ -61,6 +62,7 @@ PAGES = (
     requests,
     referrals,
     settings,
+    views,
     letters,
     letter_texts,
     events,
