@@ -219,7 +219,8 @@ async def test_every_address(site: Site, admin: models.User) -> None:
     view = await _last(site, owner)
     places = {
         "bot": bot.id, "conversation": talk.id, "channel": cloud.id, "document": document.id, "token": token.id,
-        "view": view.id, "owner": owner.id, "kind": "svg", "table": "csv", "language": "uz", "letter": "banned", "number": "123456789",
+        "view": view.id, "owner": owner.id, "kind": "svg", "table": "csv", "language": "uz", "letter": "banned",
+        "number": "123456789",
     }  # fmt: skip
 
     async def state() -> object:
