@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from sqlalchemy import ColumnElement, false, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, false, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -186,7 +186,7 @@ def _after(cursor: str) -> ColumnElement[bool]:
     if not (moment.isascii() and moment.isdigit()) or not _ID.fullmatch(last) or len(moment) > 16:
         raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
     at = dt.datetime.fromtimestamp(int(moment) / 1_000_000, dt.UTC)
-    return tuple_(_user.created_at, _user.id) < tuple_(at, last)
+    return and_(_user.created_at <= at, or_(_user.created_at < at, _user.id < last))
 
 
 async def find(

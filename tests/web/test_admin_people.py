@@ -158,7 +158,7 @@ async def test_the_page_of_an_owner_tells_all(site: Site, boss: Browser) -> None
         secret = (await session.get_one(models.Channel, channel.id)).secret
     with questions_put(site.core) as asked:
         page = await boss.get(f"/admin/owners/{owner.id}")
-    shown = page.visible()
+    shown = page.visible().replace("\xa0", " ")
     for words in (
         "+998 93 555 66 77", "feruza@example.uz", "Somsa uyi", "Token refused", "menyu.pdf", "Yordamchi", "Naqd to‘laymiz",
         "123456789", "290 000", "$1.2500", "1 conversation", "1 document",
@@ -283,11 +283,17 @@ async def test_many_cost_no_more(site: Site, boss: Browser) -> None:
     async with site.core.db.write() as session:
         web = await bots.connect_web(session, bot)
     pages = ("/admin/owners", f"/admin/conversations?owner={owner.id}", f"/admin/audit?object={owner.id}")
-    asked_before = []
-    for path in pages:
-        with questions_put(site.core) as asked:
-            await boss.get(path)
-        asked_before.append(len(asked))
+
+    async def asked(path: str) -> int:
+        # What the program asks by itself meanwhile only adds.
+        found = []
+        for _ in range(3):
+            with questions_put(site.core) as questions:
+                assert (await boss.get(path)).status == 200
+            found.append(len(questions))
+        return min(found)
+
+    few = [await asked(path) for path in pages]
     now = utcnow()
     moments = [now - dt.timedelta(seconds=n) for n in range(MANY)]
     async with site.core.db.write() as session:
@@ -303,14 +309,13 @@ async def test_many_cost_no_more(site: Site, boss: Browser) -> None:
         ]
         await session.execute(insert(models.Conversation), talks)
         rows = [
-            {"action": "signed_in", "object_kind": "user", "object_id": owner.id, "details": {}} for _ in range(MANY)
+            {"action": "signed_in", "object_kind": "user", "object_id": owner.id, "details": {"n": n}}
+            for n in range(MANY)
         ]
         await session.execute(insert(models.AuditLog), rows)
-    for path, before in zip(pages, asked_before, strict=True):
-        with questions_put(site.core) as asked:
-            page = await boss.get(path)
-        # What the program asks by itself meanwhile only adds.
-        assert len(asked) <= before + 4, (path, before, len(asked))
+    for path, before in zip(pages, few, strict=True):
+        assert await asked(path) <= before + 2, path
+        page = await boss.get(path)
         seen: set[str] = set()
         for _ in range(3):
             further = page.text.partition('rel="next" href="')[2].partition('"')[0].replace("&amp;", "&")

@@ -168,15 +168,15 @@ async def test_it_ends(site: Site, admin: models.User, how: str) -> None:
     if how == "time":
         async with site.core.db.write() as session:
             gone = utcnow() - dt.timedelta(seconds=1)
-            row = models.RemoteView
-            await session.execute(update(row).where(row.id == view.id).values(expires_at=gone))
+            span = models.RemoteView
+            await session.execute(update(span).where(span.id == view.id).values(expires_at=gone))
     elif how == "sign-out":
         assert (await browser.post("/logout")).status == 303
         assert (await browser.get("/dashboard")).location.startswith("/login")
         assert (await _last(site, owner)).ended_at is not None
         async with site.core.db.read() as session:
-            row_ = models.PanelSession
-            assert (await session.scalars(select(row_).where(row_.view_id == view.id))).all() == []
+            mine = models.PanelSession
+            assert (await session.scalars(select(mine).where(mine.view_id == view.id))).all() == []
         return
     elif how == "ban":
         async with site.core.db.write() as session:
@@ -184,8 +184,10 @@ async def test_it_ends(site: Site, admin: models.User, how: str) -> None:
     else:
         async with site.core.db.write() as session:
             (await session.get_one(models.User, admin.id)).role = "owner"
+    form = browser.csrf
     late = await browser.post("/settings/profile", full_name="Mallory", email="m@example.uz", phone="")
     assert late.status == 403
+    browser.csrf = form
     again = await browser.post("/settings/profile", full_name="Mallory", email="m@example.uz", phone="")
     assert again.status == 403  # of a page that stood in the owner's panel
     async with site.core.db.write() as session:

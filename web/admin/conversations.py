@@ -25,8 +25,10 @@ _MESSAGES = 50
 def _filters(request: web.Request) -> tuple[everywhere.Filters, dict[str, str]]:
     typed = {name: request.query.get(name, "")[:200].strip() for name in _FILTERS}
     since, until = (bookkeeping.day_of(typed[name], name) for name in ("since", "until"))
-    chosen = (typed[name] for name in ("platform", "owner", "bot", "state", "q"))
-    return everywhere.Filters(*chosen, since, until), typed
+    filters = everywhere.Filters(
+        typed["platform"], typed["owner"], typed["bot"], typed["state"], typed["q"], since, until
+    )
+    return filters, typed
 
 
 @routes.get("/admin/conversations")

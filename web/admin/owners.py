@@ -30,7 +30,8 @@ def _filters(request: web.Request) -> tuple[people.Filters, dict[str, str]]:
     """Return the filters of the address, and as they were typed; raises ``Invalid``."""
     typed = {name: request.query.get(name, "")[:200].strip() for name in _FILTERS}
     since, until = (bookkeeping.day_of(typed[name], name) for name in ("since", "until"))
-    return people.Filters(*(typed[name] for name in ("q", "state", "plan", "bots")), since, until), typed
+    filters = people.Filters(typed["q"], typed["state"], typed["plan"], typed["bots"], since, until)
+    return filters, typed
 
 
 @routes.get("/admin/owners")
