@@ -79,7 +79,6 @@ ACTIONS: Mapping[str, Text] = {
     "view_refused": T("Did not allow changes"),
     "view_changed": T("Changed something in an owner’s panel"),
     "view_ended": T("Stopped looking at an owner’s panel"),
-    "file_opened": T("Opened a file of an owner"),
     "audit_exported": T("Downloaded the audit log"),
 }
 """What each action is called; one that is not here is shown by its own word."""
@@ -93,8 +92,6 @@ OBJECTS: Mapping[str, Text] = {
     "api_token": T("API token"),
     "letter_text": T("Text of a letter"),
     "forum_group": T("Telegram group"),
-    "attachment": T("File"),
-    "document": T("Document"),
     "audit": T("Audit log"),
 }
 _log = models.AuditLog
