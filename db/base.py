@@ -91,6 +91,11 @@ def earlier_id(id_: str, seconds: float) -> str:
     return "".join(pairs).ljust(ID_LENGTH, "0")
 
 
+def id_at(moment: dt.datetime) -> str:
+    """Return what stands in the order of identifiers before all that :func:`new_id` makes from ``moment`` on."""
+    return _written(max(0, round(moment.timestamp() * 1000)) << 80)
+
+
 def new_secret(octets: int = 16) -> str:
     """Return a random URL-safe text with ``octets`` bytes of entropy."""
     return secrets.token_urlsafe(octets)

@@ -43,7 +43,9 @@ _SECRETS = frozenset(
     }
 )
 """Columns that are nobody's to read, not even the owner's: secrets, and what is of use to the program alone."""
-_OTHERS = frozenset({"actor_id", "author_id", "created_by", "decided_by", "granted_by", "partner_id", "changed_by"})
+_OTHERS = frozenset(
+    {"actor_id", "author_id", "created_by", "decided_by", "granted_by", "partner_id", "changed_by", "admin_id"}
+)
 """Columns that may name somebody else: they stay only where it is the person who reads this."""
 
 LEFT_OUT: Mapping[str, str] = {
@@ -204,6 +206,7 @@ def _tables(user: models.User) -> list[_Table]:
     audit, entry, brought = models.AuditLog, models.ReferralEntry, models.Referral
     mine = select(models.Payment.id).where(models.Payment.user_id == user.id)
     used = select(models.CouponUse.coupon_id).where(models.CouponUse.user_id == user.id)
+    view, opened = models.RemoteView, models.RemoteViewPage
     times = frozenset({"source", "touched_at", "created_at"})
     endpoint, told = models.Endpoint, models.EndpointEvent
     return [
@@ -247,6 +250,8 @@ def _tables(user: models.User) -> list[_Table]:
             models.ReferralClicks.partner_id == user.id,
             models.ReferralClicks.day,
         ),
+        _Table("views_of_the_panel", view, view.owner_id == user.id),
+        _Table("pages_of_views", opened, opened.view_id.in_(select(view.id).where(view.owner_id == user.id))),
         _Table("audit", audit, audit.actor_id == user.id),
         # Administrators write notes for each other into what they do.
         _Table(

@@ -38,6 +38,7 @@ _PLAIN: tuple[InstrumentedAttribute[Any], ...] = (
     models.Broadcast.author_id,
     models.AIUsage.owner_id,
     models.AuditLog.actor_id,
+    models.RemoteView.owner_id,
 )
 """Columns that name an account and in which both may stand as often as they like."""
 

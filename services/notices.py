@@ -33,6 +33,7 @@ _SIGNS: Mapping[str, str] = {
     "team_paused": "⏸",
     "work_paused": "⏸",
     "broadcast_done": "📣",
+    "view_asked": "👀",
 }
 """What stands before a notice that is no trouble."""
 
@@ -146,6 +147,9 @@ TEXTS: Mapping[str, Text] = {
     "work_resumed": T("Your work for {owner} goes on: you see their conversations again."),
     "team_whole": T("Everybody in your team works again."),
     "access_requested": T("{owner} asks for access: {plan}, {period}."),
+    "view_asked": T(
+        "{name} is looking at your panel and asks whether they may change something there for you: {reason}"
+    ),
     "over_limit": T("“{bot}”: more messages than the limit allows; some customers were asked to wait."),
     "factory_failed": T("A message to the main bot could not be handled: {reason}. The log tells more."),
     "messages_few": T(
@@ -260,6 +264,7 @@ _EPHEMERAL = frozenset(
         "broadcast_bot",
         "broadcast_plan",
         "broadcast_channel",
+        "view_asked",
     }
 )
 # What works again one day: until then it is open, also for whoever has put the notice away.
@@ -289,6 +294,8 @@ _WAITING = ("operator_wanted", "gave_up", "customer_wrote")
 """Somebody waits for a person in a conversation; the notice's key names it (:func:`talk_key`)."""
 _TALKS = "/conversations"
 _INTEGRATIONS = "/settings/webhooks"
+VIEWS = "/settings/views"
+"""Where an owner answers an administrator who asks."""
 _PLACES: Mapping[str, str] = {
     **dict.fromkeys(
         (
@@ -309,6 +316,7 @@ _PLACES: Mapping[str, str] = {
     **dict.fromkeys((*_KEY_TROUBLES, "model_retired", "factory_failed", "access_requested"), ""),
     **dict.fromkeys(PLAN, "/billing"),
     **dict.fromkeys(ENDPOINTS, _INTEGRATIONS),
+    "view_asked": VIEWS,
 }
 """Where below a bot's page one sees to it. What is not here asks nothing of anybody."""
 _LABELS: Mapping[str, Text] = {
@@ -319,6 +327,7 @@ _LABELS: Mapping[str, Text] = {
     "": T("Open the bot’s settings"),
     "/billing": T("Open plans and payments"),
     _INTEGRATIONS: T("Open the integrations"),
+    VIEWS: T("Agree or refuse"),
 }
 
 
@@ -561,6 +570,8 @@ def page(notice: models.Notice) -> str:
         return "/admin/requests"
     if notice.kind in ENDPOINTS:
         return _INTEGRATIONS
+    if notice.kind == "view_asked":
+        return VIEWS
     if notice.bot_id is None:
         return "/dashboard"
     talk = str(notice.params.get("broadcast") or "") if notice.kind in _BROADCASTS else _talk(notice)
@@ -578,7 +589,7 @@ def _way(notices: list[models.Notice], public_url: str, language: str) -> tuple[
         return None
     first, place = asking[0], _PLACES[asking[0].kind]
     label, path = _LABELS[place], page(first)
-    if first.bot_id is None and first.kind not in (*PLAN, *ENDPOINTS):
+    if first.bot_id is None and first.kind not in (*PLAN, *ENDPOINTS, "view_asked"):
         label = T("Open the panel")
     elif place == _TALKS:
         talks = {_talk(notice) for notice in asking if _PLACES[notice.kind] == _TALKS}

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
@@ -56,7 +56,6 @@ ACTIONS: Mapping[str, Text] = {
 }
 """What administrators do with an owner's plan and balance, by the audit log's words."""
 _PAGE = "/billing/request"
-_FOUND = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -516,24 +515,6 @@ async def owner(session: AsyncSession, user_id: str) -> models.User:
     if found is None or found.is_admin:
         raise NotFound
     return found
-
-
-async def find_owners(session: AsyncSession, text: str) -> Sequence[models.User]:
-    """Return at most fifty owners whose name, e-mail, phone, Telegram number or id holds ``text``, the newest first."""
-    user, text = models.User, text.strip()[:200]
-    query = select(user).where(user.role != "admin").order_by(user.id.desc()).limit(_FOUND)
-    if text:
-        digits = "".join(filter(str.isdigit, text))
-        fits = [
-            user.full_name.icontains(text, autoescape=True),
-            user.email.icontains(text, autoescape=True),
-            user.id == text,
-        ]
-        if len(digits) >= 4:
-            fits.append(user.phone.contains(digits, autoescape=True))
-            fits.append(user.telegram_id == int(digits[:18]))
-        query = query.where(or_(*fits))
-    return (await session.scalars(query)).all()
 
 
 async def history(session: AsyncSession, user_id: str) -> Sequence[tuple[models.AuditLog, models.User | None]]:

@@ -19,7 +19,8 @@ from aiohttp import web
 from aiohttp_session import Session, new_session
 
 from db import models
-from services import access, accounts, second_factor
+from db.base import utcnow
+from services import access, accounts, second_factor, views
 from services.bell import session_topic
 from services.crypto import derive, digest, new_token, same
 from services.errors import NotSignedIn
@@ -42,7 +43,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Visitor:
     """The person behind a request. ``session`` is None where the path carries no cookie of ours.
 
-    ``new_device``: whose browser this is from now on: it gets a cookie that says so.
+    ``new_device``: whose browser this is from now on: it gets a cookie that says so. ``view``: the remote view that is open
+    here; ``signed_in`` names the owner then, and ``admin`` who really sits there.
     """
 
     language: str = DEFAULT_LANGUAGE
@@ -51,6 +53,8 @@ class Visitor:
     session: Session | None = None
     secret: str = field(default="", repr=False)
     new_device: str = ""
+    view: models.RemoteView | None = None
+    admin: models.User | None = None
     _token: str = field(default="", repr=False)
 
     @property
@@ -69,7 +73,7 @@ class Visitor:
             if not isinstance(self.session.get("id"), str):
                 self.session["id"] = new_token()
             mask = secrets.token_bytes(32)
-            self._token = (mask + _xor(mask, _csrf(self.secret, self.session["id"]))).hex()
+            self._token = (mask + _xor(mask, _csrf(self.secret, self._place(self.session["id"])))).hex()
         return self._token
 
     def csrf_fits(self, token: str) -> bool:
@@ -81,7 +85,11 @@ class Visitor:
             return False
         if not isinstance(known, str) or len(given) != 64:
             return False
-        return hmac.compare_digest(_xor(given[:32], given[32:]), _csrf(self.secret, known))
+        return hmac.compare_digest(_xor(given[:32], given[32:]), _csrf(self.secret, self._place(known)))
+
+    def _place(self, value: str) -> str:
+        """Return where a form stands: one of the administrator's own does nothing in an owner's panel, and the reverse."""
+        return f"{value}:{self.view.id}" if self.view is not None else value
 
 
 def _csrf(secret: str, session_value: str) -> bytes:
@@ -294,11 +302,13 @@ async def sign_out(request: web.Request) -> None:
     who = visitor(request)
     if who.signed_in is not None:
         async with core.db.write() as session:
-            await accounts.close_all(session, who.signed_in.user, only=who.signed_in.session.id)
+            if who.view is not None and who.admin is not None:
+                await views.end(session, who.admin, who.view, now=utcnow())
+            await accounts.close_all(session, who.admin or who.signed_in.user, only=who.signed_in.session.id)
         core.bell.ring(session_topic(who.signed_in.session.id))
     who.session = await new_session(request)
     who.session.invalidate()
-    who.signed_in = None
+    who.signed_in = who.view = who.admin = None
 
 
 async def limit_address(request: web.Request, what: str, limit: int, window_s: float) -> bool:

@@ -22,7 +22,7 @@ from services import accounts, metrics, upkeep
 from services.core import Core
 from services.errors import AppError, Forbidden, Invalid, NotFound, NotSignedIn, TooLarge, TooMany, Unavailable
 from services.i18n import T
-from web import auth, forms, keys
+from web import auth, forms, keys, viewing
 from web.replies import json_error, secure
 from web.view import render
 
@@ -251,6 +251,8 @@ async def visitors(request: web.Request, handler: Handler) -> web.StreamResponse
             who.language, who.theme = who.signed_in.user.language, who.signed_in.user.theme
             if accounts.is_stale(who.signed_in):
                 await _touch(core, who.signed_in)
+            if who.signed_in.session.view_id is not None and request.match_info.http_exception is None:
+                return await viewing.answer(request, who, handler)
     known = request.match_info.http_exception is None
     if known and who.user is None and not getattr(request.match_info.handler, "is_public", False):
         raise NotSignedIn

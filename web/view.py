@@ -35,6 +35,7 @@ from services.i18n import (
 )
 from services.money import text as money
 from services.payments import is_test_mode
+from services.team import shown_name
 from web import auth, keys
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -290,10 +291,19 @@ def render(request: web.Request, template: str, *, status: int = 200, **context:
         "noindex": True,
         "unconfirmed": False,
         "plan_ends": (),
+        "viewing": _viewing(who),
     }
     response = aiohttp_jinja2.render_template(template, request, {**base, **context}, status=status)
     response.enable_compression()
     return response
+
+
+def _viewing(who: auth.Visitor) -> dict[str, Any] | None:
+    """Return what the bar says while an administrator looks at an owner's panel."""
+    if who.view is None or who.user is None:
+        return None
+    left = max(1, -(-int((who.view.expires_at - utcnow()).total_seconds()) // 60))
+    return {"name": shown_name(who.user), "minutes": left, "view": who.view}
 
 
 DONE: Mapping[str, Text] = {
@@ -352,6 +362,16 @@ DONE: Mapping[str, Text] = {
     "coupon_disabled": T("The coupon cannot be used any more."),
     "paid_out": T("Noted as paid. The partner is told."),
     "payout_undone": T("Taken back. The partner is told."),
+    "owner_banned": T("Blocked. The owner is told, and their bots do not answer any more."),
+    "owner_unbanned": T("Unblocked. The owner is told, and their bots answer again."),
+    "owner_written": T("The message is on its way, by mail and in Telegram."),
+    "customer_written": T("Sent. The owner sees in the inbox that you wrote."),
+    "view_begun": T("You see the panel as its owner does. Each page that you open is noted for them."),
+    "view_over": T("Your look at this owner’s panel is over."),
+    "view_ended": T("The view is ended."),
+    "view_asked": T("The owner is asked. You can change something as soon as they agree."),
+    "view_agreed": T("Allowed. You see here what the administrator opens and changes."),
+    "view_refused": T("Not allowed. The administrator changes nothing."),
     "mail_retried": T("Letters go to this address again."),
     "password_reset": T("Your new password is saved, and all devices are signed out. Sign in with it."),
     "address_parted": T(

@@ -22,7 +22,17 @@ class User(Base):
     """
 
     __tablename__ = "users"
-    __table_args__ = (Index("uq_users_referral_code", "referral_code", unique=True),)
+    __table_args__ = (
+        Index("uq_users_referral_code", "referral_code", unique=True),
+        Index("ix_users_created_at_id", "created_at", "id"),
+        Index("ix_users_began", text("coalesce(trial_at, created_at)")),
+        Index(
+            "ix_users_banned_at",
+            "banned_at",
+            sqlite_where=text("banned_at IS NOT NULL"),
+            postgresql_where=text("banned_at IS NOT NULL"),
+        ),
+    )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     role: Mapped[str] = mapped_column(String(16), default="owner")
@@ -168,11 +178,12 @@ class AuditLog(Base):
     __table_args__ = (
         Index("ix_audit_log_object_kind_object_id_id", "object_kind", "object_id", "id"),
         Index("ix_audit_log_action_id", "action", "id"),
+        Index("ix_audit_log_actor_id_id", "actor_id", "id"),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
-    actor_id: Mapped[str | None] = mapped_column(Id, index=True)
+    actor_id: Mapped[str | None] = mapped_column(Id)
     action: Mapped[str] = mapped_column(String(64))
     object_kind: Mapped[str] = mapped_column(String(32), default="")
     object_id: Mapped[str] = mapped_column(String(64), default="")

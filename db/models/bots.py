@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.base import Base, Id, JsonText, UtcTime, new_id, new_secret, utcnow
@@ -49,6 +49,7 @@ class Channel(Base):
     __table_args__ = (
         Index("uq_channels_kind_external_id", "kind", "external_id", unique=True),
         Index("ix_channels_kind_parent_id", "kind", "parent_id"),
+        Index("ix_channels_username", text("lower(username)")),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)

@@ -239,7 +239,7 @@ class SupportMessage(Base):
 class RemoteView(Base):
     """An administrator sees the panel as an owner does, for a stated reason and a limited time.
 
-    Read-only until the owner agreed (``agreed_at``) to what was asked for (``asked_at``).
+    Read-only until the owner agreed (``agreed_at``) to what was asked for (``asked_at``); ``refused_at``: the owner said no.
     """
 
     __tablename__ = "remote_views"
@@ -251,6 +251,7 @@ class RemoteView(Base):
     reason: Mapped[str] = mapped_column(String(300))
     asked_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
     agreed_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
+    refused_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)
     created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
     expires_at: Mapped[dt.datetime] = mapped_column(UtcTime)
     ended_at: Mapped[dt.datetime | None] = mapped_column(UtcTime)

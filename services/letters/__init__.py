@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import insert_for, new_id
 from services.crypto import Crypto
-from services.letters import accounts, announcements, billing, offers, partners, requests
+from services.letters import accounts, announcements, billing, offers, partners, people, requests
 from services.letters.base import Kind
 
 KINDS: Mapping[str, Kind] = {
@@ -24,6 +24,7 @@ KINDS: Mapping[str, Kind] = {
     **requests.KINDS,
     **partners.KINDS,
     **announcements.KINDS,
+    **people.KINDS,
 }
 LIFE = dt.timedelta(days=3)
 """For so long it is tried to send a letter."""

@@ -25,6 +25,8 @@ OTHER = "Begona"
 
 MARKS = {
     "users": "egasi@example.uz",
+    "remote_views": "mark-view",
+    "remote_view_pages": "/mark-page",
     "access_requests": "mark-request",
     "ai_usage": "mark-model",
     "api_tokens": "mark-token",
@@ -103,9 +105,12 @@ async def _marked(session: AsyncSession) -> models.User:
     )
     endpoint = models.Endpoint(owner_id=own, url="https://mark-endpoint.uz/", secret=SECRET)
     session.add_all([attachment, endpoint])
+    looked = models.RemoteView(owner_id=own, admin_id=helper.id, reason="mark-view", expires_at=now)
+    session.add(looked)
     await session.flush()
     session.add_all(
         [
+            models.RemoteViewPage(view_id=looked.id, method="GET", path="/mark-page"),
             models.AttachmentContent(attachment_id=attachment.id, content=b"mark-bytes"),
             models.EndpointEvent(endpoint_id=endpoint.id, event="test", payload="mark-told"),
             models.BusinessConnection(id="mark-business", channel_id=channel.id, user_id=5),

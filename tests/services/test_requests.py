@@ -424,17 +424,3 @@ async def test_what_an_administrator_cannot_do(sqlite_url: str, settings: Settin
                     await requests.decline(session, settings, admin, asked.id, answer, now=NOW)
         assert refused.value.status == 400
         assert await _spans(db, owner) == []
-
-
-async def test_owners_are_found(database_url: str) -> None:
-    async with opened(database_url) as db:
-        await _admin(db)
-        owner = await person(db, "Дилноза", email="dilnoza.a@example.uz", telegram_id=123456789, phone="+998901234567")
-        await person(db, "Bobur")
-        async with db.read() as session:
-            for text in ("дилн", "1234567", "+998 90 123 45 67", "123456789", owner.id, "DILNOZA.A@", " дилноза "):
-                found = [each.id for each in await requests.find_owners(session, text)]
-                assert found == [owner.id], text
-            for text in ("%", "_", "'; --", "9" * 300, "Boshliq"):
-                assert not await requests.find_owners(session, text), text
-            assert len(await requests.find_owners(session, "")) == 2

@@ -193,6 +193,21 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/admin/texts/{letter}/{language}"): (401, 404, 404, 401, 400),
     ("POST", "/admin/texts/{letter}/{language}/preview"): (401, 404, 404, 401, 400),
     ("POST", "/admin/texts/{letter}/{language}/reset"): (401, 404, 404, 401, 303),
+    # Remote views: the walk's are asked for, and nobody looks
+    ("GET", "/settings/views"): PAGE,
+    ("GET", "/settings/views/{view}"): own(OWN_PAGE),
+    ("POST", "/settings/views/{view}/agree"): own(OWN_FORM),
+    ("POST", "/settings/views/{view}/refuse"): own(OWN_FORM),
+    ("POST", "/settings/views/{view}/end"): own(OWN_FORM),
+    ("POST", "/view/ask"): (401, 404, 404, 401, 404),
+    ("POST", "/view/end"): (401, 404, 404, 401, 404),
+    ("POST", "/admin/owners/{owner}/view"): (
+        401,
+        404,
+        404,
+        401,
+        400,
+    ),  # without a reason: tests/web/test_remote_views.py
     # The team
     ("GET", "/team"): PAGE,
     ("POST", "/team/invitations"): (401, 400, 400, 401, 400),
@@ -214,7 +229,7 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     # The administrator
     ("GET", "/admin"): (303, 404, 404, 303, 303),
     ("GET", "/admin/statistics"): ADMIN_PAGE,
-    ("GET", "/admin/statistics/{what}.{table}"): ADMIN_PAGE,
+    ("GET", "/admin/statistics/{numbers}.{table}"): ADMIN_PAGE,
     ("GET", "/admin/payments"): ADMIN_PAGE,
     ("GET", "/admin/payments/export.{table}"): ADMIN_PAGE,
     ("GET", "/admin/payments/days"): ADMIN_PAGE,
@@ -354,6 +369,22 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/admin/requests/{request}/grant"): ADMIN_FORM,
     ("POST", "/admin/requests/{request}/decline"): ADMIN_FORM,
     ("GET", "/admin/owners"): ADMIN_PAGE,
+    ("GET", "/admin/owners/export.{table}"): ADMIN_PAGE,
+    ("GET", "/admin/owners/{owner}"): ADMIN_PAGE,
+    ("POST", "/admin/owners/{owner}/ban"): (
+        401,
+        404,
+        404,
+        401,
+        400,
+    ),  # without a reason: tests/web/test_admin_people.py
+    ("POST", "/admin/owners/{owner}/unban"): (401, 404, 404, 401, 409),  # who is not blocked
+    ("POST", "/admin/owners/{owner}/message"): ADMIN_FORM,
+    ("GET", "/admin/conversations"): ADMIN_PAGE,
+    ("GET", "/admin/conversations/{conversation}"): ADMIN_PAGE,
+    ("POST", "/admin/conversations/{conversation}"): ADMIN_FORM,
+    ("GET", "/admin/audit"): ADMIN_PAGE,
+    ("GET", "/admin/audit/export.{table}"): ADMIN_PAGE,
     ("GET", "/admin/owners/{owner}/plan"): ADMIN_PAGE,
     ("POST", "/admin/owners/{owner}/plan/grant"): ADMIN_FORM,
     ("POST", "/admin/owners/{owner}/plan/extend"): ADMIN_FORM,
@@ -420,6 +451,8 @@ BODIES: dict[tuple[str, str], dict[str, object]] = {
     ("POST", "/admin/owners/{owner}/plan/extend"): {"days": "3"},
     ("POST", "/admin/owners/{owner}/plan/change"): {"plan": "premium"},
     ("POST", "/admin/owners/{owner}/plan/revoke"): {"answer": "Pul kelmadi"},
+    ("POST", "/admin/owners/{owner}/message"): {"message": "Salom"},
+    ("POST", "/admin/conversations/{conversation}"): {"text": "Salom", "reason": "Egasi so‘radi"},
     ("POST", "/admin/coupons"): {"percent": "10", "count": "1", "per_owner": "1"},
     ("POST", "/admin/payouts/{owner}"): {"price": "100000", "due": "10000000"},
     ("POST", "/admin/payouts/{payout}/undo"): {"reason": "Xato"},

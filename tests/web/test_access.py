@@ -201,6 +201,10 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         payout = models.ReferralEntry(
             partner_id=owner.id, kind="payout", amount_tiyin=-100, available_at=now, created_at=now
         )
+        looked = models.RemoteView(
+            owner_id=owner.id, reason="Qazi haqida", asked_at=utcnow(), expires_at=utcnow() + dt.timedelta(minutes=15)
+        )
+        session.add(looked)
         if "{payout}" in route:
             session.add(payout)
         # Letters to the owner come back where an administrator may let them go again.
@@ -236,6 +240,7 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         "request": request.id,
         "coupon": coupon.id,
         "payout": payout.id or "none",
+        "view": looked.id,
         "span": span.id,
         "owner": owner.id,
         "endpoint": hook.id,
@@ -243,7 +248,7 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         "number": payment.number,
         "kind": "svg",
         "table": "csv",
-        "what": "owners",
+        "numbers": "owners",
         "payment": payment.id,
         "letter": "offer_night",
         "language": "uz",

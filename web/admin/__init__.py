@@ -4,9 +4,35 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from web.admin import announcements, coupons, models, owners, payments, payouts, requests, statistics, system
+from web.admin import (
+    announcements,
+    audit,
+    conversations,
+    coupons,
+    models,
+    owner,
+    owners,
+    payments,
+    payouts,
+    requests,
+    statistics,
+    system,
+)
 
-PAGES = (requests, owners, payments, coupons, payouts, statistics, system, models, announcements)
+PAGES = (
+    requests,
+    owners,
+    owner,
+    conversations,
+    payments,
+    coupons,
+    payouts,
+    audit,
+    statistics,
+    system,
+    models,
+    announcements,
+)
 
 
 def setup(app: web.Application) -> None:

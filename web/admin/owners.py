@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from urllib.parse import urlencode
 
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import payment_texts, plans, referrals, requests, subscriptions
+from services import access, bookkeeping, payment_texts, people, plans, referrals, requests, subscriptions
 from services.errors import AppError, Invalid
 from services.i18n import T, Text, translate
 from services.letters import KINDS, bounced, texts
 from web import auth, forms, view
 from web.admin.requests import GRANT_FIELDS, price_tiyin, tell
-from web.admin.shell import administrator
+from web.admin.shell import administrator, send_table
 from web.pages.shell import core_of, fault_of, frame
 
 routes = web.RouteTableDef()
@@ -22,27 +23,61 @@ routes = web.RouteTableDef()
 _DAYS_CHARS = 6
 
 
+_FILTERS = ("q", "state", "plan", "bots", "since", "until")
+
+
+def _filters(request: web.Request) -> tuple[people.Filters, dict[str, str]]:
+    """Return the filters of the address, and as they were typed; raises ``Invalid``."""
+    typed = {name: request.query.get(name, "")[:200].strip() for name in _FILTERS}
+    since, until = (bookkeeping.day_of(typed[name], name) for name in ("since", "until"))
+    filters = people.Filters(typed["q"], typed["state"], typed["plan"], typed["bots"], since, until)
+    return filters, typed
+
+
 @routes.get("/admin/owners")
 async def page(request: web.Request) -> web.StreamResponse:
-    """Find owners and show what each has."""
+    """List the owners that the filters of the address leave."""
     administrator(request)
     core, language = core_of(request), auth.visitor(request).language
-    search = request.query.get("q", "")[:200]
+    fault: AppError | None = None
+    try:
+        filters, typed = _filters(request)
+    except Invalid as error:
+        fault, filters = error, people.Filters()
+        typed = {name: request.query.get(name, "")[:200] for name in _FILTERS}
+    cursor = request.query.get("cursor", "")[:60]
     async with core.db.read() as session:
         shared = await frame(session, request)
-        found = await requests.find_owners(session, search)
-        lines = await subscriptions.timelines(session, core.settings, found)
-    now = core.now()
+        found = await people.find(session, core.settings, filters, now=core.now(), cursor=cursor)
     return view.render(
         request,
         "admin/owners.html",
+        status=fault.status if fault else 200,
         here="admin-owners",
-        search=search,
-        owners=[(owner, lines[owner.id].at(now)) for owner in found],
-        standing_name=lambda status: requests.STANDINGS[status].render(language),
+        page=found,
+        first=not cursor,
+        values=typed,
+        query=urlencode({name: value for name, value in typed.items() if value}),
+        states=[(key, text.render(language)) for key, text in people.STATES.items()],
+        plans=[(key, payment_texts.plan(core.settings, key, language)) for key in plans.for_sale(core.settings)],
+        state_name=lambda state: people.STATES[state].render(language),
         plan_title=lambda key: payment_texts.plan(core.settings, key, language),
+        fault=fault_of(fault, request) if fault else None,
         **shared,
     )
+
+
+@routes.get("/admin/owners/export.{table:csv|xlsx}")
+async def export(request: web.Request) -> web.StreamResponse:
+    """Send the filtered owners as a table for other programs."""
+    person = administrator(request)
+    filters, typed = _filters(request)
+    core, language = core_of(request), auth.visitor(request).language
+    async with core.db.write() as session:
+        await access.record(session, person, "owners_exported", "user", "", **{k: v for k, v in typed.items() if v})
+    name = f"owners-{bookkeeping.today(core.now()).isoformat()}"
+    parts = people.table(core.db, core.settings, filters, language, now=core.now())
+    return await send_table(request, parts, name, translate(language, "Owners"))
 
 
 @routes.get("/admin/owners/{owner}/plan")
@@ -78,7 +113,7 @@ async def _plan(
         asked=asked,
         log=[(row, who, requests.ACTIONS[row.action].render(language)) for row, who in log],
         partner=partner,
-        letters=[(letter, _subject(letter, language), _ways(letter, language)) for letter in written],
+        letters=[(letter, subject_of(letter, language), ways_of(letter, language)) for letter in written],
         on_sale=plans.for_sale(core.settings),
         periods=plans.PERIODS,
         plan_title=lambda key: payment_texts.plan(core.settings, key, language),
@@ -101,11 +136,11 @@ _ARRIVED: Mapping[str, Text] = {
 """What became of a letter on one way."""
 
 
-def _subject(letter: models.Letter, language: str) -> str:
+def subject_of(letter: models.Letter, language: str) -> str:
     return texts.subject(letter.kind, language, letter.params) if letter.kind in KINDS else letter.kind
 
 
-def _ways(letter: models.Letter, language: str) -> list[str]:
+def ways_of(letter: models.Letter, language: str) -> list[str]:
     """Return what became of a letter on each way that it takes."""
     ways = (translate(language, "Mail"), letter.mail), ("Telegram", letter.telegram)
     return [f"{way}: {_ARRIVED[state].render(language)}" for way, state in ways if state in _ARRIVED]

@@ -100,11 +100,11 @@ def _channels(report: statistics.Report) -> list[tuple[str, Numbers, Numbers]]:
     return [(kind, now.get(kind, Numbers()), statistics.total(before.get(kind, ()))) for kind in {**now, **before}]
 
 
-@routes.get("/admin/statistics/{what:owners|days|revenue}.{table:csv|xlsx}")
+@routes.get("/admin/statistics/{numbers:owners|days|revenue}.{table:csv|xlsx}")
 async def export(request: web.Request) -> web.StreamResponse:
     """Send the owners with what they paid and cost, the days by channel, or the revenue, as a table for other programs."""
     person = administrator(request)
-    what, language = request.match_info["what"], auth.visitor(request).language
+    what, language = request.match_info["numbers"], auth.visitor(request).language
     period = period_of(request, business.PERIODS)
     core = core_of(request)
     async with core.db.write() as session:

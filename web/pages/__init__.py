@@ -34,6 +34,7 @@ from web.pages import (
     templates,
     test_chat,
     test_questions,
+    views,
     webhooks,
     widget,
 )
@@ -66,6 +67,7 @@ PAGES = (
     referrals,
     settings,
     webhooks,
+    views,
     letters,
     letter_texts,
     announcements,

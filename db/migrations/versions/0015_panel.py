@@ -123,6 +123,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.String(length=300), nullable=False),
         sa.Column("asked_at", db.base.UtcTime(), nullable=True),
         sa.Column("agreed_at", db.base.UtcTime(), nullable=True),
+        sa.Column("refused_at", db.base.UtcTime(), nullable=True),
         sa.Column("created_at", db.base.UtcTime(), nullable=False),
         sa.Column("expires_at", db.base.UtcTime(), nullable=False),
         sa.Column("ended_at", db.base.UtcTime(), nullable=True),
@@ -333,9 +334,28 @@ def upgrade() -> None:
     op.add_column("panel_sessions", sa.Column("view_id", sa.String(length=26), nullable=True))
     op.add_column("users", sa.Column("ban_reason", sa.String(length=300), server_default="", nullable=False))
     op.add_column("users", sa.Column("preferences", db.base.JsonText(), server_default="{}", nullable=False))
+    op.drop_index("ix_audit_log_actor_id", table_name="audit_log")
+    op.create_index("ix_audit_log_actor_id_id", "audit_log", ["actor_id", "id"], unique=False)
+    op.create_index("ix_channels_username", "channels", [sa.text("lower(username)")], unique=False)
+    op.create_index("ix_users_created_at_id", "users", ["created_at", "id"], unique=False)
+    op.create_index("ix_users_began", "users", [sa.text("coalesce(trial_at, created_at)")], unique=False)
+    op.create_index(
+        "ix_users_banned_at",
+        "users",
+        ["banned_at"],
+        unique=False,
+        sqlite_where=sa.text("banned_at IS NOT NULL"),
+        postgresql_where=sa.text("banned_at IS NOT NULL"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_users_banned_at", table_name="users")
+    op.drop_index("ix_users_began", table_name="users")
+    op.drop_index("ix_users_created_at_id", table_name="users")
+    op.drop_index("ix_channels_username", table_name="channels")
+    op.drop_index("ix_audit_log_actor_id_id", table_name="audit_log")
+    op.create_index("ix_audit_log_actor_id", "audit_log", ["actor_id"], unique=False)
     op.drop_column("users", "preferences")
     op.drop_column("users", "ban_reason")
     op.drop_column("panel_sessions", "view_id")

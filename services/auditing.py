@@ -1,0 +1,223 @@
+"""The audit log as administrators read it: what each action is called, and finding rows. Nothing here changes a row."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db import models
+from db.base import id_at
+from db.engine import Database
+from services import people, requests
+from services.errors import Invalid
+from services.i18n import T, Text
+from services.paging import Page, newest_first
+from services.plans import TASHKENT
+from services.sheets import Cell
+from services.text import clean
+
+ACTIONS: Mapping[str, Text] = {
+    **requests.ACTIONS,
+    "access_requested": T("Asked for access"),
+    "request_withdrawn": T("Withdrew a request"),
+    "accounts_joined": T("Joined two accounts"),
+    "telegram_disconnected": T("Disconnected Telegram"),
+    "forum_connected": T("Connected a Telegram group"),
+    "signed_in": T("Signed in"),
+    "password_changed": T("Changed the password"),
+    "password_reset": T("Chose a new password by a letter"),
+    "address_parted": T("An address got an account of its own"),
+    "email_confirmed": T("Confirmed an e-mail"),
+    "confirm_email_asked": T("Asked for a letter to confirm the e-mail"),
+    "change_email_asked": T("Asked to change the e-mail"),
+    "second_factor_on": T("Turned two-step sign-in on"),
+    "second_factor_off": T("Turned two-step sign-in off"),
+    "recovery_codes_made": T("Made new recovery codes"),
+    "token_made": T("Made an API token"),
+    "token_revoked": T("Revoked an API token"),
+    "data_exported": T("Downloaded the data of the account"),
+    "deletion_asked": T("Asked for the account to be deleted"),
+    "deletion_taken_back": T("Kept the account after all"),
+    "account_deleted": T("Account deleted"),
+    "member_invited": T("Invited somebody to the team"),
+    "invitation_withdrawn": T("Withdrew an invitation"),
+    "member_joined": T("Joined a team"),
+    "member_role": T("Changed a role in the team"),
+    "member_removed": T("Removed somebody from the team"),
+    "member_left": T("Left a team"),
+    "bot_deleted": T("Deleted a bot"),
+    "channel_connected": T("Connected a channel"),
+    "channel_replaced": T("Connected a channel anew"),
+    "channel_disconnected": T("Disconnected a channel"),
+    "conversation_taken": T("Took over a conversation"),
+    "conversation_given_back": T("Gave a conversation back to the bot"),
+    "conversation_closed": T("Closed a conversation"),
+    "conversation_assigned": T("Assigned a conversation"),
+    "mail_retried": T("Let letters go to an address again"),
+    "letter_text_changed": T("Changed the text of a letter"),
+    "letter_text_reset": T("Brought back the text of a letter"),
+    "coupons_made": T("Made coupons"),
+    "coupon_disabled": T("Disabled a coupon"),
+    "coupons_exported": T("Downloaded coupons"),
+    "payments_exported": T("Downloaded payments"),
+    "payment_ordered": T("Ordered a plan for an owner"),
+    "payment_marked_paid": T("Noted a payment as paid"),
+    "payment_refunded": T("Noted a refund"),
+    "owners_exported": T("Downloaded the list of owners"),
+    "owner_banned": T("Blocked an owner"),
+    "owner_unbanned": T("Unblocked an owner"),
+    "owner_written": T("Wrote to an owner"),
+    "conversation_opened": T("Opened a customer’s conversation"),
+    "customer_written": T("Wrote to a customer for a business"),
+    "view_begun": T("Began to look at an owner’s panel"),
+    "view_asked": T("Asked an owner to allow changes"),
+    "view_agreed": T("Allowed an administrator to change things"),
+    "view_refused": T("Did not allow changes"),
+    "view_changed": T("Changed something in an owner’s panel"),
+    "view_ended": T("Stopped looking at an owner’s panel"),
+    "audit_exported": T("Downloaded the audit log"),
+}
+"""What each action is called; one that is not here is shown by its own word."""
+OBJECTS: Mapping[str, Text] = {
+    "user": T("Account"),
+    "bot": T("Bot"),
+    "conversation": T("Conversation"),
+    "payment": T("Payment"),
+    "request": T("Request"),
+    "coupon": T("Coupon"),
+    "api_token": T("API token"),
+    "letter_text": T("Text of a letter"),
+    "forum_group": T("Telegram group"),
+    "audit": T("Audit log"),
+}
+_log = models.AuditLog
+_AT_ONCE = 1000
+_PEOPLE_AT_MOST = 200
+_SHOWN = 20
+Row = tuple[models.AuditLog, models.User | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What of the log is shown; empty values filter nothing.
+
+    ``actor``: an id, name, e-mail, phone or Telegram number; ``admins``: only what administrators did. ``object``: an id, whole.
+    ``since`` and ``until``: days of Tashkent, both included.
+    """
+
+    actor: str = ""
+    admins: bool = False
+    action: str = ""
+    object: str = ""
+    since: dt.date | None = None
+    until: dt.date | None = None
+
+
+def name(action: str, language: str) -> str:
+    """Return what an action is called."""
+    return ACTIONS[action].render(language) if action in ACTIONS else action.replace("_", " ")
+
+
+async def _conditions(session: AsyncSession, filters: Filters) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if filters.actor:
+        found.append(_log.actor_id.in_(await people.ids_called(session, filters.actor, _PEOPLE_AT_MOST)))
+    if filters.admins:
+        found.append(_log.actor_id.in_(select(models.User.id).where(models.User.role == "admin")))
+    if filters.action:
+        found.append(_log.action == clean(filters.action, 64))
+    if filters.object:
+        thing = clean(filters.object, 64).strip()
+        # With the kinds the index over both is used, whatever kind it is.
+        found.append(or_(*(_about(kind, thing) for kind in OBJECTS)))
+    # Rows are never written later than they are made, so that their identifiers are moments too.
+    if filters.since:
+        found.append(_log.id >= id_at(people.midnight(filters.since)))
+    if filters.until:
+        found.append(_log.id < id_at(people.midnight(filters.until + dt.timedelta(days=1))))
+    return found
+
+
+def _about(kind: str, thing: str) -> ColumnElement[bool]:
+    return (_log.object_kind == kind) & (_log.object_id == thing)
+
+
+async def find(
+    session: AsyncSession, filters: Filters, *, cursor: str = ""
+) -> tuple[Page[models.AuditLog], dict[str, models.User]]:
+    """Return a page of the log, the newest first, and who did it, by id; raises ``Invalid`` for a malformed cursor."""
+    page = await newest_first(session, select(_log).where(*await _conditions(session, filters)), _log.id, cursor=cursor)
+    return page, await _people(session, page.items)
+
+
+async def _people(session: AsyncSession, rows: Sequence[models.AuditLog]) -> dict[str, models.User]:
+    """Return those who did something in these rows and the accounts to which it was done, by id."""
+    ids = {row.actor_id for row in rows if row.actor_id} | {row.object_id for row in rows if row.object_kind == "user"}
+    ids |= {str(row.details["by"]) for row in rows if (row.details or {}).get("by")}
+    found = await session.scalars(select(models.User).where(models.User.id.in_(ids)))
+    return {person.id: person for person in found}
+
+
+async def of_owner(session: AsyncSession, user_id: str) -> tuple[Sequence[models.AuditLog], dict[str, models.User]]:
+    """Return the last things that were done to an owner or by them, the newest first, and who did them."""
+    done_to = select(_log).where(_about("user", user_id)).order_by(_log.id.desc()).limit(_SHOWN)
+    done_by = select(_log).where(_log.actor_id == user_id).order_by(_log.id.desc()).limit(_SHOWN)
+    rows = {row.id: row for query in (done_to, done_by) for row in await session.scalars(query)}
+    last = sorted(rows.values(), key=lambda row: row.id, reverse=True)[:_SHOWN]
+    return last, await _people(session, last)
+
+
+def words(row: models.AuditLog) -> list[str]:
+    """Return the details of a row as people read them, without those that name somebody by an id."""
+    return [
+        str(value) for key, value in sorted((row.details or {}).items()) if value and key not in ("by", "view", "owner")
+    ]
+
+
+def who(row: models.AuditLog, known: Mapping[str, models.User]) -> tuple[models.User | None, models.User | None]:
+    """Return who did something, and for whom: an administrator who acts in an owner's panel, and that owner."""
+    by = (row.details or {}).get("by")
+    actor = known.get(row.actor_id or "")
+    return (known.get(str(by)), actor) if by else (actor, None)
+
+
+_HEADINGS = (T("Time"), T("Who"), T("For"), T("Action"), T("Object"), T("Id"), T("Details"))
+
+
+def called(person: models.User | None) -> str:
+    """Return what somebody is called in the log."""
+    return "" if person is None else person.full_name or person.email or person.phone or person.id
+
+
+async def table(db: Database, filters: Filters, language: str) -> AsyncIterator[list[list[Cell]]]:
+    """Yield the table of the filtered rows in parts, its headings first; each part is read by itself."""
+    yield [[heading.render(language) for heading in _HEADINGS]]
+    cursor: str | None = ""
+    while cursor is not None:
+        async with db.read() as session:
+            query = select(_log).where(*await _conditions(session, filters))
+            page = await newest_first(session, query, _log.id, cursor=cursor, limit=_AT_ONCE)
+            known = await _people(session, page.items)
+        yield [
+            [
+                row.at.astimezone(TASHKENT).strftime("%Y-%m-%d %H:%M:%S"),
+                *(called(person) for person in who(row, known)),
+                name(row.action, language),
+                OBJECTS[row.object_kind].render(language) if row.object_kind in OBJECTS else row.object_kind,
+                row.object_id,
+                ", ".join(f"{key}: {value}" for key, value in sorted((row.details or {}).items())),
+            ]
+            for row in page.items
+        ]
+        cursor = page.next
+
+
+def check(filters: Filters) -> Filters:
+    """Return the filters; raises ``Invalid`` where the last day is before the first."""
+    if filters.since and filters.until and filters.until < filters.since:
+        raise Invalid(T("The last day is before the first."), field="until")
+    return filters

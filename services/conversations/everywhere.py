@@ -1,0 +1,187 @@
+"""Conversations of all owners, for administrators: found, opened with a trace, and written in with a stated reason."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db import models
+from services import access, conversations, people
+from services.conversations import STATUSES, ConversationRow, Page, after_cursor, finding, page_of
+from services.errors import Invalid, NotFound
+from services.i18n import T
+from services.text import clean
+
+KINDS = ("telegram", "whatsapp", "instagram", "web")
+BY_ADMINISTRATOR = "administrator"
+"""What ``extra["by"]`` of a message says that an administrator wrote for the business."""
+_FEW = 1000
+"""So many conversations are looked up by themselves; where more fit, the newest are walked along until a page is full."""
+_OWNERS_AT_MOST = 200
+_talk, _contact, _channel, _bot = models.Conversation, models.Contact, models.Channel, models.Bot
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What of the conversations is shown; empty values filter nothing.
+
+    ``owner``: an id or what names one. ``bot``: an id. ``since`` and ``until``: days of Tashkent of the last message, both
+    included. ``q``: what was said or who the customer is; over all owners the customer's phone or the beginning of a name.
+    """
+
+    platform: str = ""
+    owner: str = ""
+    bot: str = ""
+    state: str = ""
+    q: str = ""
+    since: dt.date | None = None
+    until: dt.date | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ``Invalid`` for what cannot be chosen."""
+        if self.platform and self.platform not in KINDS:
+            raise Invalid(T("Unknown platform: use one of {names}.", names=", ".join(KINDS)), field="platform")
+        if self.state and self.state not in STATUSES:
+            raise Invalid(T("Unknown status: use one of {names}.", names=", ".join(STATUSES)), field="state")
+        if self.since and self.until and self.until < self.since:
+            raise Invalid(T("The last day is before the first."), field="until")
+
+
+async def _few(
+    session: AsyncSession, condition: ColumnElement[bool], walked: ColumnElement[bool]
+) -> ColumnElement[bool]:
+    """Return a condition on conversations by their ids where few fulfil it, else ``walked``, the same that no index answers."""
+    found = (await session.scalars(select(_talk.id).where(condition).limit(_FEW + 1))).all()
+    return _talk.id.in_(found) if len(found) <= _FEW else walked
+
+
+async def find(
+    session: AsyncSession, filters: Filters, *, cursor: str = "", limit: int = 50
+) -> Page[tuple[ConversationRow, models.User]]:
+    """Return conversations with their owners, the latest first; raises ``Invalid`` for a malformed cursor.
+
+    What was said in the last seconds is found after :func:`services.conversations.finding.prepare`.
+    """
+    wanted: list[ColumnElement[bool]] = []
+    bots: list[str] | None = None
+    if filters.owner or filters.bot:
+        query = select(_bot.id)
+        if filters.owner:
+            owners = await people.ids_called(session, filters.owner, _OWNERS_AT_MOST)
+            query = query.where(_bot.owner_id.in_(owners))
+        if filters.bot:
+            query = query.where(_bot.id == clean(filters.bot, 64))
+        bots = list(await session.scalars(query))
+        here = _talk.bot_id.in_(bots)
+        wanted.append(await _few(session, here, here))
+    if filters.platform:
+        places = select(_channel.id).where(_channel.kind == filters.platform)
+        wanted.append(await _few(session, _talk.channel_id.in_(places), _channel.kind.concat("") == filters.platform))
+    if filters.state:
+        state = filters.state
+        wanted.append(await _few(session, _talk.status == state, _talk.status.concat("") == state))
+    if filters.since:
+        wanted.append(_talk.last_message_at >= people.midnight(filters.since))
+    if filters.until:
+        wanted.append(_talk.last_message_at < people.midnight(filters.until + dt.timedelta(days=1)))
+    if asked := clean(filters.q, 200).strip():
+        wanted.append(await _says(session, asked, bots))
+    if cursor:
+        wanted.append(after_cursor(cursor))
+    rows = await session.execute(
+        select(_talk, _contact, _channel, _bot, models.User)
+        .join(_contact, _contact.id == _talk.contact_id)
+        .join(_channel, _channel.id == _talk.channel_id)
+        .join(_bot, _bot.id == _talk.bot_id)
+        .join(models.User, models.User.id == _bot.owner_id)
+        .where(_bot.deleted_at.is_(None), *wanted)
+        .order_by(_talk.last_message_at.desc(), _talk.id.desc())
+        .limit(limit + 1)
+    )
+    found = [(ConversationRow(talk, person, place, bot), owner) for talk, person, place, bot, owner in rows]
+    page = page_of([row for row, _ in found], limit)
+    return Page(found[:limit], page.next)
+
+
+async def _says(session: AsyncSession, asked: str, bots: Sequence[str] | None) -> ColumnElement[bool]:
+    """Return the condition that a conversation holds some words, or that its customer is called so."""
+    if bots is not None:
+        words = finding.wanted(asked)
+        if not words or not bots:
+            return _talk.id.in_([])
+        return (await finding.find(session, bots, words)).among(_talk.id, bots)
+    digits = "".join(letter for letter in asked if letter.isdigit())
+    called = [_contact.name.icontains(asked, autoescape=True), _contact.username == asked.removeprefix("@")]
+    if len(digits) >= 4 and not any(letter.isalpha() for letter in asked):
+        called = [_contact.phone == f"+{digits}", _contact.phone == f"+998{digits[-9:]}"]
+    found = (await session.scalars(select(_contact.id).where(or_(*called)).limit(_FEW))).all()
+    return _talk.contact_id.in_(found)
+
+
+async def get(session: AsyncSession, conversation_id: str) -> tuple[ConversationRow, models.User]:
+    """Return any owner's conversation and the owner; raises ``NotFound``."""
+    row = (
+        await session.execute(
+            select(_talk, _contact, _channel, _bot, models.User)
+            .join(_contact, _contact.id == _talk.contact_id)
+            .join(_channel, _channel.id == _talk.channel_id)
+            .join(_bot, _bot.id == _talk.bot_id)
+            .join(models.User, models.User.id == _bot.owner_id)
+            .where(_talk.id == conversation_id, _bot.deleted_at.is_(None))
+        )
+    ).one_or_none()
+    if row is None:
+        raise NotFound
+    return ConversationRow(row[0], row[1], row[2], row[3]), row[4]
+
+
+async def is_known(session: AsyncSession, admin: models.User, row: ConversationRow, *, now: dt.datetime) -> bool:
+    """Tell whether it is written down that an administrator read a conversation on this day of Tashkent."""
+    log = models.AuditLog
+    today = people.midnight(now.astimezone(people.TASHKENT).date())
+    query = select(log.id).where(
+        log.object_kind == "conversation",
+        log.object_id == row.conversation.id,
+        log.at >= today,
+        log.actor_id == admin.id,
+        log.action == "conversation_opened",
+    )
+    return await session.scalar(query.limit(1)) is not None
+
+
+async def opened(session: AsyncSession, admin: models.User, row: ConversationRow, owner: models.User) -> None:
+    """Write down that an administrator reads a conversation."""
+    facts = {"owner": owner.id, "bot": row.bot.name}
+    await access.record(session, admin, "conversation_opened", "conversation", row.conversation.id, **facts)
+
+
+async def write(
+    session: AsyncSession,
+    admin: models.User,
+    row: ConversationRow,
+    owner: models.User,
+    text: str,
+    reason: str,
+    *,
+    seen: str = "",
+) -> models.Message:
+    """Write to a customer as the business's operator, for a stated reason; the owner sees who wrote.
+
+    Raises ``Invalid`` without a reason, and as :func:`services.conversations.operator_reply` does.
+    """
+    why = people.reason(reason)
+    before = row.conversation.assignee_id
+    message = await conversations.operator_reply(session, row, text, seen=seen, author=admin)
+    if message.extra is None:
+        message.extra = {"by": BY_ADMINISTRATOR}
+        # Whose the conversation is stays the owner's matter.
+        row.conversation.assignee_id = before
+        await session.flush()
+        await access.record(
+            session, admin, "customer_written", "conversation", row.conversation.id, reason=why, owner=owner.id
+        )
+    return message

@@ -1,0 +1,423 @@
+"""Owners as administrators see them: found, listed, told, shut out and let in again.
+
+Every list is walked along an index, or begins with the rows that an index names: it takes no longer with 100,000 owners.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from sqlalchemy import ColumnElement, and_, false, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+
+from db import models
+from db.base import ID_LENGTH, new_id
+from db.engine import Database
+from services import access, accounts, letters, payment_texts, requests, subscriptions, usage
+from services.bell import session_topic
+from services.errors import Conflict, Invalid
+from services.i18n import T, Text
+from services.paging import PAGE, Page
+from services.plans import TASHKENT, Standing
+from services.settings import Settings
+from services.sheets import Cell
+from services.text import clean
+
+REASON_CHARS = 300
+MESSAGE_CHARS = 2000
+STATES: Mapping[str, Text] = {
+    "paid": T("Paid"),
+    "trial": T("Trial"),
+    "free": T("Free"),
+    "expired": T("Expired"),
+    "banned": T("Blocked"),
+}
+"""What owners are parted into; ``free``: the days after the trial in which little may be done."""
+_BATCH = 1000
+_COST_DAYS = 30
+_SHOWN = 10
+_FILES_SHOWN = 50
+_ID = re.compile(rf"[0-9a-z]{{{ID_LENGTH}}}")
+_AT_NAME = re.compile(r"@?[A-Za-z0-9_]{5,32}")
+_user, _bot, _channel, _span = models.User, models.Bot, models.Channel, models.Subscription
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What of the owners is shown; empty values filter nothing.
+
+    ``q``: part of a name or e-mail, a phone, a Telegram number, an id, or the @name of a bot. ``state``: of :data:`STATES`.
+    ``plan``: the plan that is paid for now. ``since`` and ``until``: days of Tashkent on which they registered, both included.
+    ``bots``: ``yes`` or ``no``.
+    """
+
+    q: str = ""
+    state: str = ""
+    plan: str = ""
+    bots: str = ""
+    since: dt.date | None = None
+    until: dt.date | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ``Invalid`` for what cannot be chosen."""
+        if self.state and self.state not in STATES:
+            raise Invalid(T("Unknown status: use one of {names}.", names=", ".join(STATES)), field="state")
+        if self.bots not in ("", "yes", "no"):
+            raise Invalid(T("Choose yes or no."), field="bots")
+        if self.since and self.until and self.until < self.since:
+            raise Invalid(T("The last day is before the first."), field="until")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An owner in the list: what they have now, how many bots."""
+
+    owner: models.User
+    standing: Standing
+    bots: int
+
+    @property
+    def state(self) -> str:
+        """Which of :data:`STATES` the owner is in."""
+        if self.owner.banned_at is not None:
+            return "banned"
+        return {"active": "paid", "grace": "paid", "trial": "trial", "test": "free"}.get(
+            self.standing.status, "expired"
+        )
+
+
+def midnight(day: dt.date) -> dt.datetime:
+    """Return when a day begins in Tashkent, in UTC."""
+    return dt.datetime.combine(day, dt.time(), TASHKENT).astimezone(dt.UTC)
+
+
+# Finding --------------------------------------------------------------------------------------------------------------
+
+
+def _is_called(asked: str) -> ColumnElement[bool]:
+    """The condition on an owner whom a text names."""
+    if _ID.fullmatch(asked):
+        return _user.id == asked
+    digits = "".join(letter for letter in asked if letter.isdigit())
+    names: list[ColumnElement[bool]] = []
+    only_number = len(digits) >= 4 and not re.search(r"[^\d\s+()-]", asked)
+    if only_number:
+        names = [_user.phone.contains(digits), _user.telegram_id == int(digits[:18])]
+    elif not asked.startswith("@"):
+        names = [
+            _user.full_name.icontains(asked, autoescape=True),
+            _user.email.contains(asked.lower(), autoescape=True),
+        ]
+    if _AT_NAME.fullmatch(asked) and not only_number:
+        held = select(_bot.owner_id).join(_channel, _channel.bot_id == _bot.id)
+        name = asked.removeprefix("@").lower()
+        names.append(_user.id.in_(held.where(func.lower(_channel.username) == name, _bot.deleted_at.is_(None))))
+    return or_(*names) if names else false()
+
+
+async def ids_called(session: AsyncSession, asked: str, limit: int) -> Sequence[str]:
+    """Return the ids of people, administrators among them, whom a text names: an id, or what :class:`Filters` takes."""
+    asked = clean(asked, 200).strip()
+    if _ID.fullmatch(asked):
+        return [asked]
+    return (await session.scalars(select(_user.id).where(_is_called(asked)).limit(limit))).all()
+
+
+def _paid(settings: Settings, now: dt.datetime, plan: str = "") -> ColumnElement[bool]:
+    """The condition that an owner has paid for now, the days of grace included; for one ``plan``: in these alone."""
+    grace = dt.timedelta(days=0 if plan else settings.subscriptions.grace_days)
+    running = select(_span.user_id).where(
+        _span.ends_at > now - grace, _span.starts_at <= now, _span.revoked_at.is_(None)
+    )
+    if plan:
+        running = running.where(_span.plan == plan)
+    return _user.id.in_(running)
+
+
+_BEGAN = func.coalesce(_user.trial_at, _user.created_at)
+
+
+def _conditions(settings: Settings, filters: Filters, now: dt.datetime) -> list[ColumnElement[bool]]:
+    # What may be rare is looked up by itself: walking all owners for it would take long.
+    found: list[ColumnElement[bool]] = [_user.role != "admin"]
+    rules = settings.subscriptions
+    trial, free = now - dt.timedelta(days=rules.trial_days), now - dt.timedelta(days=rules.test_until_day)
+
+    def begun(after: dt.datetime, until: dt.datetime | None = None) -> ColumnElement[bool]:
+        other = aliased(_user)
+        began = func.coalesce(other.trial_at, other.created_at)
+        within = select(other.id).where(began > after)
+        return _user.id.in_(within.where(began <= until) if until else within)
+
+    if filters.state == "banned":
+        other = aliased(_user)
+        found.append(_user.id.in_(select(other.id).where(other.banned_at.is_not(None))))
+    elif filters.state:
+        found.append(_user.banned_at.is_(None))
+        paid = _paid(settings, now)
+        found.append(paid if filters.state == "paid" else ~paid)
+    if filters.state == "trial":
+        found.append(begun(trial))
+    elif filters.state == "free":
+        found.append(begun(free, trial))
+    elif filters.state == "expired":
+        found.append(free >= _BEGAN)
+    if filters.plan:
+        found.append(_paid(settings, now, filters.plan))
+    if filters.bots:
+        has = select(_bot.id).where(_bot.owner_id == _user.id, _bot.deleted_at.is_(None)).exists()
+        found.append(has if filters.bots == "yes" else ~has)
+    if filters.since:
+        found.append(_user.created_at >= midnight(filters.since))
+    if filters.until:
+        found.append(_user.created_at < midnight(filters.until + dt.timedelta(days=1)))
+    if asked := clean(filters.q, 200).strip():
+        found.append(_is_called(asked))
+    return found
+
+
+def _after(cursor: str) -> ColumnElement[bool]:
+    moment, _, last = cursor.partition("-")
+    if not (moment.isascii() and moment.isdigit()) or not _ID.fullmatch(last) or len(moment) > 16:
+        raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
+    at = dt.datetime.fromtimestamp(int(moment) / 1_000_000, dt.UTC)
+    return and_(_user.created_at <= at, or_(_user.created_at < at, _user.id < last))
+
+
+async def find(
+    session: AsyncSession,
+    settings: Settings,
+    filters: Filters,
+    *,
+    now: dt.datetime,
+    cursor: str = "",
+    limit: int = PAGE,
+) -> Page[Listed]:
+    """Return owners, the last registered first; raises ``Invalid`` for a malformed cursor."""
+    query = select(_user).where(*_conditions(settings, filters, now))
+    if cursor:
+        query = query.where(_after(cursor))
+    query = query.order_by(_user.created_at.desc(), _user.id.desc()).limit(limit + 1)
+    found = list(await session.scalars(query))
+    owners = found[:limit]
+    lines = await subscriptions.timelines(session, settings, owners)
+    count = select(_bot.owner_id, func.count()).where(_bot.deleted_at.is_(None)).group_by(_bot.owner_id)
+    rows = await session.execute(count.where(_bot.owner_id.in_([owner.id for owner in owners])))
+    bots = {row[0]: int(row[1]) for row in rows}
+    items = [Listed(owner, lines[owner.id].at(now), bots.get(owner.id, 0)) for owner in owners]
+    if len(found) <= limit:
+        return Page(items, None)
+    return Page(items, f"{round(owners[-1].created_at.timestamp() * 1_000_000)}-{owners[-1].id}")
+
+
+_HEADINGS = (
+    T("Name"),
+    T("Phone"),
+    T("E-mail"),
+    T("Telegram number"),
+    T("Language"),
+    T("Registered"),
+    T("State"),
+    T("Plan"),
+    T("Until"),
+    T("Bots"),
+    T("Id"),
+)
+
+
+async def table(
+    db: Database, settings: Settings, filters: Filters, language: str, *, now: dt.datetime
+) -> AsyncIterator[list[list[Cell]]]:
+    """Yield the table of the filtered owners in parts, its headings first; each part is read by itself."""
+    yield [[heading.render(language) for heading in _HEADINGS]]
+    cursor: str | None = ""
+    while cursor is not None:
+        async with db.read() as session:
+            page = await find(session, settings, filters, now=now, cursor=cursor, limit=_BATCH)
+        yield [
+            [
+                each.owner.full_name,
+                each.owner.phone or "",
+                each.owner.email or "",
+                str(each.owner.telegram_id or ""),
+                each.owner.language,
+                _written(each.owner.created_at),
+                STATES[each.state].render(language),
+                payment_texts.plan(settings, each.standing.plan, language) if each.standing.plan else "",
+                _written(each.standing.ends_at),
+                each.bots,
+                each.owner.id,
+            ]
+            for each in page.items
+        ]
+        cursor = page.next
+
+
+def _written(moment: dt.datetime | None) -> str:
+    return moment.astimezone(TASHKENT).strftime("%Y-%m-%d %H:%M:%S") if moment else ""
+
+
+# One owner ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BotCard:
+    """A bot of an owner with its channels; ``documents`` and ``bytes``: how many, how large; ``talks``: conversations."""
+
+    bot: models.Bot
+    channels: Sequence[models.Channel]
+    documents: int
+    bytes: int
+    talks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """All that an administrator sees of an owner. ``cost_usd``: of the last thirty days on the installation's keys."""
+
+    bots: Sequence[BotCard]
+    documents: Sequence[models.Document]
+    payments: Sequence[models.Payment]
+    requests: Sequence[models.AccessRequest]
+    team: Sequence[tuple[models.Member, models.User]]
+    employers: Sequence[tuple[models.Member, models.User]]
+    seen_at: dt.datetime | None
+    calls: int
+    tokens: int
+    cost_usd: Decimal
+    stored_bytes: int
+    views: Sequence[models.RemoteView]
+
+
+async def card(session: AsyncSession, owner: models.User, *, now: dt.datetime) -> Card:
+    """Return all that is known of an owner besides the plan, the letters and the log."""
+    bots = (
+        await session.scalars(
+            select(_bot).where(_bot.owner_id == owner.id, _bot.deleted_at.is_(None)).order_by(_bot.id)
+        )
+    ).all()
+    ids = [bot.id for bot in bots]
+    channels = (await session.scalars(select(_channel).where(_channel.bot_id.in_(ids)).order_by(_channel.id))).all()
+    document, talk = models.Document, models.Conversation
+    held = await session.execute(
+        select(document.bot_id, func.count(), func.sum(document.size))
+        .where(document.bot_id.in_(ids), document.deleted_at.is_(None), document.kind != "answers")
+        .group_by(document.bot_id)
+    )
+    documents = {row[0]: (int(row[1]), int(row[2] or 0)) for row in held}
+    counted = await session.execute(select(talk.bot_id, func.count()).where(talk.bot_id.in_(ids)).group_by(talk.bot_id))
+    talks = {row[0]: int(row[1]) for row in counted}
+    files = (
+        await session.scalars(
+            select(document)
+            .where(document.bot_id.in_(ids), document.deleted_at.is_(None), document.kind != "answers")
+            .order_by(document.id.desc())
+            .limit(_FILES_SHOWN)
+        )
+    ).all()
+    member = models.Member
+    team = await session.execute(
+        select(member, _user).join(_user, _user.id == member.user_id).where(member.owner_id == owner.id).limit(50)
+    )
+    employers = await session.execute(
+        select(member, _user).join(_user, _user.id == member.owner_id).where(member.user_id == owner.id).limit(50)
+    )
+    seen = models.PanelSession
+    used = await usage.summary(session, owner, now - dt.timedelta(days=_COST_DAYS), now + dt.timedelta(days=1))
+    payment, view = models.Payment, models.RemoteView
+    return Card(
+        [
+            BotCard(
+                bot,
+                [channel for channel in channels if channel.bot_id == bot.id],
+                *documents.get(bot.id, (0, 0)),
+                talks.get(bot.id, 0),
+            )
+            for bot in bots
+        ],
+        files,
+        (
+            await session.scalars(
+                select(payment).where(payment.user_id == owner.id).order_by(payment.id.desc()).limit(_SHOWN)
+            )
+        ).all(),
+        (await requests.of_owner(session, owner.id))[:_SHOWN],
+        [(row[0], row[1]) for row in team],
+        [(row[0], row[1]) for row in employers],
+        await session.scalar(select(func.max(seen.last_seen_at)).where(seen.user_id == owner.id)),
+        sum(row.calls for row in used),
+        sum(row.input_tokens + row.output_tokens for row in used),
+        await usage.cost_since(session, owner.id, now - dt.timedelta(days=_COST_DAYS)),
+        await usage.stored_bytes(session, owner.id),
+        (
+            await session.scalars(select(view).where(view.owner_id == owner.id).order_by(view.id.desc()).limit(_SHOWN))
+        ).all(),
+    )
+
+
+def reason(text: str, *, field: str = "reason") -> str:
+    """Return a reason that was typed as one text; raises ``Invalid`` for none and one that is too long."""
+    words = " ".join(clean(text, REASON_CHARS * 4).split())
+    if not words:
+        raise Invalid(T("Write the reason."), field=field)
+    if len(words) > REASON_CHARS:
+        raise Invalid(T("This is too long: at most {n} characters.", n=REASON_CHARS), field=field)
+    return words
+
+
+async def ban(session: AsyncSession, admin: models.User, user_id: str, why: str, *, now: dt.datetime) -> list[str]:
+    """Shut an owner out: no session, link or token works, and no bot answers, from the commit on; the owner is told why.
+
+    Returns the topics of the bell to ring after the commit. Raises ``Invalid`` without a reason, ``Conflict`` where it is done.
+    """
+    why = reason(why)
+    owner = await subscriptions.lock(session, user_id)
+    if owner.banned_at is not None:
+        raise Conflict(T("This owner is blocked already."), code="banned")
+    browsers = [session_topic(row.id) for row in await accounts.sessions(session, owner)]
+    await accounts.ban(session, owner)
+    owner.ban_reason = why
+    await session.execute(update(_user).where(_user.id == owner.id).values(ban_reason=why))
+    await session.execute(
+        update(models.RemoteView)
+        .where(models.RemoteView.owner_id == owner.id, models.RemoteView.ended_at.is_(None))
+        .values(ended_at=now)
+    )
+    await access.record(session, admin, "owner_banned", "user", owner.id, reason=why)
+    await letters.write(session, owner.id, "banned", key=f"banned:{new_id()}", now=now, params={"reason": why})
+    return ["letters", "channels", *browsers]
+
+
+async def unban(session: AsyncSession, admin: models.User, user_id: str, *, now: dt.datetime) -> None:
+    """Let an owner in again: what worked before works again. Raises ``Conflict`` where nobody was shut out."""
+    owner = await subscriptions.lock(session, user_id)
+    if owner.banned_at is None:
+        raise Conflict(T("This owner is not blocked."), code="not_banned")
+    owner.banned_at, owner.ban_reason = None, ""
+    await session.flush()
+    await access.record(session, admin, "owner_unbanned", "user", owner.id)
+    params = {"path": "/dashboard"}
+    await letters.write(session, owner.id, "unbanned", key=f"unbanned:{new_id()}", now=now, params=params)
+
+
+async def write(
+    session: AsyncSession, admin: models.User, user_id: str, message: str, key: str, *, now: dt.datetime
+) -> None:
+    """Write to an owner, by mail and in Telegram; the same form sent twice (``key``) writes once.
+
+    Raises ``Invalid`` for an empty message or one that is too long.
+    """
+    words = clean(message.replace("\r\n", "\n")).strip()
+    if not words:
+        raise Invalid(T("Write a message first."), field="message")
+    if len(words) > MESSAGE_CHARS:
+        raise Invalid(T("This is too long: at most {n} characters.", n=MESSAGE_CHARS), field="message")
+    params = {"message": words, "path": "/dashboard"}
+    name = key if _ID.fullmatch(key) else new_id()
+    if await letters.write(session, user_id, "from_administrator", key=f"admin:{name}", now=now, params=params):
+        await access.record(session, admin, "owner_written", "user", user_id, message=words[:300])
