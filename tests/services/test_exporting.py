@@ -31,6 +31,7 @@ MARKS = {
     "attachment_contents": "mark-bytes",
     "attachments": "mark-file.jpg",
     "audit_log": "mark_done",
+    "bot_versions": "mark-version",
     "bots": "Men prompt",
     "business_connections": "mark-business",
     "canned_replies": "Men greets",
@@ -105,6 +106,7 @@ async def _marked(session: AsyncSession) -> models.User:
         [
             models.AttachmentContent(attachment_id=attachment.id, content=b"mark-bytes"),
             models.BusinessConnection(id="mark-business", channel_id=channel.id, user_id=5),
+            models.BotVersion(bot_id=bot.id, number=1, content={"name": "mark-version"}),
             models.TestQuestion(bot_id=bot.id, question="mark-question"),
             models.TestRun(bot_id=bot.id, results={"x": "mark-run"}),
             models.UnansweredQuestion(bot_id=bot.id, question="mark-asked", folded="x"),

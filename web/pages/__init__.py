@@ -9,6 +9,7 @@ from web.pages import (
     billing,
     bots,
     channels,
+    contacts,
     conversations,
     dashboard,
     documents,
@@ -32,6 +33,7 @@ from web.pages import (
     templates,
     test_chat,
     test_questions,
+    versions,
     widget,
 )
 
@@ -45,6 +47,7 @@ PAGES = (
     telegram_login,
     dashboard,
     bots,
+    versions,
     setup_bot,
     test_chat,
     test_questions,
@@ -55,6 +58,7 @@ PAGES = (
     templates,
     labels,
     ready_answers,
+    contacts,
     inbox,
     team,
     billing,
