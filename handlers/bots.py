@@ -278,7 +278,7 @@ async def clear_prompt(callback: CallbackQuery, callback_data: BotMenu, talk: Ta
 async def _set_prompt(talk: Talk, bot_id: str, text: str) -> None:
     async with talk.core.db.write() as session:
         bot = await bots.get(session, talk.user, bot_id)
-        await bots.update(session, bot, system_prompt=text, limits=talk.core.settings.limits)
+        await bots.update(session, bot, system_prompt=text, limits=talk.core.settings.limits, actor=talk.user)
 
 
 # Languages
@@ -318,7 +318,7 @@ async def switch_language(callback: CallbackQuery, callback_data: BotMenu, talk:
         bot = await bots.get(session, talk.user, callback_data.bot)
         chosen = [language for language in bot.languages if language != code] + ([code] if on else [])
         if chosen:
-            await bots.update(session, bot, languages=chosen, limits=talk.core.settings.limits)
+            await bots.update(session, bot, languages=chosen, limits=talk.core.settings.limits, actor=talk.user)
     if not chosen:
         await talk.toast(_("Keep at least one language."), alert=True)
         return

@@ -371,6 +371,11 @@ class Allowances:
         facts = await self._plan(session, bot.owner_id)
         return None if facts is None else facts.knowledge_mib * _MIB - await _bytes(session, bot.owner_id)
 
+    async def knowledge(self, session: AsyncSession, bot: models.Bot) -> Measure:
+        """Return how much documents and answers of the bot's owner take, and may take, in bytes."""
+        facts = (await self.terms_of(session, bot.owner_id)).standing.facts
+        return Measure(await _bytes(session, bot.owner_id), None if facts is None else facts.knowledge_mib * _MIB)
+
     async def no_room(self, session: AsyncSession, bot: models.Bot) -> Conflict:
         """Return what is said where a document does not fit any more."""
         facts = await self._plan(session, bot.owner_id)

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import utcnow
-from services import handouts, languages, metrics, spelling
+from services import handouts, languages, lines, metrics, spelling
 from services.ai import extractive, output
 from services.ai.base import Turn
 from services.ai.router import CallRecord, KeyEvent, Prompt, RouterResult
@@ -306,7 +306,7 @@ async def answer(
             sought = _Sought([], [_Part(text, [], text) for text in sought.missing or asked], [])
     if not sought.found:
         return Answer(
-            _unknown(language),
+            _unknown(bot, language),
             language,
             False,
             "extractive",
@@ -389,7 +389,7 @@ async def answer(
             if not unknown:
                 metrics.ANSWERED.labels(result.provider).inc()
             return Answer(
-                spelling.in_script(text, language, spoken.language) if text else _unknown(language),
+                spelling.in_script(text, language, spoken.language) if text else _unknown(bot, language),
                 language,
                 not unknown,
                 result.provider or "",
@@ -399,27 +399,26 @@ async def answer(
                 everything if unknown else sought.missing,
                 given,
             )
-    return _without_model(sought, offer, language, calls)
+    return _without_model(bot, sought, offer, language, calls)
 
 
-def _without_model(sought: _Sought, offer: handouts.Offer, language: str, calls: list[CallRecord]) -> Answer:
+def _without_model(
+    bot: BotCard, sought: _Sought, offer: handouts.Offer, language: str, calls: list[CallRecord]
+) -> Answer:
     """The best passages, quoted, with the file that was asked for."""
     files = handouts.without_model(offer, [part.passages[0] for part in sought.found if part.passages])
     quotable = [part for part in sought.found if part.passages]
     if not files and not quotable:
         missing = [part.question for part in sought.found]
-        return Answer(_unknown(language), language, False, "extractive", calls=calls, unanswered=missing)
+        return Answer(_unknown(bot, language), language, False, "extractive", calls=calls, unanswered=missing)
     metrics.ANSWERED.labels("extractive").inc()
     alone = bool(files) and offer.wants and len(sought.found) == 1
     text = translate(language, "Here you are 👇") if alone or not quotable else _quoted(sought, language)
     return Answer(text, language, True, "extractive", None, sought.passages, calls, sought.missing, files)
 
 
-def _unknown(language: str) -> str:
-    return translate(
-        language,
-        "Sorry, I have no information about that 🙏 I passed your question on. Write /operator to talk to a person.",
-    )
+def _unknown(bot: BotCard, language: str) -> str:
+    return lines.said(bot.settings, "unknown", language)
 
 
 def _quoted(sought: _Sought, language: str) -> str:

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import utcnow
-from services import access, jobs, lanes, manner, notices, team
+from services import access, jobs, lanes, lines, manner, notices, team, versions
 from services.allowances import Allowances
 from services.channels import instagram, whatsapp
 from services.channels.base import TokenRefused
@@ -134,17 +134,38 @@ async def update(
     name: str | None = None,
     system_prompt: str | None = None,
     languages: Sequence[str] | None = None,
+    own_lines: lines.Lines | None = None,
     limits: Limits,
-) -> None:
-    """Change what is given; raises ``Invalid`` naming the field."""
+    actor: models.User | None = None,
+) -> models.BotVersion | None:
+    """Publish what is given; raises ``Invalid`` naming the field. ``own_lines``: see :func:`services.lines.changed`.
+
+    Returns the version that held until now, None where nothing changed.
+    """
+    before = versions.content_of(bot)
     if name is not None:
         bot.name = _name(name, limits)
     if system_prompt is not None:
         bot.system_prompt = _prompt(system_prompt, limits)
     if languages is not None:
         bot.languages = _languages(languages)
+    if own_lines is not None:
+        bot.settings = lines.changed(bot.settings, own_lines)
     session.add(bot)
     await session.flush()
+    return await versions.publish(session, bot, before, actor)
+
+
+def draft_of(
+    bot: models.Bot, *, name: str, system_prompt: str, languages: Sequence[str], own_lines: lines.Lines, limits: Limits
+) -> dict[str, Any]:
+    """Return words as a draft keeps them; raises ``Invalid`` naming the field, as :func:`update` does."""
+    return {
+        "name": _name(name, limits),
+        "system_prompt": _prompt(system_prompt, limits),
+        "languages": _languages(languages),
+        "lines": lines.kept(lines.changed(bot.settings, own_lines)),
+    }
 
 
 async def set_manner(
@@ -154,11 +175,17 @@ async def set_manner(
     hours: Mapping[str, tuple[str, str]] | None = None,
     return_after_min: int | None = None,
     silent_text: str | None = None,
-) -> None:
-    """Change how a bot and the people behind it share the talks (:func:`services.manner.changed`); raises ``Invalid``."""
+    actor: models.User | None = None,
+) -> models.BotVersion | None:
+    """Change how a bot and the people behind it share the talks (:func:`services.manner.changed`); raises ``Invalid``.
+
+    Returns the version that held until now, None where nothing changed.
+    """
+    before = versions.content_of(bot)
     bot.settings = manner.changed(bot.settings, hours=hours, return_after_min=return_after_min, silent_text=silent_text)
     session.add(bot)
     await session.flush()
+    return await versions.publish(session, bot, before, actor)
 
 
 async def set_openai_key(session: AsyncSession, bot: models.Bot, key: str | None, crypto: Crypto) -> None:

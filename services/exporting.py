@@ -320,6 +320,7 @@ async def _bot(db: Database, bot: models.Bot, folder: str) -> AsyncIterator[_Ste
     document = models.Document
     for table in (
         _Table("documents", document, and_(document.bot_id == bot.id, document.deleted_at.is_(None))),
+        _Table("versions", models.BotVersion, models.BotVersion.bot_id == bot.id),
         _Table("test_questions", models.TestQuestion, models.TestQuestion.bot_id == bot.id),
         _Table("test_runs", models.TestRun, models.TestRun.bot_id == bot.id),
         _Table("unanswered_questions", models.UnansweredQuestion, models.UnansweredQuestion.bot_id == bot.id),

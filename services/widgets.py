@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
+from services import lines
 from services.errors import Invalid
-from services.i18n import CATALOGS, T, translate
+from services.i18n import CATALOGS, T
 from services.scripts import to_cyrillic
 from services.text import clean
 
@@ -42,12 +43,12 @@ class Look:
         light = _luminance(self.color) + 0.05
         return "#000000" if light / 0.05 > 1.05 / light else "#ffffff"
 
-    def greeting(self, name: str, language: str) -> str:
-        """Return the first words in a language: the owner's, else the product's."""
+    def greeting(self, bot: models.Bot, language: str) -> str:
+        """Return the first words in a language: the owner's for this chat, else those that the bot says everywhere."""
         own = self.greetings.get(language.split("-")[0], "")
         if own:
             return to_cyrillic(own) if language == "uz-Cyrl" else own
-        return translate(language, "Hello! 👋 I am {name}. Ask me anything, I answer at any hour.", name=name)
+        return lines.said(bot.settings, "greeting", language, name=bot.name)
 
     def allows(self, origin: str) -> bool:
         """Tell whether a site may show the chat; ``origin`` as the browser says it. A page without an origin may not."""

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import earlier_id
 from db.engine import DatabaseUnavailable
-from services import attachments, bots, chat, conversations, pauses, ratings, uploads, visitors
+from services import attachments, bots, chat, conversations, lines, pauses, ratings, uploads, visitors
 from services.conversations import Page
 from services.core import Core
 from services.crypto import new_token
@@ -235,6 +235,8 @@ async def _page(
         "chat/page.html",
         status=error.status if error else 200,
         bot=room.bot,
+        greeting=lines.said(room.bot.settings, "greeting", room.language, name=room.bot.name),
+        resting=lines.said(room.bot.settings, "stopped", room.language),
         messages=history.items,
         earlier=history.next,
         talk_status=status,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 import hashlib
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -288,6 +289,7 @@ def render(request: web.Request, template: str, *, status: int = 200, **context:
         "here": "",
         "test_mode": is_test_mode(request.app[keys.CORE].settings),
         "toast": toast_text(request.query.get("done", ""), language),
+        "undo": _undo(request.query.get("done", ""), request.query.get("undo", "")),
         "noindex": True,
         "unconfirmed": False,
         "plan_ends": (),
@@ -308,12 +310,17 @@ def _viewing(who: auth.Visitor) -> dict[str, Any] | None:
 
 DONE: Mapping[str, Text] = {
     "saved": T("Saved."),
+    "draft_saved": T("The draft is saved. Customers get the published words until you publish it."),
+    "draft_gone": T("The draft is gone. The published words stand here again."),
+    "brought_back": T("Brought back. Customers get these words from the next message on."),
     "created": T("Your bot is ready. Now give it a document to answer from."),
     "deleted": T("The bot was deleted."),
     "started": T("The bot answers again."),
     "stopped": T("The bot is paused. Customers get a short, polite message."),
     "uploaded": T("Received. The bot is reading it now."),
     "document_deleted": T("The document was deleted. The bot has forgotten it."),
+    "shared_deleted": T("The document was deleted. The bot has forgotten it."),
+    "restored": T("The document is back."),
     "retry": T("The document is being read again."),
     "file_shared": T("Saved. The bot may send this file to customers."),
     "file_not_shared": T("Saved. Customers do not receive this file."),
@@ -334,6 +341,7 @@ DONE: Mapping[str, Text] = {
     "talk_snoozed": T("Put aside. It comes back then, or as soon as the customer writes."),
     "talk_unsnoozed": T("Back in the list."),
     "removed": T("Deleted."),
+    "contact_deleted": T("The customer and everything that was said are deleted."),
     "web_connected": T("The bot’s page is open again."),
     "connected": T("Connected. Write to the bot in Telegram to try it."),
     "broadcast_tried": T("Sent to you alone. Look into Telegram."),
@@ -421,6 +429,26 @@ DONE: Mapping[str, Text] = {
 """What a page says after a form, by the short word in its address: the address never carries a text to show."""
 
 
+UNDO: Mapping[str, str] = {
+    "saved": "/bots/{}/versions/{}/restore",
+    "brought_back": "/bots/{}/versions/{}/restore",
+    "started": "/bots/{}/stop",
+    "stopped": "/bots/{}/start",
+    "document_deleted": "/bots/{}/documents/{}/restore",
+    "shared_deleted": "/bots/{}/documents/{}/restore?shared=1",
+}
+"""Where the form leads that takes a thing back, by the same word; its places are filled with ids out of the address."""
+_UNDONE = re.compile(r"[0-9a-z]{1,32}(\.[0-9a-z]{1,32})*")
+
+
+def _undo(word: str, what: str) -> str:
+    """Return where "Undo" leads, empty where nothing can be undone. It is a form: an address that was made up does nothing."""
+    if word not in UNDO or not _UNDONE.fullmatch(what):
+        return ""
+    ids = what.split(".")
+    return UNDO[word].format(*ids) if len(ids) == UNDO[word].count("{}") else ""
+
+
 def toast_text(word: str, language: str) -> str:
     """Return the line for a word of :data:`DONE`, nothing for any other."""
     text = DONE.get(word)
@@ -440,8 +468,12 @@ def minutes(n: int, language: str) -> str:
     return translate_plural(language, "{n} hour", "{n} hours", n // 60)
 
 
-def redirect(location: str, *, toast: str = "") -> web.Response:
-    """Send the browser on after a form; ``toast`` names the short line that the next page shows."""
+def redirect(location: str, *, toast: str = "", undo: Sequence[str] = ()) -> web.Response:
+    """Send the browser on after a form; ``toast`` names the short line that the next page shows, ``undo`` what of it can be
+    taken back: the ids for :data:`UNDO`.
+    """
     if toast:
         location += ("&" if "?" in location else "?") + f"done={toast}"
+        if undo:
+            location += f"&undo={'.'.join(undo)}"
     return web.Response(status=303, headers={"Location": location})

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from services import attachments, bots, metrics, uploads, widgets
+from services import attachments, bots, lines, metrics, uploads, widgets
 from services.crypto import new_token
 from services.errors import Forbidden, Invalid, NotFound, TooMany
 from services.i18n import LANGUAGE_NAMES, LANGUAGES, T, translator
@@ -147,7 +147,7 @@ async def config(request: web.Request) -> web.StreamResponse:
             "color": look.color,
             "ink": look.ink,
             "position": look.position,
-            "greeting": look.greeting(room.bot.name, room.language),
+            "greeting": look.greeting(room.bot, room.language),
             "resting": room.bot.status != "active",
             "limit": limits.message_chars,
             "picture": {"types": uploads.TYPES, "bytes": limits.picture_mib * 2**20},
@@ -188,7 +188,7 @@ def _words(room: chat.Room) -> dict[str, str]:
         "waiting": _("a person has been called; meanwhile the bot answers"),
         "human": _("a person answers"),
         "rests": _("resting now"),
-        "resting": _("This bot is resting now 😴 Please write again later."),
+        "resting": lines.said(room.bot.settings, "stopped", room.language),
         "offline": _("You are offline. Your messages will be sent when the connection is back."),
         "lost": _("No connection. Your message is saved here and will be sent when the connection is back."),
         "slow": _("The answer is taking longer than usual. It will appear here."),

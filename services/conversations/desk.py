@@ -39,7 +39,7 @@ class Filters:
 
     ``channel``: a kind or an id. ``assignee``: a person's id, ``me`` or ``nobody``. ``label``: an id. ``unanswered``: a customer
     waits for a word. ``attended``: a person is asked for, or the one who looks leads. ``snoozed``: those put aside, which are
-    hidden else but found by ``q``. ``since`` bounds the last message.
+    hidden else but found by ``q``. ``since`` and ``until`` bound the last message.
     """
 
     channel: str = ""
@@ -52,6 +52,7 @@ class Filters:
     attended: bool = False
     snoozed: bool = False
     since: dt.datetime | None = None
+    until: dt.datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,8 @@ def _conditions(
         found.append(or_(_talk.status == "waiting", and_(_talk.status == "human", _talk.assignee_id == user.id)))
     if filters.since:
         found.append(_talk.last_message_at >= filters.since)
+    if filters.until:
+        found.append(_talk.last_message_at < filters.until)
     if filters.snoozed:
         found.append(_asleep(now))
     elif not clean(filters.q, 200).strip():

@@ -20,6 +20,7 @@ from services import (
     answers,
     attachments,
     languages,
+    lines,
     manner,
     metrics,
     notices,
@@ -625,7 +626,7 @@ class _Turn:
             self.say(groups.how_to_ask(self.talk, language, self.bot.name), language)
             return
         buttons = language_buttons(self.bot) if not groups.is_shared(self.talk) else ()
-        text = translate(language, "Hello! 👋 I am {name}. Ask me anything, I answer at any hour.", name=self.bot.name)
+        text = lines.said(self.bot.settings, "greeting", language, name=self.bot.name)
         if self.talk.language_chosen or self.recent or self.talk.status != "bot":
             text = translate(language, "Welcome back! 👋 {state}", state=self.state(language))
             buttons = () if self.talk.language_chosen else buttons
@@ -660,7 +661,10 @@ class _Turn:
     def person(self, event: Inbound, language: str) -> None:
         """The customer wants a person."""
         self.call_person(event)
-        if absent := self.absent(language):
+        absent = self.absent(language)
+        if called := lines.own(self.bot.settings, "handed_over", language):
+            said = f"{called}\n\n{absent}" if absent else called
+        elif absent:
             said = translate(
                 language, "I have called a person 🙋 {absent} Meanwhile you can go on asking me.", absent=absent
             )
@@ -683,7 +687,8 @@ class _Turn:
         opening = self.manner.next_opening(moment)
         if opening is None:
             return ""
-        return translate(language, "Our people will answer {when}.", when=manner.when(opening, moment).render(language))
+        opens = manner.when(opening, moment).render(language)
+        return lines.said(self.bot.settings, "closed_hours", language, when=opens)
 
     def call_person(self, event: Inbound, kind: str = "operator_wanted") -> None:
         """The talk is flagged, the owner hears of it."""
@@ -782,7 +787,7 @@ class _Turn:
         """The bot answers nothing: one polite line. Where the owner's plan is the reason, the talk waits for a person."""
         silenced = self.bot.silenced if self.bot.status == "silenced" else ""
         if not silenced and not self.talk.refused:
-            self.say(translate(language, "This bot is resting now 😴 Please write again later."), language)
+            self.say(lines.said(self.bot.settings, "stopped", language), language)
             return
         text = self.manner.silent_text or translate(
             language, "I cannot answer at the moment 🙏 Your message is here, and a person will write to you."

@@ -45,9 +45,12 @@ log = structlog.get_logger(__name__)
 
 INDEX_JOB = "index_document"
 PURGE_JOB = "purge_documents"
+UNDO_S = 60.0
+"""So long a deleted document can be brought back."""
 _SLICE = 200
 _TITLE_MAX = 255
 CAPTION_CHARS = 300
+PASSAGES_SHOWN = 30
 _PICTURE_TYPES = frozenset({"image/jpeg", "image/png", "image/webp"})
 _READER_RESTS_S = 30.0
 _WHOLE_KEY = 300
@@ -318,9 +321,10 @@ async def get(session: AsyncSession, bot: models.Bot, document_id: str) -> model
 
 
 async def delete(session: AsyncSession, bot: models.Bot, document: models.Document) -> None:
-    """Remove a document: it serves no question from this transaction on; its passages go in the background.
+    """Remove a document: it serves no question from this transaction on; what it held goes in :data:`UNDO_S` seconds.
 
-    Raises ``NotFound`` where it is gone already, and for what keeps the owner's answers: they are deleted one by one.
+    Until then :func:`restore` brings it back. Raises ``NotFound`` where it is gone already, and for what keeps the owner's
+    answers: they are deleted one by one.
     """
     if document.kind == ANSWERS:
         raise NotFound()
@@ -329,13 +333,58 @@ async def delete(session: AsyncSession, bot: models.Bot, document: models.Docume
     document.serving = document.shared = False
     await session.flush()
     await _bump(session, bot.id)
-    # What customers have received stays in their conversations.
-    await session.execute(
-        sql_delete(models.DocumentContent).where(
-            models.DocumentContent.document_id == document.id, ~received(models.DocumentContent.document_id)
-        )
+    await jobs.add(
+        session,
+        PURGE_JOB,
+        {"bot": bot.id, "document": document.id},
+        # Not the readers' lane: an upload must not wait until nothing can be undone any more.
+        lane=f"forget:{bot.id}",
+        owner_id=bot.owner_id,
+        delay_s=UNDO_S,
     )
-    await jobs.add(session, PURGE_JOB, {"bot": bot.id}, lane=_lane(bot), owner_id=bot.owner_id)
+
+
+async def restore(
+    session: AsyncSession,
+    bot: models.Bot,
+    document_id: str,
+    *,
+    shared: bool = False,
+    limits: Limits,
+    plan: Allowances | None = None,
+) -> models.Document:
+    """Bring a deleted document back, as long as what it held is still there. ``shared``: customers could receive it.
+
+    Raises ``NotFound`` where it is gone for good, ``Conflict`` where one of its name, or others, took its room meanwhile.
+    """
+    room = await plan.room_for_bytes(session, bot) if plan is not None else None
+    await _hold(session, bot.id)
+    document = await session.get(models.Document, document_id, with_for_update=True, populate_existing=True)
+    if document is None or document.bot_id != bot.id or document.kind == ANSWERS:
+        raise NotFound()
+    if document.deleted_at is None:
+        return document
+    if utcnow() - document.deleted_at >= dt.timedelta(seconds=UNDO_S):
+        raise NotFound()
+    if await _called(session, bot.id, document.name):
+        raise Conflict(T("There is another document of this name now. Delete it first."), code="exists")
+    others = await list_for(session, bot)
+    if len(others) >= limits.documents_per_bot:
+        raise Conflict(
+            T("This bot already has {n} documents, which is the limit. Delete some first.", n=limits.documents_per_bot),
+            code="limit",
+        )
+    if plan is not None and room is not None and document.size > room:
+        raise await plan.no_room(session, bot)
+    document.deleted_at = None
+    document.shared = shared
+    document.serving = document.status == "ready"
+    if document.status in ("queued", "processing"):
+        document.status, document.progress = "queued", 0
+        await _queue(session, bot, document)
+    await session.flush()
+    await _bump(session, bot.id)
+    return document
 
 
 def received(document_id: ColumnElement[str] | InstrumentedAttribute[str]) -> ColumnElement[bool]:
@@ -351,6 +400,23 @@ async def retry(session: AsyncSession, bot: models.Bot, document: models.Documen
         raise Conflict(T("You can retry only a document that could not be read."))
     document.status, document.progress, document.error_code = "queued", 0, None
     await _queue(session, bot, document)
+
+
+async def passages(
+    session: AsyncSession, document: models.Document, *, cursor: str = "", limit: int = PASSAGES_SHOWN
+) -> tuple[list[models.Chunk], str]:
+    """Return what was understood of a document, passage by passage, and the cursor of what follows, empty at the end.
+
+    What its owner says that it shows is not among them. Raises ``Invalid`` for a malformed cursor.
+    """
+    chunk = models.Chunk
+    query = select(chunk).where(chunk.document_id == document.id, chunk.locus != CAPTION)
+    if cursor:
+        if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
+            raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
+        query = query.where(chunk.id > int(cursor))
+    found = list(await session.scalars(query.order_by(chunk.id).limit(limit + 1)))
+    return found[:limit], str(found[limit - 1].id) if len(found) > limit else ""
 
 
 def error_text(document: models.Document) -> Text | None:
@@ -723,14 +789,17 @@ async def _serve(
             return
         older = models.Document
         same = await _called(session, bot.id, document.name)
-        await session.execute(
-            update(older)
-            .where(
-                older.id.in_(same),
-                older.id < document.id,
-                older.deleted_at.is_(None),
+        replaced = list(
+            await session.scalars(
+                update(older)
+                .where(
+                    older.id.in_(same),
+                    older.id < document.id,
+                    older.deleted_at.is_(None),
+                )
+                .values(serving=False, deleted_at=utcnow())
+                .returning(older.id)
             )
-            .values(serving=False, deleted_at=utcnow())
         )
         current.status, current.progress, current.serving = "ready", 100, True
         current.chunk_count, current.error_code, current.finished_at = count, None, utcnow()
@@ -739,7 +808,9 @@ async def _serve(
             kept.content, current.size = picture, len(picture)
         await _describe(session, current)
         await _bump(session, bot.id)
-        await jobs.add(session, PURGE_JOB, {"bot": bot.id}, lane=_lane(bot), owner_id=bot.owner_id)
+        if replaced:
+            payload = {"bot": bot.id, "documents": replaced}
+            await jobs.add(session, PURGE_JOB, payload, lane=_lane(bot), owner_id=bot.owner_id)
         if not embedded or current.shared or picture is not None:
             await embedding.enqueue(session, bot.id, bot.owner_id)
     core.bell.ring(f"bot:{bot.id}", {"document": document.id, "status": "ready", "progress": 100})
@@ -796,16 +867,24 @@ async def _drop_passages(core: Core, document_id: str) -> None:
 
 
 async def purge_documents(core: Core, payload: Mapping[str, Any]) -> None:
-    """Remove the passages, bytes and rows of a bot's deleted documents. Runs as a job."""
+    """Remove the passages, bytes and rows of documents that others took the place of, or of one that its owner deleted.
+
+    Runs as a job. ``payload["document"]``: the one that was deleted, which can be brought back for a while.
+    """
+    document = models.Document
+    one = str(payload.get("document", ""))
+    which = document.id == one if one else document.id.in_(map(str, payload.get("documents", ())))
     async with core.db.read() as session:
-        gone = list(
-            await session.scalars(
-                select(models.Document.id).where(
-                    models.Document.bot_id == str(payload["bot"]), models.Document.deleted_at.is_not(None)
-                )
+        found = await session.execute(
+            select(document.id, document.deleted_at).where(
+                document.bot_id == str(payload["bot"]), document.deleted_at.is_not(None), which
             )
         )
-    for document_id in gone:
+        gone = {row[0]: row[1] for row in found}
+    for document_id, deleted_at in gone.items():
+        left = UNDO_S - (utcnow() - deleted_at).total_seconds() if one and deleted_at is not None else 0.0
+        if left > 0:
+            raise jobs.TryLater(left)
         await _drop_passages(core, document_id)
         async with core.db.write() as session:
             # What a conversation shows stays without serving, until that is too old to be kept.

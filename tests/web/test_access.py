@@ -221,6 +221,7 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         "document": document.id,
         "document_id": document.id,
         "conversation": talk.id,
+        "contact": talk.contact_id,
         "conversation_id": talk.id,
         "note": note.id,
         "label": label.id,

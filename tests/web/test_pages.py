@@ -716,8 +716,8 @@ async def test_every_language_shows_words(site: Site) -> None:
     for language in ("uz", "uz-Cyrl", "ru", "en"):
         await browser.post("/preferences", language=language, next="/dashboard")
         for path in _paths(bot):
-            # The page of ready answers names the variables as they are typed.
-            words = re.sub(r"\{(name|bot|operator|phone)\}", "", (await browser.get(path)).visible())
+            # The pages of ready answers and of a bot's lines name the variables as they are typed.
+            words = re.sub(r"\{(name|bot|operator|phone|when)\}", "", (await browser.get(path)).visible())
             assert "None" not in words, (language, path)
             assert not re.search(r"\{[a-z_]+\}", words), (language, path)
 

@@ -34,7 +34,7 @@ async def test_hours_are_kept_and_shown(site: Site) -> None:
     page = await browser.get(f"/bots/{bot.id}")
     assert "Office hours, Tashkent time" in page.text and "Wednesday" in page.text
     saved = await browser.post(f"/bots/{bot.id}/people", **FORM)
-    assert saved.location == f"/bots/{bot.id}?done=saved"
+    assert saved.location == f"/bots/{bot.id}?done=saved&undo={bot.id}.1"
     kept = await _kept(site, bot.id)
     assert manner.shown(kept) == {"mon": ["09:00", "18:00"], "sat": ["10:00", "14:00"]}
     assert kept.return_after_min == 240

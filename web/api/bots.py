@@ -197,13 +197,19 @@ async def update(call: Call, bot_id: str, body: BotChanges) -> BotAnswer:
             system_prompt=body.system_prompt,
             languages=body.languages,
             limits=call.core.settings.limits,
+            actor=call.user,
         )
         hours = None
         if body.office_hours is not None:
             given = body.office_hours.model_dump(exclude_none=True)
             hours = {day: (span[0], span[1]) for day, span in given.items()}
         await bots.set_manner(
-            session, bot, hours=hours, return_after_min=body.return_after_min, silent_text=body.silent_text
+            session,
+            bot,
+            hours=hours,
+            return_after_min=body.return_after_min,
+            silent_text=body.silent_text,
+            actor=call.user,
         )
         return await show(session, call.core, bot)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import bots, manner, notices, statistics
+from services import bots, lines, manner, notices, statistics, versions
 from services.errors import AppError, Invalid
 from services.i18n import T
 from services.knowledge import documents
@@ -80,6 +81,23 @@ async def bot_page(request: web.Request) -> web.StreamResponse:
     return await _settings(request)
 
 
+LINES: Mapping[str, Any] = {
+    "line_keys": lines.KEYS,
+    "line_titles": lines.TITLES,
+    "line_places": lines.PLACES,
+    "line_chars": lines.LINE_CHARS,
+    "our_lines": lines.OURS,
+}
+
+
+@routes.get("/bots/{bot}/lines")
+async def lines_part(request: web.Request) -> web.StreamResponse:
+    """Return only the fields of the bot's own lines, for the page to put into its form."""
+    async with core_of(request).db.read() as session:
+        bot = await own_bot(session, request)
+    return view.render(request, "pages/_lines.html", bot=bot, values=bot.draft or published_words(bot), **LINES)
+
+
 async def _settings(
     request: web.Request,
     *,
@@ -92,17 +110,25 @@ async def _settings(
     async with core.db.read() as session:
         bot = await own_bot(session, request)
         shared = await frame(session, request, bot)
+        kept = await versions.count(session, bot)
         ready = any(document.status == "ready" for document in await documents.list_for(session, bot))
         connected = await bots.channels(session, bot)
         refused = await notices.own_key_trouble(session, bot)
     people, language = manner.manner_of(bot.settings), auth.visitor(request).language
-    values = values or {"name": bot.name, "system_prompt": bot.system_prompt, "languages": bot.languages}
+    published = published_words(bot)
+    values = values or bot.draft or published
     return view.render(
         request,
         "pages/bot.html",
         status=error.status if error else 200,
         here="settings",
         values=values,
+        draft=bot.draft is not None,
+        words=True,
+        kept=kept,
+        show_lines="lines" in request.query,
+        **LINES,
+        line_fields=[f"{key}-{code}" for key in lines.KEYS for code in lines.LANGUAGES],
         fault=fault_of(error, request) if error else None,
         limits=core.settings.limits,
         key_trouble=bot.openai_key is not None and (refused or not core.crypto.opens(bot.openai_key)),
@@ -123,32 +149,87 @@ async def _settings(
 
 @routes.post("/bots/{bot}")
 async def save(request: web.Request) -> web.StreamResponse:
-    """Change name, instructions and languages; no other field of the form counts."""
+    """Publish the bot's words: name, instructions, languages and its own lines; ``do=draft`` keeps them for later.
+
+    No other field of the form counts.
+    """
     core = core_of(request)
     form = await forms.read(request)
-    values = {
+    before: models.BotVersion | None = None
+    as_draft = form.text("do", 10) == "draft"
+    values: dict[str, Any] = {
         "name": form.fields.get("name", "")[:200],
         "system_prompt": form.fields.get("system_prompt", "")[:20_000],
         "languages": form.all("languages"),
+        "lines": {},
     }
     try:
         async with core.db.write() as session:
             bot = await own_bot(session, request)
-            await bots.update(
-                session,
-                bot,
-                name=form.text("name", 1000),
-                system_prompt=form.text("system_prompt", 110_000).replace("\r\n", "\n"),
-                languages=form.all("languages"),
-                limits=core.settings.limits,
-            )
+            values["lines"] = lines_in(form, bot)
+            given = given_words(form, bot)
+            if as_draft:
+                draft = bots.draft_of(bot, **given, limits=core.settings.limits)
+                await versions.keep_draft(session, bot, None if draft == published_words(bot) else draft)
+            else:
+                before = await bots.update(session, bot, **given, limits=core.settings.limits, actor=auth.user(request))
+                await versions.keep_draft(session, bot, None)
     except AppError as error:
         if error.status == 404:
             raise
         return await _settings(request, values=values, error=error)
     core.bell.ring("channels")
     following = auth.safe_next(form.text("next"), f"/bots/{bot.id}")
-    return view.redirect(following, toast="saved")
+    if as_draft:
+        return view.redirect(following, toast="draft_saved")
+    return view.redirect(following, toast="saved", undo=undo_of(bot, before))
+
+
+def undo_of(bot: models.Bot, before: models.BotVersion | None) -> tuple[str, ...]:
+    """Return what takes a change of a bot's words back: the version that held before it."""
+    return (bot.id, str(before.number)) if before is not None else ()
+
+
+def published_words(bot: models.Bot) -> dict[str, Any]:
+    """Return the words that customers get, as a draft keeps them."""
+    return {
+        "name": bot.name,
+        "system_prompt": bot.system_prompt,
+        "languages": list(bot.languages),
+        "lines": lines.kept(bot.settings),
+    }
+
+
+def lines_in(form: forms.Form, bot: models.Bot) -> lines.Lines:
+    """Return the bot's own lines as a form holds them; a form without such fields leaves them as it showed them."""
+    named = {f"{key}-{code}": (key, code) for key in lines.KEYS for code in lines.LANGUAGES}
+    if not any(name in form.fields for name in named):
+        shown: lines.Lines = (bot.draft or published_words(bot))["lines"]
+        return shown
+    given: dict[str, dict[str, str]] = {}
+    for name, (key, code) in named.items():
+        given.setdefault(key, {})[code] = form.text(name, 5000).replace("\r\n", "\n")
+    return given
+
+
+def given_words(form: forms.Form, bot: models.Bot) -> dict[str, Any]:
+    """Return a bot's words as a form holds them, not checked yet."""
+    return {
+        "name": form.text("name", 1000),
+        "system_prompt": form.text("system_prompt", 110_000).replace("\r\n", "\n"),
+        "languages": form.all("languages"),
+        "own_lines": lines_in(form, bot),
+    }
+
+
+@routes.post("/bots/{bot}/draft/discard")
+@auth.deletion
+async def discard_draft(request: web.Request) -> web.StreamResponse:
+    """Forget the words that are not published."""
+    async with core_of(request).db.write() as session:
+        bot = await own_bot(session, request)
+        await versions.keep_draft(session, bot, None)
+    return view.redirect(f"/bots/{bot.id}", toast="draft_gone")
 
 
 @routes.post("/bots/{bot}/start")
@@ -170,7 +251,7 @@ async def _switch(request: web.Request, *, on: bool) -> web.StreamResponse:
         await (bots.start if on else bots.stop)(session, bot)
     core.bell.ring("channels")
     following = auth.safe_next((await forms.read(request)).text("next"), f"/bots/{bot.id}")
-    return view.redirect(following, toast="started" if on else "stopped")
+    return view.redirect(following, toast="started" if on else "stopped", undo=(bot.id,))
 
 
 @routes.post("/bots/{bot}/people")
@@ -188,12 +269,19 @@ async def people(request: web.Request) -> web.StreamResponse:
             bot = await own_bot(session, request)
             if not (after.isascii() and after.isdigit()):
                 raise Invalid(T("Choose one of the times."), field="return_after_min")
-            await bots.set_manner(session, bot, hours=given, return_after_min=int(after), silent_text=silent_text)
+            before = await bots.set_manner(
+                session,
+                bot,
+                hours=given,
+                return_after_min=int(after),
+                silent_text=silent_text,
+                actor=auth.user(request),
+            )
     except Invalid as error:
         shown = {day: list(pair) for day, pair in given.items()}
         return await _settings(request, hours=shown, silent_text=silent_text, error=error)
     core.bell.ring("channels")
-    return view.redirect(f"/bots/{bot.id}", toast="saved")
+    return view.redirect(f"/bots/{bot.id}", toast="saved", undo=undo_of(bot, before))
 
 
 @routes.post("/bots/{bot}/key")

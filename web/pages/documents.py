@@ -11,10 +11,10 @@ from aiohttp import web
 
 from db import models
 from db.base import utcnow
-from services import answers, bots, conversations, questions, ratings
-from services.errors import AppError, Invalid
+from services import answers, bots, conversations, questions, ratings, sheets
+from services.errors import AppError, Conflict, Invalid
 from services.i18n import T
-from services.knowledge import documents
+from services.knowledge import documents, pairs
 from services.knowledge.base import FOR_GOOD
 from services.knowledge.reading import is_picture
 from services.knowledge.search import Found
@@ -73,6 +73,7 @@ async def _page(
         shared = await frame(session, request, bot)
         files = await documents.list_for(session, bot)
         taught = await documents.answers(session, bot)
+        room = await core.allowances.knowledge(session, bot)
         liked = await ratings.liked(session, bot, utcnow() - dt.timedelta(days=_LIKED_DAYS))
         lesson = await questions.lesson(session, bot, teach) if (teach := request.query.get("teach", "")[:26]) else None
         telegram = bots.of_kind(await bots.channels(session, bot), "telegram")
@@ -97,6 +98,12 @@ async def _page(
         telegram=telegram,
         teaching=lesson is not None,
         taught=taught,
+        room=room,
+        alone=False,
+        taken=int(number)
+        if (number := request.query.get("taken", "")).isascii() and number.isdigit() and len(number) < 6
+        else None,
+        most_pairs=pairs.MOST,
         changing=changing,
         q=question,
         found=found,
@@ -115,9 +122,10 @@ async def documents_list(request: web.Request) -> web.StreamResponse:
     async with core.db.read() as session:
         bot = await own_bot(session, request)
         files = await documents.list_for(session, bot)
+        room = await core.allowances.knowledge(session, bot)
     rows = document_rows(files, auth.visitor(request).language)
     limit = core.settings.limits.documents_per_bot
-    return view.render(request, "pages/_documents.html", bot=bot, documents=rows, limit=limit)
+    return view.render(request, "pages/_documents.html", bot=bot, documents=rows, limit=limit, room=room, alone=True)
 
 
 @routes.post("/bots/{bot}/documents")
@@ -169,9 +177,53 @@ async def delete(request: web.Request) -> web.StreamResponse:
     async with core.db.write() as session:
         bot = await own_bot(session, request)
         document = await documents.get(session, bot, request.match_info["document"])
+        toast = "shared_deleted" if document.shared else "document_deleted"
         await documents.delete(session, bot, document)
     core.bell.ring("jobs")
-    return view.redirect(f"/bots/{bot.id}/documents", toast="document_deleted")
+    return view.redirect(f"/bots/{bot.id}/documents", toast=toast, undo=(bot.id, document.id))
+
+
+@routes.post("/bots/{bot}/documents/{document}/restore")
+async def restore(request: web.Request) -> web.StreamResponse:
+    """Bring back a document that was deleted a moment ago."""
+    core = core_of(request)
+    try:
+        async with core.db.write() as session:
+            bot = await own_bot(session, request)
+            await documents.restore(
+                session,
+                bot,
+                request.match_info["document"],
+                shared=request.query.get("shared") == "1",
+                limits=core.settings.limits,
+                plan=core.allowances,
+            )
+    except Conflict as error:
+        return await _page(request, error=error)
+    core.bell.ring("jobs")
+    return view.redirect(f"/bots/{bot.id}/documents", toast="restored")
+
+
+@routes.get("/bots/{bot}/documents/{document}")
+async def document_page(request: web.Request) -> web.StreamResponse:
+    """Show what the bot understood of a document, in its order."""
+    core, cursor = core_of(request), request.query.get("cursor", "")
+    async with core.db.read() as session:
+        bot = await own_bot(session, request)
+        document = await documents.get(session, bot, request.match_info["document"])
+        shared = await frame(session, request, bot)
+        understood, following = await documents.passages(session, document, cursor=cursor)
+    [row] = document_rows([document], auth.visitor(request).language)
+    return view.render(
+        request,
+        "pages/document.html",
+        here="documents",
+        row=row,
+        passages=understood,
+        next=following,
+        first=not cursor,
+        **shared,
+    )
 
 
 @routes.post("/bots/{bot}/documents/{document}/share")
@@ -209,6 +261,39 @@ async def retry(request: web.Request) -> web.StreamResponse:
 async def answer(request: web.Request) -> web.StreamResponse:
     """Teach the bot one answer."""
     return await _teach(request)
+
+
+@routes.get("/bots/{bot}/answers.csv")
+async def answers_table(request: web.Request) -> web.StreamResponse:
+    """Return the questions and answers that the bot was taught, as a table that can be taken in again."""
+    async with core_of(request).db.read() as session:
+        bot = await own_bot(session, request)
+        taught = await documents.answers(session, bot)
+    headers = {"Content-Type": sheets.CSV_TYPE, "Content-Disposition": 'attachment; filename="answers.csv"'}
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request)
+    rows = [pairs.HEADINGS, *((one.question, one.text) for one in reversed(taught))]
+    async for part in sheets.as_csv(sheets.whole(rows)):
+        await response.write(part)
+    await response.write_eof()
+    return response
+
+
+@routes.post("/bots/{bot}/answers.csv")
+async def take_answers(request: web.Request) -> web.StreamResponse:
+    """Teach the bot the questions and answers of a table."""
+    core = core_of(request)
+    form = await forms.read(request)
+    try:
+        async with core.db.read() as session:
+            bot = await own_bot(session, request)
+        taken = await pairs.take_in(core, bot, form.upload("file").data)
+    except AppError as error:
+        if error.status == 404:
+            raise
+        # The field of the list of files is another one.
+        return await _page(request, error=Invalid(error.text, code=error.code, field="table"))
+    return view.redirect(f"/bots/{bot.id}/documents?taken={taken}#taught", toast="")
 
 
 @routes.post("/bots/{bot}/answers/{answer}")

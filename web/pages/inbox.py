@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 routes = web.RouteTableDef()
 
 _FILTERS = (
-    "q", "bot", "channel", "status", "assignee", "language", "label", "unanswered", "snoozed", "since", "after",
+    "q", "bot", "channel", "status", "assignee", "language", "label", "unanswered", "snoozed", "since", "until", "after",
 )  # fmt: skip
 _TABS = ("status", "assignee", "unanswered", "snoozed")
 """What a tab sets; the other filters stay as they are."""
@@ -240,7 +240,7 @@ async def _page(
         await finding.prepare(core_of(request))
     async with core_of(request).db.read() as session:
         served = await bots.list_for(session, person, "talk")
-        given = _given(request, served)
+        given = given_filters(request, served)
         people = await desk.people(session, {bot.owner_id for bot in served})
         shared: dict[str, Any] = {"given": given, **_queries(given), "people": people, "row": None}
         if conversation_id:
@@ -290,7 +290,7 @@ def _gone_on(request: web.Request, conversation_id: str) -> web.Response:
     return view.redirect(address)
 
 
-def _given(request: web.Request, served: Sequence[models.Bot]) -> dict[str, str]:
+def given_filters(request: web.Request, served: Sequence[models.Bot]) -> dict[str, str]:
     """Return the filters of the address, without those that make no sense."""
     given = {name: request.query.get(name, "").strip()[:200] for name in _FILTERS}
     if given["status"] not in conversations.STATUSES:
@@ -301,8 +301,9 @@ def _given(request: web.Request, served: Sequence[models.Bot]) -> dict[str, str]
         given["channel"] = ""
     if given["language"] not in LANGUAGES:
         given["language"] = ""
-    if _day(given["since"]) is None:
-        given["since"] = ""
+    for name in ("since", "until"):
+        if _day(given[name]) is None:
+            given[name] = ""
     for name in ("unanswered", "snoozed"):
         given[name] = "1" if given[name] == "1" else ""
     return given
@@ -317,6 +318,7 @@ def _queries(given: Mapping[str, str]) -> dict[str, Any]:
         "query": f"?{urlencode(kept)}" if kept else "",
         "beside": beside,
         "since": _day(given["since"]),
+        "until": _day(given["until"]),
         "tab_address": lambda **chosen: "/inbox" + (f"?{urlencode({**beside, **chosen})}" if beside or chosen else ""),
     }
 
@@ -328,15 +330,10 @@ def _day(text: str) -> dt.datetime | None:
         return None
 
 
-async def _listing(
-    session: AsyncSession,
-    person: models.User,
-    served: Sequence[models.Bot],
-    given: Mapping[str, str],
-    people: Sequence[models.User],
-) -> dict[str, Any]:
-    chosen = [bot for bot in served if given["bot"] in ("", bot.id)]
-    filters = desk.Filters(
+def filters_of(given: Mapping[str, str]) -> desk.Filters:
+    """Return the filters of an address; its days are those of Tashkent, the last one included."""
+    last = _day(given["until"])
+    return desk.Filters(
         channel=given["channel"],
         status=given["status"],
         assignee=given["assignee"],
@@ -346,8 +343,19 @@ async def _listing(
         unanswered=bool(given["unanswered"]),
         snoozed=bool(given["snoozed"]),
         since=_day(given["since"]),
+        until=last + dt.timedelta(days=1) if last is not None else None,
     )
-    page = await desk.list_for(session, person, chosen, filters, cursor=given["after"] or None)
+
+
+async def _listing(
+    session: AsyncSession,
+    person: models.User,
+    served: Sequence[models.Bot],
+    given: Mapping[str, str],
+    people: Sequence[models.User],
+) -> dict[str, Any]:
+    chosen = [bot for bot in served if given["bot"] in ("", bot.id)]
+    page = await desk.list_for(session, person, chosen, filters_of(given), cursor=given["after"] or None)
     kept = {name: value for name, value in given.items() if value and name != "after"}
     return {
         "page": page,

@@ -1,23 +1,32 @@
-"""The owner's own chat with the bot, beside its settings: the same way through the conveyor as a customer's message."""
+"""The owner's own chat with the bot.
+
+While a bot is set up, a question goes the same way through the conveyor as a customer's message. Beside the settings it is
+answered with the words of the form, saved or not, and nothing of it is stored: see :mod:`services.trying`.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import time
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
 
 from db import models
-from services import attachments, bots, chat, stats
+from services import attachments, bots, chat, stats, trying
 from services.core import Core
 from services.errors import Conflict, TooMany
 from services.i18n import T
 from web import auth, forms, streams
+from web.pages.bots import given_words, published_words
 from web.pages.shell import core_of, own_bot
 
 routes = web.RouteTableDef()
 
 _TESTS_A_MINUTE = 20
+_SAID_CHARS = 60_000
 
 
 @routes.post("/bots/{bot}/try")
@@ -26,12 +35,16 @@ async def try_bot(request: web.Request) -> web.StreamResponse:
     core = core_of(request)
     who = auth.visitor(request)
     person = auth.user(request)
-    text = (await forms.read(request)).text("text", core.settings.limits.message_chars)
+    form = await forms.read(request)
+    text = form.text("text", core.settings.limits.message_chars)
     if not await core.limits.hit(f"try:{person.id}", _TESTS_A_MINUTE, 60):
         raise TooMany
     async with core.db.read() as session:
         bot = await own_bot(session, request)
         channel = bots.of_kind(await bots.channels(session, bot), "web")
+    if form.text("words", 1):
+        words = bots.draft_of(bot, **given_words(form, bot), limits=core.settings.limits)
+        return await _try_words(request, bot, words, form, text)
     if channel is None:
         raise Conflict(T("This bot’s web page is disconnected. Connect it first."), code="channel_missing")
     response = streams.response()
@@ -43,6 +56,56 @@ async def try_bot(request: web.Request) -> web.StreamResponse:
     return response
 
 
+async def _try_words(
+    request: web.Request, bot: models.Bot, words: Mapping[str, Any], form: forms.Form, text: str
+) -> web.StreamResponse:
+    """Answer with words that need not be saved; who leaves gets no answer, and nobody else does."""
+    core, language = core_of(request), auth.visitor(request).language
+    try:
+        said = json.loads(form.fields.get("said", "[]")[:_SAID_CHARS])
+    except ValueError:
+        said = []
+    response = streams.response()
+    await response.prepare(request)
+    events: asyncio.Queue[streams.Event] = asyncio.Queue()
+
+    async def ask() -> None:
+        with streams.failures(events):
+            tried = await trying.answer(
+                core,
+                bot,
+                words,
+                text,
+                trying.turns_of(said),
+                before=form.text("language", 10),
+                speaks=language,
+                on_event=streams.pieces(events),
+            )
+            events.put_nowait(("done", _tried(tried, published=words == published_words(bot))))
+
+    asking = core.tasks.start(ask(), name="try")
+    try:
+        await streams.send(response, events, language)
+    finally:
+        asking.cancel()
+    return response
+
+
+def _tried(tried: trying.Tried, *, published: bool) -> dict[str, Any]:
+    return {
+        "messages": [{"author": "bot", "text": tried.text, "files": []}],
+        "attached": list(tried.files),
+        "language": tried.language,
+        "answered": tried.answered,
+        "provider": tried.provider,
+        "model": tried.model,
+        "sources": tried.sources,
+        "usage": dict(tried.usage),
+        "took_ms": tried.took_ms,
+        "published": published,
+    }
+
+
 async def _ask(
     core: Core,
     bot: models.Bot,
@@ -52,6 +115,7 @@ async def _ask(
     text: str,
     events: asyncio.Queue[streams.Event],
 ) -> None:
+    begun = time.monotonic()
     with streams.failures(events):
         reply = await chat.ask(
             core,
@@ -62,7 +126,8 @@ async def _ask(
             language_code=language,
             on_event=streams.pieces(events),
         )
-        events.put_nowait(("done", _shown(core, reply)))
+        took_ms = round((time.monotonic() - begun) * 1000)
+        events.put_nowait(("done", {**_shown(core, reply), "took_ms": took_ms}))
 
 
 def _shown(core: Core, reply: chat.ChatReply | None) -> dict[str, Any]:

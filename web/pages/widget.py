@@ -47,7 +47,7 @@ async def _page(
         connected=channel is not None,
         code=f'<script src="{core.settings.public_url}/widget.js" data-bot="{bot.public_id}" async></script>',
         values=values,
-        usual={language: usual.greeting(bot.name, language) for language in bot.languages},
+        usual={language: usual.greeting(bot, language) for language in bot.languages},
         greeting_chars=widgets.GREETING_CHARS,
         only_here=notices.opens_only_here(core.settings.public_url),
         fault=fault_of(error, request) if error else None,

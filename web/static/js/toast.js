@@ -1,5 +1,6 @@
 // Short lines in the corner, read out by screen readers.
 const SHOWN_MS = 6000;
+const UNDO_MS = 10_000;
 
 export function toast(text, bad = false) {
   const line = document.createElement("div");
@@ -11,11 +12,14 @@ export function toast(text, bad = false) {
 
 export function adoptToasts() {
   for (const line of document.querySelectorAll("[data-toast]")) {
-    setTimeout(() => line.remove(), SHOWN_MS);
+    // Who is at the button just now is not robbed of it.
+    const leave = () => (line.matches(":focus-within, :hover") ? setTimeout(leave, 1000) : line.remove());
+    setTimeout(leave, line.querySelector("form") ? UNDO_MS : SHOWN_MS);
   }
   const here = new URL(location.href);
   if (here.searchParams.has("done")) {
     here.searchParams.delete("done");
+    here.searchParams.delete("undo");
     history.replaceState(history.state, "", here);
   }
 }

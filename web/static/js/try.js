@@ -4,6 +4,7 @@ import { messageOf } from "./toast.js";
 const TWO_DECIMALS = { minimumFractionDigits: 2, maximumFractionDigits: 2 };
 // What the owner taught comes under this name; a file's has a suffix.
 const TAUGHT = "answers";
+const seconds = (ms) => (ms / 1000).toLocaleString(document.documentElement.lang, TWO_DECIMALS);
 const NAMES = { uz: "O‘zbekcha", "uz-Cyrl": "Ўзбекча", ru: "Русский", en: "English" };
 
 export function setUpChat(chat) {
@@ -12,6 +13,21 @@ export function setUpChat(chat) {
   const field = form.querySelector("textarea");
   const button = form.querySelector("button");
   const words = chat.dataset;
+  // Beside the settings their form is tried as it is now; what was said is known to this page alone.
+  const settings = words.words ? document.querySelector(words.words) : null;
+  let said = [];
+  let spoken = "";
+
+  function question(text) {
+    if (!settings) return new URLSearchParams({ text });
+    const body = new URLSearchParams(new FormData(settings));
+    body.delete("csrf");
+    body.set("text", text);
+    body.set("words", "1");
+    body.set("said", JSON.stringify(said));
+    body.set("language", spoken);
+    return body;
+  }
 
   const add = (tag, className, text = "") => {
     const node = document.createElement(tag);
@@ -57,7 +73,15 @@ export function setUpChat(chat) {
     fact(words.language, NAMES[data.language] ?? data.language);
     if (data.model) fact(words.model, data.model);
     else if (data.answered && data.sources?.length) fact(words.model, words.quoted);
+    if (data.took_ms) fact(words.took, words.seconds.replace("{n}", seconds(data.took_ms)));
     if (Number(data.usage?.cost_usd) > 0) fact(words.cost, `$${data.usage.cost_usd}`);
+    if (data.published === false) {
+      const mark = document.createElement("span");
+      mark.className = "state state-warn";
+      mark.textContent = words.unsaved;
+      facts.append(mark);
+    }
+    for (const name of data.attached ?? []) add("div", "sent-file", `📎 ${words.attached.replace("{name}", name)}`);
     if (!data.answered) {
       const mark = document.createElement("span");
       mark.className = "not-known";
@@ -99,7 +123,7 @@ export function setUpChat(chat) {
       const response = await fetch(chat.dataset.chat, {
         method: "POST",
         headers: { "X-CSRF-Token": document.body.dataset.csrf, Accept: "text/event-stream" },
-        body: new URLSearchParams({ text }),
+        body: question(text),
       });
       if (!response.ok) {
         fail(await messageOf(response));
@@ -117,6 +141,10 @@ export function setUpChat(chat) {
           waiting(bubble);
         } else if (kind === "done") {
           show(bubble, data);
+          if (settings) {
+            said = [...said, ["user", text], ["assistant", data.messages[0].text]].slice(-10);
+            spoken = data.language;
+          }
           ended = true;
         } else if (kind === "error") {
           fail(data.message);
