@@ -35,7 +35,7 @@ class Enter(CallbackData, prefix="e1"):
 
 
 class Menu(CallbackData, prefix="m1"):
-    """Go ``to`` a place that belongs to no bot: ``bots``, ``new``, ``stats``, ``inbox``, ``panel``, ``plan``,
+    """Go ``to`` a place that belongs to no bot: ``bots``, ``new``, ``stats``, ``inbox``, ``panel``, ``plan``, ``support``,
     ``leave``, ``stay`` (delete the account, keep it), ``close``."""
 
     to: str

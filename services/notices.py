@@ -27,7 +27,14 @@ log = structlog.get_logger(__name__)
 GROUP_S = 600
 """After one notice about a bot the next ones wait so long and come together."""
 _SHOWN = 10
-_SIGNS: Mapping[str, str] = {"member_joined": "👥", "access_requested": "🔑", "team_paused": "⏸", "work_paused": "⏸"}
+_SIGNS: Mapping[str, str] = {
+    "member_joined": "👥",
+    "access_requested": "🔑",
+    "support_wanted": "💬",
+    "support_answered": "💬",
+    "team_paused": "⏸",
+    "work_paused": "⏸",
+}
 """What stands before a notice that is no trouble."""
 
 TEXTS: Mapping[str, Text] = {
@@ -132,6 +139,8 @@ TEXTS: Mapping[str, Text] = {
     "work_resumed": T("Your work for {owner} goes on: you see their conversations again."),
     "team_whole": T("Everybody in your team works again."),
     "access_requested": T("{owner} asks for access: {plan}, {period}."),
+    "support_wanted": T("{name} writes to support: “{text}”"),
+    "support_answered": T("Support has answered: “{text}”"),
     "over_limit": T("“{bot}”: more messages than the limit allows; some customers were asked to wait."),
     "factory_failed": T("A message to the main bot could not be handled: {reason}. The log tells more."),
     "messages_few": T(
@@ -231,6 +240,8 @@ _EPHEMERAL = frozenset(
         "document_failed",
         "member_joined",
         "access_requested",
+        "support_wanted",
+        "support_answered",
     }
 )
 # What works again one day: until then it is open, also for whoever has put the notice away.
@@ -523,6 +534,10 @@ def page(notice: models.Notice) -> str:
         return "/billing"
     if notice.kind == "access_requested":
         return "/admin/requests"
+    if notice.kind == "support_wanted":
+        return f"/admin/support/{notice.key.removeprefix('support:')}"
+    if notice.kind == "support_answered":
+        return "/support"
     if notice.bot_id is None:
         return "/dashboard"
     talk = _talk(notice)

@@ -358,6 +358,7 @@ DONE: Mapping[str, Text] = {
     "payment_cancelled": T("Cancelled. Nothing was paid."),
     "payment_ordered": T("The payment is made. When the money comes, note it here."),
     "payment_paid": T("Noted. The owner has the plan now."),
+    "support_closed": T("Taken off the list. When the owner writes again, it comes back."),
     "payment_refunded": T("Noted. What the payment gave was taken back."),
 }
 """What a page says after a form, by the short word in its address: the address never carries a text to show."""

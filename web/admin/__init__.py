@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from web.admin import coupons, owners, payments, payouts, requests
+from web.admin import coupons, owners, payments, payouts, requests, support
 
-PAGES = (requests, owners, payments, coupons, payouts)
+PAGES = (requests, owners, payments, coupons, payouts, support)
 
 
 def setup(app: web.Application) -> None:
