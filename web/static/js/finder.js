@@ -7,7 +7,10 @@ function fetchBoxes() {
     const style = document.createElement("link");
     style.rel = "stylesheet";
     style.href = new URL("../css/finder.css", import.meta.url).href;
-    const ready = new Promise((done) => style.addEventListener("load", done));
+    const ready = new Promise((done) => {
+      style.addEventListener("load", done);
+      style.addEventListener("error", done);
+    });
     document.head.append(style);
     const answer = await fetch("/search?box=1", { headers: { "HX-Request": "true" } });
     if (!answer.ok) throw new Error(answer.status);
