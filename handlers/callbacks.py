@@ -36,7 +36,7 @@ class Enter(CallbackData, prefix="e1"):
 
 class Menu(CallbackData, prefix="m1"):
     """Go ``to`` a place that belongs to no bot: ``bots``, ``new``, ``stats``, ``inbox``, ``news``, ``panel``, ``plan``,
-    ``leave``, ``stay`` (delete the account, keep it), ``close``."""
+    ``support``, ``leave``, ``stay`` (delete the account, keep it), ``close``."""
 
     to: str
 

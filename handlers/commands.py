@@ -25,11 +25,12 @@ COMMANDS: tuple[tuple[str, Text], ...] = (
     ("coupon", T("Use a coupon")),
     ("invite", T("Invite others and earn")),
     ("panel", T("Open the web panel")),
+    ("support", T("Write to support")),
     ("language", T("Choose the language")),
     ("cancel", T("Cancel the current step")),
     ("help", T("What this bot can do")),
 )
-ANSWERING = frozenset({"inbox", "panel", "language", "cancel", "help"})
+ANSWERING = frozenset({"inbox", "panel", "support", "language", "cancel", "help"})
 """What is of use to whoever only answers customers for somebody else."""
 MENU_LANGUAGES = {"": "uz", "ru": "ru", "en": "en"}
 """Telegram's language code of a command list (empty: everybody else) to the language it is written in."""

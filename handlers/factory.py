@@ -32,15 +32,19 @@ from handlers import (
     requests,
     start,
     stats,
+    support,
     team,
 )
 from handlers.api import make_bot, send, send_paper
+from handlers.callbacks import Menu
 from handlers.commands import publish
 from handlers.middlewares import People
 from handlers.progress import Progress
 from handlers.talk import html
+from services import accounts
 from services.core import Core
 from services.errors import Permanent, Temporary
+from services.i18n import DEFAULT_LANGUAGE, translate
 from services.pauses import backoff_s
 
 log = structlog.get_logger(__name__)
@@ -50,6 +54,7 @@ ROUTERS: tuple[Router, ...] = (
     common.router,
     inbox.router,
     broadcast.router,
+    support.router,
     team.router,
     start.router,
     language.router,
@@ -175,6 +180,23 @@ class FactoryBot:
             log.info("notice_not_delivered", reason=type(error).__name__)
             return "later" if isinstance(error, Temporary) else "refused"
         return "sent"
+
+    async def tell(
+        self, telegram_id: int, text: str, *, button: tuple[str, str] | None = None, support: bool = False
+    ) -> tuple[Literal["sent", "later", "refused"], int | None]:
+        """Write plain ``text`` to a person; see :class:`services.core.FactoryBot`."""
+        keys = [keyboards.link(*button)] if button else []
+        if support:
+            async with self._core.db.read() as session:
+                person = await accounts.by_telegram(session, telegram_id)
+            language = person.language if person is not None else DEFAULT_LANGUAGE
+            keys.append(keyboards.button("✍️ " + translate(language, "Write more"), Menu(to="support")))
+        try:
+            number = await send(self.bot, telegram_id, html(text[:4000]), keyboards.inline(keys) if any(keys) else None)
+        except (TelegramAPIError, Temporary, Permanent) as error:
+            log.info("line_not_delivered", reason=type(error).__name__)
+            return "later" if isinstance(error, Temporary) else "refused", None
+        return "sent", number
 
     async def stop(self) -> None:
         """Let what is in hand end, end what runs in the background and close the connections."""

@@ -90,7 +90,7 @@ def home(_: Translator) -> InlineKeyboardMarkup:
     return inline(
         [button("🤖 " + _("My bots"), Menu(to="bots")), button("➕ " + _("New bot"), Menu(to="new"))],
         [button("📊 " + _("Statistics"), Menu(to="stats")), button("💳 " + _("Plan"), Menu(to="plan"))],
-        [button("🖥 " + _("Panel"), Menu(to="panel"))],
+        [button("🖥 " + _("Panel"), Menu(to="panel")), button("💬 " + _("Support"), Menu(to="support"))],
     )
 
 

@@ -63,6 +63,12 @@ class Broadcasting(StatesGroup):
     text = State()
 
 
+class Supporting(StatesGroup):
+    """Writing to those who run the installation."""
+
+    text = State()
+
+
 class Requesting(StatesGroup):
     """Asking for access; the data holds what is chosen so far: ``plan``, ``period``, ``coupon``. ``code``: a coupon is typed."""
 
@@ -85,6 +91,7 @@ DROPPED: dict[str, Text] = {
     str(Requesting.code.state): T("No coupon was entered."),
     str(Requesting.sure.state): T("The request was not sent."),
     str(Broadcasting.text.state): T("No broadcast was written."),
+    str(Supporting.text.state): T("You are no longer writing to support. The answers come here."),
     str(Answering.text.state): T("Nothing was written to the customer."),
 }
 """What ``/cancel`` says about each."""

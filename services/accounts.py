@@ -398,6 +398,12 @@ async def set_theme(session: AsyncSession, user: models.User, theme: str) -> Non
     await session.execute(update(models.User).where(models.User.id == user.id).values(theme=theme))
 
 
+async def set_preference(session: AsyncSession, user: models.User, name: str, value: object) -> None:
+    """Keep a small choice of the panel with the account, beside the others."""
+    row = await session.get_one(models.User, user.id, with_for_update=True, populate_existing=True)
+    row.preferences = {**(row.preferences or {}), name: value}
+
+
 async def set_phone(
     session: AsyncSession, user: models.User, phone: str, *, proven: bool = False
 ) -> models.User | None:

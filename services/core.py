@@ -70,6 +70,14 @@ class FactoryBot(Protocol):
         ``paper``: name and content of a document that goes with the text.
         """
 
+    async def tell(
+        self, telegram_id: int, text: str, *, button: tuple[str, str] | None = None, support: bool = False
+    ) -> tuple[Literal["sent", "later", "refused"], int | None]:
+        """The same for a message that may be answered; also return its number in that chat, None where that is not known.
+
+        ``support``: a button goes with it by which the person goes on writing to support.
+        """
+
 
 class Backlog:
     """How many messages of each owner wait: read from the rows every two seconds, counted on in between."""

@@ -69,6 +69,7 @@ LEFT_OUT: Mapping[str, str] = {
     "outbox": "on its way: what is sent is among the messages",
     "recovery_codes": "secrets, of which only digests are kept",
     "referral_touches": "strangers who opened the person's link, known by a digest alone",
+    "support_posts": "which message to an administrator in Telegram was about which lines of a support talk, which are in it",
     "uploads": "on its way: a visitor's picture is among the files as soon as it is sent",
 }
 """Tables of which nothing is in the ZIP, and why."""
@@ -226,6 +227,8 @@ def _tables(user: models.User) -> list[_Table]:
             models.AnnouncementSeen.user_id == user.id,
             models.AnnouncementSeen.announcement_id,
         ),
+        _Table("support_talk", models.SupportTalk, models.SupportTalk.owner_id == user.id, models.SupportTalk.owner_id),
+        _Table("support_messages", models.SupportMessage, models.SupportMessage.owner_id == user.id, only=_SUPPORT),
         _Table("letters", models.Letter, models.Letter.user_id == user.id),
         _Table("subscriptions", models.Subscription, models.Subscription.user_id == user.id),
         _Table(
@@ -263,6 +266,7 @@ def _tables(user: models.User) -> list[_Table]:
     ]
 
 
+_SUPPORT = frozenset({"id", "by_admin", "text", "created_at"})
 _ATTEMPT = frozenset(
     {
         "id",

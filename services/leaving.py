@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.engine import DatabaseUnavailable
-from services import access, accounts, bots, letters
+from services import access, accounts, bots, letters, support
 from services.bell import session_topic
 from services.errors import Conflict
 from services.i18n import T
@@ -191,7 +191,8 @@ async def _forget(session: AsyncSession, user: models.User) -> None:
     request, member = models.AccessRequest, models.Member
     quoted = [f"request:{one}" for one in await session.scalars(select(request.id).where(request.user_id == user.id))]
     quoted += [f"member:{one}" for one in await session.scalars(select(member.id).where(member.user_id == user.id))]
-    for told in (models.Notice, models.Letter) if quoted else ():
+    quoted.append(support.wanted_key(user.id))
+    for told in (models.Notice, models.Letter):
         await session.execute(delete(told).where(told.key.in_(quoted)), execution_options=_AS_IT_IS)
     # The lines of a partner's account stay for the books; notes hold the number of a card or a name.
     line = models.ReferralEntry

@@ -15,7 +15,7 @@ from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from db import models
 from db.base import new_id
-from services import access, accounts, letters, notices, subscriptions, team
+from services import access, accounts, letters, notices, subscriptions, support, team
 from services.crypto import digest
 from services.errors import Conflict
 from services.i18n import T
@@ -70,6 +70,7 @@ async def join(
     await _referrals(session, former.id, keep.id)
     await _labels(session, former.id, keep.id)
     await _ready_answers(session, former.id, keep.id)
+    await support.join(session, former.id, keep.id)
     await _person(session, former, keep)
     await session.execute(delete(models.User).where(models.User.id == former.id), execution_options=_AS_IT_IS)
     session.expunge(former)

@@ -34,6 +34,8 @@ _SIGNS: Mapping[str, str] = {
     "work_paused": "⏸",
     "broadcast_done": "📣",
     "view_asked": "👀",
+    "support_wanted": "💬",
+    "support_answered": "💬",
 }
 """What stands before a notice that is no trouble."""
 
@@ -150,6 +152,8 @@ TEXTS: Mapping[str, Text] = {
     "view_asked": T(
         "{name} is looking at your panel and asks whether they may change something there for you: {reason}"
     ),
+    "support_wanted": T("{name} writes to support: “{text}”"),
+    "support_answered": T("Support has answered: “{text}”"),
     "over_limit": T("“{bot}”: more messages than the limit allows; some customers were asked to wait."),
     "factory_failed": T("A message to the main bot could not be handled: {reason}. The log tells more."),
     "messages_few": T(
@@ -265,6 +269,8 @@ _EPHEMERAL = frozenset(
         "broadcast_plan",
         "broadcast_channel",
         "view_asked",
+        "support_wanted",
+        "support_answered",
     }
 )
 # What works again one day: until then it is open, also for whoever has put the notice away.
@@ -572,6 +578,10 @@ def page(notice: models.Notice) -> str:
         return _INTEGRATIONS
     if notice.kind == "view_asked":
         return VIEWS
+    if notice.kind == "support_wanted":
+        return f"/admin/support/{notice.key.removeprefix('support:')}"
+    if notice.kind == "support_answered":
+        return "/support"
     if notice.bot_id is None:
         return "/dashboard"
     talk = str(notice.params.get("broadcast") or "") if notice.kind in _BROADCASTS else _talk(notice)

@@ -138,6 +138,7 @@ class Limits(_Section):
     visitor_streams: int = Field(3, ge=1, le=20)
     bot_streams: int = Field(500, ge=1, le=100_000)
     streams: int = Field(2000, ge=1, le=100_000)
+    demo_answers_per_day: int = Field(500, ge=0, le=1_000_000)
 
 
 class Telegram(_Section):

@@ -24,7 +24,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from db import models
 from db.base import insert_for, utcnow
 from db.engine import DatabaseUnavailable, clock
-from services import errorbook, health, jobs, leaving, notices, uploads
+from services import errorbook, health, jobs, leaving, notices, support, uploads
 from services.crypto import Undecryptable
 from services.knowledge import documents
 from services.lanes import LANES
@@ -257,6 +257,7 @@ async def tell_owners(core: Core) -> None:
                 pass
             try:
                 await notices.deliver(core)
+                await support.deliver(core)
             except DatabaseUnavailable:
                 log.warning("notices_not_delivered")
 

@@ -199,6 +199,8 @@ def render_error(request: web.Request, error: AppError) -> web.StreamResponse:
     reference = str(request.get(REQUEST_ID, ""))[:8]
     if error.status >= 500 or error.status == 403:
         log.warning("request_refused", code=error.code, status=error.status, reference=reference)
+    elif not wants_json(request):
+        log.info("request_refused", code=error.code, status=error.status, reference=reference)
     response: web.StreamResponse
     if wants_json(request):
         if request.path.startswith("/api/"):

@@ -408,6 +408,7 @@ DONE: Mapping[str, Text] = {
     "payment_cancelled": T("Cancelled. Nothing was paid."),
     "payment_ordered": T("The payment is made. When the money comes, note it here."),
     "payment_paid": T("Noted. The owner has the plan now."),
+    "support_closed": T("Taken off the list. When the owner writes again, it comes back."),
     "payment_refunded": T("Noted. What the payment gave was taken back."),
     "set_aside_retried": T("It is being tried again."),
     "set_aside_discarded": T("Given up."),

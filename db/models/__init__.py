@@ -64,6 +64,7 @@ from db.models.panel import (
     RemoteView,
     RemoteViewPage,
     SupportMessage,
+    SupportPost,
     SupportTalk,
 )
 from db.models.queues import InboxItem, Job, Lane, OutboxItem
@@ -137,6 +138,7 @@ __all__ = [
     "RemoteViewPage",
     "Subscription",
     "SupportMessage",
+    "SupportPost",
     "SupportTalk",
     "TestQuestion",
     "TestRun",

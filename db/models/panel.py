@@ -207,7 +207,10 @@ class SupportTalk(Base):
     """The talk of an owner with those who run the installation. ``waiting_since``: the owner's first line without an answer."""
 
     __tablename__ = "support_talks"
-    __table_args__ = (Index("ix_support_talks_last_message_at", "last_message_at"),)
+    __table_args__ = (
+        Index("ix_support_talks_last_message_at", "last_message_at"),
+        Index("ix_support_talks_waiting", "waiting_since", **_only("waiting_since IS NOT NULL")),
+    )
 
     owner_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
     waiting_since: Mapped[dt.datetime | None] = mapped_column(UtcTime)
@@ -219,12 +222,16 @@ class SupportTalk(Base):
 class SupportMessage(Base):
     """A line of a support talk. ``by_admin``: from those who run the installation, by whom says ``author_id``.
 
-    ``telegram``: whether it still has to go to the owner by the factory bot: ``none``, ``waiting``, ``sent``, ``failed``.
-    ``source``: what it came as (``telegram:<chat>:<message>``), so that a second delivery adds nothing.
+    ``telegram``: whether it still has to go to the owner by the factory bot: ``none``, ``waiting``, ``sent``, ``failed``;
+    ``run_at``: when that is tried, next after ``attempts``. ``source``: what it came as (``telegram:<chat>:<message>``), so
+    that a second delivery adds nothing.
     """
 
     __tablename__ = "support_messages"
-    __table_args__ = (Index("ix_support_messages_owner_id_id", "owner_id", "id"),)
+    __table_args__ = (
+        Index("ix_support_messages_owner_id_id", "owner_id", "id"),
+        Index("ix_support_messages_due", "owner_id", "id", **_only("telegram = 'waiting'")),
+    )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     owner_id: Mapped[str] = mapped_column(ForeignKey("support_talks.owner_id", ondelete="CASCADE"))
@@ -232,7 +239,29 @@ class SupportMessage(Base):
     by_admin: Mapped[bool] = mapped_column(default=False)
     text: Mapped[str] = mapped_column(Text)
     telegram: Mapped[str] = mapped_column(String(8), default="none")
+    attempts: Mapped[int] = mapped_column(default=0)
+    run_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
     source: Mapped[str | None] = mapped_column(String(64), unique=True)
+    created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
+
+
+class SupportPost(Base):
+    """What an administrator was told of a support talk in Telegram: a message that can be answered by a reply.
+
+    ``upto``: the last line that is in it; ``number``: the message's in that chat, None while it is not known to have arrived.
+    """
+
+    __tablename__ = "support_posts"
+    __table_args__ = (
+        UniqueConstraint("admin_id", "owner_id", "upto"),
+        Index("ix_support_posts_admin_id_number", "admin_id", "number"),
+    )
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    admin_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    owner_id: Mapped[str] = mapped_column(ForeignKey("support_talks.owner_id", ondelete="CASCADE"), index=True)
+    upto: Mapped[str] = mapped_column(Id)
+    number: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[dt.datetime] = mapped_column(UtcTime, default=utcnow)
 
 

@@ -90,6 +90,7 @@ class KnowledgeSearch:
         self._bases: OrderedDict[str, _Base] = OrderedDict()
         self._size = 0
         self._loading: dict[str, asyncio.Lock] = {}
+        self._held: dict[str, _Base] = {}
 
     async def search(
         self,
@@ -121,7 +122,7 @@ class KnowledgeSearch:
         base = await self._base(bot_id, version)
         cosines: Mapping[int, float] | None = None
         key_events: Sequence[KeyEvent] = ()
-        if self._embedder is not None and content and may_spend:
+        if self._embedder is not None and content and may_spend and bot_id not in self._held:
             asked = await self._embedder.question(question, calls)
             key_events = asked.key_events
             if asked.vectors:
@@ -145,11 +146,22 @@ class KnowledgeSearch:
             found, confidence = True, 1.0
         return Found(hits, found, confidence, False, content, calls, key_events)
 
+    def hold(self, bot_id: str, rows: Sequence[tuple[Passage, str, str]]) -> None:
+        """Keep what a bot answers from that stands in no database: passages, each with its stems and grams."""
+        index = LexicalIndex([(passage.chunk_id, stems, grams) for passage, stems, grams in rows])
+        self._held[bot_id] = _Base(0, 0, index=index, passages={passage.chunk_id: passage for passage, _, _ in rows})
+
+    def is_held(self, bot_id: str) -> bool:
+        """Tell whether :meth:`hold` was called for a bot."""
+        return bot_id in self._held
+
     async def shelf(self, bot_id: str, version: int) -> Shelf:
         """Return the files that a bot's customers may receive. ``version``: see :meth:`search`."""
         return (await self._base(bot_id, version)).shelf
 
     async def _base(self, bot_id: str, version: int) -> _Base:
+        if bot_id in self._held:
+            return self._held[bot_id]
         base = self._bases.get(bot_id)
         if base is not None and base.version >= version:
             self._bases.move_to_end(bot_id)

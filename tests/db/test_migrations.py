@@ -175,6 +175,7 @@ async def _fill(db: Database) -> None:
                     models.BroadcastDelivery(broadcast_id=broadcast.id, contact_id=contact.id),
                     models.EndpointEvent(endpoint_id=endpoint.id, event="message.received", payload="{}"),
                     models.SupportMessage(owner_id=owner.id, text="Yordam kerak"),
+                    models.SupportPost(admin_id=owner.id, owner_id=owner.id, upto="0" * 26, number=7_000_000_000),
                     models.RemoteViewPage(view_id=view.id, method="GET", path="/dashboard"),
                     models.AnnouncementSeen(announcement_id=announcement.id, user_id=owner.id),
                     models.ErrorRecord(fingerprint="0" * 64, level="error", event="job_failed"),

@@ -77,6 +77,7 @@ async def fill(session: AsyncSession, name: str, *, helper: models.User | None =
             models.Notice(user_id=own, kind="conflict", key=name, params={"bot": name}),
             models.Letter(user_id=own, kind="reset", key="shared"),
             models.Letter(user_id=own, kind="reset", key=name),
+            models.SupportTalk(owner_id=own, waiting_since=now, last_text=f"{name} asks"),
             models.MessageQuota(user_id=own, month="2026-11", used=7),
             models.AccessRequest(user_id=own, plan="start", period="monthly"),
             models.CouponUse(coupon_id=coupon.id, user_id=own, payment_id=payment.id),
@@ -101,6 +102,11 @@ async def fill(session: AsyncSession, name: str, *, helper: models.User | None =
             ),
         ]
     )
+    await session.flush()
+    asked = models.SupportMessage(owner_id=own, author_id=own, text=f"{name} asks", source=f"telegram:{name}:1")
+    session.add(asked)
+    await session.flush()
+    session.add(models.SupportPost(admin_id=brought.id, owner_id=own, upto=asked.id, number=1))
     if helper is not None:
         session.add(models.Member(owner_id=own, user_id=helper.id, role="operator"))
     await session.flush()

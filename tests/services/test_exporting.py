@@ -64,6 +64,8 @@ MARKS = {
     "referral_entries": "mark-payout",
     "referrals": "mark-source",
     "subscriptions": "mark-plan",
+    "support_messages": "mark-support",
+    "support_talks": "mark-supported",
     "test_questions": "mark-question",
     "test_runs": "mark-run",
     "unanswered_questions": "mark-asked",
@@ -159,6 +161,9 @@ async def _marked(session: AsyncSession) -> models.User:
         (models.AccountCode, models.AccountCode.user_id, {"token_hash": SECRET, "code_hash": SECRET}),
     ):
         await _one(session, model, column == own, **values)
+    line, asked = models.SupportMessage, models.SupportTalk
+    await _one(session, line, line.owner_id == own, text="mark-support", author_id=helper.id)
+    await _one(session, asked, asked.owner_id == own, last_text="mark-supported")
     notice = models.Notice
     await _one(session, notice, (notice.user_id == own) & (notice.key == "Men"), key="mark-notice")
     return user

@@ -68,7 +68,14 @@ async def test_nothing_is_lost_and_nothing_else_is_touched(db: Database) -> None
     # What proves a person ends with the account; what both had one of becomes one; nobody works for themselves.
     ends = {"panel_sessions": 1, "login_links": 1, "account_codes": 1, "recovery_codes": 1, "users": 1, "members": 2}
     # Of two letters about the same, one stays, and one more tells of the joining.
-    alike = {"notices": 1, "message_quotas": 1, "referral_clicks": 1, "labels": 1, "day_costs": 1}
+    alike = {
+        "notices": 1,
+        "message_quotas": 1,
+        "referral_clicks": 1,
+        "labels": 1,
+        "day_costs": 1,
+        "support_talks": 1,
+    }
     new = {"audit_log": -1, "subscriptions": -1}
     for table, rows in before.items():
         fewer = ends.get(table, 0) + alike.get(table, 0) + new.get(table, 0)

@@ -98,6 +98,7 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("GET", "/static/{version}/{name}"): OPEN,
     # Strangers
     ("GET", "/"): DOOR,
+    ("POST", "/demo"): everybody(400),  # nothing is asked
     ("GET", "/favicon.ico"): everybody(303),
     ("GET", "/robots.txt"): OPEN,
     ("POST", "/preferences"): everybody(303),
@@ -208,6 +209,16 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
         401,
         400,
     ),  # without a reason: tests/web/test_remote_views.py
+    # Support: the administrator is the other side of it
+    ("GET", "/support"): (303, 200, 200, 303, 303),
+    ("GET", "/support/lines"): everybody(303),  # a part of a page, for its script
+    ("POST", "/support"): (401, 400, 400, 401, 404),  # nothing is written
+    ("GET", "/admin/support"): ADMIN_PAGE,
+    ("GET", "/admin/support/{owner}"): ADMIN_PAGE,
+    ("GET", "/admin/support/{owner}/lines"): (303, 404, 404, 303, 303),
+    ("POST", "/admin/support/{owner}"): (401, 404, 404, 401, 400),
+    ("POST", "/admin/support/{owner}/close"): ADMIN_FORM,
+    ("GET", "/search"): PAGE,
     # The team
     ("GET", "/team"): PAGE,
     ("POST", "/team/invitations"): (401, 400, 400, 401, 400),

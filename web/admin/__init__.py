@@ -16,6 +16,7 @@ from web.admin import (
     payouts,
     requests,
     statistics,
+    support,
     system,
 )
 
@@ -32,6 +33,7 @@ PAGES = (
     system,
     models,
     announcements,
+    support,
 )
 
 

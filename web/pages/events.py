@@ -54,7 +54,8 @@ async def events(request: web.Request) -> web.StreamResponse:
     """Send what happens to this person's bots until the page closes or the session ends.
 
     Event names: ``document-BOT``, ``conversations``, ``talk-CONVERSATION``, ``presence-CONVERSATION``, ``notice``,
-    ``payment-NUMBER``; the data is a small JSON object. The stream ends when the bots that the person may answer for are others:
+    ``payment-NUMBER``, ``support`` (the person's own talk with support), ``support-talks`` and ``support-OWNER`` (for
+    administrators); the data is a small JSON object. The stream ends when the bots that the person may answer for are others:
     the browser asks for a new one. ``talk`` and ``said``: the conversation that the page shows and the last thing in it, so that
     what came between the page and the stream is told.
     """
@@ -73,7 +74,9 @@ async def events(request: web.Request) -> web.StreamResponse:
         told = await _told(request, signed_in)
         # Before the bots are read: a right that ends meanwhile ends this stream.
         await listen((session_topic(signed_in.session.id), "end"), (_CLOSING, "end"), ("notices", "notice"))
-        await listen((f"payments:{signed_in.user.id}", "payment"))
+        await listen((f"payments:{signed_in.user.id}", "payment"), (f"support:{signed_in.user.id}", "support"))
+        if signed_in.user.is_admin:
+            await listen(("support", "support-talks"))
         rights = await _rights(request, signed_in)
         await listen(*((f"bot:{bot_id}", f"bot-{bot_id}") for bot_id in rights))
         talk = request.query.get("talk", "")
@@ -184,6 +187,10 @@ def _names(name: str, message: dict[str, Any], rights: dict[str, bool]) -> list[
         return ["notice"]
     if name == "payment":
         return [f"payment-{message.get('payment')}"]
+    if name == "support":
+        return ["support"]
+    if name == "support-talks":
+        return ["support-talks", f"support-{message.get('owner')}"]
     if "tests" in message:
         return [f"tests-{bot_id}"] if rights.get(bot_id) else []
     if "broadcast" in message:

@@ -147,6 +147,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("owner_id", name=op.f("pk_support_talks")),
     )
     op.create_index("ix_support_talks_last_message_at", "support_talks", ["last_message_at"], unique=False)
+    op.create_index(
+        "ix_support_talks_waiting",
+        "support_talks",
+        ["waiting_since"],
+        unique=False,
+        sqlite_where=sa.text("waiting_since IS NOT NULL"),
+        postgresql_where=sa.text("waiting_since IS NOT NULL"),
+    )
     op.create_table(
         "bot_versions",
         sa.Column("id", sa.String(length=26), nullable=False),
@@ -265,6 +273,8 @@ def upgrade() -> None:
         sa.Column("by_admin", sa.Boolean(), nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
         sa.Column("telegram", sa.String(length=8), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("run_at", db.base.UtcTime(), nullable=False),
         sa.Column("source", sa.String(length=64), nullable=True),
         sa.Column("created_at", db.base.UtcTime(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -277,6 +287,36 @@ def upgrade() -> None:
         sa.UniqueConstraint("source", name=op.f("uq_support_messages_source")),
     )
     op.create_index("ix_support_messages_owner_id_id", "support_messages", ["owner_id", "id"], unique=False)
+    op.create_index(
+        "ix_support_messages_due",
+        "support_messages",
+        ["owner_id", "id"],
+        unique=False,
+        sqlite_where=sa.text("telegram = 'waiting'"),
+        postgresql_where=sa.text("telegram = 'waiting'"),
+    )
+    op.create_table(
+        "support_posts",
+        sa.Column("id", sa.String(length=26), nullable=False),
+        sa.Column("admin_id", sa.String(length=26), nullable=False),
+        sa.Column("owner_id", sa.String(length=26), nullable=False),
+        sa.Column("upto", sa.String(length=26), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=True),
+        sa.Column("created_at", db.base.UtcTime(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["admin_id"], ["users.id"], name=op.f("fk_support_posts_admin_id_users"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["owner_id"],
+            ["support_talks.owner_id"],
+            name=op.f("fk_support_posts_owner_id_support_talks"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_support_posts")),
+        sa.UniqueConstraint("admin_id", "owner_id", "upto", name=op.f("uq_support_posts_admin_id_owner_id_upto")),
+    )
+    op.create_index("ix_support_posts_admin_id_number", "support_posts", ["admin_id", "number"], unique=False)
+    op.create_index(op.f("ix_support_posts_owner_id"), "support_posts", ["owner_id"], unique=False)
     op.create_table(
         "broadcast_deliveries",
         sa.Column("broadcast_id", sa.String(length=26), nullable=False),
@@ -372,6 +412,7 @@ def downgrade() -> None:
     op.drop_index("ix_jobs_dead", table_name="jobs")
     op.drop_index("ix_inbox_dead", table_name="inbox")
     op.drop_table("broadcast_deliveries")
+    op.drop_table("support_posts")
     op.drop_table("support_messages")
     op.drop_table("remote_view_pages")
     op.drop_table("endpoint_events")

@@ -9,6 +9,10 @@ scrollToEnd(document);
 
 const chat = document.querySelector("[data-chat]");
 if (chat) import("./try.js").then(({ setUpChat }) => setUpChat(chat));
+const finder = document.querySelector("[data-find]");
+if (finder) import("./finder.js").then(({ setUpFinder }) => setUpFinder(finder.dataset.find === "keys"));
+const demo = document.querySelector("[data-demo]");
+if (demo) import("./demo.js").then(({ setUpDemo }) => setUpDemo(demo));
 const inbox = document.querySelector("[data-inbox]");
 if (inbox) import("./inbox.js").then(({ setUpInbox }) => setUpInbox(inbox));
 const charts = document.querySelectorAll("[data-chart]");
