@@ -24,7 +24,7 @@ from handlers import keyboards
 from handlers.api import send_paper
 from handlers.callbacks import Buy, Menu, Pay
 from handlers.keyboards import button
-from handlers.states import Buying, leave
+from handlers.states import Buying, go_to, leave
 from handlers.talk import Page, Talk, bold, html, lines, page
 from services import allowances, coupons, money, payment_texts, plans, qr, receipts, subscriptions
 from services.core import Core
@@ -174,6 +174,11 @@ def _coupon(talk: Talk) -> str:
     return str(talk.dialog.data.get("coupon", "")) if talk.dialog.state == Buying.ways.state else ""
 
 
+def _with_balance(talk: Talk) -> bool:
+    """Tell whether the balance of invitations is to pay as much as it can."""
+    return talk.dialog.state == Buying.ways.state and bool(talk.dialog.data.get("balance"))
+
+
 async def ways_page(talk: Talk, plan: str, period: str) -> Page:
     """Return what a plan costs this person for a period, and how it can be paid; a coupon that does not fit is said so."""
     _, core, language = talk.gettext, talk.core, talk.user.language
@@ -187,7 +192,15 @@ async def ways_page(talk: Talk, plan: str, period: str) -> Page:
                 off = offer.discount_tiyin
             except Invalid as error:
                 code, trouble = "", error.text.render(language)
-                leave(talk.dialog)
+                go_to(talk.dialog, Buying.ways, balance=_with_balance(talk))
+        # Of a payment that only a test key meets the balance pays nothing.
+        balance = (
+            0
+            if orders.is_test_mode(core.settings)
+            else await orders.from_balance(session, talk.user, due - off, core.now())
+        )
+    used = balance if _with_balance(talk) else 0
+    mark = "☑️" if used else "◻️"
     facts = plans.plan_of(core.settings, plan)
     terms = plans.period_of(core.settings, period)
     credit = money.text(-quote.credit, language)
@@ -198,7 +211,8 @@ async def ways_page(talk: Talk, plan: str, period: str) -> Page:
             f"{translate_plural(language, '{n} day', '{n} days', terms.days)}: {money.text(quote.price, language)}",
             f"{_('Rest of your present plan')}: {credit}" if quote.credit else "",
             _("Coupon {code}: {amount}", code=code, amount=money.text(-off, language)) if off else "",
-            bold(f"{_('To pay')}: {money.text(due - off, language)}"),
+            f"{_('From my balance')}: {money.text(-used, language)}" if used else "",
+            bold(f"{_('To pay')}: {money.text(due - off - used, language)}"),
         ),
         payment_texts.beginning(quote.kind, language),
         _("Choose how to pay."),
@@ -213,6 +227,14 @@ async def ways_page(talk: Talk, plan: str, period: str) -> Page:
                 ]
                 for kind in ways(core, talk.user)
             ),
+            [
+                button(
+                    f"{mark} {_('From my balance')}: {money.text(balance, language)}",
+                    Buy(do="balance", plan=plan, period=period),
+                )
+                if balance
+                else None
+            ],
             [button("🎟 " + _("I have a coupon"), Buy(do="coupon", plan=plan, period=period))],
             keyboards.back(_, Buy(do="terms", plan=plan)),
         ),
@@ -374,6 +396,13 @@ async def choose(callback: CallbackQuery, callback_data: Buy, talk: Talk, screen
     await talk.show(screen)
 
 
+@router.callback_query(Buy.filter(F.do == "balance"))
+async def switch_balance(callback: CallbackQuery, callback_data: Buy, talk: Talk) -> None:
+    """Let the balance of invitations pay, or not."""
+    go_to(talk.dialog, Buying.ways, coupon=_coupon(talk), balance=not _with_balance(talk))
+    await talk.show(await ways_page(talk, callback_data.plan, callback_data.period))
+
+
 @router.callback_query(Buy.filter(F.do == "order"))
 async def order(callback: CallbackQuery, callback_data: Buy, talk: Talk, screens: Screens) -> None:
     """Order what was chosen. The same wish twice, by a second press or after a crash, is one payment."""
@@ -391,6 +420,7 @@ async def order(callback: CallbackQuery, callback_data: Buy, talk: Talk, screens
                 wish.way,
                 now=core.now(),
                 coupon=_coupon(talk),
+                use_balance=_with_balance(talk),
                 basis=wish.basis,
             )
     except AppError as error:
@@ -400,7 +430,7 @@ async def order(callback: CallbackQuery, callback_data: Buy, talk: Talk, screens
         await talk.toast(error.text.render(talk.user.language))
         await talk.show(await ways_page(talk, wish.plan, wish.period))
         return
-    if _coupon(talk):
+    if talk.dialog.state == Buying.ways.state:
         leave(talk.dialog)
     ledger.announce(core, payment)
     await _show_payment(talk, screens, payment.number)

@@ -129,7 +129,7 @@ class Turn(CallbackData, prefix="t1"):
 
 class Buy(CallbackData, prefix="p2"):
     """``do`` a step towards a plan: ``plans``, ``terms`` (the periods of ``plan``), ``ways`` (to pay it for ``period``),
-    ``coupon`` (type one) and ``order`` (by the gateway ``way``, for what the person had at ``basis``)."""
+    ``coupon`` (type one), ``balance`` (let it pay, or not), ``order`` (by the gateway ``way``, as things stood at ``basis``)."""
 
     do: str
     plan: Annotated[str, Field(pattern=r"^[a-z0-9_]{0,32}$")] = ""

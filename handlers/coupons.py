@@ -45,7 +45,8 @@ async def for_a_request(callback: CallbackQuery, callback_data: Ask, talk: Talk)
 @router.callback_query(Buy.filter(F.do == "coupon"))
 async def for_a_payment(callback: CallbackQuery, callback_data: Buy, talk: Talk) -> None:
     """Wait for a code to pay with."""
-    go_to(talk.dialog, Buying.code, plan=callback_data.plan, period=callback_data.period)
+    balance = bool(talk.dialog.data.get("balance"))
+    go_to(talk.dialog, Buying.code, plan=callback_data.plan, period=callback_data.period, balance=balance)
     await talk.toast()
     await _ask(talk)
 
@@ -78,7 +79,7 @@ async def _take(talk: Talk, written: str) -> None:
         await coupons.guessed_right(core.limits, user.id)
         code = coupons.clean_code(written)
         if talk.dialog.state == Buying.code.state:
-            go_to(talk.dialog, Buying.ways, coupon=code)
+            go_to(talk.dialog, Buying.ways, coupon=code, balance=talk.dialog.data.get("balance", False))
             await talk.show(await billing.ways_page(talk, chosen, period) if chosen else billing.plans_page(talk))
         else:
             go_to(talk.dialog, Requesting.sure, plan=chosen, period=period, coupon=code)

@@ -51,7 +51,8 @@ class Answering(StatesGroup):
 
 
 class Buying(StatesGroup):
-    """Paying with a coupon; the data holds ``coupon``, and while it is typed (``code``) what was chosen: ``plan``, ``period``."""
+    """Paying less than the price: the data holds ``coupon`` and ``balance`` (whether that pays), and while a coupon is typed
+    (``code``) what was chosen: ``plan``, ``period``."""
 
     code = State()
     ways = State()
@@ -87,7 +88,7 @@ DROPPED: dict[str, Text] = {
     str(Editing.caption.state): T("The description was not changed."),
     str(Editing.picture.state): T("The picture was not added."),
     str(Buying.code.state): T("No coupon was entered."),
-    str(Buying.ways.state): T("The coupon was put away."),
+    str(Buying.ways.state): T("Nothing was ordered."),
     str(Requesting.code.state): T("No coupon was entered."),
     str(Requesting.sure.state): T("The request was not sent."),
     str(Broadcasting.text.state): T("No broadcast was written."),

@@ -77,6 +77,14 @@ def _unusable() -> Invalid:
     return Invalid(text, code="coupon", field="coupon")
 
 
+_WINDOWS: dict[int, tuple[int, Text]] = {
+    900: (1, T("Too many coupon codes were tried. Wait 15 minutes.")),
+    7_200: (2, T("Too many coupon codes were tried. Wait two hours.")),
+    86_400: (4, T("Too many coupon codes were tried. Wait a day.")),
+}
+"""In which times tries of codes are counted, in seconds; how many times more may be in it, and what is said beyond."""
+
+
 async def allow_guess(limits: Limits, account: str, address: str, per_window: int) -> None:
     """Count one try of a code; raises ``TooMany``. Call it before :func:`price_off`, outside the unit of work.
 
@@ -84,14 +92,20 @@ async def allow_guess(limits: Limits, account: str, address: str, per_window: in
     one address.
     """
     for key, factor in ((f"coupon:address:{address}", 4), (f"coupon:account:{account}", 1)):
-        for window_s, growth in ((900, 1), (7_200, 2), (86_400, 4)):
-            if not await limits.hit(f"{key}:{window_s}", per_window * factor * growth, window_s):
-                raise TooMany(T("Too many coupon codes were tried. Wait 15 minutes."), retry_after_s=window_s)
+        taken: list[str] = []
+        # The longest first: how long to wait is said as it is. What a shorter one refuses does not count in it.
+        for window_s, (growth, said) in reversed(_WINDOWS.items()):
+            name = f"{key}:{window_s}"
+            if not await limits.hit(name, per_window * factor * growth, window_s):
+                for longer in taken:
+                    await limits.give_back(longer)
+                raise TooMany(said, retry_after_s=window_s)
+            taken.append(name)
 
 
 async def guessed_right(limits: Limits, account: str) -> None:
     """Forget the tries of an account whose code was right; those of its address stay."""
-    for window_s in (900, 7_200, 86_400):
+    for window_s in _WINDOWS:
         await limits.forget(f"coupon:account:{account}:{window_s}")
 
 

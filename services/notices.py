@@ -17,6 +17,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from db import models
 from db.base import UtcTime, insert_for, new_id, utcnow
+from services import letters
 from services.i18n import T, Text, Words, translate
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+_MAILED = ("messages_few", "messages_out")
+"""Of these people are written by mail too: what they do not hear of costs them customers."""
+_LETTER = "notice:"
 GROUP_S = 600
 """After one notice about a bot the next ones wait so long and come together."""
 _SHOWN = 10
@@ -619,6 +623,34 @@ def _compose(notices: list[models.Notice], language: str) -> str:
     if len(notices) > _SHOWN:
         lines.append(translate(language, "More notices: {n}. You find them in the panel.", n=len(notices) - _SHOWN))
     return "\n\n".join(lines)
+
+
+async def mail(core: Core) -> None:
+    """Write letters for what must be heard by whoever has no Telegram, and has not just the panel open: once each."""
+    notice, letter, user = models.Notice, models.Letter, models.User
+    written = select(letter.id).where(letter.user_id == notice.user_id, letter.key == literal(_LETTER) + notice.id)
+    async with core.db.read() as session:
+        rows = (
+            await session.scalars(
+                select(notice)
+                .join(user, user.id == notice.user_id)
+                .where(
+                    notice.kind.in_(_MAILED),
+                    notice.resolved_at.is_(None),
+                    user.email.is_not(None),
+                    user.banned_at.is_(None),
+                    ~written.exists(),
+                )
+                .limit(500)
+            )
+        ).all()
+    for row in rows:
+        params = {**row.params, "path": page(row)}
+        async with core.db.write() as session:
+            key = f"{_LETTER}{row.id}"
+            await letters.write(session, row.user_id, row.kind, key=key, now=core.now(), params=params, telegram=False)
+    if rows:
+        core.bell.ring("letters")
 
 
 async def deliver(core: Core) -> int:

@@ -193,12 +193,19 @@ async def _wait_until(
 async def extend(session: AsyncSession, user_id: str, days: int, *, now: dt.datetime) -> models.Subscription:
     """Make what an owner has last ``days`` longer, less if negative but never before ``now``; later spans move along.
 
-    Raises ``NotFound`` where nothing is paid for at ``now``.
+    What has ended goes on from ``now`` so long. Raises ``NotFound`` where there is nothing to go on with, or to make shorter.
     """
     owner = await lock(session, user_id)
     ahead = await _ahead(session, user_id, now)
     if not ahead:
-        raise NotFound
+        span = models.Subscription
+        ended = select(span).where(span.user_id == user_id, span.revoked_at.is_(None)).order_by(span.ends_at.desc())
+        last = await session.scalar(ended.limit(1))
+        if last is None or days < 0:
+            raise NotFound
+        last.ends_at = now + dt.timedelta(days=days)
+        await _changed(session, owner)
+        return last
     first = ahead[0]
     whole, ends_at = first.ends_at - first.starts_at, first.ends_at + dt.timedelta(days=days)
     first.ends_at = max(now, first.starts_at, ends_at)

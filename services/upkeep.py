@@ -247,7 +247,7 @@ def give_up_reserve(core: Core, error: DatabaseUnavailable) -> bool:
 
 
 async def tell_owners(core: Core) -> None:
-    """Deliver notices when the bell rings and every half minute."""
+    """Deliver notices when the bell rings and every half minute, by mail and in Telegram."""
     async with core.bell.listen("notices", limit=1) as bell:
         while True:
             try:
@@ -256,6 +256,7 @@ async def tell_owners(core: Core) -> None:
             except TimeoutError:
                 pass
             try:
+                await notices.mail(core)
                 await notices.deliver(core)
                 await support.deliver(core)
             except DatabaseUnavailable:

@@ -16,6 +16,7 @@ import fcntl
 import importlib.util
 import os
 import pwd
+import random
 import select
 import shutil
 import signal
@@ -63,10 +64,12 @@ def new_folder(place: Path | None = None) -> Path:
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port of the loopback that nobody uses now, from below those that the system gives to connections."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _die_with_parent(number: int) -> Callable[[], None]:

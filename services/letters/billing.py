@@ -1,4 +1,4 @@
-"""Letters about payments."""
+"""Letters about payments and what they give."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from services.i18n import T
 from services.letters.base import Kind
 
 _PAYMENT = (("plan", "Basic"), ("amount", {"tiyin": 29_000_000}), ("number", "204815937"), ("path", "/billing"))
+
+_MONTH = (("plan", "Basic"), ("n", "3000"), ("used", "2400"), ("path", "/billing"))
 
 KINDS: Mapping[str, Kind] = {
     "paid": Kind(
@@ -30,5 +32,25 @@ KINDS: Mapping[str, Kind] = {
         telegram=T("Payment {number} of {amount} was refunded; the plan “{plan}” that it paid for was taken back."),
         button=T("Open the payment"),
         example=_PAYMENT,
+    ),
+    "messages_few": Kind(
+        subject=T("Most messages of this month are used"),
+        text=T(
+            "The plan “{plan}” gives {n} answers a month, and {used} are used.\n\n"
+            "When all are used, your bots give no answers until the next month: customers get your polite line, and their "
+            "conversations wait for a person. A larger plan begins at once."
+        ),
+        button=T("Choose a larger plan"),
+        example=_MONTH,
+    ),
+    "messages_out": Kind(
+        subject=T("All messages of this month are used"),
+        text=T(
+            "The plan “{plan}” gives {n} answers a month, and all are used.\n\n"
+            "Until the next month your bots give no answers: customers get your polite line, and their conversations wait for a "
+            "person in the panel. With a larger plan they answer again at once."
+        ),
+        button=T("Choose a larger plan"),
+        example=_MONTH,
     ),
 }

@@ -90,7 +90,7 @@ async def order(
     if 0 < due - discount < least:
         # A rest that no gateway takes is not asked for.
         discount = due
-    used = await _from_balance(session, owner, due - discount, least, now) if use_balance else 0
+    used = await from_balance(session, owner, due - discount, now, least=least) if use_balance else 0
     # What no key meets is no test: a plan for the balance or a coupon alone.
     sandbox = test and due - discount - used > 0
     if sandbox:
@@ -245,7 +245,9 @@ async def _made_already(
     return None
 
 
-async def _from_balance(session: AsyncSession, owner: models.User, due: int, least: int, now: dt.datetime) -> int:
+async def from_balance(
+    session: AsyncSession, owner: models.User, due: int, now: dt.datetime, *, least: int = LEAST_TIYIN
+) -> int:
     """Return how much of an owner's referral balance goes into a payment: whole so'm, and no rest that no gateway takes."""
     used = max(0, min(due, await referrals.balance_tiyin(session, owner.id, now=now))) // TIYIN * TIYIN
     if 0 < due - used < least:

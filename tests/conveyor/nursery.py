@@ -24,9 +24,17 @@ class Child:
         self.pid = 0
         self._handle: int | None = None
         self.events: list[dict[str, Any]] = []
+        self.early: list[dict[str, Any]] = []
 
     async def hears(self, event: str, timeout: float = 30) -> dict[str, Any]:
-        """Wait for the next event of this kind; the others are kept in :attr:`events`."""
+        """Wait for the next event of this kind; the others are kept in :attr:`events`.
+
+        One that the process told before it was ready (it may pause at once) has not been heard yet.
+        """
+        for told in self.early:
+            if told["event"] == event:
+                self.early.remove(told)
+                return told
         async with asyncio.timeout(timeout):
             while line := await self._reader.readline():
                 told: dict[str, Any] = json.loads(line)
@@ -34,11 +42,6 @@ class Child:
                 if told["event"] == event:
                     return told
         raise AssertionError(f"the process ended before {event!r}; it told {self.events}")
-
-    async def has_told(self, event: str, timeout: float = 30) -> None:
-        """Wait for an event of this kind, which may have come while something else was waited for."""
-        if all(told["event"] != event for told in self.events):
-            await self.hears(event, timeout)
 
     async def gone(self, timeout: float = 30) -> None:
         """Wait until the process has ended."""
@@ -137,6 +140,7 @@ class Nursery:
         child.born(int((await child.hears("born"))["pid"]))
         if ready:
             await child.hears("ready")
+            child.early = child.events[1:-1]
         return child
 
 

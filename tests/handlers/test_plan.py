@@ -156,6 +156,23 @@ async def test_a_coupon_takes_off_what_is_paid_here(shop: Product) -> None:
     assert payment.discount_tiyin == 0
 
 
+async def test_the_balance_pays_here_too(shop: Product) -> None:
+    person = await buyer(shop, 900000833)
+    user = await shop.account(person)
+    async with shop.core.db.write() as session:
+        earned = {"kind": "commission", "amount_tiyin": 5_800_000, "available_at": NOW - dt.timedelta(days=1)}
+        session.add(models.ReferralEntry(partner_id=user.id, **earned))
+    menu = await person.says("/plan", "You are on the plan")
+    await person.presses(menu, "Choose a plan", "Premium")
+    await person.presses(menu, "Basic ·", "For how long?")
+    await person.presses(menu, "Monthly", "Choose how to pay.")
+    screen = await person.presses(menu, "From my balance", "From my balance: −58")
+    assert "232 000 UZS" in plain(screen.text)
+    await person.presses(menu, "Payme", "Waiting for payment")
+    (payment,) = await payments(shop, person)
+    assert (payment.amount_tiyin, payment.balance_tiyin) == (23_200_000, 5_800_000)
+
+
 async def test_a_button_of_an_old_screen_buys_nothing_twice(shop: Product) -> None:
     """What the rest of the present plan pays altogether is there once, whichever of two screens is pressed again."""
     person = await buyer(shop, 900000811)

@@ -220,3 +220,19 @@ async def test_guessing_is_limited() -> None:
     await coupons.guessed_right(limits, "a")
     assert await tries("a") == 5
     assert [await tries(f"b{number}") for number in range(4)] == [5, 2, 0, 0]
+
+
+async def test_how_long_to_wait_is_said_as_it_is() -> None:
+    """Also where longer windows are full; what is refused uses nothing up."""
+    limits, said = Limits(), []
+    for over in ((), (900,), (900, 7_200), (900,)):
+        for window_s in over:
+            await limits.forget(f"coupon:account:a:{window_s}")
+        for number in range(100):
+            try:
+                await coupons.allow_guess(limits, "a", f"192.0.2.{number}", 5)
+            except TooMany as error:
+                refused = error
+        said.append((refused.text.msgid.rpartition("Wait ")[2], refused.retry_after_s))
+    short, long = ("15 minutes.", 900), ("two hours.", 7_200)
+    assert said == [short, long, short, ("a day.", 86_400)]

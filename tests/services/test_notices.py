@@ -122,3 +122,27 @@ async def test_another_trouble_with_the_same_key_is_news(database_url: str) -> N
             assert len(list(await session.scalars(select(models.Notice)))) == 1
     finally:
         await db.close()
+
+
+async def test_who_has_no_telegram_is_written_that_the_messages_are_used_up(tmp_path: Path, sqlite_url: str) -> None:
+    """By mail, once, with or without a factory bot; where there is no address there is nothing to write to."""
+    async with running(
+        make_settings(tmp_path, sqlite_url, environment={"MAIL_SERVER": "127.0.0.1", "MAIL_PORT": "9"})
+    ) as core:
+        async with core.db.write() as session:
+            known = models.User(email="egasi@example.uz", full_name="Ega")
+            nobody = models.User(full_name="Manzilsiz", telegram_id=5)
+            session.add_all([known, nobody])
+            await session.flush()
+            for user in (known, nobody):
+                params = {"plan": "Basic", "n": 3000, "used": 3000}
+                await notices.open_notice(
+                    session, user.id, "messages_out", key="messages_out:2026-11:3000", params=params
+                )
+                await notices.open_notice(session, user.id, "document_failed", key="d", params={"document": "x"})
+        for _ in range(2):
+            await notices.mail(core)
+        async with core.db.read() as session:
+            (letter,) = await session.scalars(select(models.Letter))
+        assert (letter.user_id, letter.kind, letter.telegram) == (known.id, "messages_out", "none")
+        assert letter.params["path"] == "/billing" and letter.mail != "none"

@@ -350,6 +350,25 @@ async def test_extending_moves_what_follows_and_shortening_stops_at_now(owner: _
     assert await owner.has() == [("premium", 0, 10), ("starter", 10, 40)]
 
 
+async def test_what_has_ended_goes_on(owner: _Owner) -> None:
+    """In the days of grace and after them, from now; shorter it cannot become, and nothing comes of nothing."""
+    with pytest.raises(NotFound):
+        await owner.extended(3)
+    await owner.is_given("basic")
+    owner.now += 31 * _DAY
+    assert (await owner.standing(31)).status == "grace"
+    await owner.extended(3)
+    assert (await owner.standing(31)).status == "active"
+    assert await owner.has() == [("basic", 0, 34)]
+    owner.now += 100 * _DAY
+    with pytest.raises(NotFound):
+        await owner.extended(-3)
+    await owner.extended(5)
+    assert await owner.has() == [("basic", 0, 136)]
+    await owner.pays("basic")
+    assert await owner.has() == [("basic", 0, 136), ("basic", 136, 166)]
+
+
 @pytest.mark.parametrize(("plan", "period"), [("gold", "monthly"), ("trial", "monthly"), ("basic", "weekly")])
 async def test_what_is_not_sold_is_not_given(owner: _Owner, plan: str, period: str) -> None:
     """And nothing is changed by the attempt."""

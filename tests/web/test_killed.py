@@ -166,7 +166,7 @@ async def test_a_process_that_dies_while_an_account_is_deleted(
         before = await _rows(url)
         for point in ("leaving_begun", "leaving_bot_gone", "leaving_forgotten"):
             child = await children.start(settings, point=point)
-            await child.has_told("paused")
+            await child.hears("paused")
             await child.kill()
             rows = await _rows(url)
             assert not _orphans(rows), point

@@ -109,6 +109,8 @@ async def _plan(
         owner=owner,
         standing=line.at(now),
         spans=spans,
+        # What has ended can go on; nothing else can be done with it.
+        has_ended=not line.at(now).paid_until and any(span.revoked_at is None for span in spans),
         now=now,
         asked=asked,
         log=[(row, who, requests.ACTIONS[row.action].render(language)) for row, who in log],
