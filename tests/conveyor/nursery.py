@@ -31,10 +31,10 @@ class Child:
 
         One that the process told before it was ready (it may pause at once) has not been heard yet.
         """
-        for told in self.early:
-            if told["event"] == event:
-                self.early.remove(told)
-                return told
+        for early in self.early:
+            if early["event"] == event:
+                self.early.remove(early)
+                return early
         async with asyncio.timeout(timeout):
             while line := await self._reader.readline():
                 told: dict[str, Any] = json.loads(line)
