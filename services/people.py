@@ -26,6 +26,7 @@ from services.paging import PAGE, Page
 from services.plans import TASHKENT, Standing
 from services.settings import Settings
 from services.sheets import Cell
+from services.statistics import costs
 from services.text import clean
 
 REASON_CHARS = 300
@@ -328,7 +329,7 @@ async def card(session: AsyncSession, owner: models.User, *, now: dt.datetime) -
         select(member, _user).join(_user, _user.id == member.owner_id).where(member.user_id == owner.id).limit(50)
     )
     seen = models.PanelSession
-    used = await usage.summary(session, owner, now - dt.timedelta(days=_COST_DAYS), now + dt.timedelta(days=1))
+    used = await costs.summary(session, owner, now - dt.timedelta(days=_COST_DAYS), now + dt.timedelta(days=1))
     payment, view = models.Payment, models.RemoteView
     return Card(
         [

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import access, conversations, people
+from services import access, conversations, people, plans
 from services.conversations import STATUSES, ConversationRow, Page, after_cursor, finding, page_of
 from services.errors import Invalid, NotFound
 from services.i18n import T
@@ -142,7 +142,7 @@ async def get(session: AsyncSession, conversation_id: str) -> tuple[Conversation
 async def is_known(session: AsyncSession, admin: models.User, row: ConversationRow, *, now: dt.datetime) -> bool:
     """Tell whether it is written down that an administrator read a conversation on this day of Tashkent."""
     log = models.AuditLog
-    today = people.midnight(now.astimezone(people.TASHKENT).date())
+    today = people.midnight(now.astimezone(plans.TASHKENT).date())
     query = select(log.id).where(
         log.object_kind == "conversation",
         log.object_id == row.conversation.id,
