@@ -215,6 +215,8 @@ async def test_every_address(site: Site, admin: models.User) -> None:
         session.add(document)
         owned = await session.get_one(models.User, owner.id)
         owned.totp_secret = "never-shown-totp"
+        # Made when the owner first looks at it.
+        owned.referral_code = "devorkod"
         secrets += [secret, secret + "2", plain, "never-shown-totp", web.secret]
     browser = await site.signed_in(admin)
     await _look(browser, owner)
