@@ -43,11 +43,13 @@ class Watched:
 
     async def check(self, *, axe: bool = True) -> None:
         """Look for what is wrong with the page as it stands: overflow, and grave findings of axe."""
+        # Before all styles are there, the page is not yet what a person sees.
+        await self.page.wait_for_load_state()
         wide = await self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         if wide > 0:
             self.troubles.append(f"{self.page.url}: {wide} px too wide")
         if axe:
-            # What the mouse has just come upon changes its colours for a moment.
+            # What has just come up, or came below the mouse, changes its colours for a moment.
             await self.page.evaluate(SETTLED)
             found = await Axe().run(self.page)
             self.troubles += [

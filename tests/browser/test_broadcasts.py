@@ -36,6 +36,7 @@ async def test_written_sent_and_followed_without_reload(chromium: Browser, brows
         await expect(page.get_by_text("230 customers get it")).to_be_visible()
         await seen.check()
         await page.get_by_role("button", name="Save the draft").click()
+        await expect(page.get_by_role("link", name="Send …")).to_be_visible()
         await seen.check()
         await page.get_by_role("link", name="Send …").click()
         await page.wait_for_url("**/send")
