@@ -25,6 +25,9 @@ _AXE = Axe().axe_script
 # Only what is wrong comes back, of any gravity.
 _FIND = """(rules) => axe.run(document, { resultTypes: ["violations"], ...(rules.length ? { runOnly: rules } : {}) })
   .then(({ violations }) => violations.map(({ id, nodes: [{ html, failureSummary }] }) => [id, html, failureSummary]))"""
+SETTLED = """Promise.allSettled(
+    document.getAnimations().filter((each) => each instanceof CSSTransition).map((each) => each.finished)
+).then(() => null)"""
 SIZES: dict[str, ViewportSize] = {"desktop": {"width": 1366, "height": 850}, "phone": {"width": 390, "height": 844}}
 
 
@@ -52,6 +55,8 @@ class Watched:
 
     async def axe(self, *rules: str) -> None:
         """Look for what axe finds, by all its rules or by these."""
+        # What the mouse has just come upon, or another scheme, changes colours for a moment.
+        await self.page.evaluate(SETTLED)
         if not await self.page.evaluate("'axe' in window"):
             await self.page.evaluate(_AXE)
         for rule, html, summary in await self.page.evaluate(_FIND, rules):
