@@ -17,17 +17,22 @@ HEADERS = {
     "Content-Security-Policy": CSP,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=()",
     "Cache-Control": "no-store",
 }
+PAGE_HEADERS = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=()",
+}
+"""What browsers heed where a page is opened: the two dozen files that it loads go without."""
+_PARTS = ("text/css", "text/javascript", "font/", "image/")
 HSTS = "max-age=31536000; includeSubDomains"
 
 
 def secure(headers: CIMultiDict[str], *, tls: bool) -> None:
     """Put the security headers among ``headers``; one that is there already stays. ``tls``: people reach us by https."""
     headers["Server"] = "BotFactory"
-    for name, value in HEADERS.items():
+    is_part = headers.get("Content-Type", "").startswith(_PARTS)
+    for name, value in (HEADERS if is_part else HEADERS | PAGE_HEADERS).items():
         headers.setdefault(name, value)
     if tls:
         headers["Strict-Transport-Security"] = HSTS

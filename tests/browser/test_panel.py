@@ -9,19 +9,17 @@ from playwright.async_api import Browser, ViewportSize, expect
 
 from db import models
 from db.base import new_id
-from services import accounts, bots
+from services import accounts
 from services.i18n import translate
-from services.knowledge import documents
-from tests.browser.conftest import person, watched
+from tests.browser.conftest import SIZES, person, watched
 from tests.composition import FAQ, add_document
+from tests.furnished import ADMIN_PAGES, OPEN_PAGES, OWNER_PAGES, furnish, pages
 from tests.web.panel import Site, web_talk
 
 pytestmark = pytest.mark.browser
 
 BEGIN = "Add a document first: until then the bot can only say hello."
 ASK = "Ask what your customers ask. Below the answer you will see the passages it came from."
-SIZES = ("desktop", "phone")
-LANGUAGES = ("uz", "ru", "en")
 
 
 @pytest.mark.parametrize(
@@ -85,84 +83,106 @@ def _runs(bot: models.Bot) -> list[object]:
     ]
 
 
-# Colours do not depend on the language, and widths not on the colours.
-@pytest.mark.parametrize(
-    ("size", "scheme", "language"),
-    [(s, "light", n) for s in SIZES for n in LANGUAGES] + [(s, "dark", "uz") for s in SIZES],
+EMPTY_PAGES = (
+    "/dashboard",
+    "/bots/{bot}",
+    "/bots/{bot}/setup",
+    "/bots/{bot}/documents",
+    "/bots/{bot}/tests",
+    "/bots/{bot}/channels",
+    "/bots/{bot}/broadcasts",
+    "/inbox",
+    "/inbox/labels",
+    "/inbox/replies",
+    "/billing",
+    "/billing/referrals",
+    "/team",
+    "/support",
+    "/settings/views",
+    "/settings/webhooks",
 )
-async def test_every_page_in_every_look(
-    chromium: Browser, browser_site: Site, size: str, scheme: str, language: str
-) -> None:
-    """Both sizes, light and dark, three languages: nothing overflows, nothing grave for axe, no error, no other host."""
-    email = await person(browser_site, f"Everywhere-{size}-{scheme}-{language}", "uz")
-    async with browser_site.core.db.read() as session:
+"""What whoever has just begun sees, and what says what comes there."""
+
+
+async def _somebody(site: Site, name: str, *, role: str = "owner") -> models.User:
+    email = await person(site, name, "uz")
+    async with site.core.db.write() as session:
         user = await accounts.by_email(session, email)
-    assert user is not None
-    bot = await browser_site.bot_of(user, "Chinor Stomatologiya va implantologiya markazi")
-    await add_document(browser_site.core, bot, "savollar.txt", FAQ.encode())
-    await add_document(
-        browser_site.core, bot, "juda-uzun-nomli-eski-narxlar-royxati-2026-yil-noyabr.pdf", b"%PDF-1.4 broken"
-    )
-    async with browser_site.core.db.write() as session:
-        web = await bots.connect_web(session, bot)
-        contact = models.Contact(bot_id=bot.id, channel_id=web.id, external_id="x", name="Азиза Рахимова")
-        session.add(contact)
-        await session.flush()
-        talk = models.Conversation(
-            bot_id=bot.id, channel_id=web.id, contact_id=contact.id, status="waiting", last_text="Narxi?"
-        )
-        session.add(talk)
-        session.add(models.UnansweredQuestion(bot_id=bot.id, question="Avtoturargoh bormi?", folded="a"))
-        session.add(models.UnansweredQuestion(bot_id=bot.id, question="Парковка есть?", folded="b", language="ru"))
-        session.add_all(_runs(bot))
-        await documents.add_answer(session, bot, "Karta bilan to‘lasa bo‘ladimi?", "Ha, " + "Uzcard, Humo, " * 20)
-        session.add(
-            models.Channel(
-                bot_id=bot.id,
-                kind="telegram",
-                external_id=bot.id,
-                title="Chinor",
-                username="chinor_bot",
-                status="stopped",
-            )
-        )
-        await session.flush()
-        source = {"document_id": "x", "document_name": "savollar.txt", "snippet": "Har kuni", "score": 0.8}
-        for author, text in (
-            ("customer", "Narxi?"),
-            ("bot", "x" * 300),
-            ("operator", "Ha"),
-            ("system", "Operator keldi"),
-        ):
-            session.add(
-                models.Message(conversation_id=talk.id, author=author, text=text, sources=[source], status="failed")
-            )
-    base = f"/bots/{bot.id}"
-    paths = [
-        "/dashboard",
+        assert user is not None
+        user.role = role
+    return user
+
+
+# In Uzbek axe looks, at one size a test and in both colours; of the other languages only the widths are new.
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("who", ["owner", "administrator"])
+@pytest.mark.parametrize(("language", "size"), [("uz", "desktop"), ("uz", "phone"), ("ru", "both"), ("en", "both")])
+async def test_every_page_in_every_look(
+    chromium: Browser, browser_site: Site, who: str, language: str, size: str
+) -> None:
+    """Nothing overflows, axe finds nothing at all in light and dark, no error, no other host."""
+    core, place = browser_site.core, f"{who}-{language}-{size}"
+    owner = await _somebody(browser_site, f"Everywhere-{place}")
+    user = owner if who == "owner" else await _somebody(browser_site, f"Everything-{place}", role="admin")
+    newcomer = await _somebody(browser_site, f"Beginning-{place}")
+    bot = await browser_site.bot_of(owner, "Chinor Stomatologiya va implantologiya markazi")
+    empty = await browser_site.bot_of(newcomer, "Yangi")
+    await add_document(core, bot, "savollar.txt", FAQ.encode())
+    async with core.db.write() as session:
+        whose = await session.get_one(models.User, owner.id), await session.get_one(models.Bot, bot.id)
+        ids = await furnish(session, *whose, core.crypto)
+    more = [
         "/dashboard?period=today",
-        "/bots",
-        "/bots/new",
-        base,
-        f"{base}/setup",
-        f"{base}/documents?q=yetkazib",
-        f"{base}/tests",
-        f"{base}/channels",
+        f"/bots/{bot.id}/documents?q=yetkazib",
+        "/billing?period=annual",
+        "/search?q=karta",
     ]
-    paths += [f"{base}/widget", "/inbox", f"/inbox/{talk.id}", "/inbox/labels", "/inbox/replies", "/settings"]
-    paths += ["/billing?period=annual", "/billing/request", "/billing/referrals"]
-    paths += ["/settings/email", "/settings/two-step", "/settings/delete"]
-    async with watched(chromium, browser_site, size, scheme, language) as seen:
-        for path in ("/", "/login", "/register", "/password/forgot"):
-            await seen.open(path)
+    paths = [*pages(OWNER_PAGES, ids), *more] if who == "owner" else pages(ADMIN_PAGES, ids)
+    async with watched(chromium, browser_site, "desktop" if size == "both" else size, "light", language) as seen:
+        page = seen.page
+
+        async def look() -> None:
             await seen.check(axe=language == "uz")
-        await seen.sign_in(email)
-        await seen.page.locator(f"button[name=language][value={language}]").first.dispatch_event("click")
-        await expect(seen.page.locator("html")).to_have_attribute("lang", language)
-        for path in paths:
-            await seen.open(path)
-            await seen.check(axe=language == "uz")
-        assert seen.troubles == []
+            if language == "uz":
+                await page.emulate_media(color_scheme="dark")
+                await seen.axe("color-contrast")
+                await page.emulate_media(color_scheme="light")
+            if size == "both":
+                await page.set_viewport_size(SIZES["phone"])
+                await seen.check(axe=False)
+                await page.set_viewport_size(SIZES["desktop"])
+
+        if who == "owner":
+            for path in OPEN_PAGES:
+                await seen.open(path)
+                await look()
+        for somebody, addresses in ((newcomer, pages(EMPTY_PAGES, {"bot": empty.id})), (user, paths)):
+            if somebody is newcomer and (who, language, size) != ("owner", "uz", "phone"):
+                continue
+            await page.context.clear_cookies()
+            await seen.sign_in(str(somebody.email))
+            await page.locator(f"button[name=language][value={language}]").first.dispatch_event("click")
+            await expect(page.locator("html")).to_have_attribute("lang", language)
+            for path in addresses:
+                await seen.open(path)
+                await look()
+        if who == "owner":
+            # What lies over a page, and a page that is not there.
+            await page.keyboard.press("/")
+            await expect(page.locator("#finder")).to_be_visible()
+            await look()
+            await page.goto(f"{browser_site.base}/nothing-here")
+            await look()
+        else:
+            # The panel as its owner sees it, with the bar that says so.
+            await seen.open(f"/admin/owners/{owner.id}")
+            form = page.locator(f"form[action='/admin/owners/{owner.id}/view']")
+            await form.locator("textarea").evaluate("(field) => { field.value = 'Kanal ulanmayapti'; }")
+            await form.evaluate("(form) => form.requestSubmit()")
+            await expect(page.locator(".viewing")).to_be_visible()
+            await look()
+        # The page that is not there, and the stream of events that ends where a view begins.
+        assert [one for one in seen.troubles if "404" not in one and "[object Event]" not in one] == []
 
 
 async def test_menu_and_theme_on_a_phone(chromium: Browser, browser_site: Site) -> None:

@@ -646,6 +646,7 @@ async def test_headers_on_every_answer(site: Site) -> None:
         assert "frame-ancestors" in policy, path
         assert page.headers["X-Content-Type-Options"] == "nosniff", path
         assert page.headers["Referrer-Policy"], path
+        assert ("Permissions-Policy" in page.headers) is not path.startswith("/static"), path
         assert "3.14" not in page.headers.get("Server", ""), path
         assert page.headers["X-Request-ID"], path
         if not path.startswith("/static"):
