@@ -80,6 +80,10 @@ ACTIONS: Mapping[str, Text] = {
     "view_changed": T("Changed something in an owner’s panel"),
     "view_ended": T("Stopped looking at an owner’s panel"),
     "audit_exported": T("Downloaded the audit log"),
+    "channels_exported": T("Downloaded the list of channels"),
+    "channel_checked": T("Checked an owner’s channel"),
+    "files_exported": T("Downloaded the list of files"),
+    "document_retried": T("Let an owner’s document be read again"),
 }
 """What each action is called; one that is not here is shown by its own word."""
 OBJECTS: Mapping[str, Text] = {
@@ -92,6 +96,8 @@ OBJECTS: Mapping[str, Text] = {
     "api_token": T("API token"),
     "letter_text": T("Text of a letter"),
     "forum_group": T("Telegram group"),
+    "document": T("Document"),
+    "channel": T("Channel"),
     "audit": T("Audit log"),
 }
 _log = models.AuditLog
