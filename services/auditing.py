@@ -117,6 +117,10 @@ ACTIONS: Mapping[str, Text] = {
     "backup_begun": T("Began a backup"),
     "backup_downloaded": T("Downloaded a backup"),
     "backup_deleted": T("Deleted a backup"),
+    "channels_exported": T("Downloaded the list of channels"),
+    "channel_checked": T("Checked an owner’s channel"),
+    "files_exported": T("Downloaded the list of files"),
+    "document_retried": T("Let an owner’s document be read again"),
 }
 """What each action is called; one that is not here is shown by its own word."""
 OBJECTS: Mapping[str, Text] = {
@@ -129,6 +133,8 @@ OBJECTS: Mapping[str, Text] = {
     "api_token": T("API token"),
     "letter_text": T("Text of a letter"),
     "forum_group": T("Telegram group"),
+    "document": T("Document"),
+    "channel": T("Channel"),
     "audit": T("Audit log"),
     "contact": T("Customer"),
     "broadcast": T("Broadcast"),

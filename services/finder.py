@@ -31,15 +31,25 @@ PAGES: Mapping[str, Text] = {
     "/support": T("Help and support"),
     "/settings": T("My account"),
     "/settings/two-step": T("Two-step sign-in"),
+    "/settings/webhooks": T("Integrations"),
+    "/settings/views": T("Who looked at my panel"),
 }
 ADMIN_PAGES: Mapping[str, Text] = {
+    "/admin/statistics": T("Statistics"),
     "/admin/owners": T("Owners"),
+    "/admin/conversations": T("All conversations"),
+    "/admin/files": T("All files"),
+    "/admin/channels": T("All integrations"),
     "/admin/support": T("Support"),
     "/admin/requests": T("Requests"),
     "/admin/payments": T("Payments"),
     "/admin/coupons": T("Coupons"),
     "/admin/payouts": T("Payouts"),
+    "/admin/announcements": T("Announcements"),
     "/admin/texts": T("Texts of letters"),
+    "/admin/models": T("Models and costs"),
+    "/admin/system": T("System"),
+    "/admin/audit": T("Audit log"),
 }
 
 

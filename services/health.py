@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 CHECK_JOB = "check_channels"
 TITLES: Mapping[str, str] = {"telegram": "Telegram", "whatsapp": "WhatsApp", "instagram": "Instagram"}
+CHECKS_A_MINUTE = 6
+"""So often people may have one channel looked at."""
 _AT_ONCE = 4
 _SILENCES = 3
 """So many channels of a kind without an answer, and the others of that kind wait for the next round."""

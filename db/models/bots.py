@@ -50,6 +50,14 @@ class Channel(Base):
         Index("uq_channels_kind_external_id", "kind", "external_id", unique=True),
         Index("ix_channels_kind_parent_id", "kind", "parent_id"),
         Index("ix_channels_username", text("lower(username)")),
+        Index(
+            "ix_channels_connected",
+            "status",
+            "kind",
+            "id",
+            sqlite_where=text("external_id IS NOT NULL AND bot_id IS NOT NULL"),
+            postgresql_where=text("external_id IS NOT NULL AND bot_id IS NOT NULL"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)

@@ -177,6 +177,10 @@ class Attachment(Base):
     """
 
     __tablename__ = "attachments"
+    __table_args__ = (
+        Index("ix_attachments_status_kind_id", "status", "kind", "id"),
+        Index("ix_attachments_size_id", "size", "id"),
+    )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     bot_id: Mapped[str] = mapped_column(ForeignKey("bots.id", ondelete="CASCADE"), index=True)

@@ -20,7 +20,11 @@ class Document(Base):
     """
 
     __tablename__ = "documents"
-    __table_args__ = (Index("ix_documents_bot_id_name", "bot_id", "name"),)
+    __table_args__ = (
+        Index("ix_documents_bot_id_name", "bot_id", "name"),
+        Index("ix_documents_status_kind_id", "status", "kind", "id"),
+        Index("ix_documents_size_id", "size", "id"),
+    )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     bot_id: Mapped[str] = mapped_column(ForeignKey("bots.id", ondelete="CASCADE"))

@@ -163,6 +163,7 @@ class Endpoint(Base):
     """
 
     __tablename__ = "endpoints"
+    __table_args__ = (Index("ix_endpoints_bad", "id", **_only("failing_since IS NOT NULL OR disabled_at IS NOT NULL")),)
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     owner_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)

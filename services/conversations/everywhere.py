@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import access, conversations, people, plans
+from services import access, conversations, paging, people, plans
 from services.conversations import STATUSES, ConversationRow, Page, after_cursor, finding, page_of
 from services.errors import Invalid, NotFound
 from services.i18n import T
@@ -19,8 +19,6 @@ from services.text import clean
 KINDS = ("telegram", "whatsapp", "instagram", "web")
 BY_ADMINISTRATOR = "administrator"
 """What ``extra["by"]`` of a message says that an administrator wrote for the business."""
-_FEW = 1000
-"""So many conversations are looked up by themselves; where more fit, the newest are walked along until a page is full."""
 _OWNERS_AT_MOST = 200
 _talk, _contact, _channel, _bot = models.Conversation, models.Contact, models.Channel, models.Bot
 
@@ -54,9 +52,7 @@ class Filters:
 async def _few(
     session: AsyncSession, condition: ColumnElement[bool], walked: ColumnElement[bool]
 ) -> ColumnElement[bool]:
-    """Return a condition on conversations by their ids where few fulfil it, else ``walked``, the same that no index answers."""
-    found = (await session.scalars(select(_talk.id).where(condition).limit(_FEW + 1))).all()
-    return _talk.id.in_(found) if len(found) <= _FEW else walked
+    return await paging.few(session, _talk.id, condition, walked)
 
 
 async def find(
@@ -118,7 +114,7 @@ async def _says(session: AsyncSession, asked: str, bots: Sequence[str] | None) -
     called = [_contact.name.icontains(asked, autoescape=True), _contact.username == asked.removeprefix("@")]
     if len(digits) >= 4 and not any(letter.isalpha() for letter in asked):
         called = [_contact.phone == f"+{digits}", _contact.phone == f"+998{digits[-9:]}"]
-    found = (await session.scalars(select(_contact.id).where(or_(*called)).limit(_FEW))).all()
+    found = (await session.scalars(select(_contact.id).where(or_(*called)).limit(paging.FEW))).all()
     return _talk.contact_id.in_(found)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import event
 
 from db import models
-from services import team
+from services import finder, team
 from tests import servers
 from tests.web.panel import Site, open_site, web_talk
+from web.view import TEMPLATES_DIR
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,15 @@ async def test_what_is_found_is_ones_own(site: Site) -> None:
         (await session.get_one(models.User, boss.id)).role = "admin"
     part = await (await site.signed_in(boss)).get("/search?q=bodom@example", **{"HX-Request": "true"})
     assert f"/admin/owners/{other.id}/plan" in part.text and foreign_talk.id not in part.text
+
+
+def test_every_page_of_the_menu_is_found() -> None:
+    """Whatever stands in the menu, the owner's and the administrator's, the box knows too."""
+    menu = (TEMPLATES_DIR / "app.html").read_text(encoding="utf-8")
+    listed = set(re.findall(r'nav_link\("(/[a-z/-]+)", ', menu))
+    assert len(listed) > 15
+    assert listed <= {*finder.PAGES, *finder.ADMIN_PAGES}
+    assert {page for page in listed if page.startswith("/admin/")} <= {*finder.ADMIN_PAGES}
 
 
 async def test_it_costs_the_same_however_much_there_is(site: Site) -> None:

@@ -9,9 +9,9 @@ from aiohttp import web
 from services import access, auditing, bookkeeping
 from services.errors import AppError, Invalid
 from services.i18n import translate
-from web import auth, view
+from web import auth, tables, view
 from web.admin.owner import log_lines
-from web.admin.shell import administrator, send_table
+from web.admin.shell import administrator
 from web.pages.shell import core_of, fault_of, frame
 
 routes = web.RouteTableDef()
@@ -67,4 +67,6 @@ async def export(request: web.Request) -> web.StreamResponse:
     async with core.db.write() as session:
         await access.record(session, person, "audit_exported", "audit", "", **{k: v for k, v in typed.items() if v})
     name = f"audit-{bookkeeping.today(core.now()).isoformat()}"
-    return await send_table(request, auditing.table(core.db, filters, language), name, translate(language, "Audit log"))
+    return await tables.sent(
+        request, auditing.table(core.db, filters, language), name, translate(language, "Audit log")
+    )

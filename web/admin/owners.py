@@ -13,9 +13,9 @@ from services import access, bookkeeping, payment_texts, people, plans, referral
 from services.errors import AppError, Invalid
 from services.i18n import T, Text, translate
 from services.letters import KINDS, bounced, texts
-from web import auth, forms, view
+from web import auth, forms, tables, view
 from web.admin.requests import GRANT_FIELDS, price_tiyin, tell
-from web.admin.shell import administrator, send_table
+from web.admin.shell import administrator
 from web.pages.shell import core_of, fault_of, frame
 
 routes = web.RouteTableDef()
@@ -77,7 +77,7 @@ async def export(request: web.Request) -> web.StreamResponse:
         await access.record(session, person, "owners_exported", "user", "", **{k: v for k, v in typed.items() if v})
     name = f"owners-{bookkeeping.today(core.now()).isoformat()}"
     parts = people.table(core.db, core.settings, filters, language, now=core.now())
-    return await send_table(request, parts, name, translate(language, "Owners"))
+    return await tables.sent(request, parts, name, translate(language, "Owners"))
 
 
 @routes.get("/admin/owners/{owner}/plan")

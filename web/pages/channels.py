@@ -20,7 +20,6 @@ from web.pages.shell import core_of, fault_of, frame, own_bot
 routes = web.RouteTableDef()
 
 _TRIES_IN_15_MIN = 20
-_CHECKS_A_MINUTE = 6
 # They become parts of headers: nothing but what can be printed may pass.
 _ID = re.compile(r"[0-9]{5,32}")
 _SECRET = re.compile(r"[!-~]{8,1000}")
@@ -251,7 +250,7 @@ async def check(request: web.Request) -> web.StreamResponse:
         bot = await own_bot(session, request)
         channel = await bots.channel(session, bot, request.match_info["channel"])
     try:
-        if not await core.limits.hit(f"check:{channel.id}", _CHECKS_A_MINUTE, 60):
+        if not await core.limits.hit(f"check:{channel.id}", health.CHECKS_A_MINUTE, 60):
             raise TooMany(retry_after_s=60)
         await health.ask(core, channel)
     except AppError as error:

@@ -387,9 +387,29 @@ def upgrade() -> None:
         sqlite_where=sa.text("banned_at IS NOT NULL"),
         postgresql_where=sa.text("banned_at IS NOT NULL"),
     )
+    for table in ("documents", "attachments"):
+        op.create_index(f"ix_{table}_status_kind_id", table, ["status", "kind", "id"], unique=False)
+        op.create_index(f"ix_{table}_size_id", table, ["size", "id"], unique=False)
+    for name, table, columns, condition in (
+        ("connected", "channels", ["status", "kind", "id"], "external_id IS NOT NULL AND bot_id IS NOT NULL"),
+        ("bad", "endpoints", ["id"], "failing_since IS NOT NULL OR disabled_at IS NOT NULL"),
+    ):
+        op.create_index(
+            f"ix_{table}_{name}",
+            table,
+            columns,
+            unique=False,
+            sqlite_where=sa.text(condition),
+            postgresql_where=sa.text(condition),
+        )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_endpoints_bad", table_name="endpoints")
+    op.drop_index("ix_channels_connected", table_name="channels")
+    for table in ("attachments", "documents"):
+        op.drop_index(f"ix_{table}_size_id", table_name=table)
+        op.drop_index(f"ix_{table}_status_kind_id", table_name=table)
     op.drop_index("ix_users_banned_at", table_name="users")
     op.drop_index("ix_users_began", table_name="users")
     op.drop_index("ix_users_created_at_id", table_name="users")
