@@ -14,7 +14,7 @@ from PIL import Image
 from services.i18n import LANGUAGES
 from tests import servers
 from tests.web.panel import Browser, Page, Site, open_site
-from web import guide, view
+from web import guide
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WITHOUT_HELP = {
@@ -172,19 +172,3 @@ async def test_what_a_text_holds_becomes_the_product_s(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         await book.load("uz", "../ru/billing")
     assert book.picture("uz", "../../guide/uz/billing.md") is None
-
-
-async def test_a_page_is_light(site: Site) -> None:
-    """Everything that a phone loads for the longest page, as it is sent, besides the pictures that wait to be seen."""
-    stranger = site.browser()
-    page = await stranger.get("/guide/ru/installation")
-    static: list[str] = re.findall(r'(?:href|src)="(/static/[^"#]+)', page.text)
-    scripts = [f"/static/{view.StaticFiles().version}/js/{name}.js" for name in ("forms", "live", "toast")]
-    size = 0
-    for path in {*static, *scripts, "/guide/ru/installation"}:
-        async with stranger.http.get(
-            f"{site.base}{path}", headers={"Accept-Encoding": "gzip"}, auto_decompress=False
-        ) as got:
-            assert got.status == 200, path
-            size += len(await got.read())
-    assert size <= 100 * 1000, size
