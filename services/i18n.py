@@ -37,6 +37,10 @@ _PLACE = re.compile(
     r"\{[a-z_0-9]+\}|<[^>]*>|&[a-z]+;|https?://\S+|/[a-z_]+|\S*@[A-Za-z0-9_.]+"
     r"|[0-9]{4}-[0-9]{2}-[0-9]{2}T\S+|[0-9]{6,}:\S+|Bearer TOKEN|sk-|UTF-8"
     r"|\((?:uz|ru|en)\)|[a-z0-9]+(?:_[a-z0-9]+)+"
+    # What stands on Meta's and the gateways' own pages.
+    r"|\b(?:Access token|Verify token|Verify and save|Generate token|Callback URL|App secret|Phone number ID|API setup"
+    r"|Business settings|System users|Connected tools|Messages|Message templates|Human Agent|Edit"
+    r"|WhatsApp Manager|Facebook Login|SHOP API|Merchant API|CHANGELOG)\b"
 )
 
 

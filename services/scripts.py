@@ -153,6 +153,8 @@ _NAMES = (
     *("gemini", "openai", "anthropic", "claude", "chatgpt", "gpt", "android", "windows", "iphone", "ios"),
     *("payme", "click", "uzcard", "humo", "visa", "mastercard", "botfactory", "botfather"),
     *("pdf", "docx", "doc", "csv", "gif", "txt", "xlsx", "xls", "json", "xml", "html", "api", "url", "http", "https"),
+    *("ubuntu", "debian", "linux", "python", "nginx", "redis", "prometheus", "tls", "smtp", "gmail", "english"),
+    *("meta", "sqlite", "fernet", "svg", "png", "jpeg", "webp"),
     *("qr", "sms", "id", "ip", "ai", "crm", "smm", "seo", "usd", "uzs", "eur", "rub", "email", "wifi", "usb"),
 )
 _KEEP = frozenset(_NAMES)
@@ -172,7 +174,7 @@ _LATIN_TOKEN = re.compile(
     r"|\b(?:https?|tg|mailto)://\S+|\bwww\.\S+"  # addresses
     r"|[\w.+-]+@[\w-]+\.[\w.-]+|(?<!\w)@\w+"
     r"|(?<![\w/])/[a-z_]{2,}\b"  # commands
-    r"|\b[\w-]+\.(?:com|uz|ru|org|net|me|io|pdf|docx?|xlsx?|csv|txt|png|jpe?g|html?|json|toml)\b(?:/\S*)?"
+    r"|\b[\w-]+\.(?:com|uz|ru|org|net|me|io|pdf|docx?|xlsx?|csv|txt|png|jpe?g|html?|json|toml|md)\b(?:/\S*)?"
     r"|\b[A-Za-z]+\d[A-Za-z0-9]*|\b\d+(?:GB|TB|MB|Hz|mAh|USD|UZS|MP|KB)\b"  # articles and units
     r"|\b[Ww]i-[Ff]i\b|\b[Ee]-mail\b"
     r")"

@@ -16,7 +16,7 @@ from services.crypto import Crypto, digest
 from services.knowledge import documents
 from services.versions import content_of
 
-OPEN_PAGES = ("/", "/login", "/register", "/password/forgot")
+OPEN_PAGES = ("/", "/guide/ru", "/guide/ru/installation", "/login", "/register", "/password/forgot")
 OWNER_PAGES = (
     "/dashboard",
     "/bots",

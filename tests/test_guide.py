@@ -20,22 +20,13 @@ from services.payments.click import Click
 from services.payments.payme import Payme
 from services.payments.uzum import Uzum
 from services.settings import _ENVIRONMENT
+from web.guide import NAMES
 from web.middlewares import WEBHOOKS
 
 ROOT = Path(__file__).resolve().parent.parent
 GUIDE = ROOT / "docs" / "guide"
 LANGUAGES = ("uz", "ru", "en")
-PAGES = (
-    "README",
-    "billing",
-    "first-bot",
-    "inbox",
-    "installation",
-    "instagram",
-    "knowledge",
-    "whatsapp",
-    "widget",
-)
+PAGES = ("README", *NAMES)
 READMES = {"uz": ROOT / "README.uz.md", "ru": ROOT / "README.ru.md", "en": ROOT / "README.md"}
 TEXTS = [GUIDE / language / f"{page}.md" for language in LANGUAGES for page in PAGES] + list(READMES.values())
 

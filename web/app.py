@@ -9,7 +9,7 @@ from aiohttp_session.cookie_storage import EncryptedCookieStorage
 from services import accounts
 from services.core import Core
 from services.crypto import fernet_from
-from web import admin, api, chat, files, health, keys, live, middlewares, pages, payments, view, webhooks, widget
+from web import admin, api, chat, files, guide, health, keys, live, middlewares, pages, payments, view, webhooks, widget
 
 
 def make_app(core: Core) -> web.Application:
@@ -36,6 +36,7 @@ def make_app(core: Core) -> web.Application:
     app[keys.CORE] = core
     app[keys.DB] = core.db
     app[view.STATIC] = view.StaticFiles()
+    app[guide.GUIDE] = guide.Guide()
     app.on_response_prepare.append(middlewares.set_headers)
     view.make_environment(app)
     webhooks.setup(app)

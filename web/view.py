@@ -38,7 +38,7 @@ from services.i18n import (
 from services.money import text as money
 from services.payments import is_test_mode
 from services.team import shown_name
-from web import auth, keys
+from web import auth, guide, keys
 
 ROOT = Path(__file__).resolve().parent.parent
 STATIC_DIR = ROOT / "web" / "static"
@@ -263,6 +263,7 @@ def make_environment(app: web.Application) -> None:
         LANGUAGES=LANGUAGES,
         LANGUAGE_NAMES=LANGUAGE_NAMES,
         waiting=reasons,
+        guide_at=guide.address,
     )
     localised = {form.__name__: _in_language(form) for form in (day, exact, clock, number, percent, score, size, usd)}
     environment.filters.update(phone=phone, money=_in_language(money), **localised)
@@ -295,6 +296,8 @@ def render(request: web.Request, template: str, *, status: int = 200, **context:
         "theme": who.theme,
         "path": shown_at.partition("?")[0],
         "path_qs": shown_at,
+        "in_other_language": shown_at,
+        "help_at": guide.help_for(template, language),
         "error": None,
         "fault": None,
         "bot": None,

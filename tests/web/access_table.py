@@ -101,6 +101,10 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/demo"): everybody(400),  # nothing is asked
     ("GET", "/favicon.ico"): everybody(303),
     ("GET", "/robots.txt"): OPEN,
+    ("GET", "/guide"): everybody(303),
+    ("GET", "/guide/{language}"): OPEN,
+    ("GET", "/guide/{language}/{page}"): OPEN,
+    ("GET", "/guide/{language}/pictures/{picture}"): everybody(404),  # there is none of this name
     ("POST", "/preferences"): everybody(303),
     ("GET", "/login"): DOOR,
     ("POST", "/login"): everybody(400),

@@ -253,6 +253,8 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         "payment": payment.id,
         "letter": "offer_night",
         "language": "uz",
+        "page": "first-bot",
+        "picture": "none.webp",
         "state": "looking",
         "error": error.fingerprint,
         "change": "hide",

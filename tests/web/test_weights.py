@@ -123,8 +123,11 @@ def test_every_page_is_in_the_lists() -> None:
         for five in [line(given).five]
         if 200 in (five[1], five[4])
     }
+    read = {path: path.replace("{language}", "ru").replace("{page}", "installation") for path in got}
     known = {
-        path for path in got if path in listed or path in OPEN_PAGES or any(re.search(part, path) for part in PARTS)
+        path
+        for path in got
+        if path in listed or read[path] in OPEN_PAGES or any(re.search(part, path) for part in PARTS)
     }
     assert got - known == set()
     assert listed - got == set()

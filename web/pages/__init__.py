@@ -17,6 +17,7 @@ from web.pages import (
     documents,
     email,
     events,
+    guide,
     inbox,
     labels,
     landing,
@@ -45,6 +46,7 @@ from web.pages import (
 
 PAGES = (
     landing,
+    guide,
     account,
     email,
     password,

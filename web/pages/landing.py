@@ -95,8 +95,8 @@ async def favicon(request: web.Request) -> web.StreamResponse:
 @routes.get("/robots.txt")
 @auth.public
 async def robots(_request: web.Request) -> web.StreamResponse:
-    """Search engines may read the first page only."""
-    return web.Response(text="User-agent: *\nAllow: /$\nAllow: /?lang=\nAllow: /static/\nDisallow: /\n")
+    """Search engines may read the first page and the guide only."""
+    return web.Response(text="User-agent: *\nAllow: /$\nAllow: /?lang=\nAllow: /static/\nAllow: /guide\nDisallow: /\n")
 
 
 @routes.post("/preferences")
