@@ -9,10 +9,10 @@ KEYWORDS := -k _ -k T -k N_ -k translate:2 -k translate_plural:2,3 -k ngettext:1
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench migrate check messages clean
+.PHONY: help run test lint format bench screenshots migrate check messages clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## set up and start; prints the panel's address (ARGS="--role web" and the like)
 	@$(SETUP)
@@ -37,6 +37,10 @@ format: ## format the code and mend what can be mended
 bench: ## measure throughput, latency, memory and start on this machine
 	@$(SETUP) --dev
 	$(BIN)/python -m bench $(ARGS)
+
+screenshots: ## take pictures of every page into docs/screenshots, and look for what is wrong with one (ARGS="--only inbox")
+	@$(SETUP) --dev
+	$(BIN)/python -m bench.screenshots $(ARGS)
 
 migrate: ## bring the database to the newest schema
 	@$(SETUP)

@@ -35,6 +35,7 @@ _CODE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"(!?)\[[^\]\n]*\]\(([^)\s]+)\)")
 _BOLD = re.compile(r"\*\*(.+?)\*\*")
 _HEADING = re.compile(r"^(#{1,6}) (.+)$", re.MULTILINE)
+_IN_A_LANGUAGE = re.compile(r"(?<=screenshots/)(uz|ru|en)/")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+")
 
 
@@ -91,7 +92,7 @@ def shape(path: Path) -> dict[str, Any]:
     text = path.read_text("utf-8")
     plain = prose(path)
     leads = Counter(
-        re.sub(r"README(\.uz|\.ru)?\.md$", "README", target.partition("#")[0])
+        _IN_A_LANGUAGE.sub("", re.sub(r"README(\.uz|\.ru)?\.md$", "README", target.partition("#")[0]))
         for _picture, target in _LINK.findall(plain)
         if not target.startswith("../") or target.startswith(("../../", "../../../"))
     )

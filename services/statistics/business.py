@@ -100,8 +100,8 @@ class Margin:
     calls: int
 
     def margin_tiyin(self, usd_rate_uzs: Decimal) -> int:
-        """Return what is left of the revenue, with so many so'm to a dollar."""
-        return self.revenue_tiyin - int(self.cost_usd * usd_rate_uzs * TIYIN)
+        """Return what is left of the revenue, with so many so'm to a dollar, in whole so'm of cost."""
+        return self.revenue_tiyin - int(self.cost_usd * usd_rate_uzs) * TIYIN
 
 
 @dataclass(frozen=True, slots=True)
