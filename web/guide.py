@@ -312,7 +312,8 @@ class _Drawing:
                 each.attrSet("href", target)
                 if target.startswith("http"):
                     each.attrSet("rel", "noreferrer")
-            elif each.type == "image" and not self._show(each):
+            elif each.type == "image":
+                yield from self._shown(each)
                 continue
             if leads or each.type not in ("link_open", "link_close"):
                 yield each
@@ -338,24 +339,28 @@ class _Drawing:
             anchor = self.guide.slugs("en", name)[at]
         return address(language, name, anchor)
 
-    def _show(self, image: Token) -> bool:
-        """Make a picture of the guide one of ours; return False for one that is not there."""
+    def _shown(self, image: Token) -> Iterator[Token]:
+        """Make a picture of the guide one of ours, which opens in its whole size; one that is not there is left out."""
+        from markdown_it.token import Token
+
         path = posixpath.normpath(posixpath.join("guide", self.written, str(image.attrGet("src"))))
         found = self.guide.picture(self.language, posixpath.basename(path)) if path.startswith("screenshots/") else None
         if found is None:
-            return False
-        alt = self._said(_plain(image.children))
+            return
+        where = f"{address(self.language)}/pictures/{found.path.name}?v={found.version}"
+        for each in image.children or ():
+            each.content = self._said(each.content)
         image.attrs = {
-            "src": f"{address(self.language)}/pictures/{found.path.name}?v={found.version}",
-            "alt": alt,
+            "src": where,
+            "alt": _plain(image.children),
             "width": found.width,
             "height": found.height,
             "loading": "lazy",
             "decoding": "async",
         }
-        for each in image.children or ():
-            each.content = self._said(each.content)
-        return True
+        yield Token("link_open", "a", 1, attrs={"href": where})
+        yield image
+        yield Token("link_close", "a", -1)
 
 
 def _cut(text: str) -> str:

@@ -163,7 +163,9 @@ async def test_what_a_text_holds_becomes_the_product_s(tmp_path: Path) -> None:
     assert "&lt;b onclick=" in page.html and "<b onclick" not in page.html
     assert '<h2 id="team">Жамоа</h2>' in page.html
     found = re.findall(r'<a href="([^"]+)"', page.html)
-    assert found == ["/guide/uz-Cyrl/billing#team", "/guide/uz-Cyrl/inbox", "https://example.uz/x"]
+    picture, *links = found
+    assert links == ["/guide/uz-Cyrl/billing#team", "/guide/uz-Cyrl/inbox", "https://example.uz/x"]
+    assert re.fullmatch(r"/guide/uz-Cyrl/pictures/one.webp\?v=[0-9a-f]{12}", picture)
     assert page.html.count("<img") == 1
     assert re.search(
         r'<img src="/guide/uz-Cyrl/pictures/one.webp\?v=[0-9a-f]{12}" alt="Синов саҳифаси" width="40" height="30" loading="lazy"',
@@ -172,3 +174,18 @@ async def test_what_a_text_holds_becomes_the_product_s(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         await book.load("uz", "../ru/billing")
     assert book.picture("uz", "../../guide/uz/billing.md") is None
+
+
+async def test_pictures_are_kept_by_browsers(site: Site) -> None:
+    stranger = site.browser()
+    page = await stranger.get("/guide/uz/numbers")
+    found = re.search(r'<img src="([^"]+)"', page.text)
+    assert found
+    named = await stranger.get(unescape(found[1]))
+    assert named.status == 200 and named.headers["Content-Type"] == "image/webp"
+    assert "immutable" in named.headers["Cache-Control"]
+    # An address without the version, or with an old one, is asked for again each time.
+    old = await stranger.get(unescape(found[1]).partition("?")[0])
+    assert old.status == 200 and old.headers["Cache-Control"] == "no-cache"
+    again = await stranger.get(old.url.path, **{"If-None-Match": old.headers["ETag"]})
+    assert again.status == 304
