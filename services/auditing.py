@@ -80,6 +80,7 @@ ACTIONS: Mapping[str, Text] = {
     "view_changed": T("Changed something in an owner’s panel"),
     "view_ended": T("Stopped looking at an owner’s panel"),
     "audit_exported": T("Downloaded the audit log"),
+    "backup_restored": T("Restored the installation from a backup"),
 }
 """What each action is called; one that is not here is shown by its own word."""
 OBJECTS: Mapping[str, Text] = {
