@@ -16,6 +16,7 @@ from sqlalchemy import insert, select, update
 from db import models
 from db.base import new_id, utcnow
 from services import auditing, bots
+from services.plans import TASHKENT
 from tests import servers
 from tests.composition import questions_put
 from tests.web.panel import Browser, Site, open_site, web_talk
@@ -215,7 +216,7 @@ async def test_conversations_of_all(site: Site, boss: Browser) -> None:
     assert await found(f"bot={mine.id}") == {talk.id}
     assert await found("q=shahnoza") == {talk.id} and await found("q=971234567") == {foreign.id}
     assert await found(f"owner={owner.id}&q=palov") == {talk.id} and await found("q=%25") == set()
-    day = old.date().isoformat()
+    day = old.astimezone(TASHKENT).date().isoformat()
     assert await found(f"until={day}") == {told.id} and await found(f"since={day}") >= {talk.id, foreign.id}
     assert (await boss.get("/admin/conversations?platform=fax")).status == 400
     assert (await boss.get("/admin/conversations?cursor=x")).status == 400
@@ -265,14 +266,16 @@ async def test_the_log_is_found_and_only_read(site: Site, boss: Browser) -> None
 
 
 def test_every_action_has_a_name() -> None:
-    """Whatever the program writes into the log is called something by the page that shows it."""
+    """Whatever the program writes into the log is called something by the page that shows it, and so is what it was done to."""
     unnamed = set()
     for path in (each for folder in ("services", "web", "handlers") for each in (ROOT / folder).rglob("*.py")):
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(call, ast.Call) and ast.unparse(call.func) == "access.record" and len(call.args) > 2:
-                word = call.args[2]
-                if isinstance(word, ast.Constant) and word.value not in auditing.ACTIONS:
-                    unnamed.add(word.value)
+                word, kind = call.args[2:4]
+                either = (word.body, word.orelse) if isinstance(word, ast.IfExp) else (word,)
+                unnamed |= {each.value for each in either if isinstance(each, ast.Constant)} - set(auditing.ACTIONS)
+                if isinstance(kind, ast.Constant) and kind.value not in auditing.OBJECTS:
+                    unnamed.add(kind.value)
     assert unnamed == set()
 
 
