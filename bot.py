@@ -48,6 +48,14 @@ def parser() -> argparse.ArgumentParser:
     token.add_argument("--email", required=True)
     backup = commands.add_parser("backup", help="write the database and the keys into one ZIP, also while it runs")
     backup.add_argument("file", type=Path)
+    restore = commands.add_parser("restore", help="put a backup in place of the database, while nothing runs")
+    restore.add_argument("file", type=Path)
+    restore.add_argument("--replace", action="store_true", help="also a database in use, after a backup of it")
+    restore.add_argument(
+        "--without-keys",
+        action="store_true",
+        help="also where the keys of its secrets are gone: connect channels again",
+    )
     return top
 
 
@@ -96,6 +104,8 @@ async def _command(settings: Settings, options: argparse.Namespace) -> int:
         return await _migrate(settings)
     if command == "backup":
         return await _backup(settings, options.file)
+    if command == "restore":
+        return await _restore(settings, options)
     return await _account(settings, command, options)
 
 
@@ -205,6 +215,27 @@ async def _backup(settings: Settings, target: Path) -> int:
         print(f"✗ {error}", file=sys.stderr)
         return 1
     print(f"{target}: keep it where only you can read it, the keys are inside")
+    return 0
+
+
+async def _restore(settings: Settings, options: argparse.Namespace) -> int:
+    from services import restoring
+    from services.crypto import KeyProblem
+    from services.start import StartFailed
+    from services.upkeep import InstanceTaken
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    try:
+        done = await restoring.restore(
+            settings, options.file, say, replace=options.replace, without_keys=options.without_keys
+        )
+    except (restoring.RestoreFailed, StartFailed, InstanceTaken, KeyProblem) as error:
+        print(f"✗ {error}", file=sys.stderr)
+        return 1
+    for line in done.lines():
+        say(line)
     return 0
 
 

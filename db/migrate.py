@@ -66,7 +66,7 @@ def _explained(url: URL, error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _explaining(url: URL) -> Iterator[None]:
+def explaining(url: URL) -> Iterator[None]:
     """Turn what the database's drivers raise into :class:`DatabaseUnavailable` with a line for the operator."""
     try:
         yield
@@ -79,7 +79,8 @@ def _explaining(url: URL) -> Iterator[None]:
         raise DatabaseUnavailable(_explained(url, error)) from error
 
 
-def _current(connection: Connection) -> str | None:
+def known_revision(connection: Connection) -> str | None:
+    """Return a database's revision, None for an empty one; raises :class:`DatabaseUnavailable` for one unknown here."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
@@ -108,15 +109,15 @@ async def upgrade(url: str | URL, revision: str = "head") -> tuple[str | None, s
     address that is none.
     """
     address = parse_url(url) if isinstance(url, str) else url
-    with _explaining(address):
+    with explaining(address):
         database = Database(address, pool_size=1)
         try:
             async with database.engine.execution_options(botfactory_write=True).begin() as connection:
-                before = await connection.run_sync(_current)
+                before = await connection.run_sync(known_revision)
                 after = before
                 if revision != "head" or before != head():
                     await connection.run_sync(_upgrade, revision)
-                    after = await connection.run_sync(_current)
+                    after = await connection.run_sync(known_revision)
         except BaseException:
             # Nothing to fold back into a file that could not be used; trying would fail or wait in its turn.
             await database.engine.dispose()
@@ -127,6 +128,6 @@ async def upgrade(url: str | URL, revision: str = "head") -> tuple[str | None, s
 
 async def current(database: Database) -> str | None:
     """Return the revision that the database has, None for an empty one. Raises as :func:`upgrade` does."""
-    with _explaining(database.url):
+    with explaining(database.url):
         async with database.engine.connect() as connection:
-            return await connection.run_sync(_current)
+            return await connection.run_sync(known_revision)

@@ -121,6 +121,7 @@ ACTIONS: Mapping[str, Text] = {
     "channel_checked": T("Checked an owner’s channel"),
     "files_exported": T("Downloaded the list of files"),
     "document_retried": T("Let an owner’s document be read again"),
+    "backup_restored": T("Restored the installation from a backup"),
 }
 """What each action is called; one that is not here is shown by its own word."""
 OBJECTS: Mapping[str, Text] = {

@@ -1,7 +1,8 @@
 """Backups: one file with everything that a new machine needs, made while the program runs.
 
-A ZIP of the database as it was at one moment (``botfactory.db``, or ``botfactory.dump`` as ``pg_restore`` reads it), the keys of
-the data folder, without which stored tokens are lost, and ``about.json``. It takes its name only when it is whole.
+A ZIP of the database as it was at one moment, always as an SQLite file (``botfactory.db``), so that either kind of database can
+be brought back from it; the keys of the data folder, without which stored tokens are lost; and ``about.json``. It takes its name
+only when it is whole. :mod:`services.restoring` reads it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import json
 import re
 import shutil
 import sqlite3
-import subprocess
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -25,9 +25,9 @@ import structlog
 from sqlalchemy import URL, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db import migrate, models
+from db import migrate, models, transfer
 from db.base import utcnow
-from db.engine import parse_url
+from db.engine import DatabaseUnavailable, parse_url
 from services import jobs
 from services.errors import NotFound
 from services.settings import Settings
@@ -39,12 +39,12 @@ log = structlog.get_logger(__name__)
 
 BACKUP_JOB = "backup"
 _LANE = "upkeep:backup"
-_KEYS = ("encryption.keys", "secret.key")
+ABOUT, DATABASE = "about.json", "botfactory.db"
+KEYS = ("encryption.keys", "secret.key")
 _NAME = re.compile(r"botfactory-\d{8}-\d{6}\.zip")
 _MAKING = ".making"
 _ROOM = 1.6
 """A backup takes its copy and the packed file for a while: so many times the database."""
-_DUMP_S = 3600
 _PART = 1024 * 1024
 
 
@@ -72,32 +72,35 @@ def write(settings: Settings, target: Path, told: Callable[[int], None] = lambda
     Slow and synchronous: for a thread or a command. Raises ``BackupFailed``.
     """
     url = parse_url(settings.database_url)
-    if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
+    sqlite = url.get_backend_name() == "sqlite"
+    if sqlite and not Path(url.database or "").exists():
         raise BackupFailed(f"DATABASE_URL: there is no {url.database}")
+    made_at = utcnow()
     try:
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryDirectory(prefix=f"{_MAKING}-", dir=target.parent) as place:
-            _have_room(url, Path(place))
-            copy = Path(place) / ("botfactory.db" if url.get_backend_name() == "sqlite" else "botfactory.dump")
-            if url.get_backend_name() == "sqlite":
+            copy = Path(place) / DATABASE
+            if sqlite:
+                _have_room(url, Path(place))
                 _copy(url, copy)
             else:
-                _dump(url, copy)
+                asyncio.run(transfer.to_sqlite(url, copy, lambda percent: told(percent // 2)))
             told(50)
             packed = Path(place) / "backup.zip"
-            _pack(settings, url, copy, packed, told)
+            about = {"made_at": made_at.isoformat(), "database": url.get_backend_name(), "schema": _schema(copy)}
+            _pack(settings, about, copy, packed, told)
             packed.chmod(0o600)
             packed.replace(target)
     except OSError as error:
         raise BackupFailed(f"{target.parent}: {error.strerror or type(error).__name__}") from error
-    except sqlite3.Error as error:
-        raise BackupFailed(f"the database could not be copied: {error}") from error
+    except DatabaseUnavailable as error:
+        raise BackupFailed(f"DATABASE_URL: {error}") from error
+    except transfer.NotTransferred as error:
+        raise BackupFailed(str(error)) from error
     told(100)
 
 
 def _have_room(url: URL, place: Path) -> None:
-    if url.get_backend_name() != "sqlite":
-        return
     size, free = Path(url.database or "").stat().st_size, shutil.disk_usage(place).free
     if free < size * _ROOM:
         raise BackupFailed(
@@ -106,43 +109,33 @@ def _have_room(url: URL, place: Path) -> None:
 
 
 def _copy(url: URL, copy: Path) -> None:
-    # In one step: it sees one state of the database, and writers beside it do not make it begin anew.
-    source = sqlite3.connect(f"file:{Path(url.database or '').resolve().as_posix()}?mode=ro", uri=True)
-    with closing(source), closing(sqlite3.connect(copy)) as kept:
-        source.backup(kept)
-        kept.execute("PRAGMA journal_mode=DELETE")
+    with migrate.explaining(url):
+        # In one step: it sees one state of the database, and writers beside it do not make it begin anew.
+        source = sqlite3.connect(f"file:{Path(url.database or '').resolve().as_posix()}?mode=ro", uri=True)
+        with closing(source), closing(sqlite3.connect(copy)) as kept:
+            try:
+                source.backup(kept)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+                    raise BackupFailed(f"{copy.parent.parent}: the disk is full") from error
+                raise
+            kept.execute("PRAGMA journal_mode=DELETE")
 
 
-def _dump(url: URL, copy: Path) -> None:
-    given = {"PGHOST": url.host, "PGPORT": url.port, "PGUSER": url.username, "PGPASSWORD": url.password}
-    given |= {"PGDATABASE": url.database}
-    query = {name: value for name, value in url.query.items() if isinstance(value, str)}
-    given |= {"PGHOST": query.get("host") or url.host, "PGSSLMODE": query.get("ssl")}
-    environment = {name: str(value) for name, value in given.items() if value is not None}
-    program = shutil.which("pg_dump")
-    if program is None:
-        raise BackupFailed("pg_dump is not installed on this machine (package postgresql-client)")
-    command = [program, "--format=custom", "--no-owner", "--no-privileges", f"--file={copy}"]
-    try:
-        done = subprocess.run(command, env=environment, capture_output=True, timeout=_DUMP_S, check=False)  # noqa: S603 - fixed words, no shell
-    except subprocess.TimeoutExpired:
-        raise BackupFailed("pg_dump did not finish within an hour") from None
-    if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise BackupFailed(f"pg_dump failed: {said[-1][:200] if said else done.returncode}")
+def _schema(copy: Path) -> str:
+    with closing(sqlite3.connect(copy)) as kept:
+        try:
+            return str(kept.execute("SELECT version_num FROM alembic_version").fetchone()[0])
+        except (sqlite3.OperationalError, TypeError):
+            raise BackupFailed("DATABASE_URL: the database holds no data of BotFactory") from None
 
 
-def _pack(settings: Settings, url: URL, copy: Path, packed: Path, told: Callable[[int], None]) -> None:
-    about = {
-        "made_at": utcnow().isoformat(),
-        "database": url.get_backend_name(),
-        "schema": migrate.head(),
-        "keys": [name for name in _KEYS if (settings.data_dir / name).is_file()],
-    }
+def _pack(settings: Settings, about: Mapping[str, str], copy: Path, packed: Path, told: Callable[[int], None]) -> None:
+    keys = [name for name in KEYS if (settings.data_dir / name).is_file()]
     total, done = max(1, copy.stat().st_size), 0
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        archive.writestr("about.json", json.dumps(about, indent=1))
-        for name in about["keys"]:
+        archive.writestr(ABOUT, json.dumps({**about, "keys": keys}, indent=1))
+        for name in keys:
             archive.write(settings.data_dir / name, name)
         with copy.open("rb") as source, archive.open(copy.name, "w", force_zip64=True) as kept:
             while part := source.read(_PART):
@@ -196,9 +189,16 @@ def _make(settings: Settings) -> None:
         else:
             left.unlink()
     try:
-        write(settings, place / f"botfactory-{utcnow():%Y%m%d-%H%M%S}.zip", lambda n: _note(percent, n))
+        write(settings, new_name(settings), lambda n: _note(percent, n))
+        for old in _listed(place)[settings.database.keep_backups :]:
+            (place / old.name).unlink(missing_ok=True)
     finally:
         percent.unlink(missing_ok=True)
+
+
+def new_name(settings: Settings) -> Path:
+    """Return where a backup that is made now lies in the data folder."""
+    return folder(settings) / f"botfactory-{utcnow():%Y%m%d-%H%M%S}.zip"
 
 
 def _note(place: Path, percent: int) -> None:

@@ -95,6 +95,9 @@ PAUSES: Mapping[str, Text] = {
     "plan": T("Your plan does not let this bot answer now. Choose a plan, then press “Resume”."),
     "channel": T("A channel stopped working. Mend it on the channels page, then press “Resume”."),
     "banned": T("The account was blocked."),
+    "restored": T(
+        "The data was restored from a backup. Customers may have got the message already, so it is not sent again."
+    ),
 }
 """Why a broadcast was interrupted where nobody pressed a button."""
 

@@ -16,8 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.engine import DatabaseUnavailable
-from services import access, accounts, bots, letters, support
+from services import access, accounts, bots, jobs, letters, support
 from services.bell import session_topic
+from services.conversations.records import LostLane
 from services.errors import Conflict
 from services.i18n import T
 from services.statistics import counting
@@ -102,8 +103,10 @@ async def delete_due(core: Core, _payload: Mapping[str, Any]) -> None:
         due = list(await session.scalars(select(user.id).where(user.delete_at <= core.now()).order_by(user.id)))
     for user_id in due:
         try:
+            async with core.db.write() as session:
+                await jobs.still_ours(session)
             await delete_account(core, user_id)
-        except DatabaseUnavailable:
+        except (DatabaseUnavailable, LostLane):
             raise
         except Exception:
             # The others do not wait for it; in an hour it is tried again.

@@ -653,6 +653,18 @@ async def mail(core: Core) -> None:
         core.bell.ring("letters")
 
 
+async def pass_over(session: AsyncSession, *, now: dt.datetime) -> None:
+    """Note that nobody is to hear any more of what is open: before a restore they may have."""
+    notice = models.Notice
+    for row in await session.scalars(select(notice).where(notice.kind.in_(_MAILED), notice.resolved_at.is_(None))):
+        key = f"{_LETTER}{row.id}"
+        await letters.write(session, row.user_id, row.kind, key=key, now=now, mail=False, telegram=False)
+    untold: Any = notice.told_at.is_(None)
+    await session.execute(
+        update(notice).where(untold).values(told_at=now), execution_options={"synchronize_session": False}
+    )
+
+
 async def deliver(core: Core) -> int:
     """Send what is due to owners in Telegram: the first at once, further ones about a bot grouped every ten minutes.
 

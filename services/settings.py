@@ -92,11 +92,12 @@ class Logging(_Section):
 
 
 class DatabaseSection(_Section):
-    """Connections, how long a statement may take (PostgreSQL), and what is kept free for deletions (SQLite)."""
+    """Connections, how long a statement may take (PostgreSQL), what is kept free for deletions (SQLite), and backups."""
 
     pool_size: int = Field(5, ge=2, le=100)
     statement_timeout_ms: int = Field(30_000, ge=1000)
     reserve_mib: int = Field(32, ge=0, le=4096)
+    keep_backups: int = Field(7, ge=1, le=1000)
 
 
 class Queue(_Section):

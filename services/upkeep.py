@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -179,14 +179,18 @@ async def clean_up(core: Core, _payload: Mapping[str, Any]) -> None:
     await rotate_secrets(core)
 
 
+SEALED: Sequence[tuple[Any, InstrumentedAttribute[Any]]] = (
+    (models.Channel, models.Channel.credentials),
+    (models.Bot, models.Bot.openai_key),
+    (models.User, models.User.totp_secret),
+    (models.Endpoint, models.Endpoint.secret),
+)
+"""What is kept for long and encrypted by the keys of ``ENCRYPTION_KEYS``."""
+
+
 async def rotate_secrets(core: Core) -> None:
     """Encrypt anew with the first key what an older key encrypted, so that the old key can be taken away."""
-    for model, column in (
-        (models.Channel, models.Channel.credentials),
-        (models.Bot, models.Bot.openai_key),
-        (models.User, models.User.totp_secret),
-        (models.Endpoint, models.Endpoint.secret),
-    ):
+    for model, column in SEALED:
         async with core.db.read() as session:
             rows = (await session.execute(select(model.id, column).where(column.is_not(None)))).all()
         for id_, token in rows:

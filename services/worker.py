@@ -11,7 +11,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -29,6 +29,7 @@ from services.conversations.records import (
     FAIL,
     HAND_BACK,
     RECEIVE,
+    RESTORED,
     SETTLE,
     Apology,
     Failed,
@@ -793,7 +794,8 @@ def _parse(core: Core, kind: str, row: Mapping[str, Any]) -> Inbound:
     if kind != "factory" and (event := returning.read(update)) is not None:
         return event
     try:
-        return core.channels[kind].parse(update)
+        event = core.channels[kind].parse(update)
+        return replace(event, extra={**event.extra, "late": True}) if row["request_id"] == RESTORED else event
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
         log.warning("update_not_understood", kind=kind, error=type(error).__name__)
         chat, _ = core.channels[kind].identify(update)

@@ -131,6 +131,8 @@ COMMANDS = {
     "check": ["check"],
     "migrate": ["migrate"],
     "token": ["token", "--email", "egasi@example.uz"],
+    "backup": ["backup", "{folder}/all.zip"],
+    "restore": ["restore", "{folder}/all.zip"],
     "create-admin": ["create-admin", "--email", "egasi@example.uz", "--password", "Uzun-parol-2024"],
 }
 
@@ -168,7 +170,10 @@ def test_a_database_that_cannot_be_used_is_one_line(
     url, reason = bad_database
     data = tmp_path / "data"
     data.mkdir()
-    status, said = commands.said(tmp_path / "said", *COMMANDS[command], DATA_DIR=str(data), DATABASE_URL=url)
+    if command == "backup" and "is locked" in reason:
+        pytest.skip("a backup reads beside whoever writes")
+    given = [argument.format(folder=tmp_path) for argument in COMMANDS[command]]
+    status, said = commands.said(tmp_path / "said", *given, DATA_DIR=str(data), DATABASE_URL=url)
     assert status == 1, said
     assert "Traceback" not in said and "hidden-word" not in said
     lines = [line for line in said.splitlines() if "DATABASE_URL" in line]

@@ -52,7 +52,8 @@ class Inbound:
     ``extra``: ``chat_type``, ``album``, of a command ``addressee`` (the bot it names, if any) and ``source`` (the link or
     advertisement that brought the customer), of a contact ``phone`` (with "+") and ``own``, of a message ``reply_to``,
     ``payload`` (a button's), ``story`` (the id of ours that it answers), of what is said in a group ``title``, ``mentions``,
-    ``named`` and ``replied``, of a callback that is being settled ``say`` and ``buttons`` (what it is to show).
+    ``named`` and ``replied``, of a callback that is being settled ``say`` and ``buttons`` (what it is to show); ``late``: it
+    waited in a backup, and nothing is said to it.
     """
 
     kind: str

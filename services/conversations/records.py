@@ -48,6 +48,8 @@ CALLED: Mapping[str, Any] = {"called": True}
 """In ``Message.extra`` of what the customer was told when the conversation came to wait for a person."""
 RETURNED = "returned"
 """The kind of an event of our own: a person gave the talk back to the bot, or left it for too long."""
+RESTORED = "restored"
+"""The ``request_id`` of updates that waited in a backup: they are kept and get no answer, which may have been given since."""
 HEARD_EVERY_S = 60.0
 STORED_CHARS = 8000
 """So much of a message's text is kept; Telegram's own limit is 4,096."""
@@ -435,7 +437,7 @@ def store(connection: Connection, items: Sequence[Incoming], held: Container[str
                         }
                     )
                     new_files += files.rows(bot.id, message_id, event, moment)
-                    if bot.listened:
+                    if bot.listened and not event.extra.get("late"):
                         happened.append(_told_of_message(talk, new_messages[-1], sender))
             talk.messages.append((message_id, row, event))
         if arrived or written is not None:

@@ -330,6 +330,9 @@ class _Turn:
         }
         for message_id, _, arrived in self.talk.messages:
             event = attachments.heard_in(arrived, heard.get(message_id or ""))
+            if event.extra.get("late"):
+                await self.late(message_id, event)
+                continue
             if not event.text and albums.album_of(self.talk.channel_kind, arrived) in speaking and not self.led():
                 # The others of its album are the question: nothing is to be said of this one.
                 self.read(message_id)
@@ -369,6 +372,14 @@ class _Turn:
                 read = read and await quotas.hold(self.core, self.talk, message_id)
                 wanted[message_id] = attachments.Wanted(event, language, read)
         return await attachments.hear(self.core, self.talk, self.bot, wanted)
+
+    async def late(self, message_id: str | None, event: Inbound) -> None:
+        """Note what a customer did before a backup that was restored; nothing is said, for that may have been done since."""
+        if (unwanted := optouts.wish(event, self.talk.recent)) is not None and not groups.is_shared(self.talk):
+            self.outcome.opted_out = unwanted
+        elif event.kind not in ("added", "callback"):
+            await self.one(message_id, replace(event, reply=False))
+        self.read(message_id, "skipped")
 
     async def one(self, message_id: str | None, event: Inbound) -> None:
         """Handle one update that is not a question."""
@@ -940,7 +951,7 @@ class _Turn:
     def too_old(self, event: Inbound) -> bool:
         """Whether a question waited so long that an answer would only confuse."""
         oldest = utcnow() - dt.timedelta(hours=self.core.settings.queue.max_age_h)
-        return event.at is not None and event.at < oldest
+        return bool(event.extra.get("late")) or (event.at is not None and event.at < oldest)
 
     async def held_back(self, language: str, new: int = 1) -> bool:
         """Return whether a limit is reached, and say so unless that was just done. ``new``: how many messages are in hand."""

@@ -49,6 +49,17 @@ async def tell(core: Core, _payload: Mapping[str, Any]) -> None:
         core.bell.ring("letters")
 
 
+async def pass_over(session: AsyncSession, *, now: dt.datetime) -> None:
+    """Note that partners were told up to this morning, and tell them nothing: before a restore they may have been."""
+    until, line = _morning(now), models.ReferralEntry
+    joined = await session.scalars(_partners_of(models.Referral, models.Referral.created_at, until))
+    due = await session.scalars(_partners_of(line, line.available_at, until).where(line.kind == "commission"))
+    for kind, partners in (("partner_joined", joined), ("commission_due", due)):
+        for partner_id in partners:
+            key, told = f"{kind}:{until.isoformat()}", {"until": until.isoformat()}
+            await letters.write(session, partner_id, kind, key=key, now=now, params=told, mail=False, telegram=False)
+
+
 def _morning(now: dt.datetime) -> dt.datetime:
     """Return the last time that it was nine in the morning in Tashkent."""
     here = now.astimezone(TASHKENT)

@@ -248,13 +248,25 @@ def test_the_command_makes_the_same_backup(sqlite_url: str, tmp_path: Path) -> N
     assert target.stat().st_mode & 0o077 == 0 and [path.name for path in target.parent.iterdir()] == ["all.zip"]
 
 
-def test_without_the_program_that_it_needs_the_command_says_so_and_leaves_nothing(
-    postgres_url: str, tmp_path: Path
-) -> None:
-    target = tmp_path / "out" / "all.zip"
-    done = _command(postgres_url, target, PATH=str(tmp_path))
-    assert done.returncode == 1 and "pg_dump is not installed" in done.stderr and "Traceback" not in done.stderr
-    assert not list(target.parent.iterdir())
+async def test_only_the_last_backups_are_kept(site: Site, boss: Browser) -> None:
+    keep, place = site.core.settings.database.keep_backups, site.core.settings.data_dir / "backups"
+    place.mkdir(exist_ok=True)
+    old = [place / f"botfactory-20260101-0000{n:02}.zip" for n in range(keep + 3)]
+    for path in (*old, place / "mine.zip"):
+        path.write_bytes(b"x")
+    await boss.post("/admin/system/backups")
+
+    async def made() -> Any:
+        return [path for path in place.glob("botfactory-*.zip") if path not in old]
+
+    [new] = await until(made)
+
+    async def few() -> bool:
+        return len(list(place.glob("botfactory-*.zip"))) == keep
+
+    await until(few)
+    assert {path for path in old if path.exists()} == set(old[4:]) and new.exists() and (place / "mine.zip").exists()
+    assert f"The last {keep} are kept." in said(await boss.get("/admin/system"))
 
 
 async def test_the_page_asks_little_and_reads_no_whole_queue(site: Site, boss: Browser) -> None:

@@ -17,8 +17,10 @@ from sqlalchemy import func, select, text
 
 from db import models
 from db.base import utcnow
-from services import accounts, leaving, notices, requests, team
+from services import accounts, jobs, leaving, notices, requests, team
+from services.conversations.records import LostLane
 from services.errors import Conflict
+from services.lanes import Claimed, Line
 from services.letters import rendering
 from services.limits import Limits
 from tests.composition import make_settings, running
@@ -124,6 +126,21 @@ async def test_the_last_administrator_stays(site: Site) -> None:
     await leaving.delete_due(site.core, {})
     async with site.core.db.read() as session:
         assert await accounts.administrators(session) == [people[1].id]
+
+
+async def test_who_has_lost_the_lane_deletes_nothing_more(site: Site) -> None:
+    """A worker that slept through its lease stops there: the one that took the job over goes on."""
+    user, browser = await _owner(site, "Uyquchi")
+    assert (await browser.post("/settings/delete", current_password=PASSWORD)).status == 303
+    site.core.now = lambda: utcnow() + dt.timedelta(days=15)
+    lost = Claimed("job:upkeep:delete_accounts", Line("jobs", "", ""), 1, [])
+    with jobs.holding("somebody", lost), pytest.raises(LostLane):
+        await leaving.delete_due(site.core, {})
+    async with site.core.db.read() as session:
+        assert await session.get(models.User, user.id) is not None
+    await leaving.delete_due(site.core, {})
+    async with site.core.db.read() as session:
+        assert await session.get(models.User, user.id) is None
 
 
 async def test_everything_goes_but_the_payments_and_they_name_nobody(tmp_path: Path, database_url: str) -> None:
