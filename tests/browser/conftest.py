@@ -25,9 +25,12 @@ _AXE = Axe().axe_script
 # Only what is wrong comes back, of any gravity.
 _FIND = """(rules) => axe.run(document, { resultTypes: ["violations"], ...(rules.length ? { runOnly: rules } : {}) })
   .then(({ violations }) => violations.map(({ id, nodes: [{ html, failureSummary }] }) => [id, html, failureSummary]))"""
-SETTLED = """Promise.allSettled(
-    document.getAnimations().filter((each) => each instanceof CSSTransition).map((each) => each.finished)
-).then(() => null)"""
+SETTLED = """Promise.race([
+    new Promise((done) => setTimeout(done, 1000)),
+    Promise.allSettled(
+        document.getAnimations().filter((each) => each instanceof CSSTransition).map((each) => each.finished)
+    ),
+]).then(() => null)"""
 SIZES: dict[str, ViewportSize] = {"desktop": {"width": 1366, "height": 850}, "phone": {"width": 390, "height": 844}}
 
 

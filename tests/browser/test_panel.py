@@ -144,9 +144,9 @@ async def test_every_page_in_every_look(
         async def look() -> None:
             await seen.check(axe=language == "uz")
             if language == "uz":
-                await page.emulate_media(color_scheme="dark")
+                await page.emulate_media(color_scheme="dark", reduced_motion="reduce")
                 await seen.axe("color-contrast")
-                await page.emulate_media(color_scheme="light")
+                await page.emulate_media(color_scheme="light", reduced_motion="reduce")
             if size == "both":
                 await page.set_viewport_size(SIZES["phone"])
                 await seen.check(axe=False)

@@ -66,8 +66,8 @@ svg { display: block; width: 24px; height: 24px; fill: none; stroke: currentColo
 .panel { position: fixed; z-index: 2147483001; bottom: calc(var(--botfactory-bottom, 20px) + env(safe-area-inset-bottom)); right: var(--botfactory-right, 20px); display: flex; flex-direction: column; width: 384px; max-width: calc(100vw - 40px); height: 620px; max-height: calc(100vh - 20px - var(--botfactory-bottom, 20px)); border: 1px solid var(--line); border-radius: 18px; background: var(--surface); overflow: hidden; box-shadow: 0 12px 48px rgb(10 20 40 / 28%); animation: rise .18s ease-out; }
 .left .panel { right: auto; left: var(--botfactory-left, 20px); }
 @keyframes rise { from { opacity: 0; transform: translateY(12px); } }
-header { display: flex; align-items: center; gap: 8px; padding: 8px 8px 8px 16px; background: var(--botfactory-color); color: var(--botfactory-ink); }
-header :focus-visible { outline-color: var(--botfactory-ink); outline-offset: -3px; box-shadow: none; }
+.head { display: flex; align-items: center; gap: 8px; padding: 8px 8px 8px 16px; background: var(--botfactory-color); color: var(--botfactory-ink); }
+.head :focus-visible { outline-color: var(--botfactory-ink); outline-offset: -3px; box-shadow: none; }
 .title { flex: 1; min-width: 0; }
 h2 { margin: 0; font-size: 16px; font-weight: 650; line-height: 1.3; overflow: hidden; overflow-wrap: anywhere; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; }
 .state { margin: 0; font-size: 13px; line-height: 1.3; }
@@ -187,7 +187,7 @@ textarea:focus { outline: 2px solid var(--text); outline-offset: -1px; box-shado
   const panel = make(
     "section",
     { class: "panel", role: "dialog", "aria-modal": "false", "aria-labelledby": "title", tabindex: "-1", hidden: true },
-    make("header", {}, make("div", { class: "title" }, title, state), language, close),
+    make("div", { class: "head" }, make("div", { class: "title" }, title, state), language, close),
     offline,
     scroll,
     fault,
