@@ -106,7 +106,7 @@ async def restore(
             )
         if found.used and not replace:
             raise RestoreFailed(
-                f"the database holds data already (in {len(found.used)} tables): name an empty one in DATABASE_URL, or add "
+                f"the database holds data already ({', '.join(found.used[:3])}): name an empty one in DATABASE_URL, or add "
                 "--replace, which first makes a backup of what is there"
             )
         with _scratch(settings, url) as place, _opened(file) as archive:

@@ -267,6 +267,8 @@ async def test_only_the_last_backups_are_kept(site: Site, boss: Browser) -> None
     await until(few)
     assert {path for path in old if path.exists()} == set(old[4:]) and new.exists() and (place / "mine.zip").exists()
     assert f"The last {keep} are kept." in said(await boss.get("/admin/system"))
+    for path in place.iterdir():
+        path.unlink()
 
 
 async def test_the_page_asks_little_and_reads_no_whole_queue(site: Site, boss: Browser) -> None:
