@@ -12,7 +12,7 @@ from handlers.filters import WRITTEN
 from handlers.keyboards import button
 from handlers.states import Editing, go_to, leave
 from handlers.talk import Page, Talk, bold, lines, page
-from services import bots, conversations, questions
+from services import bots, questions
 from services.i18n import Translator, translate_plural
 from services.text import one_line
 
@@ -91,8 +91,7 @@ async def drop_question(callback: CallbackQuery, callback_data: AskedMenu, talk:
     group = await questions.find_group(core, bot, callback_data.asked)
     async with core.db.write() as session:
         bot = await bots.get(session, talk.user, callback_data.bot)
-        await conversations.dismiss_unanswered(session, bot, callback_data.asked)
-        await questions.close(session, bot, group.ids if group else ())
+        await questions.dismiss(session, bot, callback_data.asked, group.ids if group else ())
     leave(talk.dialog)
     await talk.toast(_("Taken off the list."))
     await talk.show(await questions_page(talk, bot))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -33,7 +33,20 @@ PAGES: Mapping[str, Text] = {
     "/settings/two-step": T("Two-step sign-in"),
     "/settings/webhooks": T("Integrations"),
     "/settings/views": T("Who looked at my panel"),
+    "/settings/delete": T("Your data"),
 }
+# Who only answers for others has nothing to do with the rest.
+_FOR_OPERATORS = ("/dashboard", "/inbox", "/support", "/settings")
+BOT_PAGES: Mapping[str, Text] = {
+    "": T("Set up and try"),
+    "/versions": T("Versions"),
+    "/documents": T("Knowledge"),
+    "/tests": T("Test questions"),
+    "/channels": T("Channels"),
+    "/widget": T("Chat on your site"),
+    "/broadcasts": T("Broadcasts"),
+}
+"""Of each bot, below its address."""
 ADMIN_PAGES: Mapping[str, Text] = {
     "/admin/statistics": T("Statistics"),
     "/admin/owners": T("Owners"),
@@ -68,12 +81,22 @@ class Findings:
         return any((self.pages, self.bots, self.talks, self.documents, self.owners, self.payments))
 
 
-def _pages(user: models.User, words: str, language: str) -> list[tuple[str, str]]:
+def _pages(
+    user: models.User, words: str, language: str, managed: Collection[models.Bot], answers_only: bool
+) -> list[tuple[str, str]]:
+    """Return the pages whose title holds the words: a bot's own with its name, those of the first bots."""
     known = {**PAGES, **ADMIN_PAGES} if user.is_admin else PAGES
-    titles = (
-        (path, title.render(language)) for path, title in known.items() if not (user.is_admin and path == "/support")
-    )
-    return [(path, title) for path, title in titles if words in title.casefold()][:_SHOWN]
+    titles = [
+        (path, title.render(language), "")
+        for path, title in known.items()
+        if not (user.is_admin and path == "/support") and not (answers_only and not path.startswith(_FOR_OPERATORS))
+    ]
+    for bot in managed:
+        titles += [
+            (f"/bots/{bot.id}{path}", title.render(language), f" · {bot.name}") for path, title in BOT_PAGES.items()
+        ]
+    # The bot's name alone names the bot, not all of its pages.
+    return [(path, title + of) for path, title, of in titles if words in title.casefold()][:_SHOWN]
 
 
 async def find(session: AsyncSession, user: models.User, text: str, language: str) -> Findings:
@@ -106,7 +129,7 @@ async def find(session: AsyncSession, user: models.User, text: str, language: st
             payment = models.Payment
             payments = (await session.scalars(select(payment).where(payment.number == text).limit(1))).all()
     return Findings(
-        _pages(user, words, language),
+        _pages(user, words, language, managed.values(), bool(answered) and not managed),
         [bot for bot in answered if words in bot.name.casefold()][:_SHOWN],
         talks.items,
         [(each, managed[each.bot_id]) for each in documents],

@@ -1,6 +1,7 @@
 """The first steps of an owner: from nothing to a bot that customers use and that is paid for, each with its state.
 
-What is skipped or put away stands in ``User.preferences``, so it is so in every browser.
+What is skipped or put away stands in ``User.preferences``, so it is so in every browser; and so does that a bot was tried beside
+its settings, where nothing of what is said is kept.
 """
 
 from __future__ import annotations
@@ -65,9 +66,13 @@ class FirstSteps:
         return any(step.is_open for step in self.steps)
 
 
+def _kept(person: models.User) -> Mapping[str, Any]:
+    return (person.preferences or {}).get(_PREFERENCE) or {}
+
+
 def _chosen(person: models.User) -> tuple[frozenset[str], bool]:
     """Return what a person has skipped, and whether all of it is put away."""
-    kept = (person.preferences or {}).get(_PREFERENCE) or {}
+    kept = _kept(person)
     return frozenset(kept.get("skipped") or ()), bool(kept.get("hidden"))
 
 
@@ -91,6 +96,7 @@ async def of(session: AsyncSession, settings: Settings, person: models.User, now
         used = exists().where(contact.bot_id == bot_id, is_customer())
         row = (await session.execute(select(ready, tried, or_(connected, used)))).one()
         done |= dict(zip(("knowledge", "try", "channel"), row, strict=True))
+        done["try"] = done["try"] or bool(_kept(person).get("tried"))
     member, invitation = models.Member, models.Invitation
     done["operator"] = bool(
         await session.scalar(
@@ -133,6 +139,20 @@ async def change(session: AsyncSession, person: models.User, do: str, key: str =
         skipped = skipped | {key} if do == "skip" else skipped - {key}
     else:
         raise Invalid(T("There is no such step."), field="step")
-    kept: dict[str, Any] = {"skipped": sorted(skipped), "hidden": hidden}
+    kept: dict[str, Any] = {**_kept(user), "skipped": sorted(skipped), "hidden": hidden}
     user.preferences = {**(user.preferences or {}), _PREFERENCE: kept}
+    await session.flush()
+
+
+def is_tried(person: models.User) -> bool:
+    """Whether it is noted already that this person has tried a bot of theirs."""
+    return bool(_kept(person).get("tried"))
+
+
+async def note_tried(session: AsyncSession, person: models.User, bot: models.Bot) -> None:
+    """Note that an owner has tried a bot of theirs; the example is none."""
+    if bot.owner_id != person.id or bot.id in await samples.examples(session, person):
+        return
+    user = await session.get_one(models.User, person.id, with_for_update=True, populate_existing=True)
+    user.preferences = {**(user.preferences or {}), _PREFERENCE: {**_kept(user), "tried": True}}
     await session.flush()

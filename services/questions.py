@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import utcnow
+from services.errors import NotFound
 from services.knowledge import alike, documents
 from services.knowledge.analysis import QUESTION_CHARACTERS
 from services.knowledge.search import subject
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 MOST = 5000
 """So many open questions are grouped, the latest; older ones wait until some of these are answered."""
 EXAMPLES = 5
+UNDO_S = 60.0
 _SLICE = 500
 
 
@@ -144,14 +146,39 @@ async def same_as(core: Core, bot: models.Bot, question: str) -> tuple[str, ...]
     return nearest[0].ids if nearest is not None and nearest[1] >= alike.SAME else ()
 
 
+async def dismiss(session: AsyncSession, bot: models.Bot, question_id: str, also: Sequence[str] = ()) -> None:
+    """Take a question and those that ask the same off the list, at one moment: see :func:`reopen`. Raises ``NotFound``."""
+    row = await session.get(models.UnansweredQuestion, question_id)
+    if row is None or row.bot_id != bot.id:
+        raise NotFound()
+    await close(session, bot, list({question_id, *also}))
+
+
+async def reopen(session: AsyncSession, bot: models.Bot, question_id: str) -> None:
+    """Put a question back on the list, with those that left it at the same moment, as long as :data:`UNDO_S` allows.
+
+    Raises ``NotFound`` afterwards.
+    """
+    row = models.UnansweredQuestion
+    question = await session.get(row, question_id)
+    if question is None or question.bot_id != bot.id:
+        raise NotFound()
+    if question.answered_at is None:
+        return
+    if utcnow() - question.answered_at >= dt.timedelta(seconds=UNDO_S):
+        raise NotFound()
+    together = (row.bot_id == bot.id, row.answered_at == question.answered_at)
+    await session.execute(update(row).where(*together).values(answered_at=None))
+
+
 async def close(session: AsyncSession, bot: models.Bot, ids: Sequence[str]) -> None:
     """Take questions of a bot off its list."""
-    row = models.UnansweredQuestion
+    row, now = models.UnansweredQuestion, utcnow()
     for start in range(0, len(ids), _SLICE):
         await session.execute(
             update(row)
             .where(row.bot_id == bot.id, row.id.in_(ids[start : start + _SLICE]), row.answered_at.is_(None))
-            .values(answered_at=utcnow())
+            .values(answered_at=now)
         )
 
 

@@ -18,6 +18,7 @@ from web import keys
 log = structlog.get_logger(__name__)
 
 _FIELDS_MAX = 200
+FILES_AT_ONCE = 20
 _FORM_OVERHEAD = 256 * 1024
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -58,8 +59,8 @@ class Form:
         return self.fields.get(name, "")[:4096]
 
     def all(self, name: str) -> list[str]:
-        """Return every value of a field, at most twenty."""
-        return [clean(value, 500) for value in self.fields.getall(name, [])[:20]]
+        """Return every value of a field."""
+        return [clean(value, 500) for value in self.fields.getall(name, [])]
 
     def upload(self, name: str) -> Upload:
         """Return a file; raises ``Invalid`` where none was chosen."""
@@ -69,11 +70,16 @@ class Form:
         return found
 
     def uploads(self, name: str) -> list[Upload]:
-        """Return all files of a field, at most twenty."""
-        return self.files.getall(name, [])[:20]
+        """Return all files of a field; raises ``Invalid`` for more than :data:`FILES_AT_ONCE`: none is left out unsaid."""
+        found = self.files.getall(name, [])
+        if len(found) > FILES_AT_ONCE:
+            raise Invalid(T("At most {n} files at once: send the others afterwards.", n=FILES_AT_ONCE), field=name)
+        return found
 
 
 _FORM: web.RequestKey[Form] = web.RequestKey("form", Form)
+ASKED: web.RequestKey[bool] = web.RequestKey("asked", bool)
+"""Set where the answer to a form is only the question whether it shall really be done."""
 
 
 def is_upload(request: web.Request) -> bool:

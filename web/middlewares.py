@@ -282,10 +282,20 @@ async def forgery(request: web.Request, handler: Handler) -> web.StreamResponse:
     if not from_here(request):
         log.warning("foreign_form", origin=request.headers.get("Origin", "")[:100])
         raise Forbidden(T("This form was sent from another site."), code="csrf")
-    token = request.headers.get("X-CSRF-Token") or (await forms.read(request)).secret("csrf")
-    if not auth.visitor(request).csrf_fits(token):
+    token = request.headers.get("X-CSRF-Token")
+    form = None if token else await forms.read(request)
+    if not auth.visitor(request).csrf_fits(token or (form.secret("csrf") if form else "")):
         raise Forbidden(T("This page is out of date. Go back, refresh it and try again."), code="csrf")
+    if form is not None and (question := form.fields.get("ask", "")) and not forms.is_upload(request):
+        return _ask(request, form, question)
     return await handler(request)
+
+
+def _ask(request: web.Request, form: forms.Form, question: str) -> web.StreamResponse:
+    """Ask whether a form shall really be done: of who has no script, which would have asked and taken the field out."""
+    request[forms.ASKED] = True
+    fields = [(name, value) for name, value in form.fields.items() if name not in ("csrf", "ask")]
+    return render(request, "pages/ask.html", question=question[:500], fields=fields, action=request.path_qs)
 
 
 def from_here(request: web.Request) -> bool:

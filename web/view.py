@@ -458,6 +458,7 @@ UNDO: Mapping[str, str] = {
     "stopped": "/bots/{}/start",
     "document_deleted": "/bots/{}/documents/{}/restore",
     "shared_deleted": "/bots/{}/documents/{}/restore?shared=1",
+    "dismissed": "/bots/{}/unanswered/{}/reopen",
 }
 """Where the form leads that takes a thing back, by the same word; its places are filled with ids out of the address."""
 _UNDONE = re.compile(r"[0-9a-z]{1,32}(\.[0-9a-z]{1,32})*")

@@ -9,7 +9,7 @@ from services import access, views
 from services.accounts import SignedIn
 from services.errors import AppError, Forbidden
 from services.i18n import T
-from web import auth, keys
+from web import auth, forms, keys
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 OWN = ("/view/end", "/view/ask", "/logout")
@@ -49,9 +49,11 @@ async def answer(request: web.Request, who: auth.Visitor, handler: auth.Handler)
         raise
     finally:
         async with core.db.write() as session:
+            changed = changes and forms.ASKED not in request
             if not request.path.endswith(_SILENT):
-                await views.note(session, found.view, request.method, request.path, status, now=utcnow())
-            if changes and status < 400:
+                method = request.method if changed == changes else "GET"
+                await views.note(session, found.view, method, request.path, status, now=utcnow())
+            if changed and status < 400:
                 facts = {"view": found.view.id, "path": request.path[:300]}
                 await access.record(session, me.user, "view_changed", "user", found.owner.id, **facts)
     return response

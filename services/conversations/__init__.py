@@ -424,11 +424,3 @@ async def unanswered(
         query = query.where(question.id < cursor)
     rows = list(await session.scalars(query))
     return _page(rows, limit, [row.id for row in rows[:limit]])
-
-
-async def dismiss_unanswered(session: AsyncSession, bot: models.Bot, question_id: str) -> None:
-    """Take a question off the list without an answer; raises ``NotFound``."""
-    question = await session.get(models.UnansweredQuestion, question_id)
-    if question is None or question.bot_id != bot.id:
-        raise NotFound()
-    question.answered_at = utcnow()

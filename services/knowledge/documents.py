@@ -51,6 +51,7 @@ _SLICE = 200
 _TITLE_MAX = 255
 CAPTION_CHARS = 300
 PASSAGES_SHOWN = 30
+ANSWERS_SHOWN = 50
 _PICTURE_TYPES = frozenset({"image/jpeg", "image/png", "image/webp"})
 _READER_RESTS_S = 30.0
 _WHOLE_KEY = 300
@@ -448,6 +449,29 @@ async def answers(session: AsyncSession, bot: models.Bot) -> list[TaughtAnswer]:
         .order_by(chunk.id.desc())
     )
     return [_shown(row, since) for row, since in rows]
+
+
+async def answers_page(
+    session: AsyncSession, bot: models.Bot, *, cursor: str = "", limit: int = ANSWERS_SHOWN
+) -> tuple[list[TaughtAnswer], str]:
+    """Return part of what :func:`answers` returns, and the cursor of what follows, empty at the end.
+
+    Raises ``Invalid`` for a malformed cursor.
+    """
+    chunk, document = models.Chunk, models.Document
+    query = select(chunk, document.created_at).join(document, document.id == chunk.document_id).where(*_taught(bot))
+    if cursor:
+        if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
+            raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
+        query = query.where(chunk.id < int(cursor))
+    rows = (await session.execute(query.order_by(chunk.id.desc()).limit(limit + 1))).all()
+    following = str(rows[limit - 1][0].id) if len(rows) > limit else ""
+    return [_shown(row, since) for row, since in rows[:limit]], following
+
+
+async def one_answer(session: AsyncSession, bot: models.Bot, answer_id: str) -> TaughtAnswer:
+    """Return an answer that a bot was taught; raises ``NotFound``."""
+    return _shown(*await _find_taught(session, bot, answer_id))
 
 
 async def add_answer(

@@ -118,6 +118,9 @@ async def test_from_the_first_draft_to_the_report(site: Site) -> None:
     assert "3 of 3" in page.visible() and "Left out 1" in " ".join(page.visible().split())
     listed = await browser.get(f"{where}/receivers?fate=skipped")
     assert "do not want broadcasts" in listed.visible() and "Иван" not in listed.visible()
+    for kind in ("csv", "xlsx"):
+        assert f"{where}/receivers.{kind}" in (await browser.get(where)).text
+    assert (await browser.get(f"{where}/receivers.xlsx")).status == 200
     table = await browser.get(f"{where}/receivers.csv")
     rows = list(csv.reader(io.StringIO(table.text.removeprefix("\ufeff"))))
     assert {row[0] for row in rows[1:]} == {"Aziza", "Иван", "'=1+1", "No"} and len(rows) == 5

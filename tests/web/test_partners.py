@@ -174,9 +174,14 @@ async def test_who_registers_by_a_link_is_the_partner_s(site: Site) -> None:
     """By the first page, and later without the word in the address; previews of the link count nothing."""
     partner = await site.person("Hamkor")
     browser = await _english(await site.signed_in(partner))
-    await browser.get("/billing/referrals")
+    # Looking makes nothing: whoever only passes by has no link yet.
+    assert "Make my link" in (await browser.get("/billing/referrals")).visible()
+    async with site.core.db.read() as session:
+        assert (await session.get_one(models.User, partner.id)).referral_code is None
+    assert (await browser.post("/billing/referrals")).location == "/billing/referrals"
     async with site.core.db.read() as session:
         code = (await session.get_one(models.User, partner.id)).referral_code
+    assert f"ref={code}" in (await browser.get("/billing/referrals")).text
     stranger = site.browser()
     await stranger.get(f"/?ref={code}", **{"User-Agent": "TelegramBot (like TwitterBot)"})
     assert stranger.cookie("ref") == ""

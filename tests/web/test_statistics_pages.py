@@ -176,13 +176,21 @@ async def test_first_steps_are_skipped_put_away_and_gone_when_done(site: Site) -
     bot = await site.bot_of(user)
     await _asked(site, bot, 0, True)
     assert [key for key, _ in await states(browser)] == ["knowledge", "try", "operator", "plan"]
-    for step in ("knowledge", "try", "operator", "plan"):
+    # "Try it" leads to the chat beside the settings, which keeps nothing of what is said: that it was tried counts.
+    words = {"name": bot.name, "system_prompt": "", "languages": "uz"}
+    tried = await browser.post(f"/bots/{bot.id}/try", text="Salom", words="1", said="[]", language="", **words)
+    assert "event: done" in tried.text
+    assert [key for key, _ in await states(browser)] == ["knowledge", "operator", "plan"]
+    for step in ("knowledge", "operator", "plan"):
         await browser.post("/dashboard/steps", do="skip", step=step)
     page = await browser.get("/dashboard")
     assert "First steps" not in page.visible() and 'value="show"' not in page.text
     async with site.core.db.read() as session:
         kept = (await session.get_one(models.User, user.id)).preferences
-    assert kept == {"other": 1, "first_steps": {"skipped": ["knowledge", "operator", "plan", "try"], "hidden": False}}
+    assert kept == {
+        "other": 1,
+        "first_steps": {"tried": True, "skipped": ["knowledge", "operator", "plan"], "hidden": False},
+    }
 
 
 async def _paid(site: Site, number: str, user: models.User | None, so_m: int, back: int, **more: Any) -> None:

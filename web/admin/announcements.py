@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from db import models
-from services import announcements
+from services import announcements, codes
 from services.announcements import LANGUAGES, Wish
 from services.errors import AppError, Invalid
 from services.plans import TASHKENT
@@ -99,6 +99,7 @@ async def _one(
         run_at=run_at,
         title_chars=announcements.TITLE_CHARS,
         text_chars=announcements.TEXT_CHARS,
+        has_mail=codes.by_mail(core.settings),
         fault=fault_of(error, request) if error else None,
         **shared,
     )

@@ -104,6 +104,7 @@ async def _settings(
     values: dict[str, Any] | None = None,
     hours: dict[str, list[str]] | None = None,
     silent_text: str | None = None,
+    return_after: int | None = None,
     error: AppError | None = None,
 ) -> web.StreamResponse:
     core = core_of(request)
@@ -142,7 +143,7 @@ async def _settings(
         silent_chars=manner.SILENT_CHARS,
         day_names=view.day_names(language),
         returns=[(n, view.minutes(n, language)) for n in sorted({*manner.RETURNS, people.return_after_min} - {0})],
-        return_after=people.return_after_min,
+        return_after=people.return_after_min if return_after is None else return_after,
         **shared,
     )
 
@@ -279,7 +280,8 @@ async def people(request: web.Request) -> web.StreamResponse:
             )
     except Invalid as error:
         shown = {day: list(pair) for day, pair in given.items()}
-        return await _settings(request, hours=shown, silent_text=silent_text, error=error)
+        chosen = int(after) if after.isascii() and after.isdigit() else None
+        return await _settings(request, hours=shown, silent_text=silent_text, return_after=chosen, error=error)
     core.bell.ring("channels")
     return view.redirect(f"/bots/{bot.id}", toast="saved", undo=undo_of(bot, before))
 

@@ -11,15 +11,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import utcnow
-from services import broadcasts, sheets, templates
+from services import broadcasts, templates
 from services.allowances import CHANNEL_NAMES
 from services.broadcasts import Audience, Draft
 from services.conversations import marks
 from services.core import Core
 from services.errors import AppError, Conflict, Invalid, NotFound, TooMany
-from services.i18n import CATALOGS, T, translate
+from services.i18n import CATALOGS, LANGUAGE_NAMES, T, translate
 from services.sheets import Cell
-from web import auth, forms, view
+from web import auth, forms, tables, view
 from web.pages.shell import core_of, fault_of, frame, own_bot
 
 routes = web.RouteTableDef()
@@ -38,8 +38,13 @@ def _words(request: web.Request) -> dict[str, Any]:
         "fates": broadcasts.FATES,
         "reasons": broadcasts.REASONS,
         "pauses": broadcasts.PAUSES,
-        "channel_title": lambda kind: CHANNEL_NAMES[kind] if kind != "web" else translate(language, "Web chat"),
+        "channel_title": lambda kind: channel_title(kind, language),
     }
+
+
+def channel_title(kind: str, language: str) -> str:
+    """Return what people call a kind of channel."""
+    return translate(language, "Web chat") if kind == "web" else CHANNEL_NAMES[kind]
 
 
 @routes.get("/bots/{bot}/broadcasts")
@@ -309,7 +314,7 @@ async def _send_page(
         "pages/broadcast_send.html",
         status=error.status if error else 200,
         here="broadcasts",
-        values=values or {"when": "now", "at": "", "name": ""},
+        values=values or {"when": "now", "at": "", "name": "", "awake": ""},
         earliest=utcnow().astimezone(view.TASHKENT).strftime("%Y-%m-%dT%H:%M"),
         is_night=broadcasts.is_quiet(core.settings, utcnow()),
         night_hours=(core.settings.broadcasts.quiet_from, core.settings.broadcasts.quiet_until),
@@ -331,14 +336,14 @@ async def send(request: web.Request) -> web.StreamResponse:
     """Send it. Fields: ``when`` (``now`` or ``later``), ``at`` (of Tashkent), ``name`` (the bot's, typed), ``version``, and
     ``awake`` where it is to go out although people sleep then."""
     core, form = core_of(request), await forms.read(request)
-    values = {name: form.fields.get(name, "")[:100] for name in ("when", "at", "name")}
+    values = {name: form.fields.get(name, "")[:100] for name in ("when", "at", "name", "awake")}
     try:
         at = broadcasts.moment_of(values["at"]) if values["when"] == "later" else None
         async with core.db.write() as session:
             bot = await own_bot(session, request)
             if values["name"].strip().casefold() != bot.name.strip().casefold():
                 raise Invalid(T("Type the bot’s name to confirm: {name}", name=bot.name), field="name")
-            if broadcasts.is_quiet(core.settings, at or utcnow()) and not form.text("awake", 5):
+            if broadcasts.is_quiet(core.settings, at or utcnow()) and not values["awake"]:
                 raise Invalid(
                     T(
                         "It is night in Tashkent then, and a message wakes people up. Choose another time, or tick the box."
@@ -419,7 +424,7 @@ async def receivers_page(request: web.Request) -> web.StreamResponse:
     )
 
 
-@routes.get("/bots/{bot}/broadcasts/{broadcast}/receivers.csv")
+@routes.get("/bots/{bot}/broadcasts/{broadcast}/receivers.{table:csv|xlsx}")
 async def receivers_table(request: web.Request) -> web.StreamResponse:
     """Send the same as a table."""
     core, language = core_of(request), auth.visitor(request).language
@@ -427,17 +432,8 @@ async def receivers_table(request: web.Request) -> web.StreamResponse:
     async with core.db.read() as session:
         bot = await own_bot(session, request)
         found = await broadcasts.get(session, bot, request.match_info["broadcast"])
-    response = web.StreamResponse(
-        headers={
-            "Content-Disposition": f'attachment; filename="broadcast-{found.id}.csv"',
-            "Content-Type": sheets.CSV_TYPE,
-        }
-    )
-    await response.prepare(request)
-    async for part in sheets.as_csv(_table(core, found, fate if fate in broadcasts.FATES else "", language)):
-        await response.write(part)
-    await response.write_eof()
-    return response
+    parts = _table(core, found, fate if fate in broadcasts.FATES else "", language)
+    return await tables.sent(request, parts, f"broadcast-{found.id}", translate(language, "Customers"))
 
 
 async def _table(
@@ -454,8 +450,8 @@ async def _table(
                 row.contact.name,
                 row.contact.phone or "",
                 row.contact.username,
-                CHANNEL_NAMES[row.kind],
-                row.contact.language or "",
+                channel_title(row.kind, language),
+                LANGUAGE_NAMES.get(row.contact.language or "", ""),
                 broadcasts.FATES[row.fate].render(language),
                 broadcasts.REASONS[row.reason].render(language) if row.reason else "",
                 row.at.astimezone(view.TASHKENT).strftime("%Y-%m-%d %H:%M"),

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from db import models
 from db.base import utcnow
-from services import answers, bots, conversations, questions, ratings, sheets
+from services import answers, bots, questions, ratings, sheets
 from services.errors import AppError, Conflict, Invalid
 from services.i18n import T
 from services.knowledge import documents, pairs
@@ -68,11 +68,15 @@ async def _page(
     question = request.query.get("q", "").strip()[:500]
     place = request.query.get("from", "")
     first = int(place) if place.isascii() and place.isdigit() and len(place) <= 4 else 0
+    cursor = request.query.get("cursor", "") if request.method == "GET" else ""
     async with core.db.read() as session:
         bot = await own_bot(session, request)
         shared = await frame(session, request, bot)
         files = await documents.list_for(session, bot)
-        taught = await documents.answers(session, bot)
+        taught, following = await documents.answers_page(session, bot, cursor=cursor)
+        if changing and all(one.id != changing for one in taught):
+            # What was typed stands on the page that says what is wrong with it.
+            taught.insert(0, await documents.one_answer(session, bot, changing))
         room = await core.allowances.knowledge(session, bot)
         liked = await ratings.liked(session, bot, utcnow() - dt.timedelta(days=_LIKED_DAYS))
         lesson = await questions.lesson(session, bot, teach) if (teach := request.query.get("teach", "")[:26]) else None
@@ -83,13 +87,17 @@ async def _page(
     found: Found | None = None
     if question:
         found = await answers.look_up(core, bot, question)
+    shown = groups[first : first + _GROUPS]
     return view.render(
         request,
         "pages/documents.html",
         status=error.status if error else 200,
         here="documents",
         documents=document_rows(files, auth.visitor(request).language),
-        groups=groups[first : first + _GROUPS],
+        groups=shown,
+        typed_apart=values is not None
+        and not changing
+        and all(one.question[:1000] != values["question"] for one in shown),
         more=first + _GROUPS if len(groups) > first + _GROUPS else 0,
         first=first,
         liked=liked,
@@ -98,6 +106,8 @@ async def _page(
         telegram=telegram,
         teaching=lesson is not None,
         taught=taught,
+        taught_next=following,
+        taught_first=not cursor,
         room=room,
         alone=False,
         taken=int(number)
@@ -345,9 +355,17 @@ async def dismiss(request: web.Request) -> web.StreamResponse:
     group = await questions.find_group(core, bot, question_id)
     async with core.db.write() as session:
         bot = await own_bot(session, request)
-        await conversations.dismiss_unanswered(session, bot, question_id)
-        await questions.close(session, bot, group.ids if group else ())
-    return view.redirect(f"/bots/{bot.id}/documents", toast="dismissed")
+        await questions.dismiss(session, bot, question_id, group.ids if group else ())
+    return view.redirect(f"/bots/{bot.id}/documents", toast="dismissed", undo=(bot.id, question_id))
+
+
+@routes.post("/bots/{bot}/unanswered/{question}/reopen")
+async def reopen(request: web.Request) -> web.StreamResponse:
+    """Put questions back on the list that were taken off it a moment ago."""
+    async with core_of(request).db.write() as session:
+        bot = await own_bot(session, request)
+        await questions.reopen(session, bot, request.match_info["question"])
+    return view.redirect(f"/bots/{bot.id}/documents#unanswered")
 
 
 @routes.post("/bots/{bot}/thumbs")

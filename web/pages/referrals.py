@@ -82,26 +82,23 @@ async def registered(session: AsyncSession, request: web.Request, person: models
 
 @routes.get("/billing/referrals")
 async def page(request: web.Request) -> web.StreamResponse:
-    """Show one's link, its numbers, and the lines of the account."""
+    """Show one's link, or how to get it, its numbers, and the lines of the account."""
     core, person = core_of(request), auth.user(request)
     before = request.query.get("before", "")[:26] or None
-    code = person.referral_code
-    if code is None:
-        async with core.db.write() as session:
-            code = await referrals.code_of(session, person)
     async with core.db.read() as session:
         shared = await frame(session, request)
         account = await referrals.account(session, person.id, now=core.now())
         entries = await referrals.entries(session, person.id, before=before)
-    links = referrals.links(core.settings, core.factory_username, code)
-    shown = links.telegram or links.web
+    code = person.referral_code
+    links = referrals.links(core.settings, core.factory_username, code) if code else None
+    shown = links.telegram or links.web if links else ""
     return view.render(
         request,
         "pages/referrals.html",
         here="referrals",
         links=links,
         share=f"https://t.me/share/url?url={quote(shown, safe='')}",
-        qr=qr.inline(shown),
+        qr=qr.inline(shown) if shown else "",
         account=account,
         entries=entries,
         following=entries[-1].id if len(entries) == referrals.PAGE else "",
@@ -111,3 +108,11 @@ async def page(request: web.Request) -> web.StreamResponse:
         now=core.now(),
         **shared,
     )
+
+
+@routes.post("/billing/referrals")
+async def make_link(request: web.Request) -> web.StreamResponse:
+    """Make one's link, which stays the same from then on."""
+    async with core_of(request).db.write() as session:
+        await referrals.code_of(session, auth.user(request))
+    return view.redirect("/billing/referrals")

@@ -12,10 +12,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import structlog
 from aiohttp import web
 
 from db import models
-from services import attachments, bots, chat, stats, trying
+from db.engine import DatabaseUnavailable
+from services import attachments, bots, chat, first_steps, stats, trying
 from services.core import Core
 from services.errors import Conflict, TooMany
 from services.i18n import T
@@ -24,6 +26,7 @@ from web.pages.bots import given_words, published_words
 from web.pages.shell import core_of, own_bot
 
 routes = web.RouteTableDef()
+log = structlog.get_logger(__name__)
 
 _TESTS_A_MINUTE = 20
 _SAID_CHARS = 60_000
@@ -60,7 +63,8 @@ async def _try_words(
     request: web.Request, bot: models.Bot, words: Mapping[str, Any], form: forms.Form, text: str
 ) -> web.StreamResponse:
     """Answer with words that need not be saved; who leaves gets no answer, and nobody else does."""
-    core, language = core_of(request), auth.visitor(request).language
+    core, who, person = core_of(request), auth.visitor(request), auth.user(request)
+    language = who.language
     try:
         said = json.loads(form.fields.get("said", "[]")[:_SAID_CHARS])
     except ValueError:
@@ -81,6 +85,8 @@ async def _try_words(
                 speaks=language,
                 on_event=streams.pieces(events),
             )
+            if who.view is None and not first_steps.is_tried(person):
+                await _note_tried(core, person, bot)
             events.put_nowait(("done", _tried(tried, published=words == published_words(bot))))
 
     asking = core.tasks.start(ask(), name="try")
@@ -89,6 +95,15 @@ async def _try_words(
     finally:
         asking.cancel()
     return response
+
+
+async def _note_tried(core: Core, person: models.User, bot: models.Bot) -> None:
+    """Tick the first step off; the answer does not wait for a database that takes nothing now."""
+    try:
+        async with core.db.write() as session:
+            await first_steps.note_tried(session, person, bot)
+    except DatabaseUnavailable:
+        log.info("trying_not_noted")
 
 
 def _tried(tried: trying.Tried, *, published: bool) -> dict[str, Any]:

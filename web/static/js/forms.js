@@ -4,10 +4,14 @@ import { toast } from "./toast.js";
 // A button shows that it works and cannot be pressed twice; the browser's way back makes it usable again.
 document.addEventListener("submit", (event) => {
   const form = event.target;
-  if (form.dataset.confirm && !confirm(form.dataset.confirm)) {
+  // Without this script the server asks the same on a page of its own.
+  const ask = form.querySelector("input[name=ask]");
+  const question = ask ? ask.value : form.dataset.confirm;
+  if (question && !confirm(question)) {
     event.preventDefault();
     return;
   }
+  if (ask) ask.disabled = true;
   if ("once" in form.dataset) {
     const button = event.submitter;
     setTimeout(() => {
@@ -19,6 +23,7 @@ document.addEventListener("submit", (event) => {
 });
 addEventListener("pageshow", (event) => {
   if (!event.persisted) return;
+  for (const ask of document.querySelectorAll("input[name=ask]")) ask.disabled = false;
   for (const button of document.querySelectorAll("[aria-busy]")) {
     button.disabled = false;
     button.removeAttribute("aria-busy");
