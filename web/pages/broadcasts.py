@@ -311,7 +311,7 @@ async def _send_page(
         here="broadcasts",
         values=values or {"when": "now", "at": "", "name": ""},
         earliest=utcnow().astimezone(view.TASHKENT).strftime("%Y-%m-%dT%H:%M"),
-        quiet=broadcasts.is_quiet(core.settings, utcnow()),
+        night=broadcasts.is_quiet(core.settings, utcnow()),
         quiet_hours=(core.settings.broadcasts.quiet_from, core.settings.broadcasts.quiet_until),
         shown=_shown(found.texts, bot)[:1],
         fault=fault_of(error, request) if error else None,
