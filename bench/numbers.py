@@ -1,6 +1,6 @@
 """How quick the numbers are: ``python -m bench.numbers [--messages 100000]``.
 
-The installation of :mod:`bench.pages`, with model calls beside it: one owner's bot, that many messages in sixty days. First the
+One owner's bot with that many messages in sixty days, in conversations of fifty, with model calls beside them. First the
 pages are asked for one at a time while nothing is counted yet, then the history is counted as the job does it, and the pages
 are asked for again. Printed are median, the 95th of 100 and the longest in ms, and what went over the wire. To be reached, once
 the days are counted: 50 ms for 95 of 100.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import datetime as dt
+import re
 import statistics
 import sys
 import tempfile
@@ -22,11 +23,11 @@ from typing import Any
 import aiohttp
 from sqlalchemy import insert, select, update
 
-from bench.pages import fill, ready, sign_in
-from bench.product import NotMeasurable, Product
+from bench.product import QUESTIONS, NotMeasurable, Product
 from db import models
-from db.base import utcnow
+from db.base import earlier_id, new_id, utcnow
 from db.engine import Database
+from services import accounts
 from services.settings import ROOT
 from services.statistics import counting
 
@@ -34,10 +35,85 @@ TIMES = 100
 PAGES = ("/dashboard?period=today", "/dashboard?period=7", "/dashboard", "/dashboard?period=90", "/bots")
 FOR_ADMINISTRATORS = ("/admin/statistics", "/admin/statistics?period=365")
 LIMIT_MS = 50.0
+EACH = 50
+_HIDDEN = re.compile(r'<input type="hidden" name="(\w+)" value="([^"]*)"')
+
+
+def _id_of(moment: dt.datetime) -> str:
+    """Return an identifier as it would have been made then: what is found by time is found by it."""
+    made = new_id()
+    return earlier_id(made, (utcnow() - moment).total_seconds())[:10] + made[10:]
+
+
+async def fill(url: str, bot_id: str, messages: int) -> str:
+    """Write the conversations, one of them with a tenth of all messages; return the token of a one-time link."""
+    db = Database(url)
+    begun = utcnow() - dt.timedelta(days=60)
+    try:
+        async with db.write() as session:
+            bot = await session.get_one(models.Bot, bot_id)
+            channel = models.Channel(bot_id=bot_id, kind="web", external_id=bot_id)
+            session.add(channel)
+            await session.flush()
+            left, number = messages, 0
+            while left > 0:
+                count = min(EACH, left) if number else messages // 10
+                left -= count
+                number += 1
+                contact, talk = new_id(), new_id()
+                at = begun + dt.timedelta(days=60) * number / (messages / EACH + 1)
+                values = {"bot_id": bot_id, "channel_id": channel.id, "created_at": at}
+                await session.execute(
+                    insert(models.Contact).values(id=contact, external_id=str(number), name=f"Mijoz {number}", **values)
+                )
+                await session.execute(
+                    insert(models.Conversation).values(
+                        id=talk, contact_id=contact, last_message_at=at, last_text=QUESTIONS[number % 8], **values
+                    )
+                )
+                rows = [
+                    {
+                        "id": _id_of(at),
+                        "conversation_id": talk,
+                        "author": "bot" if position % 2 else "customer",
+                        "text": f"{QUESTIONS[position % 8]} {number}-{position}",
+                        "status": "sent" if position % 2 else "answered",
+                        "answered": True if position % 2 else None,
+                        "created_at": at + dt.timedelta(seconds=position),
+                    }
+                    for position in range(count)
+                ]
+                await session.execute(insert(models.Message), rows)
+            owner = await session.get_one(models.User, bot.owner_id)
+            return await accounts.login_link(session, owner)
+    finally:
+        await db.close()
+
+
+async def ready(base: str) -> None:
+    """Wait until the program serves pages. Raises :class:`NotMeasurable`."""
+    async with aiohttp.ClientSession() as session:
+        for _ in range(300):
+            try:
+                async with session.get(f"{base}/readyz") as response:
+                    if response.status == 200:
+                        return
+            except aiohttp.ClientConnectionError:
+                pass
+            await asyncio.sleep(0.2)
+    raise NotMeasurable("the program did not start within a minute")
+
+
+async def sign_in(session: aiohttp.ClientSession, base: str, token: str) -> None:
+    """Use a one-time link up as a browser does."""
+    async with session.get(f"{base}/login/link", params={"token": token}) as response:
+        fields = dict(_HIDDEN.findall(await response.text()))
+    async with session.post(f"{base}/login/link", data={**fields, "token": token, "next": "/dashboard"}) as response:
+        response.raise_for_status()
 
 
 async def complete(url: str, bot_id: str) -> None:
-    """Add languages, model calls and the administrator's right to what :func:`bench.pages.fill` made."""
+    """Add languages, model calls and the administrator's right to what :func:`fill` made."""
     db = Database(url)
     now = utcnow()
     try:
@@ -117,7 +193,7 @@ async def run(messages: int) -> bool:
             Path(folder), telegram_url="http://127.0.0.1:9", openai_url="http://127.0.0.1:9", webhooks=False
         )
         (bot_id,) = await product.prepare(["7700000001:AA-not-a-token"])
-        token, _ = await fill(product.database_url, bot_id, messages)
+        token = await fill(product.database_url, bot_id, messages)
         await complete(product.database_url, bot_id)
         jar = aiohttp.CookieJar(unsafe=True)
         await walk(product, jar, "Nothing counted yet", token=token, often=20)

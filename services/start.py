@@ -398,6 +398,8 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
     await upkeep.enqueue_due(core, ledger.EXPIRE_JOB)
     await upkeep.enqueue_due(core, offering.REMIND_JOB)
     await upkeep.enqueue_due(core, partnering.TELL_JOB)
+    if await counting.is_behind(core.db, core.now()):
+        await upkeep.enqueue_due(core, counting.COUNT_JOB)
     await embedding.enqueue_missing(core)
     core.tasks.start(upkeep.tell_owners(core), name="notices", vital=True)
     core.tasks.start(returning.watch(core), name="returning", vital=True)

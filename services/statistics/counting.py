@@ -46,6 +46,13 @@ async def count_due(core: Core, _payload: Mapping[str, Any]) -> None:
     raise jobs.TryLater(_PAUSE_S)
 
 
+async def is_behind(db: Database, now: dt.datetime) -> bool:
+    """Whether a day that is over waits to be counted."""
+    async with db.read() as session:
+        days, _ = await _next(session, now)
+    return bool(days)
+
+
 async def count_some(db: Database, now: dt.datetime) -> bool:
     """Count the last :data:`DAYS_AT_ONCE` days that are over and not counted; return False where there are none left."""
     async with db.read() as session:

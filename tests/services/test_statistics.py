@@ -19,7 +19,7 @@ from services.conversations import finding
 from services.core import Core
 from services.statistics import Numbers, costs, counting
 from tests.composition import Shop, make_settings, make_shop, running
-from tests.web.panel import open_site
+from tests.web.panel import open_site, web_talk
 
 DAY = dt.timedelta(days=1)
 NOW = midnight(today(utcnow())) + dt.timedelta(hours=13)
@@ -225,6 +225,29 @@ async def test_days_of_a_stop_are_caught_up_and_a_day_is_counted_when_it_is_over
         async with core.db.read() as session:
             last = begun + 6 * DAY
             assert await statistics.open_ranges(session, begun - 90 * DAY, last) == [(begun + 4 * DAY, last)]
+
+
+async def test_a_start_counts_what_is_over(tmp_path: Path, sqlite_url: str) -> None:
+    """Nobody waits an hour for the numbers of an installation that was there before."""
+    job = models.Job
+    wanted = select(job.status).where(job.kind == counting.COUNT_JOB)
+    async with open_site(tmp_path, sqlite_url) as site:
+        async with site.core.db.read() as session:
+            assert await session.scalar(wanted) is None, "there was nothing to count"
+        bot = await site.bot_of(await site.person("Egasi"))
+        long_ago = site.core.now() - 3 * DAY
+        async with site.core.db.write() as session:
+            await web_talk(session, bot, created_at=long_ago, last_message_at=long_ago)
+    async with open_site(tmp_path, sqlite_url) as site:
+        async with asyncio.timeout(30):
+            while True:
+                async with site.core.db.read() as session:
+                    if await session.scalar(wanted) == "done":
+                        break
+                await asyncio.sleep(0.01)
+        async with site.core.db.read() as session:
+            days = set(await session.scalars(select(models.CountedDay.day)))
+        assert today(long_ago).isoformat() in days
 
 
 async def test_the_panels_test_chat_is_no_customer(tmp_path: Path) -> None:
