@@ -104,7 +104,8 @@ async def test_every_page_is_light(site: Site) -> None:
     ):
         browser = await site.signed_in(person) if person else site.browser()
         for path in pages(patterns, ids):
-            weights[path] = (await scales.weigh(browser, path), most)
+            # A text may be longer than a door; its pictures wait until somebody comes to them.
+            weights[path] = (await scales.weigh(browser, path), MOST if path.startswith("/guide") else most)
     assert {path: weight for path, (weight, most) in weights.items() if weight > most} == {}, weights
 
 
