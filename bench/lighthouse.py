@@ -23,8 +23,7 @@ from typing import Any
 
 import aiohttp
 
-from bench.pages import ready, sign_in
-from bench.product import NotMeasurable, Product
+from bench.product import NotMeasurable, Product, ready, sign_in
 from db import models
 from db.engine import Database
 from services import accounts

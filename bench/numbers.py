@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import datetime as dt
-import re
 import statistics
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from typing import Any
 import aiohttp
 from sqlalchemy import insert, select, update
 
-from bench.product import QUESTIONS, NotMeasurable, Product
+from bench.product import QUESTIONS, NotMeasurable, Product, ready, sign_in
 from db import models
 from db.base import earlier_id, new_id, utcnow
 from db.engine import Database
@@ -36,7 +35,6 @@ PAGES = ("/dashboard?period=today", "/dashboard?period=7", "/dashboard", "/dashb
 FOR_ADMINISTRATORS = ("/admin/statistics", "/admin/statistics?period=365")
 LIMIT_MS = 50.0
 EACH = 50
-_HIDDEN = re.compile(r'<input type="hidden" name="(\w+)" value="([^"]*)"')
 
 
 def _id_of(moment: dt.datetime) -> str:
@@ -88,28 +86,6 @@ async def fill(url: str, bot_id: str, messages: int) -> str:
             return await accounts.login_link(session, owner)
     finally:
         await db.close()
-
-
-async def ready(base: str) -> None:
-    """Wait until the program serves pages. Raises :class:`NotMeasurable`."""
-    async with aiohttp.ClientSession() as session:
-        for _ in range(300):
-            try:
-                async with session.get(f"{base}/readyz") as response:
-                    if response.status == 200:
-                        return
-            except aiohttp.ClientConnectionError:
-                pass
-            await asyncio.sleep(0.2)
-    raise NotMeasurable("the program did not start within a minute")
-
-
-async def sign_in(session: aiohttp.ClientSession, base: str, token: str) -> None:
-    """Use a one-time link up as a browser does."""
-    async with session.get(f"{base}/login/link", params={"token": token}) as response:
-        fields = dict(_HIDDEN.findall(await response.text()))
-    async with session.post(f"{base}/login/link", data={**fields, "token": token, "next": "/dashboard"}) as response:
-        response.raise_for_status()
 
 
 async def complete(url: str, bot_id: str) -> None:

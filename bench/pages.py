@@ -27,6 +27,7 @@ from sqlalchemy import event
 
 from bench.many import Many, fill
 from bench.product import NotMeasurable
+from bench.product import sign_in as use_link
 from db import migrate, models
 from services import accounts, logs
 from services.core import Core
@@ -36,7 +37,6 @@ from web.app import make_app
 
 TIMES = 20
 LIMIT_MS = 50.0
-_HIDDEN = re.compile(r'<input type="hidden" name="(\w+)" value="([^"]*)"')
 
 OWNERS: dict[str, Sequence[str]] = {
     "/dashboard": ("?period=today", "?period=7", "", "?period=90"),
@@ -242,12 +242,7 @@ async def sign_in(core: Core, person: models.User) -> aiohttp.CookieJar:
         token = await accounts.login_link(session, person)
     jar = aiohttp.CookieJar(unsafe=True)
     async with aiohttp.ClientSession(cookie_jar=jar) as session:
-        async with session.get(f"{address(core)}/login/link", params={"token": token}) as response:
-            fields = dict(_HIDDEN.findall(await response.text()))
-        async with session.post(
-            f"{address(core)}/login/link", data={**fields, "token": token, "next": "/dashboard"}
-        ) as response:
-            response.raise_for_status()
+        await use_link(session, address(core), token)
     return jar
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import psutil
 from dotenv import dotenv_values
 from sqlalchemy import insert, select
@@ -41,6 +42,7 @@ QUESTIONS = (
 )
 """Every one is answered by the documents, so a model is asked each time."""
 
+_HIDDEN = re.compile(r'<input type="hidden" name="(\w+)" value="([^"]*)"')
 ROOMY: Mapping[str, object] = {
     "limits.contact_messages_per_minute": 1_000_000,
     "limits.contact_messages_per_hour": 1_000_000,
@@ -268,3 +270,25 @@ async def wait_for(condition: Any, timeout_s: float, what: str, every_s: float =
         if time.monotonic() > ends:
             raise NotMeasurable(f"{what} did not happen within {timeout_s:g} s")
         await asyncio.sleep(every_s)
+
+
+async def ready(base: str) -> None:
+    """Wait until the program serves pages. Raises :class:`NotMeasurable`."""
+    async with aiohttp.ClientSession() as session:
+        for _ in range(300):
+            try:
+                async with session.get(f"{base}/readyz") as response:
+                    if response.status == 200:
+                        return
+            except aiohttp.ClientConnectionError:
+                pass
+            await asyncio.sleep(0.2)
+    raise NotMeasurable("the program did not start within a minute")
+
+
+async def sign_in(session: aiohttp.ClientSession, base: str, token: str) -> None:
+    """Use a one-time link up as a browser does."""
+    async with session.get(f"{base}/login/link", params={"token": token}) as response:
+        fields = dict(_HIDDEN.findall(await response.text()))
+    async with session.post(f"{base}/login/link", data={**fields, "token": token, "next": "/dashboard"}) as response:
+        response.raise_for_status()

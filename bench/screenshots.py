@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from bench import installation, scenes
-from bench.pages import ready
-from bench.product import NotMeasurable, Product, config_text
+from bench.product import NotMeasurable, Product, config_text, ready
 from db import migrate
 from services.crypto import Crypto
 from services.i18n import translate
