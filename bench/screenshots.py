@@ -214,9 +214,11 @@ def untranslated(language: str) -> frozenset[str]:
         catalog = read_po(file, locale=language)
     found: set[str] = set()
     for message in catalog:
-        ids = message.id if isinstance(message.id, tuple | list) else (message.id,)
-        said = message.string if isinstance(message.string, tuple | list) else (message.string,)
-        found |= {" ".join(each.split()) for each in ids if each and "{" not in each and any(said) and each not in said}
+        ids, said = (
+            {" ".join(each.split()) for each in (given if isinstance(given, tuple | list) else (given,)) if each}
+            for given in (message.id, message.string)
+        )
+        found |= {each for each in ids - said if said and "{" not in each}
     return frozenset(found)
 
 
@@ -236,7 +238,8 @@ _TEXTS = """() => {
 }"""
 _READY = """() => document.fonts.status === "loaded"
   && [...document.images].every((image) => image.complete || image.loading === "lazy")
-  && [...document.querySelectorAll("figure[data-chart]")].every((chart) => chart.querySelector("canvas"))"""
+  && [...document.querySelectorAll("figure[data-chart]")].every((chart) =>
+    chart.getBoundingClientRect().top >= innerHeight || chart.querySelector("canvas"))"""
 _PUT_ON_TOP = """(place) => {
   const node = document.querySelector(place), bar = document.querySelector("header.top");
   const top = (node.closest("section") || node).getBoundingClientRect().top + scrollY;
