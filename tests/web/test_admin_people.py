@@ -16,6 +16,7 @@ from sqlalchemy import insert, select, update
 from db import models
 from db.base import new_id, utcnow
 from services import auditing, bots
+from services.plans import TASHKENT
 from tests import servers
 from tests.composition import questions_put
 from tests.web.panel import Browser, Site, open_site, web_talk
@@ -215,7 +216,7 @@ async def test_conversations_of_all(site: Site, boss: Browser) -> None:
     assert await found(f"bot={mine.id}") == {talk.id}
     assert await found("q=shahnoza") == {talk.id} and await found("q=971234567") == {foreign.id}
     assert await found(f"owner={owner.id}&q=palov") == {talk.id} and await found("q=%25") == set()
-    day = old.date().isoformat()
+    day = old.astimezone(TASHKENT).date().isoformat()
     assert await found(f"until={day}") == {told.id} and await found(f"since={day}") >= {talk.id, foreign.id}
     assert (await boss.get("/admin/conversations?platform=fax")).status == 400
     assert (await boss.get("/admin/conversations?cursor=x")).status == 400
