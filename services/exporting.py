@@ -50,6 +50,8 @@ _OTHERS = frozenset(
 
 LEFT_OUT: Mapping[str, str] = {
     "account_codes": "codes that prove an address for an hour: secrets, and gone within a day",
+    "announcements": "the installation's words; the letters of those that came are in it",
+    "announcements_seen": "which banners were put away: of use to the program alone",
     "chunk_vectors": "made of the documents, which are in it",
     "chunks": "made of the documents, which are in it",
     "conversation_dues": "what search has still to look at",
@@ -58,6 +60,7 @@ LEFT_OUT: Mapping[str, str] = {
     "day_costs": "sums of the model calls, which are in it",
     "day_numbers": "sums of the messages, which are in it",
     "dialog_states": "where a talk with the factory bot stands at this moment",
+    "error_records": "the installation's own, without people's words",
     "forum_messages": "which message of a Telegram group is which message of a conversation, in numbers of Telegram",
     "forum_topics": "which topic of a Telegram group is which conversation, in numbers of Telegram",
     "inbox": "on its way: what arrived is among the messages a moment later",
@@ -67,6 +70,7 @@ LEFT_OUT: Mapping[str, str] = {
     "letter_texts": "the installation's words, nobody's data",
     "login_links": "secrets, and gone within ten minutes",
     "outbox": "on its way: what is sent is among the messages",
+    "overrides": "the installation's settings",
     "recovery_codes": "secrets, of which only digests are kept",
     "referral_touches": "strangers who opened the person's link, known by a digest alone",
     "support_posts": "which message to an administrator in Telegram was about which lines of a support talk, which are in it",

@@ -20,6 +20,7 @@ from aiohttp import web
 from babel.dates import format_date, format_skeleton, get_day_names
 from babel.numbers import format_decimal, format_percent
 from jinja2.runtime import Context
+from markupsafe import Markup
 
 from db.base import utcnow
 from services.conversations import reasons
@@ -47,6 +48,7 @@ TASHKENT = ZoneInfo("Asia/Tashkent")
 _LOCALES: Mapping[str, str] = {"uz": "uz", "uz-Cyrl": "uz_Cyrl", "ru": "ru", "en": "en_GB"}
 # CLDR's own put a comma into the Uzbek day and a full stop at the end of the Russian one, which breaks sentences.
 _DAYS: Mapping[str, str] = {"uz": "y-'yil' d-MMM", "ru": "d MMM y"}
+_SYMBOL = re.compile(r'<symbol id="([^"]+)" (viewBox="[^"]+")>(.*?)</symbol>', re.DOTALL)
 _YEAR = "public, max-age=31536000, immutable"
 _TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -119,6 +121,8 @@ class StaticFiles:
             "Content-Type": file.kind,
             "Cache-Control": _YEAR if current else "no-cache",
             "Vary": "Accept-Encoding",
+            # Of a page's policy a file needs the part that holds when somebody opens it by itself.
+            "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
         }
         if file.gzipped is not None and "gzip" in request.headers.get("Accept-Encoding", ""):
             return web.Response(body=file.gzipped, headers={**headers, "Content-Encoding": "gzip"})
@@ -226,6 +230,19 @@ def _in_language(form: Callable[[Any, str], str]) -> Callable[[Context, Any], st
     return filter_
 
 
+def _pictures(static: StaticFiles) -> Mapping[str, Markup]:
+    """Return what stands inside the ``<svg>`` of each icon.
+
+    Those of the frame and of long lists lie in one file that browsers keep; the others, of which a page has a few, are drawn
+    in their place: nobody loads all of them for one.
+    """
+    kept, rare = static.open("img/icons.svg")[0].decode(), (TEMPLATES_DIR / "icons.svg").read_text("utf-8")
+    address = static.url("img/icons.svg")
+    drawn = {name: f"<svg {box}>{lines}</svg>" for name, box, lines in _SYMBOL.findall(rare)}
+    drawn |= {name: f'<use href="{address}#{name}"></use>' for name, _box, _lines in _SYMBOL.findall(kept)}
+    return {name: Markup(picture) for name, picture in drawn.items()}  # noqa: S704 - out of our own files
+
+
 def make_environment(app: web.Application) -> None:
     """Set up Jinja: autoescape everywhere, missing names are errors."""
     environment = aiohttp_jinja2.setup(
@@ -241,6 +258,7 @@ def make_environment(app: web.Application) -> None:
     static = app[STATIC]
     environment.globals.update(
         static=static.url,
+        picture=_pictures(static).__getitem__,
         BRAND="BotFactory",
         LANGUAGES=LANGUAGES,
         LANGUAGE_NAMES=LANGUAGE_NAMES,

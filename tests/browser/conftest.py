@@ -21,6 +21,9 @@ FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 ).split()
+SETTLED = """Promise.allSettled(
+    document.getAnimations().filter((each) => each instanceof CSSTransition).map((each) => each.finished)
+).then(() => null)"""
 SIZES: dict[str, ViewportSize] = {"desktop": {"width": 1366, "height": 850}, "phone": {"width": 390, "height": 844}}
 
 
@@ -44,6 +47,8 @@ class Watched:
         if wide > 0:
             self.troubles.append(f"{self.page.url}: {wide} px too wide")
         if axe:
+            # What the mouse has just come upon changes its colours for a moment.
+            await self.page.evaluate(SETTLED)
             found = await Axe().run(self.page)
             self.troubles += [
                 f"{self.page.url}: {finding['id']}: {finding['nodes'][0]['html'][:200]} {finding['nodes'][0]['failureSummary']}"

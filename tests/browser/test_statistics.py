@@ -39,6 +39,9 @@ async def test_pictures_of_days_are_drawn_read_and_saved(chromium: Browser, brow
         page = seen.page
         await seen.sign_in(email)
         figure = page.locator(".chart").first
+        # The library that draws comes when a picture is about to be seen.
+        assert await page.evaluate("window.uPlot === undefined")
+        await figure.scroll_into_view_if_needed()
         await expect(figure.locator(".chart-picture canvas")).to_be_visible()
         await expect(figure.locator(".chart-table tbody tr")).to_have_count(30)
         await figure.locator("summary").click()

@@ -22,6 +22,7 @@ from handlers.callbacks import (
     ForumMenu,
     Lang,
     Menu,
+    News,
     Pay,
     Period,
     PutFile,
@@ -35,12 +36,14 @@ from tests.handlers.conftest import TENANT, Person, Product
 PRIVATE = "I work in a private chat: open {address} and press Start."
 _NAME = "KANAREYKA Stom"
 _NUMBER = "900000901"
+_NEWS = "01jd8q3w1m5b7c9d2e4f6g8h0j"
 _BOT_DEEDS = (
     *("open", "start", "stop", "docs", "prompt", "clear", "langs", "channels", "link", "token", "cut", "page"),
     *("delete", "gone", "send"),
 )
 
 
+_NEWS_DEEDS = ("open", "test", "send", "sure", "pause", "resume", "stop", "recall", "drop")
 _DOCUMENT_DEEDS = ("open", "delete", "gone", "retry", "share", "keep", "words")
 
 
@@ -61,13 +64,15 @@ def foreign_buttons(bot: models.Bot, document: str, channel: str) -> list[str]:
     packed += [Cut(bot=bot.id, channel=channel).pack(), ForumMenu(bot=bot.id).pack()]
     packed += [Pay(do=deed, number=_NUMBER).pack() for deed in ("open", "code", "stop", "paper")]
     packed += [Ask(do="withdraw", arg=document).pack()]
+    packed += [News(do=deed, bot=bot.id, news=_NEWS).pack() for deed in _NEWS_DEEDS]
+    packed += [News(do=deed, bot=bot.id).pack() for deed in ("bot", "new")]
     return packed
 
 
 async def _state(product: Product, bot_id: str) -> list[Any]:
     """Return everything about a bot that a press could have changed."""
     async with product.core.db.read() as session:
-        tables: tuple[type[Any], ...] = (models.Bot, models.Channel, models.Document)
+        tables: tuple[type[Any], ...] = (models.Bot, models.Channel, models.Document, models.Broadcast)
         paid = await session.execute(select(models.Payment.__table__))
         rows: list[Any] = [dict(row) for row in paid.mappings()]
         for table in tables:
@@ -87,6 +92,7 @@ async def _victim(product: Product) -> tuple[Person, models.Bot, str, str]:
         bill = {"gateway": "payme", "price_tiyin": 100, "amount_tiyin": 100, "expires_at": now + dt.timedelta(days=1)}
         choice = {"plan": "basic", "period": "monthly", "user_id": tenant.owner_id}
         session.add(models.Payment(number=_NUMBER, **choice, **bill))
+        session.add(models.Broadcast(id=_NEWS, bot_id=tenant.id, title="kanareyka", texts={"uz": "KANAREYKA"}))
     async with product.core.db.read() as session:
         document = await session.scalar(select(models.Document.id).where(models.Document.bot_id == tenant.id))
         channel = await session.scalar(
@@ -103,7 +109,7 @@ def test_every_kind_of_button_is_tried() -> None:
         if isinstance(kind, type) and issubclass(kind, CallbackData) and kind is not CallbackData
     }
     tried = {"BotMenu", "DocMenu", "PutFile", "Turn", "Period", "AskedMenu", "Connect", "Cut", "ForumMenu", "TalkMenu"}
-    tried |= {"Pay", "Ask"}
+    tried |= {"Pay", "Ask", "News"}
     # These name nothing of anybody's; what one-time links do is tried beside them.
     assert kinds == tried | {"Lang", "Menu", "Join", "Enter", "Buy"}
 

@@ -35,6 +35,8 @@ MARKS = {
     "audit_log": "mark_done",
     "bot_versions": "mark-version",
     "bots": "Men prompt",
+    "broadcast_deliveries": "mark-refused",
+    "broadcasts": "Men news",
     "business_connections": "mark-business",
     "canned_replies": "Men greets",
     "channels": "mark-channel",
@@ -161,6 +163,8 @@ async def _marked(session: AsyncSession) -> models.User:
         (models.AccountCode, models.AccountCode.user_id, {"token_hash": SECRET, "code_hash": SECRET}),
     ):
         await _one(session, model, column == own, **values)
+    delivery, sent = models.BroadcastDelivery, select(models.Broadcast.id).where(models.Broadcast.bot_id == bot.id)
+    await _one(session, delivery, delivery.broadcast_id.in_(sent), reason="mark-refused")
     line, asked = models.SupportMessage, models.SupportTalk
     await _one(session, line, line.owner_id == own, text="mark-support", author_id=helper.id)
     await _one(session, asked, asked.owner_id == own, last_text="mark-supported")

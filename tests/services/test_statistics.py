@@ -22,7 +22,8 @@ from tests.composition import Shop, make_settings, make_shop, running
 from tests.web.panel import open_site, web_talk
 
 DAY = dt.timedelta(days=1)
-NOW = utcnow()
+NOW = midnight(today(utcnow())) + dt.timedelta(hours=13)
+"""Of today, and not so soon after midnight that yesterday is not counted yet."""
 ASKED = ("customer", "Narxi qancha?", None)
 YES, NO = ("bot", "5000", True), ("bot", "?", False)
 

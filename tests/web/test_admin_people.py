@@ -266,14 +266,16 @@ async def test_the_log_is_found_and_only_read(site: Site, boss: Browser) -> None
 
 
 def test_every_action_has_a_name() -> None:
-    """Whatever the program writes into the log is called something by the page that shows it."""
+    """Whatever the program writes into the log is called something by the page that shows it, and so is what it was done to."""
     unnamed = set()
     for path in (each for folder in ("services", "web", "handlers") for each in (ROOT / folder).rglob("*.py")):
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(call, ast.Call) and ast.unparse(call.func) == "access.record" and len(call.args) > 2:
-                word = call.args[2]
-                if isinstance(word, ast.Constant) and word.value not in auditing.ACTIONS:
-                    unnamed.add(word.value)
+                word, kind = call.args[2:4]
+                either = (word.body, word.orelse) if isinstance(word, ast.IfExp) else (word,)
+                unnamed |= {each.value for each in either if isinstance(each, ast.Constant)} - set(auditing.ACTIONS)
+                if isinstance(kind, ast.Constant) and kind.value not in auditing.OBJECTS:
+                    unnamed.add(kind.value)
     assert unnamed == set()
 
 

@@ -120,6 +120,8 @@ async def test_every_page_says_that_the_plan_ends(shop: Shop) -> None:
     shop.till.moment = NOW + dt.timedelta(days=28)
     assert ends not in said(await browser.get("/settings"))
     await shop.site.bot_of(person)
+    # The first steps name the plan too, also when it is chosen.
+    assert (await browser.post("/dashboard/steps", do="hide")).status == 303
     for days, wanted in ((26, ""), (28, ends), (31, "Bots still answer until 3 Jan 2027, 10:00."), (34, over)):
         shop.till.moment = NOW + dt.timedelta(days=days)
         for path in ("/dashboard", "/settings"):

@@ -107,14 +107,16 @@ async def test_thirty_files_and_an_ugly_one(site: Site) -> None:
     assert ugly.status == 202
     async with asyncio.timeout(90):
         while True:
-            page = await browser.get(f"{path}/list")
+            page = await browser.get(f"{path}/list?used=1")
             if 'data-reading="0"' in page.text:
                 break
             await asyncio.sleep(0.2)
     assert page.text.count("state-good") == 30 and page.text.count("state-bad") == 1
     assert 'id="used" hx-swap-oob="true"' in page.text and "31 of" in page.visible()
     whole = (await browser.get(path)).text
-    assert whole.index('id="used"') < whole.index("data-drop")
+    assert whole.index('id="used"') < whole.index("data-drop") and f'hx-get="{path}/list?used=1"' in whole
+    # The steps of a new bot have no place for it.
+    assert 'id="used"' not in (await browser.get(f"{path}/list")).text
 
 
 async def test_questions_and_answers_as_a_table(site: Site) -> None:

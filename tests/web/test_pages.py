@@ -27,7 +27,6 @@ from tests import servers
 from tests.composition import FAQ, add_document, questions_put
 from tests.web.panel import Browser, Page, Site, open_site, web_talk
 from web import view
-from web.view import STATIC_DIR
 
 CANARY = '"><img src=x onerror=alert(1)><script>alert(2)</script>{{7*7}}{0.__class__}%s$x'
 PUBLIC = ("/", "/login", "/register", "/nothing-here", "/healthz", "/robots.txt")
@@ -677,25 +676,6 @@ async def test_static_files(site: Site) -> None:
             assert answer.status == 404, path
     for found in re.findall(r'(?:src|href)="(/static/[^"#]+)', page.text):
         assert (await browser.get(found)).status == 200
-
-
-async def test_pages_are_light(site: Site) -> None:
-    """At most 120 KB on the wire with everything a first visit loads, fonts of both scripts included."""
-    user = await site.person("Light")
-    browser, bot = await site.signed_in(user), await site.bot_of(user)
-    for path in _paths(bot):
-        if path.endswith("/list"):
-            continue
-        page = await browser.get(path)
-        assert page.headers["Content-Encoding"] in ("gzip", "deflate"), path
-        total = int(page.headers.get("Content-Length") or len(gzip.compress(page.text.encode(), 6)))
-        names = set(re.findall(r'/static/\w+/([^"#]+)', page.text))
-        names |= {f"js/{name}.js" for name in ("toast", "forms", "live", "try", "upload", "inbox")}
-        names |= {f"vendor/onest/onest-{name}.woff2" for name in ("latin", "cyrillic", "cyrillic-uz")}
-        for name in names:
-            data = (STATIC_DIR / name).read_bytes()
-            total += len(data if name.endswith(("woff2", "png")) else gzip.compress(data, 6)) + 400
-        assert total <= 120 * 1024, (path, total)
 
 
 async def test_no_page_needs_inline_code(site: Site) -> None:

@@ -215,6 +215,8 @@ async def test_every_address(site: Site, admin: models.User) -> None:
         session.add(document)
         owned = await session.get_one(models.User, owner.id)
         owned.totp_secret = "never-shown-totp"
+        # Made when the owner first looks at it.
+        owned.referral_code = "devorkod"
         secrets += [secret, secret + "2", plain, "never-shown-totp", web.secret]
     browser = await site.signed_in(admin)
     await _look(browser, owner)
@@ -222,7 +224,7 @@ async def test_every_address(site: Site, admin: models.User) -> None:
     places = {
         "bot": bot.id, "conversation": talk.id, "channel": cloud.id, "document": document.id, "token": token.id,
         "view": view.id, "owner": owner.id, "kind": "svg", "table": "csv", "language": "uz", "letter": "banned",
-        "number": "123456789",
+        "number": "123456789", "numbers": "owners", "what": "key", "step": "stop", "change": "hide",
     }  # fmt: skip
 
     async def state() -> object:

@@ -70,6 +70,10 @@ async def test_it_costs_the_same_however_much_there_is(site: Site) -> None:
         counted.append(statement)
 
     async def cost() -> int:
+        # What the program asks by itself meanwhile only adds.
+        return min([await once() for _ in range(3)])
+
+    async def once() -> int:
         counted.clear()
         assert (await browser.get("/search?q=gilam", **{"HX-Request": "true"})).status == 200
         return len(counted)
@@ -83,8 +87,7 @@ async def test_it_costs_the_same_however_much_there_is(site: Site) -> None:
                 talk = await web_talk(session, bot, f"Mijoz {number}", last_text="gilam")
                 session.add(models.Message(conversation_id=talk.id, author="customer", text="gilam kerak"))
                 session.add(models.Document(bot_id=bot.id, name=f"gilam {number}.csv", kind="csv", status="ready"))
-        await cost()
-        assert await cost() <= few + 1
+        assert await cost() <= few
     finally:
         event.remove(site.core.db.engine.sync_engine, "before_cursor_execute", note)
 

@@ -50,7 +50,7 @@ async def strict(tmp_path_factory: pytest.TempPathFactory, servers_run: servers.
 
 
 async def _owner(site: Site) -> tuple[models.User, Browser]:
-    user = await site.person(f"Ega{next(_numbers)}")
+    user = await site.person(f"Ega{next(_numbers)}", language="en")
     return user, await site.signed_in(user)
 
 

@@ -117,15 +117,15 @@ async def _page(
 
 @routes.get("/bots/{bot}/documents/list")
 async def documents_list(request: web.Request) -> web.StreamResponse:
-    """Return only the list, for the page to put in place while documents are read."""
-    core = core_of(request)
+    """Return only the list, for a page to put in place while documents are read; ``used``: with what stands beside it there."""
+    core, alone = core_of(request), "used" in request.query
     async with core.db.read() as session:
         bot = await own_bot(session, request)
         files = await documents.list_for(session, bot)
         room = await core.allowances.knowledge(session, bot)
     rows = document_rows(files, auth.visitor(request).language)
     limit = core.settings.limits.documents_per_bot
-    return view.render(request, "pages/_documents.html", bot=bot, documents=rows, limit=limit, room=room, alone=True)
+    return view.render(request, "pages/_documents.html", bot=bot, documents=rows, limit=limit, room=room, alone=alone)
 
 
 @routes.post("/bots/{bot}/documents")

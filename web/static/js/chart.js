@@ -1,7 +1,28 @@
 // Draws the numbers of a table above it; the table stays, for who cannot see the picture and without script.
-// <figure class="chart" data-chart="bars" or "lines"><table>: a row a point, its heading with data-at (seconds since 1970),
+// <figure class="chart" data-chart="bars" or "lines"><div class="chart-picture"></div><table>: a row a point, its heading with data-at (seconds since 1970),
 // cells with data-value; the headings of the columns name the series.
 const HEIGHT_PX = 220;
+// The library comes when a picture is about to be seen: on a phone most visits to a page do not get that far.
+const NEAR = "200px";
+let library = null;
+
+function fetched(element, name) {
+  const address = new URL(`../vendor/uplot/${name}`, import.meta.url).href;
+  return new Promise((done, failed) => {
+    element.addEventListener("load", done);
+    element.addEventListener("error", failed);
+    Object.assign(element, element.tagName === "LINK" ? { rel: "stylesheet", href: address } : { src: address });
+    document.head.append(element);
+  });
+}
+
+function fetchLibrary() {
+  library ??= Promise.all([
+    fetched(document.createElement("script"), "uplot.min.js"),
+    fetched(document.createElement("link"), "uplot.min.css"),
+  ]);
+  return library;
+}
 
 function colours(element) {
   const style = getComputedStyle(element);
@@ -25,13 +46,19 @@ function read(table) {
 }
 
 export function setUpChart(figure) {
+  const near = new IntersectionObserver((seen) => {
+    if (!seen.some(({ isIntersecting }) => isIntersecting)) return;
+    near.disconnect();
+    fetchLibrary().then(() => drawChart(figure));
+  }, { rootMargin: NEAR });
+  near.observe(figure);
+}
+
+function drawChart(figure) {
   const table = figure.querySelector("table");
   const { names, columns, days } = read(table);
+  const canvas = figure.querySelector(".chart-picture");
   if (!columns[0].length) return;
-  const canvas = document.createElement("div");
-  canvas.className = "chart-picture";
-  canvas.setAttribute("aria-hidden", "true");
-  figure.prepend(canvas);
   const { uPlot } = window;
   const language = document.documentElement.lang;
   const number = new Intl.NumberFormat(language, { maximumFractionDigits: 2 });
