@@ -1,4 +1,4 @@
-"""Full-text search over passages and conversations: SQLite FTS5 and PostgreSQL behind the same functions.
+"""Full-text search over passages, conversations and people: SQLite FTS5 and PostgreSQL behind the same functions.
 
 The databases only pick candidates out of a base that is too large to rank in memory; the ranking itself is ours and therefore
 the same on both (``services.knowledge.ranking``). The index is kept in step by the database: triggers on SQLite, a
@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Text, cast, column, literal, select, table, text
-from sqlalchemy.dialects.postgresql import TSQUERY
+from sqlalchemy import ColumnElement, Text, cast, column, func, literal, select, table, text
+from sqlalchemy.dialects.postgresql import ARRAY, TSQUERY
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -58,14 +58,20 @@ def _quoted(token: str, sign: str) -> str:
     return sign + token.replace(sign, sign * 2) + sign
 
 
-def _wanted(sqlite: bool, bot_ids: Sequence[str], words: Sequence[str]) -> str:
-    """Return the query for conversations of any of these bots in which words begin like ``words``; a single letter is one."""
+def _wanted(sqlite: bool, bot_ids: Sequence[str] | None, words: Sequence[str]) -> str:
+    """Return the query for conversations of any of these bots (None: of all) in which words begin like ``words``.
+
+    A single letter is a word.
+    """
     if sqlite:
-        bots = " OR ".join(_quoted(bot_id, '"') for bot_id in bot_ids)
         begun = " AND ".join(_quoted(word, '"') + " *" * (len(word) > 1) for word in words[:_MAX_TERMS])
-        return f"bot_id : ({bots}) AND {{who words}} : ({begun})"
-    bots = " | ".join(_quoted(bot_id, "'") for bot_id in bot_ids)
-    return " & ".join([f"({bots})", *(_quoted(word, "'") + ":*" * (len(word) > 1) for word in words[:_MAX_TERMS])])
+        said = f"{{who words}} : ({begun})"
+        if bot_ids is None:
+            return said
+        bots = " OR ".join(_quoted(bot_id, '"') for bot_id in bot_ids)
+        return f"bot_id : ({bots}) AND {said}"
+    here = [] if bot_ids is None else ["(" + " | ".join(_quoted(bot_id, "'") for bot_id in bot_ids) + ")"]
+    return " & ".join([*here, *(_quoted(word, "'") + ":*" * (len(word) > 1) for word in words[:_MAX_TERMS])])
 
 
 def _matching(sqlite: bool, wanted: str) -> ColumnElement[bool]:
@@ -76,9 +82,9 @@ def _matching(sqlite: bool, wanted: str) -> ColumnElement[bool]:
 
 
 async def conversations(
-    session: AsyncSession, bot_ids: Sequence[str], words: Sequence[str], limit: int
+    session: AsyncSession, bot_ids: Sequence[str] | None, words: Sequence[str], limit: int
 ) -> list[str] | None:
-    """Return the conversations of these bots in which each of ``words`` begins a word; None where they are over ``limit``.
+    """Return the conversations of these bots (None: of all) in which each of ``words`` begins a word; None: over ``limit``.
 
     ``words`` have letters and digits only (``services.conversations.finding``), and are quoted all the same.
     """
@@ -94,9 +100,40 @@ async def conversations(
 
 
 def says(
-    conversation_id: InstrumentedAttribute[str], bot_ids: Sequence[str], words: Sequence[str], *, sqlite: bool
+    conversation_id: InstrumentedAttribute[str], bot_ids: Sequence[str] | None, words: Sequence[str], *, sqlite: bool
 ) -> ColumnElement[bool]:
     """Return the condition that a conversation is one of those, for who walks along conversations and soon finds some."""
     matching = _matching(sqlite, _wanted(sqlite, bot_ids, words))
     # A value to be looked up for each row: as a condition on two tables a planner may fetch all that match first.
     return select(matching).where(_TEXTS.c.conversation_id == conversation_id).scalar_subquery()
+
+
+_PEOPLE = table("users", column("id"), column("full_name"), column("email"), column("phone"))
+_PERSON_INDEX = table("person_index", column("rowid"), column("person_index"))
+_PERSON_KEYS = table("person_index_keys", column("id"), column("user_id"))
+_PIECE = 3
+
+
+async def people(session: AsyncSession, asked: str, limit: int, *, phone: bool = False) -> list[str] | None:
+    """Return the ids of people in whose name or e-mail ``asked`` stands somewhere; None where they are over ``limit``.
+
+    Of one letter or two: in whose name or e-mail a word begins so. ``phone``: in whose phone number it stands, of three or more.
+    """
+    # As it is indexed: two spaces stand before every word.
+    wide = asked.replace(" ", "  ")
+    wide = " " * (_PIECE - len(wide)) + wide
+    if session.get_bind().dialect.name == "sqlite":
+        wanted = f"{'phone' if phone else 'who'} : {_quoted(wide, chr(34))}"
+        some = select(_PERSON_INDEX.c.rowid).where(_PERSON_INDEX.c.person_index.op("MATCH")(wanted)).limit(limit + 1)
+        there = some.subquery()
+        query = select(_PERSON_KEYS.c.user_id).join_from(there, _PERSON_KEYS, _PERSON_KEYS.c.id == there.c.rowid)
+    else:
+        wide, user = wide.lower(), _PEOPLE.c
+        pieces = sorted({wide[place : place + _PIECE] for place in range(len(wide) - _PIECE + 1)})
+        two = literal("  ", Text)
+        who = two + func.replace(user.full_name, " ", two) + two + func.coalesce(user.email, "")
+        where = func.coalesce(user.phone, "") if phone else func.lower(who)
+        held = func.person_pieces(user.full_name, user.email, user.phone).op("@>")(cast(pieces, ARRAY(Text)))
+        query = select(user.id).where(held, func.strpos(where, wide) > 0).limit(limit + 1)
+    found = list(await session.scalars(query))
+    return found if len(found) <= limit else None

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import id_at
 from db.engine import Database
-from services import people, requests
+from services import naming, people, requests
 from services.errors import Invalid
 from services.i18n import T, Text
 from services.paging import Page, newest_first
@@ -179,7 +179,7 @@ def name(action: str, language: str) -> str:
 async def _conditions(session: AsyncSession, filters: Filters) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
     if filters.actor:
-        found.append(_log.actor_id.in_(await people.ids_called(session, filters.actor, _PEOPLE_AT_MOST)))
+        found.append(_log.actor_id.in_(await naming.ids_called(session, filters.actor, _PEOPLE_AT_MOST)))
     if filters.admins:
         found.append(_log.actor_id.in_(select(models.User.id).where(models.User.role == "admin")))
     if filters.action:

@@ -21,7 +21,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from db import models
 from db.base import ID_LENGTH
 from db.engine import Database
-from services import payment_texts
+from services import naming, payment_texts
 from services.errors import Invalid, NotFound
 from services.i18n import T, translate
 from services.payment_texts import STATES
@@ -49,8 +49,9 @@ Row = tuple[models.Payment, models.User | None]
 class Filters:
     """What of the payments is shown; empty values filter nothing.
 
-    ``gateway``: that which paid, of what is not paid the chosen one. ``owner``: an id, e-mail, phone or part of a name.
-    ``since`` and ``until``: first and last day on which it was ordered.
+    ``gateway``: that which paid, of what is not paid the chosen one. ``owner``: what names one, see
+    :func:`services.naming.called`; a whole e-mail or phone is nobody else's. ``since`` and ``until``: first and last day on which
+    it was ordered.
     """
 
     state: str = ""
@@ -136,7 +137,7 @@ def day_of(text: str, field: str) -> dt.date | None:
     return day
 
 
-def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
+async def _conditions(session: AsyncSession, filters: Filters) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
     if filters.state:
         found.append(_payment.status == filters.state)
@@ -145,37 +146,57 @@ def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
     if filters.number:
         found.append(_payment.number == filters.number)
     if filters.owner:
-        found.append(_payment.user_id.in_(select(_user.id).where(_is_called(filters.owner)).limit(_OWNERS_AT_MOST)))
-    if filters.since:
-        found.append(_payment.created_at >= midnight(filters.since))
-    if filters.until:
-        found.append(_payment.created_at < midnight(filters.until + dt.timedelta(days=1)))
+        whole = select(_user.id).where(_is_whole(filters.owner)).limit(_OWNERS_AT_MOST)
+        ids = (await session.scalars(whole)).all()
+        ids = ids or await naming.ids_called(session, filters.owner, _OWNERS_AT_MOST)
+        found.append(_payment.user_id.in_(ids))
     return found
 
 
-def _is_called(text: str) -> ColumnElement[bool]:
-    """The condition on a person whom ``text`` names."""
+def _ordered(moment: ColumnElement[dt.datetime], filters: Filters) -> list[ColumnElement[bool]]:
+    """The conditions on when it was ordered."""
+    found: list[ColumnElement[bool]] = []
+    if filters.since:
+        found.append(moment >= midnight(filters.since))
+    if filters.until:
+        found.append(moment < midnight(filters.until + dt.timedelta(days=1)))
+    return found
+
+
+async def _walked(session: AsyncSession, filters: Filters) -> list[ColumnElement[bool]]:
+    """The conditions for who walks along payments from the newest: what is far back or rare is looked up before."""
+    found = await _conditions(session, filters)
+    if not (filters.since or filters.until):
+        return found
+    within = _ordered(_payment.created_at.expression, filters)
+    few = (await session.scalars(select(_payment.id).where(*within).limit(naming.FEW + 1))).all()
+    if len(few) <= naming.FEW:
+        return [*found, _payment.id.in_(few)]
+    last = await session.scalar(select(func.max(_payment.id)).where(*within))
+    # Written so that no index by the moment is taken: all that is in it would be sorted.
+    moment = func.coalesce(_payment.created_at, _payment.created_at)
+    return [*found, _payment.id <= last, *_ordered(moment, filters)]
+
+
+def _is_whole(text: str) -> ColumnElement[bool]:
+    """The condition on a person whose whole e-mail or phone number a text is."""
     asked = clean(text, 200).strip()
-    if _ID.fullmatch(asked):
-        return _user.id == asked
     digits = "".join(letter for letter in asked if letter.isdigit())
-    names = [_user.full_name.icontains(asked, autoescape=True), _user.email == asked.lower()]
+    whole = [_user.email == asked.lower()]
     if len(digits) >= 9 and not any(letter.isalpha() for letter in asked):
-        names.append(_user.phone == f"+998{digits[-9:]}")
-    return or_(*names)
+        whole.append(_user.phone == f"+998{digits[-9:]}")
+    return or_(*whole)
 
 
 async def find_owner(session: AsyncSession, text: str) -> models.User:
-    """Return the one owner whom an id, e-mail, phone or name names; raises ``Invalid`` where it is none or several."""
-    found = (
-        (
-            await session.scalars(
-                select(_user).where(_is_called(text), _user.role == "owner").order_by(_user.id).limit(2)
-            )
-        ).all()
-        if text.strip()
-        else []
-    )
+    """Return the one owner whom a text names (:func:`services.naming.called`); raises ``Invalid`` where it is none or several.
+
+    A whole e-mail or phone number is one owner's, whatever else it is a part of.
+    """
+    found: Sequence[models.User] = ()
+    for condition in (_is_whole(text), await naming.called(session, text)):
+        query = select(_user).where(condition, _user.role == "owner").order_by(_user.id).limit(2)
+        found = found or (await session.scalars(query)).all()
     if not found:
         raise Invalid(T("Nobody is called that. Enter an e-mail, a phone number or a name."), field="owner")
     if len(found) > 1:
@@ -185,7 +206,9 @@ async def find_owner(session: AsyncSession, text: str) -> models.User:
 
 async def list_all(session: AsyncSession, filters: Filters, *, cursor: str = "", limit: int = PAGE) -> Page:
     """Return payments, the newest first; raises ``Invalid`` for a malformed cursor."""
-    query = select(_payment, _user).outerjoin(_user, _user.id == _payment.user_id).where(*_conditions(filters))
+    query = (
+        select(_payment, _user).outerjoin(_user, _user.id == _payment.user_id).where(*await _walked(session, filters))
+    )
     if cursor:
         if not _ID.fullmatch(cursor):
             raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
@@ -197,7 +220,11 @@ async def list_all(session: AsyncSession, filters: Filters, *, cursor: str = "",
 async def sums(session: AsyncSession, filters: Filters) -> dict[str, Sum]:
     """Return how many payments of each state there are among the filtered ones, and what they come to."""
     count, amount = func.count(), func.coalesce(func.sum(_payment.amount_tiyin), 0)
-    query = select(_payment.status, count, amount).where(*_conditions(filters), _payment.sandbox.is_(False))
+    conditions = [*await _conditions(session, filters), *_ordered(_payment.created_at.expression, filters)]
+    if filters == Filters(since=filters.since, until=filters.until):
+        # With the states the index that holds all of this is used, whichever they are.
+        conditions.append(_payment.status.in_(list(STATES)))
+    query = select(_payment.status, count, amount).where(*conditions, _payment.sandbox.is_(False))
     return {
         state: Sum(int(n), int(tiyin)) for state, n, tiyin in await session.execute(query.group_by(_payment.status))
     }
@@ -339,7 +366,8 @@ _COLUMNS = (
 async def table(db: Database, settings: Settings, filters: Filters, language: str) -> AsyncIterator[list[list[Cell]]]:
     """Yield the table of the filtered payments in parts, its headings first; each part is read by itself."""
     yield [[heading.render(language) for heading in _HEADINGS]]
-    conditions = _conditions(filters)
+    async with db.read() as session:
+        conditions = await _walked(session, filters)
     query = select(_payment.id, *_COLUMNS).outerjoin(_user, _user.id == _payment.user_id).where(*conditions)
     query = query.order_by(_payment.id.desc()).limit(_BATCH)
     names, last = _Names(settings, language), ""

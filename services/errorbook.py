@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from sqlalchemy import or_, select, tuple_, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
@@ -215,7 +215,7 @@ async def listed(
     except ValueError:
         before = None
     if before is not None and before.tzinfo is not None:
-        query = query.where(or_(row.last_at < before, tuple_(row.last_at, row.fingerprint) < tuple_(before, mark)))
+        query = query.where(row.last_at <= before, or_(row.last_at < before, row.fingerprint < mark))
     found = list(await session.scalars(query.limit(limit + 1)))
     if len(found) <= limit:
         return found, ""

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import bots, people
+from services import bots, naming
 from services.conversations import ConversationRow, desk
 from services.i18n import T, Text
 from services.text import one_line
@@ -123,7 +123,7 @@ async def find(session: AsyncSession, user: models.User, text: str, language: st
     owners: Sequence[models.User] = ()
     payments: Sequence[models.Payment] = ()
     if user.is_admin:
-        user_ids = await people.ids_called(session, text, _SHOWN)
+        user_ids = await naming.ids_called(session, text, _SHOWN)
         owners = (await session.scalars(select(models.User).where(models.User.id.in_(user_ids)))).all()
         if text.isascii() and text.isdigit():
             payment = models.Payment

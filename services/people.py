@@ -11,14 +11,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from sqlalchemy import ColumnElement, and_, false, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from db import models
 from db.base import ID_LENGTH, new_id
 from db.engine import Database
-from services import access, accounts, letters, payment_texts, requests, subscriptions, usage
+from services import access, accounts, letters, naming, payment_texts, requests, subscriptions, usage
 from services.bell import session_topic
 from services.errors import Conflict, Invalid
 from services.i18n import T, Text
@@ -44,7 +44,6 @@ _COST_DAYS = 30
 _SHOWN = 10
 _FILES_SHOWN = 50
 _ID = re.compile(rf"[0-9a-z]{{{ID_LENGTH}}}")
-_AT_NAME = re.compile(r"@?[A-Za-z0-9_]{5,32}")
 _user, _bot, _channel, _span = models.User, models.Bot, models.Channel, models.Subscription
 
 
@@ -52,7 +51,7 @@ _user, _bot, _channel, _span = models.User, models.Bot, models.Channel, models.S
 class Filters:
     """What of the owners is shown; empty values filter nothing.
 
-    ``q``: part of a name or e-mail, a phone, a Telegram number, an id, or the @name of a bot. ``state``: of :data:`STATES`.
+    ``q``: what names somebody, see :func:`services.naming.called`. ``state``: of :data:`STATES`.
     ``plan``: the plan that is paid for now. ``since`` and ``until``: days of Tashkent on which they registered, both included.
     ``bots``: ``yes`` or ``no``.
     """
@@ -100,35 +99,6 @@ def midnight(day: dt.date) -> dt.datetime:
 # Finding --------------------------------------------------------------------------------------------------------------
 
 
-def _is_called(asked: str) -> ColumnElement[bool]:
-    """The condition on an owner whom a text names."""
-    if _ID.fullmatch(asked):
-        return _user.id == asked
-    digits = "".join(letter for letter in asked if letter.isdigit())
-    names: list[ColumnElement[bool]] = []
-    only_number = len(digits) >= 4 and not re.search(r"[^\d\s+()-]", asked)
-    if only_number:
-        names = [_user.phone.contains(digits), _user.telegram_id == int(digits[:18])]
-    elif not asked.startswith("@"):
-        names = [
-            _user.full_name.icontains(asked, autoescape=True),
-            _user.email.contains(asked.lower(), autoescape=True),
-        ]
-    if _AT_NAME.fullmatch(asked) and not only_number:
-        held = select(_bot.owner_id).join(_channel, _channel.bot_id == _bot.id)
-        name = asked.removeprefix("@").lower()
-        names.append(_user.id.in_(held.where(func.lower(_channel.username) == name, _bot.deleted_at.is_(None))))
-    return or_(*names) if names else false()
-
-
-async def ids_called(session: AsyncSession, asked: str, limit: int) -> Sequence[str]:
-    """Return the ids of people, administrators among them, whom a text names: an id, or what :class:`Filters` takes."""
-    asked = clean(asked, 200).strip()
-    if _ID.fullmatch(asked):
-        return [asked]
-    return (await session.scalars(select(_user.id).where(_is_called(asked)).limit(limit))).all()
-
-
 def _paid(settings: Settings, now: dt.datetime, plan: str = "") -> ColumnElement[bool]:
     """The condition that an owner has paid for now, the days of grace included; for one ``plan``: in these alone."""
     grace = dt.timedelta(days=0 if plan else settings.subscriptions.grace_days)
@@ -143,17 +113,26 @@ def _paid(settings: Settings, now: dt.datetime, plan: str = "") -> ColumnElement
 _BEGAN = func.coalesce(_user.trial_at, _user.created_at)
 
 
-def _conditions(settings: Settings, filters: Filters, now: dt.datetime) -> list[ColumnElement[bool]]:
+async def _conditions(
+    session: AsyncSession, settings: Settings, filters: Filters, now: dt.datetime
+) -> list[ColumnElement[bool]]:
     # What may be rare is looked up by itself: walking all owners for it would take long.
     found: list[ColumnElement[bool]] = [_user.role != "admin"]
     rules = settings.subscriptions
     trial, free = now - dt.timedelta(days=rules.trial_days), now - dt.timedelta(days=rules.test_until_day)
 
-    def begun(after: dt.datetime, until: dt.datetime | None = None) -> ColumnElement[bool]:
-        other = aliased(_user)
-        began = func.coalesce(other.trial_at, other.created_at)
-        within = select(other.id).where(began > after)
-        return _user.id.in_(within.where(began <= until) if until else within)
+    def later(moment: dt.datetime) -> ColumnElement[bool]:
+        return or_(_user.trial_at > moment, and_(_user.trial_at.is_(None), _user.created_at > moment))
+
+    def earlier(moment: dt.datetime) -> ColumnElement[bool]:
+        return or_(_user.trial_at <= moment, and_(_user.trial_at.is_(None), _user.created_at <= moment))
+
+    async def begun(after: dt.datetime, until: dt.datetime | None = None) -> ColumnElement[bool]:
+        within = select(_user.id).where(after < _BEGAN, *([until >= _BEGAN] if until else []))
+        few = (await session.scalars(within.limit(naming.FEW + 1))).all()
+        if len(few) <= naming.FEW:
+            return _user.id.in_(few)
+        return and_(later(after), earlier(until)) if until else later(after)
 
     if filters.state == "banned":
         other = aliased(_user)
@@ -163,11 +142,11 @@ def _conditions(settings: Settings, filters: Filters, now: dt.datetime) -> list[
         paid = _paid(settings, now)
         found.append(paid if filters.state == "paid" else ~paid)
     if filters.state == "trial":
-        found.append(begun(trial))
+        found.append(await begun(trial))
     elif filters.state == "free":
-        found.append(begun(free, trial))
+        found.append(await begun(free, trial))
     elif filters.state == "expired":
-        found.append(free >= _BEGAN)
+        found.append(earlier(free))
     if filters.plan:
         found.append(_paid(settings, now, filters.plan))
     if filters.bots:
@@ -178,7 +157,7 @@ def _conditions(settings: Settings, filters: Filters, now: dt.datetime) -> list[
     if filters.until:
         found.append(_user.created_at < midnight(filters.until + dt.timedelta(days=1)))
     if asked := clean(filters.q, 200).strip():
-        found.append(_is_called(asked))
+        found.append(await naming.called(session, asked))
     return found
 
 
@@ -200,7 +179,7 @@ async def find(
     limit: int = PAGE,
 ) -> Page[Listed]:
     """Return owners, the last registered first; raises ``Invalid`` for a malformed cursor."""
-    query = select(_user).where(*_conditions(settings, filters, now))
+    query = select(_user).where(*await _conditions(session, settings, filters, now))
     if cursor:
         query = query.where(_after(cursor))
     query = query.order_by(_user.created_at.desc(), _user.id.desc()).limit(limit + 1)
@@ -329,7 +308,8 @@ async def card(session: AsyncSession, owner: models.User, *, now: dt.datetime) -
         select(member, _user).join(_user, _user.id == member.owner_id).where(member.user_id == owner.id).limit(50)
     )
     seen = models.PanelSession
-    used = await costs.summary(session, owner, now - dt.timedelta(days=_COST_DAYS), now + dt.timedelta(days=1))
+    span = now - dt.timedelta(days=_COST_DAYS), now + dt.timedelta(days=1)
+    used = await costs.summary(session, owner, *span)
     payment, view = models.Payment, models.RemoteView
     return Card(
         [
@@ -353,7 +333,7 @@ async def card(session: AsyncSession, owner: models.User, *, now: dt.datetime) -
         await session.scalar(select(func.max(seen.last_seen_at)).where(seen.user_id == owner.id)),
         sum(row.calls for row in used),
         sum(row.input_tokens + row.output_tokens for row in used),
-        await usage.cost_since(session, owner.id, now - dt.timedelta(days=_COST_DAYS)),
+        await costs.on_our_keys(session, owner.id, *span),
         await usage.stored_bytes(session, owner.id),
         (
             await session.scalars(select(view).where(view.owner_id == owner.id).order_by(view.id.desc()).limit(_SHOWN))

@@ -62,8 +62,8 @@ class Group:
 
 
 _BOTS_KEPT = 20
-_kept: OrderedDict[str, tuple[list[Open], list[Group]]] = OrderedDict()
-"""The groups of the bots whose lists were looked at last, with what they were made of: they hold for these very rows."""
+_kept: OrderedDict[str, tuple[tuple[object, ...], list[Group]]] = OrderedDict()
+"""The groups of the bots whose lists were looked at last, with what tells whether the questions are still those."""
 
 
 def grouped(rows: Sequence[Open]) -> list[Group]:
@@ -107,19 +107,20 @@ def _group(rows: Sequence[Open]) -> Group:
 async def open_groups(core: Core, bot: models.Bot) -> list[Group]:
     """Return a bot's open questions in groups, the most asked first. No session may be open: grouping thousands takes seconds."""
     row = models.UnansweredQuestion
-    async with core.db.read() as session:
-        found = await session.execute(
-            select(
-                row.id, row.question, row.count, row.language, row.conversation_id, row.created_at, row.last_asked_at
-            )
-            .where(row.bot_id == bot.id, row.answered_at.is_(None))
-            .order_by(row.id.desc())
-            .limit(MOST)
-        )
-        rows = [Open(*values) for values in found]
+    here = row.bot_id == bot.id, row.answered_at.is_(None)
     known = _kept.get(bot.id)
-    if known is None or known[0] != rows:
-        known = _kept[bot.id] = rows, await asyncio.to_thread(grouped, rows)
+    async with core.db.read() as session:
+        # Whoever asks once more, asks something new or answers changes one of these.
+        mark = select(
+            func.count(), func.min(row.id), func.max(row.id), func.sum(row.count), func.max(row.last_asked_at)
+        )
+        now = tuple((await session.execute(mark.where(*here))).one())
+        if known is None or known[0] != now:
+            columns = row.id, row.question, row.count, row.language, row.conversation_id, row.created_at
+            found = select(*columns, row.last_asked_at).where(*here).order_by(row.id.desc()).limit(MOST)
+            rows = [Open(*values) for values in await session.execute(found)]
+    if known is None or known[0] != now:
+        known = _kept[bot.id] = now, await asyncio.to_thread(grouped, rows)
     _kept.move_to_end(bot.id)
     while len(_kept) > _BOTS_KEPT:
         _kept.popitem(last=False)

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, case, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, and_, case, delete, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -23,6 +23,7 @@ from services import access, letters, plans, subscriptions
 from services.crypto import digest
 from services.errors import Conflict, Invalid, NotFound
 from services.i18n import T, Text
+from services.paging import Page, is_cursor
 from services.plans import TIYIN
 from services.settings import Settings
 from services.text import one_line
@@ -37,6 +38,7 @@ PATH = "/billing/referrals"
 UNDO_WITHIN = dt.timedelta(days=30)
 """For so long a payout that was noted by mistake can be taken back; after that it belongs to the books."""
 _NOTE_CHARS = 300
+_DIGITS = 16
 _PAYOUTS = ("payout", "payout_undone")
 KINDS: Mapping[str, Text] = {
     "commission": T("Commission"),
@@ -514,22 +516,27 @@ async def entries(
 
 
 async def partners(
-    session: AsyncSession, *, now: dt.datetime, limit: int = 200
-) -> Sequence[tuple[models.User, Account]]:
-    """Return partners who earned anything and how they stand, to whom most is due first."""
+    session: AsyncSession, *, now: dt.datetime, cursor: str = "", limit: int = PAGE
+) -> Page[tuple[models.User, Account]]:
+    """Return partners who earned anything and how they stand, to whom most is due first.
+
+    Raises ``Invalid`` for a malformed cursor.
+    """
     entry, user = models.ReferralEntry, models.User
     due = _sum(entry.available_at <= now)
-    people = (
-        await session.scalars(
-            select(user)
-            .join(entry, entry.partner_id == user.id)
-            .group_by(user.id)
-            .order_by(due.desc(), user.id)
-            .limit(limit)
-        )
-    ).all()
-    found = await accounts_of(session, [person.id for person in people], now=now)
-    return [(person, found[person.id]) for person in people]
+    query = select(entry.partner_id, due.label("due")).where(entry.partner_id.is_not(None)).group_by(entry.partner_id)
+    if cursor:
+        amount, _, last = cursor.partition("~")
+        digits = amount.removeprefix("-")
+        if not (digits.isascii() and digits.isdigit()) or len(digits) > _DIGITS or not is_cursor(last):
+            raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
+        query = query.having(or_(due < int(amount), and_(due == int(amount), entry.partner_id > last)))
+    rows = (await session.execute(query.order_by(due.desc(), entry.partner_id).limit(limit + 1))).all()
+    ids = [row.partner_id for row in rows[:limit]]
+    people = {person.id: person for person in await session.scalars(select(user).where(user.id.in_(ids)))}
+    found = await accounts_of(session, ids, now=now)
+    following = f"{rows[limit - 1].due}~{rows[limit - 1].partner_id}" if len(rows) > limit else None
+    return Page([(people[each], found[each]) for each in ids], following)
 
 
 @dataclass(frozen=True, slots=True)
@@ -575,17 +582,15 @@ class Books:
 async def books(session: AsyncSession, *, now: dt.datetime) -> Books:
     """Return the sums of the whole programme: ``earned`` is what was spent and paid and what is owed, held or lapsed."""
     entry = models.ReferralEntry
-    theirs = entry.partner_id.is_not(None)
-    row = (
-        await session.execute(
-            select(
-                _sum(entry.kind.in_(("commission", "reversal"))),
-                -_sum(entry.kind.in_(("spent", "returned"))),
-                -_sum(entry.kind.in_(_PAYOUTS)),
-                _sum(theirs & (entry.available_at <= now)),
-                _sum(theirs & (entry.available_at > now)),
-                _sum(entry.partner_id.is_(None)),
-            )
-        )
-    ).one()
-    return Books(*(int(value) for value in row))
+    amount = func.coalesce(func.sum(entry.amount_tiyin), 0)
+    rows = await session.execute(select(entry.kind, amount).where(entry.kind.in_(list(KINDS))).group_by(entry.kind))
+    by_kind = {kind: int(tiyin) for kind, tiyin in rows}
+
+    def of(*kinds: str) -> int:
+        return sum(by_kind.get(kind, 0) for kind in kinds)
+
+    later = entry.kind.in_(list(KINDS)), entry.available_at > now, entry.partner_id.is_not(None)
+    held = int(await session.scalar(select(amount).where(*later)) or 0)
+    lapsed = int(await session.scalar(select(amount).where(entry.partner_id.is_(None))) or 0)
+    earned, spent, paid = of("commission", "reversal"), -of("spent", "returned"), -of(*_PAYOUTS)
+    return Books(earned, spent, paid, of(*KINDS) - held - lapsed, held, lapsed)

@@ -9,8 +9,9 @@ import datetime as dt
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
@@ -18,6 +19,7 @@ from db.base import new_id
 from services import access, accounts, coupons, letters, notices, payment_texts, plans, subscriptions
 from services.errors import Conflict, Invalid, NotFound, TooMany
 from services.i18n import T, Text
+from services.paging import Page, is_cursor, newest_first
 from services.payments import orders
 from services.plans import TIYIN
 from services.settings import Settings
@@ -26,6 +28,8 @@ from services.text import clean
 NOTE_CHARS = 500
 A_DAY = 3
 """So many requests are taken of an owner within 24 hours: each is told to every administrator."""
+PENDING = 20
+"""So many requests that wait stand on a page, each with its forms."""
 _DAY = dt.timedelta(days=1)
 ANSWER_CHARS = 500
 EXTEND_DAYS = 3650
@@ -199,28 +203,34 @@ async def of_owner(session: AsyncSession, user_id: str) -> Sequence[models.Acces
 # Administrators -------------------------------------------------------------------------------------------------------
 
 
-async def pending(session: AsyncSession) -> list[Asked]:
-    """Return the requests that wait, the oldest first, at most two hundred."""
-    return await _asked(session, True)
-
-
-async def decided(session: AsyncSession) -> list[Asked]:
-    """Return the last fifty requests that wait no more, the newest first."""
-    return await _asked(session, False)
-
-
-async def _asked(session: AsyncSession, waiting: bool) -> list[Asked]:
+async def pending(session: AsyncSession, *, cursor: str = "") -> Page[Asked]:
+    """Return requests that wait, the oldest first; raises ``Invalid`` for a malformed cursor."""
     row = models.AccessRequest
-    query = (
+    query = _asked().where(row.status == "pending")
+    if cursor:
+        if not is_cursor(cursor):
+            raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
+        query = query.where(row.id > cursor)
+    rows = await session.execute(query.order_by(row.id).limit(PENDING + 1))
+    found = [Asked(each[0], each[1], each[2]) for each in rows]
+    return Page(found[:PENDING], found[PENDING - 1].request.id if len(found) > PENDING else None)
+
+
+async def decided(session: AsyncSession, *, cursor: str = "") -> Page[Asked]:
+    """Return requests that wait no more, the newest first; raises ``Invalid`` for a malformed cursor."""
+    row = models.AccessRequest
+    query: Any = _asked().where(row.status != "pending")
+    page = await newest_first(session, query, row.id, cursor=cursor)
+    return Page([Asked(*each) for each in page.items], page.next)
+
+
+def _asked() -> Select[models.AccessRequest, models.User, models.Coupon]:
+    row = models.AccessRequest
+    return (
         select(row, models.User, models.Coupon)
         .join(models.User, models.User.id == row.user_id)
         .outerjoin(models.Coupon, models.Coupon.id == row.coupon_id)
     )
-    if waiting:
-        query = query.where(row.status == "pending").order_by(row.id).limit(200)
-    else:
-        query = query.where(row.status != "pending").order_by(row.id.desc()).limit(50)
-    return [Asked(each[0], each[1], each[2]) for each in await session.execute(query)]
 
 
 async def grant(

@@ -25,6 +25,8 @@ class User(Base):
     __table_args__ = (
         Index("uq_users_referral_code", "referral_code", unique=True),
         Index("ix_users_created_at_id", "created_at", "id"),
+        Index("ix_users_role_created_at", "role", "created_at"),
+        Index("ix_users_role_id", "role", "id"),
         Index("ix_users_began", text("coalesce(trial_at, created_at)")),
         Index(
             "ix_users_banned_at",

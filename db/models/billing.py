@@ -76,7 +76,15 @@ class Payment(Base):
     __table_args__ = (
         Index("ix_payments_user_id_id", "user_id", "id"),
         Index("ix_payments_status_expires_at", "status", "expires_at"),
-        Index("ix_payments_paid_at", "paid_at"),
+        # Holds all that the sums by day, gateway and owner need.
+        Index("ix_payments_paid_at", "paid_at", "sandbox", "paid_by", "amount_tiyin", "user_id"),
+        Index(
+            "ix_payments_refunded_at",
+            "refunded_at",
+            sqlite_where=text("refunded_at IS NOT NULL"),
+            postgresql_where=text("refunded_at IS NOT NULL"),
+        ),
+        Index("ix_payments_created_at_id", "created_at", "id"),
         # Holds all that the administrator's sums need.
         Index("ix_payments_status_created_at", "status", "created_at", "sandbox", "amount_tiyin"),
         # The same, and the lists, of one state and of what a gateway paid or was chosen for.
@@ -135,6 +143,8 @@ class PaymentTransaction(Base):
         UniqueConstraint("gateway", "external_id"),
         Index("ix_payment_transactions_gateway_provider_time", "gateway", "provider_time"),
         Index("ix_payment_transactions_state_created_at", "state", "created_at"),
+        Index("ix_payment_transactions_performed_at", "performed_at"),
+        Index("ix_payment_transactions_cancelled_at", "cancelled_at"),
     )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
@@ -210,6 +220,8 @@ class Coupon(Base):
     """
 
     __tablename__ = "coupons"
+    # Holds all that is searched.
+    __table_args__ = (Index("ix_coupons_words", "id", "code", "note"),)
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     code: Mapped[str] = mapped_column(String(40), unique=True)
@@ -289,7 +301,10 @@ class ReferralEntry(Base):
         UniqueConstraint("kind", "payment_id"),
         Index("ix_referral_entries_partner_id_id", "partner_id", "id"),
         Index("uq_referral_entries_payout_id", "payout_id", unique=True),
-        Index("ix_referral_entries_kind_available_at", "kind", "available_at"),
+        Index("ix_referral_entries_kind_available_at", "kind", "available_at", "partner_id", "amount_tiyin"),
+        Index("ix_referral_entries_kind_id", "kind", "id"),
+        # Holds all that sums are made of.
+        Index("ix_referral_entries_sums", "partner_id", "kind", "available_at", "amount_tiyin"),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
@@ -323,6 +338,8 @@ class Letter(Base):
         Index(
             "ix_letters_announcement",
             "key",
+            "mail",
+            "telegram",
             sqlite_where=text("kind IN ('announcement', 'announcement_news')"),
             postgresql_where=text("kind IN ('announcement', 'announcement_news')"),
         ),

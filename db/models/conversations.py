@@ -27,6 +27,7 @@ class Contact(Base):
     __table_args__ = (
         UniqueConstraint("channel_id", "external_id"),
         Index("ix_contacts_bot_id_id", "bot_id", "id"),
+        Index("ix_contacts_bot_id_language", "bot_id", "language"),
         Index("ix_contacts_channel_id_alias", "channel_id", "alias"),
         Index("ix_contacts_phone", "phone", **_only("phone IS NOT NULL")),
     )
@@ -64,6 +65,8 @@ class Conversation(Base):
         Index("ix_conversations_last_message_at", "last_message_at"),
         Index("ix_conversations_status_person_at", "status", "person_at"),
         Index("ix_conversations_waiting", "bot_id", "last_message_at", **_only("status = 'waiting'")),
+        Index("ix_conversations_human", "bot_id", "last_message_at", **_only("status = 'human'")),
+        Index("ix_conversations_closed", "bot_id", "last_message_at", **_only("status = 'closed'")),
         Index("ix_conversations_unanswered", "bot_id", "last_message_at", **_only("unanswered_since IS NOT NULL")),
         Index(
             "ix_conversations_assigned", "bot_id", "assignee_id", "last_message_at", **_only("assignee_id IS NOT NULL")

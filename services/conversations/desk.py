@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, union_all
+from sqlalchemy import ColumnElement, Select, and_, func, literal_column, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
@@ -91,27 +91,18 @@ def is_snoozed(talk: models.Conversation, now: dt.datetime) -> bool:
     return talk.last_inbound_at is None or talk.last_inbound_at <= talk.snoozed_at
 
 
-def _conditions(
-    filters: Filters, user: models.User, now: dt.datetime, bot_ids: Sequence[str]
-) -> list[ColumnElement[bool]]:
+def _conditions(filters: Filters, user: models.User, now: dt.datetime) -> list[ColumnElement[bool]]:
     # What may be rare is looked up by itself: walking all conversations for it takes seconds where there are many.
     found: list[ColumnElement[bool]] = []
     if filters.status:
         if filters.status not in STATUSES:
             raise Invalid(T("Unknown status: use one of {names}.", names=", ".join(STATUSES)), field="status")
-        found.append(_talk.status == filters.status)
-    if filters.channel:
-        channel = models.Channel
-        one = or_(channel.id == filters.channel, channel.kind == filters.channel)
-        found.append(select(channel.id).where(channel.id == _talk.channel_id, one).exists())
+        # Word for word what the indexes of rare states say, or SQLite does not take them.
+        found.append(_talk.status == literal_column(f"'{filters.status}'"))
     if filters.assignee == NOBODY:
         found.append(_talk.assignee_id.is_(None))
     elif filters.assignee:
         found.append(_talk.assignee_id == (user.id if filters.assignee == ME else filters.assignee))
-    if filters.language:
-        contact = models.Contact
-        speaks = select(contact.id).where(contact.bot_id.in_(bot_ids), contact.language == filters.language)
-        found.append(_talk.contact_id.in_(speaks))
     if filters.label:
         put = models.ConversationLabel
         found.append(_talk.id.in_(select(put.conversation_id).where(put.label_id == filters.label)))
@@ -127,6 +118,41 @@ def _conditions(
         found.append(_asleep(now))
     elif not clean(filters.q, 200).strip():
         found.append(_awake(now))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What was looked up by itself: the ids of those that fit where they are few, else how to tell while walking along."""
+
+    few: frozenset[str] | None = None
+    walked: tuple[ColumnElement[bool], ...] = ()
+
+    def __and__(self, other: _Found) -> _Found:
+        sets = [each.few for each in (self, other) if each.few is not None]
+        return _Found(frozenset.intersection(*sets) if sets else None, (*self.walked, *other.walked))
+
+
+async def _some(session: AsyncSession, ids: Select[str], walked: ColumnElement[bool]) -> _Found:
+    found = (await session.scalars(ids.limit(finding.FEW + 1))).all()
+    return _Found(frozenset(found)) if len(found) <= finding.FEW else _Found(walked=(walked,))
+
+
+async def _looked_up(session: AsyncSession, filters: Filters, bot_ids: Sequence[str]) -> _Found:
+    """Look up what may be rare: walking all conversations for it takes long where there are many."""
+    found = _Found()
+    if filters.channel:
+        channel = models.Channel
+        one = or_(channel.id == filters.channel, channel.kind == filters.channel)
+        places = (await session.scalars(select(channel.id).where(channel.bot_id.in_(bot_ids), one))).all()
+        walked = _talk.channel_id.concat("").in_(places)
+        found &= await _some(session, select(_talk.id).where(_talk.channel_id.in_(places)), walked)
+    if filters.language:
+        contact = models.Contact
+        speaks = contact.bot_id.in_(bot_ids), contact.language == filters.language
+        spoken = select(contact.id).where(*speaks).limit(finding.FEW + 1)
+        here = select(contact.id).where(contact.id == _talk.contact_id, contact.language == filters.language)
+        found &= await _some(session, select(_talk.id).where(_talk.contact_id.in_(spoken)), here.exists())
     return found
 
 
@@ -150,8 +176,12 @@ async def list_for(
     if not bots or (asked and not words):
         return Page([], None)
     now = utcnow()
-    found = await finding.find(session, list(known), words) if words else None
-    few = found.few if found is not None else None
+    conditions = _conditions(filters, user, now)
+    found = await _looked_up(session, filters, list(known))
+    if words:
+        said = await finding.find(session, list(known), words)
+        found &= _Found(frozenset(said.few)) if said.few is not None else _Found()
+    few = found.few
     if few is not None and not few:
         return Page([], None)
     further = [after_cursor(cursor)] if cursor else []
@@ -161,9 +191,9 @@ async def list_for(
         here = _talk.bot_id == bot_ids[0] if len(bot_ids) == 1 else _talk.bot_id.in_(bot_ids)
         if few is not None:
             # Written so that no index of the bot's conversations is walked along for them.
-            here = _talk.bot_id.concat("").in_(bot_ids)
-        said = (found.among(_talk.id, bot_ids),) if found is not None else ()
-        wanted = (here, *_conditions(filters, user, now, bot_ids), *said, *further)
+            here = and_(_talk.bot_id.concat("").in_(bot_ids), _talk.id.in_(few))
+        many = (said.among(_talk.id, bot_ids),) if words and said.few is None else ()
+        wanted = (here, *conditions, *found.walked, *many, *further)
         return select(_talk.id).where(*wanted).order_by(*order).limit(limit + 1)
 
     if len(known) > _PARTS_AT_MOST or few is not None:
@@ -302,15 +332,17 @@ async def card(session: AsyncSession, row: ConversationRow, bots: Sequence[model
     )
     known = {bot.id: bot for bot in bots if bot.owner_id == row.bot.owner_id}
     contact, channel = models.Contact, models.Channel
-    same = [and_(channel.kind == row.channel.kind, contact.external_id == row.contact.external_id)]
-    if row.contact.phone:
-        same.append(contact.phone == row.contact.phone)
     places = select(channel.id).where(channel.bot_id.in_(list(known)))
+    alike = places.where(channel.kind == row.channel.kind)
+    # Each by its own index: as one condition all contacts would be looked at.
+    same = [select(contact.id).where(contact.channel_id.in_(alike), contact.external_id == row.contact.external_id)]
+    if row.contact.phone:
+        same.append(select(contact.id).where(contact.phone == row.contact.phone, contact.channel_id.in_(places)))
     rows = await session.execute(
         select(_talk, contact, channel)
         .join(contact, contact.id == _talk.contact_id)
         .join(channel, channel.id == _talk.channel_id)
-        .where(contact.channel_id.in_(places), or_(*same), contact.id != row.contact.id)
+        .where(contact.id.in_(union_all(*same)), contact.id != row.contact.id)
         .order_by(_talk.last_message_at.desc(), _talk.id.desc())
         .limit(_OTHERS)
     )

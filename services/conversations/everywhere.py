@@ -6,11 +6,11 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, Select, false, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import access, conversations, paging, people, plans
+from services import access, conversations, naming, paging, people, plans
 from services.conversations import STATUSES, ConversationRow, Page, after_cursor, finding, page_of
 from services.errors import Invalid, NotFound
 from services.i18n import T
@@ -20,7 +20,10 @@ KINDS = ("telegram", "whatsapp", "instagram", "web")
 BY_ADMINISTRATOR = "administrator"
 """What ``extra["by"]`` of a message says that an administrator wrote for the business."""
 _OWNERS_AT_MOST = 200
+_PARTS_AT_MOST = 50
+"""Of so many bots the newest are read by each bot's own index."""
 _talk, _contact, _channel, _bot = models.Conversation, models.Contact, models.Channel, models.Bot
+_ORDER = (_talk.last_message_at.desc(), _talk.id.desc())
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Filters:
     """What of the conversations is shown; empty values filter nothing.
 
     ``owner``: an id or what names one. ``bot``: an id. ``since`` and ``until``: days of Tashkent of the last message, both
-    included. ``q``: what was said or who the customer is; over all owners the customer's phone or the beginning of a name.
+    included. ``q``: what was said, or who the customer is.
     """
 
     platform: str = ""
@@ -67,13 +70,13 @@ async def find(
     if filters.owner or filters.bot:
         query = select(_bot.id)
         if filters.owner:
-            owners = await people.ids_called(session, filters.owner, _OWNERS_AT_MOST)
+            owners = await naming.ids_called(session, filters.owner, _OWNERS_AT_MOST)
             query = query.where(_bot.owner_id.in_(owners))
         if filters.bot:
             query = query.where(_bot.id == clean(filters.bot, 64))
         bots = list(await session.scalars(query))
-        here = _talk.bot_id.in_(bots)
-        wanted.append(await _few(session, here, here))
+        if len(bots) > _PARTS_AT_MOST:
+            wanted.append(await _few(session, _talk.bot_id.in_(bots), _talk.bot_id.concat("").in_(bots)))
     if filters.platform:
         places = select(_channel.id).where(_channel.kind == filters.platform)
         wanted.append(await _few(session, _talk.channel_id.in_(places), _channel.kind.concat("") == filters.platform))
@@ -88,6 +91,8 @@ async def find(
         wanted.append(await _says(session, asked, bots))
     if cursor:
         wanted.append(after_cursor(cursor))
+    if bots is not None and len(bots) <= _PARTS_AT_MOST:
+        wanted = [_talk.id.in_(_newest(bots, wanted, limit + 1))]
     rows = await session.execute(
         select(_talk, _contact, _channel, _bot, models.User)
         .join(_contact, _contact.id == _talk.contact_id)
@@ -95,7 +100,7 @@ async def find(
         .join(_bot, _bot.id == _talk.bot_id)
         .join(models.User, models.User.id == _bot.owner_id)
         .where(_bot.deleted_at.is_(None), *wanted)
-        .order_by(_talk.last_message_at.desc(), _talk.id.desc())
+        .order_by(*_ORDER)
         .limit(limit + 1)
     )
     found = [(ConversationRow(talk, person, place, bot), owner) for talk, person, place, bot, owner in rows]
@@ -103,19 +108,28 @@ async def find(
     return Page(found[:limit], page.next)
 
 
+def _newest(bots: Sequence[str], wanted: Sequence[ColumnElement[bool]], limit: int) -> Select[str]:
+    """Return the ids of the newest conversations of each of some bots: each bot's index holds them in this order."""
+    parts = [
+        select(_talk.id)
+        .join(_channel, _channel.id == _talk.channel_id)
+        .where(_talk.bot_id == bot_id, *wanted)
+        .order_by(*_ORDER)
+        .limit(limit)
+        .subquery()
+        for bot_id in bots
+    ]
+    if not parts:
+        return select(_talk.id).where(false())
+    return select(union_all(*(select(part.c.id) for part in parts)).subquery().c.id)
+
+
 async def _says(session: AsyncSession, asked: str, bots: Sequence[str] | None) -> ColumnElement[bool]:
-    """Return the condition that a conversation holds some words, or that its customer is called so."""
-    if bots is not None:
-        words = finding.wanted(asked)
-        if not words or not bots:
-            return _talk.id.in_([])
-        return (await finding.find(session, bots, words)).among(_talk.id, bots)
-    digits = "".join(letter for letter in asked if letter.isdigit())
-    called = [_contact.name.icontains(asked, autoescape=True), _contact.username == asked.removeprefix("@")]
-    if len(digits) >= 4 and not any(letter.isalpha() for letter in asked):
-        called = [_contact.phone == f"+{digits}", _contact.phone == f"+998{digits[-9:]}"]
-    found = (await session.scalars(select(_contact.id).where(or_(*called)).limit(paging.FEW))).all()
-    return _talk.contact_id.in_(found)
+    """Return the condition that a conversation of these bots (None: of all) holds some words, or its customer is called so."""
+    words = finding.wanted(asked)
+    if not words or bots == []:
+        return _talk.id.in_([])
+    return (await finding.find(session, bots, words)).among(_talk.id, bots)
 
 
 async def get(session: AsyncSession, conversation_id: str) -> tuple[ConversationRow, models.User]:

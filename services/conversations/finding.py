@@ -81,15 +81,15 @@ class Finding:
     words: tuple[str, ...]
     few: list[str] | None
 
-    def among(self, conversation_id: InstrumentedAttribute[str], bot_ids: Sequence[str]) -> ColumnElement[bool]:
-        """Return the condition that a conversation of these bots was found."""
+    def among(self, conversation_id: InstrumentedAttribute[str], bot_ids: Sequence[str] | None) -> ColumnElement[bool]:
+        """Return the condition that a conversation of these bots (None: of all) was found."""
         if self.few is not None:
             return conversation_id.in_(self.few)
         return fulltext.says(conversation_id, bot_ids, self.words, sqlite=self.sqlite)
 
 
-async def find(session: AsyncSession, bot_ids: Sequence[str], words: Sequence[str]) -> Finding:
-    """Look for conversations of these bots in which each of ``words`` begins a word or a part of a name or number."""
+async def find(session: AsyncSession, bot_ids: Sequence[str] | None, words: Sequence[str]) -> Finding:
+    """Look for conversations of these bots (None: of all) in which each of ``words`` begins a word or a part of a name."""
     sqlite = session.get_bind().dialect.name == "sqlite"
     return Finding(sqlite, tuple(words), await fulltext.conversations(session, bot_ids, words, FEW))
 

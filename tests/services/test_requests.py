@@ -82,7 +82,7 @@ async def test_from_asking_to_granting(database_url: str, settings: Settings) ->
             notice = models.Notice
             told = await session.scalars(select(notice).where(notice.resolved_at.is_(None)))
             assert {row.user_id for row in told} == {admin.id, other.id}
-            waiting = await requests.pending(session)
+            waiting = (await requests.pending(session)).items
         assert [each.price_tiyin(settings) for each in waiting] == [743_850_00]
         assert await _letters(db, admin) == ["request_received"]
         assert await uses(db, gift.id) == []

@@ -31,10 +31,10 @@ async def _page(
     request: web.Request, *, error: AppError | None = None, values: dict[str, str] | None = None, at: str = ""
 ) -> web.StreamResponse:
     core = core_of(request)
-    now, before = core.now(), request.query.get("before", "")[:26] or None
+    now, before, cursor = core.now(), request.query.get("before", "")[:26] or None, request.query.get("cursor", "")[:60]
     async with core.db.read() as session:
         shared = await frame(session, request)
-        found = await referrals.partners(session, now=now)
+        found = await referrals.partners(session, now=now, cursor=cursor)
         paid = await referrals.payouts(session, before=before)
         books = await referrals.books(session, now=now)
     return view.render(
@@ -42,7 +42,9 @@ async def _page(
         "admin/payouts.html",
         status=error.status if error else 200,
         here="admin-payouts",
-        partners=found,
+        partners=found.items,
+        next=found.next,
+        first=not cursor,
         paid=[(each, each.undone is None and referrals.can_undo(each.entry, now)) for each in paid],
         following=paid[-1].entry.id if len(paid) == referrals.PAGE else "",
         books=books,

@@ -41,17 +41,21 @@ async def _page(
     declining: bool = False,
 ) -> web.StreamResponse:
     core, language = core_of(request), auth.visitor(request).language
+    cursor, before = (request.query.get(name, "")[:26] for name in ("cursor", "before"))
     async with core.db.read() as session:
         shared = await frame(session, request)
-        waiting = await requests.pending(session)
-        decided = await requests.decided(session)
+        waiting = await requests.pending(session, cursor=cursor)
+        decided = await requests.decided(session, cursor=before)
     return view.render(
         request,
         "admin/requests.html",
         status=error.status if error else 200,
         here="admin-requests",
-        asked=[(each, each.price_tiyin(core.settings)) for each in waiting],
-        decided=decided,
+        asked=[(each, each.price_tiyin(core.settings)) for each in waiting.items],
+        following=waiting.next,
+        first=not cursor,
+        decided=decided.items,
+        earlier=decided.next,
         states=requests.STATES,
         on_sale=plans.for_sale(core.settings),
         periods=plans.PERIODS,

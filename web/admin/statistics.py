@@ -55,8 +55,7 @@ async def page(request: web.Request) -> web.StreamResponse:
     period = period_of(request, business.PERIODS)
     async with core.db.read() as session:
         shared = await frame(session, request)
-        found = await business.overview(session, period)
-        margins = await business.margins(session, period.first, period.last)
+        found, margins = await business.page(session, core, period)
         part = await business.margins_page(session, margins, request.query.get("cursor", "")[:60])
     gateways = [kind for kind in _GATEWAYS if any(each == kind for _, each in found.revenue)]
     months = business.month_starts(period.last)

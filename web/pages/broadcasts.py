@@ -160,7 +160,7 @@ async def preview(request: web.Request) -> web.StreamResponse:
         asked = draft.audience
         if asked.seen not in broadcasts.SEEN or (asked.seen and not 1 <= asked.days <= broadcasts.MOST_DAYS):
             asked = Audience(asked.channels, asked.languages, asked.labels)
-        counted = await broadcasts.count(session, core, bot, asked)
+        counted = await broadcasts.counted(session, core, bot, asked)
     texts = {code: text.strip() for code, text in draft.texts.items() if text.strip()}
     return view.render(
         request,
@@ -216,7 +216,7 @@ async def _about(session: AsyncSession, request: web.Request, bot: models.Bot) -
     found = await broadcasts.get(session, bot, request.match_info["broadcast"])
     counted = None
     if found.status in ("draft", "scheduled"):
-        counted = await broadcasts.count(
+        counted = await broadcasts.counted(
             session, core, bot, Audience.of(found), has_template=found.template is not None
         )
     rests = found.run_at if found.status == "sending" and found.run_at and found.run_at > utcnow() else None

@@ -12,8 +12,49 @@ down_revision: str | None = "0014"
 branch_labels: None = None
 depends_on: None = None
 
+# What administrators find people by, in pieces of three letters: two spaces stand before every word, so that one or two letters
+# find its beginning.
+_WHO = "'  ' || replace({row}full_name, ' ', '  ') || '  ' || coalesce({row}email, '')"
+_PHONE = "coalesce({row}phone, '')"
+_PIECES = "SELECT array_agg(DISTINCT substr(known.words, place, 3)) FROM"
+_WORDS = f"SELECT lower({_WHO.format(row='')} || '  ' || {_PHONE.format(row='')}) AS words"
+_PERSON_KEY = "(SELECT id FROM person_index_keys WHERE user_id = {row}id)"
+_PERSON = f"{_WHO}, {_PHONE}"
+_INTO_INDEX = "INSERT INTO person_index (rowid, who, phone)"
+_OF_USERS = "FROM users"
+_OUT_OF_INDEX = "INSERT INTO person_index (person_index, rowid, who, phone)"
+_PERSON_TRIGGERS = (
+    ("users_index_insert", "AFTER INSERT", False, True),
+    ("users_index_delete", "AFTER DELETE", True, False),
+    ("users_index_update", "AFTER UPDATE OF full_name, email, phone", True, True),
+)
+
+
+def _person_index(sqlite: bool) -> None:
+    if not sqlite:
+        each = "generate_series(1, length(known.words) - 2) AS place"
+        op.execute(
+            "CREATE FUNCTION person_pieces(full_name text, email text, phone text) RETURNS text[] LANGUAGE sql "
+            f"IMMUTABLE PARALLEL SAFE AS $$ {_PIECES} ({_WORDS}) AS known, {each} $$"
+        )
+        op.execute("CREATE INDEX ix_users_pieces ON users USING gin (person_pieces(full_name, email, phone))")
+        return
+    # Numbers of its own: those of the rows of users may change when the file is compacted.
+    op.execute("CREATE TABLE person_index_keys (id INTEGER PRIMARY KEY, user_id VARCHAR(26) NOT NULL UNIQUE)")
+    op.execute("CREATE VIRTUAL TABLE person_index USING fts5(who, phone, content='', tokenize='trigram')")
+    old = f"{_OUT_OF_INDEX} VALUES ('delete', {_PERSON_KEY}, {_PERSON});".format(row="old.")
+    new = f"{_INTO_INDEX} VALUES ({_PERSON_KEY}, {_PERSON});".format(row="new.")
+    for name, when, gone, there in _PERSON_TRIGGERS:
+        begin = "" if gone else "INSERT INTO person_index_keys (user_id) VALUES (new.id); "
+        end = "" if there else "DELETE FROM person_index_keys WHERE user_id = old.id; "
+        steps = f"{begin}{old if gone else ''} {new if there else ''} {end}"
+        op.execute(f"CREATE TRIGGER {name} {when} ON users BEGIN {steps} END")
+    op.execute("INSERT INTO person_index_keys (user_id) SELECT id FROM users ORDER BY created_at")
+    op.execute(f"{_INTO_INDEX} SELECT {_PERSON_KEY}, {_PERSON} {_OF_USERS}".format(row="users."))
+
 
 def upgrade() -> None:
+    _person_index(op.get_bind().dialect.name == "sqlite")
     op.create_table(
         "announcements",
         sa.Column("id", sa.String(length=26), nullable=False),
@@ -355,7 +396,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_letters_announcement",
         "letters",
-        ["key"],
+        ["key", "mail", "telegram"],
         unique=False,
         sqlite_where=sa.text("kind IN ('announcement', 'announcement_news')"),
         postgresql_where=sa.text("kind IN ('announcement', 'announcement_news')"),
@@ -378,6 +419,43 @@ def upgrade() -> None:
     op.create_index("ix_audit_log_actor_id_id", "audit_log", ["actor_id", "id"], unique=False)
     op.create_index("ix_channels_username", "channels", [sa.text("lower(username)")], unique=False)
     op.create_index("ix_users_created_at_id", "users", ["created_at", "id"], unique=False)
+    op.create_index("ix_users_role_created_at", "users", ["role", "created_at"], unique=False)
+    op.create_index("ix_users_role_id", "users", ["role", "id"], unique=False)
+    op.create_index("ix_contacts_bot_id_language", "contacts", ["bot_id", "language"], unique=False)
+    for status in ("human", "closed"):
+        op.create_index(
+            f"ix_conversations_{status}",
+            "conversations",
+            ["bot_id", "last_message_at"],
+            unique=False,
+            sqlite_where=sa.text(f"status = '{status}'"),
+            postgresql_where=sa.text(f"status = '{status}'"),
+        )
+    op.create_index("ix_coupons_words", "coupons", ["id", "code", "note"], unique=False)
+    op.create_index("ix_payments_created_at_id", "payments", ["created_at", "id"], unique=False)
+    op.drop_index("ix_payments_paid_at", table_name="payments")
+    columns = ["paid_at", "sandbox", "paid_by", "amount_tiyin", "user_id"]
+    op.create_index("ix_payments_paid_at", "payments", columns, unique=False)
+    op.create_index(
+        "ix_payments_refunded_at",
+        "payments",
+        ["refunded_at"],
+        unique=False,
+        sqlite_where=sa.text("refunded_at IS NOT NULL"),
+        postgresql_where=sa.text("refunded_at IS NOT NULL"),
+    )
+    for column in ("performed_at", "cancelled_at"):
+        op.create_index(f"ix_payment_transactions_{column}", "payment_transactions", [column], unique=False)
+    op.drop_index("ix_referral_entries_kind_available_at", table_name="referral_entries")
+    columns = ["kind", "available_at", "partner_id", "amount_tiyin"]
+    op.create_index("ix_referral_entries_kind_available_at", "referral_entries", columns, unique=False)
+    op.create_index("ix_referral_entries_kind_id", "referral_entries", ["kind", "id"], unique=False)
+    op.create_index(
+        "ix_referral_entries_sums",
+        "referral_entries",
+        ["partner_id", "kind", "available_at", "amount_tiyin"],
+        unique=False,
+    )
     op.create_index("ix_users_began", "users", [sa.text("coalesce(trial_at, created_at)")], unique=False)
     op.create_index(
         "ix_users_banned_at",
@@ -410,8 +488,32 @@ def downgrade() -> None:
     for table in ("attachments", "documents"):
         op.drop_index(f"ix_{table}_size_id", table_name=table)
         op.drop_index(f"ix_{table}_status_kind_id", table_name=table)
+    if op.get_bind().dialect.name == "sqlite":
+        for name, *_ in _PERSON_TRIGGERS:
+            op.execute(f"DROP TRIGGER {name}")
+        op.execute("DROP TABLE person_index")
+        op.execute("DROP TABLE person_index_keys")
+    else:
+        op.drop_index("ix_users_pieces", table_name="users")
+        op.execute("DROP FUNCTION person_pieces(text, text, text)")
     op.drop_index("ix_users_banned_at", table_name="users")
     op.drop_index("ix_users_began", table_name="users")
+    op.drop_index("ix_referral_entries_sums", table_name="referral_entries")
+    op.drop_index("ix_referral_entries_kind_id", table_name="referral_entries")
+    op.drop_index("ix_referral_entries_kind_available_at", table_name="referral_entries")
+    op.create_index("ix_referral_entries_kind_available_at", "referral_entries", ["kind", "available_at"], unique=False)
+    for column in ("cancelled_at", "performed_at"):
+        op.drop_index(f"ix_payment_transactions_{column}", table_name="payment_transactions")
+    op.drop_index("ix_payments_refunded_at", table_name="payments")
+    op.drop_index("ix_payments_paid_at", table_name="payments")
+    op.create_index("ix_payments_paid_at", "payments", ["paid_at"], unique=False)
+    op.drop_index("ix_payments_created_at_id", table_name="payments")
+    for status in ("closed", "human"):
+        op.drop_index(f"ix_conversations_{status}", table_name="conversations")
+    op.drop_index("ix_contacts_bot_id_language", table_name="contacts")
+    op.drop_index("ix_coupons_words", table_name="coupons")
+    op.drop_index("ix_users_role_id", table_name="users")
+    op.drop_index("ix_users_role_created_at", table_name="users")
     op.drop_index("ix_users_created_at_id", table_name="users")
     op.drop_index("ix_channels_username", table_name="channels")
     op.drop_index("ix_audit_log_actor_id_id", table_name="audit_log")
