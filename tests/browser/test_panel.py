@@ -109,7 +109,7 @@ async def test_every_page_in_every_look(
         session.add(contact)
         await session.flush()
         talk = models.Conversation(
-            bot_id=bot.id, channel_id=web.id, contact_id=contact.id, status="waiting", last_text="Narxi?"
+            bot_id=bot.id, channel_id=web.id, contact_id=contact.id, status="waiting", last_text="Narxi qancha? " * 14
         )
         session.add(talk)
         session.add(models.UnansweredQuestion(bot_id=bot.id, question="Avtoturargoh bormi?", folded="a"))
@@ -150,6 +150,7 @@ async def test_every_page_in_every_look(
         f"{base}/channels",
     ]
     paths += [f"{base}/widget", "/inbox", f"/inbox/{talk.id}", "/inbox/labels", "/inbox/replies", "/settings"]
+    paths += [f"/contacts/{contact.id}", f"/inbox?channel=web&bot={bot.id}"]
     paths += ["/billing?period=annual", "/billing/request", "/billing/referrals"]
     paths += ["/settings/email", "/settings/two-step", "/settings/delete"]
     async with watched(chromium, browser_site, size, scheme, language) as seen:
