@@ -160,6 +160,8 @@ PAGES = (
     Page("admin-system", "System", "/admin/system", "admin"),
     Page("admin-errors", "Errors of the log", "/admin/system/errors", "admin"),
     Page("admin-audit", "Audit log", "/admin/audit", "admin"),
+    Page("admin-files", "All files", "/admin/files", "admin"),
+    Page("admin-channels", "All integrations", "/admin/channels", "admin"),
 )
 
 

@@ -140,7 +140,8 @@ async def _talks(session: AsyncSession, owner: models.User, bot: models.Bot, now
         talk = models.Conversation(
             bot_id=bot.id, channel_id=contact.channel_id, contact_id=contact.id, status=status, created_at=at
         )
-        talk.last_text, talk.last_message_at = QUESTIONS[number % 4], at
+        # The first customer writes at length.
+        talk.last_text, talk.last_message_at = QUESTIONS[number % 4] * (1 if number else 8), at
         talk.waiting_reason = "person" if status == "waiting" else None
         session.add(talk)
         await session.flush()
