@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.engine import Database
-from services import access, bots, endpoints, health, paging, people
+from services import access, bots, endpoints, health, naming, paging
 from services.channels.base import Inspectable
 from services.errors import Conflict, Invalid, NotFound, TooMany
 from services.i18n import T, Text
@@ -137,7 +137,7 @@ async def _conditions(session: AsyncSession, filters: Filters) -> list[ColumnEle
     if filters.owner or filters.bot:
         query = select(_bot.id).where(_bot.deleted_at.is_(None))
         if filters.owner:
-            query = query.where(_bot.owner_id.in_(await people.ids_called(session, filters.owner, _OWNERS_AT_MOST)))
+            query = query.where(_bot.owner_id.in_(await naming.ids_called(session, filters.owner, _OWNERS_AT_MOST)))
         if filters.bot:
             query = query.where(_bot.id == clean(filters.bot, 64))
         of_bots = list(await session.scalars(query))
@@ -264,7 +264,7 @@ async def hooks(session: AsyncSession, filters: HookFilters, *, cursor: str = ""
     """Return owners' webhooks: first those that fail or are switched off; raises ``Invalid`` for a malformed cursor."""
     query = select(_hook)
     if filters.owner:
-        query = query.where(_hook.owner_id.in_(await people.ids_called(session, filters.owner, _OWNERS_AT_MOST)))
+        query = query.where(_hook.owner_id.in_(await naming.ids_called(session, filters.owner, _OWNERS_AT_MOST)))
     fails, is_off = _hook.failing_since.is_not(None), _hook.disabled_at.is_not(None)
     by_state = {
         "failing": and_(_BAD_HOOK, fails, ~is_off),

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import id_at
 from db.engine import Database
-from services import access, paging, people
+from services import access, naming, paging, people
 from services.errors import Invalid, NotFound
 from services.i18n import T, Text
 from services.knowledge import READERS, documents
@@ -156,7 +156,7 @@ async def _conditions(session: AsyncSession, shelf: Shelf, filters: Filters) -> 
     if filters.owner or filters.bot:
         query = select(_bot.id).where(_bot.deleted_at.is_(None))
         if filters.owner:
-            owners = await people.ids_called(session, filters.owner, _OWNERS_AT_MOST)
+            owners = await naming.ids_called(session, filters.owner, _OWNERS_AT_MOST)
             query = query.where(_bot.owner_id.in_(owners))
         if filters.bot:
             query = query.where(_bot.id == clean(filters.bot, 64))
