@@ -134,9 +134,9 @@ async def test_every_page_in_every_look(
     more = [
         "/dashboard?period=today",
         f"/bots/{bot.id}/documents?q=yetkazib",
+        f"/inbox?channel=web&bot={bot.id}",
         "/billing?period=annual",
         "/search?q=karta",
-        f"/inbox?channel=web&bot={bot.id}",
     ]
     paths = [*pages(OWNER_PAGES, ids), *more] if who == "owner" else pages(ADMIN_PAGES, ids)
     async with watched(chromium, browser_site, "desktop" if size == "both" else size, "light", language) as seen:
