@@ -94,6 +94,8 @@ OWNERS: dict[str, Sequence[str]] = {
     "/billing/payments/{own_number}": ("",),
     "/team": ("",),
     "/support": ("",),
+    "/guide/en": ("",),
+    "/guide/en/first-bot": ("",),
     "/settings": ("",),
     "/settings/delete": ("",),
     "/settings/email": ("",),
@@ -132,6 +134,10 @@ ADMINISTRATORS: dict[str, Sequence[str]] = {
     ),
     "/admin/owners/{owner}": ("",),
     "/admin/owners/{owner}/plan": ("",),
+    "/admin/files": ("", "?q=yoqbundayhujjat", "?state=failed", "?order=size"),
+    "/admin/files/sent": ("", "?q=yoqbundayhujjat", "?order=size"),
+    "/admin/channels": ("", "?q=yoqbundaykanal", "?platform=telegram"),
+    "/admin/channels/webhooks": ("",),
     "/admin/conversations": (
         "",
         "?q=gulbahor",
@@ -206,6 +212,7 @@ LEFT_OUT: dict[str, str] = {
     r"/bots/\{bot\}/broadcasts/\{broadcast\}/(progress|template)|/billing/payments/\{number\}/state|/notices": "parts of pages",
     r"/billing/order": "a form that is opened with a plan and a gateway",
     r"/events": "a stream",
+    r"/guide|/guide/\{language\}.*": "asked for in English; its pictures are files",
     r"/(login|register|password|email|team/join|unsubscribe|files|chat|widget|favicon|robots|static)\b.*|/": "of strangers",
     r"/(healthz|readyz|metrics|api|whatsapp|instagram|telegram|payments)\b.*": "for machines",
 }
