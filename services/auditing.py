@@ -151,6 +151,8 @@ OBJECTS: Mapping[str, Text] = {
 _log = models.AuditLog
 _AT_ONCE = 1000
 _PEOPLE_AT_MOST = 200
+_NUMBER_DIGITS = 6
+"""So short a number is that of a job or a message, not part of a phone."""
 _SHOWN = 20
 Row = tuple[models.AuditLog, models.User | None]
 
@@ -159,7 +161,8 @@ Row = tuple[models.AuditLog, models.User | None]
 class Filters:
     """What of the log is shown; empty values filter nothing.
 
-    ``actor``: an id, name, e-mail, phone or Telegram number; ``admins``: only what administrators did. ``object``: an id, whole.
+    ``actor``: an id, name, e-mail, phone or Telegram number; ``admins``: only what administrators did. ``object``: a whole id, or
+    what names an owner to whom it was done.
     ``since`` and ``until``: days of Tashkent, both included.
     """
 
@@ -187,7 +190,11 @@ async def _conditions(session: AsyncSession, filters: Filters) -> list[ColumnEle
     if filters.object:
         thing = clean(filters.object, 64).strip()
         # With the kinds the index over both is used, whatever kind it is.
-        found.append(or_(*(_about(kind, thing) for kind in OBJECTS)))
+        about = [_about(kind, thing) for kind in OBJECTS]
+        if not thing.isdigit() or len(thing) > _NUMBER_DIGITS:
+            owners = await people.ids_called(session, thing, _PEOPLE_AT_MOST)
+            about.append((_log.object_kind == "user") & _log.object_id.in_(owners))
+        found.append(or_(*about))
     # Rows are never written later than they are made, so that their identifiers are moments too.
     if filters.since:
         found.append(_log.id >= id_at(people.midnight(filters.since)))

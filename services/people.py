@@ -201,7 +201,7 @@ _HEADINGS = (
     T("E-mail"),
     T("Telegram number"),
     T("Language"),
-    T("Registered"),
+    T("Registered on"),
     T("State"),
     T("Plan"),
     T("Until"),

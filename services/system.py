@@ -179,15 +179,19 @@ async def messages(session: AsyncSession, before: int | None = None) -> tuple[li
 
 async def dead_jobs(session: AsyncSession, before: int | None = None) -> tuple[list[SetAside], int | None]:
     """Return jobs that were given up, the latest first, and where the following part begins."""
-    job = models.Job
+    job, bot, lane = models.Job, models.Bot, models.Lane
     query = (
-        select(job.id, job.kind, job.error, job.finished_at, job.created_at)
+        select(job.id, job.kind, job.error, job.finished_at, job.created_at, bot)
+        .outerjoin(lane, lane.key == job.lane)
+        .outerjoin(bot, bot.id == lane.share_id)
         .where(job.status == _DEAD)
         .order_by(job.id.desc())
         .limit(PAGE + 1)
     )
     rows = (await session.execute(query if before is None else query.where(job.id < before))).all()
-    found = [SetAside(id_, kind, None, error or "", ended or made, True) for id_, kind, error, ended, made in rows]
+    found = [
+        SetAside(id_, kind, about, error or "", ended or made, True) for id_, kind, error, ended, made, about in rows
+    ]
     return found[:PAGE], found[PAGE - 1].id if len(found) > PAGE else None
 
 

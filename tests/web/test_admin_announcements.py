@@ -183,8 +183,11 @@ async def test_a_stopped_one_writes_to_nobody_else(site: Site, boss: Browser) ->
         assert await announcements.is_wanted(session, letter, user)
     async with site.core.db.write() as session:
         row = await session.get_one(models.Announcement, id_)
-        row.as_banner, row.banner_until = True, utcnow() + dt.timedelta(days=1)
+        row.as_banner, row.banner_until, row.status = True, utcnow() + dt.timedelta(days=1), "sending"
+    # While it is on its way the report is drawn anew by itself.
+    assert 'hx-select="#report"' in (await boss.get(f"/admin/announcements/{id_}")).text
     assert (await boss.post(f"/admin/announcements/{id_}/stop")).status == 303
+    assert "hx-select" not in (await boss.get(f"/admin/announcements/{id_}")).text
     async with site.core.db.read() as session:
         assert not await announcements.is_wanted(session, letter, user)
     assert (await boss.post(f"/admin/announcements/{id_}/send", later="0")).status == 409

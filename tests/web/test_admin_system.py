@@ -25,6 +25,7 @@ from tests.composition import FAQ, add_document, questions_put
 from tests.conveyor.harness import until
 from tests.servers import ROOT
 from tests.web.panel import PASSWORD, Browser, Page, Site, open_site, web_talk
+from web.admin.system import JOBS
 
 WORDS = "Mening sirim: 4242"
 
@@ -81,11 +82,14 @@ async def test_it_shows_what_is_slow_and_what_does_not_work(site: Site, boss: Br
     assert "Sekin bot Telegram Telegram no longer accepts the token." in shown
     assert "Database Works" in shown and "Gemini Not set up" in shown and "nothing waits" in shown
     assert "Deleting what is no longer needed" in shown and "next:" in shown
+    # Every kind of job has a name for people.
+    assert set(site.core.job_handlers) - {"print"} <= set(JOBS)
 
 
 async def test_a_job_that_was_given_up_is_tried_again_or_ended(site: Site, boss: Browser) -> None:
     """It keeps what it needs; the page says why it failed; both ends are in the audit log."""
     core, seen, broken = site.core, [], [True]
+    bot = await site.bot_of(await site.person("Chop"), "Chop etuvchi")
 
     async def work(payload: Any) -> None:
         seen.append(dict(payload))
@@ -95,7 +99,7 @@ async def test_a_job_that_was_given_up_is_tried_again_or_ended(site: Site, boss:
     core.job_handlers["print"] = work
     async with core.db.write() as session:
         for n in (1, 2):
-            await jobs.add(session, "print", {"n": n}, lane="printing")
+            await jobs.add(session, "print", {"n": n}, lane="printing", owner_id=bot.owner_id, bot_id=bot.id)
     core.bell.ring("jobs")
     dead = select(models.Job.id).where(models.Job.kind == "print", models.Job.status == "dead").order_by(models.Job.id)
 
@@ -104,7 +108,7 @@ async def test_a_job_that_was_given_up_is_tried_again_or_ended(site: Site, boss:
         return found if len(found) == 2 else None
 
     (first,), (second,) = await until(both)
-    assert "RuntimeError: the printer is on fire" in said(await boss.get("/admin/system"))
+    assert "Chop etuvchi · RuntimeError: the printer is on fire" in said(await boss.get("/admin/system"))
     broken.clear()
     assert (await boss.post(f"/admin/system/jobs/{first}/retry")).location.startswith("/admin/system")
     done = select(models.Job.id).where(models.Job.id == first, models.Job.status == "done")

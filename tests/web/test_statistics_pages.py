@@ -259,6 +259,16 @@ async def test_the_business_in_numbers(tmp_path_factory: pytest.TempPathFactory,
             assert cards["Margin"] == "201 000 UZS −72 % before: 719 000 UZS"
             assert cards["Model calls without an answer"] == "1 50% of 2 calls before: 0"
             assert (cards["Conversations"], cards["Questions"]) == ("1 before: 0", "2 before: 0")
+            # Each number leads to what it counts.
+            since = f"since={today(NOW) - 29 * DAY}"
+            for place in (
+                f"owners?{since}",
+                'owners?state=paid"',
+                f"owners?state=paid&amp;{since}",
+                f"conversations?{since}",
+                f"files?state=ready&amp;{since}",
+            ):
+                assert f'href="/admin/{place}' in page.text, place
         owners = _table(await browser.get("/admin/statistics/owners.csv"))
         assert [(row["Owner"], row["Revenue, UZS"], row["Model cost, USD"], row["Margin, UZS"]) for row in owners] == [
             ("Buyer", "290000", "3.200000", "250000"),

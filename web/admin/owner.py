@@ -16,6 +16,7 @@ from web import auth, forms, view
 from web.admin.owners import subject_of, ways_of
 from web.admin.shell import administrator
 from web.pages import billing
+from web.pages.documents import document_rows
 from web.pages.shell import core_of, fault_of, frame
 
 routes = web.RouteTableDef()
@@ -58,6 +59,7 @@ async def show(
         partner=partner,
         letters=[(letter, subject_of(letter, language), ways_of(letter, language)) for letter in written],
         log=log_lines(log, known, language),
+        documents=document_rows(card.documents, language),
         request_state=lambda state: requests.STATES[state].render(language),
         health_of=health.known,
         role_names=team.ROLE_NAMES,

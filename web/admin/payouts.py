@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from urllib.parse import urlencode
 
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -45,6 +46,7 @@ async def _page(
         partners=found.items,
         next=found.next,
         first=not cursor,
+        part=urlencode({name: value for name, value in (("cursor", cursor), ("before", before)) if value}),
         paid=[(each, each.undone is None and referrals.can_undo(each.entry, now)) for each in paid],
         following=paid[-1].entry.id if len(paid) == referrals.PAGE else "",
         books=books,

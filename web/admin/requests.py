@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 from aiohttp import web
 
 from services import payment_texts, plans, requests
@@ -46,6 +48,8 @@ async def _page(
         shared = await frame(session, request)
         waiting = await requests.pending(session, cursor=cursor)
         decided = await requests.decided(session, cursor=before)
+    # What was wrong is said at the request; where that waits no more, above all of them.
+    at = at if any(each.request.id == at for each in waiting.items) else ""
     return view.render(
         request,
         "admin/requests.html",
@@ -56,6 +60,7 @@ async def _page(
         first=not cursor,
         decided=decided.items,
         earlier=decided.next,
+        part=urlencode({name: value for name, value in (("cursor", cursor), ("before", before)) if value}),
         states=requests.STATES,
         on_sale=plans.for_sale(core.settings),
         periods=plans.PERIODS,

@@ -6,8 +6,7 @@ document.addEventListener("submit", (event) => {
   const form = event.target;
   // Without this script the server asks the same on a page of its own.
   const ask = form.querySelector("input[name=ask]");
-  const question = ask ? ask.value : form.dataset.confirm;
-  if (question && !confirm(question)) {
+  if (ask && !confirm(ask.value)) {
     event.preventDefault();
     return;
   }
