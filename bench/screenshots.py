@@ -357,7 +357,8 @@ class Photographer:
             if len(picture) > MOST_BYTES:
                 heard.append(f"{len(picture)} bytes")
             (self.folder / f"{name}.webp").write_bytes(picture)
-        except Exception as error:  # noqa: BLE001 - whatever a page does: the next ones are looked at all the same
+        except BrowserError as error:
+            # The next pages are looked at all the same.
             heard.append(str(error).splitlines()[0])
         finally:
             await tab.close()
@@ -368,7 +369,9 @@ class Photographer:
 @asynccontextmanager
 async def _installed() -> AsyncIterator[tuple[Product, installation.Installation]]:
     """Fill an installation and start it, with fakes of Telegram, the models and the mail on loopback."""
-    from tests.fakes.models import FakeModels
+    from tests.fakes
+        from playwright.async_api import Error as BrowserError
+.models import FakeModels
     from tests.fakes.smtp import FakeMail
     from tests.fakes.telegram import FakeTelegram
 

@@ -170,10 +170,12 @@ def test_a_database_that_cannot_be_used_is_one_line(
     url, reason = bad_database
     data = tmp_path / "data"
     data.mkdir()
-    if command == "backup" and "is locked" in reason:
-        pytest.skip("a backup reads beside whoever writes")
     given = [argument.format(folder=tmp_path) for argument in COMMANDS[command]]
     status, said = commands.said(tmp_path / "said", *given, DATA_DIR=str(data), DATABASE_URL=url)
+    if command == "backup" and "is locked" in reason:
+        # A backup reads beside whoever writes.
+        assert status == 0 and (tmp_path / "all.zip").is_file(), said
+        return
     assert status == 1, said
     assert "Traceback" not in said and "hidden-word" not in said
     lines = [line for line in said.splitlines() if "DATABASE_URL" in line]
