@@ -326,6 +326,8 @@ class Photographer:
         return await self.browser.new_context(**options)
 
     async def _take(self, context: BrowserContext, look: Look, page: Page) -> None:
+        from playwright.async_api import Error as BrowserError
+
         tab, name, own = await context.new_page(), f"{look.name}/{page.name}", urlsplit(self.base).netloc
         heard: list[str] = []
 
@@ -369,9 +371,7 @@ class Photographer:
 @asynccontextmanager
 async def _installed() -> AsyncIterator[tuple[Product, installation.Installation]]:
     """Fill an installation and start it, with fakes of Telegram, the models and the mail on loopback."""
-    from tests.fakes
-        from playwright.async_api import Error as BrowserError
-.models import FakeModels
+    from tests.fakes.models import FakeModels
     from tests.fakes.smtp import FakeMail
     from tests.fakes.telegram import FakeTelegram
 
