@@ -192,7 +192,7 @@ async def _conditions(session: AsyncSession, filters: Filters) -> list[ColumnEle
         # With the kinds the index over both is used, whatever kind it is.
         about = [_about(kind, thing) for kind in OBJECTS]
         if not thing.isdigit() or len(thing) > _NUMBER_DIGITS:
-            owners = await people.ids_called(session, thing, _PEOPLE_AT_MOST)
+            owners = await naming.ids_called(session, thing, _PEOPLE_AT_MOST)
             about.append((_log.object_kind == "user") & _log.object_id.in_(owners))
         found.append(or_(*about))
     # Rows are never written later than they are made, so that their identifiers are moments too.
