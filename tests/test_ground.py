@@ -174,8 +174,7 @@ def test_a_database_that_cannot_be_used_is_one_line(
     status, said = commands.said(tmp_path / "said", *given, DATA_DIR=str(data), DATABASE_URL=url)
     if command == "backup" and "is locked" in reason:
         # A backup reads beside whoever writes.
-        assert status == 0 and (tmp_path / "all.zip").is_file(), said
-        return
+        reason = "the database holds no data of BotFactory"
     assert status == 1, said
     assert "Traceback" not in said and "hidden-word" not in said
     lines = [line for line in said.splitlines() if "DATABASE_URL" in line]

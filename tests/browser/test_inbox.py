@@ -102,6 +102,30 @@ async def test_two_people_answer_at_once(chromium: Browser, browser_site: Site) 
         assert one.troubles + two.troubles == []
 
 
+async def test_a_button_held_while_a_message_arrives_is_pressed(chromium: Browser, browser_site: Site) -> None:
+    """What arrives between pressing and letting go waits for it, and is shown all the same."""
+    site = browser_site
+    owner, _, bot = await _desk(site, "Held")
+    async with site.core.db.write() as session:
+        talk = await web_talk(session, bot, "Aziza", status="human", last_text="Narxi qancha?")
+    await _say(site, talk, "Narxi qancha?")
+    async with watched(chromium, site, "desktop", "light", "en") as desk:
+        page = await _enter(desk, owner, f"/inbox/{talk.id}")
+        await expect(page.locator("#presence")).to_be_hidden()
+        await page.hover("#talk-more summary")
+        await page.mouse.down()
+        async with page.expect_response(f"**/inbox/{talk.id}*") as fetched:
+            await _say(site, talk, "Shu yerdamisiz?")
+        await (await fetched.value).finished()
+        await page.wait_for_function(
+            "document.querySelectorAll('.htmx-request, .htmx-swapping, .htmx-settling').length === 0"
+        )
+        await page.mouse.up()
+        await expect(page.locator("#talk-more")).to_have_attribute("open", "")
+        await expect(page.locator(".said-customer").last).to_contain_text("Shu yerdamisiz?", timeout=60_000)
+        await expect(page.locator("#talk-more")).to_have_attribute("open", "")
+
+
 async def test_what_was_said_before_the_stream_began_is_shown(chromium: Browser, browser_site: Site) -> None:
     """A message that arrives after the page was made and before its stream opens is not missed, on a page of its own too."""
     site, said = browser_site, asyncio.Event()

@@ -201,7 +201,8 @@ async def test_webhooks_of_all(site: Site, boss: Browser) -> None:
         await session.flush()
         facts = {"endpoint_id": failing.id, "event": "message.received", "payload": "MAXFIY", "answer": "MAXFIY"}
         session.add(models.EndpointEvent(**facts, status="failed", attempts=9, http_status=503))
-        session.add_all([models.EndpointEvent(**facts) for _ in range(2)])
+        later = now + dt.timedelta(hours=1)
+        session.add_all([models.EndpointEvent(**facts, run_at=later) for _ in range(2)])
     hosts = ("yiqildi.uz", "toxtadi.uz", "buzildi.uz", "yaxshi.uz")
 
     async def found(query: str) -> list[str]:

@@ -45,9 +45,29 @@ document.addEventListener("htmx:responseError", (event) => {
 const END_PX = 80;
 let reading = null;
 let unfolded = [];
+// A button that is replaced while it is pressed is not pressed: what comes meanwhile is fetched again afterwards.
+let pressed = null;
+let late = [];
+document.addEventListener("pointerdown", (event) => {
+  pressed = event.target;
+});
+for (const end of ["pointerup", "pointercancel"]) {
+  document.addEventListener(end, () => {
+    // The click comes after this event.
+    setTimeout(() => {
+      pressed = null;
+      for (const part of late.splice(0)) window.htmx.trigger(part, "refresh");
+    });
+  });
+}
 // Whoever is writing in a part or has opened something there keeps it.
 document.addEventListener("htmx:beforeSwap", (event) => {
   const part = event.detail.target;
+  if (part.matches("[data-live]") && part.contains(pressed)) {
+    event.detail.shouldSwap = false;
+    late.push(part);
+    return;
+  }
   if (part.matches("[data-live]") && part.contains(document.activeElement) && document.activeElement.matches("input, textarea, select")) {
     event.detail.shouldSwap = false;
   }
