@@ -155,12 +155,56 @@ def _sqlite_connect(busy_timeout_s: float, connection: Any, _record: Any) -> Non
     cursor.close()
 
 
+class _Cursor:
+    """A cursor whose statement goes to the thread and comes back with all its rows at once.
+
+    aiosqlite's own goes there to be made, to execute, to fetch and to be closed: each way costs more than a small statement.
+    """
+
+    def __init__(self, connection: _Uninterrupted) -> None:
+        self._connection = connection
+        self._rows: list[Any] = []
+        self.description: Any = None
+        self.rowcount = -1
+        self.lastrowid: int | None = None
+        self.arraysize = 1
+
+    async def __aenter__(self) -> _Cursor:
+        return self
+
+    async def execute(self, statement: str, parameters: Any = ()) -> None:
+        """Execute a statement and take in what it returns."""
+        await self._connection._execute(self._run, "execute", statement, parameters)
+
+    async def executemany(self, statement: str, parameters: Any) -> None:
+        """Execute a statement once for each row of parameters."""
+        await self._connection._execute(self._run, "executemany", statement, parameters)
+
+    def _run(self, how: str, statement: str, parameters: Any) -> None:
+        with contextlib.closing(self._connection._conn.cursor()) as cursor:
+            getattr(cursor, how)(statement, parameters)
+            self.description = cursor.description
+            self._rows = cursor.fetchall() if cursor.description else []
+            self.rowcount, self.lastrowid = cursor.rowcount, cursor.lastrowid
+
+    async def fetchall(self) -> list[Any]:
+        """Return the rows."""
+        rows, self._rows = self._rows, []
+        return rows
+
+    async def close(self) -> None:
+        """There is nothing to close: that has been done in the thread."""
+
+
 class _Uninterrupted(aiosqlite.Connection):
     """A connection whose operations end before a cancellation goes on.
 
     A unit that is cancelled between two threads would leave its transaction open, and SQLite's only lock with it, until the
     garbage collector finds the connection: minutes in which nobody can write.
     """
+
+    def cursor(self) -> _Cursor:  # type: ignore[override]
+        return _Cursor(self)
 
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if not self._running or self._connection is None:
@@ -170,16 +214,12 @@ class _Uninterrupted(aiosqlite.Connection):
             return await asyncio.shield(future)
         except asyncio.CancelledError:
             await _end_of(future)
-            await _end_of(self._queue(partial(self._give_back, future)))
+            await _end_of(self._queue(self._give_back))
             raise
 
-    def _give_back(self, cancelled: asyncio.Future[Any]) -> None:
-        """Let go of what a cancelled operation holds: rows nobody will fetch keep an old state of the file alive."""
-        if self._connection is None:
-            return
-        if cancelled.exception() is None and isinstance(cursor := cancelled.result(), sqlite3.Cursor):
-            cursor.close()
-        if self._connection.in_transaction:
+    def _give_back(self) -> None:
+        """Let go of what a cancelled operation has begun: it would keep an old state of the file alive."""
+        if self._connection is not None and self._connection.in_transaction:
             self._connection.rollback()
 
     def _queue(self, function: Callable[[], Any]) -> asyncio.Future[Any]:

@@ -11,11 +11,12 @@ import datetime as dt
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import phonenumbers
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.attributes import set_committed_value
@@ -674,19 +675,25 @@ async def open_session(session: AsyncSession, user: models.User, user_agent: str
 async def session_user(session: AsyncSession, value: str) -> SignedIn | None:
     """Return who a cookie's value stands for; None when it ended, lay idle for two weeks, or the person is banned."""
     now = utcnow()
-    row = (
-        await session.execute(
-            select(models.PanelSession, models.User)
-            .join(models.User, models.User.id == models.PanelSession.user_id)
-            .where(
-                models.PanelSession.id == digest(value),
-                models.PanelSession.expires_at > now,
-                models.PanelSession.last_seen_at > now - SESSION_IDLE,
-                models.User.banned_at.is_(None),
-            )
-        )
-    ).one_or_none()
+    given = {"p_id": digest(value), "p_now": now, "p_seen": now - SESSION_IDLE}
+    row = (await session.execute(_session_user(), given)).one_or_none()
     return SignedIn(row[0], row[1]) if row is not None else None
+
+
+@cache
+def _session_user() -> Select[models.PanelSession, models.User]:
+    # Every page asks this: putting the query together costs more than the answer.
+    found, user = models.PanelSession, models.User
+    return (
+        select(found, user)
+        .join(user, user.id == found.user_id)
+        .where(
+            found.id == bindparam("p_id"),
+            found.expires_at > bindparam("p_now"),
+            found.last_seen_at > bindparam("p_seen"),
+            user.banned_at.is_(None),
+        )
+    )
 
 
 def is_stale(signed_in: SignedIn) -> bool:

@@ -254,22 +254,41 @@ class Allowances:
         connection = await session.connection()
         return (await connection.run_sync(self.terms, [row._asdict()]))[owner_id]
 
-    async def quiet(self, session: AsyncSession, of: Sequence[models.Bot]) -> dict[str, Quiet]:
-        """Return what plans keep these bots from doing, by their ids; without those that may do everything, or are stopped."""
+    async def quiet(
+        self,
+        session: AsyncSession,
+        of: Sequence[models.Bot],
+        *,
+        person: models.User | None = None,
+        connected: Iterable[tuple[str | None, str]] | None = None,
+    ) -> dict[str, Quiet]:
+        """Return what plans keep these bots from doing, by their ids; without those that may do everything, or are stopped.
+
+        ``person``: where these are all bots over which this person has a right, and so all of each owner's. ``connected``: the
+        bots and kinds of connected channels, where they are known.
+        """
         found: dict[str, Quiet] = {}
         bot, channel, quota = models.Bot, models.Channel, models.MessageQuota
         running = {each.id: each for each in of if each.status == "active"}
         kinds: dict[str | None, set[str]] = {}
-        for bot_id, kind in await session.execute(
-            select(channel.bot_id, channel.kind).where(channel.bot_id.in_(running), channel.external_id.is_not(None))
-        ):
+        if connected is None:
+            known = select(channel.bot_id, channel.kind)
+            known = known.where(channel.bot_id.in_(running), channel.external_id.is_not(None))
+            connected = [(bot_id, kind) for bot_id, kind in await session.execute(known)]
+        for bot_id, kind in connected:
             kinds.setdefault(bot_id, set()).add(kind)
         for owner_id in sorted({each.owner_id for each in running.values()}):
-            terms = await self.terms_of(session, owner_id)
+            if person is not None and person.id == owner_id:
+                terms = await self.terms_for(session, person)
+            else:
+                terms = await self.terms_of(session, owner_id)
             facts = terms.standing.facts
-            own = bot.owner_id == owner_id, bot.deleted_at.is_(None), bot.status == "active"
-            ids = list(await session.scalars(select(bot.id).where(*own).order_by(bot.id)))
-            row = await session.get(quota, (owner_id, terms.month))
+            if person is not None:
+                ids = sorted(each.id for each in running.values() if each.owner_id == owner_id)
+            else:
+                own = bot.owner_id == owner_id, bot.deleted_at.is_(None), bot.status == "active"
+                ids = list(await session.scalars(select(bot.id).where(*own).order_by(bot.id)))
+            row = await session.get(quota, (owner_id, terms.month)) if terms.messages is not None else None
             used_up = terms.messages is not None and (row.used if row is not None else 0) >= terms.messages
             for number, bot_id in enumerate(ids):
                 if (each := running.get(bot_id)) is None:

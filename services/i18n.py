@@ -97,20 +97,28 @@ def fill(text: str, params: Mapping[str, object]) -> str:
 
 def translate(language: str, msgid: str, /, **params: object) -> str:
     """Return ``msgid`` in ``language`` with its ``{places}`` filled; values are put in as they are, never formatted twice."""
+    text = _said(language, msgid)
+    return _fill(text, params, language) if params else text
+
+
+@lru_cache(maxsize=16_384)
+def _said(language: str, msgid: str) -> str:
+    # A page says hundreds of things: looking each up anew is a good part of what it takes.
     if language == "uz-Cyrl":
-        text = _cyrillic(_catalog("uz").gettext(msgid))
-    else:
-        text = _catalog(language if language in CATALOGS else DEFAULT_LANGUAGE).gettext(msgid)
-    return _fill(text, params, language)
+        return _cyrillic(_catalog("uz").gettext(msgid))
+    return _catalog(language if language in CATALOGS else DEFAULT_LANGUAGE).gettext(msgid)
 
 
 def translate_plural(language: str, singular: str, plural: str, n: int, /, **params: object) -> str:
     """Return the form of the text that fits the number ``n``, which also fills the place ``{n}``."""
+    return _fill(_counted(language, singular, plural, n), {"n": n, **params}, language)
+
+
+@lru_cache(maxsize=16_384)
+def _counted(language: str, singular: str, plural: str, n: int) -> str:
     if language == "uz-Cyrl":
-        text = _cyrillic(_catalog("uz").ngettext(singular, plural, n))
-    else:
-        text = _catalog(language if language in CATALOGS else DEFAULT_LANGUAGE).ngettext(singular, plural, n)
-    return _fill(text, {"n": n, **params}, language)
+        return _cyrillic(_catalog("uz").ngettext(singular, plural, n))
+    return _catalog(language if language in CATALOGS else DEFAULT_LANGUAGE).ngettext(singular, plural, n)
 
 
 class Words(str):

@@ -6,11 +6,12 @@ import datetime as dt
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, Select, case, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, case, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.dml import ReturningInsert
@@ -509,19 +510,15 @@ def close_in(connection: Connection, user_id: str, kinds: Iterable[str]) -> None
 
 async def open_for(session: AsyncSession, user: models.User) -> list[models.Notice]:
     """Return what this person should know now, the latest first."""
-    return list(
-        await session.scalars(
-            select(models.Notice)
-            .where(
-                models.Notice.user_id == user.id,
-                models.Notice.resolved_at.is_(None),
-                models.Notice.seen_at.is_(None),
-                _still_theirs(),
-            )
-            .order_by(models.Notice.id.desc())
-            .limit(20)
-        )
-    )
+    return list(await session.scalars(_open_for(), {"p_user": user.id}))
+
+
+@cache
+def _open_for() -> Select[models.Notice]:
+    # Every page asks this: putting the query together costs more than the answer.
+    notice = models.Notice
+    opened = notice.user_id == bindparam("p_user"), notice.resolved_at.is_(None), notice.seen_at.is_(None)
+    return select(notice).where(*opened, _still_theirs()).order_by(notice.id.desc()).limit(20)
 
 
 def _own_key_troubles(bot: models.Bot) -> Select[str]:

@@ -19,6 +19,7 @@ from db import models
 from db.base import insert_for, new_id, table_of, utcnow
 from services.channels.base import Button, Inbound
 from services.i18n import translate
+from services.keeping import Kept
 from services.knowledge.analysis import question_key
 from services.text import clean
 
@@ -54,6 +55,11 @@ class Liked:
 
     up: int
     down: int
+
+
+_MANY = 20_000
+_kept: Kept[Liked] = Kept(60, 1000)
+"""Of bots with so many messages the thumbs are counted once a minute."""
 
 
 def pressed(data: str) -> Rating | None:
@@ -167,11 +173,18 @@ async def rate(session: AsyncSession, conversation_id: str, rating: Rating) -> N
 
 
 async def liked(session: AsyncSession, bot: models.Bot, since: dt.datetime) -> Liked:
-    """Return how many of a bot's answers since a moment have a thumb up, and how many one down."""
+    """Return how many of a bot's answers since a moment have a thumb up, and how many one down.
+
+    Of very many messages it may be a minute old.
+    """
+    key = bot.id, since.date()
+    if (known := _kept.get(key)) is not None:
+        return known
     message, talk = models.Message, models.Conversation
-    up, down = (
+    read, up, down = (
         await session.execute(
             select(
+                func.count(),
                 func.sum(case((message.rating == UP, 1), else_=0)),
                 func.sum(case((message.rating == DOWN, 1), else_=0)),
             )
@@ -179,7 +192,10 @@ async def liked(session: AsyncSession, bot: models.Bot, since: dt.datetime) -> L
             .where(talk.bot_id == bot.id, talk.last_message_at >= since, message.created_at >= since)
         )
     ).one()
-    return Liked(int(up or 0), int(down or 0))
+    found = Liked(int(up or 0), int(down or 0))
+    if read >= _MANY:
+        _kept.put(key, found)
+    return found
 
 
 async def show_buttons(session: AsyncSession, bot: models.Bot, wanted: bool) -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
-from sqlalchemy import ColumnElement, Select, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
@@ -49,12 +50,17 @@ WORKS = models.Member.paused_at.is_(None)
 
 def may(user: models.User, right: Right) -> ColumnElement[bool]:
     """Return the condition on a bot that this person has a right over it: as its owner, or working for the owner."""
-    own = models.Bot.owner_id == user.id
+    return may_by_id(user.id, right)
+
+
+def may_by_id(user_id: str | ColumnElement[str], right: Right) -> ColumnElement[bool]:
+    """Return the same of a person whose identifier is known, or is to be given when the query is asked."""
+    own = models.Bot.owner_id == user_id
     roles = _WITH[right]
     if not roles:
         return own
     served = select(models.Member.owner_id).where(
-        models.Member.user_id == user.id, models.Member.role.in_(roles), WORKS
+        models.Member.user_id == user_id, models.Member.role.in_(roles), WORKS
     )
     return or_(own, models.Bot.owner_id.in_(served))
 
@@ -99,10 +105,15 @@ async def role_of(session: AsyncSession, owner_id: str, user_id: str) -> str | N
 
 async def roles(session: AsyncSession, user: models.User) -> dict[str, str]:
     """Return what a person is to each owner, themselves among them, by the owner's id."""
-    rows = await session.execute(
-        select(models.Member.owner_id, models.Member.role).where(models.Member.user_id == user.id, WORKS)
-    )
+    rows = await session.execute(_roles(), {"p_user": user.id})
     return {user.id: "owner"} | {row[0]: row[1] for row in rows}
+
+
+@cache
+def _roles() -> Select[str, str]:
+    # Every page asks this: putting the query together costs more than the answer.
+    member = models.Member
+    return select(member.owner_id, member.role).where(member.user_id == bindparam("p_user"), WORKS)
 
 
 async def only_answers(session: AsyncSession, user: models.User) -> bool:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -49,6 +50,8 @@ _LOCALES: Mapping[str, str] = {"uz": "uz", "uz-Cyrl": "uz_Cyrl", "ru": "ru", "en
 # CLDR's own put a comma into the Uzbek day and a full stop at the end of the Russian one, which breaks sentences.
 _DAYS: Mapping[str, str] = {"uz": "y-'yil' d-MMM", "ru": "d MMM y"}
 _SYMBOL = re.compile(r'<symbol id="([^"]+)" (viewBox="[^"]+")>(.*?)</symbol>', re.DOTALL)
+# A page writes the same few numbers and days over and over, and CLDR's patterns are read anew for each.
+_written = lru_cache(maxsize=8192)
 _YEAR = "public, max-age=31536000, immutable"
 _TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -154,9 +157,14 @@ def _locale(language: str) -> str:
 
 def day(moment: dt.datetime, language: str) -> str:
     """Return the day in Tashkent, as the language writes it."""
+    return _day(moment.astimezone(TASHKENT).date(), language)
+
+
+@_written
+def _day(date: dt.date, language: str) -> str:
     if language == "uz-Cyrl":
-        return in_cyrillic(day(moment, "uz"))
-    return format_date(moment.astimezone(TASHKENT), _DAYS.get(language, "medium"), locale=_locale(language))
+        return in_cyrillic(_day(date, "uz"))
+    return format_date(date, _DAYS.get(language, "medium"), locale=_locale(language))
 
 
 def exact(moment: dt.datetime | None, language: str) -> str:
@@ -173,7 +181,12 @@ def clock(moment: dt.datetime | None, language: str) -> str:
         return _time(moment)
     if local.year != today.year:
         return exact(moment, language)
-    return f"{format_skeleton('MMMd', local, locale=_locale(language))}, {_time(moment)}"
+    return f"{_day_of_year(local.date(), language)}, {_time(moment)}"
+
+
+@_written
+def _day_of_year(date: dt.date, language: str) -> str:
+    return format_skeleton("MMMd", date, locale=_locale(language))
 
 
 def _time(moment: dt.datetime) -> str:
@@ -181,16 +194,19 @@ def _time(moment: dt.datetime) -> str:
     return moment.astimezone(TASHKENT).strftime("%H:%M")
 
 
+@_written
 def number(value: float, language: str) -> str:
     """Return a whole number with the language's mark between thousands."""
     return str(format_decimal(int(value), locale=_locale(language)))
 
 
+@_written
 def percent(value: float, language: str) -> str:
     """Return a share of 1 in whole percent."""
     return str(format_percent(value, locale=_locale(language)))
 
 
+@_written
 def score(value: float, language: str) -> str:
     """Return how well a passage fits, with two decimals."""
     return str(format_decimal(value, "0.00", locale=_locale(language)))
@@ -203,12 +219,14 @@ def phone(value: str | None) -> str:
     return value or ""
 
 
+@_written
 def usd(value: Decimal, language: str) -> str:
     """Return an amount of US dollars; of small ones more digits are shown."""
     digits = "0.00" if value == 0 or value >= 1 else "0.00##"
     return f"${format_decimal(value, f'#,##{digits}', locale=_locale(language))}"
 
 
+@_written
 def size(value: int, language: str) -> str:
     """Return a file size for people."""
     if value < 1024:
@@ -243,6 +261,18 @@ def _pictures(static: StaticFiles) -> Mapping[str, Markup]:
     return {name: Markup(picture) for name, picture in drawn.items()}  # noqa: S704 - out of our own files
 
 
+def _icons(static: StaticFiles) -> Callable[..., Markup]:
+    """Return what draws an icon: ``icon(name, "more classes")``; a page has dozens, so it is no macro."""
+    pictures = _pictures(static)
+
+    @cache
+    def icon(name: str, more: str = "", /) -> Markup:
+        svg = Markup('<svg class="icon {}" aria-hidden="true" focusable="false">{}</svg>')
+        return svg.format(more, pictures[name])
+
+    return icon
+
+
 def make_environment(app: web.Application) -> None:
     """Set up Jinja: autoescape everywhere, missing names are errors."""
     environment = aiohttp_jinja2.setup(
@@ -258,15 +288,22 @@ def make_environment(app: web.Application) -> None:
     static = app[STATIC]
     environment.globals.update(
         static=static.url,
-        picture=_pictures(static).__getitem__,
+        draw_icon=_icons(static),
         BRAND="BotFactory",
         LANGUAGES=LANGUAGES,
         LANGUAGE_NAMES=LANGUAGE_NAMES,
         waiting=reasons,
         guide_at=guide.address,
     )
-    localised = {form.__name__: _in_language(form) for form in (day, exact, clock, number, percent, score, size, usd)}
-    environment.filters.update(phone=phone, money=_in_language(money), **localised)
+    forms: dict[str, Callable[[Any, str], str]] = {
+        "day": day,
+        "exact": exact,
+        "clock": clock,
+        "money": money,
+        "number": number,
+    }
+    forms |= {"percent": percent, "score": score, "size": size, "usd": usd}
+    environment.filters.update(phone=phone, **{name: _in_language(form) for name, form in forms.items()})
 
 
 def _shown_at(request: web.Request) -> str:

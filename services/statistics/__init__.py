@@ -13,15 +13,28 @@ import datetime as dt
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from itertools import zip_longest
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Select, SQLColumnExpression, String, Text, func, literal, select, type_coerce
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    SQLColumnExpression,
+    String,
+    Text,
+    bindparam,
+    func,
+    literal,
+    select,
+    type_coerce,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from services.bookkeeping import today
+from services.keeping import Kept
 from services.statistics import messages
 
 FIRST_STEP_S = 0.1
@@ -156,6 +169,11 @@ class Period:
         return days_of(self.first, self.last)
 
 
+_MANY = 2000
+_kept: Kept[list[Line]] = Kept(30, 200)
+"""What pages show of days on which so much was said is reckoned from the messages every half minute."""
+
+
 def period(key: str, now: dt.datetime, days: Mapping[str, int] = PERIODS) -> Period:
     """Return a period that ends today; raises ``KeyError`` for one that there is not."""
     last = today(now)
@@ -209,8 +227,33 @@ async def live(session: AsyncSession, bots: Sequence[str] | None, ranges: Ranges
     return found
 
 
-def _of(query: Select[Any], bots: Sequence[str] | None) -> Select[Any]:
-    return query if bots is None else query.where(_NUMBERS.bot_id.in_(bots))
+async def _shown_live(session: AsyncSession, bots: Sequence[str] | None, ranges: Ranges) -> list[Line]:
+    """Return the same for a page; where much was said, it may be half a minute old."""
+    if bots is None:
+        return await live(session, bots, ranges)
+    key = tuple(bots), tuple(ranges)
+    found = _kept.get(key)
+    if found is None:
+        found = await live(session, bots, ranges)
+        if sum(line.numbers.questions + line.numbers.answered + line.numbers.by_people for line in found) >= _MANY:
+            _kept.put(key, found)
+    return found
+
+
+@cache
+def _sums(dialect: str, of_bots: bool) -> tuple[Select[Any], Select[Any]]:
+    """Return the sums by day and channel, and by bot and language: putting them together costs more than running them."""
+    sums = [func.sum(getattr(_NUMBERS, name)) for name in COUNTS]
+    joined = [_joined(dialect, column) for column in (_NUMBERS.waits, _NUMBERS.person_waits)]
+
+    def of(*columns: Any) -> Select[Any]:
+        counted = _NUMBERS.day.in_(select(models.CountedDay.day))
+        query = select(*columns).where(_NUMBERS.day.between(bindparam("p_first"), bindparam("p_last")), counted)
+        return query.where(_NUMBERS.bot_id.in_(bindparam("p_bots", expanding=True))) if of_bots else query
+
+    by_day = of(_NUMBERS.day, _NUMBERS.channel, *sums, *joined).group_by(_NUMBERS.day, _NUMBERS.channel)
+    by_bot = of(_NUMBERS.bot_id, _NUMBERS.language, *sums).group_by(_NUMBERS.bot_id, _NUMBERS.language)
+    return by_day, by_bot
 
 
 async def lines(session: AsyncSession, bots: Sequence[str] | None, first: dt.date, last: dt.date) -> list[Line]:
@@ -249,6 +292,14 @@ class Report:
     def of_day(self, day: dt.date) -> Numbers:
         """Return the numbers of all channels on a day."""
         return total(numbers for (each, _), numbers in self.days.items() if each == day)
+
+    @property
+    def by_day(self) -> Mapping[dt.date, Numbers]:
+        """The numbers of all channels by day; a day without any is not in it."""
+        found: dict[dt.date, list[Numbers]] = {}
+        for (day, _), numbers in self.days.items():
+            found.setdefault(day, []).append(numbers)
+        return {day: each[0] if len(each) == 1 else total(each) for day, each in found.items()}
 
     @property
     def channels(self) -> Mapping[str, Numbers]:
@@ -292,24 +343,18 @@ async def report(
         return Report(period)
     first = min(period.before[0], since or period.first)
     if opened is None:
-        opened = await live(session, bots, await open_ranges(session, first, period.last))
-    sums = [func.sum(getattr(_NUMBERS, name)) for name in COUNTS]
-    joined = [_joined(session, column) for column in (_NUMBERS.waits, _NUMBERS.person_waits)]
+        opened = await _shown_live(session, bots, await open_ranges(session, first, period.last))
+    by_day, by_bot = _sums(session.get_bind().dialect.name, bots is not None)
+    given: dict[str, Any] = {"p_last": period.last.isoformat()} | ({} if bots is None else {"p_bots": list(bots)})
     days: dict[tuple[dt.date, str], list[Numbers]] = {}
-    query: Select[Any] = select(_NUMBERS.day, _NUMBERS.channel, *sums, *joined).where(
-        counted_between(first, period.last)
-    )
     for day, channel, *counts, waits, person_waits in await session.execute(
-        _of(query.group_by(_NUMBERS.day, _NUMBERS.channel), bots)
+        by_day, {**given, "p_first": first.isoformat()}
     ):
         numbers = _numbers(counts, _added(*orjson.loads(f"[{waits}]")), _added(*orjson.loads(f"[{person_waits}]")))
         days[dt.date.fromisoformat(day), channel] = [numbers]
     of_bots: dict[str, list[Numbers]] = {}
     of_languages: dict[str, list[Numbers]] = {}
-    query = select(_NUMBERS.bot_id, _NUMBERS.language, *sums).where(counted_between(period.first, period.last))
-    for bot_id, language, *counts in await session.execute(
-        _of(query.group_by(_NUMBERS.bot_id, _NUMBERS.language), bots)
-    ):
+    for bot_id, language, *counts in await session.execute(by_bot, {**given, "p_first": period.first.isoformat()}):
         numbers = _numbers(counts)
         of_bots.setdefault(bot_id, []).append(numbers)
         of_languages.setdefault(language, []).append(numbers)
@@ -327,9 +372,9 @@ async def report(
     )
 
 
-def _joined(session: AsyncSession, column: SQLColumnExpression[Any]) -> ColumnElement[str]:
+def _joined(dialect: str, column: SQLColumnExpression[Any]) -> ColumnElement[str]:
     written, comma = type_coerce(column, Text), literal(",", String)
-    if session.get_bind().dialect.name == "sqlite":
+    if dialect == "sqlite":
         return func.group_concat(written, comma)
     return func.string_agg(written, comma)
 

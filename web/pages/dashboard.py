@@ -83,11 +83,11 @@ async def dashboard(request: web.Request) -> web.StreamResponse:
         steps = await first_steps.of(session, core.settings, person, now) if at_home else None
         used = await allowances.usage(session, core.settings, person, now) if own else None
         costs = await of_own_key(session, person.id, period.first, period.last) if own else ()
-        served = await conversations.waiting(
-            session, [bot for bot in shared["talk_bots"] if shared["roles"][bot.id] == "operator"]
-        )
+        serves = [bot for bot in shared["talk_bots"] if shared["roles"][bot.id] == "operator"]
+        served = await conversations.waiting(session, serves) if serves else []
     days = statistics.days_of(since, period.last)
-    shown = [(day, _at(day), report.of_day(day)) for day in days]
+    by_day = report.by_day
+    shown = [(day, _at(day), by_day.get(day, Numbers())) for day in days]
     by_channel = _by_channel(report, days)
     return view.render(
         request,
@@ -99,7 +99,7 @@ async def dashboard(request: web.Request) -> web.StreamResponse:
         report=report,
         total=report.now,
         before=report.before,
-        day=report.of_day(today(now)) if period.key != "today" else None,
+        day=by_day.get(today(now), Numbers()) if period.key != "today" else None,
         days=shown,
         drawn=any(counted.talks for _, _, counted in shown),
         by_channel=by_channel,

@@ -258,7 +258,7 @@ async def _page(
             shared["bots"] = [bot for bot in served if to[bot.owner_id] != "operator"]
             return view.render(request, f"pages/_{fragment}.html", **shared)
         chosen = next((bot for bot in served if bot.id == given["bot"]), shared["row"].bot if shared["row"] else None)
-        around = await frame(session, request, chosen)
+        around = await frame(session, request, chosen, answered=served)
         labels = await marks.labels(session, {bot.owner_id for bot in served})
         kinds = await bots.kinds(session, served)
         answers = await _ready(session, request, shared["row"]) if shared["row"] else []

@@ -23,27 +23,40 @@ def core_of(request: web.Request) -> Core:
     return request.app[keys.CORE]
 
 
-async def frame(session: AsyncSession, request: web.Request, bot: models.Bot | None = None) -> dict[str, Any]:
+async def frame(
+    session: AsyncSession,
+    request: web.Request,
+    bot: models.Bot | None = None,
+    *,
+    answered: Sequence[models.Bot] | None = None,
+) -> dict[str, Any]:
     """Return what the menu and the bar of notices show.
 
     ``bots``: those that the person looks after; ``talk_bots``: also those for which they only answer customers. ``roles``: what
     they are to each of these, by the id of the bot. ``broken``: the channels to mend, ``quiet``: what the plan keeps them from
-    doing, likewise.
+    doing, likewise. ``answered``: these ``talk_bots``, where the page has read them already.
     """
     person = auth.user(request)
     language = auth.visitor(request).language
-    answered = await bots.list_for(session, person, "talk")
+    if answered is None:
+        answered = await bots.list_for(session, person, "talk")
     to_owner = await team.roles(session, person)
     roles = {each.id: to_owner[each.owner_id] for each in answered}
     told = await notices.open_for(session, person)
+    connected = await bots.connected(session, answered)
+    broken: dict[str, list[bots.Connected]] = {}
+    for channel in connected:
+        if channel.status in bots.BROKEN and roles[channel.bot_id] != "operator":
+            broken.setdefault(channel.bot_id, []).append(channel)
+    kinds = [(channel.bot_id, channel.kind) for channel in connected]
     has_bots = any(each.owner_id == person.id for each in answered)
     return {
         "bots": [each for each in answered if roles[each.id] != "operator"],
         "talk_bots": answered,
         "roles": roles,
         "bot": bot,
-        "broken": await bots.broken_channels(session, person),
-        "quiet": await core_of(request).allowances.quiet(session, answered),
+        "broken": broken,
+        "quiet": await core_of(request).allowances.quiet(session, answered, person=person, connected=kinds),
         "unconfirmed": _is_unconfirmed(request, person),
         "plan_ends": await _plan_ends(session, request, person) if has_bots else (),
         "mail_returns": person.mail_refused_at is not None and codes.by_mail(core_of(request).settings),
