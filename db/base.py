@@ -65,7 +65,7 @@ def new_id() -> str:
 
 def first_id(at: dt.datetime) -> str:
     """Return what stands before every identifier of :func:`new_id` that was made at this moment or later."""
-    return _written(int(at.timestamp() * 1000) << 80)
+    return _written(max(0, int(at.timestamp() * 1000)) << 80)
 
 
 def id_of(name: str, at: dt.datetime, place: int) -> str:
@@ -89,11 +89,6 @@ def earlier_id(id_: str, seconds: float) -> str:
     moment = max(0, moment - round(seconds * 1000))
     pairs = [_PAIRS[moment >> shift & 1023] for shift in range(40, -1, -10)]
     return "".join(pairs).ljust(ID_LENGTH, "0")
-
-
-def id_at(moment: dt.datetime) -> str:
-    """Return what stands in the order of identifiers before all that :func:`new_id` makes from ``moment`` on."""
-    return _written(max(0, round(moment.timestamp() * 1000)) << 80)
 
 
 def new_secret(octets: int = 16) -> str:

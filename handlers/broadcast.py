@@ -266,6 +266,24 @@ async def act(callback: CallbackQuery, callback_data: News, talk: Talk, _: Trans
 
 
 @router.callback_query(News.filter(F.do == "drop"))
+async def ask_drop(callback: CallbackQuery, callback_data: News, talk: Talk, _: Translator) -> None:
+    """Ask before a draft is deleted."""
+    async with talk.core.db.read() as session:
+        bot = await bots.get(session, talk.user, callback_data.bot)
+        found = await broadcasts.get(session, bot, callback_data.news)
+    await talk.show(
+        sure(
+            _,
+            _("Delete the draft “{title}”?", title=found.title),
+            one_line(broadcasts.text_for(found.texts, bot.languages[0], bot.languages)[0], _SHOWN),
+            "🗑 " + _("Yes, delete"),
+            News(do="gone", bot=bot.id, news=found.id),
+            News(do="open", bot=bot.id, news=found.id),
+        )
+    )
+
+
+@router.callback_query(News.filter(F.do == "gone"))
 async def drop(callback: CallbackQuery, callback_data: News, talk: Talk, _: Translator) -> None:
     """Delete a draft."""
     async with talk.core.db.write() as session:

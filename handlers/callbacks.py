@@ -102,7 +102,7 @@ class TalkMenu(CallbackData, prefix="i1"):
 
 class News(CallbackData, prefix="n1"):
     """``do`` something with a broadcast: ``bot`` (those of a bot), ``new``, ``open``, ``test``, ``send`` (asks), ``sure``,
-    ``pause``, ``resume``, ``stop``, ``recall``, ``drop``."""
+    ``pause``, ``resume``, ``stop``, ``recall``, ``drop`` (asks), ``gone``."""
 
     do: str
     bot: Id

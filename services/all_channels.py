@@ -6,34 +6,28 @@ ever among what is returned here for a page: of a webhook only the host, since i
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.engine import Database
-from services import access, bots, endpoints, health, naming, paging
+from services import access, bots, endpoints, health, naming, paging, sheets
+from services.allowances import CHANNEL_NAMES, channel_name
 from services.channels.base import Inspectable
 from services.errors import Conflict, Invalid, NotFound, TooMany
 from services.i18n import T, Text
 from services.paging import Page
-from services.plans import TASHKENT
 from services.sheets import Cell
 from services.text import clean
 
 if TYPE_CHECKING:
     from services.core import Core
 
-KINDS: Mapping[str, Text | str] = {
-    "telegram": "Telegram",
-    "whatsapp": "WhatsApp",
-    "instagram": "Instagram",
-    "web": T("Web chat"),
-}
+KINDS = tuple(CHANNEL_NAMES)
 FAILING, SOON, WORKING = "failing", "soon", "active"
 STATES: Mapping[str, Text] = {
     FAILING: T("Do not work"),
@@ -336,7 +330,7 @@ async def table(db: Database, filters: Filters, language: str) -> AsyncIterator[
             page = await find(session, filters, cursor=cursor, limit=_BATCH)
         yield [
             [
-                kind_name(each.channel.kind, language),
+                channel_name(each.channel.kind, language),
                 each.channel.title,
                 each.channel.username or each.channel.external_id or "",
                 each.owner.full_name or "",
@@ -346,10 +340,10 @@ async def table(db: Database, filters: Filters, language: str) -> AsyncIterator[
                 _rendered(STATES, each.channel.status, language),
                 ", ".join(_rendered(TROUBLES, trouble, language) for trouble in each.troubles),
                 each.told.trouble.render(language) if each.told.trouble else "",
-                _written(each.told.expires_at),
-                _written(each.channel.last_update_at),
-                _written(each.told.checked_at),
-                _written(each.channel.created_at),
+                sheets.moment(each.told.expires_at),
+                sheets.moment(each.channel.last_update_at),
+                sheets.moment(each.told.checked_at),
+                sheets.moment(each.channel.created_at),
                 each.channel.id,
             ]
             for each in page.items
@@ -357,15 +351,5 @@ async def table(db: Database, filters: Filters, language: str) -> AsyncIterator[
         cursor = page.next
 
 
-def kind_name(kind: str, language: str) -> str:
-    """Return what a kind of channel is called."""
-    name: Any = KINDS.get(kind, kind)
-    return name if isinstance(name, str) else str(name.render(language))
-
-
 def _rendered(names: Mapping[str, Text], key: str, language: str) -> str:
     return names[key].render(language) if key in names else key
-
-
-def _written(moment: dt.datetime | None) -> str:
-    return moment.astimezone(TASHKENT).strftime("%Y-%m-%d %H:%M:%S") if moment else ""

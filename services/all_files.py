@@ -14,15 +14,15 @@ from sqlalchemy import ColumnElement, Select, and_, func, select, true
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from db.base import id_at
+from db.base import first_id
 from db.engine import Database
-from services import access, naming, paging, people
+from services import access, naming, paging, sheets
+from services.bookkeeping import midnight
 from services.errors import Invalid, NotFound
 from services.i18n import T, Text
 from services.knowledge import READERS, documents
 from services.knowledge.base import ANSWERS, PICTURES
 from services.paging import Page
-from services.plans import TASHKENT
 from services.sheets import Cell
 from services.text import clean
 
@@ -180,9 +180,9 @@ async def _conditions(session: AsyncSession, shelf: Shelf, filters: Filters) -> 
         found.append(paging.holds(session, model.name, named))
     # Rows are never written later than they are made, so that their identifiers are moments too.
     if filters.since:
-        found.append(model.id >= id_at(people.midnight(filters.since)))
+        found.append(model.id >= first_id(midnight(filters.since)))
     if filters.until:
-        found.append(model.id < id_at(people.midnight(filters.until + dt.timedelta(days=1))))
+        found.append(model.id < first_id(midnight(filters.until + dt.timedelta(days=1))))
     return found
 
 
@@ -312,7 +312,7 @@ async def table(
             where = await places(session, page.items) if shelf is SENT else {}
         yield [
             [
-                _written(each.created_at),
+                sheets.moment(each.created_at),
                 *(person.full_name or "", person.email or "", person.phone or "", bot.name),
                 *(
                     _document_cells(each, language)
@@ -347,7 +347,7 @@ def _document_cells(document: models.Document, language: str) -> list[Cell]:
         state_name(KNOWLEDGE, document.status, language),
         reason.render(language) if reason else "",
         document.chunk_count,
-        _written(document.finished_at),
+        sheets.moment(document.finished_at),
     ]
 
 
@@ -361,10 +361,6 @@ def _sent_cells(file: models.Attachment, place: Place | None, language: str, kee
         file.mime,
         file.size,
         state_name(SENT, file.status, language),
-        _written(deleted_on(file, keep_days)),
+        sheets.moment(deleted_on(file, keep_days)),
         place.conversation_id if place else "",
     ]
-
-
-def _written(moment: dt.datetime | None) -> str:
-    return moment.astimezone(TASHKENT).strftime("%Y-%m-%d %H:%M:%S") if moment else ""

@@ -18,7 +18,7 @@ from db import direct, models
 from db.base import table_of
 from services import plans, subscriptions, team
 from services.errors import Conflict
-from services.i18n import CATALOGS, LANGUAGE_NAMES, T, Text, Words
+from services.i18n import CATALOGS, LANGUAGE_NAMES, T, Text, Words, translate
 from services.plans import Span, Standing, Timeline
 from services.settings import PlanFacts, Settings
 
@@ -450,6 +450,11 @@ CHANNEL_NAMES: Mapping[str, str] = {
     "instagram": "Instagram",
     "web": "Web",
 }
+
+
+def channel_name(kind: str, language: str) -> str:
+    """Return what people call a kind of channel."""
+    return translate(language, "Web chat") if kind == "web" else CHANNEL_NAMES.get(kind, kind)
 
 
 async def _hold(session: AsyncSession, owner_id: str) -> None:

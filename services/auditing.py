@@ -10,13 +10,13 @@ from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from db.base import id_at
+from db.base import first_id
 from db.engine import Database
-from services import naming, people, requests
+from services import naming, requests, sheets
+from services.bookkeeping import midnight
 from services.errors import Invalid
 from services.i18n import T, Text
 from services.paging import Page, newest_first
-from services.plans import TASHKENT
 from services.sheets import Cell
 from services.text import clean
 
@@ -154,7 +154,6 @@ _PEOPLE_AT_MOST = 200
 _NUMBER_DIGITS = 6
 """So short a number is that of a job or a message, not part of a phone."""
 _SHOWN = 20
-Row = tuple[models.AuditLog, models.User | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +196,9 @@ async def _conditions(session: AsyncSession, filters: Filters) -> list[ColumnEle
         found.append(or_(*about))
     # Rows are never written later than they are made, so that their identifiers are moments too.
     if filters.since:
-        found.append(_log.id >= id_at(people.midnight(filters.since)))
+        found.append(_log.id >= first_id(midnight(filters.since)))
     if filters.until:
-        found.append(_log.id < id_at(people.midnight(filters.until + dt.timedelta(days=1))))
+        found.append(_log.id < first_id(midnight(filters.until + dt.timedelta(days=1))))
     return found
 
 
@@ -265,7 +264,7 @@ async def table(db: Database, filters: Filters, language: str) -> AsyncIterator[
             known = await _people(session, page.items)
         yield [
             [
-                row.at.astimezone(TASHKENT).strftime("%Y-%m-%d %H:%M:%S"),
+                sheets.moment(row.at),
                 *(called(person) for person in who(row, known)),
                 name(row.action, language),
                 OBJECTS[row.object_kind].render(language) if row.object_kind in OBJECTS else row.object_kind,

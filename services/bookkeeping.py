@@ -21,7 +21,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from db import models
 from db.base import ID_LENGTH
 from db.engine import Database
-from services import naming, payment_texts
+from services import naming, payment_texts, sheets
 from services.errors import Invalid, NotFound
 from services.i18n import T, translate
 from services.payment_texts import STATES
@@ -35,7 +35,6 @@ _BATCH = 1000
 _OWNERS_AT_MOST = 500
 _OFFSET_S = 5 * 3600
 """How far Tashkent is before UTC; it knows no daylight saving."""
-_AHEAD = dt.timezone(dt.timedelta(seconds=_OFFSET_S))
 _DAY_S = 86_400
 _EPOCH = dt.date(1970, 1, 1)
 DAYS_AT_MOST = 370
@@ -397,7 +396,7 @@ def _lines(names: _Names, rows: Sequence[Sequence[Any]]) -> list[list[Cell]]:
     return [
         [
             row[1],
-            *(_written(moment) for moment in row[2:5]),
+            *map(sheets.moment, row[2:5]),
             *(text or "" for text in row[5:8]),
             names.plan(row[8]),
             names.period(row[9]),
@@ -428,10 +427,6 @@ def day_table(days: Sequence[Day], language: str) -> list[list[Cell]]:
             for each in days
         ),
     ]
-
-
-def _written(moment: dt.datetime | None) -> str:
-    return moment.astimezone(_AHEAD).isoformat(" ", "seconds")[:19] if moment else ""
 
 
 def _so_m(tiyin: int) -> int | Decimal:

@@ -30,7 +30,6 @@ from services.broadcasts import (
     KINDS,
     MESSAGE,
     TALK,
-    TASHKENT,
     Audience,
     everybody,
     in_audience,
@@ -44,6 +43,7 @@ from services.channels import WINDOWS
 from services.channels.base import Outgoing
 from services.conversations.records import RECENT_CHARS, RECENT_TURNS, Reply, outbox_rows
 from services.lanes import Line
+from services.plans import TASHKENT
 
 if TYPE_CHECKING:
     from services.core import Core

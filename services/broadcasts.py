@@ -10,7 +10,6 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement, String, and_, case, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -28,6 +27,7 @@ from services.i18n import CATALOGS, T, Text, in_cyrillic, translate
 from services.keeping import Kept
 from services.lanes import Line
 from services.paging import Page
+from services.plans import TASHKENT
 from services.templates import Template
 from services.text import clean, one_line
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from services.core import Core
     from services.settings import Settings
 
-TASHKENT = ZoneInfo("Asia/Tashkent")
 TEXT_CHARS = 3000
 TITLE_CHARS = 100
 MOST_DAYS = 3650
@@ -43,7 +42,6 @@ _AHEAD_AT_MOST = dt.timedelta(days=366)
 KINDS = ("telegram", "web", "whatsapp", "instagram")
 SEEN = ("", "within", "before")
 """Customers of any time, those who wrote within so many days, those who have not written for so many days."""
-_TEST = "panel:"
 _MANY = 5000
 _TELLING = ("whatsapp", "instagram")
 """Networks that tell what became of a message after it was sent."""
@@ -192,7 +190,7 @@ def in_audience(bot_id: str, audience: Audience, first_language: str, now: dt.da
     """Return the conditions on contacts with their conversations and channels that they are meant."""
     found: list[ColumnElement[bool]] = [
         CONTACT.c.bot_id == bot_id,
-        CONTACT.c.external_id.not_like(f"{_TEST}%"),
+        CONTACT.c.external_id.not_like(f"{stats.TEST}%"),
     ]
     if audience.channels:
         found.append(CHANNEL.c.kind.in_(audience.channels))

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import func, select, update
+from sqlalchemy import func, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import utcnow
-from services import access, bots, conversations, lanes, notices, team
+from services import access, bots, conversations, endpoints, lanes, notices, team
 from services.accounts import clean_phone
 from services.conversations import ConversationRow, desk, marks
 from services.conversations.records import out_lane
@@ -126,7 +126,10 @@ async def delete(session: AsyncSession, row: ConversationRow, actor: models.User
     await session.execute(update(asked).where(*about).values(conversation_id=None))
     await session.execute(sql_delete(models.Notice).where(models.Notice.key == notices.talk_key(talk.id)))
     await session.execute(sql_delete(sent).where(sent.channel_id == row.channel.id, sent.conversation_id == talk.id))
-    await session.execute(sql_delete(item).where(item.lane.in_(keys), item.status == "new"))
+    for state in ("'new'", "'dead'"):
+        # Word for word as the partial indexes say it, or SQLite does not take them.
+        await session.execute(sql_delete(item).where(item.lane.in_(keys), item.status == literal_column(state)))
+    await endpoints.forget(session, row.bot.owner_id, contact.id)
     await session.execute(sql_delete(lanes.LANES).where(lane.key.in_(keys)))
     await session.execute(sql_delete(models.Message).where(models.Message.conversation_id == talk.id))
     await session.execute(sql_delete(models.Conversation).where(models.Conversation.id == talk.id))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from db import models
 from services import answers, languages, money, plans
 from services.ai.router import CallRecord
+from services.allowances import channel_name
 from services.conversations.records import BotCard
 from services.errors import Invalid, TooMany
 from services.i18n import CATALOGS, DEFAULT_LANGUAGE, LANGUAGES, T, Text, translate
@@ -40,7 +41,6 @@ QUESTIONS: Sequence[Text] = (
 """What the page offers to ask."""
 _FOLDER = Path(__file__).resolve().parent.parent / "templates" / "demo"
 _AN_HOUR = 20
-_CHANNELS = {"telegram": "Telegram", "whatsapp": "WhatsApp", "instagram": "Instagram"}
 _making = asyncio.Lock()
 
 
@@ -58,7 +58,7 @@ def _prices(settings: Settings, language: str) -> list[Block]:
     heading = translate(language, "How much does it cost? Prices of the plans")
     found = []
     for key, facts in plans.for_sale(settings).items():
-        places = ", ".join(_CHANNELS.get(kind) or translate(language, "Web chat") for kind in facts.channels)
+        places = ", ".join(channel_name(kind, language) for kind in facts.channels)
         price = money.text(plans.price_tiyin(settings, key, "monthly"), language)
         text = translate(
             language,

@@ -454,6 +454,17 @@ async def log(
     return found
 
 
+async def forget(session: AsyncSession, owner_id: str, contact_id: str) -> None:
+    """Delete what an owner's endpoints were told, or are still to be told, of a customer."""
+    event, endpoint = models.EndpointEvent, models.Endpoint
+    own = select(endpoint.id).where(endpoint.owner_id == owner_id)
+    # As bodies are written: see :func:`_body`.
+    named = event.payload.contains(f'"contact_id":"{contact_id}"', autoescape=True)
+    await session.execute(
+        delete(event).where(event.endpoint_id.in_(own), named), execution_options={"synchronize_session": False}
+    )
+
+
 async def waiting(session: AsyncSession, of: Sequence[models.Endpoint]) -> dict[str, int]:
     """Return how many events wait for each of these endpoints."""
     event = models.EndpointEvent

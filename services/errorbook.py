@@ -133,6 +133,9 @@ class Book:
                     await _fold(session, notes[fingerprint])
         except BaseException:
             with self._lock:
+                for mark, note in self._notes.items():
+                    if (before := notes.get(mark)) is not None:
+                        note.count, note.first_at = note.count + before.count, before.first_at
                 self._notes = {**notes, **self._notes}
             raise
 

@@ -24,9 +24,9 @@ from db.base import insert_for
 from db.engine import DatabaseUnavailable
 from services import access, accounts, notices
 from services.ai import PROVIDERS
+from services.bookkeeping import midnight, today
 from services.errors import Invalid, NotFound
 from services.i18n import T
-from services.plans import TASHKENT
 from services.settings import AI, Settings
 from services.settings import Limits as LimitFacts
 
@@ -234,7 +234,14 @@ async def switch_key(session: AsyncSession, person: models.User, provider: str, 
     """Let the installation's key of a provider rest, or be used again; raises ``NotFound``."""
     if provider not in PROVIDERS:
         raise NotFound
-    off = set((await all_of(session)).get(KEYS_OFF) or ())
+    row = models.Override
+    made = insert_for(session.get_bind().dialect.name, row).values(
+        key=KEYS_OFF, value=[], changed_by=person.id, changed_at=now
+    )
+    await session.execute(made.on_conflict_do_nothing(index_elements=["key"]))
+    # One after the other: two who press at once must not undo each other.
+    kept = await session.get_one(row, KEYS_OFF, with_for_update=True, populate_existing=True)
+    off = set(kept.value or ())
     off = off - {provider} if on else off | {provider}
     await _keep(session, person, KEYS_OFF, sorted(off), now=now, said=", ".join(sorted(off)) or "-")
 
@@ -255,10 +262,10 @@ def in_use(settings: Settings) -> list[tuple[str, str]]:
 
 async def health(session: AsyncSession, now: dt.datetime) -> dict[str, Health]:
     """Return how each provider's calls on the installation's keys went: today, and what thirty days cost."""
-    today = now.astimezone(TASHKENT).date()
+    last = today(now)
     row = models.AIUsage
     mine = row.own_key.is_(False)
-    since = row.created_at >= _midnight(today)
+    since = row.created_at >= midnight(last)
     failed = row.outcome.not_in(("ok", "length", "cut"))
     sums = await session.execute(
         select(
@@ -272,9 +279,9 @@ async def health(session: AsyncSession, now: dt.datetime) -> dict[str, Health]:
         .group_by(row.provider)
     )
     counted: dict[str, tuple[Any, ...]] = {each[0]: tuple(each) for each in sums}
-    last = [each[4] for each in counted.values() if each[4] is not None]
-    errors = {found.provider: found for found in await session.scalars(select(row).where(row.id.in_(last)))}
-    month = await _month(session, today)
+    failures = [each[4] for each in counted.values() if each[4] is not None]
+    errors = {found.provider: found for found in await session.scalars(select(row).where(row.id.in_(failures)))}
+    month = await _month(session, last)
     notice = models.Notice
     open_ones = set(
         await session.scalars(
@@ -301,13 +308,9 @@ async def health(session: AsyncSession, now: dt.datetime) -> dict[str, Health]:
     return found
 
 
-def _midnight(day: dt.date) -> dt.datetime:
-    return dt.datetime.combine(day, dt.time(), TASHKENT).astimezone(dt.UTC)
-
-
-async def _month(session: AsyncSession, today: dt.date) -> dict[str, Decimal]:
+async def _month(session: AsyncSession, last: dt.date) -> dict[str, Decimal]:
     """Return what each provider cost in thirty days: days that are counted by their sums, the others call by call."""
-    days = [today - dt.timedelta(days=n) for n in range(_DAYS)]
+    days = [last - dt.timedelta(days=n) for n in range(_DAYS)]
     counted_day, costs, row = models.CountedDay.day, models.DayCosts, models.AIUsage
     names = [day.isoformat() for day in days[1:]]
     known = set(await session.scalars(select(counted_day).where(counted_day.in_(names))))
@@ -324,7 +327,7 @@ async def _month(session: AsyncSession, today: dt.date) -> dict[str, Decimal]:
         select(row.provider, func.sum(row.cost_usd))
         .where(
             row.own_key.is_(False),
-            or_(*(and_(row.created_at >= _midnight(a), row.created_at < _midnight(b)) for a, b in spans)),
+            or_(*(and_(row.created_at >= midnight(a), row.created_at < midnight(b)) for a, b in spans)),
         )
         .group_by(row.provider)
     )

@@ -18,12 +18,13 @@ from sqlalchemy.orm import aliased
 from db import models
 from db.base import ID_LENGTH, new_id
 from db.engine import Database
-from services import access, accounts, letters, naming, payment_texts, requests, subscriptions, usage
+from services import access, accounts, letters, naming, payment_texts, requests, sheets, subscriptions, usage
 from services.bell import session_topic
+from services.bookkeeping import midnight
 from services.errors import Conflict, Invalid
 from services.i18n import T, Text
 from services.paging import PAGE, Page
-from services.plans import TASHKENT, Standing
+from services.plans import Standing
 from services.settings import Settings
 from services.sheets import Cell
 from services.statistics import costs
@@ -89,11 +90,6 @@ class Listed:
         return {"active": "paid", "grace": "paid", "trial": "trial", "test": "free"}.get(
             self.standing.status, "expired"
         )
-
-
-def midnight(day: dt.date) -> dt.datetime:
-    """Return when a day begins in Tashkent, in UTC."""
-    return dt.datetime.combine(day, dt.time(), TASHKENT).astimezone(dt.UTC)
 
 
 # Finding --------------------------------------------------------------------------------------------------------------
@@ -226,20 +222,16 @@ async def table(
                 each.owner.email or "",
                 str(each.owner.telegram_id or ""),
                 each.owner.language,
-                _written(each.owner.created_at),
+                sheets.moment(each.owner.created_at),
                 STATES[each.state].render(language),
                 payment_texts.plan(settings, each.standing.plan, language) if each.standing.plan else "",
-                _written(each.standing.ends_at),
+                sheets.moment(each.standing.ends_at),
                 each.bots,
                 each.owner.id,
             ]
             for each in page.items
         ]
         cursor = page.next
-
-
-def _written(moment: dt.datetime | None) -> str:
-    return moment.astimezone(TASHKENT).strftime("%Y-%m-%d %H:%M:%S") if moment else ""
 
 
 # One owner ------------------------------------------------------------------------------------------------------------

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import datetime as dt
 import io
 from collections.abc import AsyncIterator, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
+
+from services.plans import TASHKENT
 
 Cell = str | int | Decimal
 CSV_TYPE = "text/csv; charset=utf-8"
@@ -22,6 +25,11 @@ _BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
 _CELL_CHARS = 32_767
 """So much text a cell of XLSX may hold."""
 _COLUMN_CHARS = (8, 40)
+
+
+def moment(at: dt.datetime | None) -> str:
+    """Return a moment as cells have it: by the clock of Tashkent, so written that text sorts by it; empty for none."""
+    return at.astimezone(TASHKENT).isoformat(" ", "seconds")[:19] if at else ""
 
 
 def _harmless(cell: Cell) -> str:

@@ -10,7 +10,8 @@ from sqlalchemy import ColumnElement, Select, false, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import access, conversations, naming, paging, people, plans
+from services import access, conversations, naming, paging, people
+from services.bookkeeping import midnight, today
 from services.conversations import STATUSES, ConversationRow, Page, after_cursor, finding, page_of
 from services.errors import Invalid, NotFound
 from services.i18n import T
@@ -84,9 +85,9 @@ async def find(
         state = filters.state
         wanted.append(await _few(session, _talk.status == state, _talk.status.concat("") == state))
     if filters.since:
-        wanted.append(_talk.last_message_at >= people.midnight(filters.since))
+        wanted.append(_talk.last_message_at >= midnight(filters.since))
     if filters.until:
-        wanted.append(_talk.last_message_at < people.midnight(filters.until + dt.timedelta(days=1)))
+        wanted.append(_talk.last_message_at < midnight(filters.until + dt.timedelta(days=1)))
     if asked := clean(filters.q, 200).strip():
         wanted.append(await _says(session, asked, bots))
     if cursor:
@@ -152,11 +153,11 @@ async def get(session: AsyncSession, conversation_id: str) -> tuple[Conversation
 async def is_known(session: AsyncSession, admin: models.User, row: ConversationRow, *, now: dt.datetime) -> bool:
     """Tell whether it is written down that an administrator read a conversation on this day of Tashkent."""
     log = models.AuditLog
-    today = people.midnight(now.astimezone(plans.TASHKENT).date())
+    begun = midnight(today(now))
     query = select(log.id).where(
         log.object_kind == "conversation",
         log.object_id == row.conversation.id,
-        log.at >= today,
+        log.at >= begun,
         log.actor_id == admin.id,
         log.action == "conversation_opened",
     )

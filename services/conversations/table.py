@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from sqlalchemy import and_, or_, select
@@ -11,6 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import table_of
 from db.engine import Database
+from services import sheets
+from services.allowances import channel_name
 from services.conversations import ConversationRow, desk
 from services.i18n import LANGUAGE_NAMES, T, Text
 from services.sheets import Cell
@@ -53,7 +54,6 @@ _FATES: Mapping[str, Text] = {
     "failed": T("not delivered"),
     "unknown": T("delivery not confirmed"),
 }
-_CHANNELS = {"telegram": "Telegram", "whatsapp": "WhatsApp", "instagram": "Instagram"}
 _MESSAGE = table_of(models.Message).c
 
 
@@ -103,9 +103,9 @@ async def _messages(
             names = await _names(session, [row.author_id for row in found])
         yield [
             [
-                _time(row.created_at),
+                sheets.moment(row.created_at),
                 (talk := known[row.conversation_id]).bot.name,
-                _CHANNELS.get(talk.channel.kind) or T("Web chat").render(language),
+                channel_name(talk.channel.kind, language),
                 talk.contact.name or T("Customer").render(language),
                 talk.contact.phone or "",
                 LANGUAGE_NAMES.get(talk.contact.language or "", ""),
@@ -127,10 +127,6 @@ async def _messages(
 
 def _said(words: Mapping[str, Text], key: str, language: str) -> str:
     return words[key].render(language) if key in words else key
-
-
-def _time(moment: dt.datetime) -> str:
-    return f"{moment.astimezone(desk.TASHKENT):%Y-%m-%d %H:%M:%S}"
 
 
 async def _names(session: AsyncSession, ids: Sequence[str | None]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from services.broadcasts import Audience, Draft
 from services.conversations import optouts
 from services.errors import Conflict
 from services.i18n import translate
+from services.plans import TASHKENT
 from tests.conveyor.harness import Floor, Tenant, floor, settings_for
 from tests.conveyor.nursery import Nursery
 from tests.fakes.models import FakeModels
@@ -273,8 +274,8 @@ async def test_no_more_than_a_days_share(tmp_path: Path, sqlite_url: str, fakes:
         await place.until(rests)
         row = await now_is(place, made)
         assert row.status == "sending" and row.run_at is not None
-        there = row.run_at.astimezone(broadcasts.TASHKENT)
-        assert (there.hour, there.date()) == (9, utcnow().astimezone(broadcasts.TASHKENT).date() + dt.timedelta(days=1))
+        there = row.run_at.astimezone(TASHKENT)
+        assert (there.hour, there.date()) == (9, utcnow().astimezone(TASHKENT).date() + dt.timedelta(days=1))
         await fake.wait_until(lambda: len(got(fake, people, shop)) == 10)
         # One a bot at a time.
         assert (await now_is(place, later)).status == "scheduled"

@@ -80,9 +80,21 @@ async def test_another_owners_broadcast_is_not_there(product: Product) -> None:
         session.add(row)
     menu = await stranger.says("/broadcast")
     assert "Mine" not in menu.text
-    for do in ("bot", "open", "test", "send", "sure", "stop", "drop"):
+    for do in ("bot", "open", "test", "send", "sure", "stop", "drop", "gone"):
         press = stranger.user.press(menu, News(do=do, bot=bot.id, news=row.id).pack(), stale=True)
         await product.answered(press)
         assert press.text == translate("en", OLD_MENU), do
     found = await _one(product, bot)
     assert found is not None and found.status == "draft"
+
+
+async def test_a_draft_is_deleted_after_a_question(product: Product) -> None:
+    owner = await product.owner(900001021, "en")
+    bot = await product.make_bot(owner)
+    menu = await owner.says("/broadcast", "Chinor")
+    await product.answered(owner.user.press(menu, _said(owner, "New broadcast")))
+    draft = await owner.says(TEXT, TEXT)
+    await owner.presses(draft, _said(owner, "Delete"))
+    assert await _one(product, bot) is not None and TEXT in draft.text
+    await owner.presses(draft, _said(owner, "Yes, delete"))
+    assert await _one(product, bot) is None

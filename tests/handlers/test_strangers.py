@@ -43,7 +43,7 @@ _BOT_DEEDS = (
 )
 
 
-_NEWS_DEEDS = ("open", "test", "send", "sure", "pause", "resume", "stop", "recall", "drop")
+_NEWS_DEEDS = ("open", "test", "send", "sure", "pause", "resume", "stop", "recall", "drop", "gone")
 _DOCUMENT_DEEDS = ("open", "delete", "gone", "retry", "share", "keep", "words")
 
 

@@ -42,6 +42,10 @@ class Page:
         """Return the page without its tags."""
         return unescape(re.sub(r"<[^>]*>", " ", self.text))
 
+    def rows(self) -> list[str]:
+        """Return the rows of the page's table."""
+        return self.text.partition("<tbody>")[2].partition("</tbody>")[0].split("<tr>")[1:]
+
 
 class Browser:
     """A person's browser: keeps cookies and the token of the last page's forms."""
@@ -124,6 +128,13 @@ class Site:
         assert answer.status == 303, answer.visible()
         await browser.get("/settings")
         return browser
+
+    async def administrator(self, name: str = "Boss", **changes: Any) -> Browser:
+        """Make somebody who runs the installation, and sign them in."""
+        person = await self.person(name, language="en", **changes)
+        async with self.core.db.write() as session:
+            (await session.get_one(models.User, person.id)).role = "admin"
+        return await self.signed_in(person)
 
     async def bot_of(self, user: models.User, name: str = "Chinor") -> models.Bot:
         """Make a bot."""

@@ -43,10 +43,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory, servers_run: servers.Ru
 
 @pytest.fixture(scope="module")
 async def boss(site: Site) -> Browser:
-    person = await site.person("Boss", language="en")
-    async with site.core.db.write() as session:
-        (await session.get_one(models.User, person.id)).role = "admin"
-    return await site.signed_in(person)
+    return await site.administrator()
 
 
 def said(page: Page) -> str:

@@ -45,14 +45,7 @@ async def site(
 
 @pytest.fixture(scope="module")
 async def boss(site: Site) -> Browser:
-    made = await site.person("Boshliq", language="en")
-    async with site.core.db.write() as session:
-        (await session.get_one(models.User, made.id)).role = "admin"
-    return await site.signed_in(made)
-
-
-def _rows(page: Page) -> list[str]:
-    return page.text.partition("<tbody>")[2].partition("</tbody>")[0].split("<tr>")[1:]
+    return await site.administrator("Boshliq")
 
 
 def _numbers(page: Page) -> dict[str, str]:
@@ -105,7 +98,7 @@ async def test_channels_of_all_are_found(site: Site, boss: Browser) -> None:
         page = await boss.get(f"/admin/channels?{query}")
         assert page.status == 200, page.visible()
         assert not any(word in page.text for word in ("MAXFIY", "Uzilgan", "Botsiz", "<b>expired"))
-        return [next(key for key, name in names.items() if name in row) for row in _rows(page)]
+        return [next(key for key, name in names.items() if name in row) for row in page.rows()]
 
     assert await found("") == ["broken", "ending", "good", "web", "web"]
     assert await found("state=failing") == ["broken"] == await found("state=refused")
@@ -208,7 +201,7 @@ async def test_webhooks_of_all(site: Site, boss: Browser) -> None:
     async def found(query: str) -> list[str]:
         page = await boss.get(f"/admin/channels/webhooks?{query}")
         assert page.status == 200 and "MAXFIY" not in page.text and "whsec_" not in page.text
-        return [host for row in _rows(page) for host in hosts if host in row]
+        return [host for row in page.rows() for host in hosts if host in row]
 
     assert await found("") == ["buzildi.uz", "toxtadi.uz", "yiqildi.uz", "yaxshi.uz"]
     for state, host in zip(("failing", "off", "broken", "on"), hosts, strict=True):
@@ -286,7 +279,7 @@ async def test_many_cost_no_more(site: Site, boss: Browser) -> None:
         while True:
             seen += [
                 row.partition('overview-name">')[2].partition("</span>")[0] + str("state-bad" in row)
-                for row in _rows(page)
+                for row in page.rows()
             ]
             further = page.text.partition('rel="next" href="')[2].partition('"')[0].replace("&amp;", "&")
             if not further:
@@ -296,4 +289,4 @@ async def test_many_cost_no_more(site: Site, boss: Browser) -> None:
         web = sum("Bot " in each for each in seen)
         assert len(seen) - web == MANY, path
     page = await boss.get(f"/admin/channels?owner={owner.id}")
-    assert all("state-bad" in row for row in _rows(page))
+    assert all("state-bad" in row for row in page.rows())

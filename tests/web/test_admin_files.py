@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import func, insert, select
 
 from db import models
-from db.base import id_at, new_id, utcnow
+from db.base import first_id, new_id, utcnow
 from services import all_files
 from services.knowledge import documents
 from tests import servers
@@ -30,14 +30,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory, servers_run: servers.Ru
 
 @pytest.fixture(scope="module")
 async def boss(site: Site) -> Browser:
-    made = await site.person("Boshliq", language="en")
-    async with site.core.db.write() as session:
-        (await session.get_one(models.User, made.id)).role = "admin"
-    return await site.signed_in(made)
-
-
-def _rows(page: Page) -> list[str]:
-    return page.text.partition("<tbody>")[2].partition("</tbody>")[0].split("<tr>")[1:]
+    return await site.administrator("Boshliq")
 
 
 def _number(page: Page, name: str) -> str:
@@ -61,7 +54,7 @@ async def test_documents_of_all_are_found(site: Site, boss: Browser) -> None:
             bot_id=theirs.id, name="gullar <b>.csv", kind="csv", size=20, status="processing", progress=40
         )
         past = models.Document(
-            id=id_at(old), bot_id=theirs.id, name="eski.txt", kind="txt", status="ready", created_at=old
+            id=first_id(old), bot_id=theirs.id, name="eski.txt", kind="txt", status="ready", created_at=old
         )
         hidden = [
             models.Document(bot_id=mine.id, name="o‘chgan.pdf", kind="pdf", status="ready", deleted_at=utcnow()),
@@ -80,7 +73,7 @@ async def test_documents_of_all_are_found(site: Site, boss: Browser) -> None:
         page = await boss.get(f"/admin/files?{query}")
         assert page.status == 200, page.visible()
         assert not any(word in page.text for word in ("SIRLI", "Sirli", "o‘chgan", "botsiz", "answers"))
-        return [key for row in _rows(page) for key, name in names.items() if name in row]
+        return [key for row in page.rows() for key, name in names.items() if name in row]
 
     assert await found("") == ["slow", "broken", "price", "past"]
     assert await found("order=failed") == ["broken", "slow", "price", "past"]
@@ -187,7 +180,7 @@ async def test_files_of_conversations(site: Site, boss: Browser) -> None:
             page.status == 200 and "MAXFIY" not in page.text and "/files/" not in page.text.replace("/admin/files/", "")
         )
         names = {"photo": "Photo", "video": "Video", "document": "shartnoma.pdf"}
-        return [key for row in _rows(page) for key, name in names.items() if name in row]
+        return [key for row in page.rows() for key, name in names.items() if name in row]
 
     assert await kinds("") == ["document", "video", "photo"]
     assert await kinds("order=failed") == ["video", "document", "photo"]
@@ -276,8 +269,8 @@ async def test_many_cost_no_more(site: Site, boss: Browser) -> None:
             page, seen = await boss.get(f"/admin/files{place}?{of_bot}&order={order}"), 0
             moments: list[str] = []
             while True:
-                seen += len(_rows(page))
-                moments += _rows(page)
+                seen += len(page.rows())
+                moments += page.rows()
                 further = page.text.partition('rel="next" href="')[2].partition('"')[0].replace("&amp;", "&")
                 if not further:
                     break

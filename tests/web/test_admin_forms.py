@@ -7,7 +7,6 @@ import re
 from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy import update
 
 from db import models
 from db.base import utcnow
@@ -25,10 +24,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory, servers_run: servers.Ru
 
 @pytest.fixture(scope="module")
 async def boss(site: Site) -> Browser:
-    made = await site.person("Boshliq", language="en")
-    async with site.core.db.write() as session:
-        await session.execute(update(models.User).where(models.User.id == made.id).values(role="admin"))
-    return await site.signed_in(made)
+    return await site.administrator("Boshliq")
 
 
 def _question(page: Page, action: str) -> str:

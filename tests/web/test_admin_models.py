@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from db import models
 from db.base import utcnow
-from services import overrides
+from db.engine import Database
+from services import accounts, overrides
 from services.plans import TASHKENT
 from tests import servers
 from tests.composition import Shop, ask, make_shop
@@ -50,10 +52,7 @@ async def shop(site: Site) -> Shop:
 
 @pytest.fixture(scope="module")
 async def boss(site: Site) -> Browser:
-    person = await site.person("Boss", language="en")
-    async with site.core.db.write() as session:
-        (await session.get_one(models.User, person.id)).role = "admin"
-    return await site.signed_in(person)
+    return await site.administrator()
 
 
 def said(page: Page) -> str:
@@ -208,3 +207,31 @@ async def test_what_failed_last_stands_at_its_key(site: Site, shop: Shop, boss: 
     assert (await ask(site.core, shop))["provider"] == "openai"
     shown = said(await boss.get("/admin/models"))
     assert "1 failed" in shown and "the request was not accepted" in shown
+
+
+async def test_two_keys_that_are_told_to_rest_at_once_both_rest(postgres_url: str) -> None:
+    db = Database(postgres_url, pool_size=5)
+    try:
+        async with db.write() as session:
+            person = await accounts.register_owner(session, email="boss@example.uz", full_name="Boss")
+
+        async def rest(provider: str) -> None:
+            async with db.write() as session:
+                await overrides.switch_key(session, person, provider, on=False, now=utcnow())
+
+        async def waits() -> bool:
+            wish = (
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            async with db.read() as session:
+                return bool(await session.scalar(text(wish)))
+
+        async with db.write() as session:
+            await overrides.switch_key(session, person, "gemini", on=False, now=utcnow())
+            other = asyncio.create_task(rest("openai"))
+            await until(waits)
+        await other
+        async with db.read() as session:
+            assert await session.scalar(select(models.Override.value)) == ["gemini", "openai"]
+    finally:
+        await db.close()

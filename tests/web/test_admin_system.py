@@ -19,7 +19,8 @@ from sqlalchemy import select, text
 
 from db import models
 from db.base import utcnow
-from services import accounts, jobs, system, upkeep
+from db.engine import DatabaseUnavailable
+from services import accounts, errorbook, jobs, system, upkeep
 from tests import servers
 from tests.composition import FAQ, add_document, questions_put
 from tests.conveyor.harness import until
@@ -41,10 +42,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory, servers_run: servers.Ru
 
 @pytest.fixture(scope="module")
 async def boss(site: Site) -> Browser:
-    person = await site.person("Boss", language="en", password_hash=await accounts.hash_password(PASSWORD))
-    async with site.core.db.write() as session:
-        (await session.get_one(models.User, person.id)).role = "admin"
-    return await site.signed_in(person)
+    return await site.administrator("Boss", password_hash=await accounts.hash_password(PASSWORD))
 
 
 def said(page: Page) -> str:
@@ -196,6 +194,26 @@ def test_every_library_and_thread_is_heard_and_a_broken_listener_harms_nobody() 
     assert notes[0][1] == "reason=no_money" and "ValueError" in notes[2][1] and "Aziza" not in done.stdout
     # And the lines were written all the same.
     assert done.stderr.count('"event"') == 3
+
+
+async def test_an_error_that_comes_while_the_database_is_away_is_counted(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = {"level": "error", "event": "came_while_away"}
+    book = errorbook.Book()
+    book.take(line)
+
+    async def away(*_: Any) -> None:
+        book.take(line)
+        raise DatabaseUnavailable
+
+    with monkeypatch.context() as broken:
+        broken.setattr(errorbook, "_fold", away)
+        with pytest.raises(DatabaseUnavailable):
+            await book.flush(site.core)
+    await book.flush(site.core)
+    [error] = await rows(site, select(models.ErrorRecord).where(models.ErrorRecord.event == line["event"]))
+    assert error[0].count == 2
 
 
 async def test_a_backup_is_whole_and_leaves_only_with_a_password(site: Site, boss: Browser) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import event, func, insert, select, update
 
 from db import models
 from db.base import new_id, utcnow
-from services import lanes
+from services import endpoints, lanes
 from services.inbox import lane_of
 from tests import servers
 from tests.web.panel import Browser, Page, Site, open_site, web_talk
@@ -92,6 +92,17 @@ async def test_a_card_shows_everything_and_is_corrected(site: Site) -> None:
     assert (await stranger.post(path, name="x")).status == 404
 
 
+async def _told_elsewhere(site: Site, owner: models.User, *talks: models.Conversation) -> None:
+    """A server of the owner's was told of these customers, and a message of the first one was set aside."""
+    async with site.core.db.write() as session:
+        session.add(models.Endpoint(owner_id=owner.id, url="https://crm.example/", secret="", events=[]))
+        for talk in talks:
+            place = endpoints.place("", talk.channel_id, "web", talk.id, talk.contact_id, "")
+            await endpoints.tell(session, [endpoints.Happening(owner.id, endpoints.CLOSED, place)])
+        item = {"channel_id": talks[0].channel_id, "external_id": "aside", "payload": "{}", "status": "dead"}
+        session.add(models.InboxItem(lane=lane_of(talks[0].channel_id, "Aziza"), **item))
+
+
 async def test_a_customer_is_deleted_on_request(site: Site) -> None:
     """By name, after the words could be taken out; nothing of it stays, others are untouched, and the log says who did it."""
     browser, user, bot = await _owner(site, "Forgetter")
@@ -120,6 +131,7 @@ async def test_a_customer_is_deleted_on_request(site: Site) -> None:
                 status="sent",
             )
         )
+    await _told_elsewhere(site, user, talk, other)
     path = f"/contacts/{talk.contact_id}"
     table = _rows(await browser.get(f"{path}/messages.csv"))
     assert table[1][9] == "Telefonim 123" and len(table) == 2
@@ -152,9 +164,12 @@ async def test_a_customer_is_deleted_on_request(site: Site) -> None:
             (models.OutboxItem, models.OutboxItem.conversation_id, talk.id),
             (models.UnansweredQuestion, models.UnansweredQuestion.bot_id, bot.id),
             (models.ConversationText, models.ConversationText.conversation_id, talk.id),
+            (models.InboxItem, models.InboxItem.lane, lane_of(talk.channel_id, "Aziza")),
         ):
             assert await session.scalar(select(func.count()).select_from(model).where(column == value)) == 0, model
         assert await session.get(models.Message, kept) is not None
+        told = list(await session.scalars(select(models.EndpointEvent.payload)))
+        assert len(told) == 1 and other.contact_id in told[0], "only what was said of others is left"
         audit = select(models.AuditLog).where(models.AuditLog.object_id == talk.contact_id)
         log = await session.scalar(audit.order_by(models.AuditLog.id.desc()))
     assert log is not None and (log.action, log.actor_id) == ("contact_deleted", user.id)

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from services import access, all_channels, bookkeeping, endpoints, logs
+from services.allowances import channel_name
 from services.errors import AppError, Invalid
 from services.i18n import translate
 from web import auth, tables, view
@@ -52,9 +53,9 @@ async def _page(request: web.Request, error: AppError | None = None) -> web.Stre
         status=fault.status if fault else 200,
         here="admin-channels",
         page=found,
-        counts=[(kind, all_channels.kind_name(kind, language), counts[kind]) for kind in all_channels.KINDS],
+        counts=[(kind, channel_name(kind, language), counts[kind]) for kind in all_channels.KINDS],
         ill=ill,
-        platforms=[(kind, all_channels.kind_name(kind, language)) for kind in all_channels.KINDS],
+        platforms=[(kind, channel_name(kind, language)) for kind in all_channels.KINDS],
         states=[(key, text.render(language)) for key, text in all_channels.STATES.items()],
         trouble_name=lambda trouble: all_channels.TROUBLES[trouble].render(language),
         can_check=lambda channel: all_channels.can_check(core, channel),

@@ -10,6 +10,7 @@ from aiohttp import web
 from db import models
 from services import access, sheets, statistics, team
 from services import payment_texts as texts
+from services.allowances import channel_name
 from services.bookkeeping import midnight
 from services.i18n import T, translate
 from services.plans import TIYIN
@@ -18,7 +19,7 @@ from services.statistics import Numbers, business
 from services.statistics.business import Margin
 from web import auth, tables, view
 from web.admin.shell import administrator
-from web.pages.dashboard import channel_name, period_of, words
+from web.pages.dashboard import period_of, words
 from web.pages.shell import core_of, frame
 
 routes = web.RouteTableDef()

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import utcnow
 from services import broadcasts, templates
-from services.allowances import CHANNEL_NAMES
+from services.allowances import channel_name
 from services.broadcasts import Audience, Draft
 from services.conversations import marks
 from services.core import Core
@@ -21,10 +21,10 @@ from services.i18n import CATALOGS, LANGUAGE_NAMES, T, translate
 from services.sheets import Cell
 from web import auth, forms, tables, view
 from web.pages.shell import core_of, fault_of, frame, own_bot
+from web.pages.templates import chosen_of, may_list, typed_into
 
 routes = web.RouteTableDef()
 
-_LISTS_A_MINUTE = 20
 _TESTS_A_MINUTE = 10
 _TABLE_PART = 500
 _TYPED = ("title", "seen", "days", *(f"text_{code}" for code in CATALOGS))
@@ -38,13 +38,8 @@ def _words(request: web.Request) -> dict[str, Any]:
         "fates": broadcasts.FATES,
         "reasons": broadcasts.REASONS,
         "pauses": broadcasts.PAUSES,
-        "channel_title": lambda kind: channel_title(kind, language),
+        "channel_title": lambda kind: channel_name(kind, language),
     }
-
-
-def channel_title(kind: str, language: str) -> str:
-    """Return what people call a kind of channel."""
-    return translate(language, "Web chat") if kind == "web" else CHANNEL_NAMES[kind]
 
 
 @routes.get("/bots/{bot}/broadcasts")
@@ -450,7 +445,7 @@ async def _table(
                 row.contact.name,
                 row.contact.phone or "",
                 row.contact.username,
-                channel_title(row.kind, language),
+                channel_name(row.kind, language),
                 LANGUAGE_NAMES.get(row.contact.language or "", ""),
                 broadcasts.FATES[row.fate].render(language),
                 broadcasts.REASONS[row.reason].render(language) if row.reason else "",
@@ -467,9 +462,8 @@ async def _table(
 
 
 async def _templates(request: web.Request, bot: models.Bot) -> list[templates.Template]:
+    await may_list(request)
     core = core_of(request)
-    if not await core.limits.hit(f"templates:{auth.user(request).id}", _LISTS_A_MINUTE, 60):
-        raise TooMany(retry_after_s=60)
     async with core.db.read() as session:
         channel = await broadcasts.channel_of(session, bot, "whatsapp")
     return [each for each in await templates.of_channel(core, channel) if not each.media and not each.is_code]
@@ -531,10 +525,8 @@ async def choose_template(request: web.Request) -> web.StreamResponse:
             await broadcasts.channel_of(session, bot, "whatsapp")
         kept = None
         if name:
-            template = templates.chosen(await _templates(request, bot), name, language)
-            if template is None:
-                raise Conflict(T("This template cannot be sent any more: choose another one."), code="no_template")
-            given = {blank.key: form.fields.get(blank.key, "").strip()[:1000] for blank in template.blanks}
+            template = chosen_of(await _templates(request, bot), name, language)
+            given = typed_into(template, form)
             kept = broadcasts.kept_template(template, given)
         async with core.db.write() as session:
             bot = await own_bot(session, request)

@@ -7,13 +7,13 @@ from functools import partial
 
 from aiohttp import web
 
-from db.base import utcnow
-from services import access, attachments, bots, contacts, sheets
+from services import access, attachments, bots, contacts
+from services.bookkeeping import today
 from services.conversations import desk, finding, table
 from services.errors import AppError, Invalid
 from services.i18n import T, translate
 from services.sheets import Cell
-from web import auth, forms, view
+from web import auth, forms, tables, view
 from web.pages.inbox import filters_of, given_filters
 from web.pages.shell import core_of, fault_of, frame
 
@@ -134,15 +134,5 @@ async def export(request: web.Request) -> web.StreamResponse:
 
 
 async def _sent(request: web.Request, parts: AsyncIterator[Sequence[Sequence[Cell]]], name: str) -> web.StreamResponse:
-    kind, day = request.match_info["table"], utcnow().astimezone(view.TASHKENT).date()
-    headers = {"Content-Disposition": f'attachment; filename="{name}-{day:%Y-%m-%d}.{kind}"'}
-    if kind == "xlsx":
-        title = translate(auth.visitor(request).language, "Conversations")
-        data = await sheets.as_xlsx(parts, title)
-        return web.Response(body=data, headers={**headers, "Content-Type": sheets.XLSX_TYPE})
-    response = web.StreamResponse(headers={**headers, "Content-Type": sheets.CSV_TYPE})
-    await response.prepare(request)
-    async for part in sheets.as_csv(parts):
-        await response.write(part)
-    await response.write_eof()
-    return response
+    day, title = today(core_of(request).now()), translate(auth.visitor(request).language, "Conversations")
+    return await tables.sent(request, parts, f"{name}-{day}", title)

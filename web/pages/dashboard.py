@@ -11,7 +11,7 @@ from aiohttp import web
 
 from db import models
 from services import allowances, bots, conversations, durations, first_steps, notices, sheets, statistics
-from services.allowances import CHANNEL_NAMES
+from services.allowances import channel_name
 from services.bookkeeping import midnight, today
 from services.i18n import LANGUAGE_NAMES, T, translate
 from services.sheets import Cell
@@ -54,11 +54,6 @@ def change_of(now: float | None, before: float | None) -> str:
         return ""
     percent = round((now - before) * 100 / before)
     return f"{'+' if percent > 0 else '−' if percent < 0 else '±'}{abs(percent)} %"
-
-
-def channel_name(kind: str, language: str) -> str:
-    """Return what people call a kind of channel."""
-    return translate(language, "Web chat") if kind == "web" else CHANNEL_NAMES.get(kind, kind)
 
 
 def language_name(code: str, language: str) -> str:
@@ -124,13 +119,7 @@ def words(language: str) -> dict[str, Any]:
         "took": lambda seconds: durations.text(seconds, language),
         "channel_name": lambda kind: channel_name(kind, language),
         "language_name": lambda code: language_name(code, language),
-        "usd": usd,
     }
-
-
-def usd(amount: Decimal) -> str:
-    """Return US dollars: cents, and of less than ten cents as much as says something."""
-    return f"${amount:,.2f}" if amount >= Decimal("0.1") or not amount else f"${amount:.4f}"
 
 
 def _at(day: dt.date) -> int:

@@ -18,7 +18,7 @@ from services.knowledge import documents, pairs
 from services.knowledge.base import FOR_GOOD
 from services.knowledge.reading import is_picture
 from services.knowledge.search import Found
-from web import auth, forms, view
+from web import auth, forms, tables, view
 from web.middlewares import wants_json
 from web.pages.shell import core_of, fault_of, frame, own_bot
 
@@ -279,14 +279,8 @@ async def answers_table(request: web.Request) -> web.StreamResponse:
     async with core_of(request).db.read() as session:
         bot = await own_bot(session, request)
         taught = await documents.answers(session, bot)
-    headers = {"Content-Type": sheets.CSV_TYPE, "Content-Disposition": 'attachment; filename="answers.csv"'}
-    response = web.StreamResponse(headers=headers)
-    await response.prepare(request)
     rows = [pairs.HEADINGS, *((one.question, one.text) for one in reversed(taught))]
-    async for part in sheets.as_csv(sheets.whole(rows)):
-        await response.write(part)
-    await response.write_eof()
-    return response
+    return await tables.as_csv(request, sheets.whole(rows), "answers")
 
 
 @routes.post("/bots/{bot}/answers.csv")

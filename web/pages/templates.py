@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -50,10 +50,8 @@ async def send_template(request: web.Request) -> web.StreamResponse:
         bot, row = await _conversation(session, request)
     given: Mapping[str, str] = {}
     try:
-        template = templates.chosen(await _list(request, row), name, language)
-        if template is None:
-            raise Conflict(T("This template cannot be sent any more: choose another one."), code="no_template")
-        given = {blank.key: form.fields.get(blank.key, "").strip()[:1000] for blank in template.blanks}
+        template = chosen_of(await _list(request, row), name, language)
+        given = typed_into(template, form)
         payload = template.payload(given)
         file = await _file(core, row, form) if template.media else None
         template.check_file(file)
@@ -85,10 +83,27 @@ async def _file(core: Core, row: ConversationRow, form: forms.Form) -> NewFile |
 
 
 async def _list(request: web.Request, row: ConversationRow) -> list[templates.Template]:
-    core = core_of(request)
-    if not await core.limits.hit(f"templates:{auth.user(request).id}", _LISTS_A_MINUTE, 60):
+    await may_list(request)
+    return await templates.approved(core_of(request), row)
+
+
+async def may_list(request: web.Request) -> None:
+    """Raise ``TooMany`` for who asks Meta for its templates too often."""
+    if not await core_of(request).limits.hit(f"templates:{auth.user(request).id}", _LISTS_A_MINUTE, 60):
         raise TooMany(retry_after_s=60)
-    return await templates.approved(core, row)
+
+
+def chosen_of(found: Sequence[templates.Template], name: str, language: str) -> templates.Template:
+    """Return the template that a form names; raises ``Conflict`` where it is not there, or cannot be sent, any more."""
+    template = templates.chosen(found, name, language)
+    if template is None:
+        raise Conflict(T("This template cannot be sent any more: choose another one."), code="no_template")
+    return template
+
+
+def typed_into(template: templates.Template, form: forms.Form) -> dict[str, str]:
+    """Return what was typed into the places of a template, not checked yet."""
+    return {blank.key: form.fields.get(blank.key, "").strip()[:1000] for blank in template.blanks}
 
 
 async def _page(
