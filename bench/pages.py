@@ -104,6 +104,8 @@ OWNERS: dict[str, Sequence[str]] = {
     "/settings/views/{view}": ("",),
     "/settings/webhooks": ("",),
     "/settings/webhooks/guide": ("",),
+    "/settings/api": ("",),
+    "/settings/api/bots": ("",),
     "/settings/webhooks/{endpoint}": ("", "?state=failed", "?state=delivered", "?state=waiting"),
     "/settings/webhooks/{endpoint}/events/{event}": ("",),
 }

@@ -81,6 +81,7 @@ async def one_page(talk: Talk, bot_id: str, broadcast_id: str) -> Page:
         begun = found.started_at is not None
         report = await broadcasts.report(session, found) if begun else None
         count = None if begun else await _count(talk, bot, found)
+        ways = count.ways(Audience.of(found)) if count else {}
     text, _own = broadcasts.text_for(found.texts, bot.languages[0], bot.languages)
     state = broadcasts.STATES[found.status].render(language)
     told: list[str] = []
@@ -90,6 +91,7 @@ async def one_page(talk: Talk, bot_id: str, broadcast_id: str) -> Page:
     elif count is not None:
         told = [_gets(talk, count.total)]
         told += [f"– {n}: {broadcasts.REASONS[why].render(language)}" for why, n in count.left_out.items()]
+        told += dict.fromkeys("👉 " + way.render(language) for way in ways.values())
     why = broadcasts.PAUSES[found.reason].render(language) if found.reason else ""
 
     def key(label: str, do: str, *states: str, style: str | None = None) -> InlineKeyboardButton | None:
@@ -102,7 +104,10 @@ async def one_page(talk: Talk, bot_id: str, broadcast_id: str) -> Page:
         lines(*told),
         keyboard=keyboards.inline(
             [key("👁 " + _("Send a test to me"), "test", "draft")],
-            [key("📣 " + _("Send …"), "send", "draft", style="success"), key("🗑 " + _("Delete"), "drop", "draft")],
+            [
+                None if ways else key("📣 " + _("Send …"), "send", "draft", style="success"),
+                key("🗑 " + _("Delete"), "drop", "draft"),
+            ],
             [key("↩️ " + _("Take it back"), "recall", "scheduled")],
             [
                 key("⏸ " + _("Pause"), "pause", "sending"),
@@ -214,6 +219,11 @@ async def ask(callback: CallbackQuery, callback_data: News, talk: Talk, _: Trans
         bot = await bots.get(session, talk.user, callback_data.bot)
         found = await broadcasts.get(session, bot, callback_data.news)
     counted = await _count(talk, bot, found)
+    for way in counted.ways(Audience.of(found)).values():
+        # Pressed on an old menu.
+        await talk.toast(way.render(talk.user.language), alert=True)
+        await talk.show(await one_page(talk, bot.id, found.id))
+        return
     n = broadcasts.minutes(talk.core.settings, counted)
     told = [_gets(talk, counted.total) + "."]
     told.append(

@@ -16,18 +16,19 @@ from functools import cache
 import phonenumbers
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import ColumnElement, Select, bindparam, delete, func, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, delete, func, literal, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.attributes import set_committed_value
 
 from db import models
-from db.base import utcnow
+from db.base import UtcTime, utcnow
 from db.engine import Database
 from services.crypto import digest, new_token
 from services.errors import Conflict, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
 from services.i18n import LANGUAGES, T, Text, normalize_language
 from services.limits import Limits
+from services.paging import Page
 from services.settings import Settings
 from services.text import one_line
 
@@ -42,6 +43,7 @@ TOKEN_PREFIX = "bf_"  # noqa: S105 - a mark by which scanners for leaked secrets
 THEMES = ("system", "light", "dark")
 
 _EMAIL_LOCAL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}")
+_SESSION_CURSOR = re.compile(r"([0-9]{1,16})-([0-9a-z]{1,64})")
 _DOMAIN_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _UZBEK_PHONE = re.compile(r"\+998\d{9}")
 _COMMON = frozenset(
@@ -717,6 +719,30 @@ async def sessions(session: AsyncSession, user: models.User) -> Sequence[models.
             .order_by(models.PanelSession.last_seen_at.desc())
         )
     ).all()
+
+
+async def sessions_page(
+    session: AsyncSession, user: models.User, *, current: str = "", cursor: str = "", limit: int = 20
+) -> Page[models.PanelSession]:
+    """Return part of the browsers of :func:`sessions`, the one that asks, ``current``, before all others.
+
+    Raises ``Invalid`` for a malformed cursor.
+    """
+    row = models.PanelSession
+    mine = select(row).where(row.user_id == user.id, row.expires_at > utcnow())
+    others = mine.where(row.id != current)
+    if cursor:
+        place = _SESSION_CURSOR.fullmatch(cursor)
+        if place is None:
+            raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
+        used = dt.datetime.fromtimestamp(int(place[1]) / 1_000_000, dt.UTC)
+        others = others.where(tuple_(row.last_seen_at, row.id) < tuple_(literal(used, UtcTime), literal(place[2])))
+    found = [] if cursor else list(await session.scalars(mine.where(row.id == current)))
+    found += await session.scalars(others.order_by(row.last_seen_at.desc(), row.id.desc()).limit(limit + 1))
+    if len(found) <= limit:
+        return Page(found, None)
+    last = found[limit - 1]
+    return Page(found[:limit], f"{round(last.last_seen_at.timestamp() * 1_000_000)}-{last.id}")
 
 
 async def close_session(session: AsyncSession, user: models.User, session_id: str) -> None:

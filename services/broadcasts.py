@@ -90,6 +90,23 @@ REASONS: Mapping[str, Text] = {
     "deleted": T("the message was deleted"),
 }
 """Why somebody is left out, or a message failed."""
+_BY_WRITING = T("Who writes to the bot themselves gets the next one: share its link.")
+WAYS: Mapping[str, Text] = {
+    "none": T("Nobody has written to this bot yet, and a broadcast goes to those who have. Share its link first."),
+    "choice": T("No customer fits what you chose: choose others."),
+    "group": _BY_WRITING,
+    "business": _BY_WRITING,
+    "silent": _BY_WRITING,
+    "opted_out": T("They get none until they allow it again. You can answer each of them in their conversation."),
+    "unreachable": T("They get broadcasts again once they have written to the bot."),
+    "person": T("Give these conversations back to the bot first."),
+    "plan": T("Choose a plan that includes the channel."),
+    "channel": T("Mend the channel first."),
+    "window": T(
+        "In WhatsApp an approved template may go out at any time: choose one. In Instagram wait until they write again."
+    ),
+}
+"""What an owner can do where a broadcast reaches nobody; all but the first two by the reason of :data:`REASONS`."""
 PAUSES: Mapping[str, Text] = {
     "bot": T("The bot was stopped. Start it, then press “Resume”."),
     "plan": T("Your plan does not let this bot answer now. Choose a plan, then press “Resume”."),
@@ -141,6 +158,14 @@ class Count:
     def total(self) -> int:
         """How many would get it."""
         return sum(self.by_channel.values())
+
+    def ways(self, audience: Audience) -> dict[str, Text]:
+        """Return what can be done where nobody would get it, see :data:`WAYS`, the reason of most first; else nothing."""
+        if self.total:
+            return {}
+        if not self.left_out:
+            return {key: WAYS[key] for key in ["none" if audience == Audience() else "choice"]}
+        return {why: WAYS[why] for why in sorted(self.left_out, key=lambda why: -self.left_out[why])}
 
 
 @dataclass(frozen=True, slots=True)
@@ -479,8 +504,8 @@ async def launch(
     await _may_speak(session, core, bot)
     found = await _held(session, bot, broadcast_id, version, ("draft",))
     counted = await count(session, core, bot, Audience.of(found), has_template=found.template is not None)
-    if at is None and not counted.total:
-        raise Conflict(T("Nobody would get it: choose other customers."), code="nobody")
+    if ways := counted.ways(Audience.of(found)):
+        raise Conflict(T("Nobody would get it. {way}", way=next(iter(ways.values()))), code="nobody")
     found.status, found.reason, found.run_at = "scheduled", "", at or utcnow()
     await session.flush()
     when = found.run_at.isoformat(timespec="minutes")

@@ -55,6 +55,8 @@ OWNER_PAGES = (
     "/settings/views/{view}",
     "/settings/webhooks",
     "/settings/webhooks/guide",
+    "/settings/api",
+    "/settings/api/{section}",
     "/settings/webhooks/{endpoint}",
     "/settings/webhooks/{endpoint}/events/{event}",
 )
@@ -96,7 +98,7 @@ QUESTIONS = ("Narxi qancha?", "Есть ли доставка в Самарка�
 async def furnish(session: AsyncSession, owner: models.User, bot: models.Bot, crypto: Crypto) -> dict[str, str]:
     """Fill a bot that knows a document with what a month brings; return what stands in the places of the addresses."""
     now = utcnow()
-    ids = {"bot": bot.id, "owner": owner.id, "letter": "offer_night"}
+    ids = {"bot": bot.id, "owner": owner.id, "letter": "offer_night", "section": "bots"}
     ids |= await _talks(session, owner, bot, now)
     ids |= await _outside(session, owner, bot, crypto, now)
     ids |= await _money(session, owner, now)

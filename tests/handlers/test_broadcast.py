@@ -72,6 +72,16 @@ async def test_written_tried_sent_and_followed(product: Product, language: str) 
         assert [each.text.count(TEXT) for each in messages if each.extra] == [1, 1, 1]
 
 
+async def test_what_reaches_nobody_is_not_offered(product: Product) -> None:
+    owner = await product.owner(900001021, "en")
+    await product.make_bot(owner)
+    menu = await owner.says("/broadcast", "Chinor")
+    await product.answered(owner.user.press(menu, _said(owner, "New broadcast")))
+    draft = await owner.says(TEXT, TEXT)
+    assert "Nobody has written to this bot yet" in draft.text
+    assert not any("Send …" in each["text"] for each in draft.buttons)
+
+
 async def test_another_owners_broadcast_is_not_there(product: Product) -> None:
     owner, stranger = await product.owner(900001011, "en"), await product.owner(900001012, "en")
     bot = await product.make_bot(owner)

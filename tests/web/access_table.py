@@ -179,6 +179,8 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("GET", "/settings/webhooks"): PAGE,
     ("POST", "/settings/webhooks"): (401, 400, 400, 401, 400),
     ("GET", "/settings/webhooks/guide"): PAGE,
+    ("GET", "/settings/api"): PAGE,
+    ("GET", "/settings/api/{section}"): PAGE,
     ("GET", "/settings/webhooks/{endpoint}"): own(OWN_PAGE),
     ("POST", "/settings/webhooks/{endpoint}"): own((401, 400, 404, 401, 404)),
     ("POST", "/settings/webhooks/{endpoint}/secret"): own((401, 200, 404, 401, 404)),

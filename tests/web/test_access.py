@@ -248,6 +248,7 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         "event": told.id,
         "number": payment.number,
         "kind": "svg",
+        "section": "bots",
         "table": "csv",
         "numbers": "owners",
         "payment": payment.id,

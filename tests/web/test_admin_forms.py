@@ -90,6 +90,13 @@ async def test_what_was_wrong_with_a_request_is_said_wherever_it_stands(site: Si
     wrong = await boss.post(html.unescape(found[1]), plan="basic", period="monthly", price="x", price_note="naqd pulda")
     assert wrong.status == 400 and "naqd pulda" in wrong.text
     assert wrong.visible().count("Enter what was paid in whole so‘m") >= 1
+    other = await site.person("Lola")
+    async with site.core.db.write() as session:
+        session.add(models.AccessRequest(user_id=other.id, plan="basic", period="monthly"))
+    wrong = await boss.post(f"/admin/requests/{ids[1]}/grant", plan="basic", period="monthly", price="x", price_note="")
+    assert wrong.text.count(f'id="price-{ids[1]}"') == 1 and wrong.text.count('aria-invalid="true"') == 1
+    empty = await boss.post(f"/admin/requests/{ids[1]}/decline", answer=" ")
+    assert empty.status == 400 and empty.text.count('aria-invalid="true"') == 1
     at = f"/admin/requests/{ids[1]}"
     assert (await boss.post(f"{at}/decline", answer="Avval sinang")).status == 303
     late = await boss.post(f"{at}/grant", plan="basic", period="monthly", price="0")

@@ -143,6 +143,46 @@ async def test_from_the_first_draft_to_the_report(site: Site) -> None:
     assert "does not want them since" in (await browser.get(f"/inbox/{names['No']}")).visible()
 
 
+async def test_what_reaches_nobody_is_not_offered(site: Site) -> None:
+    _, bot, browser = await _shop(site, "Empty")
+    where = (await browser.post(f"/bots/{bot.id}/broadcasts", **WRITTEN)).location.partition("?")[0]
+    soon = (utcnow() + dt.timedelta(days=2)).strftime("%Y-%m-%dT%H:%M")
+
+    async def told(words: str, way: str) -> None:
+        for path in (where, f"{where}/send"):
+            page = await browser.get(path)
+            assert words in page.visible() and f'href="{way}"' in page.text, (path, words)
+            assert f'action="{where}/send"' not in page.text and f'href="{where}/send"' not in page.text, path
+        version = str((await _one(site, bot)).version)
+        for at in ({"when": "now"}, {"when": "later", "at": soon}):
+            refused = await browser.post(f"{where}/send", **at, name="Chinor", version=version)
+            assert refused.status == 409 and words in refused.visible()
+        assert (await _one(site, bot)).status == "draft"
+
+    await told("Nobody has written to this bot yet", f"/bots/{bot.id}/channels#share")
+    async with site.core.db.write() as session:
+        talk = await web_talk(session, bot, "Aziza", last_inbound_at=utcnow())
+        mine = models.Contact.id == talk.contact_id
+        await session.execute(update(models.Contact).where(mine).values(opted_out_at=utcnow(), language="uz"))
+    version = str((await _one(site, bot)).version)
+    assert (await browser.post(f"{where}/edit", **WRITTEN, languages="ru", version=version)).status == 303
+    await told("No customer fits what you chose", f"{where}/edit")
+    version = str((await _one(site, bot)).version)
+    assert (await browser.post(f"{where}/edit", **WRITTEN, version=version)).status == 303
+    page = await browser.get(f"{where}/send")
+    assert "do not want broadcasts" in page.visible() and "until they allow it again" in page.visible()
+    assert f'action="{where}/send"' not in page.text
+    async with site.core.db.write() as session:
+        await session.execute(update(models.Contact).where(mine).values(opted_out_at=None))
+        await session.execute(
+            update(models.Conversation).where(models.Conversation.id == talk.id).values(status="human")
+        )
+    await told("Give these conversations back", f"/inbox?status=human&amp;bot={bot.id}")
+    async with site.core.db.write() as session:
+        await session.execute(update(models.Conversation).where(models.Conversation.id == talk.id).values(status="bot"))
+    assert f'action="{where}/send"' in (await browser.get(f"{where}/send")).text
+
+
 async def test_nobody_is_woken_without_a_tick(site: Site) -> None:
     _, bot, browser = await _shop(site, "Night")
     made = await browser.post(f"/bots/{bot.id}/broadcasts", **WRITTEN)

@@ -258,6 +258,13 @@ async def _said(place: Place, session: AsyncSession, n: int, word: str) -> None:
     session.add(models.Message(conversation_id=str(await session.scalar(talk)), author="customer", text=word))
 
 
+async def _device(place: Place, session: AsyncSession, n: int, word: str) -> str:
+    # Two in each moment, as after a restart.
+    row = models.PanelSession(id=f"{n:064x}", user_id=place.owner.id, expires_at=END, last_seen_at=_at(n // 2 * 2))
+    session.add(row)
+    return f"sessions/{row.id}/"
+
+
 async def _spent(place: Place, session: AsyncSession, n: int, word: str) -> None:
     person = await _person(session, word, n)
     call = {"provider": "openai", "model_asked": "gpt", "cost_usd": Decimal(n // 10), "created_at": utcnow()}
@@ -298,6 +305,7 @@ LISTS: dict[str, Listed] = {
     "support talks": Listed("/admin/support", _asked, admin=True),
     "a support talk": Listed("/admin/support/{}", _line, admin=True, ready=_own_talk),
     "own support talk": Listed("/support", _line, ready=_own_talk),
+    "devices": Listed("/settings", _device, mark=r"sessions/[0-9a-f]{64}/"),
     "remote views": Listed("/settings/views", _view),
     "pages of a view": Listed("/settings/views/{}", _opened, ready=_viewed),
     "margins": Listed("/admin/statistics", _spent, admin=True),

@@ -12,11 +12,11 @@ from sqlalchemy import func, select
 
 from db import models
 from db.base import utcnow
-from services import team
+from services import accounts, team
 from services.conversations import marks
 from services.knowledge import documents
 from tests import servers
-from tests.web.panel import Browser, Site, open_site, web_talk
+from tests.web.panel import PASSWORD, Browser, Site, open_site, web_talk
 
 
 @pytest.fixture(scope="module")
@@ -130,10 +130,54 @@ async def test_what_was_typed_is_never_out_of_sight_after_an_error(site: Site) -
     assert page.status == 400 and 'id="languages-fault"' in page.text and "Xushmuomala bo‘l.</textarea>" in page.text
 
 
+def _wrong(text: str) -> list[tuple[str, str]]:
+    """Return the forms of a page that say that something is wrong in them, by their address, with what."""
+    forms = re.findall(r'<form[^>]*action="([^"]*)"[^>]*>(.*?)</form>', text, re.DOTALL)
+    fields = [
+        (where, tag) for where, form in forms for tag in re.findall(r"<(?:input|textarea)[^>]*aria-invalid[^>]*>", form)
+    ]
+    return [(where, re.findall(r'\bname="([^"]*)"', tag)[0]) for where, tag in fields]
+
+
+async def test_only_the_form_that_was_sent_is_wrong(site: Site) -> None:
+    """Where several forms of a page have fields of one name."""
+    owner, bot, _ = await _owner(site, "Several")
+    async with site.core.db.write() as session:
+        await accounts.set_password(
+            session, await session.get_one(models.User, owner.id), await accounts.hash_password(PASSWORD)
+        )
+        questions = ("Parkovka bormi?", "Wi-Fi bormi?")
+        session.add_all(models.UnansweredQuestion(bot_id=bot.id, question=q, folded=q.lower()) for q in questions)
+        taught = [await documents.add_answer(session, bot, f"Savol {n}?", "Ha") for n in range(2)]
+        asked = [models.TestQuestion(bot_id=bot.id, question=f"Sinov {n}?", expected="ha") for n in range(2)]
+        session.add_all(asked)
+    browser = await site.signed_in(owner)
+    page = await browser.post("/settings/tokens", name="Kassa", current_password="not this one")
+    assert page.status == 400 and _wrong(page.text) == [("/settings/tokens", "current_password")]
+    assert 'value="Kassa"' in page.text
+    page = await browser.post("/settings/password", current_password="nor this", password=PASSWORD)
+    assert page.status == 400 and _wrong(page.text) == [("/settings/password", "current_password")]
+    at = f"/bots/{bot.id}/answers"
+    page = await browser.post(at, question=questions[1], answer=" ")
+    assert page.status == 400 and _wrong(page.text) == [(at, "answer")] and page.text.count('role="alert"') == 1
+    form = page.text.partition(f'value="{questions[1]}"')[2].partition("</form>")[0]
+    assert "aria-invalid" in form
+    typed = "Yangi savol?"
+    page = await browser.post(at, question=typed, answer=" ")
+    assert _wrong(page.text) == [(at, "answer")] and page.text.count(f'value="{typed}"') == 1
+    page = await browser.post(f"{at}/{taught[1].id}", question=" ", answer="Yangi javob")
+    assert _wrong(page.text) == [(f"{at}/{taught[1].id}", "question")] and page.text.count("Yangi javob") == 1
+    where = f"/bots/{bot.id}/tests/{asked[1].id}"
+    page = await browser.post(where, question=" ", expected="yangi so‘z")
+    assert _wrong(page.text) == [(where, "question")] and page.text.count("yangi so‘z") == 1
+    # The fault stands in the form itself.
+    assert 'role="alert"' in page.text.partition(f'action="{where}"')[2].partition("</form>")[0]
+
+
 async def test_a_tick_to_send_at_night_outlives_another_error(site: Site) -> None:
     _, bot, browser = await _owner(site, "Night")
     async with site.core.db.write() as session:
-        await web_talk(session, bot)
+        await web_talk(session, bot, last_inbound_at=utcnow())
     made = await browser.post(f"/bots/{bot.id}/broadcasts", text_uz="Salom!", title="")
     where = made.location.partition("?")[0]
     at = f"{(utcnow() + dt.timedelta(days=2)).date()}T02:00"

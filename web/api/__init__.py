@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
+import orjson
 from aiohttp import web
 
 from services.errors import NotFound
 from services.i18n import T
-from web import keys
+from web import keys, reference
 from web.api import (
     answers,
     bots,
@@ -56,6 +57,7 @@ async def _elsewhere(request: web.Request) -> web.Response:
 def setup(app: web.Application) -> None:
     """Add every call, and the document that describes them."""
     described = openapi.document(ENDPOINTS, app[keys.CORE].settings.public_url)
+    app[keys.API_GROUPS] = reference.read(orjson.loads(described))
 
     async def describe(_request: web.Request) -> web.Response:
         return web.Response(body=described, content_type="application/json")

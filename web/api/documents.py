@@ -124,8 +124,9 @@ def _name(part: BodyPartReader) -> str:
 
 @routes.post("/bots/{bot_id}/documents", 202, upload=True, errors=(409,))
 async def create(call: Call, bot_id: str) -> DocumentAnswer:
-    """Give a bot a document to answer from: .pdf, .docx, .csv, .txt, or a picture (.jpg, .png, .webp) with the part `caption`;
-    at most 10 MB. One of the same name is replaced. With the part `shared` = `true` customers may receive the file.
+    """Give a bot a document to answer from: .pdf, .docx, .csv, .txt, or a picture (.jpg, .png, .webp) with a `caption`.
+
+    At most 10 MB. One of the same name is replaced. With the part `shared` = `true` customers may receive the file.
     """
     core = call.core
     async with core.db.read() as session:

@@ -163,6 +163,7 @@ async def preview(request: web.Request) -> web.StreamResponse:
         bot=bot,
         shown=_shown(texts, bot),
         counted=counted,
+        ways=counted.ways(asked),
         **_words(request),
     )
 
@@ -219,6 +220,7 @@ async def _about(session: AsyncSession, request: web.Request, bot: models.Bot) -
         "bot": bot,
         "found": found,
         "counted": counted,
+        "ways": counted.ways(Audience.of(found)) if counted else {},
         "minutes": broadcasts.minutes(core.settings, counted) if counted else 0,
         "report": await broadcasts.report(session, found) if found.started_at else None,
         "rests": rests,

@@ -33,18 +33,18 @@ async def _page(
     error: AppError | None = None,
     form_name: str = "",
     values: dict[str, str] | None = None,
+    token_name: str = "",
     new_token: str = "",
     telegram_link: str = "",
 ) -> web.StreamResponse:
     core = core_of(request)
     person = auth.user(request)
     signed_in = auth.visitor(request).signed_in
-    if error is not None and form_name in ("token", "telegram"):
-        # Other forms of the page ask for the password too, and nothing is wrong with theirs.
-        error.field = None
+    current = signed_in.session.id if signed_in else ""
+    cursor = request.query.get("cursor", "")[:90] if request.method == "GET" else ""
     async with core.db.read() as session:
         shared = await frame(session, request)
-        devices = await accounts.sessions(session, person)
+        devices = await accounts.sessions_page(session, person, current=current, cursor=cursor)
         tokens = await accounts.api_tokens(session, person)
         works = await team.memberships(session, person)
     files_used = await core.spending.stored(core, person.id)
@@ -58,12 +58,15 @@ async def _page(
         files_all=core.settings.media.owner_files_mib * 2**20,
         files_days=core.settings.media.keep_days,
         values=values or own,
-        devices=[(device, device_name(device.user_agent)) for device in devices],
-        current=signed_in.session.id if signed_in else "",
+        devices=[(device, device_name(device.user_agent)) for device in devices.items],
+        following=devices.next,
+        first=not cursor,
+        current=current,
         tokens=tokens,
         works=[(member, team.shown_name(owner)) for member, owner in works],
         role_names=team.ROLE_NAMES,
         role_tasks=team.ROLE_TASKS,
+        token_name=token_name,
         new_token=new_token,
         telegram_link=telegram_link,
         form_name=form_name,
@@ -204,7 +207,7 @@ async def new_token(request: web.Request) -> web.StreamResponse:
             row, plain = await accounts.new_api_token(session, auth.user(request), form.text("name", 200))
             await access.record(session, auth.user(request), "token_made", "api_token", row.id)
     except AppError as error:
-        return await _page(request, error=error, form_name="token")
+        return await _page(request, error=error, form_name="token", token_name=form.fields.get("name", "")[:200])
     hide(plain)
     return await _page(request, new_token=plain)
 
