@@ -321,6 +321,16 @@ def render(request: web.Request, template: str, *, status: int = 200, **context:
     return response
 
 
+def part(request: web.Request, template: str, page: str, **context: Any) -> web.Response:
+    """Return a part of ``page`` for its script to put in place; who opens the address in a browser is led to the whole page."""
+    return render(request, template, **context) if wants_part(request) else redirect(page)
+
+
+def wants_part(request: web.Request) -> bool:
+    """Tell whether a page's script asks, for a part of that page."""
+    return "HX-Request" in request.headers
+
+
 def _viewing(who: auth.Visitor) -> dict[str, Any] | None:
     """Return what the bar says while an administrator looks at an owner's panel."""
     if who.view is None or who.user is None:

@@ -210,6 +210,8 @@ async def test_a_backup_is_whole_and_leaves_only_with_a_password(site: Site, bos
 
     [path] = await until(made)
     assert path.name in (await boss.get("/admin/system")).text
+    assert (await boss.get("/admin/system/backups")).location == "/admin/system#backups"
+    assert path.name in (await boss.get("/admin/system/backups", **{"HX-Request": "true"})).text
     here = f"/admin/system/backups/{path.name}"
     wrong = await boss.post(f"{here}/download", current_password="not it")
     assert wrong.status == 400 and "The current password is wrong." in said(wrong)

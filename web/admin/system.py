@@ -220,9 +220,10 @@ async def backup_list(request: web.Request) -> web.StreamResponse:
     core = core_of(request)
     async with core.db.read() as session:
         progress = await backups.progress(session, core.settings)
-    return view.render(
+    return view.part(
         request,
         "admin/_backups.html",
+        "/admin/system#backups",
         kept=await backups.listed(core.settings),
         keep_backups=core.settings.database.keep_backups,
         progress=progress,
