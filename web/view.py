@@ -384,6 +384,7 @@ DONE: Mapping[str, Text] = {
     "broadcast_stop": T("Stopped. Who has not got it gets nothing."),
     "broadcast_recall": T("It is a draft again."),
     "template_sent": T("The template is on its way. What becomes of it stands beside the message."),
+    "key_checked": T("Checked. What the provider said stands at its name."),
     "checked": T("Checked. Below is what the network says."),
     "instagram_connected": T("Connected. Now enter the address and the word below in the Meta app."),
     "disconnected": T("Disconnected. You can still read the conversations."),

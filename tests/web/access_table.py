@@ -458,6 +458,8 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/admin/announcements/{announcement}/delete"): ADMIN_FORM,
     ("POST", "/announcements/{announcement}/seen"): (401, 404, 404, 401, 404),  # a draft is no banner yet
     ("GET", "/admin/models"): ADMIN_PAGE,
+    ("POST", "/admin/models/budgets"): ADMIN_FORM,
+    ("POST", "/admin/models/check"): (401, 404, 404, 401, 404),  # no provider is called so
     ("POST", "/admin/models/{what}"): (401, 404, 404, 401, 400),  # nothing is chosen
     ("GET", "/admin/system"): ADMIN_PAGE,
     ("GET", "/admin/system/errors"): ADMIN_PAGE,
