@@ -208,6 +208,8 @@ ADMINISTRATORS: dict[str, Sequence[str]] = {
     "/dashboard": ("",),
     "/inbox": ("",),
 }
+PARTS = ("/lines", "/documents/list", "/tests/results", "/system/backups")
+"""Parts of pages, which are given to the pages' scripts only."""
 LEFT_OUT: dict[str, str] = {
     r".*\.(\{table\}|csv|pdf|\{kind\})": "files: they are as long as what is in them",
     r"/(admin|bots/\{bot\}/conversations.*|support/lines|admin/support/\{owner\}/lines)": "leads on to another page",
@@ -267,7 +269,8 @@ async def measure(session: aiohttp.ClientSession, core: Core, path: str, times: 
     try:
         for number in range(times + 2):
             seen[0], begun, used = 0, time.perf_counter(), time.process_time()
-            async with session.get(address(core) + path, allow_redirects=False) as response:
+            headers = {"HX-Request": "true"} if path.endswith(PARTS) else {}
+            async with session.get(address(core) + path, headers=headers, allow_redirects=False) as response:
                 size = len(await response.read())
                 if response.status != 200:
                     raise NotMeasurable(f"{path}: {response.status} {response.headers.get('Location', '')}")

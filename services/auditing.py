@@ -12,11 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import first_id
 from db.engine import Database
-from services import naming, requests, sheets
+from services import audit_words, naming, requests, sheets
+from services.audit_words import Known
 from services.bookkeeping import midnight
 from services.errors import Invalid
 from services.i18n import T, Text
 from services.paging import Page, newest_first
+from services.settings import Settings
 from services.sheets import Cell
 from services.text import clean
 
@@ -106,6 +108,7 @@ ACTIONS: Mapping[str, Text] = {
     "announcement_sent": T("Sent or scheduled an announcement"),
     "announcement_stopped": T("Stopped an announcement"),
     "announcement_deleted": T("Deleted the draft of an announcement"),
+    "key_checked": T("Checked a provider’s key"),
     "override_changed": T("Chose another setting"),
     "override_ended": T("Let a setting of the file hold again"),
     "message_retried": T("Let a message be tried again"),
@@ -142,6 +145,7 @@ OBJECTS: Mapping[str, Text] = {
     "endpoint": T("Server"),
     "announcement": T("Announcement"),
     "override": T("Setting"),
+    "provider_key": T("Key of a provider"),
     "message": T("Message"),
     "job": T("Background job"),
     "error": T("Error in the log"),
@@ -206,54 +210,36 @@ def _about(kind: str, thing: str) -> ColumnElement[bool]:
     return (_log.object_kind == kind) & (_log.object_id == thing)
 
 
-async def find(
-    session: AsyncSession, filters: Filters, *, cursor: str = ""
-) -> tuple[Page[models.AuditLog], dict[str, models.User]]:
-    """Return a page of the log, the newest first, and who did it, by id; raises ``Invalid`` for a malformed cursor."""
+async def find(session: AsyncSession, filters: Filters, *, cursor: str = "") -> tuple[Page[models.AuditLog], Known]:
+    """Return a page of the log, the newest first, and whom and what it names; raises ``Invalid`` for a malformed cursor."""
     page = await newest_first(session, select(_log).where(*await _conditions(session, filters)), _log.id, cursor=cursor)
-    return page, await _people(session, page.items)
+    return page, await audit_words.known(session, page.items)
 
 
-async def _people(session: AsyncSession, rows: Sequence[models.AuditLog]) -> dict[str, models.User]:
-    """Return those who did something in these rows and the accounts to which it was done, by id."""
-    ids = {row.actor_id for row in rows if row.actor_id} | {row.object_id for row in rows if row.object_kind == "user"}
-    ids |= {str(row.details["by"]) for row in rows if (row.details or {}).get("by")}
-    found = await session.scalars(select(models.User).where(models.User.id.in_(ids)))
-    return {person.id: person for person in found}
-
-
-async def of_owner(session: AsyncSession, user_id: str) -> tuple[Sequence[models.AuditLog], dict[str, models.User]]:
-    """Return the last things that were done to an owner or by them, the newest first, and who did them."""
+async def of_owner(session: AsyncSession, user_id: str) -> tuple[Sequence[models.AuditLog], Known]:
+    """Return the last things that were done to an owner or by them, the newest first, and whom and what they name."""
     done_to = select(_log).where(_about("user", user_id)).order_by(_log.id.desc()).limit(_SHOWN)
     done_by = select(_log).where(_log.actor_id == user_id).order_by(_log.id.desc()).limit(_SHOWN)
     rows = {row.id: row for query in (done_to, done_by) for row in await session.scalars(query)}
     last = sorted(rows.values(), key=lambda row: row.id, reverse=True)[:_SHOWN]
-    return last, await _people(session, last)
+    return last, await audit_words.known(session, last)
 
 
-def words(row: models.AuditLog) -> list[str]:
-    """Return the details of a row as people read them, without those that name somebody by an id."""
-    return [
-        str(value) for key, value in sorted((row.details or {}).items()) if value and key not in ("by", "view", "owner")
-    ]
-
-
-def who(row: models.AuditLog, known: Mapping[str, models.User]) -> tuple[models.User | None, models.User | None]:
+def who(row: models.AuditLog, known: Known) -> tuple[models.User | None, models.User | None]:
     """Return who did something, and for whom: an administrator who acts in an owner's panel, and that owner."""
     by = (row.details or {}).get("by")
-    actor = known.get(row.actor_id or "")
-    return (known.get(str(by)), actor) if by else (actor, None)
+    actor = known.people.get(row.actor_id or "")
+    return (known.people.get(str(by)), actor) if by else (actor, None)
 
 
-_HEADINGS = (T("Time"), T("Who"), T("For"), T("Action"), T("Object"), T("Id"), T("Details"))
+_HEADINGS = (T("Time"), T("Who"), T("For"), T("Action"), T("Object"), T("Id"), T("Name"), T("Details"))
 
 
-def called(person: models.User | None) -> str:
-    """Return what somebody is called in the log."""
-    return "" if person is None else person.full_name or person.email or person.phone or person.id
+def _stamp(moment: dt.datetime | dt.date) -> str:
+    return sheets.moment(moment) if isinstance(moment, dt.datetime) else moment.isoformat()
 
 
-async def table(db: Database, filters: Filters, language: str) -> AsyncIterator[list[list[Cell]]]:
+async def table(db: Database, settings: Settings, filters: Filters, language: str) -> AsyncIterator[list[list[Cell]]]:
     """Yield the table of the filtered rows in parts, its headings first; each part is read by itself."""
     yield [[heading.render(language) for heading in _HEADINGS]]
     cursor: str | None = ""
@@ -261,15 +247,16 @@ async def table(db: Database, filters: Filters, language: str) -> AsyncIterator[
         async with db.read() as session:
             query = select(_log).where(*await _conditions(session, filters))
             page = await newest_first(session, query, _log.id, cursor=cursor, limit=_AT_ONCE)
-            known = await _people(session, page.items)
+            known = await audit_words.known(session, page.items)
         yield [
             [
                 sheets.moment(row.at),
-                *(called(person) for person in who(row, known)),
+                *(audit_words.called(person) for person in who(row, known)),
                 name(row.action, language),
                 OBJECTS[row.object_kind].render(language) if row.object_kind in OBJECTS else row.object_kind,
                 row.object_id,
-                ", ".join(f"{key}: {value}" for key, value in sorted((row.details or {}).items())),
+                audit_words.thing(row, known, language),
+                ", ".join(audit_words.details(row, known, settings, language, _stamp)),
             ]
             for row in page.items
         ]

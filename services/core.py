@@ -25,6 +25,7 @@ from services.ai.prices import Rates
 from services.ai.router import CallRecord, KeyEvent, ModelRow, Router, RouterSettings
 from services.allowances import Allowances
 from services.bell import Bell
+from services.budgets import Budgets
 from services.channels import make_channels
 from services.channels.base import Blocked, Channel, Inbound, TokenRefused
 from services.channels.meta import GraphApi, problem
@@ -36,6 +37,7 @@ from services.inbox import Cards
 from services.knowledge.embedding import Embedder
 from services.knowledge.search import KnowledgeSearch
 from services.limits import Limits
+from services.overrides import BELL as OVERRIDES
 from services.settings import Settings
 from services.spending import Spending
 from services.tasks import TaskGroup
@@ -152,6 +154,7 @@ class Core:
     cards: Cards = field(default_factory=Cards)
     backlog: Backlog = field(default_factory=Backlog)
     spending: Spending = field(default_factory=Spending)
+    budgets: Budgets = field(default_factory=Budgets)
     factory: FactoryBot | None = None
     factory_username: str = ""
     job_handlers: dict[str, Callable[[Mapping[str, Any]], Awaitable[None]]] = field(default_factory=dict)
@@ -190,7 +193,12 @@ class Core:
 
     def has_models(self, owner_keys: Mapping[str, str]) -> bool:
         """Whether there is any model to ask."""
-        return bool(owner_keys) or any(self.settings.model_key(kind) for kind in PROVIDERS if kind not in self.keys_off)
+        return bool(owner_keys) or any(self.settings.model_key(kind) for kind in PROVIDERS if kind not in self.unasked)
+
+    @property
+    def unasked(self) -> frozenset[str]:
+        """Providers whose keys rest or whose budget is used up."""
+        return self.keys_off | self.budgets.out
 
     async def settle_event(self, talk: Talk, event: Inbound) -> None:
         """Do at once what the network wants to see for an event."""
@@ -292,14 +300,18 @@ class Core:
                 update(models.Channel).where(models.Channel.id == channel_id).values(last_error=clean(error, 300))
             )
 
-    async def key_event(self, event: KeyEvent, bot: BotCard) -> None:
-        """A model or its key stopped working or works again: the key's owner, or the administrators, hear of it once."""
-        bot_id = bot.id if event.owner_key else None
+    async def key_event(self, event: KeyEvent, bot: BotCard | None) -> None:
+        """A model or its key stopped working or works again: the key's owner, or the administrators, hear of it once.
+
+        ``bot`` is None where nobody's bot asked.
+        """
+        theirs = bot if event.owner_key else None
+        bot_id = theirs.id if theirs else None
         key = trouble_key(event.provider, bot_id, event.model)
         self._proved.discard(key)
         params: dict[str, Any] = {"provider": NAMES[event.provider], "reason": event.reason}
-        if event.owner_key:
-            params["bot"] = bot.name
+        if theirs:
+            params["bot"] = theirs.name
         kind = "key_no_money" if event.reason == "no_money" else "key_refused"
         if event.model is not None:
             # What a key of the owner's own may not use can be in use elsewhere: only the owner can look.
@@ -309,7 +321,7 @@ class Core:
             if event.reason is None:
                 await notices.solve(session, key)
             else:
-                people = [bot.owner_id] if event.owner_key else await accounts.administrators(session)
+                people = [theirs.owner_id] if theirs else await accounts.administrators(session)
                 for user_id in people:
                     await notices.open_notice(session, user_id, kind, key=key, bot_id=bot_id, params=params)
         self.bell.ring("notices")
@@ -394,7 +406,14 @@ def make_core(
     meta = settings.meta
     graph = GraphApi(http, meta.graph_base, meta.version, timeout_s=meta.send_timeout_s)
     instagram_graph = GraphApi(http, meta.instagram_graph_base, meta.version, timeout_s=meta.send_timeout_s)
-    router = Router(router_settings(settings), http, on_call=on_call)
+    bell, budgets = Bell(redis), Budgets()
+
+    def count(record: CallRecord) -> None:
+        on_call(record)
+        if budgets.add(record):
+            bell.ring(OVERRIDES)
+
+    router = Router(router_settings(settings), http, on_call=count)
     model = embedding_model(settings)
     embedder = Embedder(router, model[1]) if model else None
     return Core(
@@ -402,7 +421,8 @@ def make_core(
         db=db,
         crypto=crypto,
         secret=secret,
-        bell=Bell(redis),
+        bell=bell,
+        budgets=budgets,
         writer=Writer(db, holder),
         http=http,
         telegram=telegram,

@@ -185,6 +185,13 @@ TEXTS: Mapping[str, Text] = {
         "Text is answered as ever. Old files are deleted in time; whoever runs the installation can allow more."
     ),
     "cost_limit": T("“{bot}”: today’s limit for the cost of answers is used up; passages are quoted until tomorrow."),
+    "budget_near": T(
+        "80 % of the budget “{budget}” of {limit} for models is used up. Its limit is set on the page of models."
+    ),
+    "budget_out": T(
+        "The budget “{budget}” of {limit} for models is used up. Until it begins anew other models answer where there are any, "
+        "else passages are quoted. A larger one can be set on the page of models."
+    ),
     "key_refused": T(
         "{provider} does not accept the API key any more. Put a new one into the settings (.env) and start the program "
         "again. Until then other models answer where there are any, else passages are quoted."
@@ -577,6 +584,8 @@ def page(notice: models.Notice) -> str:
         return "/admin/requests"
     if notice.kind in ENDPOINTS:
         return _INTEGRATIONS
+    if notice.kind in ("budget_near", "budget_out"):
+        return "/admin/models"
     if notice.kind == "view_asked":
         return VIEWS
     if notice.kind == "support_wanted":

@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import insert_for
 from db.engine import DatabaseUnavailable
-from services import access, accounts, notices
+from services import access, accounts, budgets, notices
 from services.ai import PROVIDERS
 from services.bookkeeping import midnight, today
 from services.errors import Invalid, NotFound
@@ -105,12 +105,14 @@ async def take_effect(core: Core) -> None:
 
     async with core.db.read() as session:
         chosen = await all_of(session)
-    if chosen == core.chosen:
+    before = core.unasked
+    await core.budgets.look(core, chosen, core.now())
+    if chosen == core.chosen and core.unasked == before:
         return
     core.settings, core.keys_off = effective(core.configured, chosen)
-    core.router.change(router_settings(core.settings, core.keys_off))
+    core.router.change(router_settings(core.settings, core.unasked))
     core.chosen = chosen
-    log.info("overrides_taken", keys=sorted(chosen))
+    log.info("overrides_taken", keys=sorted(chosen), budgets_out=sorted(core.budgets.out))
 
 
 async def follow(core: Core) -> None:
@@ -230,6 +232,19 @@ async def choose_budget(session: AsyncSession, person: models.User, text: str, *
     await _keep(session, person, OWNER_BUDGET, str(amount), now=now, said=str(amount))
 
 
+async def choose_budgets(
+    session: AsyncSession, person: models.User, typed: Mapping[str, str], *, now: dt.datetime
+) -> None:
+    """Let calls on the installation's keys cost this: US dollars by :func:`services.budgets.key`, nothing for no budget."""
+    chosen = await all_of(session)
+    for name in (budgets.key(span, provider) for provider in budgets.NAMED for span in budgets.SPANS):
+        amount = money(typed.get(name, ""), name, empty=True)
+        if amount is None:
+            await back(session, person, name)
+        elif name not in chosen or Decimal(chosen[name]) != amount:
+            await _keep(session, person, name, str(amount), now=now, said=str(amount))
+
+
 async def switch_key(session: AsyncSession, person: models.User, provider: str, *, on: bool, now: dt.datetime) -> None:
     """Let the installation's key of a provider rest, or be used again; raises ``NotFound``."""
     if provider not in PROVIDERS:
@@ -281,7 +296,7 @@ async def health(session: AsyncSession, now: dt.datetime) -> dict[str, Health]:
     counted: dict[str, tuple[Any, ...]] = {each[0]: tuple(each) for each in sums}
     failures = [each[4] for each in counted.values() if each[4] is not None]
     errors = {found.provider: found for found in await session.scalars(select(row).where(row.id.in_(failures)))}
-    month = await _month(session, last)
+    month = await costs(session, [last - dt.timedelta(days=n) for n in range(_DAYS)])
     notice = models.Notice
     open_ones = set(
         await session.scalars(
@@ -308,18 +323,19 @@ async def health(session: AsyncSession, now: dt.datetime) -> dict[str, Health]:
     return found
 
 
-async def _month(session: AsyncSession, last: dt.date) -> dict[str, Decimal]:
-    """Return what each provider cost in thirty days: days that are counted by their sums, the others call by call."""
-    days = [last - dt.timedelta(days=n) for n in range(_DAYS)]
-    counted_day, costs, row = models.CountedDay.day, models.DayCosts, models.AIUsage
+async def costs(session: AsyncSession, days: Sequence[dt.date]) -> dict[str, Decimal]:
+    """Return what each provider cost on these days, the first of which is today: those that are counted by their sums, the
+    others call by call.
+    """
+    counted_day, sum_of_day, row = models.CountedDay.day, models.DayCosts, models.AIUsage
     names = [day.isoformat() for day in days[1:]]
     known = set(await session.scalars(select(counted_day).where(counted_day.in_(names))))
     total: dict[str, Decimal] = {}
     if known:
         sums = await session.execute(
-            select(costs.provider, func.sum(costs.cost_usd))
-            .where(costs.day.in_(sorted(known)), costs.own_key.is_(False))
-            .group_by(costs.provider)
+            select(sum_of_day.provider, func.sum(sum_of_day.cost_usd))
+            .where(sum_of_day.day.in_(sorted(known)), sum_of_day.own_key.is_(False))
+            .group_by(sum_of_day.provider)
         )
         total = {provider: cost or Decimal(0) for provider, cost in sums}
     spans = _spans([day for day in days if day.isoformat() not in known])

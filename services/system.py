@@ -177,6 +177,13 @@ async def messages(session: AsyncSession, before: int | None = None) -> tuple[li
     return found[:PAGE], found[PAGE - 1].id if len(found) > PAGE else None
 
 
+async def set_aside(session: AsyncSession) -> tuple[int, int]:
+    """Return how many messages and how many jobs were given up and wait for an administrator."""
+    counts = (select(func.count()).where(row.status == _DEAD) for row in (models.InboxItem, models.Job))
+    messages_, jobs_ = [await session.scalar(count) for count in counts]
+    return int(messages_ or 0), int(jobs_ or 0)
+
+
 async def dead_jobs(session: AsyncSession, before: int | None = None) -> tuple[list[SetAside], int | None]:
     """Return jobs that were given up, the latest first, and where the following part begins."""
     job, bot, lane = models.Job, models.Bot, models.Lane

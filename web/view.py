@@ -358,6 +358,16 @@ def render(request: web.Request, template: str, *, status: int = 200, **context:
     return response
 
 
+def part(request: web.Request, template: str, page: str, **context: Any) -> web.Response:
+    """Return a part of ``page`` for its script to put in place; who opens the address in a browser is led to the whole page."""
+    return render(request, template, **context) if wants_part(request) else redirect(page)
+
+
+def wants_part(request: web.Request) -> bool:
+    """Tell whether a page's script asks, for a part of that page."""
+    return "HX-Request" in request.headers
+
+
 def _viewing(who: auth.Visitor) -> dict[str, Any] | None:
     """Return what the bar says while an administrator looks at an owner's panel."""
     if who.view is None or who.user is None:
@@ -411,6 +421,7 @@ DONE: Mapping[str, Text] = {
     "broadcast_stop": T("Stopped. Who has not got it gets nothing."),
     "broadcast_recall": T("It is a draft again."),
     "template_sent": T("The template is on its way. What becomes of it stands beside the message."),
+    "key_checked": T("Checked. What the provider said stands at its name."),
     "checked": T("Checked. Below is what the network says."),
     "instagram_connected": T("Connected. Now enter the address and the word below in the Meta app."),
     "disconnected": T("Disconnected. You can still read the conversations."),

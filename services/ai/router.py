@@ -68,6 +68,7 @@ BUSY_REST_S = 5.0
 KEY_REST_S = 300.0
 RETIRED_REST_S = 3600.0
 MAX_REST_S = 3600.0
+_CHECK_S = 15.0
 EMBED_BATCH = 100
 MAX_DIMENSIONS = 4096
 _NUMBER_BYTES = 40
@@ -367,6 +368,30 @@ class Router:
             short = tries == 1 and failure.retry_after_s <= SHORT_WAIT_S
             return failure.retry_after_s + _jitter() if short else None
         return _jitter() if isinstance(failure, Transient | BadOutput) and tries == 1 else None
+
+    async def check(self, provider: str, key: str) -> RouterResult:
+        """Ask the first model of a provider for a word with the installation's ``key``, also while it rests.
+
+        The result has no call where no role names a model of this provider. What the call meets counts like any other's.
+        """
+        result = RouterResult()
+        rows = [row for role, chain in self._settings.roles.items() if role != "transcribe" for row in chain]
+        row = next((row for row in rows if row.provider == provider), self._settings.own_rows.get(provider))
+        if row is not None:
+            wait_s = min(_CHECK_S, self._settings.deadline_s)
+            request = GenerateRequest(
+                model=row.name,
+                system="",
+                turns=[Turn("user", "Hi")],
+                max_output_tokens=16,
+                timeout_s=wait_s,
+                first_byte_timeout_s=wait_s,
+                effort=row.effort,
+                api=row.api,
+            )
+            candidate = _Candidate(row, key, False, fingerprint(key))
+            result.reply, _ = await self._generate(candidate, request, _Pieces(None, None), result)
+        return result
 
     def has(self, role: str) -> bool:
         """Whether any model of ``role`` has a key."""

@@ -34,7 +34,7 @@ _HEADINGS: Sequence[Text] = (
     T("Delivery"),
     T("Conversation"),
 )
-_STATES: Mapping[str, Text] = {
+STATES: Mapping[str, Text] = {
     "bot": T("Bot answers"),
     "waiting": T("Waiting for a person"),
     "human": T("With a person"),
@@ -109,7 +109,7 @@ async def _messages(
                 talk.contact.name or T("Customer").render(language),
                 talk.contact.phone or "",
                 LANGUAGE_NAMES.get(talk.contact.language or "", ""),
-                _said(_STATES, talk.conversation.status, language),
+                _said(STATES, talk.conversation.status, language),
                 _said(_AUTHORS, row.author, language),
                 names.get(row.author_id or "", ""),
                 row.text or (f"[{row.kind}]" if row.kind != "text" else ""),

@@ -63,7 +63,10 @@ PAGE: Statuses = (303, 200, 200, 303, 200)
 OWN_PAGE: Statuses = (303, 200, 404, 303, 404)
 FORM: Statuses = (401, 303, 303, 401, 303)
 OWN_FORM: Statuses = (401, 303, 404, 401, 404)
+OWN_PART: Statuses = (303, 303, 404, 303, 404)
+"""A part of a page, for its script: a browser is led to the whole page."""
 ADMIN_PAGE: Statuses = (303, 404, 404, 303, 200)
+ADMIN_PART: Statuses = (303, 404, 404, 303, 303)
 ADMIN_FORM: Statuses = (401, 404, 404, 401, 303)
 API: Statuses = (401, 200, 200, 401, 200)
 OWN_API: Statuses = (401, 200, 404, 401, 404)
@@ -221,7 +224,7 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/support"): (401, 400, 400, 401, 404),  # nothing is written
     ("GET", "/admin/support"): ADMIN_PAGE,
     ("GET", "/admin/support/{owner}"): ADMIN_PAGE,
-    ("GET", "/admin/support/{owner}/lines"): (303, 404, 404, 303, 303),
+    ("GET", "/admin/support/{owner}/lines"): ADMIN_PART,
     ("POST", "/admin/support/{owner}"): (401, 404, 404, 401, 400),
     ("POST", "/admin/support/{owner}/close"): ADMIN_FORM,
     ("GET", "/search"): PAGE,
@@ -269,14 +272,14 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/bots/{bot}/people"): (401, 400, 404, 401, 404),
     ("POST", "/bots/{bot}/key"): own((401, 400, 404, 401, 404)),
     ("POST", "/bots/{bot}/delete"): own((401, 400, 404, 401, 404)),
-    ("GET", "/bots/{bot}/lines"): OWN_PAGE,
+    ("GET", "/bots/{bot}/lines"): OWN_PART,
     ("POST", "/bots/{bot}/draft/discard"): OWN_FORM,
     ("GET", "/bots/{bot}/versions"): OWN_PAGE,
     ("POST", "/bots/{bot}/versions/{version}/restore"): (401, 404, 404, 401, 404),  # the walk's bot was never changed
     ("GET", "/bots/{bot}/setup"): OWN_PAGE,
     ("POST", "/bots/{bot}/try"): (401, 200, 404, 401, 404),
     ("GET", "/bots/{bot}/documents"): OWN_PAGE,
-    ("GET", "/bots/{bot}/documents/list"): OWN_PAGE,
+    ("GET", "/bots/{bot}/documents/list"): OWN_PART,
     ("POST", "/bots/{bot}/documents"): (401, 400, 404, 401, 404),
     ("GET", "/bots/{bot}/documents/{document}"): OWN_PAGE,
     ("POST", "/bots/{bot}/documents/{document}/delete"): OWN_FORM,
@@ -292,7 +295,7 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/bots/{bot}/unanswered/{question}/reopen"): OWN_FORM,
     ("POST", "/bots/{bot}/thumbs"): OWN_FORM,
     ("GET", "/bots/{bot}/tests"): OWN_PAGE,
-    ("GET", "/bots/{bot}/tests/results"): OWN_PAGE,
+    ("GET", "/bots/{bot}/tests/results"): OWN_PART,
     ("POST", "/bots/{bot}/tests"): (401, 400, 404, 401, 404),
     ("POST", "/bots/{bot}/tests/run"): OWN_FORM,
     ("POST", "/bots/{bot}/tests/import"): OWN_FORM,
@@ -457,6 +460,8 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/admin/announcements/{announcement}/delete"): ADMIN_FORM,
     ("POST", "/announcements/{announcement}/seen"): (401, 404, 404, 401, 404),  # a draft is no banner yet
     ("GET", "/admin/models"): ADMIN_PAGE,
+    ("POST", "/admin/models/budgets"): ADMIN_FORM,
+    ("POST", "/admin/models/check"): (401, 404, 404, 401, 404),  # no provider is called so
     ("POST", "/admin/models/{what}"): (401, 404, 404, 401, 400),  # nothing is chosen
     ("GET", "/admin/system"): ADMIN_PAGE,
     ("GET", "/admin/system/errors"): ADMIN_PAGE,
@@ -465,7 +470,7 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/admin/system/messages/{item}/discard"): (401, 404, 404, 401, 404),
     ("POST", "/admin/system/jobs/{job}/retry"): (401, 404, 404, 401, 404),
     ("POST", "/admin/system/jobs/{job}/discard"): (401, 404, 404, 401, 404),
-    ("GET", "/admin/system/backups"): ADMIN_PAGE,
+    ("GET", "/admin/system/backups"): ADMIN_PART,
     ("POST", "/admin/system/backups"): ADMIN_FORM,
     ("POST", "/admin/system/backups/{backup}/download"): (401, 404, 404, 401, 404),  # no backup is called so
     ("POST", "/admin/system/backups/{backup}/delete"): (401, 404, 404, 401, 404),

@@ -357,6 +357,13 @@ async def test_walk(people: People, method: str, route: str) -> None:
             before = await _state(people, objects)
             assert {table for table, rows in before.items() if rows} >= OWNED
         status, body = await _answer(people, identity, method, route, path)
+        if (
+            method == "GET"
+            and status == 200
+            and body.lstrip().startswith("<")
+            and not body.startswith(("<svg", "<?xml"))
+        ):
+            assert body.lstrip()[:9].lower() == "<!doctype", "a part of a page, opened in a browser"
         happened[identity] = status
         # Whoever works for the owner may know the names of the bots, but not what was refused.
         seen = identity == "owner A" or (identity == "administrator" and route.startswith("/admin"))

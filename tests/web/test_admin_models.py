@@ -151,6 +151,53 @@ async def test_a_budget_that_is_used_up_ends_the_calls_of_a_day(site: Site, shop
     assert (await ask(site.core, shop))["provider"] == "gemini"
 
 
+async def test_a_provider_is_asked_no_more_when_its_budget_is_used_up(
+    site: Site, shop: Shop, boss: Browser, upstream: FakeModels
+) -> None:
+    """The next model answers; without one passages are quoted; administrators are told once, and a larger budget ends it."""
+    core = site.core
+
+    async def notices() -> list[tuple[str, str]]:
+        async with core.db.read() as session:
+            row = models.Notice
+            kinds = "budget_near", "budget_out"
+            found = await session.execute(select(row.kind, row.user_id).where(row.kind.in_(kinds)))
+            return [(kind, user_id) for kind, user_id in found]
+
+    assert (await ask(core, shop))["provider"] == "gemini"
+    once = (await last_call(site)).cost_usd
+    async with core.db.read() as session:
+        spent = (await overrides.health(session, core.now()))["gemini"].cost_usd
+    assert once > 0
+    limit = str(round(spent + once * Decimal("1.5"), 6))
+    wrong = await boss.post("/admin/models/budgets", **{"ai.budget.day.gemini": "much", "ai.budget.month.all": "9"})
+    assert wrong.status == 400 and 'value="much"' in wrong.text and "Enter US dollars" in said(wrong)
+    assert not {key for key in await chosen(site) if key.startswith("ai.budget.")}
+    assert (await boss.post("/admin/models/budgets", **{"ai.budget.day.gemini": limit})).status == 303
+    assert (await ask(core, shop))["provider"] == "gemini" and core.budgets.out == frozenset()
+    assert (await ask(core, shop))["provider"] == "gemini"
+
+    async def used_up() -> bool:
+        return core.unasked == {"gemini"} and any(kind == "budget_out" for kind, _ in await notices())
+
+    await until(used_up)
+    assert (await ask(core, shop))["provider"] == "openai"
+    page = said(await boss.get("/admin/models"))
+    assert "Budget used up" in page and "used up" in page
+    assert "The budget “Gemini, a day” of $" in said(await boss.get("/dashboard"))
+    told = await notices()
+    await overrides.take_effect(core)
+    assert await notices() == told and len(set(told)) == len(told) and len({kind for kind, _ in told}) == 2
+    tiny = {"ai.budget.day.gemini": limit, "ai.budget.month.all": "0.000001"}
+    await boss.post("/admin/models/budgets", **tiny)
+    before = len(upstream.requests)
+    assert (await ask(core, shop))["provider"] == "extractive" and len(upstream.requests) == before
+    await boss.post("/admin/models/budgets", **{"ai.budget.day.gemini": "", "ai.budget.month.all": ""})
+    assert (await ask(core, shop))["provider"] == "gemini"
+    audit = said(await boss.get("/admin/audit?action=override_changed"))
+    assert "Budget: All providers, a month" in audit and "Value: $0.000001" in audit
+
+
 async def test_what_another_process_chose_holds_here_too_and_what_does_not_fit_is_passed_over(site: Site) -> None:
     async with site.core.db.write() as session:
         session.add_all(
@@ -235,3 +282,28 @@ async def test_two_keys_that_are_told_to_rest_at_once_both_rest(postgres_url: st
             assert await session.scalar(select(models.Override.value)) == ["gemini", "openai"]
     finally:
         await db.close()
+
+
+async def test_a_key_is_checked_now(site: Site, boss: Browser, upstream: FakeModels) -> None:
+    """A short real call, also while the key rests: what came of it stands at the provider, in the log, and in the costs."""
+    await boss.post("/admin/models/key", provider="openai", on="0")
+    before = len(upstream.requests)
+    assert (await boss.post("/admin/models/check", provider="openai")).status == 303
+    asked = upstream.requests[before:]
+    assert [each.key for each in asked] == [KEYS["OPENAI_API_KEY"]]
+    assert "Last check: answers," in said(await boss.get("/admin/models"))
+    assert (await last_call(site)).feature == "check"
+    upstream.fail("key_revoked", provider="openai", times=1)
+    assert (await boss.post("/admin/models/check", provider="openai")).status == 303
+    page = await boss.get("/admin/models")
+    assert "Last check: the key was refused," in said(page)
+    assert not [key for key in KEYS.values() if key in page.text]
+    assert (await boss.post("/admin/models/check", provider="openai")).status == 303
+    assert "Last check: answers," in said(await boss.get("/admin/models"))
+    assert (await boss.post("/admin/models/check", provider="openai")).status == 429
+    for provider in ("anthropic", "nobody"):
+        assert (await boss.post("/admin/models/check", provider=provider)).status == 404
+    audit = said(await boss.get("/admin/audit?action=key_checked"))
+    assert audit.count("Result: answers") == 2 and "Result: the key was refused" in audit
+    assert "Key of a provider OpenAI" in audit and "test-key" not in audit
+    await boss.post("/admin/models/key", provider="openai", on="1")

@@ -6,16 +6,18 @@ import ast
 import csv
 import datetime as dt
 import io
+import re
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from html import unescape
 from pathlib import Path
 
 import pytest
 from sqlalchemy import insert, select, update
 
 from db import models
-from db.base import new_id, utcnow
-from services import auditing, bots
+from db.base import ID_LENGTH, new_id, utcnow
+from services import access, audit_words, auditing, bots
 from services.plans import TASHKENT
 from tests import servers
 from tests.composition import questions_put
@@ -273,7 +275,68 @@ def test_every_action_has_a_name() -> None:
                 unnamed |= {each.value for each in either if isinstance(each, ast.Constant)} - set(auditing.ACTIONS)
                 if isinstance(kind, ast.Constant) and kind.value not in auditing.OBJECTS:
                     unnamed.add(kind.value)
+                details = {each.arg for each in call.keywords if each.arg}
+                unnamed |= details - set(audit_words.LABELS) - set(audit_words.UNSAID)
     assert unnamed == set()
+
+
+async def test_the_log_speaks_of_people_and_things_by_their_names(site: Site, boss: Browser) -> None:
+    """Words of the program, ids and bare numbers are nowhere to be seen: not on the page and not among the table's details."""
+    owner, helper = await site.person("Lola"), await site.person("Nigora")
+    bot = await site.bot_of(owner, "Lola gullari")
+    gone = new_id()
+    async with site.core.db.write() as session:
+        talk = await web_talk(session, bot, "Dildora")
+        made: tuple[tuple[str, str, str, dict[str, str]], ...] = (
+            ("plan_granted", "user", owner.id, {"plan": "basic", "period": "annual", "price_uzs": "1490000"}),
+            ("payment_marked_paid", "payment", gone, {"method": "cash", "reason": "Kassaga berdi"}),
+            ("conversation_assigned", "conversation", talk.id, {"to": helper.id}),
+            ("conversation_assigned", "conversation", talk.id, {"to": "nobody"}),
+            ("contact_deleted", "contact", gone, {"bot": bot.id, "channel": "web"}),
+            ("channel_connected", "bot", bot.id, {"kind": "whatsapp", "channel": talk.channel_id}),
+            ("conversation_opened", "conversation", talk.id, {"owner": owner.id, "bot": bot.name}),
+            ("owners_exported", "user", "", {"state": "trial", "bots": "yes", "since": "2026-01-02"}),
+            ("announcement_sent", "announcement", gone, {"at": "2026-01-02T03:04:05+00:00"}),
+            ("job_retried", "job", "17", {"kind": "index_document"}),
+            ("letter_text_changed", "letter_text", "banned:ru", {}),
+            ("override_changed", "override", "limits.owner_cost", {"value": "2.5"}),
+            ("override_changed", "override", "ai.keys_off", {"value": "gemini, openai"}),
+            ("view_changed", "user", owner.id, {"by": gone, "view": gone, "path": f"/bots/{bot.id}/documents"}),
+            ("member_role", "user", owner.id, {"role": "manager", "member": helper.id}),
+            ("accounts_joined", "user", owner.id, {"former": gone}),
+        )
+        for action, kind, thing, facts in made:
+            await access.record(session, owner, action, kind, thing, **facts)
+    page = await boss.get(f"/admin/audit?actor={owner.id}")
+    rows = [" ".join(re.sub(r"<[^>]*>", " ", row).split()) for row in page.text.split("<tr>")[2:]]
+    shown = [unescape(row.split("</table>")[0]) for row in reversed(rows)]
+    for row, words in zip(shown, (
+        ("Lola", "Period: Annual", "Price: 1 490 000 UZS"),
+        ("Payment deleted", "How it was paid: Cash · Reason: Kassaga berdi"),
+        ("Conversation Dildora", "Assigned to: Nigora"),
+        ("Assigned to: nobody",),
+        ("Bot: Lola gullari · Channel: Web chat",),
+        ("Channel: Web · Kind: WhatsApp", "Bot Lola gullari"),
+        ("Bot: Lola gullari · Owner: Lola",),
+        ("Bots: yes · From day: 2 Jan 2026 · State: Trial",),
+        ("Time: 2 Jan 2026, 08:04",),
+        ("Kind: Reading a document",),
+        ("(Русский)",),
+        ("One owner, US dollars a day", "Value: $2.5"),
+        ("Keys that rest", "Value: Gemini, OpenAI"),
+        ("Page: Documents",),
+        ("Role: Manager", "Colleague: Nigora"),
+        ("Former account: deleted",),
+    ), strict=True):  # fmt: skip
+        assert [each for each in words if each not in row.replace("\u00a0", " ")] == [], row
+    assert not re.search(rf"\b[0-9a-z]{{{ID_LENGTH}}}\b", " ".join(shown))
+    sheet = await boss.get(f"/admin/audit/export.csv?actor={owner.id}&action=job_retried&object=17")
+    assert sheet.status == 200 and "Kind: Reading a document" in sheet.text
+    page = await boss.get("/admin/audit?action=audit_exported")
+    assert "Action: Let a job be tried again · Who: Lola · Object: 17<" in page.text
+    sheet = await boss.get(f"/admin/audit/export.csv?actor={owner.id}")
+    for line in list(csv.reader(io.StringIO(sheet.text.removeprefix("\ufeff"))))[1:]:
+        assert not re.search(rf"\b[0-9a-z]{{{ID_LENGTH}}}\b", " ".join((*line[:5], *line[6:]))), line
 
 
 async def test_many_cost_no_more(site: Site, boss: Browser) -> None:

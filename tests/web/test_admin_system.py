@@ -20,13 +20,12 @@ from sqlalchemy import select, text
 from db import models
 from db.base import utcnow
 from db.engine import DatabaseUnavailable
-from services import accounts, errorbook, jobs, system, upkeep
+from services import accounts, errorbook, job_names, jobs, system, upkeep
 from tests import servers
 from tests.composition import FAQ, add_document, questions_put
 from tests.conveyor.harness import until
 from tests.servers import ROOT
 from tests.web.panel import PASSWORD, Browser, Page, Site, open_site, web_talk
-from web.admin.system import JOBS
 
 WORDS = "Mening sirim: 4242"
 
@@ -81,7 +80,7 @@ async def test_it_shows_what_is_slow_and_what_does_not_work(site: Site, boss: Br
     assert "Database Works" in shown and "Gemini Not set up" in shown and "nothing waits" in shown
     assert "Deleting what is no longer needed" in shown and "next:" in shown
     # Every kind of job has a name for people.
-    assert set(site.core.job_handlers) - {"print"} <= set(JOBS)
+    assert set(site.core.job_handlers) - {"print"} <= set(job_names.NAMES)
 
 
 async def test_a_job_that_was_given_up_is_tried_again_or_ended(site: Site, boss: Browser) -> None:
@@ -228,6 +227,8 @@ async def test_a_backup_is_whole_and_leaves_only_with_a_password(site: Site, bos
 
     [path] = await until(made)
     assert path.name in (await boss.get("/admin/system")).text
+    assert (await boss.get("/admin/system/backups")).location == "/admin/system#backups"
+    assert path.name in (await boss.get("/admin/system/backups", **{"HX-Request": "true"})).text
     here = f"/admin/system/backups/{path.name}"
     wrong = await boss.post(f"{here}/download", current_password="not it")
     assert wrong.status == 400 and "The current password is wrong." in said(wrong)

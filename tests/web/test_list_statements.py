@@ -292,7 +292,7 @@ LISTS: dict[str, Listed] = {
     "dead jobs": Listed("/admin/system", _dead_job, admin=True, way="jobs="),
     "broadcasts": Listed("/bots/{}/broadcasts", _broadcast, ready=lambda place, _: (place.bot.id,)),
     "deliveries": Listed("/bots/{}/broadcasts/{}/receivers", _delivery, ready=_sent),
-    "documents": Listed("/bots/{}/documents/list", _document, ready=lambda place, _: (place.bot.id,), pages=False),
+    "documents": Listed("/bots/{}/documents", _document, ready=lambda place, _: (place.bot.id,), pages=False),
     "passages": Listed("/bots/{}/documents/{}", _passage, ready=_read),
     "unanswered questions": Listed(
         "/bots/{}/documents", _question, ready=lambda place, _: (place.bot.id,), way="from="

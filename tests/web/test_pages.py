@@ -49,7 +49,6 @@ def _paths(bot: models.Bot) -> list[str]:
         base,
         f"{base}/setup",
         f"{base}/documents",
-        f"{base}/documents/list",
         f"{base}/documents?q=yetkazib+berish",
         f"{base}/channels",
         "/inbox",

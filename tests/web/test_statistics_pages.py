@@ -242,6 +242,12 @@ async def test_the_business_in_numbers(tmp_path_factory: pytest.TempPathFactory,
                 call = {"provider": "openai", "model_asked": "x", "outcome": outcome, "created_at": _noon(back)}
                 session.add(models.AIUsage(owner_id=buyer.id, cost_usd=Decimal("1.6"), **call))
                 session.add(models.AIUsage(owner_id=buyer.id, cost_usd=Decimal(50), own_key=True, **call))
+            lost = {"lane": "in:none:1", "payload": "", "error": "ValueError", "attempts": 3}
+            for n, status in enumerate(("dead", "done", "dead")):
+                session.add(
+                    models.InboxItem(channel_id="x" * 26, external_id=str(n), status=status, **lost),
+                )
+            session.add(models.Job(kind="print", lane="printing", payload={}, status="dead"))
         browser = await site.signed_in(boss)
         assert (await browser.get("/admin")).location == "/admin/statistics"
         for counted in (False, True):
@@ -258,6 +264,7 @@ async def test_the_business_in_numbers(tmp_path_factory: pytest.TempPathFactory,
             assert cards["Cost of models"] == "$3.20 +100 % before: $1.60"
             assert cards["Margin"] == "201 000 UZS −72 % before: 719 000 UZS"
             assert cards["Model calls without an answer"] == "1 50% of 2 calls before: 0"
+            assert (cards["Messages set aside"], cards["Jobs given up"]) == ("2 now", "1 now")
             assert (cards["Conversations"], cards["Questions"]) == ("1 before: 0", "2 before: 0")
             # Each number leads to what it counts.
             since = f"since={today(NOW) - 29 * DAY}"
@@ -267,6 +274,8 @@ async def test_the_business_in_numbers(tmp_path_factory: pytest.TempPathFactory,
                 f"owners?state=paid&amp;{since}",
                 f"conversations?{since}",
                 f"files?state=ready&amp;{since}",
+                "system#messages-title",
+                "system#jobs-title",
             ):
                 assert f'href="/admin/{place}' in page.text, place
         owners = _table(await browser.get("/admin/statistics/owners.csv"))

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from services import access, auditing, bookkeeping
+from services import access, audit_words, auditing, bookkeeping
 from services.errors import AppError, Invalid
 from services.i18n import translate
 from web import auth, tables, view
@@ -47,7 +47,8 @@ async def page(request: web.Request) -> web.StreamResponse:
         status=fault.status if fault else 200,
         here="admin-audit",
         page=found,
-        log=log_lines(found.items, known, language),
+        log=log_lines(found.items, known, core.settings, language),
+        thing=lambda row: audit_words.thing(row, known, language),
         object_name=lambda kind: auditing.OBJECTS[kind].render(language) if kind in auditing.OBJECTS else kind,
         first=not cursor,
         values=typed,
@@ -68,5 +69,5 @@ async def export(request: web.Request) -> web.StreamResponse:
         await access.record(session, person, "audit_exported", "audit", "", **{k: v for k, v in typed.items() if v})
     name = f"audit-{bookkeeping.today(core.now()).isoformat()}"
     return await tables.sent(
-        request, auditing.table(core.db, filters, language), name, translate(language, "Audit log")
+        request, auditing.table(core.db, core.settings, filters, language), name, translate(language, "Audit log")
     )

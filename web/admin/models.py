@@ -7,11 +7,13 @@ from typing import Any
 
 from aiohttp import web
 
-from services import overrides
+from db import models
+from services import budgets, key_checks, overrides
 from services.ai import NAMES, PROVIDERS
 from services.errors import AppError, NotFound
 from services.i18n import T
-from web import forms, view
+from services.plans import TASHKENT
+from web import auth, forms, view
 from web.admin.shell import administrator
 from web.pages.shell import core_of, fault_of, frame
 
@@ -28,6 +30,11 @@ ROLES = {
 """What the roles of ``config.toml`` are for; others are shown by their name."""
 
 
+def _outcome(call: models.AIUsage, language: str) -> str:
+    word = key_checks.outcome(call.outcome, call.http_status)
+    return key_checks.OUTCOMES[word].render(language) if word in key_checks.OUTCOMES else word
+
+
 @routes.get("/admin/models")
 async def page(request: web.Request) -> web.StreamResponse:
     """Show the models, keys and costs."""
@@ -38,11 +45,17 @@ async def page(request: web.Request) -> web.StreamResponse:
 async def _page(
     request: web.Request, error: AppError | None = None, typed: dict[str, str] | None = None
 ) -> web.StreamResponse:
-    core = core_of(request)
+    core, language = core_of(request), auth.visitor(request).language
     async with core.db.read() as session:
         shared = await frame(session, request)
         chosen = await overrides.all_of(session)
         health = await overrides.health(session, core.now())
+        checks = await key_checks.last(session, core.now())
+        today = core.now().astimezone(TASHKENT).date()
+        costs = {
+            "day": {kind: facts.cost_usd for kind, facts in health.items()},
+            "month": await overrides.costs(session, budgets.days_of("month", today)),
+        }
     settings = core.settings
     keys: list[dict[str, Any]] = []
     for kind in PROVIDERS:
@@ -57,6 +70,7 @@ async def _page(
                 "off": kind in core.keys_off,
                 "state": facts.trouble if key and state == "configured" and facts.trouble else state,
                 "health": facts,
+                "check": checks.get(kind),
             }
         )
     prices = []
@@ -72,6 +86,7 @@ async def _page(
         keys=keys,
         ai=settings.ai,
         role_names=ROLES,
+        outcome=_outcome,
         chains={
             role: ("\n".join(chain), f"{overrides.CHAIN}{role}" in chosen) for role, chain in settings.ai.roles.items()
         },
@@ -81,12 +96,45 @@ async def _page(
         prices=prices,
         budget=settings.limits.owner_cost_usd_per_day,
         own_budget=overrides.OWNER_BUDGET in chosen,
+        budgets=[
+            (budgets.key(each.span, each.provider), budgets.name(each.span, each.provider, language), each)
+            for each in budgets.standings(budgets.limits(chosen), costs)
+        ],
+        budgets_out=core.budgets.out,
         today=sum((facts.cost_usd for facts in health.values()), start=Decimal(0)),
         month=sum((facts.month_usd for facts in health.values()), start=Decimal(0)),
         typed=typed or {},
         fault=fault_of(error, request) if error else None,
         **shared,
     )
+
+
+@routes.post("/admin/models/check")
+async def check(request: web.Request) -> web.StreamResponse:
+    """Ask a provider now whether it answers to the installation's key. Field: ``provider``."""
+    person, core, form = administrator(request), core_of(request), await forms.read(request)
+    try:
+        await key_checks.check(core, person, form.text("provider", 32))
+    except AppError as error:
+        if error.status == 404:
+            raise
+        return await _page(request, error)
+    return view.redirect("/admin/models", toast="key_checked")
+
+
+@routes.post("/admin/models/budgets")
+async def choose_budgets(request: web.Request) -> web.StreamResponse:
+    """Set what all providers and each may cost a day and a month. Fields: by :func:`services.budgets.key`; empty: no budget."""
+    person, core, form = administrator(request), core_of(request), await forms.read(request)
+    typed = {name: value[:20] for name, value in form.fields.items() if name.startswith(budgets.BUDGET)}
+    try:
+        async with core.db.write() as session:
+            await overrides.choose_budgets(session, person, typed, now=core.now())
+    except AppError as error:
+        return await _page(request, error, {**dict.fromkeys(("role", "model", "chain", "owner"), ""), **typed})
+    await overrides.take_effect(core)
+    core.bell.ring_elsewhere(overrides.BELL)
+    return view.redirect("/admin/models", toast="models_saved")
 
 
 @routes.post("/admin/models/{what:answering|chain|key|price|budget}")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import datetime as dt
+from collections.abc import Sequence
 
 from aiohttp import web
 
 from db import models
 from db.base import new_id, utcnow
-from services import allowances, auditing, health, people, referrals, requests, subscriptions, team, views
+from services import allowances, audit_words, auditing, health, people, referrals, requests, subscriptions, team, views
+from services.audit_words import Known
 from services.bell import session_topic
 from services.errors import AppError
 from services.letters import bounced
+from services.settings import Settings
 from web import auth, forms, view
 from web.admin.owners import subject_of, ways_of
 from web.admin.shell import administrator
@@ -58,7 +61,7 @@ async def show(
         used=used,
         partner=partner,
         letters=[(letter, subject_of(letter, language), ways_of(letter, language)) for letter in written],
-        log=log_lines(log, known, language),
+        log=log_lines(log, known, core.settings, language),
         documents=document_rows(card.documents, language),
         request_state=lambda state: requests.STATES[state].render(language),
         health_of=health.known,
@@ -74,10 +77,19 @@ async def show(
 
 
 def log_lines(
-    rows: Sequence[models.AuditLog], known: Mapping[str, models.User], language: str
+    rows: Sequence[models.AuditLog], known: Known, settings: Settings, language: str
 ) -> list[tuple[models.AuditLog, str, list[str], models.User | None, models.User | None]]:
     """Return rows of the audit log with what their action is called, their details, who acted and for whom."""
-    return [(row, auditing.name(row.action, language), auditing.words(row), *auditing.who(row, known)) for row in rows]
+
+    def when(moment: dt.datetime | dt.date) -> str:
+        if isinstance(moment, dt.datetime):
+            return view.exact(moment, language)
+        return view.day(people.midnight(moment), language)
+
+    def details(row: models.AuditLog) -> list[str]:
+        return audit_words.details(row, known, settings, language, when)
+
+    return [(row, auditing.name(row.action, language), details(row), *auditing.who(row, known)) for row in rows]
 
 
 async def _again(request: web.Request, error: AppError, name: str, form: forms.Form) -> web.StreamResponse:

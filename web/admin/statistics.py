@@ -8,7 +8,7 @@ from decimal import Decimal
 from aiohttp import web
 
 from db import models
-from services import access, sheets, statistics, team
+from services import access, sheets, statistics, system, team
 from services import payment_texts as texts
 from services.allowances import channel_name
 from services.bookkeeping import midnight
@@ -58,6 +58,7 @@ async def page(request: web.Request) -> web.StreamResponse:
         shared = await frame(session, request)
         found, margins = await business.page(session, core, period)
         part = await business.margins_page(session, margins, request.query.get("cursor", "")[:60])
+        set_aside = await system.set_aside(session)
     gateways = [kind for kind in _GATEWAYS if any(each == kind for _, each in found.revenue)]
     months = business.month_starts(period.last)
     return view.render(
@@ -67,6 +68,7 @@ async def page(request: web.Request) -> web.StreamResponse:
         found=found,
         period=period,
         periods=business.PERIODS,
+        set_aside=set_aside,
         channels=_channels(found.report),
         days=[(day, int(midnight(day).timestamp()), found.report.of_day(day)) for day in period.days],
         gateways=[(kind, texts.gateway(kind, language)) for kind in gateways],

@@ -24,10 +24,10 @@ async def page(request: web.Request) -> web.StreamResponse:
     async with core_of(request).db.read() as session:
         found = await support.list_all(session, only_waiting=only_waiting, cursor=cursor)
         count = await support.waiting(session)
-        shared: dict[str, Any] = {} if "HX-Request" in request.headers else await frame(session, request)
+        shared: dict[str, Any] = {} if view.wants_part(request) else await frame(session, request)
     return view.render(
         request,
-        "admin/_support_talks.html" if "HX-Request" in request.headers else "admin/support.html",
+        "admin/_support_talks.html" if view.wants_part(request) else "admin/support.html",
         here="admin-support",
         page=found,
         count=count,
@@ -82,10 +82,8 @@ async def lines(request: web.Request) -> web.StreamResponse:
     at = f"/admin/support/{request.match_info['owner']}"
     async with core_of(request).db.read() as session:
         owner = await support.get_owner(session, request.match_info["owner"])
-        if "HX-Request" not in request.headers:
-            return view.redirect(at)
         drawn = await shown(session, owner.id, request.query.get("cursor", ""))
-    return view.render(request, "pages/_support.html", by_admin=True, at=at, owner=owner, **drawn)
+    return view.part(request, "pages/_support.html", at, by_admin=True, at=at, owner=owner, **drawn)
 
 
 @routes.post("/admin/support/{owner}")

@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from urllib.parse import quote
 
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services import (
-    access,
-    announcements,
-    backups,
-    bots,
-    errorbook,
-    forum,
-    health,
-    leaving,
-    logs,
-    resets,
-    system,
-    trials,
-    upkeep,
-)
+from services import access, backups, errorbook, job_names, logs, system
 from services.ai import NAMES
-from services.conversations import joining
 from services.errors import AppError, NotFound
-from services.i18n import T, Text
-from services.knowledge import documents, embedding
-from services.letters import offering, partnering
-from services.payments import ledger
-from services.statistics import counting
 from web import auth, forms, view
 from web import health as readiness
 from web.admin.shell import administrator
@@ -40,28 +20,6 @@ from web.pages.shell import core_of, fault_of, frame
 routes = web.RouteTableDef()
 
 _ERRORS_SHOWN = 5
-JOBS: Mapping[str, Text] = {
-    upkeep.CLEAN_UP_JOB: T("Deleting what is no longer needed"),
-    health.CHECK_JOB: T("Looking at the channels"),
-    ledger.EXPIRE_JOB: T("Ending orders that nobody paid"),
-    offering.REMIND_JOB: T("Reminders and offers"),
-    partnering.TELL_JOB: T("Letters to partners"),
-    leaving.DELETE_JOB: T("Deleting accounts that were left"),
-    counting.COUNT_JOB: T("Adding up the days for statistics"),
-    backups.BACKUP_JOB: T("Backup"),
-    documents.INDEX_JOB: T("Reading a document"),
-    documents.PURGE_JOB: T("Clearing away deleted documents"),
-    embedding.EMBED_JOB: T("Preparing search by meaning"),
-    bots.PURGE_JOB: T("Clearing away a deleted bot"),
-    bots.RELEASE_JOB: T("Disconnecting a channel"),
-    trials.RUN_JOB: T("Test questions"),
-    forum.CORRECT_JOB: T("Correcting a message in a Telegram group"),
-    joining.CLOSE_TOPIC_JOB: T("Closing a topic of a Telegram group"),
-    ledger.REVERSE_JOB: T("Giving a Click payment back"),
-    resets.RESET_JOB: T("Letter for a new password"),
-    announcements.SEND_JOB: T("Announcement"),
-}
-"""What jobs do, for people; one that is not here is shown by the name in the code."""
 
 
 def _number(request: web.Request, name: str) -> int | None:
@@ -112,7 +70,7 @@ async def _page(request: web.Request, error: AppError | None = None) -> web.Stre
         dead_jobs=dead_jobs,
         more_jobs=more_jobs,
         due=due,
-        job_names=JOBS,
+        job_names=job_names.NAMES,
         errors=errors,
         more_errors=more_errors,
         redact=logs.redact,
@@ -220,9 +178,10 @@ async def backup_list(request: web.Request) -> web.StreamResponse:
     core = core_of(request)
     async with core.db.read() as session:
         progress = await backups.progress(session, core.settings)
-    return view.render(
+    return view.part(
         request,
         "admin/_backups.html",
+        "/admin/system#backups",
         kept=await backups.listed(core.settings),
         keep_backups=core.settings.database.keep_backups,
         progress=progress,

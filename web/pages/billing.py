@@ -193,10 +193,8 @@ async def payment_state(request: web.Request) -> web.StreamResponse:
     number = request.match_info["number"]
     async with core_of(request).db.read() as session:
         payment = await orders.get(session, auth.user(request), number)
-        if "HX-Request" not in request.headers:
-            return view.redirect(f"/billing/payments/{number}")
         shown = await _shown(session, request, payment)
-    return view.render(request, "pages/_payment.html", **shown, **words(request))
+    return view.part(request, "pages/_payment.html", f"/billing/payments/{number}", **shown, **words(request))
 
 
 async def _shown(session: AsyncSession, request: web.Request, payment: models.Payment) -> dict[str, Any]:

@@ -95,7 +95,8 @@ async def lines_part(request: web.Request) -> web.StreamResponse:
     """Return only the fields of the bot's own lines, for the page to put into its form."""
     async with core_of(request).db.read() as session:
         bot = await own_bot(session, request)
-    return view.render(request, "pages/_lines.html", bot=bot, values=bot.draft or published_words(bot), **LINES)
+    values = bot.draft or published_words(bot)
+    return view.part(request, "pages/_lines.html", f"/bots/{bot.id}?lines=1#own-lines", bot=bot, values=values, **LINES)
 
 
 async def _settings(

@@ -264,9 +264,8 @@ async def progress(request: web.Request) -> web.StreamResponse:
     async with core_of(request).db.read() as session:
         bot = await own_bot(session, request)
         about = await _about(session, request, bot)
-    if "HX-Request" not in request.headers:
-        return view.redirect(f"/bots/{bot.id}/broadcasts/{about['found'].id}")
-    return view.render(request, "pages/_broadcast.html", **_words(request), **about)
+    page = f"/bots/{bot.id}/broadcasts/{about['found'].id}"
+    return view.part(request, "pages/_broadcast.html", page, **_words(request), **about)
 
 
 @routes.post("/bots/{bot}/broadcasts/{broadcast}/test")

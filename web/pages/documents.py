@@ -135,7 +135,8 @@ async def documents_list(request: web.Request) -> web.StreamResponse:
         room = await core.allowances.knowledge(session, bot)
     rows = document_rows(files, auth.visitor(request).language)
     limit = core.settings.limits.documents_per_bot
-    return view.render(request, "pages/_documents.html", bot=bot, documents=rows, limit=limit, room=room, alone=alone)
+    context = {"documents": rows, "limit": limit, "room": room, "alone": alone}
+    return view.part(request, "pages/_documents.html", f"/bots/{bot.id}/documents#documents", bot=bot, **context)
 
 
 @routes.post("/bots/{bot}/documents")

@@ -93,14 +93,13 @@ async def events(request: web.Request) -> web.StreamResponse:
 @routes.get("/notices")
 async def open_notices(request: web.Request) -> web.StreamResponse:
     """Return the bar of notices as it is now, for the page named by ``at``; ``brief``: one at a time."""
-    if "HX-Request" not in request.headers:
-        return view.redirect("/dashboard")
     language = auth.visitor(request).language
     async with core_of(request).db.read() as session:
         told = await notices.open_for(session, auth.user(request))
-    return view.render(
+    return view.part(
         request,
         "_notices.html",
+        "/dashboard",
         notices=[(notice, notices.text(notice, language), notices.page(notice)) for notice in told],
         brief="brief" in request.query,
         at=auth.safe_next(request.query.get("at")),

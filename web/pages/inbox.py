@@ -234,7 +234,7 @@ async def _page(
 ) -> web.StreamResponse:
     person = auth.user(request)
     fragment = ""
-    if "HX-Request" in request.headers:
+    if view.wants_part(request):
         fragment = "talk" if request.headers.get("HX-Target") == "talk" else "talks"
     if request.query.get("q"):
         await finding.prepare(core_of(request))
@@ -285,7 +285,7 @@ def _gone_on(request: web.Request, conversation_id: str) -> web.Response:
     """Lead from a conversation to the one that it was joined with; a page that is open keeps what was typed."""
     kept = {**request.query, "former": request.match_info["conversation"]}
     address = f"/inbox/{conversation_id}?{urlencode(kept)}"
-    if "HX-Request" in request.headers:
+    if view.wants_part(request):
         return web.Response(headers={"HX-Redirect": address})
     return view.redirect(address)
 

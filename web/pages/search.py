@@ -24,7 +24,7 @@ async def search(request: web.Request) -> web.StreamResponse:
     asked = request.query.get("q", "")[: finder.TEXT_CHARS].strip()
     if not await core.limits.hit(f"search:{person.id}", _A_MINUTE, 60):
         raise TooMany
-    part = "HX-Request" in request.headers
+    part = view.wants_part(request)
     if part and "box" in request.query:
         return view.render(request, "pages/_finder.html")
     if asked:

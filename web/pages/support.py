@@ -76,7 +76,7 @@ async def _page(request: web.Request, *, error: AppError | None = None, text: st
 async def support_lines(request: web.Request) -> web.StreamResponse:
     """Return the lines of the talk as they are now, for the page's script."""
     person = auth.user(request)
-    if "HX-Request" not in request.headers:
+    if not view.wants_part(request):
         return view.redirect("/support")
     await _seen(request, person)
     async with core_of(request).db.read() as session:

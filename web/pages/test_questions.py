@@ -59,7 +59,7 @@ async def results(request: web.Request) -> web.StreamResponse:
         bot = await own_bot(session, request)
         shown = await _results(session, request, bot)
         count = await trials.count_for(session, bot)
-    return view.render(request, "pages/_tests.html", bot=bot, count=count, **shown)
+    return view.part(request, "pages/_tests.html", f"/bots/{bot.id}/tests", bot=bot, count=count, **shown)
 
 
 @routes.post("/bots/{bot}/tests")
