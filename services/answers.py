@@ -126,7 +126,7 @@ def sources_json(sources: Sequence[Passage]) -> list[dict[str, Any]]:
 
 
 def usage_values(
-    call: CallRecord, owner_id: str, bot_id: str, request_id: str, feature: str | None = None
+    call: CallRecord, owner_id: str, bot_id: str | None, request_id: str, feature: str | None = None
 ) -> dict[str, Any]:
     """Return the row of ``ai_usage`` for one call; ``feature``: what it was made for, where that is no answer."""
     return {

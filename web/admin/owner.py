@@ -9,7 +9,19 @@ from aiohttp import web
 
 from db import models
 from db.base import new_id, utcnow
-from services import allowances, audit_words, auditing, health, people, referrals, requests, subscriptions, team, views
+from services import (
+    allowances,
+    audit_words,
+    auditing,
+    bookkeeping,
+    health,
+    people,
+    referrals,
+    requests,
+    subscriptions,
+    team,
+    views,
+)
 from services.audit_words import Known
 from services.bell import session_topic
 from services.errors import AppError
@@ -84,7 +96,7 @@ def log_lines(
     def when(moment: dt.datetime | dt.date) -> str:
         if isinstance(moment, dt.datetime):
             return view.exact(moment, language)
-        return view.day(people.midnight(moment), language)
+        return view.day(bookkeeping.midnight(moment), language)
 
     def details(row: models.AuditLog) -> list[str]:
         return audit_words.details(row, known, settings, language, when)
