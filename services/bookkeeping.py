@@ -327,6 +327,8 @@ _HEADINGS = (
     T("Test payment"),
     T("Note"),
 )
+_OWN = (0, 1, 2, 3, *range(7, 17))
+"""The columns of an owner's own table: all but name, e-mail, phone and note."""
 _DAY_HEADINGS = (
     T("Day"),
     T("Gateway"),
@@ -364,9 +366,22 @@ _COLUMNS = (
 
 async def table(db: Database, settings: Settings, filters: Filters, language: str) -> AsyncIterator[list[list[Cell]]]:
     """Yield the table of the filtered payments in parts, its headings first; each part is read by itself."""
-    yield [[heading.render(language) for heading in _HEADINGS]]
     async with db.read() as session:
         conditions = await _walked(session, filters)
+    async for part in _parts(db, settings, conditions, language):
+        yield part
+
+
+async def own_table(db: Database, settings: Settings, owner_id: str, language: str) -> AsyncIterator[list[list[Cell]]]:
+    """Yield the table of an owner's payments as :func:`table`, without who paid and what administrators note."""
+    async for part in _parts(db, settings, [_payment.user_id == owner_id], language):
+        yield [[row[place] for place in _OWN] for row in part]
+
+
+async def _parts(
+    db: Database, settings: Settings, conditions: Sequence[ColumnElement[bool]], language: str
+) -> AsyncIterator[list[list[Cell]]]:
+    yield [[heading.render(language) for heading in _HEADINGS]]
     query = select(_payment.id, *_COLUMNS).outerjoin(_user, _user.id == _payment.user_id).where(*conditions)
     query = query.order_by(_payment.id.desc()).limit(_BATCH)
     names, last = _Names(settings, language), ""

@@ -441,7 +441,12 @@ async def one_event(
 
 
 async def log(
-    session: AsyncSession, endpoint: models.Endpoint, *, status: str = "", cursor: str | None = None
+    session: AsyncSession,
+    endpoint: models.Endpoint,
+    *,
+    status: str = "",
+    cursor: str | None = None,
+    limit: int = paging.PAGE,
 ) -> paging.Page[models.EndpointEvent]:
     """Return what an endpoint was told, the latest first; ``status``: one of :data:`STATES` or empty."""
     event = models.EndpointEvent
@@ -450,7 +455,9 @@ async def log(
         if status not in STATES:
             raise Invalid(T("Unknown status: use one of {names}.", names=", ".join(STATES)), field="state")
         query = query.where(event.status == status)
-    found: paging.Page[models.EndpointEvent] = await paging.newest_first(session, query, event.id, cursor=cursor)
+    found: paging.Page[models.EndpointEvent] = await paging.newest_first(
+        session, query, event.id, cursor=cursor, limit=limit
+    )
     return found
 
 

@@ -6,12 +6,13 @@ import datetime as dt
 import gzip
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -20,7 +21,7 @@ import jinja2
 from aiohttp import web
 from babel.dates import format_date, format_skeleton, get_day_names
 from babel.numbers import format_decimal, format_percent
-from jinja2.runtime import Context
+from jinja2.runtime import Context, Macro
 from markupsafe import Markup
 
 from db.base import utcnow
@@ -273,6 +274,44 @@ def _icons(static: StaticFiles) -> Callable[..., Markup]:
     return icon
 
 
+class _Context(Context):
+    """What a template knows while it is rendered, remembered so that :func:`_released` finds it.
+
+    Macros and contexts hold each other, and with them every row of a page: thousands of objects that only the collector could
+    free, during somebody else's page.
+    """
+
+    pages: ClassVar[list[list[_Context]]] = []
+    """Of each page that is being rendered, the contexts made for it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.pages:
+            self.pages[-1].append(self)
+
+    def release(self) -> None:
+        """Let go of everything; what was rendered is a string by now."""
+        for value in self.vars.values():
+            if isinstance(value, Macro):
+                value._func = _gone
+        self.parent, self.vars, self.blocks = {}, {}, {}
+
+
+def _gone(*_: object) -> str:
+    raise AssertionError("a macro was called after its page was made")
+
+
+@contextmanager
+def _released() -> Iterator[None]:
+    """Release, afterwards, the contexts that are made meanwhile: templates import each other only "with context"."""
+    _Context.pages.append([])
+    try:
+        yield
+    finally:
+        for context in _Context.pages.pop():
+            context.release()
+
+
 def make_environment(app: web.Application) -> None:
     """Set up Jinja: autoescape everywhere, missing names are errors."""
     environment = aiohttp_jinja2.setup(
@@ -285,6 +324,7 @@ def make_environment(app: web.Application) -> None:
         auto_reload=False,
         context_processors=[],
     )
+    environment.context_class = _Context
     static = app[STATIC]
     environment.globals.update(
         static=static.url,
@@ -353,7 +393,8 @@ def render(request: web.Request, template: str, *, status: int = 200, **context:
         "plan_ends": (),
         "viewing": _viewing(who),
     }
-    response = aiohttp_jinja2.render_template(template, request, {**base, **context}, status=status)
+    with _released():
+        response = aiohttp_jinja2.render_template(template, request, {**base, **context}, status=status)
     response.enable_compression()
     return response
 

@@ -191,6 +191,7 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/settings/webhooks/{endpoint}/on"): own(OWN_FORM),
     ("POST", "/settings/webhooks/{endpoint}/off"): own(OWN_FORM),
     ("POST", "/settings/webhooks/{endpoint}/delete"): own((401, 400, 404, 401, 404)),
+    ("GET", "/settings/webhooks/{endpoint}/events.{table}"): own(OWN_PAGE),
     ("GET", "/settings/webhooks/{endpoint}/events/{event}"): own(OWN_PAGE),
     ("POST", "/settings/webhooks/{endpoint}/events/{event}/resend"): own(OWN_FORM),
     # The link in a letter is the key: tests/letters/test_unsubscribing.py
@@ -242,6 +243,7 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("GET", "/billing"): PAGE,
     ("GET", "/billing/order"): (303, 400, 400, 303, 400),  # without a plan
     ("POST", "/billing/order"): (401, 400, 400, 401, 400),  # no gateway is set up in the walk
+    ("GET", "/billing/payments.{table}"): PAGE,
     ("GET", "/billing/payments/{number}"): own(OWN_PAGE),
     ("GET", "/billing/payments/{number}/state"): own((303, 303, 404, 303, 404)),  # a part of a page, for its script
     ("POST", "/billing/payments/{number}/cancel"): own(OWN_FORM),

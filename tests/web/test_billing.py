@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import datetime as dt
 import io
 from collections.abc import AsyncIterator
@@ -13,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 import pypdf
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from db import models
 from services import accounts
@@ -385,6 +386,21 @@ async def test_history_comes_in_parts(shop: Shop) -> None:
     following = first.text.partition("/billing?cursor=")[2].partition("#")[0]
     rest = await browser.get(f"/billing?cursor={following}")
     assert "770000009" in rest.text and "770000000" in rest.text and "770000059" not in rest.text
+    # The table has them all, nobody else's, and nothing that administrators note.
+    other, stranger = await shop.owner("Stranger")
+    async with shop.site.core.db.write() as session:
+        first_one = models.Payment.number == "770000000"
+        await session.execute(
+            update(models.Payment).where(first_one).values(note="=secret", paid_at=NOW, status="paid")
+        )
+    table = (await browser.get("/billing/payments.csv")).text.removeprefix("\ufeff")
+    rows = list(csv.reader(io.StringIO(table)))
+    assert [row[0] for row in rows[1:]] == [f"77{n:07}" for n in reversed(range(60))]
+    assert "secret" not in table and "Collector" not in table and len({len(row) for row in rows}) == 1
+    assert (await browser.get("/billing/payments.xlsx")).status == 200
+    assert all(f'href="/billing/payments.{kind}"' in first.text for kind in ("csv", "xlsx"))
+    assert len((await stranger.get("/billing/payments.csv")).text.splitlines()) == 1
+    assert "/billing/payments.csv" not in (await stranger.get("/billing")).text and other.id != person.id
 
 
 async def test_test_mode_is_said_on_every_page(shop: Shop, tmp_path: object, sqlite_url: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import gc
 import gzip
 import json
 import re
@@ -15,6 +16,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from jinja2.runtime import Context, Macro
 from sqlalchemy import select
 from yarl import URL
 
@@ -1111,3 +1113,31 @@ async def test_no_command_of_a_bot_that_is_not_there(
 def test_moments_stand_well_in_a_sentence(language: str, wanted: str) -> None:
     """In Tashkent's time; without a comma inside the day and without a full stop after it."""
     assert view.exact(dt.datetime(2026, 12, 5, 19, 30, tzinfo=dt.UTC), language) == wanted
+
+
+async def test_a_page_leaves_nothing_to_the_collector(site: Site) -> None:
+    """What a page was made of goes with it: left to the collector, it would be freed during somebody else's page."""
+    owner = await site.person("Leaver")
+    browser = await site.signed_in(owner)
+    await site.bot_of(owner, "Chinor")
+
+    def left() -> int:
+        return sum(isinstance(each, Context | Macro) for each in gc.get_objects())
+
+    await browser.get("/dashboard")
+    gc.collect()
+    before = left()
+    gc.disable()
+    try:
+        for path in ("/dashboard", "/inbox", "/settings"):
+            assert (await browser.get(path)).status == 200
+        assert left() <= before
+    finally:
+        gc.enable()
+
+
+def test_templates_are_imported_with_the_page() -> None:
+    """An import without it would be kept for all pages, and be let go of with the first of them."""
+    for path in sorted(view.TEMPLATES_DIR.rglob("*.html")):
+        for line in re.findall(r"{%-?\s*(?:import|from)\s[^%]*%}", path.read_text("utf-8")):
+            assert line.rstrip("-%} ").endswith("with context"), f"{path.name}: {line}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import itertools
 import json
 import re
@@ -219,6 +221,15 @@ async def test_the_log_of_100_000_is_quick(site: Site) -> None:
         second = await browser.get(unescape(following[1]))
         assert second.text.count('<li class="row-line">') == 50 and second.status == 200
     assert max(counts) <= 18, counts
+    # Both tables: all of it, and what is given up alone, in the same few words.
+    table = list(
+        csv.reader(io.StringIO((await browser.get(f"{_HERE}/{row.id}/events.csv")).text.removeprefix("\ufeff")))
+    )
+    assert len(table) == 1001 and len({each[0] for each in table}) == 1001 and table[1][2] == "test"
+    failed = (await browser.get(f"{_HERE}/{row.id}/events.csv?state=failed")).text
+    assert len(failed.splitlines()) == 2
+    assert (await browser.get(f"{_HERE}/{row.id}/events.xlsx?state=failed")).status == 200
+    assert f"{_HERE}/{row.id}/events.csv?state=delivered" in page.text
     assert (await browser.get(f"{_HERE}/{row.id}?cursor=nonsense")).status == 400
 
 

@@ -12,15 +12,15 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import allowances, coupons, notices, plans, qr, receipts, referrals, subscriptions
+from services import allowances, bookkeeping, coupons, notices, plans, qr, receipts, referrals, subscriptions
 from services import payment_texts as texts
 from services.core import Core
 from services.errors import AppError, Conflict, Invalid
-from services.i18n import T
+from services.i18n import T, translate
 from services.payments import ledger, orders
 from services.settings import PlanFacts
 from services.subscriptions import Quote
-from web import auth, forms, view
+from web import auth, forms, tables, view
 from web.pages.shell import core_of, fault_of, frame
 
 routes = web.RouteTableDef()
@@ -100,6 +100,15 @@ async def billing(request: web.Request) -> web.StreamResponse:
         **words(request),
         **shared,
     )
+
+
+@routes.get("/billing/payments.{table:csv|xlsx}")
+async def table(request: web.Request) -> web.StreamResponse:
+    """Send the person's own payments as a table for other programs."""
+    core, language = core_of(request), auth.visitor(request).language
+    name = f"payments-{bookkeeping.today(core.now()).isoformat()}"
+    parts = bookkeeping.own_table(core.db, core.settings, auth.user(request).id, language)
+    return await tables.sent(request, parts, name, translate(language, "Payments"))
 
 
 @routes.get("/billing/order")

@@ -5,19 +5,23 @@ Every account sees its own: members of a team have nothing to do with where thei
 
 from __future__ import annotations
 
+import datetime as dt
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
+from db import models
 from services import endpoints
+from services.core import Core
 from services.errors import AppError, Conflict, Invalid
-from services.i18n import T, Text
+from services.i18n import T, Text, translate
 from services.logs import hide
 from services.settings import ROOT
-from web import auth, forms, view
+from services.sheets import Cell
+from web import auth, forms, tables, view
 from web.pages.shell import core_of, fault_of, frame
 
 routes = web.RouteTableDef()
@@ -26,6 +30,7 @@ _HERE = "/settings/webhooks"
 _SAMPLES: Mapping[str, Path] = {
     name: ROOT / "templates" / "verify" / f"{name.lower()}.txt" for name in ("Python", "PHP", "Node")
 }
+_TABLE_PART = 500
 _STATE_NAMES: Mapping[str, Text] = {
     "waiting": T("On its way"),
     "delivered": T("Delivered"),
@@ -148,6 +153,50 @@ async def _one(
         fault=fault_of(error, request) if error else None,
         **shared,
     )
+
+
+@routes.get(_HERE + "/{endpoint}/events.{table:csv|xlsx}")
+async def log_table(request: web.Request) -> web.StreamResponse:
+    """Send the log, of one ``state`` if it is named, as a table for other programs."""
+    core, language = core_of(request), auth.visitor(request).language
+    state = request.query.get("state", "")
+    async with core.db.read() as session:
+        row = await endpoints.get(session, auth.user(request), request.match_info["endpoint"])
+    parts = _log_parts(core, row, state if state in endpoints.STATES else "", language)
+    return await tables.sent(request, parts, f"webhook-{row.id}", translate(language, "What it was told"))
+
+
+async def _log_parts(
+    core: Core, row: models.Endpoint, state: str, language: str
+) -> AsyncIterator[Sequence[Sequence[Cell]]]:
+    heads = (T("Time"), T("What happened"), T("State"), T("Attempts"), T("Delivered"), T("Answer took"), T("Answer"))
+    yield [["webhook-id", *(head.render(language) for head in heads)]]
+    cursor: str | None = None
+    while True:
+        async with core.db.read() as session:
+            page = await endpoints.log(session, row, status=state, cursor=cursor, limit=_TABLE_PART)
+        yield [
+            [
+                f"msg_{event.id}",
+                _written(event.created_at),
+                event.event,
+                _STATE_NAMES[event.status].render(language),
+                event.attempts,
+                _written(event.delivered_at),
+                "" if event.took_ms is None else f"{event.took_ms} ms",
+                " ".join(
+                    part for part in (f"HTTP {event.http_status}" if event.http_status else "", event.answer) if part
+                ),
+            ]
+            for event in page.items
+        ]
+        cursor = page.next
+        if cursor is None:
+            return
+
+
+def _written(moment: dt.datetime | None) -> str:
+    return moment.astimezone(view.TASHKENT).strftime("%Y-%m-%d %H:%M:%S") if moment else ""
 
 
 @routes.post(_HERE + "/{endpoint}")
