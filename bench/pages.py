@@ -186,6 +186,7 @@ ADMINISTRATORS: dict[str, Sequence[str]] = {
     "/admin/announcements": ("",),
     "/admin/announcements/new": ("",),
     "/admin/announcements/{announcement}": ("",),
+    "/admin/announcements/{announcement}/missed": ("",),
     "/admin/texts": ("",),
     "/admin/texts/{letter}/{language}": ("",),
     "/admin/texts/{letter}/{language}/preview": ("",),

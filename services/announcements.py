@@ -315,12 +315,9 @@ async def run_job(core: Core, payload: Mapping[str, Any]) -> None:
 
 async def _write(session: AsyncSession, row: models.Announcement, user: models.User, now: dt.datetime) -> None:
     service = bool(row.audience.get("service"))
-    if not service and user.unsubscribed_at is not None:
-        return
-    mail = row.by_mail and bool(user.email) and user.mail_refused_at is None
-    telegram = row.by_telegram and user.telegram_id is not None
-    if not (mail or telegram):
-        return
+    wants = service or user.unsubscribed_at is None
+    mail = wants and row.by_mail and bool(user.email) and user.mail_refused_at is None
+    telegram = wants and row.by_telegram and user.telegram_id is not None
     kind = "announcement" if service else "announcement_news"
     await letters.write(
         session,
@@ -328,7 +325,8 @@ async def _write(session: AsyncSession, row: models.Announcement, user: models.U
         kind,
         key=f"announcement:{row.id}",
         now=now,
-        params=_said(row, user),
+        # One without a way is kept to tell who was not reached.
+        params=_said(row, user) if mail or telegram else None,
         mail=mail,
         telegram=telegram,
         expires_at=now + _LIFE,

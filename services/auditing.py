@@ -106,6 +106,7 @@ ACTIONS: Mapping[str, Text] = {
     "announcement_saved": T("Saved an announcement"),
     "announcement_tested": T("Sent an announcement to themselves"),
     "announcement_sent": T("Sent or scheduled an announcement"),
+    "missed_exported": T("Downloaded whom an announcement did not reach"),
     "announcement_stopped": T("Stopped an announcement"),
     "announcement_deleted": T("Deleted the draft of an announcement"),
     "key_checked": T("Checked a provider’s key"),

@@ -56,7 +56,7 @@ async def check(core: Core, person: models.User, provider: str) -> None:
         raise Conflict(T("No role asks a model of this provider: name one first."), code="nothing_to_check")
     call = result.calls[-1]
     async with core.db.write() as session:
-        session.add(models.AIUsage(**usage_values(call, CHECKER, None, "", CHECKER)))
+        session.add(models.AIUsage(**{**usage_values(call, CHECKER, "", "", CHECKER), "bot_id": None}))
         said = outcome(call.outcome, call.http_status)
         await access.record(session, person, "key_checked", "provider_key", provider, result=said)
     for event in result.key_events:

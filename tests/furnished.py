@@ -84,6 +84,7 @@ ADMIN_PAGES = (
     "/admin/announcements",
     "/admin/announcements/new",
     "/admin/announcements/{announcement}",
+    "/admin/announcements/{announcement}/missed",
     "/admin/texts",
     "/admin/texts/{letter}/uz",
     "/admin/models",

@@ -108,6 +108,7 @@ HELP: Mapping[str, str] = {
     "admin/coupon.html": "administration",
     "admin/payouts.html": "administration",
     "admin/announcements.html": "administration#announcements",
+    "admin/announcement_missed.html": "administration#announcements",
     "admin/announcement.html": "administration#announcements",
     "admin/models.html": "administration#models-and-costs",
     "admin/system.html": "administration#system",

@@ -454,6 +454,8 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("GET", "/admin/announcements"): ADMIN_PAGE,
     ("GET", "/admin/announcements/new"): ADMIN_PAGE,
     ("GET", "/admin/announcements/{announcement}"): ADMIN_PAGE,
+    ("GET", "/admin/announcements/{announcement}/missed"): ADMIN_PAGE,
+    ("GET", "/admin/announcements/{announcement}/missed/export.{table}"): ADMIN_PAGE,
     ("POST", "/admin/announcements"): (401, 404, 404, 401, 400),
     ("POST", "/admin/announcements/{announcement}"): (401, 404, 404, 401, 400),
     ("POST", "/admin/announcements/{announcement}/test"): ADMIN_FORM,

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from db import models
 from db.base import utcnow
@@ -75,7 +75,8 @@ async def over(site: Site, id_: str) -> models.Announcement:
 async def letters_of(site: Site, id_: str) -> list[models.Letter]:
     async with site.core.db.read() as session:
         row = models.Letter
-        return list(await session.scalars(select(row).where(row.key == f"announcement:{id_}").order_by(row.user_id)))
+        found = await session.scalars(select(row).where(row.key == f"announcement:{id_}").order_by(row.user_id))
+        return [letter for letter in found if letter.params]
 
 
 async def owner(site: Site, name: str, **changes: Any) -> models.User:
@@ -276,3 +277,41 @@ async def test_a_moment_that_is_over_is_refused(boss: Browser) -> None:
     for run_at, words in (("2020-01-01T10:00", "This moment is over"), ("soon", "Choose a day and a time")):
         page = await boss.post(f"/admin/announcements/{id_}/send", later="1", run_at=run_at)
         assert page.status == 400 and words in said(page)
+
+
+async def test_whom_it_did_not_reach_is_listed_with_the_reason(site: Site, boss: Browser) -> None:
+    """Page by page and as a table; whoever got it on one way is not on the list."""
+    reached = await owner(site, "Yetgan", language="en")
+    nowhere = await owner(site, "Manzilsiz", email=None)
+    returned = await owner(site, "Qaytgan", mail_refused_at=utcnow())
+    declined = await owner(site, "Xohlamas", unsubscribed_at=utcnow())
+    blocked = await owner(site, "Toskan", email=None, telegram_id=4_000_111)
+    id_, row = await drafted(boss), models.Letter
+    mine = row.key == f"announcement:{id_}"
+    async with site.core.db.write() as session:
+        (await session.get_one(models.Announcement, id_)).by_telegram = True
+    await sent(site, boss, id_)
+
+    async def settled() -> bool:
+        async with site.core.db.read() as session:
+            waits = select(row.id).where(mine, (row.mail == "new") | (row.telegram == "new")).limit(1)
+            return await session.scalar(waits) is None
+
+    await until(settled)
+    async with site.core.db.write() as session:
+        await session.execute(update(row).where(mine, row.user_id == reached.id).values(mail="sent", telegram="none"))
+        states = {"mail": "none", "telegram": "failed"}
+        await session.execute(update(row).where(mine, row.user_id == blocked.id).values(**states))
+    assert f"/admin/announcements/{id_}/missed" in (await boss.get(f"/admin/announcements/{id_}")).text
+    page = said(await boss.get(f"/admin/announcements/{id_}/missed"))
+    for words in (
+        "Manzilsiz Telegram: not linked · mail: no address",
+        "Qaytgan Telegram: not linked · mail: came back",
+        "Xohlamas wants no news",
+        "Toskan Telegram: has blocked the bot · mail: no address",
+    ):
+        assert words in page, page
+    assert "Yetgan" not in page
+    table = (await boss.get(f"/admin/announcements/{id_}/missed/export.csv")).text
+    assert "Qaytgan,qaytgan@example.uz,,Telegram: not linked; mail: came back" in table and "Yetgan" not in table
+    assert {nowhere.full_name, returned.full_name, declined.full_name} <= set(re.split(r"[,\r\n]+", table))

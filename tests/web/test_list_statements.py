@@ -217,6 +217,23 @@ async def _announcement(place: Place, session: AsyncSession, n: int, word: str) 
     session.add(models.Announcement(texts=dict.fromkeys(("uz", "ru", "en"), each), audience=audience, by_mail=True))
 
 
+async def _told(place: Place, session: AsyncSession) -> tuple[str]:
+    each = {"title": "Yangi", "text": "Yangi"}
+    audience = {"plan": "all", "languages": [], "service": True}
+    texts = dict.fromkeys(("uz", "ru", "en"), each)
+    told = models.Announcement(texts=texts, audience=audience, by_mail=True, status="done", run_at=utcnow())
+    session.add(told)
+    await session.flush()
+    return (told.id,)
+
+
+async def _missed(place: Place, session: AsyncSession, n: int, word: str) -> None:
+    person = await _person(session, word, n)
+    told = await session.scalar(select(models.Announcement.id).where(models.Announcement.status == "done"))
+    key = f"announcement:{told}"
+    session.add(models.Letter(user_id=person.id, kind="announcement", key=key))
+
+
 async def _asked(place: Place, session: AsyncSession, n: int, word: str) -> None:
     person = await _person(session, word, n)
     waits = _at(n) if n % 2 else None
@@ -302,6 +319,7 @@ LISTS: dict[str, Listed] = {
     ),
     "webhooks log": Listed("/settings/webhooks/{}", _event, ready=_hook, mark=r"events/[0-9a-z]{26}"),
     "announcements": Listed("/admin/announcements", _announcement, admin=True),
+    "missed by an announcement": Listed("/admin/announcements/{}/missed", _missed, admin=True, ready=_told),
     "support talks": Listed("/admin/support", _asked, admin=True),
     "a support talk": Listed("/admin/support/{}", _line, admin=True, ready=_own_talk),
     "own support talk": Listed("/support", _line, ready=_own_talk),

@@ -7,11 +7,12 @@ from typing import Any
 from aiohttp import web
 
 from db import models
-from services import announcements, codes
+from services import access, announcements, codes, unreached
 from services.announcements import LANGUAGES, Wish
 from services.errors import AppError, Invalid
+from services.i18n import translate
 from services.plans import TASHKENT
-from web import forms, view
+from web import auth, forms, tables, view
 from web.admin.shell import administrator
 from web.pages.shell import core_of, fault_of, frame
 
@@ -68,6 +69,37 @@ async def one(request: web.Request) -> web.StreamResponse:
     async with core_of(request).db.read() as session:
         row = await announcements.get(session, request.match_info["announcement"])
     return await _one(request, row, _values(row))
+
+
+@routes.get("/admin/announcements/{announcement}/missed")
+async def missed(request: web.Request) -> web.StreamResponse:
+    """List the owners whom an announcement did not reach, with the reason."""
+    administrator(request)
+    cursor = request.query.get("cursor", "")[:60]
+    async with core_of(request).db.read() as session:
+        shared = await frame(session, request)
+        row = await announcements.get(session, request.match_info["announcement"])
+        found = await unreached.listed(session, row, cursor=cursor)
+    return view.render(
+        request,
+        "admin/announcement_missed.html",
+        here="admin-announcements",
+        row=row,
+        page=found,
+        first=not cursor,
+        **shared,
+    )
+
+
+@routes.get("/admin/announcements/{announcement}/missed/export.{table:csv|xlsx}")
+async def export_missed(request: web.Request) -> web.StreamResponse:
+    """Send them as a table for other programs."""
+    person, core, language = administrator(request), core_of(request), auth.visitor(request).language
+    async with core.db.write() as session:
+        row = await announcements.get(session, request.match_info["announcement"])
+        await access.record(session, person, "missed_exported", "announcement", row.id)
+    title = translate(language, "Who was not reached")
+    return await tables.sent(request, unreached.table(core.db, row, language), f"missed-{row.id}", title)
 
 
 async def _one(
