@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import gzip
 import hashlib
 import re
@@ -243,19 +244,24 @@ def _pictures(static: StaticFiles) -> Mapping[str, Markup]:
     return {name: Markup(picture) for name, picture in drawn.items()}  # noqa: S704 - out of our own files
 
 
-def make_environment(app: web.Application) -> None:
-    """Set up Jinja: autoescape everywhere, missing names are errors."""
-    environment = aiohttp_jinja2.setup(
-        app,
+@functools.cache
+def static_files() -> StaticFiles:
+    """Return the files of this program, read once in a process."""
+    return StaticFiles()
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """Return what draws pages: autoescape everywhere, missing names are errors. A template is compiled once in a process."""
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES_DIR),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
-        context_processors=[],
     )
-    static = app[STATIC]
+    static = static_files()
     environment.globals.update(
         static=static.url,
         picture=_pictures(static).__getitem__,
@@ -267,6 +273,13 @@ def make_environment(app: web.Application) -> None:
     )
     localised = {form.__name__: _in_language(form) for form in (day, exact, clock, number, percent, score, size, usd)}
     environment.filters.update(phone=phone, money=_in_language(money), **localised)
+    return environment
+
+
+def make_environment(app: web.Application) -> None:
+    """Set up static files and Jinja. Nothing of either is an application's own."""
+    app[STATIC] = static_files()
+    app[aiohttp_jinja2.APP_KEY] = _environment()
 
 
 def _shown_at(request: web.Request) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 from aiohttp import web
@@ -55,10 +56,14 @@ async def _elsewhere(request: web.Request) -> web.Response:
 
 def setup(app: web.Application) -> None:
     """Add every call, and the document that describes them."""
-    described = openapi.document(ENDPOINTS, app[keys.CORE].settings.public_url)
+
+    @functools.cache
+    def described() -> bytes:
+        # At the first request: a start need not wait a tenth of a second for what few read.
+        return openapi.document(ENDPOINTS, app[keys.CORE].settings.public_url)
 
     async def describe(_request: web.Request) -> web.Response:
-        return web.Response(body=described, content_type="application/json")
+        return web.Response(body=described(), content_type="application/json")
 
     for endpoint in ENDPOINTS:
         app.router.add_route(endpoint.method, f"{PREFIX}{endpoint.path}", endpoint.__call__)
