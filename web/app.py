@@ -35,7 +35,6 @@ def make_app(core: Core) -> web.Application:
     )
     app[keys.CORE] = core
     app[keys.DB] = core.db
-    app[view.STATIC] = view.StaticFiles()
     app[guide.GUIDE] = guide.Guide()
     app.on_response_prepare.append(middlewares.set_headers)
     view.make_environment(app)

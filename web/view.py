@@ -312,20 +312,25 @@ def _released() -> Iterator[None]:
             context.release()
 
 
-def make_environment(app: web.Application) -> None:
-    """Set up Jinja: autoescape everywhere, missing names are errors."""
-    environment = aiohttp_jinja2.setup(
-        app,
+@cache
+def static_files() -> StaticFiles:
+    """Return the files of this program, read once in a process."""
+    return StaticFiles()
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    """Return what draws pages: autoescape everywhere, missing names are errors. A template is compiled once in a process."""
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES_DIR),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
-        context_processors=[],
     )
     environment.context_class = _Context
-    static = app[STATIC]
+    static = static_files()
     environment.globals.update(
         static=static.url,
         draw_icon=_icons(static),
@@ -344,6 +349,13 @@ def make_environment(app: web.Application) -> None:
     }
     forms |= {"percent": percent, "score": score, "size": size, "usd": usd}
     environment.filters.update(phone=phone, **{name: _in_language(form) for name, form in forms.items()})
+    return environment
+
+
+def make_environment(app: web.Application) -> None:
+    """Set up static files and Jinja. Nothing of either is an application's own."""
+    app[STATIC] = static_files()
+    app[aiohttp_jinja2.APP_KEY] = _environment()
 
 
 def _shown_at(request: web.Request) -> str:

@@ -7,6 +7,7 @@ are refused before anything happens, and no answer ever allows credentials.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ class _Script:
 _SCRIPT: web.AppKey[_Script] = web.AppKey("widget_script", _Script)
 
 
+@functools.cache
 def _script_of(static: view.StaticFiles) -> _Script:
     """Put together what sites include: one request, one version, and a site's policy has to allow one script.
 

@@ -22,9 +22,12 @@ FLAGS = (
     "--disable-component-update --disable-sync"
 ).split()
 _AXE = Axe().axe_script
-# Only what is wrong comes back, of any gravity.
-_FIND = """(rules) => axe.run(document, { resultTypes: ["violations"], ...(rules.length ? { runOnly: rules } : {}) })
-  .then(({ violations }) => violations.map(({ id, nodes: [{ html, failureSummary }] }) => [id, html, failureSummary]))"""
+# Only what is wrong comes back, of any gravity. What nobody reads is not made: selectors for nodes take two fifths
+# of the time, and no rule that is asked needs the style sheets a second time.
+_FIND = """(rules) => axe.run(document, {
+    resultTypes: ["violations"], selectors: false, preload: { assets: ["media"] },
+    ...(rules.length ? { runOnly: rules } : {}),
+  }).then(({ violations }) => violations.map(({ id, nodes: [{ html, failureSummary }] }) => [id, html, failureSummary]))"""
 SETTLED = """Promise.race([
     new Promise((done) => setTimeout(done, 1000)),
     Promise.allSettled(

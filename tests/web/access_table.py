@@ -361,7 +361,7 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/inbox/labels/{label}/delete"): OWN_FORM,
     ("GET", "/inbox/replies"): PAGE,
     ("POST", "/inbox/replies"): Line((401, 400, 400, 401, 400), 400, 400),
-    ("POST", "/inbox/replies/{reply}"): Line((401, 400, 404, 401, 404), 303, 404),
+    ("POST", "/inbox/replies/{reply}"): OWN_FORM,
     ("POST", "/inbox/replies/{reply}/delete"): OWN_FORM,
     # The API
     ("GET", "/api/v1/openapi.json"): OPEN,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 import orjson
@@ -56,11 +57,16 @@ async def _elsewhere(request: web.Request) -> web.Response:
 
 def setup(app: web.Application) -> None:
     """Add every call, and the document that describes them."""
-    described = openapi.document(ENDPOINTS, app[keys.CORE].settings.public_url)
-    app[keys.API_GROUPS] = reference.read(orjson.loads(described))
+
+    @functools.cache
+    def described() -> bytes:
+        # At the first request: a start need not wait a tenth of a second for what few read.
+        return openapi.document(ENDPOINTS, app[keys.CORE].settings.public_url)
+
+    app[keys.API_GROUPS] = functools.cache(lambda: reference.read(orjson.loads(described())))
 
     async def describe(_request: web.Request) -> web.Response:
-        return web.Response(body=described, content_type="application/json")
+        return web.Response(body=described(), content_type="application/json")
 
     for endpoint in ENDPOINTS:
         app.router.add_route(endpoint.method, f"{PREFIX}{endpoint.path}", endpoint.__call__)

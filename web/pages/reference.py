@@ -23,7 +23,7 @@ async def begin(request: web.Request) -> web.StreamResponse:
         request,
         "pages/reference.html",
         here="webhooks",
-        groups=request.app[keys.API_GROUPS],
+        groups=request.app[keys.API_GROUPS](),
         address=f"{core.settings.public_url}/api/v1",
         a_minute=core.settings.limits.api_requests_per_minute,
         **shared,
@@ -33,7 +33,7 @@ async def begin(request: web.Request) -> web.StreamResponse:
 @routes.get(_HERE + "/{section}")
 async def section(request: web.Request) -> web.StreamResponse:
     """Show the calls about one kind of thing."""
-    groups = request.app[keys.API_GROUPS]
+    groups = request.app[keys.API_GROUPS]()
     found = next((group for group in groups if group.slug == request.match_info["section"]), None)
     if found is None:
         raise NotFound
