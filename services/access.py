@@ -25,7 +25,7 @@ def acting_for(admin_id: str) -> Iterator[None]:
 
 
 async def record(
-    session: AsyncSession, actor: models.User | None, action: str, object_kind: str, object_id: str, **details: str
+    session: AsyncSession, actor: models.User | None, action: str, object_kind: str, object_id: str, /, **details: str
 ) -> None:
     """Write down in the audit log who did what to what; never put a secret into ``details``.
 
