@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from dataclasses import dataclass
 
 import structlog
@@ -20,6 +21,8 @@ log = structlog.get_logger(__name__)
 _FIELDS_MAX = 200
 FILES_AT_ONCE = 20
 _FORM_OVERHEAD = 256 * 1024
+_HALVES = re.compile("[\ud800-\udfff]")
+"""Halves of characters, which no text in UTF-8 has: some of the encodings that a request may name make them."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -129,7 +132,8 @@ async def read(request: web.Request) -> Form:
         raise Unavailable from None
     except (ValueError, LookupError, AssertionError):
         raise Invalid(T("This form arrived damaged. Please send it again.")) from None
-    if len(fields) + len(files) > _FIELDS_MAX:
+    halved = any(_HALVES.search(text) for field in fields.items() for text in field)
+    if halved or len(fields) + len(files) > _FIELDS_MAX:
         raise Invalid(T("This form arrived damaged. Please send it again."))
     form = Form(fields, files)
     request[_FORM] = form

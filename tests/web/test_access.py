@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime as dt
+import inspect
 import json
 import re
 import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
+from html.parser import HTMLParser
 from typing import Any
+from urllib.parse import quote
 
+import aiohttp
 import pytest
-from sqlalchemy import Connection, String, delete, select
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    Float,
+    Integer,
+    LargeBinary,
+    Numeric,
+    String,
+    Text,
+    cast,
+    delete,
+    select,
+)
 
 from db import models
-from db.base import ID_LENGTH, Base, new_id, utcnow
+from db.base import ID_LENGTH, Base, JsonText, UtcTime, new_id, utcnow
 from services import accounts, bots, endpoints
 from services.crypto import digest
 from services.knowledge import documents
@@ -456,31 +474,304 @@ async def test_foreign_id_inside_own_bot(people: People) -> None:
         await bots.delete(session, await bots.get(session, stranger, own.id))
 
 
-@pytest.mark.parametrize("path", ["/settings/profile", "/register", "bot"])
-async def test_mass_assignment(people: People, path: str) -> None:
-    """Fields that a form does not have change nothing."""
-    browser = await people.browser("owner B" if path != "/register" else "nobody")
-    extra = {"role": "admin", "is_admin": "1", "owner_id": people.users["owner A"].id, "id": "x", "status": "stopped"}
-    extra |= {"banned_at": "", "telegram_id": "1", "password_hash": "x", "knowledge_version": "99", "public_id": "mine"}
-    user = people.users["owner B"]
-    if path == "bot":
-        bot = await people.site.bot_of(user)
-        page = await browser.post(f"/bots/{bot.id}", name="New", system_prompt="", languages="uz", **extra)
-        assert page.status == 303
-        async with people.site.core.db.write() as session:
-            after = await bots.get(session, user, bot.id)
-            assert (after.owner_id, after.status, after.public_id) == (user.id, "active", bot.public_id)
-            assert (after.name, after.knowledge_version) == ("New", bot.knowledge_version)
-            await bots.delete(session, after)
-        return
-    fields = {"full_name": "Mallory", "email": "mallory@example.uz", "phone": "+998 90 765 43 21"}
-    page = await browser.post(path, password="a-long-password", **fields, **extra)
-    assert page.status == 303, page.visible()
-    async with people.site.core.db.read() as session:
-        found = await accounts.by_email(session, "mallory@example.uz")
-        assert found is not None
-        assert (found.role, found.telegram_id, found.banned_at) == ("owner", None, None)
-    if path == "/settings/profile":
-        async with people.site.core.db.write() as session:
-            row = await session.get_one(models.User, user.id)
-            row.email, row.phone = "ownerb@example.uz", None
+EXEMPT = (
+    "/api/",
+    "/telegram/webhook/",
+    "/whatsapp/webhook",
+    "/instagram/webhook",
+    "/payments/",
+    "/chat/",
+    "/widget/",
+    "/unsubscribe/",
+)
+"""What carries no cookie of the panel: programs with tokens and signatures, a visitor's own secret, the link of a letter."""
+POSTS = sorted(route for method, route in TABLE if method == "POST" and not route.startswith(EXEMPT))
+
+
+def _poster(route: str) -> str:
+    """Return who may send a form."""
+    if route.startswith("/admin/"):
+        return "administrator"
+    return "nobody" if len(set(line(TABLE["POST", route]).five)) == 1 else "owner A"
+
+
+@pytest.fixture(scope="module")
+async def forms(people: People) -> dict[str, dict[str, str]]:
+    """The forms of every page, as they stand there: the route that each goes to, its fields and what is in them."""
+    # Of addresses that fit, the one with the fewest places is meant.
+    few = sorted(POSTS, key=lambda route: route.count("{"))
+    patterns = [(route, re.compile(re.sub(r"\{\w+\}", "[^/]+", route))) for route in few]
+    found: dict[str, dict[str, str]] = {route: {} for route in POSTS}
+    objects = await _objects(people)
+    for method, route in TABLE:
+        if method != "GET" or route == "/events" or route.startswith(("/api/", "/static/")):
+            continue
+        status, text = await _answer(people, _poster_of_page(route), method, route, _path(route, objects))
+        if status != 200:
+            continue
+        reader = FormReader()
+        reader.feed(text)
+        for action, fields in reader.forms:
+            path = action.partition("?")[0] or _path(route, objects)
+            target = next((route for route, pattern in patterns if pattern.fullmatch(path)), None)
+            if target is not None:
+                found[target] |= fields
+    return found
+
+
+def _poster_of_page(route: str) -> str:
+    if route.startswith("/admin"):
+        return "administrator"
+    return "nobody" if line(TABLE["GET", route]).five[0] == 200 else "owner A"
+
+
+class FormReader(HTMLParser):
+    """Reads the forms of a page: where each goes, and its fields with what stands in them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forms: list[tuple[str, dict[str, str]]] = []
+        self._in: dict[str, str] | None = None
+        self._select = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        name = given.get("name", "")
+        if tag == "form":
+            self._in = {}
+            if given.get("method", "").lower() == "post":
+                self.forms.append((given.get("action", ""), self._in))
+        elif self._in is None:
+            return
+        elif tag == "select":
+            self._select = name
+            self._in.setdefault(name, "")
+        elif tag == "option":
+            if self._select and ("selected" in given or not self._in[self._select]):
+                self._in[self._select] = given.get("value", "")
+        elif tag in ("input", "textarea", "button") and name not in ("", "csrf", "ask"):
+            if given.get("type") in ("checkbox", "radio", "submit") and "checked" not in given:
+                self._in.setdefault(name, given.get("value", ""))
+            elif given.get("type") != "file":
+                self._in[name] = given.get("value", "")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "form":
+            self._in = None
+        elif tag == "select":
+            self._select = ""
+
+
+async def test_every_form_asks_where_it_comes_from(people: People) -> None:
+    """No token, an invented or another's one, another site's page with the right one, JSON as plain text: nothing changes."""
+    objects = await _objects(people)
+    stranger = await people.browser("owner B")
+    before = await _state(people, objects)
+    passed = []
+    for route in POSTS:
+        path = _path(route, objects)
+        browser = await people.browser(_poster(route))
+        await browser.get("/login" if _poster(route) == "nobody" else "/settings")
+        body = {name: str(value) for name, value in BODIES.get(("POST", route), {}).items()}
+        right = {**body, "csrf": browser.csrf}
+        for sent in (
+            {"data": body},
+            {"data": {**body, "csrf": "0" * 128}},
+            {"data": {**body, "csrf": stranger.csrf}},
+            {"data": right, "headers": {"Origin": "https://evil.example"}},
+            {"data": right, "headers": {"Sec-Fetch-Site": "cross-site"}},
+            {"data": json.dumps(right), "headers": {"Content-Type": "text/plain"}},
+        ):
+            answer = await browser.request("POST", path, **sent)
+            if answer.status != 403 or "frame-ancestors 'none'" not in answer.headers["Content-Security-Policy"]:
+                passed.append((route, answer.status, sent))
+    assert passed == []
+    assert await _state(people, objects) == before
+
+
+async def _too_long(people: People, path: str) -> int:
+    """Announce a body that is larger than any form, send none of it, and return the status of the answer."""
+    reader, writer = await asyncio.open_connection(*people.site.core.address)
+    head = [
+        f"POST {path} HTTP/1.1",
+        "Host: x",
+        "Content-Type: application/x-www-form-urlencoded",
+        "Content-Length: 99999999",
+    ]
+    writer.write(("\r\n".join(head) + "\r\n\r\n").encode())
+    async with asyncio.timeout(30):
+        status = int((await reader.readline()).split()[1])
+    writer.close()
+    return status
+
+
+ODD = (
+    ("utf-8", "\0\u202e<b>"),
+    # Python's own encodings make halves of characters, which no database stores.
+    ("unicode_escape", r"\ud800x"),
+    ("utf-8", "9" * 30),
+    ("utf-8", "²"),
+    ("utf-8", "//evil.example/x"),
+    ("utf-8", "x" * 100_000),
+)
+"""What fields may hold instead of what belongs there, and how the browser says it is written."""
+
+
+@pytest.mark.parametrize("route", POSTS)
+async def test_odd_fields_are_refused_in_words(people: People, forms: dict[str, dict[str, str]], route: str) -> None:
+    """Every field of every form: taken as it is or refused, never a failure and no way out of here; nor too large a body."""
+    identity = _poster(route)
+    fields = {**forms[route], **{name: str(value) for name, value in BODIES.get(("POST", route), {}).items()}}
+    objects = await _objects(people, route)
+    assert await _too_long(people, _path(route, objects)) == 413
+    source = inspect.getsource(_handler(people, "POST", route))
+    named = re.findall(r'\.(?:text|get|secret|all|upload|uploads)\(\s*"(\w+)"', source)
+    wrong = []
+    browser = await people.browser(identity)
+    if not browser.csrf:
+        await browser.get("/login")
+    for n, name in enumerate(dict.fromkeys((*fields, *named))):
+        # Two of them each, going round.
+        for charset, odd in (ODD[n % len(ODD)], ODD[(n + 3) % len(ODD)]):
+            pairs = {**fields, "csrf": browser.csrf, name: odd}
+            body = "&".join(
+                f"{key}={quote(each) if charset == 'utf-8' or key != name else each}" for key, each in pairs.items()
+            )
+            kind = f"application/x-www-form-urlencoded; charset={charset}"
+            headers = {"Content-Type": kind, "Referer": "https://evil.example/x", "Sec-Fetch-Site": "same-origin"}
+            answer = await browser.request("POST", _path(route, objects), data=body.encode(), headers=headers)
+            if answer.status == 500 or not re.match(r"/(?![/\\])", answer.location or "/"):
+                wrong.append((name, odd[:40], answer.status, answer.location))
+            if answer.status < 400:
+                objects = await _objects(people, route)
+                browser = await people.browser(identity, fresh=identity == "nobody")
+                await browser.get("/settings" if identity != "nobody" else "/login")
+    files = aiohttp.FormData(default_to_multipart=True)
+    for name in {*fields, *named}:
+        files.add_field(name, b"\xff\xfe\x00", filename="x\"'<b>.txt", content_type="application/octet-stream")
+    token = {"X-CSRF-Token": browser.csrf}
+    answer = await browser.request("POST", _path(route, objects), data=files, headers=token)
+    if answer.status == 500:
+        wrong.append(("files", "", answer.status, ""))
+    await people.browser(identity, fresh=True)
+    assert wrong == []
+
+
+MASSED, MASSED_ID, MASSED_NUMBER = "massed", "0massassigned0000000000000", 987_654_321
+MASSED_MOMENT = dt.datetime(2099, 12, 31, 1, 2, 3, tzinfo=dt.UTC)
+
+
+FILLED = {
+    "full_name": "Aziza Rahimova",
+    "email": "aziza@example.uz",
+    "password": "a-long-password",
+    "phone": "+998 90 765 43 21",
+    "name": "Piyola choyxonasi",
+    "text": "Salom",
+    "message": "Salom",
+    "title": "Bahor",
+    "question": "Somsa bormi?",
+    "answer": "Ha, bor.",
+    "reason": "Egasi so‘radi",
+    "url": "https://piyola.example.uz/other",
+    "shortcut": "salom",
+    "days": "3",
+    "price": "100",
+}
+"""What fields that stand empty are filled with, so that forms are taken."""
+
+
+def _given(column: Column[Any], theirs: dict[str, str]) -> Any:
+    """Return what a form sends for a column that it has no field for."""
+    if column.name in theirs:
+        return theirs[column.name]
+    if column.name == "role":
+        return "admin"
+    if isinstance(column.type, JsonText):
+        return json.dumps({MASSED: MASSED})
+    if isinstance(column.type, UtcTime):
+        return MASSED_MOMENT.isoformat()
+    if isinstance(column.type, Boolean):
+        return "1"
+    if isinstance(column.type, Integer | Numeric | Float):
+        return MASSED_NUMBER
+    return MASSED_ID if isinstance(column.type, String) and column.type.length == ID_LENGTH else MASSED
+
+
+def _massed(connection: Connection) -> tuple[list[str], list[str]]:
+    """Return the columns in which something stands that only fields beside a form have brought, and who is administrator."""
+    found = []
+    for table in Base.metadata.sorted_tables:
+        for column in table.columns:
+            if isinstance(column.type, LargeBinary):
+                continue
+            if isinstance(column.type, UtcTime):
+                is_there: Any = column == MASSED_MOMENT
+            elif isinstance(column.type, Integer | Numeric | Float):
+                is_there = column == MASSED_NUMBER
+            else:
+                is_there = cast(column, Text).like(f"%{MASSED}%") | (cast(column, Text) == MASSED_ID)
+            if connection.execute(select(1).select_from(table).where(is_there).limit(1)).first():
+                found.append(str(column))
+    rights = select(models.User.id).where(models.User.role == "admin").order_by(models.User.id)
+    return found, list(connection.scalars(rights))
+
+
+@pytest.mark.parametrize(
+    ("method", "route"),
+    sorted(
+        each for each in TABLE if each[1] in POSTS or (each[1].startswith("/api/v1") and each[0] in ("POST", "PATCH"))
+    ),
+)
+async def test_what_a_form_does_not_have_changes_nothing(
+    people: People, forms: dict[str, dict[str, str]], method: str, route: str
+) -> None:
+    """Every form and call with every column of the database as a field beside its own, among them another owner's ids."""
+    stranger = people.users["owner B"]
+    objects = await _objects(people, route)
+    bot = await people.site.bot_of(stranger)
+    theirs = dict.fromkeys(("user_id", "owner_id", "partner_id", "author_id", "assignee_id", "actor_id"), stranger.id)
+    theirs |= {"bot_id": bot.id}
+    handler = _handler(people, method, route)
+    module = inspect.getsource(inspect.getmodule(handler) or handler)
+    body = dict(BODIES.get((method, route), {}))
+    known = {*forms.get(route, ()), *body, *re.findall(r'["\'](\w+)["\']', inspect.getsource(handler)), "csrf", "ask"}
+    # What the same module reads elsewhere may be its own field under another roof; rights never are.
+    beside = set(re.findall(r'"(\w+)"', module)) - {"id", "role", "owner_id", "user_id", "bot_id"}
+    extra = {
+        column.name: _given(column, theirs)
+        for table in Base.metadata.sorted_tables
+        for column in table.columns
+        if column.name not in known | beside
+    } | {"is_admin": "1"}
+    assert {"id", "owner_id", "user_id", "banned_at", "ends_at"} <= set(extra) | known
+    before = await people.site.core.db.transact(_rows, {stranger.id, bot.id})
+    _, administrators = await people.site.core.db.transact(_massed)
+    path = _path(route, objects)
+    if route.startswith("/api/"):
+        token = {"Authorization": f"Bearer {people.tokens['owner A']}"}
+        for sent in (
+            body | extra,
+            *({**body, name: value} for name, value in extra.items() if name in ("owner_id", "id")),
+        ):
+            answer = await people.site.browser().request(method, path, json=sent, headers=token)
+            assert answer.status < 500
+    else:
+        browser = await people.browser(_poster(route))
+        own = {name: value or FILLED.get(name, "") for name, value in forms[route].items()}
+        fields = {**own, **body, **extra}
+        answer = await browser.post(path, **{name: str(value) for name, value in fields.items()})
+        assert answer.status != 500, answer.visible()
+    if route in ("/logout", "/settings/sessions/end-others", "/settings/password"):
+        await people.browser(_poster(route), fresh=True)
+    assert await people.site.core.db.transact(_massed) == ([], administrators)
+    after = await people.site.core.db.transact(_rows, {stranger.id, bot.id})
+    assert {table: rows for table, rows in after.items() if rows != before[table]} == {}
+
+
+def _handler(people: People, method: str, route: str) -> Any:
+    """Return the function of ours that answers."""
+    routes = make_app(people.site.core).router.routes()
+    found = next(r.handler for r in routes if r.method == method and r.resource and r.resource.canonical == route)
+    # A call of the API is an object that holds its function.
+    return inspect.unwrap(getattr(getattr(found, "__self__", None), "handler", found))

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
-import io
 from collections.abc import Sequence
 from urllib.parse import urlencode
 
 from aiohttp import web
 
-from services import access, coupons, money, payment_texts, plans
+from services import access, coupons, money, payment_texts, plans, sheets
 from services.coupons import State, Terms
 from services.errors import AppError, Invalid
 from services.i18n import T
 from services.plans import TIYIN
+from services.sheets import Cell
 from web import auth, forms, view
 from web.admin.shell import administrator
 from web.pages.shell import core_of, fault_of, frame
@@ -23,8 +22,6 @@ routes = web.RouteTableDef()
 
 _FIELDS = ("code", "count", "percent", "amount", "valid_from", "valid_until", "max_uses", "per_owner", "note")
 _NEW = {**dict.fromkeys(_FIELDS, ""), "count": "1", "per_owner": "1", "max_uses": "1"}
-_BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
-"""Without it Excel reads UTF-8 as something else."""
 _TABLE_ROWS = 10_000
 
 
@@ -154,21 +151,15 @@ async def export(request: web.Request) -> web.StreamResponse:
             session, now=core.now(), search=request.query.get("q", "")[:100], state=_state(request), limit=_TABLE_ROWS
         )
         await access.record(session, person, "coupons_exported", "coupon", "", count=str(len(found.coupons)))
-    table = io.StringIO()
-    lines = csv.writer(table)
-    lines.writerow(("code", "percent", "amount_uzs", "plans", "valid_until", "max_uses", "uses"))
+    rows: list[Sequence[Cell]] = [("code", "percent", "amount_uzs", "plans", "valid_until", "max_uses", "uses")]
     for row in found.coupons:
         until = row.valid_until.isoformat() if row.valid_until else ""
         amount = money.plain(row.amount_tiyin) if row.amount_tiyin is not None else ""
-        lines.writerow((row.code, row.percent or "", amount, " ".join(row.plans), until, row.max_uses or "", row.uses))
+        rows.append((row.code, row.percent or "", amount, " ".join(row.plans), until, row.max_uses or "", row.uses))
     day = core.now().astimezone(plans.TASHKENT).date().isoformat()
-    return web.Response(
-        body=(_BOM + table.getvalue()).encode(),
-        headers={
-            "Content-Type": "text/csv; charset=utf-8",
-            "Content-Disposition": f'attachment; filename="coupons-{day}.csv"',
-        },
-    )
+    headers = {"Content-Type": sheets.CSV_TYPE, "Content-Disposition": f'attachment; filename="coupons-{day}.csv"'}
+    body = b"".join([part async for part in sheets.as_csv(sheets.whole(rows))])
+    return web.Response(body=body, headers=headers)
 
 
 @routes.get("/admin/coupons/{coupon}")
