@@ -339,8 +339,12 @@ def _load_vectors(connection: Any, _record: Any) -> None:
 
 
 def _sqlite_begin(connection: Connection) -> None:
-    write = connection.get_execution_options().get("botfactory_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    begin = "BEGIN IMMEDIATE" if connection.get_execution_options().get("botfactory_write", False) else "BEGIN"
+    # Past SQLAlchemy's execution, which would cost as much as the small statements that follow.
+    try:
+        connection.connection.cursor().execute(begin)
+    except sqlite3.Error as error:
+        raise DBAPIError.instance(begin, None, error, sqlite3.Error, dialect=connection.dialect) from error
 
 
 Moment = float | ColumnElement[float]

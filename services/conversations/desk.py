@@ -8,9 +8,10 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal_column, or_, select, union_all
+from sqlalchemy import ColumnElement, Select, and_, bindparam, func, literal_column, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
@@ -74,13 +75,13 @@ class Card:
     others: list[ConversationRow]
 
 
-def _asleep(now: dt.datetime) -> ColumnElement[bool]:
+def _asleep(now: dt.datetime | ColumnElement[dt.datetime]) -> ColumnElement[bool]:
     return and_(
         _talk.snoozed_until > now, or_(_talk.last_inbound_at.is_(None), _talk.last_inbound_at <= _talk.snoozed_at)
     )
 
 
-def _awake(now: dt.datetime) -> ColumnElement[bool]:
+def _awake(now: dt.datetime | ColumnElement[dt.datetime]) -> ColumnElement[bool]:
     return or_(_talk.snoozed_until.is_(None), _talk.snoozed_until <= now, _talk.last_inbound_at > _talk.snoozed_at)
 
 
@@ -216,26 +217,29 @@ async def counts(session: AsyncSession, user: models.User, bots: Sequence[models
     """Return how many conversations of these bots wait for what, in one query."""
     if not bots:
         return Counts()
-    now = utcnow()
-    here = _talk.bot_id.in_([bot.id for bot in bots])
+    given = {"p_bots": [bot.id for bot in bots], "p_user": user.id, "p_now": utcnow()}
+    row = (await session.execute(_counting(), given)).one()
+    waiting, unanswered, mine, snoozed, silent = (int(number) for number in row)
+    return Counts(waiting, unanswered, mine, snoozed, attention=unanswered + silent)
+
+
+@cache
+def _counting() -> Select[int, int, int, int, int]:
+    # Every look at the inbox asks this: putting the query together costs more than the answer.
+    now = bindparam("p_now", type_=_talk.snoozed_until.type)
+    here = _talk.bot_id.in_(bindparam("p_bots", expanding=True))
     open_word = and_(_talk.unanswered_since.is_not(None), _talk.status != "closed")
 
     def count(*conditions: ColumnElement[bool]) -> ColumnElement[int]:
         return select(func.count()).select_from(_talk).where(here, *conditions).scalar_subquery()
 
-    row = (
-        await session.execute(
-            select(
-                count(_talk.status == "waiting", _awake(now)),
-                count(open_word, _awake(now)),
-                count(_talk.assignee_id == user.id, _awake(now)),
-                count(_talk.snoozed_until.is_not(None), _asleep(now)),
-                count(_talk.status == "waiting", _talk.unanswered_since.is_(None), _awake(now)),
-            )
-        )
-    ).one()
-    waiting, unanswered, mine, snoozed, silent = (int(number) for number in row)
-    return Counts(waiting, unanswered, mine, snoozed, attention=unanswered + silent)
+    return select(
+        count(_talk.status == "waiting", _awake(now)),
+        count(open_word, _awake(now)),
+        count(_talk.assignee_id == bindparam("p_user"), _awake(now)),
+        count(_talk.snoozed_until.is_not(None), _asleep(now)),
+        count(_talk.status == "waiting", _talk.unanswered_since.is_(None), _awake(now)),
+    )
 
 
 async def people(session: AsyncSession, owner_ids: Collection[str]) -> list[models.User]:

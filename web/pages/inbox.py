@@ -248,10 +248,10 @@ async def _page(
             if request.method == "GET" and shared["row"].conversation.id != conversation_id:
                 return _gone_on(request, shared["row"].conversation.id)
         if fragment != "talk":
-            shared |= await _listing(session, person, served, given, people)
+            shared |= await _listing(session, person, served, given, people, shared["row"])
         if conversation_id and fragment != "talks":
             names = shared.get("names", {})
-            shared |= await _talk(session, request, shared["row"], served, people)
+            shared |= await _talk(session, request, shared["row"], served, people, shared.get("labels_on"))
             shared["names"] = {**names, **shared["names"]}
         if fragment:
             to = await team.roles(session, person)
@@ -259,7 +259,8 @@ async def _page(
             return view.render(request, f"pages/_{fragment}.html", **shared)
         chosen = next((bot for bot in served if bot.id == given["bot"]), shared["row"].bot if shared["row"] else None)
         around = await frame(session, request, chosen, answered=served)
-        labels = await marks.labels(session, {bot.owner_id for bot in served})
+        if (labels := shared.get("own_labels")) is None or len({bot.owner_id for bot in served}) > 1:
+            labels = await marks.labels(session, {bot.owner_id for bot in served})
         kinds = await bots.kinds(session, served)
         answers = await _ready(session, request, shared["row"]) if shared["row"] else []
     if not draft and (wanted := request.query.get("ready")):
@@ -353,14 +354,17 @@ async def _listing(
     served: Sequence[models.Bot],
     given: Mapping[str, str],
     people: Sequence[models.User],
+    beside: ConversationRow | None,
 ) -> dict[str, Any]:
+    """Return what the list shows; labels also of the conversation beside it."""
     chosen = [bot for bot in served if given["bot"] in ("", bot.id)]
     page = await desk.list_for(session, person, chosen, filters_of(given), cursor=given["after"] or None)
+    listed = [row.conversation.id for row in (*page.items, *([beside] if beside else ()))]
     kept = {name: value for name, value in given.items() if value and name != "after"}
     return {
         "page": page,
         "counts": await desk.counts(session, person, chosen),
-        "labels_on": await marks.labels_of(session, [row.conversation.id for row in page.items]),
+        "labels_on": await marks.labels_of(session, listed),
         "names": await _names(session, people, [row.conversation.assignee_id for row in page.items]),
         "several": len(chosen) > 1,
         "again": f"?{urlencode({**kept, 'after': given['after']})}" if given["after"] else f"?{urlencode(kept)}",
@@ -380,6 +384,7 @@ async def _talk(
     row: ConversationRow,
     served: Sequence[models.Bot],
     people: Sequence[models.User],
+    labels_on: Mapping[str, Sequence[models.Label]] | None,
 ) -> dict[str, Any]:
     before = request.query.get("before") or None
     page = await conversations.messages(session, row.conversation, cursor=before, limit=_MESSAGES)
@@ -391,6 +396,8 @@ async def _talk(
     authors = [talk.assignee_id, *(one.author_id for one in messages), *(one.author_id for one in notes)]
     here = request.app[keys.PRESENCE].at(talk.id)
     alone = all(bot.owner_id == row.bot.owner_id for bot in served)
+    if labels_on is None:
+        labels_on = await marks.labels_of(session, [talk.id])
     helpers = people if alone else await desk.people(session, [row.bot.owner_id])
     return {
         "seen": newest.items[0].id if newest.items else "",
@@ -407,7 +414,7 @@ async def _talk(
         "names": await _names(session, people, authors),
         "helpers": helpers,
         "own_labels": await marks.labels(session, [row.bot.owner_id]),
-        "labels_here": (await marks.labels_of(session, [talk.id])).get(talk.id, []),
+        "labels_here": labels_on.get(talk.id, []),
         "card": await desk.card(session, row, served),
         "present": [one for one in here if one.id != me],
     }
