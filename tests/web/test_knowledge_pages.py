@@ -19,6 +19,8 @@ from tests import servers
 from tests.composition import FAQ, add_document
 from tests.web.panel import Browser, Site, open_site
 
+PART = {"HX-Request": "true"}
+
 
 @pytest.fixture(scope="module")
 async def site(tmp_path_factory: pytest.TempPathFactory, servers_run: servers.Run) -> AsyncIterator[Site]:
@@ -107,7 +109,7 @@ async def test_thirty_files_and_an_ugly_one(site: Site) -> None:
     assert ugly.status == 202
     async with asyncio.timeout(90):
         while True:
-            page = await browser.get(f"{path}/list?used=1")
+            page = await browser.get(f"{path}/list?used=1", **PART)
             if 'data-reading="0"' in page.text:
                 break
             await asyncio.sleep(0.2)
@@ -116,7 +118,7 @@ async def test_thirty_files_and_an_ugly_one(site: Site) -> None:
     whole = (await browser.get(path)).text
     assert whole.index('id="used"') < whole.index("data-drop") and f'hx-get="{path}/list?used=1"' in whole
     # The steps of a new bot have no place for it.
-    assert 'id="used"' not in (await browser.get(f"{path}/list")).text
+    assert 'id="used"' not in (await browser.get(f"{path}/list", **PART)).text
 
 
 async def test_questions_and_answers_as_a_table(site: Site) -> None:

@@ -63,7 +63,11 @@ def setup(app: web.Application) -> None:
         # At the first request: a start need not wait a tenth of a second for what few read.
         return openapi.document(ENDPOINTS, app[keys.CORE].settings.public_url)
 
-    app[keys.API_GROUPS] = functools.cache(lambda: reference.read(orjson.loads(described())))
+    @functools.cache
+    def groups() -> tuple[reference.Group, ...]:
+        return reference.read(orjson.loads(described()))
+
+    app[keys.API_GROUPS] = lambda: groups()
 
     async def describe(_request: web.Request) -> web.Response:
         return web.Response(body=described(), content_type="application/json")
