@@ -316,7 +316,7 @@ async def test_a_payout_noted_by_mistake_is_taken_back_once(database_url: str, s
         account = await _account(db, partner, now)
         assert (account.due, account.paid, account.earned) == (200_000_00, 0, 200_000_00)
         async with db.read() as session:
-            (payout,) = await referrals.payouts(session)
+            (payout,) = (await referrals.payouts(session)).items
             assert payout.undone is not None
             assert (payout.undone.note, payout.undone.amount_tiyin) == ("Boshqa hamkorniki", 100_000_00)
             log = (
@@ -367,7 +367,7 @@ async def test_what_was_earned_and_paid_stays_in_the_books(database_url: str, se
             await session.execute(delete(models.User).where(models.User.id == partner.id))
         async with db.read() as session:
             after = await referrals.books(session, now=now)
-            (payout,) = await referrals.payouts(session)
+            (payout,) = (await referrals.payouts(session)).items
         assert (after.earned, after.paid) == (before.earned, before.paid) == (200_000_00, 100_000_00)
         assert (after.owed, after.lapsed) == (0, 100_000_00)
         assert (payout.entry.id, payout.entry.amount_tiyin, payout.partner) == (paid.id, -100_000_00, None)

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from db import models
 from db.base import new_id, utcnow
-from services import allowances, auditing, health, people, referrals, requests, subscriptions, team, views
+from services import allowances, auditing, health, people, referrals, requests, team, views
 from services.bell import session_topic
 from services.errors import AppError
 from services.letters import bounced
@@ -38,13 +38,12 @@ async def show(
     async with core.db.read() as session:
         shared = await frame(session, request)
         owner = await requests.owner(session, request.match_info["owner"])
-        line = await subscriptions.timeline(session, core.settings, owner)
         card = await people.card(session, owner, now=now)
         used = await allowances.usage(session, core.settings, owner, now)
         partner = await referrals.account(session, owner.id, now=now)
         written = await bounced.last_letters(session, owner.id)
         log, known = await auditing.of_owner(session, owner.id)
-    standing = line.at(now)
+    standing = used.standing
     return view.render(
         request,
         "admin/owner.html",
