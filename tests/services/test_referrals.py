@@ -444,7 +444,7 @@ async def test_partners_are_listed_by_what_is_due(database_url: str) -> None:
                 user = models.User(full_name=f"Hamkor {n}")
                 session.add(user)
                 await session.flush()
-                earned, used, later = 100 * (n // 2), 10 * (n % 2), 7 * n
+                earned, used, later = 100 * (n // 2), 10 * (n % 4 // 2), 1000 * (7 - n)
                 for kind, amount, at in (
                     ("commission", earned, NOW),
                     ("spent", -used, NOW),
