@@ -114,8 +114,8 @@ _PERSON_KEYS = table("person_index_keys", column("id"), column("user_id"))
 _PIECE = 3
 
 
-async def people(session: AsyncSession, asked: str, limit: int, *, phone: bool = False) -> list[str] | None:
-    """Return the ids of people in whose name or e-mail ``asked`` stands somewhere; None where they are over ``limit``.
+async def people(session: AsyncSession, asked: str, limit: int, *, phone: bool = False) -> list[str]:
+    """Return the ids of people in whose name or e-mail ``asked`` stands somewhere; of more than ``limit``, some.
 
     Of one letter or two: in whose name or e-mail a word begins so. ``phone``: in whose phone number it stands, of three or more.
     """
@@ -124,7 +124,7 @@ async def people(session: AsyncSession, asked: str, limit: int, *, phone: bool =
     wide = " " * (_PIECE - len(wide)) + wide
     if session.get_bind().dialect.name == "sqlite":
         wanted = f"{'phone' if phone else 'who'} : {_quoted(wide, chr(34))}"
-        some = select(_PERSON_INDEX.c.rowid).where(_PERSON_INDEX.c.person_index.op("MATCH")(wanted)).limit(limit + 1)
+        some = select(_PERSON_INDEX.c.rowid).where(_PERSON_INDEX.c.person_index.op("MATCH")(wanted)).limit(limit)
         there = some.subquery()
         query = select(_PERSON_KEYS.c.user_id).join_from(there, _PERSON_KEYS, _PERSON_KEYS.c.id == there.c.rowid)
     else:
@@ -134,6 +134,5 @@ async def people(session: AsyncSession, asked: str, limit: int, *, phone: bool =
         who = two + func.replace(user.full_name, " ", two) + two + func.coalesce(user.email, "")
         where = func.coalesce(user.phone, "") if phone else func.lower(who)
         held = func.person_pieces(user.full_name, user.email, user.phone).op("@>")(cast(pieces, ARRAY(Text)))
-        query = select(user.id).where(held, func.strpos(where, wide) > 0).limit(limit + 1)
-    found = list(await session.scalars(query))
-    return found if len(found) <= limit else None
+        query = select(user.id).where(held, func.strpos(where, wide) > 0).limit(limit)
+    return list(await session.scalars(query))

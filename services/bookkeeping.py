@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, cast, func, or_, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm import InstrumentedAttribute, load_only
 
 from db import models
 from db.base import ID_LENGTH
@@ -42,6 +42,18 @@ _ID = re.compile(rf"[0-9a-z]{{{ID_LENGTH}}}")
 
 _payment, _user, _attempt = models.Payment, models.User, models.PaymentTransaction
 Row = tuple[models.Payment, models.User | None]
+_SHOWN = (
+    _payment.number,
+    _payment.plan,
+    _payment.period,
+    _payment.gateway,
+    _payment.paid_by,
+    _payment.status,
+    _payment.amount_tiyin,
+    _payment.sandbox,
+    _payment.created_at,
+)
+_NAMED_BY = _user.role, _user.full_name, _user.email, _user.phone
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,10 +216,10 @@ async def find_owner(session: AsyncSession, text: str) -> models.User:
 
 
 async def list_all(session: AsyncSession, filters: Filters, *, cursor: str = "", limit: int = PAGE) -> Page:
-    """Return payments, the newest first; raises ``Invalid`` for a malformed cursor."""
-    query = (
-        select(_payment, _user).outerjoin(_user, _user.id == _payment.user_id).where(*await _walked(session, filters))
-    )
+    """Return payments, the newest first, with what the list shows of them; raises ``Invalid`` for a malformed cursor."""
+    shown = load_only(*_SHOWN, raiseload=True), load_only(*_NAMED_BY, raiseload=True)
+    query = select(_payment, _user).outerjoin(_user, _user.id == _payment.user_id).options(*shown)
+    query = query.where(*await _walked(session, filters))
     if cursor:
         if not _ID.fullmatch(cursor):
             raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")

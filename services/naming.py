@@ -61,15 +61,13 @@ def _texts(asked: str) -> list[ColumnElement[bool]]:
     ]
 
 
-async def _few(session: AsyncSession, asked: str) -> list[str] | None:
-    """Return the ids of those who are meant, None where they are many."""
+async def _found(session: AsyncSession, asked: str, limit: int) -> list[str]:
+    """Return the ids of those who are meant: of those that an index of its own finds, and of the others, at most ``limit``."""
     digits, keys = _digits(asked), _keys(asked)
-    found: list[str] | None = []
+    found: list[str] = []
     if not asked.startswith("@"):
-        found = await fulltext.people(session, digits or asked, FEW, phone=bool(digits))
-    if found is None:
-        return None
-    others = await session.scalars(select(_user.id).where(or_(*keys)).limit(FEW)) if keys else ()
+        found = await fulltext.people(session, digits or asked, limit, phone=bool(digits))
+    others = await session.scalars(select(_user.id).where(or_(*keys)).limit(limit)) if keys else ()
     return list(dict.fromkeys((*others, *found)))
 
 
@@ -84,8 +82,8 @@ async def called(session: AsyncSession, asked: str) -> ColumnElement[bool]:
         return _user.id == asked
     if not asked:
         return false()
-    few = await _few(session, asked)
-    return _user.id.in_(few) if few is not None else or_(*_texts(asked), *_keys(asked))
+    found = await _found(session, asked, FEW + 1)
+    return _user.id.in_(found) if len(found) <= FEW else or_(*_texts(asked), *_keys(asked))
 
 
 async def ids_called(session: AsyncSession, asked: str, limit: int) -> Sequence[str]:
@@ -95,7 +93,4 @@ async def ids_called(session: AsyncSession, asked: str, limit: int) -> Sequence[
         return [asked]
     if not asked:
         return []
-    few = await _few(session, asked)
-    if few is not None:
-        return few[:limit]
-    return (await session.scalars(select(_user.id).where(or_(*_texts(asked), *_keys(asked))).limit(limit))).all()
+    return (await _found(session, asked, limit))[:limit]

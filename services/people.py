@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -43,7 +43,7 @@ STATES: Mapping[str, Text] = {
 _BATCH = 1000
 _COST_DAYS = 30
 _SHOWN = 10
-_FILES_SHOWN = 50
+_FILES_SHOWN = 20
 _ID = re.compile(rf"[0-9a-z]{{{ID_LENGTH}}}")
 _user, _bot, _channel, _span = models.User, models.Bot, models.Channel, models.Subscription
 
@@ -95,15 +95,24 @@ class Listed:
 # Finding --------------------------------------------------------------------------------------------------------------
 
 
-def _paid(settings: Settings, now: dt.datetime, plan: str = "") -> ColumnElement[bool]:
-    """The condition that an owner has paid for now, the days of grace included; for one ``plan``: in these alone."""
+def _running(settings: Settings, now: dt.datetime, plan: str) -> Select[str]:
+    """Those who have paid for now, the days of grace included; for one ``plan``: in these alone."""
     grace = dt.timedelta(days=0 if plan else settings.subscriptions.grace_days)
     running = select(_span.user_id).where(
         _span.ends_at > now - grace, _span.starts_at <= now, _span.revoked_at.is_(None)
     )
-    if plan:
-        running = running.where(_span.plan == plan)
-    return _user.id.in_(running)
+    return running.where(_span.plan == plan) if plan else running
+
+
+def _has_paid(settings: Settings, now: dt.datetime, plan: str = "") -> ColumnElement[bool]:
+    """The condition that an owner is among :func:`_running`, looked up for each owner by itself."""
+    return _running(settings, now, plan).where(_span.user_id == _user.id).exists()
+
+
+async def _paid(session: AsyncSession, settings: Settings, now: dt.datetime, plan: str = "") -> ColumnElement[bool]:
+    """The same for who lists these owners: where they are few they are looked up, else owners are walked along."""
+    few = (await session.scalars(_running(settings, now, plan).limit(naming.FEW + 1))).all()
+    return _user.id.in_(few) if len(few) <= naming.FEW else _has_paid(settings, now, plan)
 
 
 _BEGAN = func.coalesce(_user.trial_at, _user.created_at)
@@ -135,8 +144,10 @@ async def _conditions(
         found.append(_user.id.in_(select(other.id).where(other.banned_at.is_not(None))))
     elif filters.state:
         found.append(_user.banned_at.is_(None))
-        paid = _paid(settings, now)
-        found.append(paid if filters.state == "paid" else ~paid)
+        if filters.state == "paid":
+            found.append(await _paid(session, settings, now))
+        else:
+            found.append(~_has_paid(settings, now))
     if filters.state == "trial":
         found.append(await begun(trial))
     elif filters.state == "free":
@@ -144,7 +155,7 @@ async def _conditions(
     elif filters.state == "expired":
         found.append(earlier(free))
     if filters.plan:
-        found.append(_paid(settings, now, filters.plan))
+        found.append(await _paid(session, settings, now, filters.plan))
     if filters.bots:
         has = select(_bot.id).where(_bot.owner_id == _user.id, _bot.deleted_at.is_(None)).exists()
         found.append(has if filters.bots == "yes" else ~has)
@@ -260,7 +271,6 @@ class Card:
     employers: Sequence[tuple[models.Member, models.User]]
     seen_at: dt.datetime | None
     calls: int
-    tokens: int
     cost_usd: Decimal
     stored_bytes: int
     views: Sequence[models.RemoteView]
@@ -268,22 +278,21 @@ class Card:
 
 async def card(session: AsyncSession, owner: models.User, *, now: dt.datetime) -> Card:
     """Return all that is known of an owner besides the plan, the letters and the log."""
-    bots = (
-        await session.scalars(
-            select(_bot).where(_bot.owner_id == owner.id, _bot.deleted_at.is_(None)).order_by(_bot.id)
-        )
-    ).all()
-    ids = [bot.id for bot in bots]
-    channels = (await session.scalars(select(_channel).where(_channel.bot_id.in_(ids)).order_by(_channel.id))).all()
     document, talk = models.Document, models.Conversation
+    # Counted for each bot by itself: together they would be gone through as rows of an index, not only counted.
+    counted = select(func.count()).where(talk.bot_id == _bot.id).scalar_subquery()
+    own = await session.execute(
+        select(_bot, counted).where(_bot.owner_id == owner.id, _bot.deleted_at.is_(None)).order_by(_bot.id)
+    )
+    bots = [(row[0], int(row[1])) for row in own]
+    ids = [bot.id for bot, _ in bots]
+    channels = (await session.scalars(select(_channel).where(_channel.bot_id.in_(ids)).order_by(_channel.id))).all()
     held = await session.execute(
         select(document.bot_id, func.count(), func.sum(document.size))
         .where(document.bot_id.in_(ids), document.deleted_at.is_(None), document.kind != "answers")
         .group_by(document.bot_id)
     )
     documents = {row[0]: (int(row[1]), int(row[2] or 0)) for row in held}
-    counted = await session.execute(select(talk.bot_id, func.count()).where(talk.bot_id.in_(ids)).group_by(talk.bot_id))
-    talks = {row[0]: int(row[1]) for row in counted}
     files = (
         await session.scalars(
             select(document)
@@ -301,7 +310,8 @@ async def card(session: AsyncSession, owner: models.User, *, now: dt.datetime) -
     )
     seen = models.PanelSession
     span = now - dt.timedelta(days=_COST_DAYS), now + dt.timedelta(days=1)
-    used = await costs.summary(session, owner, *span)
+    # Calls with a key of the owner's own come by themselves: they cost the installation nothing.
+    used = await costs.sums(session, *span, by=("own_key",), owner_id=owner.id)
     payment, view = models.Payment, models.RemoteView
     return Card(
         [
@@ -309,9 +319,9 @@ async def card(session: AsyncSession, owner: models.User, *, now: dt.datetime) -
                 bot,
                 [channel for channel in channels if channel.bot_id == bot.id],
                 *documents.get(bot.id, (0, 0)),
-                talks.get(bot.id, 0),
+                talks,
             )
-            for bot in bots
+            for bot, talks in bots
         ],
         files,
         (
@@ -323,9 +333,8 @@ async def card(session: AsyncSession, owner: models.User, *, now: dt.datetime) -
         [(row[0], row[1]) for row in team],
         [(row[0], row[1]) for row in employers],
         await session.scalar(select(func.max(seen.last_seen_at)).where(seen.user_id == owner.id)),
-        sum(row.calls for row in used),
-        sum(row.input_tokens + row.output_tokens for row in used),
-        await costs.on_our_keys(session, owner.id, *span),
+        sum(int(row[1]) for row in used),
+        sum((row[-1] or Decimal(0) for row in used if not row[0]), Decimal(0)),
         await usage.stored_bytes(session, owner.id),
         (
             await session.scalars(select(view).where(view.owner_id == owner.id).order_by(view.id.desc()).limit(_SHOWN))

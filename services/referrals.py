@@ -10,10 +10,24 @@ from __future__ import annotations
 import datetime as dt
 import re
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, case, delete, exists, func, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Select,
+    and_,
+    case,
+    cast,
+    delete,
+    exists,
+    func,
+    null,
+    or_,
+    select,
+    union_all,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -34,12 +48,14 @@ _CODE = re.compile(r"[0-9a-z]{4,24}")
 _ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"
 _CODE_CHARS = 8
 PAGE = 50
+LISTED = 20
+"""So many partners and payouts stand on the administrator's page, each with its form."""
 PATH = "/billing/referrals"
 UNDO_WITHIN = dt.timedelta(days=30)
 """For so long a payout that was noted by mistake can be taken back; after that it belongs to the books."""
 _NOTE_CHARS = 300
 _DIGITS = 16
-_PAYOUTS = ("payout", "payout_undone")
+_EARNED, _SPENT, _PAYOUTS = ("commission", "reversal"), ("spent", "returned"), ("payout", "payout_undone")
 KINDS: Mapping[str, Text] = {
     "commission": T("Commission"),
     "reversal": T("Commission taken back"),
@@ -473,22 +489,51 @@ async def account(session: AsyncSession, user_id: str, *, now: dt.datetime) -> A
 
 async def accounts_of(session: AsyncSession, ids: Collection[str], *, now: dt.datetime) -> Mapping[str, Account]:
     """Return how several partners stand, by their ids; who has nothing yet is not among them."""
+    rows = await session.execute(_lines(now).where(models.ReferralEntry.partner_id.in_(ids)))
+    return await _accounts(session, ids, [_Sum(row[0], row[1], int(row[2]), int(row[3])) for row in rows])
+
+
+@dataclass(frozen=True, slots=True)
+class _Sum:
+    """What a partner's lines of a kind come to in tiyin, and what of it does not count yet."""
+
+    partner_id: str | None
+    kind: str
+    amount: int
+    held: int
+
+
+def _lines(now: dt.datetime) -> Select[str | None, str, int, int]:
+    """Return the query for sums of lines as :class:`_Sum` has them; it reads nothing but an index."""
+    entry = models.ReferralEntry
+    later = func.sum(case((entry.available_at > now, entry.amount_tiyin), else_=0))
+    sums = cast(func.sum(entry.amount_tiyin), BigInteger).label("amount"), cast(later, BigInteger).label("held")
+    return select(entry.partner_id, entry.kind, *sums).group_by(entry.partner_id, entry.kind)
+
+
+async def _accounts(session: AsyncSession, ids: Collection[str], lines: Iterable[_Sum]) -> Mapping[str, Account]:
+    """Return how partners stand whose sums are known."""
     entry, referral, clicks = models.ReferralEntry, models.Referral, models.ReferralClicks
     found: dict[str, dict[str, int]] = {}
-    amounts = select(
-        entry.partner_id,
-        _sum(entry.available_at <= now).label("due"),
-        _sum(entry.available_at > now).label("held"),
-        _sum(entry.kind.in_(("commission", "reversal"))).label("earned"),
-        (-_sum(entry.kind.in_(("spent", "returned")))).label("spent"),
-        (-_sum(entry.kind.in_(_PAYOUTS))).label("paid"),
-    )
+    for line in lines:
+        if line.partner_id is None:
+            continue
+        one = found.setdefault(line.partner_id, dict.fromkeys(("due", "held", "earned", "spent", "paid"), 0))
+        one["due"] += line.amount - line.held
+        one["held"] += line.held
+        if line.kind in _EARNED:
+            one["earned"] += line.amount
+        elif line.kind in _SPENT:
+            one["spent"] -= line.amount
+        elif line.kind in _PAYOUTS:
+            one["paid"] -= line.amount
     reversal = aliased(entry)
     stands = ~exists().where(reversal.payment_id == entry.payment_id, reversal.kind == "reversal")
     paying = select(entry.partner_id, func.count(func.distinct(entry.referral_id)).label("paying"))
+    # Whom a deleted account brought is nobody any more, and need not be looked up.
+    earned = entry.kind == "commission", entry.referral_id.is_not(None), stands
     for query in (
-        amounts.where(entry.partner_id.in_(ids)).group_by(entry.partner_id),
-        paying.where(entry.partner_id.in_(ids), entry.kind == "commission", stands).group_by(entry.partner_id),
+        paying.where(entry.partner_id.in_(ids), *earned).group_by(entry.partner_id),
         select(referral.partner_id, func.count().label("registered"))
         .where(referral.partner_id.in_(ids))
         .group_by(referral.partner_id),
@@ -502,10 +547,6 @@ async def accounts_of(session: AsyncSession, ids: Collection[str], *, now: dt.da
     return {user_id: Account(**numbers) for user_id, numbers in found.items()}
 
 
-def _sum(condition: ColumnElement[bool]) -> ColumnElement[int]:
-    return func.coalesce(func.sum(case((condition, models.ReferralEntry.amount_tiyin), else_=0)), 0)
-
-
 async def entries(
     session: AsyncSession, user_id: str, *, before: str | None = None, limit: int = PAGE
 ) -> Sequence[models.ReferralEntry]:
@@ -513,54 +554,6 @@ async def entries(
     entry = models.ReferralEntry
     query = select(entry).where(entry.partner_id == user_id).order_by(entry.id.desc()).limit(limit)
     return (await session.scalars(query.where(entry.id < before) if before else query)).all()
-
-
-async def partners(
-    session: AsyncSession, *, now: dt.datetime, cursor: str = "", limit: int = PAGE
-) -> Page[tuple[models.User, Account]]:
-    """Return partners who earned anything and how they stand, to whom most is due first.
-
-    Raises ``Invalid`` for a malformed cursor.
-    """
-    entry, user = models.ReferralEntry, models.User
-    due = _sum(entry.available_at <= now)
-    query = select(entry.partner_id, due.label("due")).where(entry.partner_id.is_not(None)).group_by(entry.partner_id)
-    if cursor:
-        amount, _, last = cursor.partition("~")
-        digits = amount.removeprefix("-")
-        if not (digits.isascii() and digits.isdigit()) or len(digits) > _DIGITS or not is_cursor(last):
-            raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
-        query = query.having(or_(due < int(amount), and_(due == int(amount), entry.partner_id > last)))
-    rows = (await session.execute(query.order_by(due.desc(), entry.partner_id).limit(limit + 1))).all()
-    ids = [row.partner_id for row in rows[:limit]]
-    people = {person.id: person for person in await session.scalars(select(user).where(user.id.in_(ids)))}
-    found = await accounts_of(session, ids, now=now)
-    following = f"{rows[limit - 1].due}~{rows[limit - 1].partner_id}" if len(rows) > limit else None
-    return Page([(people[each], found[each]) for each in ids], following)
-
-
-@dataclass(frozen=True, slots=True)
-class Payout:
-    """A payout for administrators; ``partner`` is None where the account is deleted, ``undone`` the line that took it back."""
-
-    entry: models.ReferralEntry
-    partner: models.User | None
-    undone: models.ReferralEntry | None
-
-
-async def payouts(session: AsyncSession, *, before: str | None = None) -> Sequence[Payout]:
-    """Return fifty payouts, the last first, from before the line ``before``."""
-    entry, undone = models.ReferralEntry, aliased(models.ReferralEntry)
-    query = (
-        select(entry, models.User, undone)
-        .outerjoin(models.User, models.User.id == entry.partner_id)
-        .outerjoin(undone, undone.payout_id == entry.id)
-        .where(entry.kind == "payout")
-        .order_by(entry.id.desc())
-        .limit(PAGE)
-    )
-    rows = await session.execute(query.where(entry.id < before) if before else query)
-    return [Payout(row[0], row[1], row[2]) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -579,18 +572,86 @@ class Books:
     lapsed: int
 
 
-async def books(session: AsyncSession, *, now: dt.datetime) -> Books:
-    """Return the sums of the whole programme: ``earned`` is what was spent and paid and what is owed, held or lapsed."""
-    entry = models.ReferralEntry
-    amount = func.coalesce(func.sum(entry.amount_tiyin), 0)
-    rows = await session.execute(select(entry.kind, amount).where(entry.kind.in_(list(KINDS))).group_by(entry.kind))
-    by_kind = {kind: int(tiyin) for kind, tiyin in rows}
+async def programme(
+    session: AsyncSession, *, now: dt.datetime, cursor: str = "", limit: int = LISTED
+) -> tuple[Page[tuple[models.User, Account]], Books]:
+    """Return partners who earned anything and how they stand, to whom most is due first, and the sums of the whole programme.
+
+    Both come from one walk along all lines. Raises ``Invalid`` for a malformed cursor.
+    """
+    lines = _lines(now).cte("lines")
+    due = cast(func.sum(lines.c.amount - lines.c.held), BigInteger)
+    query = select(lines.c.partner_id, due.label("due")).where(lines.c.partner_id.is_not(None))
+    query = query.group_by(lines.c.partner_id)
+    if cursor:
+        amount, _, last = cursor.partition("~")
+        digits = amount.removeprefix("-")
+        if not (digits.isascii() and digits.isdigit()) or len(digits) > _DIGITS or not is_cursor(last):
+            raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
+        query = query.having(or_(due < int(amount), and_(due == int(amount), lines.c.partner_id > last)))
+    shown = query.order_by(due.desc(), lines.c.partner_id).limit(limit + 1).cte("shown")
+    there = case((lines.c.partner_id.is_(None), 0), else_=1)
+    all_lines = [cast(func.sum(part), BigInteger) for part in (lines.c.amount, lines.c.held)]
+    together = union_all(
+        select(lines.c.partner_id, lines.c.kind, lines.c.amount, lines.c.held, shown.c.due).join(
+            shown, shown.c.partner_id == lines.c.partner_id
+        ),
+        select(null(), lines.c.kind, *all_lines, there).group_by(lines.c.kind, there),
+    )
+    sums: list[_Sum] = []
+    order: dict[str, int] = {}
+    amounts: dict[tuple[str, bool], tuple[int, int]] = {}
+    for partner_id, kind, amount, held, rank in await session.execute(together):
+        if partner_id is None:
+            amounts[kind, bool(rank)] = int(amount), int(held)
+        else:
+            sums.append(_Sum(partner_id, kind, int(amount), int(held)))
+            order[partner_id] = int(rank)
+    found = sorted(order, key=lambda each: (-order[each], each))
+    ids = found[:limit]
+    user = models.User
+    people = {person.id: person for person in await session.scalars(select(user).where(user.id.in_(ids)))}
+    stand = await _accounts(session, ids, sums)
+    following = f"{order[ids[-1]]}~{ids[-1]}" if len(found) > limit else None
+    return Page([(people[each], stand[each]) for each in ids], following), _books(amounts)
+
+
+def _books(amounts: Mapping[tuple[str, bool], tuple[int, int]]) -> Books:
+    """Return the sums of lines by kind and whether their account is there, with what of them does not count yet."""
 
     def of(*kinds: str) -> int:
-        return sum(by_kind.get(kind, 0) for kind in kinds)
+        return sum(amount for (kind, _), (amount, _held) in amounts.items() if kind in kinds)
 
-    later = entry.kind.in_(list(KINDS)), entry.available_at > now, entry.partner_id.is_not(None)
-    held = int(await session.scalar(select(amount).where(*later)) or 0)
-    lapsed = int(await session.scalar(select(amount).where(entry.partner_id.is_(None))) or 0)
-    earned, spent, paid = of("commission", "reversal"), -of("spent", "returned"), -of(*_PAYOUTS)
-    return Books(earned, spent, paid, of(*KINDS) - held - lapsed, held, lapsed)
+    held = sum(held for (_, there), (_amount, held) in amounts.items() if there)
+    lapsed = sum(amount for (_, there), (amount, _held) in amounts.items() if not there)
+    return Books(of(*_EARNED), -of(*_SPENT), -of(*_PAYOUTS), of(*KINDS) - held - lapsed, held, lapsed)
+
+
+async def books(session: AsyncSession, *, now: dt.datetime) -> Books:
+    """Return the sums of the whole programme: ``earned`` is what was spent and paid and what is owed, held or lapsed."""
+    return (await programme(session, now=now, limit=1))[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Payout:
+    """A payout for administrators; ``partner`` is None where the account is deleted, ``undone`` the line that took it back."""
+
+    entry: models.ReferralEntry
+    partner: models.User | None
+    undone: models.ReferralEntry | None
+
+
+async def payouts(session: AsyncSession, *, before: str | None = None) -> Page[Payout]:
+    """Return :data:`LISTED` payouts, the last first, from before the line ``before``."""
+    entry, undone = models.ReferralEntry, aliased(models.ReferralEntry)
+    query = (
+        select(entry, models.User, undone)
+        .outerjoin(models.User, models.User.id == entry.partner_id)
+        .outerjoin(undone, undone.payout_id == entry.id)
+        .where(entry.kind == "payout")
+        .order_by(entry.id.desc())
+        .limit(LISTED + 1)
+    )
+    rows = (await session.execute(query.where(entry.id < before) if before else query)).all()
+    found = [Payout(row[0], row[1], row[2]) for row in rows[:LISTED]]
+    return Page(found, found[-1].entry.id if len(rows) > LISTED else None)

@@ -14,8 +14,24 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, func, literal_column, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Double,
+    String,
+    cast,
+    func,
+    literal,
+    literal_column,
+    select,
+    text,
+    type_coerce,
+    union_all,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import load_only
 
 from db import models
 from db.base import first_id
@@ -37,6 +53,7 @@ _SLOW_SHOWN = 10
 _CHANNELS_SHOWN = 50
 _DEAD: ColumnElement[str] = literal_column("'dead'")
 """Word for word as the partial indexes say it, or SQLite does not take them."""
+_NAME_ALONE = load_only(models.Bot.name, raiseload=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,25 +133,26 @@ async def slow(session: AsyncSession, now: dt.datetime) -> list[Slow]:
     """Return the bots that answered most slowly since Tashkent's midnight, by the latest messages of all bots."""
     midnight = now.astimezone(TASHKENT).replace(hour=0, minute=0, second=0, microsecond=0)
     message, talk = models.Message, models.Conversation
+    # Plain numbers of so many rows: moments would take longer to make than all the rest.
+    at: ColumnElement[Any] = cast(func.extract("epoch", message.created_at), Double)
+    if session.get_bind().dialect.name == "sqlite":
+        at = type_coerce(message.created_at, BigInteger) / 1_000_000.0
     latest = (
-        select(message.id, message.conversation_id, message.author, message.created_at)
+        select(message.conversation_id, message.author, at)
         .where(message.id >= first_id(midnight), message.author.in_(("customer", "bot")))
         .order_by(message.id.desc())
         .limit(_MESSAGES_LOOKED_AT)
-        .subquery()
     )
-    rows = await session.execute(
-        select(latest.c.conversation_id, talk.bot_id, latest.c.author, latest.c.created_at)
-        .join(talk, talk.id == latest.c.conversation_id)
-        .order_by(latest.c.id)
-    )
-    asked: dict[str, dt.datetime] = {}
-    waits: dict[str, list[float]] = defaultdict(list)
-    for talk_id, bot_id, author, at in rows:
+    asked: dict[str, float] = {}
+    took: dict[str, list[float]] = defaultdict(list)
+    for talk_id, author, moment in reversed((await session.execute(latest)).all()):
         if author == "customer":
-            asked.setdefault(talk_id, at)
+            asked.setdefault(talk_id, moment)
         elif (since := asked.pop(talk_id, None)) is not None:
-            waits[bot_id].append(max(0.0, (at - since).total_seconds()))
+            took[talk_id].append(max(0.0, moment - since))
+    waits: dict[str, list[float]] = defaultdict(list)
+    for talk_id, bot_id in await session.execute(select(talk.id, talk.bot_id).where(talk.id.in_(took))):
+        waits[bot_id] += took[talk_id]
     measured = {bot_id: (_p95(each), len(each)) for bot_id, each in waits.items()}
     slowest = sorted(measured, key=lambda bot_id: measured[bot_id], reverse=True)[:_SLOW_SHOWN]
     named = {bot.id: bot for bot in await session.scalars(select(models.Bot).where(models.Bot.id.in_(slowest)))}
@@ -165,6 +183,7 @@ async def messages(session: AsyncSession, before: int | None = None) -> tuple[li
         select(item.id, channel.kind, bot, item.error, item.received_at, item.payload != "")
         .outerjoin(channel, channel.id == item.channel_id)
         .outerjoin(bot, bot.id == channel.bot_id)
+        .options(_NAME_ALONE)
         .where(item.status == _DEAD)
         .order_by(item.id.desc())
         .limit(PAGE + 1)
@@ -191,6 +210,7 @@ async def dead_jobs(session: AsyncSession, before: int | None = None) -> tuple[l
         select(job.id, job.kind, job.error, job.finished_at, job.created_at, bot)
         .outerjoin(lane, lane.key == job.lane)
         .outerjoin(bot, bot.id == lane.share_id)
+        .options(_NAME_ALONE)
         .where(job.status == _DEAD)
         .order_by(job.id.desc())
         .limit(PAGE + 1)
@@ -204,20 +224,22 @@ async def dead_jobs(session: AsyncSession, before: int | None = None) -> tuple[l
 
 async def due(session: AsyncSession, now: dt.datetime) -> list[Due]:
     """Return the jobs by the clock, with their last and next runs."""
-    job, found = models.Job, []
-    for kind, trigger in upkeep.triggers().items():
-        # The keys end with the hour that was due: the last of them in their order is the newest.
-        last = (
-            await session.execute(
-                select(job.created_at, job.finished_at, job.status)
-                .where(job.unique_key >= f"{kind}:", job.unique_key < f"{kind};")
-                .order_by(job.unique_key.desc())
-                .limit(1)
-            )
-        ).one_or_none()
-        following = trigger.get_next_fire_time(None, now)
+    job, triggers = models.Job, upkeep.triggers()
+    # The keys end with the hour that was due: the last of them in their order is the newest.
+    newest = [
+        select(literal(kind, String).label("due"), job.created_at, job.finished_at, job.status)
+        .where(job.unique_key >= f"{kind}:", job.unique_key < f"{kind};")
+        .order_by(job.unique_key.desc())
+        .limit(1)
+        .subquery()
+        for kind in triggers
+    ]
+    rows = {row.due: row for row in await session.execute(union_all(*(select(each) for each in newest)))}
+    found = []
+    for kind, trigger in triggers.items():
+        last = rows.get(kind)
         at = (last.finished_at or last.created_at) if last else None
-        found.append(Due(kind, at, last.status if last else "", following))
+        found.append(Due(kind, at, last.status if last else "", trigger.get_next_fire_time(None, now)))
     return found
 
 

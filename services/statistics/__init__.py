@@ -133,6 +133,8 @@ def _numbers(counts: Sequence[Any], waits: Sequence[int] = (), person_waits: Seq
 def total(several: Iterable[Numbers]) -> Numbers:
     """Return the numbers of several together."""
     found = list(several)
+    if len(found) == 1:
+        return found[0]
     counts = {name: sum(getattr(each, name) for each in found) for name in COUNTS}
     return Numbers(
         **counts, waits=_added(*(n.waits for n in found)), person_waits=_added(*(n.person_waits for n in found))
@@ -292,6 +294,13 @@ class Report:
     def of_day(self, day: dt.date) -> Numbers:
         """Return the numbers of all channels on a day."""
         return total(numbers for (each, _), numbers in self.days.items() if each == day)
+
+    def by_day(self) -> list[tuple[dt.date, Numbers]]:
+        """Return every day of the period with the numbers of all channels."""
+        found: dict[dt.date, list[Numbers]] = {}
+        for (day, _), numbers in self.days.items():
+            found.setdefault(day, []).append(numbers)
+        return [(day, total(found.get(day, ()))) for day in self.period.days]
 
     @property
     def by_day(self) -> Mapping[dt.date, Numbers]:

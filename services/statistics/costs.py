@@ -132,12 +132,6 @@ async def summary(session: AsyncSession, user: models.User, since: dt.datetime, 
     return _rows(await sums(session, since, until, by=by, owner_id=user.id))
 
 
-async def on_our_keys(session: AsyncSession, owner_id: str, since: dt.datetime, until: dt.datetime) -> Decimal:
-    """Return what an owner's calls on the installation's keys cost in a time, in US dollars."""
-    rows = await sums(session, since, until, by=(), owner_id=owner_id, own_key=False)
-    return sum((row[-1] or Decimal(0) for row in rows), Decimal(0))
-
-
 async def of_own_key(session: AsyncSession, owner_id: str, first: dt.date, last: dt.date) -> list[UsageRow]:
     """Return what calls on the owner's own key cost on some days, by provider and model."""
     by = ("provider", "model")

@@ -316,7 +316,7 @@ async def test_a_payout_noted_by_mistake_is_taken_back_once(database_url: str, s
         account = await _account(db, partner, now)
         assert (account.due, account.paid, account.earned) == (200_000_00, 0, 200_000_00)
         async with db.read() as session:
-            (payout,) = await referrals.payouts(session)
+            (payout,) = (await referrals.payouts(session)).items
             assert payout.undone is not None
             assert (payout.undone.note, payout.undone.amount_tiyin) == ("Boshqa hamkorniki", 100_000_00)
             log = (
@@ -367,7 +367,7 @@ async def test_what_was_earned_and_paid_stays_in_the_books(database_url: str, se
             await session.execute(delete(models.User).where(models.User.id == partner.id))
         async with db.read() as session:
             after = await referrals.books(session, now=now)
-            (payout,) = await referrals.payouts(session)
+            (payout,) = (await referrals.payouts(session)).items
         assert (after.earned, after.paid) == (before.earned, before.paid) == (200_000_00, 100_000_00)
         assert (after.owed, after.lapsed) == (0, 100_000_00)
         assert (payout.entry.id, payout.entry.amount_tiyin, payout.partner) == (paid.id, -100_000_00, None)
@@ -433,3 +433,36 @@ async def test_a_code_is_made_once(database_url: str) -> None:
 )
 def test_what_only_makes_previews(agent: str, machine: bool) -> None:
     assert referrals.is_machine(agent) is machine
+
+
+async def test_partners_are_listed_by_what_is_due(database_url: str) -> None:
+    """In parts, each once, those of equal amounts too; what is held counts for nobody yet, and the sums are of all."""
+    async with opened(database_url) as db:
+        expected: dict[str, tuple[int, int, int, int]] = {}
+        async with db.write() as session:
+            for n in range(7):
+                user = models.User(full_name=f"Hamkor {n}")
+                session.add(user)
+                await session.flush()
+                earned, used, later = 100 * (n // 2), 10 * (n % 4 // 2), 1000 * (7 - n)
+                for kind, amount, at in (
+                    ("commission", earned, NOW),
+                    ("spent", -used, NOW),
+                    ("commission", later, NOW + DAY),
+                ):
+                    session.add(
+                        models.ReferralEntry(partner_id=user.id, kind=kind, amount_tiyin=amount, available_at=at)
+                    )
+                expected[user.id] = earned - used, later, earned + later, used
+            session.add(models.ReferralEntry(kind="commission", amount_tiyin=5, available_at=NOW + DAY))
+        seen: list[tuple[str, tuple[int, int, int, int]]] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            async with db.read() as session:
+                part, books = await referrals.programme(session, now=NOW, cursor=cursor, limit=2)
+            seen += [(user.id, (one.due, one.held, one.earned, one.spent)) for user, one in part.items]
+            cursor = part.next
+        assert seen == sorted(expected.items(), key=lambda each: (-each[1][0], each[0]))
+        due, held, _, used = (sum(each) for each in zip(*expected.values(), strict=True))
+        assert (books.owed, books.held, books.spent, books.paid, books.lapsed) == (due, held, used, 0, 5)
+        assert books.earned == books.owed + books.held + books.spent + books.paid + books.lapsed

@@ -18,7 +18,6 @@ from services import (
     people,
     referrals,
     requests,
-    subscriptions,
     team,
     views,
 )
@@ -53,13 +52,12 @@ async def show(
     async with core.db.read() as session:
         shared = await frame(session, request)
         owner = await requests.owner(session, request.match_info["owner"])
-        line = await subscriptions.timeline(session, core.settings, owner)
         card = await people.card(session, owner, now=now)
         used = await allowances.usage(session, core.settings, owner, now)
         partner = await referrals.account(session, owner.id, now=now)
         written = await bounced.last_letters(session, owner.id)
         log, known = await auditing.of_owner(session, owner.id)
-    standing = line.at(now)
+    standing = used.standing
     return view.render(
         request,
         "admin/owner.html",

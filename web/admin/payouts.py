@@ -35,9 +35,8 @@ async def _page(
     now, before, cursor = core.now(), request.query.get("before", "")[:26] or None, request.query.get("cursor", "")[:60]
     async with core.db.read() as session:
         shared = await frame(session, request)
-        found = await referrals.partners(session, now=now, cursor=cursor)
+        found, books = await referrals.programme(session, now=now, cursor=cursor)
         paid = await referrals.payouts(session, before=before)
-        books = await referrals.books(session, now=now)
     return view.render(
         request,
         "admin/payouts.html",
@@ -47,8 +46,8 @@ async def _page(
         next=found.next,
         first=not cursor,
         part=urlencode({name: value for name, value in (("cursor", cursor), ("before", before)) if value}),
-        paid=[(each, each.undone is None and referrals.can_undo(each.entry, now)) for each in paid],
-        following=paid[-1].entry.id if len(paid) == referrals.PAGE else "",
+        paid=[(each, each.undone is None and referrals.can_undo(each.entry, now)) for each in paid.items],
+        following=paid.next,
         books=books,
         payout_min=core.settings.referrals.payout_min_uzs * TIYIN,
         tiyin=TIYIN,

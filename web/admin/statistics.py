@@ -70,7 +70,10 @@ async def page(request: web.Request) -> web.StreamResponse:
         periods=business.PERIODS,
         set_aside=set_aside,
         channels=_channels(found.report),
-        days=[(day, int(midnight(day).timestamp()), found.report.of_day(day)) for day in period.days],
+        day_points=[
+            (day, int(midnight(day).timestamp()), [numbers.talks, numbers.questions, numbers.unanswered])
+            for day, numbers in found.report.by_day()
+        ],
         gateways=[(kind, texts.gateway(kind, language)) for kind in gateways],
         months=[(month, [found.revenue.get((month, kind), 0) for kind in gateways]) for month in reversed(months)],
         month_points=[
