@@ -291,17 +291,6 @@ class Report:
     bots: Mapping[str, Numbers] = field(default_factory=dict)
     languages: Mapping[str, Numbers] = field(default_factory=dict)
 
-    def of_day(self, day: dt.date) -> Numbers:
-        """Return the numbers of all channels on a day."""
-        return total(numbers for (each, _), numbers in self.days.items() if each == day)
-
-    def by_day(self) -> list[tuple[dt.date, Numbers]]:
-        """Return every day of the period with the numbers of all channels."""
-        found: dict[dt.date, list[Numbers]] = {}
-        for (day, _), numbers in self.days.items():
-            found.setdefault(day, []).append(numbers)
-        return [(day, total(found.get(day, ()))) for day in self.period.days]
-
     @property
     def by_day(self) -> Mapping[dt.date, Numbers]:
         """The numbers of all channels by day; a day without any is not in it."""

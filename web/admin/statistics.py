@@ -60,7 +60,7 @@ async def page(request: web.Request) -> web.StreamResponse:
         part = await business.margins_page(session, margins, request.query.get("cursor", "")[:60])
         set_aside = await system.set_aside(session)
     gateways = [kind for kind in _GATEWAYS if any(each == kind for _, each in found.revenue)]
-    months = business.month_starts(period.last)
+    months, by_day = business.month_starts(period.last), found.report.by_day
     return view.render(
         request,
         "admin/statistics.html",
@@ -72,7 +72,8 @@ async def page(request: web.Request) -> web.StreamResponse:
         channels=_channels(found.report),
         day_points=[
             (day, int(midnight(day).timestamp()), [numbers.talks, numbers.questions, numbers.unanswered])
-            for day, numbers in found.report.by_day()
+            for day in found.report.period.days
+            for numbers in (by_day.get(day, Numbers()),)
         ],
         gateways=[(kind, texts.gateway(kind, language)) for kind in gateways],
         months=[(month, [found.revenue.get((month, kind), 0) for kind in gateways]) for month in reversed(months)],
