@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import structlog
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -130,14 +132,38 @@ def _checked(wish: Wish, now: dt.datetime) -> dict[str, Any]:
     }
 
 
+def mark(row: models.Announcement) -> str:
+    """Return what tells whether a draft is still the one that was looked at: a form carries it back as ``seen``."""
+    ways = (row.by_telegram, row.by_mail, row.as_banner, row.banner_until and row.banner_until.isoformat())
+    said = orjson.dumps((row.texts, row.audience, ways), option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(said).hexdigest()[:16]
+
+
+def _unchanged(row: models.Announcement, seen: str) -> None:
+    if seen and seen != mark(row):
+        raise Conflict(
+            T("Another administrator has changed this draft. Look at it as it is now, then press again."), code="changed"
+        )
+
+
 async def save(
-    session: AsyncSession, person: models.User, wish: Wish, *, now: dt.datetime, announcement_id: str = ""
+    session: AsyncSession,
+    person: models.User,
+    wish: Wish,
+    *,
+    now: dt.datetime,
+    announcement_id: str = "",
+    seen: str = "",
 ) -> models.Announcement:
-    """Make a draft or change one; raises ``Invalid`` with the field, ``NotFound``, and ``Conflict`` once it is on its way."""
+    """Make a draft or change the one that was ``seen`` (:func:`mark`, empty for any).
+
+    Raises ``Invalid`` with the field, ``NotFound``, and ``Conflict`` where another changed it or it is on its way.
+    """
     values = _checked(wish, now)
     if announcement_id:
         row = await get(session, announcement_id, locked=True)
         _must_be(row, "draft")
+        _unchanged(row, seen)
         for name, value in values.items():
             setattr(row, name, value)
     else:
@@ -162,11 +188,21 @@ async def test(session: AsyncSession, person: models.User, announcement_id: str,
 
 
 async def send(
-    session: AsyncSession, person: models.User, announcement_id: str, *, at: dt.datetime | None, now: dt.datetime
+    session: AsyncSession,
+    person: models.User,
+    announcement_id: str,
+    *,
+    at: dt.datetime | None,
+    now: dt.datetime,
+    seen: str = "",
 ) -> models.Announcement:
-    """Send a draft now, or ``at`` a moment ahead. Raises ``Invalid``, ``Conflict``, ``NotFound``. Rings nothing itself."""
+    """Send the draft that was ``seen`` (:func:`mark`, empty for any) now, or ``at`` a moment ahead.
+
+    Raises ``Invalid``, ``NotFound``, and ``Conflict`` where another changed it or it is on its way. Rings nothing itself.
+    """
     row = await get(session, announcement_id, locked=True)
     _must_be(row, "draft")
+    _unchanged(row, seen)
     if at is not None and at <= now:
         raise Invalid(T("This moment is over. Choose a later one, or send it now."), field="run_at")
     if row.as_banner and row.banner_until is not None and row.banner_until <= (at or now):

@@ -279,6 +279,28 @@ async def test_a_moment_that_is_over_is_refused(boss: Browser) -> None:
         assert page.status == 400 and words in said(page)
 
 
+async def test_two_administrators_do_not_overwrite_or_send_what_they_have_not_seen(boss: Browser) -> None:
+    """Whoever was slower is told, keeps what was typed, and presses again once they have looked."""
+    id_ = await drafted(boss)
+    path = f"/admin/announcements/{id_}"
+
+    def seen(page: Page) -> str:
+        (mark,) = set(re.findall(r'name="seen" value="([0-9a-f]+)"', page.text))
+        return str(mark)
+
+    first = seen(await boss.get(path))
+    draft = {**TEXTS, "plan": "all", "ways": "by_mail"}
+    assert (await boss.post(path, **{**draft, "text-uz": "Boshqa odamning matni", "seen": first})).status == 303
+    late = await boss.post(path, **{**draft, "text-uz": "Kech qolgan matn", "seen": first})
+    assert late.status == 409 and "Another administrator has changed this draft" in said(late)
+    assert "Kech qolgan matn" in late.text and "Boshqa odamning matni" in late.text
+    refused = await boss.post(f"{path}/send", later="0", seen=first)
+    assert refused.status == 409 and "Boshqa odamning matni" in refused.text
+    assert (await boss.post(path, **{**draft, "text-uz": "Kech qolgan matn", "seen": seen(late)})).status == 303
+    now = seen(await boss.get(path))
+    assert now not in (first, seen(late)) and (await boss.post(f"{path}/send", later="0", seen=now)).status == 303
+
+
 async def test_whom_it_did_not_reach_is_listed_with_the_reason(site: Site, boss: Browser) -> None:
     """Page by page and as a table; whoever got it on one way is not on the list."""
     reached = await owner(site, "Yetgan", language="en")

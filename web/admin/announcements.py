@@ -9,7 +9,7 @@ from aiohttp import web
 from db import models
 from services import access, announcements, codes, unreached
 from services.announcements import LANGUAGES, Wish
-from services.errors import AppError, Invalid
+from services.errors import AppError, Conflict, Invalid
 from services.i18n import translate
 from services.plans import TASHKENT
 from web import auth, forms, tables, view
@@ -123,6 +123,7 @@ async def _one(
         status=error.status if error else 200,
         here="admin-announcements",
         row=row,
+        seen=announcements.mark(row) if row else "",
         values=values,
         count=count,
         all_counted=all_counted,
@@ -176,15 +177,16 @@ async def make(request: web.Request) -> web.StreamResponse:
 
 @routes.post("/admin/announcements/{announcement}")
 async def change(request: web.Request) -> web.StreamResponse:
-    """Change a draft. Fields as of a new one."""
+    """Change a draft. Fields as of a new one, and ``seen``: the mark of the draft that the page showed."""
     person, core, id_ = administrator(request), core_of(request), request.match_info["announcement"]
-    values = _typed(await forms.read(request))
-    async with core.db.read() as session:
-        row = await announcements.get(session, id_)
+    form = await forms.read(request)
+    values, seen = _typed(form), form.fields.get("seen", "")
     try:
         async with core.db.write() as session:
-            await announcements.save(session, person, _wish(values), now=core.now(), announcement_id=id_)
-    except Invalid as error:
+            await announcements.save(session, person, _wish(values), now=core.now(), announcement_id=id_, seen=seen)
+    except (Invalid, Conflict) as error:
+        async with core.db.read() as session:
+            row = await announcements.get(session, id_)
         return await _one(request, row, values, error)
     return view.redirect(f"/admin/announcements/{id_}", toast="announcement_saved")
 
@@ -201,17 +203,17 @@ async def test(request: web.Request) -> web.StreamResponse:
 
 @routes.post("/admin/announcements/{announcement}/send")
 async def send(request: web.Request) -> web.StreamResponse:
-    """Send a draft. Fields: ``later`` (1: at ``run_at``, by Tashkent's clock)."""
+    """Send a draft. Fields: ``later`` (1: at ``run_at``, by Tashkent's clock), ``seen`` as of a change."""
     person, core, id_ = administrator(request), core_of(request), request.match_info["announcement"]
     form = await forms.read(request)
-    run_at = form.fields.get("run_at", "")[:40]
-    async with core.db.read() as session:
-        row = await announcements.get(session, id_)
+    run_at, seen = form.fields.get("run_at", "")[:40], form.fields.get("seen", "")
     try:
         at = announcements.moment_of(run_at, "run_at") if form.text("later") == "1" else None
         async with core.db.write() as session:
-            await announcements.send(session, person, id_, at=at, now=core.now())
-    except Invalid as error:
+            await announcements.send(session, person, id_, at=at, now=core.now(), seen=seen)
+    except (Invalid, Conflict) as error:
+        async with core.db.read() as session:
+            row = await announcements.get(session, id_)
         return await _one(request, row, _values(row), error, run_at)
     core.bell.ring("jobs")
     toast = "announcement_scheduled" if at is not None else "announcement_sent"
