@@ -142,7 +142,8 @@ def mark(row: models.Announcement) -> str:
 def _unchanged(row: models.Announcement, seen: str) -> None:
     if seen and seen != mark(row):
         raise Conflict(
-            T("Another administrator has changed this draft. Look at it as it is now, then press again."), code="changed"
+            T("Another administrator has changed this draft. Look at it as it is now, then press again."),
+            code="changed",
         )
 
 
