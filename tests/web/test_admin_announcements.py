@@ -223,6 +223,7 @@ async def test_a_banner_stands_on_every_page_until_it_is_put_away(site: Site, bo
 
 
 async def test_one_that_is_scheduled_goes_out_at_its_time_and_not_before(site: Site, boss: Browser) -> None:
+    await owner(site, "Belgilangan")
     id_ = await drafted(boss, ways="as_banner", banner_until="2099-01-01")
     at = (utcnow().astimezone(TASHKENT) + dt.timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M")
     assert (await boss.post(f"/admin/announcements/{id_}/send", later="1", run_at=at)).status == 303
