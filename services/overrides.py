@@ -29,6 +29,7 @@ from services.errors import Invalid, NotFound
 from services.i18n import T
 from services.settings import AI, Settings
 from services.settings import Limits as LimitFacts
+from services.statistics.counting import ANSWERED
 
 if TYPE_CHECKING:
     from services.core import Core
@@ -281,7 +282,8 @@ async def health(session: AsyncSession, now: dt.datetime) -> dict[str, Health]:
     row = models.AIUsage
     mine = row.own_key.is_(False)
     since = row.created_at >= midnight(last)
-    failed = row.outcome.not_in(("ok", "length", "cut"))
+    # A model that would not answer works; what was cut off was given up by this program.
+    failed = row.outcome.not_in((*ANSWERED, "cut"))
     sums = await session.execute(
         select(
             row.provider,

@@ -194,8 +194,8 @@ async def test_ready_answers_notes_and_drafts(chromium: Browser, browser_site: S
         # The customer sees that a person is writing.
         await page.locator("#reply-text").press_sequentially("Yana bir gap")
         await expect(customer.page.locator(".dots")).to_be_visible(timeout=60_000)
-        await page.keyboard.press("Alt+e")
-        await page.wait_for_url("**done=talk_closed*")
+        async with page.expect_response("**done=talk_closed*"):
+            await page.keyboard.press("Alt+e")
         await expect(page.locator("#talk .state")).to_have_text("Closed")
         await page.locator("#talk .chat-lines").focus()
         await page.keyboard.press("?")

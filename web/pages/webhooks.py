@@ -16,7 +16,7 @@ from aiohttp import web
 from db import models
 from services import endpoints
 from services.core import Core
-from services.errors import AppError, Conflict, Invalid
+from services.errors import AppError, Conflict, Invalid, TooMany
 from services.i18n import T, Text, translate
 from services.logs import hide
 from services.settings import ROOT
@@ -31,6 +31,7 @@ _SAMPLES: Mapping[str, Path] = {
     name: ROOT / "templates" / "verify" / f"{name.lower()}.txt" for name in ("Python", "PHP", "Node")
 }
 _TABLE_PART = 500
+_TESTS_A_MINUTE = 10
 _STATE_NAMES: Mapping[str, Text] = {
     "waiting": T("On its way"),
     "delivered": T("Delivered"),
@@ -232,11 +233,13 @@ async def new_secret(request: web.Request) -> web.StreamResponse:
 @routes.post(_HERE + "/{endpoint}/test")
 async def test(request: web.Request) -> web.StreamResponse:
     """Send a test event and lead to what becomes of it."""
-    core, endpoint_id = core_of(request), request.match_info["endpoint"]
+    core, person, endpoint_id = core_of(request), auth.user(request), request.match_info["endpoint"]
     try:
+        if not await core.limits.hit(f"webhook-test:{person.id}", _TESTS_A_MINUTE, 60):
+            raise TooMany(retry_after_s=60)
         async with core.db.write() as session:
-            event = await endpoints.send_test(session, auth.user(request), endpoint_id)
-    except Conflict as error:
+            event = await endpoints.send_test(session, person, endpoint_id)
+    except (Conflict, TooMany) as error:
         return await _one(request, endpoint_id, error=error)
     core.bell.ring("endpoints")
     return view.redirect(f"{_HERE}/{endpoint_id}/events/{event.id}", toast="webhook_sent")
