@@ -206,6 +206,11 @@ class _Uninterrupted(aiosqlite.Connection):
     def cursor(self) -> _Cursor:  # type: ignore[override]
         return _Cursor(self)
 
+    async def rollback(self) -> None:
+        """Roll back where there is something to: the pool asks it of every connection that comes back."""
+        if self._connection is None or self._connection.in_transaction:
+            await super().rollback()
+
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if not self._running or self._connection is None:
             raise ValueError("Connection closed")
