@@ -84,6 +84,8 @@ HELP: Mapping[str, str] = {
     "pages/webhook.html": "integrations#when-the-server-does-not-answer",
     "pages/webhook_event.html": "integrations#when-the-server-does-not-answer",
     "pages/settings.html": "integrations#api-tokens",
+    "pages/reference.html": "integrations#api-tokens",
+    "pages/reference_section.html": "integrations#api-tokens",
     "pages/views.html": "support#agreeing-or-refusing",
     "pages/view_pages.html": "support#who-looked",
     "pages/letter_texts.html": "installation#letters",

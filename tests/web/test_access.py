@@ -339,7 +339,7 @@ class State:
     """The rows of objects, and SQLite's number of the file as it was then: another commit gives another number."""
 
     rows: dict[str, list[tuple[object, ...]]]
-    version: int
+    version: int = field(compare=False)
 
 
 async def _state(people: People, objects: dict[str, str], before: State | None = None) -> State:

@@ -214,7 +214,7 @@ async def test_the_page_of_test_questions(site: Site) -> None:
     await _over(site, bot)
     page = await browser.get(base)
     assert "1 better" in page.visible() and "Before" in page.visible() and "Endi 5 yil." in page.text
-    part = await browser.get(f"{base}/results")
+    part = await browser.get(f"{base}/results", **{"HX-Request": "true"})
     assert "1 better" in part.visible() and "<html" not in part.text
     runs = re.findall(r"tests\?run=(\w+)", page.text)
     assert len(runs) == 2

@@ -146,7 +146,8 @@ async def test_the_list_is_quick_with_many_talks(site: Site, boss: Browser) -> N
             counted.clear()
             async with site.core.db.read() as session:
                 page = await support.list_all(session, only_waiting=False, cursor=cursor)
-            costs.append(len([each for each in counted if each.lstrip().upper().startswith("SELECT")]))
+            # The program's own work goes on beside it.
+            costs.append(len([each for each in counted if "support_talks" in each or "users" in each]))
             seen += [row.owner.full_name for row in page.items]
             if page.next is None:
                 break

@@ -46,7 +46,7 @@ SHOWN = set(
     """.split()
 )
 """Columns whose text stands on some page, so that what is looked for there is really there."""
-NUMBERS_ONLY = {"/admin/payments/days.{table}"}
+NUMBERS_ONLY = {"/admin/payments/days.{table}", "/billing/payments.{table}"}
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 OURS = {
@@ -140,7 +140,7 @@ async def _more(site: Site, owner: models.User, ids: dict[str, str]) -> None:
     async with site.core.db.write() as session:
         last = select(models.Message.id).where(models.Message.conversation_id == ids["talk"]).limit(1)
         message_id = str(await session.scalar(last))
-        bot_id = ids["bot"]
+        bot_id, missed = ids["bot"], f"announcement:{ids['announcement']}"
         payment_id = str(await session.scalar(select(models.Payment.id).where(models.Payment.number == ids["number"])))
         facts = {"payment_id": payment_id, "gateway": "payme", "amount_tiyin": 1, "provider_time": utcnow()}
         session.add_all(
@@ -150,6 +150,7 @@ async def _more(site: Site, owner: models.User, ids: dict[str, str]) -> None:
                 models.PaymentEvent(payment_id=payment_id, gateway="payme", action="create", answer={"message": "X"}),
                 models.PaymentTransaction(external_id="x", details={"card": "X"}, created_at=utcnow(), **facts),
                 models.Letter(user_id=owner.id, kind="told", key="x", mail="failed"),
+                models.Letter(user_id=owner.id, kind="announcement", key=missed, mail="failed", telegram="failed"),
                 models.InboxItem(
                     lane="x", channel_id=new_id(), external_id="x", payload="{}", status="dead", error="x"
                 ),
