@@ -117,9 +117,7 @@ async def test_a_button_held_while_a_message_arrives_is_pressed(chromium: Browse
         async with page.expect_response(f"**/inbox/{talk.id}*") as fetched:
             await _say(site, talk, "Shu yerdamisiz?")
         await (await fetched.value).finished()
-        await page.wait_for_function(
-            "document.querySelectorAll('.htmx-request, .htmx-swapping, .htmx-settling').length === 0"
-        )
+        await expect(page.locator(".htmx-request, .htmx-swapping, .htmx-settling")).to_have_count(0)
         await page.mouse.up()
         await expect(page.locator("#talk-more")).to_have_attribute("open", "")
         await expect(page.locator(".said-customer").last).to_contain_text("Shu yerdamisiz?", timeout=60_000)
