@@ -105,7 +105,7 @@ OWNERS: dict[str, Sequence[str]] = {
     "/settings/webhooks": ("",),
     "/settings/webhooks/guide": ("",),
     "/settings/api": ("",),
-    "/settings/api/bots": ("",),
+    "/settings/api/{section}": ("",),
     "/settings/webhooks/{endpoint}": ("", "?state=failed", "?state=delivered", "?state=waiting"),
     "/settings/webhooks/{endpoint}/events/{event}": ("",),
 }
@@ -285,7 +285,7 @@ async def measure(session: aiohttp.ClientSession, core: Core, path: str, times: 
 
 async def walk(core: Core, many: Many, times: int, only: str) -> list[Measured]:
     """Ask for every page as who it is for."""
-    places = {**many.places, "letter": "offer_night", "language": "uz"}
+    places = {**many.places, "letter": "offer_night", "language": "uz", "section": "bots"}
     found: list[Measured] = []
     for person, pages in ((many.owner, OWNERS), (many.admin, ADMINISTRATORS)):
         jar = await sign_in(core, person)
