@@ -288,7 +288,16 @@ async def _spent(place: Place, session: AsyncSession, n: int, word: str) -> None
     session.add(models.AIUsage(owner_id=person.id, **call))
 
 
+async def _another_bot(place: Place, session: AsyncSession, n: int, word: str) -> None:
+    bot = models.Bot(owner_id=place.owner.id, name=word)
+    session.add(bot)
+    await session.flush()
+    session.add(models.Channel(bot_id=bot.id, kind="web", external_id=bot.public_id, status="active"))
+    session.add(models.Document(bot_id=bot.id, name="narxlar.txt", kind="txt", status="ready", serving=True))
+
+
 LISTS: dict[str, Listed] = {
+    "bots": Listed("/bots", _another_bot, pages=False),
     "inbox": Listed("/inbox", _talk),
     "all conversations": Listed("/admin/conversations", _talk, admin=True),
     "a conversation": Listed("/inbox/{}", _said, ready=_long, way="before="),
@@ -420,5 +429,6 @@ async def _forget(site: Site, place: Place) -> None:
             models.Contact,
         ):
             await session.execute(delete(model))
+        await session.execute(delete(models.Bot).where(models.Bot.id != place.bot.id))
         kept = models.User.id.not_in((place.owner.id, place.admin.id))
         await session.execute(delete(models.User).where(kept))

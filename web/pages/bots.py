@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from services import bots, lines, manner, notices, statistics, versions
@@ -27,20 +26,17 @@ async def bot_list(request: web.Request) -> web.StreamResponse:
         shared = await frame(session, request)
         if not shared["bots"]:
             return view.redirect("/bots/new")
-        counted = await statistics.by_bot(session, shared["bots"], statistics.period("7", core.now()))
-        rows = [await _row(session, bot, counted[bot.id]) for bot in shared["bots"]]
+        numbers = await statistics.by_bot(session, shared["bots"], statistics.period("7", core.now()))
+        known = await documents.counts(session, shared["bots"])
+        channels: dict[str, list[bots.Connected]] = {}
+        for channel in await bots.connected(session, shared["bots"]):
+            channels.setdefault(channel.bot_id, []).append(channel)
         limit = await core.allowances.most_bots(session, auth.user(request))
+    rows = [
+        {"bot": each, "channels": channels.get(each.id, ()), "documents": known[each.id], "numbers": numbers[each.id]}
+        for each in shared["bots"]
+    ]
     return view.render(request, "pages/bots.html", here="bots", rows=rows, limit=limit, **shared)
-
-
-async def _row(session: AsyncSession, bot: models.Bot, numbers: statistics.Numbers) -> dict[str, Any]:
-    channels = await bots.channels(session, bot)
-    return {
-        "bot": bot,
-        "channels": channels,
-        "documents": len(await documents.list_for(session, bot)),
-        "numbers": numbers,
-    }
 
 
 @routes.post("/bots")
