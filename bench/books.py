@@ -23,7 +23,7 @@ from sqlalchemy import insert
 from db import migrate, models
 from db.base import new_id, utcnow
 from db.engine import Database
-from services import bookkeeping, sheets
+from services import bookkeeping, days, sheets
 from services.bookkeeping import Filters
 from services.settings import ROOT, Settings, read_settings
 
@@ -118,7 +118,7 @@ async def run(payments: int, url: str) -> bool:
     try:
         await migrate.upgrade(url)
         await fill(db, payments)
-        today = bookkeeping.today(utcnow())
+        today = days.today(utcnow())
         day = today - dt.timedelta(days=200)
         async with db.read() as session:
             newest = await bookkeeping.list_all(session, Filters())

@@ -24,8 +24,8 @@ from db import models
 from db.base import first_id, new_id, utcnow
 from db.engine import Database
 from services import accounts, bots
-from services.bookkeeping import midnight, today
 from services.crypto import Crypto
+from services.days import midnight, today
 from services.knowledge import documents
 from services.plans import TIYIN
 from services.settings import ROOT, Settings

@@ -28,6 +28,7 @@ from handlers.states import Buying, go_to, leave
 from handlers.talk import Page, Talk, bold, html, lines, page
 from services import allowances, coupons, money, payment_texts, plans, qr, receipts, subscriptions
 from services.core import Core
+from services.days import TASHKENT
 from services.errors import AppError, Conflict, Invalid, NotFound, Permanent, Temporary
 from services.i18n import LANGUAGE_NAMES, T, Translator, translate_plural, translator
 from services.payments import ledger, orders
@@ -43,7 +44,7 @@ _NETWORKS = {"telegram": "Telegram", "whatsapp": "WhatsApp", "instagram": "Insta
 
 
 def _when(moment: dt.datetime) -> str:
-    return f"{moment.astimezone(plans.TASHKENT):%d.%m.%Y %H:%M}"
+    return f"{moment.astimezone(TASHKENT):%d.%m.%Y %H:%M}"
 
 
 def ways(core: Core, person: models.User) -> tuple[str, ...]:

@@ -19,9 +19,9 @@ from handlers.talk import Page, Talk, bold, lines, page, sure
 from services import bots, connecting, health, notices
 from services.allowances import Quiet
 from services.core import Core
+from services.days import TASHKENT
 from services.i18n import CATALOGS, LANGUAGE_NAMES, Translator
 from services.knowledge import documents
-from services.upkeep import TASHKENT
 
 router = Router(name="bots")
 _PROMPT_SHOWN = 1500

@@ -11,8 +11,8 @@ from handlers.callbacks import Menu
 from handlers.talk import Page, Talk, bold, page, sure
 from services import accounts, leaving
 from services.bell import session_topic
+from services.days import TASHKENT
 from services.i18n import Translator
-from services.plans import TASHKENT
 
 router = Router(name="leaving")
 

@@ -14,7 +14,7 @@ from handlers.callbacks import BotMenu, Menu, Period, Turn
 from handlers.keyboards import button
 from handlers.talk import Page, Talk, bold, lines, page
 from services import bots, ratings, statistics
-from services.bookkeeping import midnight
+from services.days import midnight
 from services.errors import NotFound
 from services.i18n import Translator
 

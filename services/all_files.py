@@ -17,7 +17,7 @@ from db import models
 from db.base import first_id
 from db.engine import Database
 from services import access, naming, paging, sheets
-from services.bookkeeping import midnight
+from services.days import midnight
 from services.errors import Invalid, NotFound
 from services.i18n import T, Text
 from services.knowledge import READERS, documents

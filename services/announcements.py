@@ -24,10 +24,10 @@ from db import models
 from db.base import insert_for, new_id
 from db.engine import DatabaseUnavailable
 from services import access, jobs, letters, subscriptions
+from services.days import midnight
 from services.errors import Conflict, Invalid, NotFound
 from services.i18n import T, in_cyrillic
 from services.paging import Page, newest_first
-from services.plans import TASHKENT
 from services.settings import Settings
 from services.text import clean, one_line
 
@@ -446,18 +446,9 @@ async def put_away(session: AsyncSession, user: models.User, announcement_id: st
     )
 
 
-def moment_of(text_: str, field: str) -> dt.datetime:
-    """Return a moment of Tashkent as a browser's field gives it; raises ``Invalid``."""
-    try:
-        return dt.datetime.fromisoformat(text_.strip()).replace(tzinfo=TASHKENT).astimezone(dt.UTC)
-    except (ValueError, OverflowError):
-        raise Invalid(T("Choose a day and a time."), field=field) from None
-
-
 def end_of(text_: str, field: str) -> dt.datetime:
     """Return when a day of Tashkent is over; raises ``Invalid``."""
     try:
-        day = dt.date.fromisoformat(text_.strip()) + dt.timedelta(days=1)
-        return dt.datetime.combine(day, dt.time(), TASHKENT).astimezone(dt.UTC)
+        return midnight(dt.date.fromisoformat(text_.strip()) + dt.timedelta(days=1))
     except (ValueError, OverflowError):
         raise Invalid(T("Enter a day, for example 2026-12-31."), field=field) from None

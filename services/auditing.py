@@ -14,7 +14,7 @@ from db.base import first_id
 from db.engine import Database
 from services import audit_words, naming, requests, sheets
 from services.audit_words import Known
-from services.bookkeeping import midnight
+from services.days import midnight
 from services.errors import Invalid
 from services.i18n import T, Text
 from services.paging import Page, newest_first

@@ -14,18 +14,19 @@ from decimal import Decimal
 from functools import cache, partial
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, cast, func, or_, select, type_coerce
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstrumentedAttribute, load_only
+from sqlalchemy.orm import load_only
 
 from db import models
 from db.base import ID_LENGTH
 from db.engine import Database
 from services import naming, payment_texts, sheets
+from services.days import day_number, midnight
 from services.errors import Invalid, NotFound
 from services.i18n import T, translate
 from services.payment_texts import STATES
-from services.plans import TASHKENT, TIYIN
+from services.plans import TIYIN
 from services.settings import Settings
 from services.sheets import Cell
 from services.text import clean
@@ -33,9 +34,6 @@ from services.text import clean
 PAGE = 50
 _BATCH = 1000
 _OWNERS_AT_MOST = 500
-_OFFSET_S = 5 * 3600
-"""How far Tashkent is before UTC; it knows no daylight saving."""
-_DAY_S = 86_400
 _EPOCH = dt.date(1970, 1, 1)
 DAYS_AT_MOST = 370
 _ID = re.compile(rf"[0-9a-z]{{{ID_LENGTH}}}")
@@ -123,29 +121,6 @@ class Day:
     def net(self) -> int:
         """What is left of it."""
         return self.performed.tiyin - self.reversed.tiyin
-
-
-def midnight(day: dt.date) -> dt.datetime:
-    """Return when a day begins in Tashkent, in UTC."""
-    return dt.datetime.combine(day, dt.time(), TASHKENT).astimezone(dt.UTC)
-
-
-def today(now: dt.datetime) -> dt.date:
-    """Return the day in Tashkent."""
-    return now.astimezone(TASHKENT).date()
-
-
-def day_of(text: str, field: str) -> dt.date | None:
-    """Return the day that a form gives like 2026-11-22, None for an empty one; raises ``Invalid``."""
-    if not text.strip():
-        return None
-    try:
-        day = dt.date.fromisoformat(text.strip())
-    except ValueError:
-        day = dt.date.min
-    if not 2000 <= day.year <= 2200:
-        raise Invalid(T("Enter the day like 2026-11-22."), field=field)
-    return day
 
 
 async def _conditions(session: AsyncSession, filters: Filters) -> list[ColumnElement[bool]]:
@@ -264,13 +239,6 @@ async def life(session: AsyncSession, number: str) -> Life:
         spans,
         {person.id: person.full_name or person.email or person.phone or person.id for person in people},
     )
-
-
-def day_number(dialect: str, column: InstrumentedAttribute[Any]) -> ColumnElement[int]:
-    """The number of the day in Tashkent since 1970; moments are microseconds on SQLite."""
-    if dialect == "sqlite":
-        return (type_coerce(column, BigInteger) + _OFFSET_S * 1_000_000) // (_DAY_S * 1_000_000)
-    return cast(func.floor((func.extract("epoch", column) + _OFFSET_S) / _DAY_S), BigInteger)
 
 
 async def reconciliation(session: AsyncSession, since: dt.date, until: dt.date) -> list[Day]:

@@ -42,8 +42,8 @@ from services.broadcasts import (
 from services.channels import WINDOWS
 from services.channels.base import Outgoing
 from services.conversations.records import RECENT_CHARS, RECENT_TURNS, Reply, outbox_rows
+from services.days import at_time, today
 from services.lanes import Line
-from services.plans import TASHKENT
 
 if TYPE_CHECKING:
     from services.core import Core
@@ -288,7 +288,7 @@ def _mark(connection: Connection, broadcast_id: str, changes: Sequence[dict[str,
 
 
 def _day(now: dt.datetime) -> str:
-    return now.astimezone(TASHKENT).date().isoformat()
+    return today(now).isoformat()
 
 
 def _written_today(connection: Connection, it: _Standing, now: dt.datetime) -> int:
@@ -300,9 +300,7 @@ def _written_today(connection: Connection, it: _Standing, now: dt.datetime) -> i
 
 def _tomorrow(core: Core, now: dt.datetime) -> dt.datetime:
     """Return when the following day's share may go out: not while people sleep."""
-    tomorrow = now.astimezone(TASHKENT).date() + dt.timedelta(days=1)
-    hour = dt.time(core.settings.broadcasts.quiet_until)
-    return dt.datetime.combine(tomorrow, hour, TASHKENT).astimezone(dt.UTC)
+    return at_time(today(now) + dt.timedelta(days=1), dt.time(core.settings.broadcasts.quiet_until))
 
 
 def _any_waiting(connection: Connection, broadcast_id: str) -> bool:

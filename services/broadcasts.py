@@ -16,18 +16,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import new_id, table_of, utcnow
-from services import access, bots, notices, paging, stats
+from services import access, bots, days, notices, paging, stats
 from services.allowances import BOTS_BEFORE
 from services.channels import WINDOWS, split_for
 from services.channels.base import Outgoing
 from services.conversations import optouts, put_in_outbox
 from services.conversations.records import Reply, outbox_rows
+from services.days import TASHKENT
 from services.errors import Conflict, Invalid, NotFound
 from services.i18n import CATALOGS, T, Text, in_cyrillic, translate
 from services.keeping import Kept
 from services.lanes import Line
 from services.paging import Page
-from services.plans import TASHKENT
 from services.templates import Template
 from services.text import clean, one_line
 
@@ -464,11 +464,7 @@ async def delete(session: AsyncSession, bot: models.Bot, broadcast_id: str, vers
 
 def moment_of(day_and_time: str) -> dt.datetime:
     """Read ``2026-11-22T10:30`` of Tashkent; raises ``Invalid`` for what is no moment, or not within a year from now."""
-    try:
-        moment = dt.datetime.fromisoformat(day_and_time).replace(tzinfo=TASHKENT).astimezone(dt.UTC)
-    except (ValueError, OverflowError):
-        raise Invalid(T("Choose a day and a time."), field="at") from None
-    now = utcnow()
+    moment, now = days.moment_of(day_and_time, "at"), utcnow()
     if not now < moment <= now + _AHEAD_AT_MOST:
         raise Invalid(T("Choose a time from now on, within a year."), field="at")
     return moment

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from services import accounts, notices
 from services.ai import NAMES, PROVIDERS
 from services.ai.router import CallRecord
+from services.days import today
 from services.i18n import LANGUAGES, T, Text
-from services.plans import TASHKENT
 
 if TYPE_CHECKING:
     from services.core import Core
@@ -125,9 +125,9 @@ class Budgets:
         """Compare what was spent with the budgets that were chosen, and tell administrators of those that come to an end."""
         from services import overrides
 
-        today = now.astimezone(TASHKENT).date()
-        if today != self._day:
-            self._day, self._costs = today, {}
+        day = today(now)
+        if day != self._day:
+            self._day, self._costs = day, {}
         self.limits = limits(chosen)
         spans = {span for span, _ in self.limits}
         self._costs = {span: costs for span, costs in self._costs.items() if span in spans}
@@ -137,7 +137,7 @@ class Budgets:
                     if span in self._costs and self._month_read_at and now - self._month_read_at < _MONTH_REFRESH:
                         continue
                     self._month_read_at = now
-                read = await overrides.costs(session, days_of(span, today))
+                read = await overrides.costs(session, days_of(span, day))
                 known = self._costs.setdefault(span, {})
                 for provider, cost in read.items():
                     # Rows that are on their way are counted here already, those of other processes only there.
@@ -146,11 +146,11 @@ class Budgets:
         self.out = used_up(found)
         for each in found:
             if each.is_near:
-                await self._tell(core, each, today)
+                await self._tell(core, each, day)
 
-    async def _tell(self, core: Core, standing: Standing, today: dt.date) -> None:
+    async def _tell(self, core: Core, standing: Standing, day: dt.date) -> None:
         kind = "budget_out" if standing.is_out else "budget_near"
-        since = days_of(standing.span, today)[-1]
+        since = days_of(standing.span, day)[-1]
         about = f"{kind}:{standing.span}:{standing.provider}:{since}:{standing.limit}"
         if about in self._told:
             return

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import insert_for, new_id
 from services import plans, subscriptions
+from services.days import today
 from services.errors import Conflict, Invalid, NotFound, TooMany
 from services.i18n import T, Text
 from services.limits import Limits
@@ -257,7 +258,7 @@ async def release(session: AsyncSession, payment_id: str) -> None:
 def suggested_code(terms: Terms, now: dt.datetime) -> str:
     """Return a code that says what it is worth and of which year it is, like ``SAVE10_UZ_2026``."""
     worth = terms.percent if terms.percent is not None else (terms.amount_tiyin or 0) // TIYIN
-    return f"SAVE{worth}_UZ_{now.astimezone(plans.TASHKENT).year}"
+    return f"SAVE{worth}_UZ_{today(now).year}"
 
 
 def check(settings: Settings, terms: Terms, now: dt.datetime) -> None:

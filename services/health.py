@@ -22,6 +22,7 @@ from db import models
 from services import notices, pressure, renewal
 from services.channels.base import Blocked, Inspectable, Inspection, Place, TokenRefused
 from services.crypto import Undecryptable
+from services.days import TASHKENT
 from services.errors import Permanent, Temporary, Unavailable
 from services.i18n import T, Text
 from services.text import clean
@@ -43,7 +44,6 @@ _ANSWER_S = 45.0
 _DAY_S = 86_400
 _WEEK_S = 7 * _DAY_S
 _LATE_S = 2 * _DAY_S
-_TASHKENT = dt.timezone(dt.timedelta(hours=5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +282,7 @@ async def _warn(session: AsyncSession, channel: models.Channel, seen: Inspection
         return
     expires = seen.token_expires_at or 0
     left = expires - now
-    day = dt.datetime.fromtimestamp(expires, _TASHKENT).strftime("%d.%m.%Y") if expires else ""
+    day = dt.datetime.fromtimestamp(expires, TASHKENT).strftime("%d.%m.%Y") if expires else ""
     warnings = {
         "token_expires": (bool(expires) and left <= _WEEK_S, seen.token_expires_at is not None),
         "token_expires_soon": (bool(expires) and left <= _DAY_S, seen.token_expires_at is not None),

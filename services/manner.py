@@ -10,13 +10,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from zoneinfo import ZoneInfo
 
+from services.days import TASHKENT, today
 from services.errors import Invalid
 from services.i18n import T, Text
 from services.text import clean
 
-TASHKENT = ZoneInfo("Asia/Tashkent")
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 RETURNS = (15, 30, 60, 120, 240, 720, 0)
 """Minutes after which the bot takes a talk back; 0: only when it is given back."""
@@ -86,11 +85,11 @@ def manner_of(settings: Mapping[str, Any] | None) -> Manner:
 
 def when(opening: dt.datetime, moment: dt.datetime) -> Text:
     """Return in words when somebody will be there."""
-    local, today = opening.astimezone(TASHKENT), moment.astimezone(TASHKENT).date()
+    local, day = opening.astimezone(TASHKENT), today(moment)
     time = f"{local:%H:%M}"
-    if local.date() == today:
+    if local.date() == day:
         return T("today from {time}", time=time)
-    if local.date() == today + dt.timedelta(days=1):
+    if local.date() == day + dt.timedelta(days=1):
         return T("tomorrow from {time}", time=time)
     return T(_FROM[local.weekday()].msgid, time=time)
 

@@ -24,7 +24,7 @@ from db.base import insert_for
 from db.engine import DatabaseUnavailable
 from services import access, accounts, budgets, notices
 from services.ai import PROVIDERS
-from services.bookkeeping import midnight, today
+from services.days import midnight, today
 from services.errors import Invalid, NotFound
 from services.i18n import T
 from services.settings import AI, Settings

@@ -20,7 +20,7 @@ from db.base import ID_LENGTH, new_id
 from db.engine import Database
 from services import access, accounts, letters, naming, payment_texts, requests, sheets, subscriptions, usage
 from services.bell import session_topic
-from services.bookkeeping import midnight
+from services.days import midnight
 from services.errors import Conflict, Invalid
 from services.i18n import T, Text
 from services.paging import PAGE, Page

@@ -10,13 +10,12 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
-from zoneinfo import ZoneInfo
 
+from services.days import TASHKENT
 from services.errors import Invalid
 from services.i18n import T
 from services.settings import FREE_PLANS, Period, PlanFacts, Settings
 
-TASHKENT = ZoneInfo("Asia/Tashkent")
 TIYIN = 100
 """To a so'm."""
 PERIODS = ("monthly", "quarterly", "annual")

@@ -20,9 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from services import money, payment_texts
+from services.days import TASHKENT
 from services.errors import NotFound
 from services.i18n import Words, translate
-from services.plans import TASHKENT
 from services.settings import Settings
 
 if TYPE_CHECKING:

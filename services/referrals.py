@@ -33,8 +33,9 @@ from sqlalchemy.orm import aliased
 
 from db import models
 from db.base import insert_for, new_id
-from services import access, letters, plans, subscriptions
+from services import access, letters, subscriptions
 from services.crypto import digest
+from services.days import today
 from services.errors import Conflict, Invalid, NotFound
 from services.i18n import T, Text
 from services.paging import Page, is_cursor
@@ -178,7 +179,7 @@ async def carried_on(
 
 
 def _day(moment: dt.datetime) -> str:
-    return moment.astimezone(plans.TASHKENT).date().isoformat()
+    return today(moment).isoformat()
 
 
 async def _has_account(session: AsyncSession, visitor: str) -> bool:

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import new_id
 from services import access, accounts, coupons, letters, notices, payment_texts, plans, subscriptions
+from services.days import TASHKENT, midnight, today
 from services.errors import Conflict, Invalid, NotFound, TooMany
 from services.i18n import T, Text
 from services.paging import Page, is_cursor, newest_first
@@ -150,7 +151,7 @@ async def _pace(session: AsyncSession, owner: models.User, now: dt.datetime) -> 
     text = T(
         "You have asked {n} times within a day. You can ask again from {moment} on.",
         n=A_DAY,
-        moment=again.astimezone(plans.TASHKENT).strftime("%d.%m.%Y, %H:%M"),
+        moment=again.astimezone(TASHKENT).strftime("%d.%m.%Y, %H:%M"),
     )
     raise TooMany(text, retry_after_s=max(1, int((again - now).total_seconds())), code="asked_often")
 
@@ -161,11 +162,10 @@ async def _first_of(session: AsyncSession, owner: models.User, now: dt.datetime)
     What was taken back and asked anew is the same matter: one mail tells of it.
     """
     row = models.AccessRequest
-    today = now.astimezone(plans.TASHKENT).replace(hour=0, minute=0, second=0, microsecond=0)
     answered = select(func.coalesce(func.max(row.id), "")).where(
         row.user_id == owner.id, row.status.in_(("granted", "declined"))
     )
-    mine = row.user_id == owner.id, row.created_at >= today.astimezone(dt.UTC), row.id > answered.scalar_subquery()
+    mine = row.user_id == owner.id, row.created_at >= midnight(today(now)), row.id > answered.scalar_subquery()
     return str(await session.scalar(select(func.min(row.id)).where(*mine)))
 
 

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from services.plans import TASHKENT
+from services.days import TASHKENT
 
 Cell = str | int | Decimal
 CSV_TYPE = "text/csv; charset=utf-8"

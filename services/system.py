@@ -37,10 +37,10 @@ from db import models
 from db.base import first_id
 from db.engine import Database, clock
 from services import bots, lanes, upkeep
+from services.days import midnight, today
 from services.errors import Conflict, NotFound
 from services.i18n import T
 from services.lanes import Line
-from services.plans import TASHKENT
 from services.settings import ROOT
 
 if TYPE_CHECKING:
@@ -131,7 +131,6 @@ async def depths(session: AsyncSession) -> list[Depth]:
 
 async def slow(session: AsyncSession, now: dt.datetime) -> list[Slow]:
     """Return the bots that answered most slowly since Tashkent's midnight, by the latest messages of all bots."""
-    midnight = now.astimezone(TASHKENT).replace(hour=0, minute=0, second=0, microsecond=0)
     message, talk = models.Message, models.Conversation
     # Plain numbers of so many rows: moments would take longer to make than all the rest.
     at: ColumnElement[Any] = cast(func.extract("epoch", message.created_at), Double)
@@ -139,7 +138,7 @@ async def slow(session: AsyncSession, now: dt.datetime) -> list[Slow]:
         at = type_coerce(message.created_at, BigInteger) / 1_000_000.0
     latest = (
         select(message.conversation_id, message.author, at)
-        .where(message.id >= first_id(midnight), message.author.in_(("customer", "bot")))
+        .where(message.id >= first_id(midnight(today(now))), message.author.in_(("customer", "bot")))
         .order_by(message.id.desc())
         .limit(_MESSAGES_LOOKED_AT)
     )

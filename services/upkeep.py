@@ -12,7 +12,6 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -26,6 +25,7 @@ from db.base import insert_for, utcnow
 from db.engine import DatabaseUnavailable, clock
 from services import errorbook, health, jobs, leaving, notices, support, uploads
 from services.crypto import Undecryptable
+from services.days import TASHKENT
 from services.knowledge import documents
 from services.lanes import LANES
 from services.letters import offering, partnering
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-TASHKENT = ZoneInfo("Asia/Tashkent")
 CLEAN_UP_JOB = "clean_up"
 NOTICES_EVERY_S = 30.0
 RESERVE_EVERY_S = 600

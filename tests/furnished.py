@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import new_id, utcnow
 from services import bots, endpoints
-from services.bookkeeping import midnight, today
 from services.crypto import Crypto, digest
+from services.days import midnight, today
 from services.knowledge import documents
 from services.versions import content_of
 

@@ -14,7 +14,6 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
 
 import aiohttp_jinja2
 import jinja2
@@ -26,6 +25,7 @@ from markupsafe import Markup
 
 from db.base import utcnow
 from services.conversations import reasons
+from services.days import TASHKENT
 from services.i18n import (
     DEFAULT_LANGUAGE,
     LANGUAGE_NAMES,
@@ -45,7 +45,6 @@ from web import auth, guide, keys
 ROOT = Path(__file__).resolve().parent.parent
 STATIC_DIR = ROOT / "web" / "static"
 TEMPLATES_DIR = ROOT / "templates"
-TASHKENT = ZoneInfo("Asia/Tashkent")
 # English without a country would write the month before the day.
 _LOCALES: Mapping[str, str] = {"uz": "uz", "uz-Cyrl": "uz_Cyrl", "ru": "ru", "en": "en_GB"}
 # CLDR's own put a comma into the Uzbek day and a full stop at the end of the Russian one, which breaks sentences.

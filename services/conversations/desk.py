@@ -9,7 +9,6 @@ import datetime as dt
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement, Select, and_, bindparam, func, literal_column, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,11 +17,11 @@ from db import models
 from db.base import utcnow
 from services import access, team
 from services.conversations import STATUSES, ConversationRow, Page, after_cursor, finding, page_of
+from services.days import at_time, today
 from services.errors import Invalid
 from services.i18n import T
 from services.text import clean
 
-TASHKENT = ZoneInfo("Asia/Tashkent")
 ME, NOBODY = "me", "nobody"
 PRESETS = ("hour", "tomorrow", "monday")
 _MORNING = dt.time(9, 0)
@@ -310,9 +309,9 @@ def preset(name: str, now: dt.datetime) -> dt.datetime:
     """Return when a conversation put aside for ``hour``, ``tomorrow`` or ``monday`` (9:00 in Tashkent) comes back."""
     if name == "hour":
         return now + dt.timedelta(hours=1)
-    today = now.astimezone(TASHKENT).date()
-    days = 1 if name == "tomorrow" else 7 - today.weekday()
-    return dt.datetime.combine(today + dt.timedelta(days=days), _MORNING, TASHKENT).astimezone(dt.UTC)
+    day = today(now)
+    ahead = 1 if name == "tomorrow" else 7 - day.weekday()
+    return at_time(day + dt.timedelta(days=ahead), _MORNING)
 
 
 async def snooze(session: AsyncSession, row: ConversationRow, until: dt.datetime | None) -> None:

@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import first_id
 from services import access, conversations, naming, paging, people
-from services.bookkeeping import midnight, today
 from services.conversations import STATUSES, ConversationRow, Page, after_cursor, finding, page_of
+from services.days import midnight, today
 from services.errors import Invalid, NotFound
 from services.i18n import T
 from services.text import clean

@@ -14,8 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import insert_for, new_id
 from services import coupons, letters, plans, subscriptions
+from services.days import midnight, today
 from services.letters.offers import KINDS, OFFERS
-from services.plans import TASHKENT, Timeline
+from services.plans import Timeline
 from services.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,12 +52,11 @@ def _end(line: Timeline) -> dt.datetime | None:
 
 def _last_day(end: dt.datetime) -> dt.date:
     """Return the last day in Tashkent that has something of a span: what ends at midnight ends with the day before."""
-    return (end - dt.timedelta(microseconds=1)).astimezone(TASHKENT).date()
+    return today(end - dt.timedelta(microseconds=1))
 
 
 def _midnight_after(day: dt.date) -> dt.datetime:
-    after = dt.datetime.combine(day + dt.timedelta(days=1), dt.time(), TASHKENT)
-    return after.astimezone(dt.UTC)
+    return midnight(day + dt.timedelta(days=1))
 
 
 def _reminder(settings: Settings, line: Timeline, now: dt.datetime) -> _Wish | None:
@@ -93,7 +93,7 @@ def _reminder(settings: Settings, line: Timeline, now: dt.datetime) -> _Wish | N
 
 
 def _before_the_end(settings: Settings, end: dt.datetime, params: Mapping[str, Any], now: dt.datetime) -> _Wish | None:
-    if now.astimezone(TASHKENT).date() >= _last_day(end):
+    if today(now) >= _last_day(end):
         # It may come in the evening still, but tomorrow "today" would be wrong.
         return _Wish("plan_ends_today", f"plan_day:{_stamp(end)}", params, max(end, _midnight_after(_last_day(end))))
     if now >= end - dt.timedelta(days=settings.subscriptions.remind_days):
@@ -268,7 +268,7 @@ async def _coupon(session: AsyncSession, settings: Settings, user_id: str, now: 
     if known is not None:
         return known
     coupon = models.Coupon
-    percent, year = settings.mail.offer_discount_percent, now.astimezone(TASHKENT).year
+    percent, year = settings.mail.offer_discount_percent, today(now).year
     connection = await session.connection()
     for _ in range(_CODE_ATTEMPTS):
         middle = "".join(secrets.choice(_CODE_LETTERS) for _ in range(4))

@@ -15,7 +15,8 @@ from sqlalchemy.orm import aliased
 
 from db import models
 from services import letters, referrals
-from services.plans import TASHKENT, TIYIN
+from services.days import TASHKENT
+from services.plans import TIYIN
 
 if TYPE_CHECKING:
     from services.core import Core

@@ -19,10 +19,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from services import money
 from services.crypto import derive, same
+from services.days import TASHKENT
 from services.errors import NotFound
 from services.i18n import CATALOGS, LOCALES_DIR, Text, Words, fill, in_cyrillic, translate, translator
 from services.letters.base import Kind
-from services.plans import TASHKENT
 from services.text import one_line
 
 PARTS = ("subject", "text", "telegram")

@@ -33,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services.bookkeeping import today
+from services.days import today
 from services.keeping import Kept
 from services.statistics import messages
 

@@ -18,8 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import ID_LENGTH
-from services.bookkeeping import day_number, midnight
 from services.bots import BROKEN
+from services.days import day_number, midnight
 from services.errors import Invalid
 from services.i18n import T
 from services.keeping import Kept

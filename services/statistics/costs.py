@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services.bookkeeping import midnight, today
+from services.days import midnight, today
 from services.statistics import open_ranges
 from services.statistics.counting import ANSWERED
 

@@ -17,7 +17,7 @@ from db import models
 from db.base import insert_for, table_of
 from db.engine import Database
 from services import jobs
-from services.bookkeeping import day_number, midnight, today
+from services.days import day_number, midnight, today
 from services.statistics import BEGINNING, COUNTS, Line, live
 
 if TYPE_CHECKING:

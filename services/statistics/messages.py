@@ -27,9 +27,9 @@ from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from db import models
 from db.base import ID_LENGTH, earlier_id, new_id, utcnow
-from services.bookkeeping import day_number, midnight
 from services.commands import COMMANDS, UNLISTED
 from services.conversations.records import CALLED
+from services.days import day_number, midnight
 from services.stats import TEST
 
 _EPOCH = dt.date(1970, 1, 1)

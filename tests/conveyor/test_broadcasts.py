@@ -17,9 +17,9 @@ from db.engine import Database
 from services import accounts, bots, broadcasting, broadcasts
 from services.broadcasts import Audience, Draft
 from services.conversations import optouts
+from services.days import TASHKENT
 from services.errors import Conflict
 from services.i18n import translate
-from services.plans import TASHKENT
 from tests.conveyor.harness import Floor, Tenant, floor, settings_for
 from tests.conveyor.nursery import Nursery
 from tests.fakes.models import FakeModels

@@ -17,6 +17,7 @@ from db.base import utcnow
 from db.engine import Database
 from services import bots, chat, conversations, inbox, manner, stats
 from services.conversations import returning
+from services.days import TASHKENT
 from services.errors import Invalid
 from services.i18n import translate
 from services.lanes import Line
@@ -347,7 +348,7 @@ async def test_at_night_customers_hear_when_somebody_will_write(
     place: Floor, language: str, unknown: str, waiting: str
 ) -> None:
     shop = await place.tenant("Tungi")
-    opening = utcnow().astimezone(manner.TASHKENT) + dt.timedelta(hours=26)
+    opening = utcnow().astimezone(TASHKENT) + dt.timedelta(hours=26)
     if opening.hour == 23:
         opening += dt.timedelta(hours=2)
     async with place.core.db.write() as session:
@@ -441,16 +442,16 @@ _MOMENTS = [
 def test_when_somebody_is_there(moment: str, expected: str | None) -> None:
     weekdays = dict.fromkeys(manner.DAYS[:5], ("9:00", "18.00"))
     kept = manner.manner_of(manner.changed({}, hours=weekdays))
-    at = dt.datetime.fromisoformat(moment).replace(tzinfo=manner.TASHKENT)
+    at = dt.datetime.fromisoformat(moment).replace(tzinfo=TASHKENT)
     opening = kept.next_opening(at)
     assert (opening and manner.when(opening, at).render("en")) == expected
 
 
 def test_hours_go_over_midnight() -> None:
     kept = manner.manner_of(manner.changed({}, hours={"sat": ("20:00", "02:00")}))
-    sunday = dt.datetime(2026, 11, 29, 1, 59, tzinfo=manner.TASHKENT)
+    sunday = dt.datetime(2026, 11, 29, 1, 59, tzinfo=TASHKENT)
     assert kept.next_opening(sunday) is None
-    assert kept.next_opening(sunday + dt.timedelta(minutes=1)) == dt.datetime(2026, 12, 5, 20, tzinfo=manner.TASHKENT)
+    assert kept.next_opening(sunday + dt.timedelta(minutes=1)) == dt.datetime(2026, 12, 5, 20, tzinfo=TASHKENT)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from sqlalchemy import select
 from db import models
 from services import accounts, letters, subscriptions
 from services.core import Core
+from services.days import TASHKENT
 from services.letters import offering
 from services.letters.delivery import Post
-from services.plans import TASHKENT
 from services.settings import Settings
 from tests.composition import make_settings, running
 from tests.fakes.smtp import FakeMail

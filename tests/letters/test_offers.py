@@ -13,9 +13,9 @@ from sqlalchemy import select, update
 
 from db import models
 from services import coupons
+from services.days import TASHKENT
 from services.errors import Invalid
 from services.letters.offers import OFFERS
-from services.plans import TASHKENT
 from tests.fakes.smtp import FakeMail
 from tests.letters.office import START, Clock, Office, office
 

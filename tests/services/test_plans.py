@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from services import plans
+from services.days import TASHKENT
 from services.errors import Invalid
 from services.i18n import LANGUAGES, T
 from services.letters import rendering
@@ -31,7 +32,7 @@ def _line(*spans: Span, **more: Any) -> Timeline:
 
 def _tashkent(*parts: int) -> dt.datetime:
     year, month, day, hour, minute, second = (*parts, 0, 0, 0)[:6]
-    return dt.datetime(year, month, day, hour, minute, second, tzinfo=plans.TASHKENT)
+    return dt.datetime(year, month, day, hour, minute, second, tzinfo=TASHKENT)
 
 
 def test_without_a_paid_plan_the_clock_decides() -> None:
@@ -166,7 +167,7 @@ def test_a_month_begins_at_midnight_in_tashkent(moment: dt.datetime, month: str)
     assert plans.month_of(moment.astimezone(dt.UTC)) == month
     end = plans.month_ends_at(moment)
     assert plans.month_of(end) != month and plans.month_of(end - _SECOND) == month
-    assert end.tzinfo is dt.UTC and end.astimezone(plans.TASHKENT).day == 1
+    assert end.tzinfo is dt.UTC and end.astimezone(TASHKENT).day == 1
 
 
 def test_a_month_with_29_february_has_29_days() -> None:

@@ -13,6 +13,7 @@ from db import models
 from db.engine import Database
 from services import bookkeeping, coupons, receipts, referrals, requests, subscriptions
 from services.coupons import Terms
+from services.days import today
 from services.errors import AppError, Conflict, Invalid, NotFound, TooMany
 from services.payments import ledger
 from services.settings import Settings
@@ -170,7 +171,7 @@ async def test_what_was_paid_for_a_grant_is_money_like_any_other(database_url: s
         later = NOW + 20 * DAY
         async with db.read() as session:
             receipt = await receipts.read(session, settings, paid)
-            day = bookkeeping.today(NOW)
+            day = today(NOW)
             (line,) = await bookkeeping.reconciliation(session, day, day)
             table = [row async for rows in bookkeeping.table(db, settings, bookkeeping.Filters(), "en") for row in rows]
             events = [event.action for event in await ledger.life(session, paid.id)]

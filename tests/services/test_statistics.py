@@ -14,9 +14,9 @@ from sqlalchemy import delete, func, select
 from db import models
 from db.base import utcnow
 from services import chat, conversations, statistics
-from services.bookkeeping import midnight, today
 from services.conversations import finding
 from services.core import Core
+from services.days import midnight, today
 from services.statistics import Numbers, costs, counting
 from tests.composition import Shop, make_settings, make_shop, running
 from tests.web.panel import open_site, web_talk

@@ -13,8 +13,8 @@ from sqlalchemy import func, select, update
 from db import models
 from db.base import utcnow
 from services import announcements, letters
+from services.days import TASHKENT
 from services.letters import rendering
-from services.plans import TASHKENT
 from tests import servers
 from tests.composition import questions_put
 from tests.conveyor.harness import until

@@ -15,7 +15,7 @@ from db import models
 from db.base import utcnow
 from db.engine import Database
 from services import accounts, overrides
-from services.plans import TASHKENT
+from services.days import TASHKENT
 from tests import servers
 from tests.composition import Shop, ask, make_shop
 from tests.conveyor.harness import QUICK, until

@@ -18,7 +18,7 @@ from sqlalchemy import insert, select, update
 from db import models
 from db.base import ID_LENGTH, new_id, utcnow
 from services import access, audit_words, auditing, bots
-from services.plans import TASHKENT
+from services.days import TASHKENT
 from tests import servers
 from tests.composition import questions_put
 from tests.web.panel import Browser, Site, open_site, web_talk

@@ -16,6 +16,7 @@ from db import models
 from db.base import new_id, utcnow
 from services import bots, conversations, team
 from services.conversations import desk, marks, ready
+from services.days import TASHKENT
 from services.presence import Presence
 from tests import servers
 from tests.web.panel import Browser, Page, Site, open_site, web_talk
@@ -373,10 +374,10 @@ async def test_put_aside(site: Site) -> None:
         refused = await at.browser.post(f"{path}/snooze", until="custom", at=at_)
         assert refused.status == 400, at_
         assert 'id="snooze-fault"' in refused.text
-    local = (utcnow() + dt.timedelta(days=2)).astimezone(desk.TASHKENT).strftime("%Y-%m-%dT%H:%M")
+    local = (utcnow() + dt.timedelta(days=2)).astimezone(TASHKENT).strftime("%Y-%m-%dT%H:%M")
     await at.browser.post(f"{path}/snooze", until="custom", at=local)
     until = (await at.now(talk)).snoozed_until
-    assert until is not None and until.astimezone(desk.TASHKENT).strftime("%Y-%m-%dT%H:%M") == local
+    assert until is not None and until.astimezone(TASHKENT).strftime("%Y-%m-%dT%H:%M") == local
     # Its time is over.
     async with site.core.db.write() as session:
         row = await session.get_one(models.Conversation, talk.id)

@@ -17,7 +17,7 @@ from sqlalchemy import event, select
 from db import models
 from db.base import utcnow
 from services import accounts
-from services.bookkeeping import midnight, today
+from services.days import midnight, today
 from services.statistics import Period, counting, lines, report
 from tests import servers
 from tests.composition import questions_put

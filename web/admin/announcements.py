@@ -9,9 +9,9 @@ from aiohttp import web
 from db import models
 from services import access, announcements, codes, unreached
 from services.announcements import LANGUAGES, Wish
+from services.days import moment_of, today
 from services.errors import AppError, Conflict, Invalid
 from services.i18n import translate
-from services.plans import TASHKENT
 from web import auth, forms, tables, view
 from web.admin.shell import administrator
 from web.pages.shell import core_of, fault_of, frame
@@ -44,7 +44,7 @@ def _values(row: models.Announcement) -> dict[str, Any]:
     """Return a draft as its form shows it."""
     texts = {f"{part}-{each}": row.texts[each][part] for part in ("title", "text") for each in LANGUAGES}
     # The day that is the last one, not the midnight after it.
-    until = row.banner_until.astimezone(TASHKENT).date() if row.banner_until else None
+    until = today(row.banner_until) if row.banner_until else None
     return {
         **texts,
         "plan": row.audience["plan"],
@@ -208,7 +208,7 @@ async def send(request: web.Request) -> web.StreamResponse:
     form = await forms.read(request)
     run_at, seen = form.fields.get("run_at", "")[:40], form.fields.get("seen", "")
     try:
-        at = announcements.moment_of(run_at, "run_at") if form.text("later") == "1" else None
+        at = moment_of(run_at, "run_at") if form.text("later") == "1" else None
         async with core.db.write() as session:
             await announcements.send(session, person, id_, at=at, now=core.now(), seen=seen)
     except (Invalid, Conflict) as error:

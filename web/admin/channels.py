@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
+from collections.abc import Mapping
 
 from aiohttp import web
 
-from services import access, all_channels, bookkeeping, endpoints, logs
+from services import access, all_channels, endpoints, logs
 from services.allowances import channel_name
-from services.errors import AppError, Invalid
-from services.i18n import translate
-from web import auth, tables, view
+from services.errors import AppError
+from services.i18n import T
+from web import auth, view
+from web.admin import lists
 from web.admin.shell import administrator
-from web.pages.shell import core_of, fault_of, frame
+from web.pages.shell import core_of, frame
 
 routes = web.RouteTableDef()
 
@@ -20,10 +21,9 @@ _FILTERS = ("platform", "owner", "bot", "state", "q")
 _HOOK_FILTERS = ("owner", "state")
 
 
-def _filters(request: web.Request) -> tuple[all_channels.Filters, dict[str, str]]:
-    """Return the filters of the address, and as they were typed; raises ``Invalid``."""
-    typed = {name: request.query.get(name, "")[:200].strip() for name in _FILTERS}
-    return all_channels.Filters(**typed), typed
+def _filters(typed: Mapping[str, str]) -> all_channels.Filters:
+    """Return the filters that were typed; raises ``Invalid``."""
+    return all_channels.Filters(**typed)
 
 
 @routes.get("/admin/channels")
@@ -35,22 +35,15 @@ async def page(request: web.Request) -> web.StreamResponse:
 
 async def _page(request: web.Request, error: AppError | None = None) -> web.StreamResponse:
     core, language = core_of(request), auth.visitor(request).language
-    fault = error
-    try:
-        filters, typed = _filters(request)
-    except Invalid as wrong:
-        fault, filters = fault or wrong, all_channels.Filters()
-        typed = {name: request.query.get(name, "")[:200] for name in _FILTERS}
-    cursor = request.query.get("cursor", "")[:60]
+    asked = lists.asked(request, _FILTERS, _filters)
     async with core.db.read() as session:
         shared = await frame(session, request)
-        found = await all_channels.find(session, filters, cursor=cursor)
+        found = await all_channels.find(session, asked.filters, cursor=asked.cursor)
         counts = await all_channels.counts(session)
         ill = await all_channels.ill(session)
     return view.render(
         request,
         "admin/channels.html",
-        status=fault.status if fault else 200,
         here="admin-channels",
         page=found,
         counts=[(kind, channel_name(kind, language), counts[kind]) for kind in all_channels.KINDS],
@@ -60,10 +53,7 @@ async def _page(request: web.Request, error: AppError | None = None) -> web.Stre
         trouble_name=lambda trouble: all_channels.TROUBLES[trouble].render(language),
         can_check=lambda channel: all_channels.can_check(core, channel),
         redact=logs.redact,
-        first=not cursor,
-        values=typed,
-        query=urlencode({name: value for name, value in typed.items() if value}),
-        fault=fault_of(fault, request) if fault else None,
+        **asked.shown(request, error),
         **shared,
     )
 
@@ -71,16 +61,12 @@ async def _page(request: web.Request, error: AppError | None = None) -> web.Stre
 @routes.get("/admin/channels/export.{table:csv|xlsx}")
 async def export(request: web.Request) -> web.StreamResponse:
     """Send the filtered channels as a table for other programs."""
-    person = administrator(request)
-    filters, typed = _filters(request)
-    core, language = core_of(request), auth.visitor(request).language
+    person, core = administrator(request), core_of(request)
+    asked = lists.asked(request, _FILTERS, _filters, strict=True)
     async with core.db.write() as session:
-        asked = {key: value for key, value in typed.items() if value}
-        await access.record(session, person, "channels_exported", "channel", "", **asked)
-    name = f"channels-{bookkeeping.today(core.now()).isoformat()}"
-    return await tables.sent(
-        request, all_channels.table(core.db, filters, language), name, translate(language, "Channels")
-    )
+        await access.record(session, person, "channels_exported", "channel", "", **asked.given)
+    parts = all_channels.table(core.db, asked.filters, auth.visitor(request).language)
+    return await lists.send(request, parts, "channels", T("Channels"))
 
 
 @routes.post("/admin/channels/{channel}/check")
@@ -101,30 +87,20 @@ async def hooks(request: web.Request) -> web.StreamResponse:
     """List the webhooks that the filters of the address leave."""
     administrator(request)
     core, language = core_of(request), auth.visitor(request).language
-    typed = {name: request.query.get(name, "")[:200].strip() for name in _HOOK_FILTERS}
-    fault: AppError | None = None
-    try:
-        filters = all_channels.HookFilters(**typed)
-    except Invalid as wrong:
-        fault, filters = wrong, all_channels.HookFilters()
-    cursor = request.query.get("cursor", "")[:60]
+    asked = lists.asked(request, _HOOK_FILTERS, lambda typed: all_channels.HookFilters(**typed))
     async with core.db.read() as session:
         shared = await frame(session, request)
-        found = await all_channels.hooks(session, filters, cursor=cursor)
+        found = await all_channels.hooks(session, asked.filters, cursor=asked.cursor)
         bad = await all_channels.bad_hooks(session)
     return view.render(
         request,
         "admin/channel_webhooks.html",
-        status=fault.status if fault else 200,
         here="admin-channels",
         page=found,
         bad=bad,
         host_of=endpoints.host,
         state_of=endpoints.state,
         states=[(key, text.render(language)) for key, text in all_channels.HOOK_STATES.items()],
-        first=not cursor,
-        values=typed,
-        query=urlencode({name: value for name, value in typed.items() if value}),
-        fault=fault_of(fault, request) if fault else None,
+        **asked.shown(request),
         **shared,
     )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from urllib.parse import urlencode
 
 from aiohttp import web
 
 from db.base import utcnow
-from services import attachments, bookkeeping, conversations, people
+from services import attachments, conversations, people
 from services.conversations import desk, everywhere, finding
-from services.errors import AppError, Invalid
+from services.errors import AppError
 from web import forms, view
+from web.admin import lists
 from web.admin.shell import administrator
 from web.pages.inbox import reason_of
 from web.pages.shell import core_of, fault_of, frame
@@ -22,13 +23,11 @@ _FILTERS = ("platform", "owner", "bot", "state", "q", "since", "until")
 _MESSAGES = 50
 
 
-def _filters(request: web.Request) -> tuple[everywhere.Filters, dict[str, str]]:
-    typed = {name: request.query.get(name, "")[:200].strip() for name in _FILTERS}
-    since, until = (bookkeeping.day_of(typed[name], name) for name in ("since", "until"))
-    filters = everywhere.Filters(
-        typed["platform"], typed["owner"], typed["bot"], typed["state"], typed["q"], since, until
+def _filters(typed: Mapping[str, str]) -> everywhere.Filters:
+    """Return the filters that were typed; raises ``Invalid``."""
+    return everywhere.Filters(
+        typed["platform"], typed["owner"], typed["bot"], typed["state"], typed["q"], *lists.days(typed)
     )
-    return filters, typed
 
 
 @routes.get("/admin/conversations")
@@ -36,28 +35,18 @@ async def page(request: web.Request) -> web.StreamResponse:
     """List the conversations that the filters of the address leave."""
     administrator(request)
     core = core_of(request)
-    fault: AppError | None = None
-    try:
-        filters, typed = _filters(request)
-    except Invalid as error:
-        fault, filters = error, everywhere.Filters()
-        typed = {name: request.query.get(name, "")[:200] for name in _FILTERS}
-    cursor = request.query.get("cursor", "")[:60]
-    if filters.q:
+    asked = lists.asked(request, _FILTERS, _filters)
+    if asked.filters.q:
         await finding.prepare(core)
     async with core.db.read() as session:
         shared = await frame(session, request)
-        found = await everywhere.find(session, filters, cursor=cursor)
+        found = await everywhere.find(session, asked.filters, cursor=asked.cursor)
     return view.render(
         request,
         "admin/conversations.html",
-        status=fault.status if fault else 200,
         here="admin-conversations",
         page=found,
-        first=not cursor,
-        values=typed,
-        query=urlencode({name: value for name, value in typed.items() if value}),
-        fault=fault_of(fault, request) if fault else None,
+        **asked.shown(request),
         **shared,
     )
 

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from services import access, coupons, money, payment_texts, plans, sheets
 from services.coupons import State, Terms
+from services.days import midnight, today
 from services.errors import AppError, Invalid
 from services.i18n import T
 from services.plans import TIYIN
@@ -128,8 +129,7 @@ def _day(form: forms.Form, name: str) -> dt.datetime | None:
     if not typed:
         return None
     try:
-        day = dt.date.fromisoformat(typed)
-        return dt.datetime.combine(day, dt.time(), plans.TASHKENT).astimezone(dt.UTC)
+        return midnight(dt.date.fromisoformat(typed))
     except (ValueError, OverflowError):
         raise Invalid(T("Enter a day, for example 2026-12-31."), field=name) from None
 
@@ -156,7 +156,7 @@ async def export(request: web.Request) -> web.StreamResponse:
         until = row.valid_until.isoformat() if row.valid_until else ""
         amount = money.plain(row.amount_tiyin) if row.amount_tiyin is not None else ""
         rows.append((row.code, row.percent or "", amount, " ".join(row.plans), until, row.max_uses or "", row.uses))
-    day = core.now().astimezone(plans.TASHKENT).date().isoformat()
+    day = today(core.now()).isoformat()
     headers = {"Content-Type": sheets.CSV_TYPE, "Content-Disposition": f'attachment; filename="coupons-{day}.csv"'}
     body = b"".join([part async for part in sheets.as_csv(sheets.whole(rows))])
     return web.Response(body=body, headers=headers)

@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
+from collections.abc import Mapping
+from functools import partial
 
 from aiohttp import web
 
 from db import models
-from services import access, all_files, bookkeeping
+from services import access, all_files
 from services.all_files import KNOWLEDGE, SENT, Shelf
-from services.errors import AppError, Invalid
-from services.i18n import translate
-from web import auth, tables, view
+from services.errors import AppError
+from services.i18n import T, Text
+from web import auth, view
+from web.admin import lists
 from web.admin.shell import administrator
 from web.pages.documents import document_rows
-from web.pages.shell import core_of, fault_of, frame
+from web.pages.shell import core_of, frame
 
 routes = web.RouteTableDef()
 
 _FILTERS = ("owner", "bot", "state", "kind", "name", "since", "until", "order")
 
 
-def _filters(request: web.Request, shelf: Shelf) -> tuple[all_files.Filters, dict[str, str]]:
-    """Return the filters of the address, and as they were typed; raises ``Invalid``."""
-    typed = {name: request.query.get(name, "")[:200].strip() for name in _FILTERS}
-    since, until = (bookkeeping.day_of(typed[name], name) for name in ("since", "until"))
-    filters = all_files.Filters(
-        typed["owner"],
-        typed["bot"],
-        typed["state"],
-        typed["kind"],
-        typed["name"],
-        since,
-        until,
-        typed["order"],
-    )
-    return filters.checked(shelf), typed
+def _filters(shelf: Shelf, typed: Mapping[str, str]) -> all_files.Filters:
+    """Return the filters that were typed; raises ``Invalid``."""
+    since, until = lists.days(typed)
+    named = {name: typed[name] for name in _FILTERS if name not in ("since", "until")}
+    return all_files.Filters(**named, since=since, until=until).checked(shelf)
 
 
 @routes.get("/admin/files")
@@ -54,17 +46,11 @@ async def sent(request: web.Request) -> web.StreamResponse:
 
 async def _page(request: web.Request, shelf: Shelf, error: AppError | None = None) -> web.StreamResponse:
     core, language = core_of(request), auth.visitor(request).language
-    fault = error
-    try:
-        filters, typed = _filters(request, shelf)
-    except Invalid as wrong:
-        fault, filters = fault or wrong, all_files.Filters()
-        typed = {name: request.query.get(name, "")[:200] for name in _FILTERS}
-    cursor = request.query.get("cursor", "")[:60]
+    asked = lists.asked(request, _FILTERS, partial(_filters, shelf))
     async with core.db.read() as session:
         shared = await frame(session, request)
-        page = await all_files.find(session, shelf, filters, cursor=cursor)
-        total = await all_files.total(session, shelf, filters)
+        page = await all_files.find(session, shelf, asked.filters, cursor=asked.cursor)
+        total = await all_files.total(session, shelf, asked.filters)
         failed = await all_files.failures(session, shelf)
         owners = await all_files.owners(session, page.items)
         places = await all_files.places(session, page.items) if shelf is SENT else {}
@@ -72,7 +58,6 @@ async def _page(request: web.Request, shelf: Shelf, error: AppError | None = Non
     return view.render(
         request,
         "admin/files.html",
-        status=fault.status if fault else 200,
         here="admin-files",
         address="/admin/files" if shelf is KNOWLEDGE else "/admin/files/sent",
         is_knowledge=shelf is KNOWLEDGE,
@@ -92,10 +77,7 @@ async def _page(request: web.Request, shelf: Shelf, error: AppError | None = Non
         states=[(key, text.render(language)) for key, text in shelf.states.items()],
         kinds=[(key, all_files.kind_name(shelf, key, language)) for key in shelf.kinds],
         orders=[(key, text.render(language)) for key, text in all_files.ORDERS.items()],
-        first=not cursor,
-        values=typed,
-        query=urlencode({name: value for name, value in typed.items() if value}),
-        fault=fault_of(fault, request) if fault else None,
+        **asked.shown(request, error),
         **shared,
     )
 
@@ -103,25 +85,23 @@ async def _page(request: web.Request, shelf: Shelf, error: AppError | None = Non
 @routes.get("/admin/files/export.{table:csv|xlsx}")
 async def export_knowledge(request: web.Request) -> web.StreamResponse:
     """Send the filtered documents as a table for other programs."""
-    return await _export(request, KNOWLEDGE, "documents", translate(auth.visitor(request).language, "Documents"))
+    return await _export(request, KNOWLEDGE, "documents", T("Documents"))
 
 
 @routes.get("/admin/files/sent/export.{table:csv|xlsx}")
 async def export_sent(request: web.Request) -> web.StreamResponse:
     """Send the filtered files of conversations as a table for other programs."""
-    return await _export(request, SENT, "files", translate(auth.visitor(request).language, "Files of conversations"))
+    return await _export(request, SENT, "files", T("Files of conversations"))
 
 
-async def _export(request: web.Request, shelf: Shelf, name: str, title: str) -> web.StreamResponse:
-    person = administrator(request)
-    filters, typed = _filters(request, shelf)
-    core = core_of(request)
-    asked = {key: value for key, value in typed.items() if value}
+async def _export(request: web.Request, shelf: Shelf, name: str, title: Text) -> web.StreamResponse:
+    person, core = administrator(request), core_of(request)
+    asked = lists.asked(request, _FILTERS, partial(_filters, shelf), strict=True)
     async with core.db.write() as session:
-        await access.record(session, person, "files_exported", "document", "", list=name, **asked)
+        await access.record(session, person, "files_exported", "document", "", list=name, **asked.given)
     language, keep_days = auth.visitor(request).language, core.settings.media.keep_days
-    parts = all_files.table(core.db, shelf, filters, language, keep_days=keep_days)
-    return await tables.sent(request, parts, f"{name}-{bookkeeping.today(core.now()).isoformat()}", title)
+    parts = all_files.table(core.db, shelf, asked.filters, language, keep_days=keep_days)
+    return await lists.send(request, parts, name, title)
 
 
 @routes.post("/admin/files/{document}/retry")

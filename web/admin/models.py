@@ -8,11 +8,10 @@ from typing import Any
 from aiohttp import web
 
 from db import models
-from services import budgets, key_checks, overrides
+from services import budgets, days, key_checks, overrides
 from services.ai import NAMES, PROVIDERS
 from services.errors import AppError, NotFound
 from services.i18n import T
-from services.plans import TASHKENT
 from web import auth, forms, view
 from web.admin.shell import administrator
 from web.pages.shell import core_of, fault_of, frame
@@ -51,7 +50,7 @@ async def _page(
         chosen = await overrides.all_of(session)
         health = await overrides.health(session, core.now())
         checks = await key_checks.last(session, core.now())
-        today = core.now().astimezone(TASHKENT).date()
+        today = days.today(core.now())
         costs = {
             "day": {kind: facts.cost_usd for kind, facts in health.items()},
             "month": await overrides.costs(session, budgets.days_of("month", today)),

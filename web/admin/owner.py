@@ -13,7 +13,6 @@ from services import (
     allowances,
     audit_words,
     auditing,
-    bookkeeping,
     health,
     people,
     referrals,
@@ -23,6 +22,7 @@ from services import (
 )
 from services.audit_words import Known
 from services.bell import session_topic
+from services.days import midnight
 from services.errors import AppError
 from services.letters import bounced
 from services.settings import Settings
@@ -94,7 +94,7 @@ def log_lines(
     def when(moment: dt.datetime | dt.date) -> str:
         if isinstance(moment, dt.datetime):
             return view.exact(moment, language)
-        return view.day(bookkeeping.midnight(moment), language)
+        return view.day(midnight(moment), language)
 
     def details(row: models.AuditLog) -> list[str]:
         return audit_words.details(row, known, settings, language, when)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from urllib.parse import urlencode
 
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import access, bookkeeping, payment_texts, people, plans, referrals, requests, subscriptions
+from services import access, payment_texts, people, plans, referrals, requests, subscriptions
 from services.errors import AppError, Invalid
 from services.i18n import T, Text, translate
 from services.letters import KINDS, bounced, texts
-from web import auth, forms, tables, view
+from web import auth, forms, view
+from web.admin import lists
 from web.admin.requests import GRANT_FIELDS, price_tiyin, tell
 from web.admin.shell import administrator
 from web.pages.shell import core_of, fault_of, frame
@@ -26,12 +26,9 @@ _DAYS_CHARS = 6
 _FILTERS = ("q", "state", "plan", "bots", "since", "until")
 
 
-def _filters(request: web.Request) -> tuple[people.Filters, dict[str, str]]:
-    """Return the filters of the address, and as they were typed; raises ``Invalid``."""
-    typed = {name: request.query.get(name, "")[:200].strip() for name in _FILTERS}
-    since, until = (bookkeeping.day_of(typed[name], name) for name in ("since", "until"))
-    filters = people.Filters(typed["q"], typed["state"], typed["plan"], typed["bots"], since, until)
-    return filters, typed
+def _filters(typed: Mapping[str, str]) -> people.Filters:
+    """Return the filters that were typed; raises ``Invalid``."""
+    return people.Filters(typed["q"], typed["state"], typed["plan"], typed["bots"], *lists.days(typed))
 
 
 @routes.get("/admin/owners")
@@ -39,30 +36,20 @@ async def page(request: web.Request) -> web.StreamResponse:
     """List the owners that the filters of the address leave."""
     administrator(request)
     core, language = core_of(request), auth.visitor(request).language
-    fault: AppError | None = None
-    try:
-        filters, typed = _filters(request)
-    except Invalid as error:
-        fault, filters = error, people.Filters()
-        typed = {name: request.query.get(name, "")[:200] for name in _FILTERS}
-    cursor = request.query.get("cursor", "")[:60]
+    asked = lists.asked(request, _FILTERS, _filters)
     async with core.db.read() as session:
         shared = await frame(session, request)
-        found = await people.find(session, core.settings, filters, now=core.now(), cursor=cursor)
+        found = await people.find(session, core.settings, asked.filters, now=core.now(), cursor=asked.cursor)
     return view.render(
         request,
         "admin/owners.html",
-        status=fault.status if fault else 200,
         here="admin-owners",
         page=found,
-        first=not cursor,
-        values=typed,
-        query=urlencode({name: value for name, value in typed.items() if value}),
         states=[(key, text.render(language)) for key, text in people.STATES.items()],
         plans=[(key, payment_texts.plan(core.settings, key, language)) for key in plans.for_sale(core.settings)],
         state_name=lambda state: people.STATES[state].render(language),
         plan_title=lambda key: payment_texts.plan(core.settings, key, language),
-        fault=fault_of(fault, request) if fault else None,
+        **asked.shown(request),
         **shared,
     )
 
@@ -70,14 +57,13 @@ async def page(request: web.Request) -> web.StreamResponse:
 @routes.get("/admin/owners/export.{table:csv|xlsx}")
 async def export(request: web.Request) -> web.StreamResponse:
     """Send the filtered owners as a table for other programs."""
-    person = administrator(request)
-    filters, typed = _filters(request)
-    core, language = core_of(request), auth.visitor(request).language
+    person, core = administrator(request), core_of(request)
+    asked = lists.asked(request, _FILTERS, _filters, strict=True)
     async with core.db.write() as session:
-        await access.record(session, person, "owners_exported", "user", "", **{k: v for k, v in typed.items() if v})
-    name = f"owners-{bookkeeping.today(core.now()).isoformat()}"
-    parts = people.table(core.db, core.settings, filters, language, now=core.now())
-    return await tables.sent(request, parts, name, translate(language, "Owners"))
+        await access.record(session, person, "owners_exported", "user", "", **asked.given)
+    language = auth.visitor(request).language
+    parts = people.table(core.db, core.settings, asked.filters, language, now=core.now())
+    return await lists.send(request, parts, "owners", T("Owners"))
 
 
 @routes.get("/admin/owners/{owner}/plan")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode
 
 from aiohttp import web
 
 from services import access, bookkeeping, plans, receipts, sheets, subscriptions
 from services import payment_texts as texts
+from services.days import day_of, today
 from services.errors import AppError, Invalid
 from services.i18n import T, translate
 from services.payments import ledger, orders
 from services.text import one_line
 from web import auth, forms, tables, view
+from web.admin import lists
 from web.admin.shell import administrator
 from web.pages import billing
 from web.pages.shell import core_of, fault_of, frame
@@ -28,18 +30,9 @@ _NEW = ("owner", "plan", "period")
 _GATEWAYS = ("payme", "click", "uzum", "manual", "balance")
 
 
-def _chosen(request: web.Request) -> tuple[bookkeeping.Filters, dict[str, str]]:
-    """Return the filters of the address, and as they were typed."""
-    typed = {name: request.query.get(name, "")[:200].strip() for name in _FILTERS}
-    filters = bookkeeping.Filters(
-        typed["state"],
-        typed["gateway"],
-        typed["owner"],
-        typed["number"],
-        bookkeeping.day_of(typed["since"], "since"),
-        bookkeeping.day_of(typed["until"], "until"),
-    )
-    return filters, typed
+def _filters(typed: Mapping[str, str]) -> bookkeeping.Filters:
+    """Return the filters that were typed; raises ``Invalid``."""
+    return bookkeeping.Filters(typed["state"], typed["gateway"], typed["owner"], typed["number"], *lists.days(typed))
 
 
 @routes.get("/admin/payments")
@@ -47,25 +40,17 @@ async def payments(request: web.Request) -> web.StreamResponse:
     """List the payments that the filters of the address leave, with their sums."""
     administrator(request)
     core, language = core_of(request), auth.visitor(request).language
-    fault: AppError | None = None
-    try:
-        filters, typed = _chosen(request)
-    except Invalid as error:
-        fault, filters, typed = error, bookkeeping.Filters(), dict.fromkeys(_FILTERS, "")
-        typed |= {name: request.query.get(name, "")[:200] for name in _FILTERS}
+    asked = lists.asked(request, _FILTERS, _filters)
     async with core.db.read() as session:
         shared = await frame(session, request)
-        page = await bookkeeping.list_all(session, filters, cursor=request.query.get("cursor", ""))
-        sums = await bookkeeping.sums(session, filters)
-    given = {name: value for name, value in typed.items() if value}
+        page = await bookkeeping.list_all(session, asked.filters, cursor=asked.cursor)
+        sums = await bookkeeping.sums(session, asked.filters)
     return view.render(
         request,
         "admin/payments.html",
-        status=fault.status if fault else 200,
         here="admin-payments",
         page=page,
         sums=sums,
-        values=typed,
         state_names=[
             ("", translate(language, "Any state")),
             *((key, texts.state(key, language)) for key in texts.STATES),
@@ -74,9 +59,8 @@ async def payments(request: web.Request) -> web.StreamResponse:
             ("", translate(language, "All gateways")),
             *((kind, texts.gateway(kind, language)) for kind in _GATEWAYS),
         ],
-        query=urlencode(given),
-        following=urlencode({**given, "cursor": page.next}) if page.next else "",
-        fault=fault_of(fault, request) if fault else None,
+        following=urlencode({**asked.given, "cursor": page.next}) if page.next else "",
+        **asked.shown(request),
         **billing.words(request),
         **shared,
     )
@@ -85,16 +69,12 @@ async def payments(request: web.Request) -> web.StreamResponse:
 @routes.get("/admin/payments/export.{table:csv|xlsx}")
 async def export(request: web.Request) -> web.StreamResponse:
     """Send the filtered payments as a table for other programs."""
-    person = administrator(request)
-    filters, typed = _chosen(request)
-    core, language = core_of(request), auth.visitor(request).language
+    person, core = administrator(request), core_of(request)
+    asked = lists.asked(request, _FILTERS, _filters, strict=True)
     async with core.db.write() as session:
-        await access.record(
-            session, person, "payments_exported", "payment", "", **{k: v for k, v in typed.items() if v}
-        )
-    name = f"payments-{bookkeeping.today(core.now()).isoformat()}"
-    parts = bookkeeping.table(core.db, core.settings, filters, language)
-    return await tables.sent(request, parts, name, translate(language, "Payments"))
+        await access.record(session, person, "payments_exported", "payment", "", **asked.given)
+    parts = bookkeeping.table(core.db, core.settings, asked.filters, auth.visitor(request).language)
+    return await lists.send(request, parts, "payments", T("Payments"))
 
 
 @routes.get("/admin/payments/new")
@@ -265,7 +245,7 @@ async def days(request: web.Request) -> web.StreamResponse:
             found = await bookkeeping.reconciliation(session, since, until)
     except Invalid as error:
         fault, found = error, []
-        until = bookkeeping.today(core.now())
+        until = today(core.now())
         since = until - dt.timedelta(days=_DAYS_SHOWN - 1)
     async with core.db.read() as session:
         shared = await frame(session, request)
@@ -287,9 +267,8 @@ async def days(request: web.Request) -> web.StreamResponse:
 
 def _span(request: web.Request) -> tuple[dt.date, dt.date]:
     """Return the first and the last day of the address; without them the last thirty."""
-    today = bookkeeping.today(core_of(request).now())
-    until = bookkeeping.day_of(request.query.get("until", "")[:20], "until") or today
-    since = bookkeeping.day_of(request.query.get("since", "")[:20], "since")
+    until = day_of(request.query.get("until", "")[:20], "until") or today(core_of(request).now())
+    since = day_of(request.query.get("since", "")[:20], "since")
     return since or until - dt.timedelta(days=_DAYS_SHOWN - 1), until
 
 

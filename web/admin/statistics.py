@@ -11,7 +11,7 @@ from db import models
 from services import access, sheets, statistics, system, team
 from services import payment_texts as texts
 from services.allowances import channel_name
-from services.bookkeeping import midnight
+from services.days import midnight
 from services.i18n import T, translate
 from services.plans import TIYIN
 from services.sheets import Cell

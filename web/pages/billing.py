@@ -15,6 +15,7 @@ from db import models
 from services import allowances, bookkeeping, coupons, notices, plans, qr, receipts, referrals, subscriptions
 from services import payment_texts as texts
 from services.core import Core
+from services.days import today
 from services.errors import AppError, Conflict, Invalid
 from services.i18n import T, translate
 from services.payments import ledger, orders
@@ -106,7 +107,7 @@ async def billing(request: web.Request) -> web.StreamResponse:
 async def table(request: web.Request) -> web.StreamResponse:
     """Send the person's own payments as a table for other programs."""
     core, language = core_of(request), auth.visitor(request).language
-    name = f"payments-{bookkeeping.today(core.now()).isoformat()}"
+    name = f"payments-{today(core.now()).isoformat()}"
     parts = bookkeeping.own_table(core.db, core.settings, auth.user(request).id, language)
     return await tables.sent(request, parts, name, translate(language, "Payments"))
 

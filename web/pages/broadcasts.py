@@ -16,6 +16,7 @@ from services.allowances import channel_name
 from services.broadcasts import Audience, Draft
 from services.conversations import marks
 from services.core import Core
+from services.days import TASHKENT
 from services.errors import AppError, Conflict, Invalid, NotFound, TooMany
 from services.i18n import CATALOGS, LANGUAGE_NAMES, T, translate
 from services.sheets import Cell
@@ -311,7 +312,7 @@ async def _send_page(
         status=error.status if error else 200,
         here="broadcasts",
         values=values or {"when": "now", "at": "", "name": "", "awake": ""},
-        earliest=utcnow().astimezone(view.TASHKENT).strftime("%Y-%m-%dT%H:%M"),
+        earliest=utcnow().astimezone(TASHKENT).strftime("%Y-%m-%dT%H:%M"),
         is_night=broadcasts.is_quiet(core.settings, utcnow()),
         night_hours=(core.settings.broadcasts.quiet_from, core.settings.broadcasts.quiet_until),
         shown=_shown(found.texts, bot)[:1],
@@ -450,7 +451,7 @@ async def _table(
                 LANGUAGE_NAMES.get(row.contact.language or "", ""),
                 broadcasts.FATES[row.fate].render(language),
                 broadcasts.REASONS[row.reason].render(language) if row.reason else "",
-                row.at.astimezone(view.TASHKENT).strftime("%Y-%m-%d %H:%M"),
+                row.at.astimezone(TASHKENT).strftime("%Y-%m-%d %H:%M"),
             ]
             for row in page.items
         ]

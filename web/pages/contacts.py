@@ -8,8 +8,8 @@ from functools import partial
 from aiohttp import web
 
 from services import access, attachments, bots, contacts
-from services.bookkeeping import today
 from services.conversations import desk, finding, table
+from services.days import today
 from services.errors import AppError, Invalid
 from services.i18n import T, translate
 from services.sheets import Cell

@@ -12,7 +12,7 @@ from aiohttp import web
 from db import models
 from services import allowances, bots, conversations, durations, first_steps, notices, sheets, statistics
 from services.allowances import channel_name
-from services.bookkeeping import midnight, today
+from services.days import midnight, today
 from services.i18n import LANGUAGE_NAMES, T, translate
 from services.sheets import Cell
 from services.statistics import Line, Numbers, Period, Report

@@ -21,6 +21,7 @@ from services import attachments, bots, conversations, outfiles, team, templates
 from services.conversations import ConversationRow, desk, finding, marks, ready
 from services.core import Core
 from services.crypto import Undecryptable
+from services.days import TASHKENT, midnight, moment_of
 from services.errors import AppError, Conflict, Invalid, NotFound, TooLarge, TooMany
 from services.i18n import LANGUAGES, T, Text
 from services.presence import STATES, Presence
@@ -161,10 +162,7 @@ def _until(choice: str, at: str) -> dt.datetime | None:
         return None
     if choice in desk.PRESETS:
         return desk.preset(choice, utcnow())
-    try:
-        return dt.datetime.fromisoformat(at).replace(tzinfo=view.TASHKENT).astimezone(dt.UTC)
-    except (ValueError, OverflowError):
-        raise Invalid(T("Choose a day and a time."), field="at") from None
+    return moment_of(at, "at")
 
 
 @routes.post("/inbox/{conversation}/labels")
@@ -326,7 +324,7 @@ def _queries(given: Mapping[str, str]) -> dict[str, Any]:
 
 def _day(text: str) -> dt.datetime | None:
     try:
-        return dt.datetime.combine(dt.date.fromisoformat(text), dt.time(), view.TASHKENT).astimezone(dt.UTC)
+        return midnight(dt.date.fromisoformat(text))
     except (ValueError, OverflowError):
         return None
 
@@ -410,7 +408,7 @@ async def _talk(
         "closed_window": conversations.window_closed(row),
         "may_teach": await team.role_of(session, row.bot.owner_id, me) in ("owner", "manager"),
         "snoozed": talk.snoozed_until if desk.is_snoozed(talk, utcnow()) else None,
-        "earliest": utcnow().astimezone(view.TASHKENT).strftime("%Y-%m-%dT%H:%M"),
+        "earliest": utcnow().astimezone(TASHKENT).strftime("%Y-%m-%dT%H:%M"),
         "names": await _names(session, people, authors),
         "helpers": helpers,
         "own_labels": await marks.labels(session, [row.bot.owner_id]),

@@ -16,6 +16,7 @@ from aiohttp import web
 from db import models
 from services import endpoints
 from services.core import Core
+from services.days import TASHKENT
 from services.errors import AppError, Conflict, Invalid, TooMany
 from services.i18n import T, Text, translate
 from services.logs import hide
@@ -197,7 +198,7 @@ async def _log_parts(
 
 
 def _written(moment: dt.datetime | None) -> str:
-    return moment.astimezone(view.TASHKENT).strftime("%Y-%m-%d %H:%M:%S") if moment else ""
+    return moment.astimezone(TASHKENT).strftime("%Y-%m-%d %H:%M:%S") if moment else ""
 
 
 @routes.post(_HERE + "/{endpoint}")
