@@ -27,6 +27,7 @@ from handlers.keyboards import button
 from handlers.states import Buying, go_to, leave
 from handlers.talk import Page, Talk, bold, html, lines, page
 from services import allowances, coupons, money, payment_texts, plans, qr, receipts, subscriptions
+from services.channel_names import channel_name
 from services.core import Core
 from services.days import TASHKENT
 from services.errors import AppError, Conflict, Invalid, NotFound, Permanent, Temporary
@@ -40,7 +41,6 @@ router = Router(name="billing")
 _OPEN_SHOWN = 3
 _MIB = 1_048_576
 _FOLLOWED_AT_MOST = 1000
-_NETWORKS = {"telegram": "Telegram", "whatsapp": "WhatsApp", "instagram": "Instagram"}
 
 
 def _when(moment: dt.datetime) -> str:
@@ -109,7 +109,7 @@ def _facts(facts: PlanFacts, language: str, _: Translator) -> list[str]:
 
     return [
         many("{n} bot", "{n} bots", facts.bots),
-        ", ".join(_NETWORKS.get(kind) or _("Web chat") for kind in facts.channels),
+        ", ".join(channel_name(kind, language) for kind in facts.channels),
         ", ".join(LANGUAGE_NAMES[code] for code in facts.languages),
         translate_plural(
             language,

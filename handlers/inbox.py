@@ -16,10 +16,10 @@ from handlers.panel import send_link
 from handlers.states import Answering, go_to, leave
 from handlers.talk import Page, Talk, bold, lines, page
 from services import bots, conversations, notices
+from services.channel_names import channel_name
 from services.conversations import ConversationRow, desk, reasons
 from services.errors import Conflict, NotFound
 from services.forum import shown_line
-from services.health import TITLES
 from services.i18n import Translator
 from services.text import one_line
 
@@ -104,7 +104,7 @@ async def talk_page(talk: Talk, talk_id: str) -> Page:
     return page(
         lines(
             bold(_name(row, _)),
-            f"{row.bot.name} · {TITLES.get(row.channel.kind, _('Web chat'))}",
+            f"{row.bot.name} · {channel_name(row.channel.kind, talk.user.language)}",
             f"{state}: {leads}" if leads and status == "human" else state,
         ),
         *(one_line(shown_line(message, talk.user.language), _MESSAGE_CHARS) for message in reversed(said)),

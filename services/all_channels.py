@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.engine import Database
 from services import access, bots, endpoints, health, naming, paging, sheets
-from services.allowances import CHANNEL_NAMES, channel_name
+from services.channel_names import CHANNEL_NAMES, channel_name
 from services.channels.base import Inspectable
 from services.errors import Conflict, Invalid, NotFound, TooMany
 from services.i18n import T, Text

@@ -17,8 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import direct, models
 from db.base import table_of
 from services import plans, subscriptions, team
+from services.channel_names import CHANNEL_NAMES
 from services.errors import Conflict
-from services.i18n import CATALOGS, LANGUAGE_NAMES, T, Text, Words, translate
+from services.i18n import CATALOGS, LANGUAGE_NAMES, T, Text, Words
 from services.plans import Span, Standing, Timeline
 from services.settings import PlanFacts, Settings
 
@@ -442,19 +443,6 @@ class Allowances:
             spans[row.user_id].append(Span(row.id, row.plan, row.period, row.starts_at, row.ends_at, row.value_tiyin))
         for id_, version in versions.items():
             self._spans[id_] = version, tuple(spans[id_])
-
-
-CHANNEL_NAMES: Mapping[str, str] = {
-    "telegram": "Telegram",
-    "whatsapp": "WhatsApp",
-    "instagram": "Instagram",
-    "web": "Web",
-}
-
-
-def channel_name(kind: str, language: str) -> str:
-    """Return what people call a kind of channel."""
-    return translate(language, "Web chat") if kind == "web" else CHANNEL_NAMES.get(kind, kind)
 
 
 async def _hold(session: AsyncSession, owner_id: str) -> None:

@@ -28,7 +28,7 @@ from services import (
     team,
 )
 from services.ai import NAMES as PROVIDERS
-from services.allowances import CHANNEL_NAMES
+from services.channel_names import CHANNEL_NAMES, channel_name
 from services.conversations.table import STATES as TALK_STATES
 from services.i18n import LANGUAGE_NAMES, T, Text, translate, translate_plural
 from services.letters import texts as letter_texts
@@ -285,7 +285,7 @@ def _value(
     if key in _THINGS and _ID.fullmatch(value):
         return about.names.get((key, value)) or translate(language, "deleted")
     if key in ("channel", "platform") or (key == "kind" and row.object_kind in ("bot", "channel")):
-        return translate(language, "Web chat") if value == "web" else CHANNEL_NAMES.get(value, value)
+        return channel_name(value, language)
     if key.endswith("_uzs") and value.lstrip("-").isdigit():
         return money.text(int(value) * TIYIN, language)
     if key in ("at", "made_at", "since", "until", "after"):

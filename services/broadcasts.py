@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import new_id, table_of, utcnow
-from services import access, bots, days, notices, paging, stats
+from services import access, bots, days, notices, paging, testers
 from services.allowances import BOTS_BEFORE
 from services.channels import WINDOWS, split_for
 from services.channels.base import Outgoing
@@ -215,7 +215,7 @@ def in_audience(bot_id: str, audience: Audience, first_language: str, now: dt.da
     """Return the conditions on contacts with their conversations and channels that they are meant."""
     found: list[ColumnElement[bool]] = [
         CONTACT.c.bot_id == bot_id,
-        CONTACT.c.external_id.not_like(f"{stats.TEST}%"),
+        CONTACT.c.external_id.not_like(f"{testers.PREFIX}%"),
     ]
     if audience.channels:
         found.append(CHANNEL.c.kind.in_(audience.channels))
@@ -560,7 +560,7 @@ async def _own_place(
     """Return where a person gets a test: the talk with the bot on Telegram, else the test conversation of the panel."""
     there = {channel.kind: channel for channel in await bots.channels(session, bot) if channel.status == "active"}
     contact, talk = models.Contact, models.Conversation
-    for kind, external_id in (("telegram", str(user.telegram_id or "")), ("web", stats.test_contact(user.id))):
+    for kind, external_id in (("telegram", str(user.telegram_id or "")), ("web", testers.contact_of(user.id))):
         if (channel := there.get(kind)) is None:
             continue
         known = (

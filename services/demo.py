@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from db import models
 from services import answers, languages, money, plans
 from services.ai.router import CallRecord
-from services.allowances import channel_name
+from services.channel_names import channel_name
 from services.conversations.records import BotCard
 from services.errors import Invalid, TooMany
 from services.i18n import CATALOGS, DEFAULT_LANGUAGE, LANGUAGES, T, Text, translate

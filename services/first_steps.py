@@ -15,7 +15,7 @@ from sqlalchemy import exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import samples, stats, subscriptions
+from services import samples, subscriptions, testers
 from services.errors import Invalid
 from services.i18n import T, Text
 from services.settings import Settings
@@ -91,7 +91,7 @@ async def of(session: AsyncSession, settings: Settings, person: models.User, now
     if bot_id is not None:
         of_bot = select(channel.id).where(channel.bot_id == bot_id)
         ready = exists().where(document.bot_id == bot_id, document.status == "ready", document.deleted_at.is_(None))
-        tried = exists().where(contact.channel_id.in_(of_bot), contact.external_id == stats.test_contact(person.id))
+        tried = exists().where(contact.channel_id.in_(of_bot), contact.external_id == testers.contact_of(person.id))
         connected = exists().where(channel.bot_id == bot_id, channel.kind != "web", channel.status == "active")
         used = exists().where(contact.bot_id == bot_id, is_customer())
         row = (await session.execute(select(ready, tried, or_(connected, used)))).one()

@@ -22,6 +22,7 @@ from db import models
 from db.base import id_of, utcnow
 from db.engine import DatabaseUnavailable
 from services import access, accounts, attachments, bots, conversations, jobs, notices, outfiles, team
+from services.channel_names import CHANNEL_NAMES
 from services.channels import carries_caption
 from services.channels.base import FileTooLarge, Moved, Refused, RemoteFile, TokenRefused, Unreachable
 from services.channels.telegram import place_of
@@ -52,7 +53,6 @@ _TRIES = 5
 CORRECT_JOB = "correct_message"
 _MARKS = {"bot": "🤖", "human": "👤", "closed": "✅"}
 _AUTHORS = {"customer": "👤", "bot": "🤖", "operator": "🧑‍💼", "system": "⚙️"}
-_CHANNELS = {"telegram": "Telegram", "whatsapp": "WhatsApp", "instagram": "Instagram", "web": "Web"}
 _AS = {"image": ("photo", "sendPhoto"), "audio": ("audio", "sendAudio")}
 """The field and the method for a file by the first half of its type."""
 _DOCUMENT = ("document", "sendDocument")
@@ -733,7 +733,7 @@ def _name(row: ConversationRow, language: str) -> str:
     who = row.contact.name or row.contact.username or translate(language, "Customer")
     waits = row.conversation.status == "waiting"
     mark = reasons.mark(row.conversation) if waits else _MARKS.get(row.conversation.status, "")
-    return one_line(f"{mark} {who} · {_CHANNELS.get(row.channel.kind, row.channel.kind)}", _NAME_CHARS)
+    return one_line(f"{mark} {who} · {CHANNEL_NAMES.get(row.channel.kind, row.channel.kind)}", _NAME_CHARS)
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from services import notices, pressure, renewal
+from services.channel_names import CHANNEL_NAMES
 from services.channels.base import Blocked, Inspectable, Inspection, Place, TokenRefused
 from services.crypto import Undecryptable
 from services.days import TASHKENT
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 CHECK_JOB = "check_channels"
-TITLES: Mapping[str, str] = {"telegram": "Telegram", "whatsapp": "WhatsApp", "instagram": "Instagram"}
 CHECKS_A_MINUTE = 6
 """So often people may have one channel looked at."""
 _AT_ONCE = 4
@@ -176,7 +176,7 @@ async def ask(core: Core, channel: models.Channel) -> None:
     try:
         await check(core, channel.id, asked=True)
     except Temporary:
-        title = TITLES.get(channel.kind, channel.kind)
+        title = CHANNEL_NAMES.get(channel.kind, channel.kind)
         raise Unavailable(
             T("{channel} is not responding right now. Please try again in a minute.", channel=title)
         ) from None
@@ -295,7 +295,7 @@ async def _warn(session: AsyncSession, channel: models.Channel, seen: Inspection
     for kind, (on, is_known) in warnings.items():
         key = notices.channel_key(channel.id, kind)
         if on:
-            params = {"bot": bot.name, "channel": TITLES.get(channel.kind, channel.kind), "day": day}
+            params = {"bot": bot.name, "channel": CHANNEL_NAMES.get(channel.kind, channel.kind), "day": day}
             words = f"instagram_{kind}" if (channel.kind, kind) == ("instagram", "token_expires") else kind
             await notices.open_notice(session, bot.owner_id, words, key=key, bot_id=bot.id, params=params)
         elif is_known:

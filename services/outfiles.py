@@ -12,6 +12,7 @@ from sqlalchemy import func, or_, select, update
 
 from db import models
 from services import attachments, sniffing
+from services.channel_names import CHANNEL_NAMES
 from services.channels import TAKEN, TELEGRAM_MIB, as_link
 from services.channels.base import Outgoing, OutgoingFile
 from services.conversations.files import NewFile
@@ -29,7 +30,6 @@ LINK_MINUTES = 3 * 24 * 60
 """For so long the address works that is written to a customer instead of a file."""
 _MIB = 1_048_576
 _SUFFIXES = {"image/jpeg": ".jpg", "audio/ogg": ".ogg", "audio/mpeg": ".mp3", "video/mp4": ".mp4"}
-_NAMES = {"whatsapp": "WhatsApp", "instagram": "Instagram", "telegram": "Telegram", "web": "Web"}
 
 
 def largest(core: Core) -> int:
@@ -117,7 +117,7 @@ async def prepare(core: Core, channel_kind: str, talk_id: str, name: str, data: 
         raise Invalid(
             T(
                 "{network} does not take files of this kind. Send it as a PDF or a picture.",
-                network=_NAMES[channel_kind],
+                network=CHANNEL_NAMES[channel_kind],
             ),
             field="file",
         )

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, bindparam, select, text, update
 
 from db import direct, models
 from db.base import insert_for, table_of
-from services import notices, stats
+from services import notices, testers
 from services.notices import Occurrence
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def settle(connection: Connection, backs: Iterable[tuple[str, str, str]], given:
 
 def is_free(talk: Talk) -> bool:
     """Whether answers in a talk are not counted: an administrator's bot, or somebody of the bot's own people trying it."""
-    return talk.terms is None or talk.terms.messages is None or stats.is_test(talk.recipient)
+    return talk.terms is None or talk.terms.messages is None or testers.is_tester(talk.recipient)
 
 
 async def hold(core: Core, talk: Talk, message_id: str | None) -> bool:

@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -406,7 +406,7 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
     core.tasks.start(finding.watch(core), name="finding", vital=True)
     core.tasks.start(seats.watch(core), name="seats", vital=True)
     _letters(core, stack)
-    _broadcasts(core, stack)
+    _in_one_process(core, stack, "broadcasts", {"broadcasts:steps": partial(broadcasting.run, core)})
     _endpoints(core, stack)
     # What is alive now stays alive: the collector need not walk through it again and again. It also looks less often at what is
     # new: nearly all of it dies by counting references (about 5 % of a message’s processor time).
@@ -415,83 +415,73 @@ async def workers(core: Core, stack: contextlib.AsyncExitStack) -> None:
     gc.set_threshold(10_000, 10, 50)
 
 
+def _in_one_process(
+    core: Core,
+    stack: contextlib.AsyncExitStack,
+    what: str,
+    works: Mapping[str, Callable[[], Coroutine[Any, Any, None]]],
+    *,
+    first: Callable[[], Awaitable[None]] | None = None,
+    over: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """Run works, by the names of their tasks, in one process of the installation: in the one that leads, as long as it does.
+
+    ``first`` is awaited before they are stopped with the process, ``over`` whenever they have been stopped.
+    """
+
+    async def take_turns() -> None:
+        while True:
+            await upkeep.lead(core, what)
+            running = [core.tasks.start(work(), name=name, vital=True) for name, work in works.items()]
+            try:
+                await upkeep.keep_leading(core, what)
+            finally:
+                for task in running:
+                    task.cancel()
+                if over is not None:
+                    await over()
+
+    taking_turns = core.tasks.start(take_turns(), name=what, vital=True)
+
+    async def stop() -> None:
+        if first is not None:
+            await first()
+        taking_turns.cancel()
+        if over is not None:
+            await over()
+        await upkeep.resign(core, what)
+
+    stack.push_async_callback(stop)
+
+
+async def _in_time(core: Core, stop: Coroutine[Any, Any, None], within_s: float, late: str) -> None:
+    """Let a part stop, but no longer than it may take; ``late`` is logged where it takes longer."""
+    try:
+        async with asyncio.timeout(core.time_left(within_s)):
+            await stop
+    except TimeoutError:
+        log.warning(late)
+
+
 def _letters(core: Core, stack: contextlib.AsyncExitStack) -> None:
-    """Send letters in one process of the installation."""
+    """Send letters."""
     post = delivery.Post(core)
 
-    async def send() -> None:
-        while True:
-            await upkeep.lead(core, "letters")
-            ways = [
-                core.tasks.start(post.run_mail(), name="letters:mail", vital=True),
-                core.tasks.start(post.run_telegram(), name="letters:telegram", vital=True),
-            ]
-            try:
-                await upkeep.keep_leading(core, "letters")
-            finally:
-                for way in ways:
-                    way.cancel()
+    async def finish() -> None:
+        await _in_time(core, post.stop(), 10, "letter_not_finished_in_time")
 
-    sending = core.tasks.start(send(), name="letters", vital=True)
-
-    async def stop() -> None:
-        try:
-            async with asyncio.timeout(core.time_left(10)):
-                await post.stop()
-        except TimeoutError:
-            log.warning("letter_not_finished_in_time")
-        sending.cancel()
-        await upkeep.resign(core, "letters")
-
-    stack.push_async_callback(stop)
-
-
-def _broadcasts(core: Core, stack: contextlib.AsyncExitStack) -> None:
-    """See to broadcasts in one process of the installation."""
-
-    async def send() -> None:
-        while True:
-            await upkeep.lead(core, "broadcasts")
-            running = core.tasks.start(broadcasting.run(core), name="broadcasts:steps", vital=True)
-            try:
-                await upkeep.keep_leading(core, "broadcasts")
-            finally:
-                running.cancel()
-
-    sending = core.tasks.start(send(), name="broadcasts", vital=True)
-
-    async def stop() -> None:
-        sending.cancel()
-        await upkeep.resign(core, "broadcasts")
-
-    stack.push_async_callback(stop)
+    ways = {"letters:mail": post.run_mail, "letters:telegram": post.run_telegram}
+    _in_one_process(core, stack, "letters", ways, first=finish)
 
 
 def _endpoints(core: Core, stack: contextlib.AsyncExitStack) -> None:
-    """Tell owners' own servers what happens, in one process of the installation."""
+    """Tell owners' own servers what happens."""
     courier = telling.Courier(core)
 
-    async def send() -> None:
-        while True:
-            await upkeep.lead(core, "endpoints")
-            running = core.tasks.start(courier.run(), name="endpoints:run", vital=True)
-            try:
-                await upkeep.keep_leading(core, "endpoints")
-            finally:
-                running.cancel()
+    async def finish() -> None:
+        await _in_time(core, courier.stop(), core.settings.webhooks.timeout_s, "endpoint_not_told_in_time")
 
-    sending = core.tasks.start(send(), name="endpoints", vital=True)
-
-    async def stop() -> None:
-        try:
-            async with asyncio.timeout(core.time_left(core.settings.webhooks.timeout_s)):
-                await courier.stop()
-        except TimeoutError:
-            log.warning("endpoint_not_told_in_time")
-        sending.cancel()
-        await upkeep.resign(core, "endpoints")
-
-    stack.push_async_callback(stop)
+    _in_one_process(core, stack, "endpoints", {"endpoints:run": courier.run}, first=finish)
 
 
 def _warm_up() -> None:
@@ -510,11 +500,7 @@ async def factory(core: Core, import_it: Callable[[], type[FactoryKind]], stack:
 
     async def stop() -> None:
         for bot in made:
-            try:
-                async with asyncio.timeout(core.time_left(5)):
-                    await bot.stop()
-            except TimeoutError:
-                log.warning("factory_not_stopped_in_time")
+            await _in_time(core, bot.stop(), 5, "factory_not_stopped_in_time")
 
     # Before the workers are started: updates in hand are seen through before its connections close.
     stack.push_async_callback(stop)
@@ -550,46 +536,16 @@ async def receivers(core: Core, stack: contextlib.AsyncExitStack) -> None:
     """Receive from Telegram in one process of the installation."""
     group = Receivers(core, core.telegram)
 
-    async def receive() -> None:
-        while True:
-            await upkeep.lead(core, "telegram")
-            running = core.tasks.start(group.run(), name="receivers", vital=True)
-            try:
-                await upkeep.keep_leading(core, "telegram")
-            finally:
-                running.cancel()
-                await group.stop()
-
     async def follow() -> None:
         async with core.bell.listen("channels", limit=1) as bell:
             while True:
                 await bell.get()
                 group.wake()
 
-    async def show_in_groups() -> None:
-        while True:
-            await upkeep.lead(core, "forum")
-            showing = core.tasks.start(forum.run(core), name="forum", vital=True)
-            try:
-                await upkeep.keep_leading(core, "forum")
-            finally:
-                showing.cancel()
-
-    in_groups = None
     if core.settings.secrets.telegram_bot_token is not None:
-        in_groups = core.tasks.start(show_in_groups(), name="groups", vital=True)
-    receiving = core.tasks.start(receive(), name="telegram", vital=True)
+        _in_one_process(core, stack, "forum", {"forum:topics": partial(forum.run, core)})
+    _in_one_process(core, stack, "telegram", {"receivers": group.run}, over=group.stop)
     core.tasks.start(follow(), name="bell:channels", vital=True)
-
-    async def stop() -> None:
-        receiving.cancel()
-        await group.stop()
-        await upkeep.resign(core, "telegram")
-        if in_groups is not None:
-            in_groups.cancel()
-            await upkeep.resign(core, "forum")
-
-    stack.push_async_callback(stop)
 
 
 async def announce(core: Core) -> None:

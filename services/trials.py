@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import utcnow
-from services import answers, jobs, languages, questions, stats
+from services import answers, jobs, languages, questions, testers
 from services.ai.router import CallRecord
 from services.allowances import Allowances
 from services.errors import Conflict, Invalid, NotFound
@@ -154,7 +154,7 @@ async def asked_by_customers(session: AsyncSession, bot: models.Bot) -> list[str
         .join(reply, reply.c.reply_to == message.id)
         .where(
             talk.bot_id == bot.id,
-            contact.external_id != stats.test_contact(bot.owner_id),
+            contact.external_id != testers.contact_of(bot.owner_id),
             message.author == "customer",
             message.text != "",
             reply.c.conversation_id == message.conversation_id,

@@ -24,6 +24,7 @@ from jinja2.runtime import Context, Macro
 from markupsafe import Markup
 
 from db.base import utcnow
+from services.channel_names import channel_name
 from services.conversations import reasons
 from services.days import TASHKENT
 from services.i18n import (
@@ -345,6 +346,7 @@ def _environment() -> jinja2.Environment:
         "clock": clock,
         "money": money,
         "number": number,
+        "channel_name": channel_name,
     }
     forms |= {"percent": percent, "score": score, "size": size, "usd": usd}
     environment.filters.update(phone=phone, **{name: _in_language(form) for name, form in forms.items()})

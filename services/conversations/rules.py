@@ -27,9 +27,10 @@ from services import (
     outfiles,
     quotas,
     ratings,
-    stats,
+    testers,
 )
 from services.ai.router import CallRecord
+from services.channel_names import CHANNEL_NAMES
 from services.channels import WINDOWS, split_for
 from services.channels.base import (
     Blocked,
@@ -703,7 +704,7 @@ class _Turn:
 
     def call_person(self, event: Inbound, kind: str = "operator_wanted") -> None:
         """The talk is flagged, the owner hears of it."""
-        if self.talk.recipient == stats.test_contact(self.bot.owner_id) and kind != "operator_wanted":
+        if self.talk.recipient == testers.contact_of(self.bot.owner_id) and kind != "operator_wanted":
             return
         self.waits()
         if self.outcome.reason != reasons.ASKED:
@@ -778,7 +779,7 @@ class _Turn:
             self.say(translate(language, "Your message is here 👍 {absent}", absent=absent), language)
         if texts:
             self.remember("user", "\n".join(texts))
-        if not stats.is_test(self.talk.recipient):
+        if not testers.is_tester(self.talk.recipient):
             self.tell_owner(
                 "customer_wrote",
                 notices.talk_key(self.talk.conversation_id),
@@ -803,7 +804,7 @@ class _Turn:
         text = self.manner.silent_text or translate(
             language, "I cannot answer at the moment 🙏 Your message is here, and a person will write to you."
         )
-        if stats.is_test(self.talk.recipient):
+        if testers.is_tester(self.talk.recipient):
             self.say(text, language)
             return
         if await self.core.limits.hit(f"silence:{self.talk.conversation_id}", 1, _SILENCE_TOLD_S):
@@ -825,7 +826,7 @@ class _Turn:
         key = f"plan:{silenced}:{self.bot.owner_id}{about}"
         if not silenced or not await self.core.limits.hit(f"silence:{key}", 1, _SILENCE_TOLD_S):
             return
-        channel = allowances.CHANNEL_NAMES.get(self.talk.channel_kind, "")
+        channel = CHANNEL_NAMES.get(self.talk.channel_kind, "")
         plan = self.talk.terms.title.kept() if self.talk.terms else ""
         params = {"bot": self.bot.name, "plan": plan, "channel": channel}
         self.outcome.notices.append(Occurrence(self.bot.owner_id, f"plan_{silenced}", key, None, params))

@@ -11,7 +11,7 @@ from db import models
 from db.base import table_of
 from db.engine import Database
 from services import sheets
-from services.allowances import channel_name
+from services.channel_names import channel_name
 from services.conversations import ConversationRow, desk
 from services.i18n import LANGUAGE_NAMES, T, Text
 from services.sheets import Cell

@@ -30,7 +30,7 @@ from db.base import ID_LENGTH, earlier_id, new_id, utcnow
 from services.commands import COMMANDS, UNLISTED
 from services.conversations.records import CALLED
 from services.days import day_number, midnight
-from services.stats import TEST
+from services.testers import PREFIX
 
 _EPOCH = dt.date(1970, 1, 1)
 _SLACK_S = 86_400
@@ -55,7 +55,7 @@ class Counted:
 
 def is_customer() -> ColumnElement[bool]:
     """Return the condition that a contact is a customer, not somebody who tries a bot in the panel."""
-    return ~models.Contact.external_id.like(TEST + "_" * ID_LENGTH)
+    return ~models.Contact.external_id.like(PREFIX + "_" * ID_LENGTH)
 
 
 def _is_command(text: InstrumentedAttribute[str]) -> ColumnElement[bool]:

@@ -15,7 +15,7 @@ from sqlalchemy import func, select, update
 from db import models
 from db.base import utcnow
 from db.engine import Database
-from services import bots, chat, conversations, inbox, manner, stats
+from services import bots, chat, conversations, inbox, manner, testers
 from services.conversations import returning
 from services.days import TASHKENT
 from services.errors import Invalid
@@ -125,7 +125,7 @@ async def test_what_the_owner_tries_calls_nobody(place: Floor) -> None:
         channels = await bots.channels(session, shop.shop.bot)
     web = bots.of_kind(channels, "web")
     assert web is not None
-    reply = await chat.ask(place.core, web, shop.shop.bot, contact=stats.test_contact(shop.shop.owner.id), text=UNKNOWN)
+    reply = await chat.ask(place.core, web, shop.shop.bot, contact=testers.contact_of(shop.shop.owner.id), text=UNKNOWN)
     assert reply is not None and not reply.answered
     assert (await _talk(place, shop)).status == "bot"
     assert not await place.notices(shop)

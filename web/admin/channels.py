@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from services import access, all_channels, endpoints, logs
-from services.allowances import channel_name
+from services.channel_names import channel_name
 from services.errors import AppError
 from services.i18n import T
 from web import auth, view

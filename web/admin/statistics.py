@@ -10,7 +10,7 @@ from aiohttp import web
 from db import models
 from services import access, sheets, statistics, system, team
 from services import payment_texts as texts
-from services.allowances import channel_name
+from services.channel_names import channel_name
 from services.days import midnight
 from services.i18n import T, translate
 from services.plans import TIYIN

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from services import bots, chat, languages, stats
+from services import bots, chat, languages, testers
 from services.errors import Conflict, Invalid
 from services.i18n import T
 from web.api.base import Call, Routes
@@ -72,7 +72,7 @@ async def ask(call: Call, bot_id: str, body: Question) -> ChatAnswer:
         channel = bots.of_kind(await bots.channels(session, bot), "web")
     if channel is None:
         raise Conflict(T("This bot’s web page is disconnected. Connect it first."), code="channel_missing")
-    if stats.is_test(body.contact):
+    if testers.is_tester(body.contact):
         # The panel's own test chat is free of the plan's messages.
         raise Invalid(T("Please check what you entered."), field="contact")
     reply = await chat.ask(core, channel, bot, contact=body.contact, text=body.text)

@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import utcnow
 from services import broadcasts, templates
-from services.allowances import channel_name
 from services.broadcasts import Audience, Draft
+from services.channel_names import channel_name
 from services.conversations import marks
 from services.core import Core
 from services.days import TASHKENT

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from db import models
 from services import allowances, bots, conversations, durations, first_steps, notices, sheets, statistics
-from services.allowances import channel_name
+from services.channel_names import channel_name
 from services.days import midnight, today
 from services.i18n import LANGUAGE_NAMES, T, translate
 from services.sheets import Cell

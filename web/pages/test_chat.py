@@ -17,7 +17,7 @@ from aiohttp import web
 
 from db import models
 from db.engine import DatabaseUnavailable
-from services import attachments, bots, chat, first_steps, stats, trying
+from services import attachments, bots, chat, first_steps, testers, trying
 from services.core import Core
 from services.errors import Conflict, TooMany
 from services.i18n import T
@@ -136,7 +136,7 @@ async def _ask(
             core,
             channel,
             bot,
-            contact=stats.test_contact(person.id),
+            contact=testers.contact_of(person.id),
             text=text,
             language_code=language,
             on_event=streams.pieces(events),
