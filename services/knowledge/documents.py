@@ -326,7 +326,7 @@ def _files() -> tuple[ColumnElement[bool], ...]:
 
 
 async def get(session: AsyncSession, bot: models.Bot, document_id: str) -> models.Document:
-    """Return one document of this bot; raises ``NotFound``, also for what keeps the owner's answers: see :func:`answers`."""
+    """Return one document of this bot; raises ``NotFound``, also for what keeps the owner's answers: see :func:`answers_page`."""
     document = await session.get(models.Document, document_id)
     if document is None or document.bot_id != bot.id or document.deleted_at is not None or document.kind == ANSWERS:
         raise NotFound()
@@ -451,22 +451,15 @@ class TaughtAnswer:
     created: dt.datetime
 
 
-async def answers(session: AsyncSession, bot: models.Bot) -> list[TaughtAnswer]:
-    """Return what the owner taught a bot, the latest first."""
-    chunk, document = models.Chunk, models.Document
-    rows = await session.execute(
-        select(chunk, document.created_at)
-        .join(document, document.id == chunk.document_id)
-        .where(*_taught(bot))
-        .order_by(chunk.id.desc())
-    )
-    return [_shown(row, since) for row, since in rows]
-
-
 async def answers_page(
-    session: AsyncSession, bot: models.Bot, *, cursor: str = "", limit: int = ANSWERS_SHOWN
+    session: AsyncSession,
+    bot: models.Bot,
+    *,
+    cursor: str = "",
+    limit: int = ANSWERS_SHOWN,
+    oldest_first: bool = False,
 ) -> tuple[list[TaughtAnswer], str]:
-    """Return part of what :func:`answers` returns, and the cursor of what follows, empty at the end.
+    """Return part of what the owner taught a bot, the latest first, and the cursor of what follows, empty at the end.
 
     Raises ``Invalid`` for a malformed cursor.
     """
@@ -475,8 +468,9 @@ async def answers_page(
     if cursor:
         if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
             raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
-        query = query.where(chunk.id < int(cursor))
-    rows = (await session.execute(query.order_by(chunk.id.desc()).limit(limit + 1))).all()
+        query = query.where(chunk.id > int(cursor) if oldest_first else chunk.id < int(cursor))
+    order = chunk.id if oldest_first else chunk.id.desc()
+    rows = (await session.execute(query.order_by(order).limit(limit + 1))).all()
     following = str(rows[limit - 1][0].id) if len(rows) > limit else ""
     return [_shown(row, since) for row, since in rows[:limit]], following
 

@@ -1,4 +1,4 @@
-"""Questions with their answers as a table: taken in many at once.
+"""Questions with their answers as a table: taken in and given out many at once.
 
 A table has two columns. Whoever wrote the answers to a hundred questions in a spreadsheet need not type them again.
 """
@@ -20,6 +20,9 @@ from services.knowledge.letters import decode
 from services.text import clean
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from db.engine import Database
     from services.core import Core
 
 MOST = 1000
@@ -28,6 +31,7 @@ HEADINGS = ("question", "answer")
 _BYTES = 2 * 1_048_576
 _HEADINGS = frozenset({"question", "questions", "savol", "savollar", "савол", "саволлар", "вопрос", "вопросы", "q"})
 _AT_ONCE = 25
+_PART = 500
 _QUESTION_CHARS, _ANSWER_CHARS = 1000, 4000
 _SHIELDED = ("'=", "'+", "'-", "'@", "'\t", "'\r", "'\n")
 
@@ -74,6 +78,18 @@ def read(data: bytes) -> list[tuple[str, str]]:
 def _plain(cell: str) -> str:
     # Our own tables put an apostrophe before what a spreadsheet might take for a formula.
     return clean(cell[1:] if cell.startswith(_SHIELDED) else cell).strip()
+
+
+async def table(db: Database, bot: models.Bot) -> AsyncIterator[list[tuple[str, str]]]:
+    """Yield what a bot was taught as a table that can be taken in again, the oldest first; each part is read by itself."""
+    yield [HEADINGS]
+    cursor = ""
+    while True:
+        async with db.read() as session:
+            part, cursor = await documents.answers_page(session, bot, cursor=cursor, limit=_PART, oldest_first=True)
+        yield [(one.question, one.text) for one in part]
+        if not cursor:
+            return
 
 
 async def take_in(core: Core, bot: models.Bot, data: bytes) -> int:

@@ -245,7 +245,7 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         refused = now if route == "/admin/owners/{owner}/mail" else None
         (await session.get_one(models.User, owner.id)).mail_refused_at = refused
         await session.flush()
-        taught = (await documents.answers(session, bot))[0].id
+        taught = (await documents.answers_page(session, bot))[0][0].id
     return {
         "bot": bot.id,
         "bot_id": bot.id,
@@ -467,7 +467,7 @@ async def test_foreign_id_inside_own_bot(people: People) -> None:
         assert (await session.get_one(models.UnansweredQuestion, theirs["question"])).answered_at is None
         assert (await session.get_one(models.Channel, theirs["channel"])).external_id is not None
         assert (await session.get_one(models.Conversation, theirs["conversation"])).status == "bot"
-        known = await documents.answers(session, await session.get_one(models.Bot, theirs["bot"]))
+        known = (await documents.answers_page(session, await session.get_one(models.Bot, theirs["bot"])))[0]
         assert [(row.question, row.text) for row in known] == [("Qazi necha pul?", "Qazi yuz ming.")]
         await session.rollback()
     async with people.site.core.db.write() as session:

@@ -10,7 +10,7 @@ import re
 from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
 
 from db import models
 from db.base import utcnow
@@ -135,7 +135,7 @@ async def test_questions_and_answers_as_a_table(site: Site) -> None:
         taken = await browser.upload_with(f"{path}/answers.csv", {}, f"jadval{number}.csv", data)
         assert taken.status in (303, 400), taken.visible()
     async with site.core.db.read() as session:
-        known = {one.question: one.text for one in await documents.answers(session, bot)}
+        known = {one.question: one.text for one in (await documents.answers_page(session, bot))[0]}
     assert known == {
         "Ish vaqti?": "10 dan 19 gacha",
         "Narxi; qancha?": "=5 000",
@@ -158,5 +158,15 @@ async def test_questions_and_answers_as_a_table(site: Site) -> None:
     ):
         refused = await browser.upload_with(f"{path}/answers.csv", {}, "x.csv", bad)
         assert refused.status in (400, 413) and said in refused.visible(), said
-    async with site.core.db.read() as session:
-        assert len(await documents.answers(session, bot)) == 4
+    async with site.core.db.write() as session:
+        [first, *_], _following = await documents.answers_page(session, bot, oldest_first=True)
+        document = (await session.get_one(models.Chunk, int(first.id))).document_id
+        more = [
+            {"bot_id": bot.id, "document_id": document, "position": n, "stems": "", "grams": "", "text": f"{n}?\n{n}"}
+            for n in range(4, 1104)
+        ]
+        await session.execute(insert(models.Chunk), more)
+    out = await browser.get(f"{path}/answers.csv")
+    rows = list(csv.reader(io.StringIO(out.text.lstrip("\ufeff"))))
+    assert len(rows) == 1105 and rows[1][0] == first.question
+    assert rows[5:] == [[f"{n}?", str(n)] for n in range(4, 1104)], "more than is read at once, in its order"

@@ -144,7 +144,7 @@ async def test_unanswered_question_taught_from_two_pages_has_the_last_answer(sit
     # Both at once: one of them is kept.
     await asyncio.gather(*(browser.post(path, question=question, answer="Pullik, 60 joy.") for browser in pages))
     async with site.core.db.read() as session:
-        assert [taught.text for taught in await documents.answers(session, bot)] == ["Pullik, 60 joy."]
+        assert [taught.text for taught in (await documents.answers_page(session, bot))[0]] == ["Pullik, 60 joy."]
         assert (await conversations.unanswered(session, bot)).items == []
 
 

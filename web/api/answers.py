@@ -5,7 +5,7 @@ from __future__ import annotations
 from services import bots, questions
 from services.knowledge import documents
 from web.api.base import Call, Routes
-from web.api.wire import Answer, Body, Listing, NumberedPart, Word, part_of
+from web.api.wire import Answer, Body, Listing, NumberedPart, Word
 
 routes = Routes("Knowledge")
 
@@ -33,6 +33,7 @@ def show(taught: documents.TaughtAnswer) -> AnswerAnswer:
 @routes.post(
     "/bots/{bot_id}/answers",
     201,
+    errors=(409,),
     example={"question": "Do you work on Sundays?", "answer": "Yes, from 10:00 to 16:00."},
 )
 async def create(call: Call, bot_id: str, body: NewAnswer) -> AnswerAnswer:
@@ -54,8 +55,8 @@ async def index(call: Call, bot_id: str, query: NumberedPart) -> Listing[AnswerA
     """List what the bot was taught, the latest first."""
     async with call.core.db.read() as session:
         bot = await bots.get(session, call.user, bot_id)
-        known = await documents.answers(session, bot)
-    return part_of(known, query, show, newest_first=True)
+        taught, following = await documents.answers_page(session, bot, cursor=query.cursor or "", limit=query.limit)
+    return Listing(items=[show(one) for one in taught], next=following or None)
 
 
 @routes.delete("/bots/{bot_id}/answers/{answer_id}")

@@ -146,17 +146,11 @@ class NumberedPart(Query):
 
 
 def part_of(
-    rows: Sequence[Kept], part: Part | NumberedPart, show: Callable[[Kept], Row], *, newest_first: bool = False
+    rows: Sequence[Kept], part: Part, show: Callable[[Kept], Row], *, newest_first: bool = False
 ) -> Listing[Row]:
     """Return the part that was asked for of a list that is bounded and at hand, in the order of its ids."""
-
-    def place(row: Kept) -> tuple[int, str]:
-        # Numbers have no zeros before them: the longer is the larger.
-        return len(row.id), row.id
-
-    if part.cursor is not None:
-        last = len(part.cursor), part.cursor
-        rows = [row for row in rows if (place(row) < last if newest_first else place(row) > last)]
+    if (last := part.cursor) is not None:
+        rows = [row for row in rows if (row.id < last if newest_first else row.id > last)]
     shown = rows[: part.limit]
     return Listing(items=[show(row) for row in shown], next=shown[-1].id if len(rows) > part.limit else None)
 

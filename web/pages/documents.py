@@ -11,7 +11,7 @@ from aiohttp import web
 
 from db import models
 from db.base import utcnow
-from services import answers, bots, questions, ratings, sheets
+from services import answers, bots, questions, ratings
 from services.errors import AppError, Conflict, Invalid
 from services.i18n import T
 from services.knowledge import documents, pairs
@@ -279,9 +279,7 @@ async def answers_table(request: web.Request) -> web.StreamResponse:
     """Return the questions and answers that the bot was taught, as a table that can be taken in again."""
     async with core_of(request).db.read() as session:
         bot = await own_bot(session, request)
-        taught = await documents.answers(session, bot)
-    rows = [pairs.HEADINGS, *((one.question, one.text) for one in reversed(taught))]
-    return await tables.as_csv(request, sheets.whole(rows), "answers")
+    return await tables.as_csv(request, pairs.table(core_of(request).db, bot), "answers")
 
 
 @routes.post("/bots/{bot}/answers.csv")

@@ -27,7 +27,7 @@ ANSWER = "Ha, o'rnatish 150 000 so'm."
 
 async def _taught(core: Core, shop: Shop) -> list[documents.TaughtAnswer]:
     async with core.db.read() as session:
-        return await documents.answers(session, shop.bot)
+        return (await documents.answers_page(session, shop.bot))[0]
 
 
 async def _found(core: Core, shop: Shop, question: str = QUESTION) -> Found:
