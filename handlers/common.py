@@ -33,7 +33,7 @@ async def _help(talk: Talk) -> None:
         return
     await talk.say(
         bold(_("I create bots that answer your customers from your documents.")),
-        lines(*help_lines(_)),
+        lines(*help_lines(_), f"/admin — {_('Administration')}" if talk.user.is_admin else ""),
         _("Send a document at any time and I will read it for your bot."),
         keyboard=keyboards.home(_),
     )

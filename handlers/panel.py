@@ -1,10 +1,11 @@
-"""``/panel``: a link that signs in once."""
+"""``/panel`` and ``/admin``: a link that signs in once."""
 
 from __future__ import annotations
 
 from urllib.parse import quote
 
 from aiogram import F, Router
+from aiogram.dispatcher.event.bases import SkipHandler
 from aiogram.filters import Command
 from aiogram.types import CallbackQuery, Message
 
@@ -20,6 +21,14 @@ router = Router(name="panel")
 async def command(message: Message, talk: Talk) -> None:
     """``/panel``."""
     await send_link(talk)
+
+
+@router.message(Command("admin"))
+async def administration(message: Message, talk: Talk) -> None:
+    """``/admin``: the administrator's pages; for everybody else there is no such command."""
+    if not talk.user.is_admin:
+        raise SkipHandler
+    await send_link(talk, "/admin")
 
 
 @router.callback_query(Menu.filter(F.to == "panel"))

@@ -258,6 +258,18 @@ async def test_the_panels_link_signs_in_once(product: Product) -> None:
             await accounts.use_login_link(session, token)
 
 
+async def test_the_administrators_command_leads_to_their_pages_and_nobody_elses(product: Product) -> None:
+    owner = await product.owner(900000231)
+    told = await owner.says("/admin", owner.text("Send a document at any time and I will read it for your bot."))
+    assert "/admin" not in told.text
+    account = await product.account(owner)
+    async with product.core.db.write() as session:
+        (await session.get_one(models.User, account.id)).role = "admin"
+    told = await owner.says("/help", "/admin — ")
+    message = await owner.says("/admin", owner.text("Your panel"))
+    assert message.text.rpartition("&next=")[2].split()[0] == "/admin"
+
+
 @pytest.mark.parametrize("known", [True, False])
 async def test_the_sign_in_pages_link_is_the_panels_command(product: Product, known: bool) -> None:
     person = await product.owner(900000221) if known else product.person(900000222)
