@@ -118,6 +118,16 @@ def test_the_promised_calls_are_there(document: Any) -> None:
             assert {"cursor", "limit"} <= {p["name"] for p in operations["get"]["parameters"]}, path
 
 
+def test_what_a_plan_or_a_network_refuses_is_described(document: Any) -> None:
+    calls = ("/bots", "/bots/{bot_id}/documents", "/bots/{bot_id}/answers", "/conversations/{conversation_id}/messages")
+    for path in calls:
+        assert "409" in document["paths"][path]["post"]["responses"], path
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            # Whoever works for an owner may be paused.
+            assert ("403" in operation["responses"]) == ("{bot_id}" in path or "{conversation_id}" in path), path
+
+
 def test_examples_are_what_the_calls_take(document: Any) -> None:
     for endpoint in api.ENDPOINTS:
         if endpoint.body is None:

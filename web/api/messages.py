@@ -91,7 +91,10 @@ async def index(call: Call, conversation_id: str, query: Pages) -> Listing[Messa
 
 
 @routes.post(
-    "/conversations/{conversation_id}/messages", 201, example={"text": "Good day! I am Dilnoza, how can I help?"}
+    "/conversations/{conversation_id}/messages",
+    201,
+    errors=(409,),
+    example={"text": "Good day! I am Dilnoza, how can I help?"},
 )
 async def create(call: Call, conversation_id: str, body: NewMessage) -> MessageAnswer:
     """Write to the customer as a person; the bot is silent in this conversation from then on."""

@@ -13,6 +13,7 @@ from web.api.base import PREFIX, Endpoint
 _ERRORS = {
     400: "The request is wrong; `field` names what",
     401: "No token, or one that is not valid",
+    403: "You work for the owner, whose plan has no room for you now; `code` is `paused`",
     404: "There is nothing here, or it belongs to someone else",
     408: "The body arrived too slowly",
     409: "Not possible in the present state",
@@ -108,6 +109,8 @@ def _operation(endpoint: Endpoint, schemas: Any, definitions: Any) -> dict[str, 
     statuses = {400, 401, 429, 503, *endpoint.errors}
     if endpoint.places:
         statuses.add(404)
+    if not {"bot_id", "conversation_id"}.isdisjoint(endpoint.places):
+        statuses.add(403)
     if endpoint.upload:
         file = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
         texts = {
