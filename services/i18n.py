@@ -35,11 +35,13 @@ DEFAULT_LANGUAGE = "uz"
 # What stays as it is in Cyrillic: places, tags, commands, addresses, user names, times, keys and the words of protocols.
 _PLACE = re.compile(
     r"\{[a-z_0-9]+\}|<[^>]*>|&[a-z]+;|https?://\S+|/[a-z_]+|\S*@[A-Za-z0-9_.]+"
-    r"|[0-9]{4}-[0-9]{2}-[0-9]{2}T\S+|[0-9]{6,}:\S+|Bearer TOKEN|sk-|UTF-8"
-    r"|\((?:uz|ru|en)\)|[a-z0-9]+(?:_[a-z0-9]+)+"
-    # What stands on Meta's and the gateways' own pages.
+    r"|[0-9]{4}-[0-9]{2}-[0-9]{2}T\S+|[0-9]{6,}:\S+|Authorization: Bearer TOKEN|sk-|UTF-8|\.(?:env|jpg)\b"
+    r"|\((?:uz|ru|en)\)|(?:[a-z]+\.)?[A-Za-z0-9]+(?:_[A-Za-z0-9]+)+|“(?:code|message|field|next)”"
+    # What stands on the pages of Meta, the gateways and Telegram, on keys, and in what programs send each other.
     r"|\b(?:Access token|Verify token|Verify and save|Generate token|Callback URL|App secret|Phone number ID|API setup"
+    r"|App settings|Webhook fields|Instagram app secret|Instagram Login|Telegram Business|Start|Aegis|2FAS"
     r"|Business settings|System users|Connected tools|Messages|Message templates|Human Agent|Edit"
+    r"|Ctrl \+ Enter|Retry-After|Standard Webhooks|POST|null|messages|comments|embedding"
     r"|WhatsApp Manager|Facebook Login|SHOP API|Merchant API|CHANGELOG)\b"
 )
 

@@ -18,7 +18,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from db import models
 from db.base import UtcTime, insert_for, new_id, utcnow
-from services import letters
+from services import letters, money
 from services.i18n import T, Text, Words, translate
 
 if TYPE_CHECKING:
@@ -387,7 +387,12 @@ def text(notice: models.Notice, language: str) -> str:
         variant = f"own_{notice.kind}"
     pattern = TEXTS.get(variant)
     params = {
-        name: Words.of(value["words"]) if isinstance(value, dict) else value for name, value in notice.params.items()
+        name: Words.of(value["words"])
+        if isinstance(value, dict)
+        else money.count(value, language)
+        if isinstance(value, int)
+        else value
+        for name, value in notice.params.items()
     }
     return translate(language, pattern.msgid, **params) if pattern else notice.kind
 

@@ -154,7 +154,7 @@ _NAMES = (
     *("payme", "click", "uzcard", "humo", "visa", "mastercard", "botfactory", "botfather"),
     *("pdf", "docx", "doc", "csv", "gif", "txt", "xlsx", "xls", "json", "xml", "html", "api", "url", "http", "https"),
     *("ubuntu", "debian", "linux", "python", "nginx", "redis", "prometheus", "tls", "smtp", "gmail", "english"),
-    *("meta", "sqlite", "fernet", "svg", "png", "jpeg", "webp"),
+    *("meta", "sqlite", "fernet", "svg", "png", "jpeg", "webp", "zip"),
     *("qr", "sms", "id", "ip", "ai", "crm", "smm", "seo", "usd", "uzs", "eur", "rub", "email", "wifi", "usb"),
 )
 _KEEP = frozenset(_NAMES)
@@ -166,6 +166,9 @@ _KEEP_WITH_ENDING = re.compile(
 )
 
 _A = re.escape(APOSTROPHES)
+_ENDED = re.compile(
+    rf"([A-Za-z]+)[{_A}]((?:lar|imiz|ingiz|im|ing|si|i|ning|ni|gacha|ga|dagi|dan|da|cha|li|siz|dek|mi|ham)+)"
+)
 _LATIN_LETTER = "A-Za-zÖöÕõÓóĞğǴǵŞşÇçıİ"
 _LATIN_TOKEN = re.compile(
     r"(?P<keep>"
@@ -174,7 +177,7 @@ _LATIN_TOKEN = re.compile(
     r"|\b(?:https?|tg|mailto)://\S+|\bwww\.\S+"  # addresses
     r"|[\w.+-]+@[\w-]+\.[\w.-]+|(?<!\w)@\w+"
     r"|(?<![\w/])/[a-z_]{2,}\b"  # commands
-    r"|\b[\w-]+\.(?:com|uz|ru|org|net|me|io|pdf|docx?|xlsx?|csv|txt|png|jpe?g|html?|json|toml|md)\b(?:/\S*)?"
+    r"|\b(?:[\w-]+\.){1,4}(?:com|uz|ru|org|net|me|io|pdf|docx?|xlsx?|csv|txt|png|jpe?g|html?|json|toml|md)\b(?:/\S*)?"
     r"|\b[A-Za-z]+\d[A-Za-z0-9]*|\b\d+(?:GB|TB|MB|Hz|mAh|USD|UZS|MP|KB)\b"  # articles and units
     r"|\b[Ww]i-[Ff]i\b|\b[Ee]-mail\b"
     r")"
@@ -213,11 +216,15 @@ def _word_to_cyrillic(word: str) -> str:
         return named[1] + _lower_to_cyrillic(named[2].lower())
     if len(word) > 2:
         word = _CAPITAL_DIGRAPH.sub(r"\1H", word)  # AQSh
+    ended = _ENDED.fullmatch(word)
+    if ended and (ended[1].lower() in _KEEP or _stays(ended[1])):
+        # The apostrophe is where Latin letters of another language end: Word’da, ID’si.
+        return ended[1] + _lower_to_cyrillic(ended[2])
     upper_part = re.fullmatch(rf"([A-ZÖĞŞÇ]{{2,}})([a-zöğşç{_A}]{{2,}})", word)
     if upper_part:
         # An abbreviation with its ending: DTMga.
         return _lower_to_cyrillic(upper_part[1].lower()).upper() + _lower_to_cyrillic(upper_part[2])
-    if re.search(r"[a-zöğşç][A-ZÖĞŞÇ]", word) or _foreign(word.lower()):
+    if _stays(word):
         return word
     cyrillic = _lower_to_cyrillic(word.replace("İ", "i").lower())
     letters = [c for c in word if c not in APOSTROPHES]
@@ -226,8 +233,10 @@ def _word_to_cyrillic(word: str) -> str:
     return cyrillic[:1].upper() + cyrillic[1:] if letters[0].isupper() else cyrillic
 
 
-def _foreign(lower: str) -> bool:
-    return "w" in lower or re.search(r"c(?!h)", lower) is not None
+def _stays(word: str) -> bool:
+    """Tell whether a word is no Uzbek one: it has a capital inside, or a letter that Uzbek lacks."""
+    lower = word.lower()
+    return re.search(r"[a-zöğşç][A-ZÖĞŞÇ]", word) is not None or "w" in lower or re.search(r"c(?!h)", lower) is not None
 
 
 def _lower_to_cyrillic(word: str) -> str:

@@ -64,6 +64,6 @@ KINDS: Mapping[str, Kind] = {
             "↩️ The payout of {amount} had been noted by mistake and was taken back. On your balance: {balance}.\n\n{note}"
         ),
         button=_OPEN,
-        example=(*_AMOUNT, ("note", "This transfer was for another partner.")),
+        example=(*_AMOUNT, ("note", T("The transfer has not arrived."))),
     ),
 }

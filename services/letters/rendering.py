@@ -77,11 +77,13 @@ def shown(value: Any, language: str) -> str:
     """Return a param of a letter as its language writes it.
 
     ``{"day": …}``, ``{"time": …}`` and ``{"moment": …}`` hold a moment in ISO 8601, shown as Tashkent's calendar and clock have
-    it; ``{"tiyin": …}`` an amount; ``{"words": …}`` words in several languages. A text of an example is translated, everything
-    else is shown as it is.
+    it; ``{"tiyin": …}`` an amount; ``{"words": …}`` words in several languages. A number is an amount of something, a text of an
+    example is translated, everything else is shown as it is.
     """
     if isinstance(value, Text):
         return value.render(language)
+    if isinstance(value, int):
+        return money.count(value, language)
     if not isinstance(value, Mapping):
         return str(value)
     (form, inner), *_ = value.items()

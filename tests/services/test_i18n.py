@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+import re
 
-from services.i18n import translate
+import pytest
+from babel.messages.pofile import read_po
+
+from services.i18n import LOCALES_DIR, in_cyrillic, translate
 
 
 @pytest.mark.parametrize(
@@ -22,6 +25,25 @@ from services.i18n import translate
 )
 def test_what_is_copied_stays_latin(msgid: str, kept: str) -> None:
     assert kept in translate("uz-Cyrl", msgid)
+
+
+def test_what_programs_and_foreign_pages_read_stays_latin_in_every_text() -> None:
+    """Names of variables, keys, addresses, abbreviations and menus are the same in every language; Cyrillic keeps them."""
+    name = re.compile(
+        r"\b\w+(?:_\w+)+|\b(?:\w+\.)+\w+|\b[A-Z]{2,}\w*|(?:[A-Z]\w+ )+[a-z]*(?= →)|\b\w*(?:sett|secr|[Ll]og[io]n)\w*"
+    )
+    own = {"MB", "KB", "GB", "UZS", "IKPU"}
+    with (LOCALES_DIR / "uz" / "LC_MESSAGES" / "messages.po").open("rb") as source:
+        catalog = read_po(source, locale="uz")
+    lost = [
+        (word, text)
+        for message in catalog
+        for msgid in (message.id if isinstance(message.id, tuple) else (message.id,))
+        for text in (message.string if isinstance(message.string, tuple) else (message.string,))
+        for word in set(name.findall(msgid)) - own
+        if word in text and word not in in_cyrillic(text)
+    ]
+    assert lost == []
 
 
 @pytest.mark.parametrize("language", ["uz", "uz-Cyrl", "ru", "en"])

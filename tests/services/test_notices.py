@@ -13,6 +13,7 @@ from db.base import utcnow
 from db.engine import Database
 from services import accounts, bots, notices
 from services.core import Core
+from services.letters import rendering
 from services.settings import Settings
 from tests.composition import Shop, ask, make_settings, make_shop, running
 from tests.conveyor.harness import until
@@ -135,14 +136,23 @@ async def test_who_has_no_telegram_is_written_that_the_messages_are_used_up(tmp_
             session.add_all([known, nobody])
             await session.flush()
             for user in (known, nobody):
-                params = {"plan": "Basic", "n": 3000, "used": 3000}
+                params = {"plan": "Premium", "n": 15_000, "used": 15_000}
                 await notices.open_notice(
-                    session, user.id, "messages_out", key="messages_out:2026-11:3000", params=params
+                    session, user.id, "messages_out", key="messages_out:2026-11:15000", params=params
                 )
                 await notices.open_notice(session, user.id, "document_failed", key="d", params={"document": "x"})
         for _ in range(2):
             await notices.mail(core)
         async with core.db.read() as session:
             (letter,) = await session.scalars(select(models.Letter))
+            notice = await session.scalar(select(models.Notice).where(models.Notice.kind == letter.kind))
         assert (letter.user_id, letter.kind, letter.telegram) == (known.id, "messages_out", "none")
         assert letter.params["path"] == "/billing" and letter.mail != "none"
+        assert notice is not None
+        for language, number in (
+            ("uz", "15\N{NO-BREAK SPACE}000"),
+            ("ru", "15\N{NO-BREAK SPACE}000"),
+            ("en", "15,000"),
+        ):
+            assert number in notices.text(notice, language)
+            assert rendering.shown(letter.params["n"], language) == number

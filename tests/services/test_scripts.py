@@ -47,7 +47,8 @@ def test_letters_of_2026_are_understood() -> None:
         '<a href="https://x.uz/salom">',
         "https://botfactory.uz/kirish?a=b",
         "/start @BotFather info@dokon.uz narxlar.csv",
-        "iPhone 13 128GB, BotFactory, Microsoft",
+        "iPhone 13 128GB, BotFactory, Microsoft, ZIP",
+        "developers.facebook.com, www.dokon.uz, bots.dokon.example.uz/kirish",
         "+998 90 123 45 67, 25 000 — 👍",
         "уже Кириллица: сўм",
     ],
@@ -58,6 +59,10 @@ def test_what_is_not_an_uzbek_word_stays(text: str) -> None:
 
 def test_names_take_cyrillic_endings() -> None:
     assert to_cyrillic("Telegramda PDFni Payme’ga, DTMga, AQShdan") == "Telegramда PDFни Paymeга, ДТМга, АҚШдан"
+    assert (
+        to_cyrillic("ID’si Word’da, webhook’larida; OpenAI’dagi, Uzumni")
+        == "IDси Wordда, webhookларида; OpenAIдаги, Узумни"
+    )
 
 
 def test_a_quoted_word_keeps_its_quotes() -> None:
