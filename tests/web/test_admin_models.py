@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import re
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
@@ -196,6 +197,49 @@ async def test_a_provider_is_asked_no_more_when_its_budget_is_used_up(
     assert (await ask(core, shop))["provider"] == "gemini"
     audit = said(await boss.get("/admin/audit?action=override_changed"))
     assert "Budget: All providers, a month" in audit and "Value: $0.000001" in audit
+
+
+def form(page: Page, action: str, mark: str = "") -> dict[str, str]:
+    """Return what the fields of a form hold, hidden ones too; ``mark``: what stands in the one that is meant."""
+    forms = re.findall(rf'<form[^>]*action="{action}".*?</form>', page.text, re.DOTALL)
+    [found] = [each for each in forms if mark in each][:1]
+    fields = dict(re.findall(r'<input[^>]*name="([^"]+)"[^>]*?value="([^"]*)"', found))
+    fields.pop("csrf", None)
+    return {**fields, **dict(re.findall(r'<textarea[^>]*name="([^"]+)"[^>]*>([^<]*)</textarea>', found))}
+
+
+async def test_two_administrators_do_not_undo_each_other(site: Site, boss: Browser) -> None:
+    """Who saves an old page changes what they touched and nothing else, and what another chose only after seeing it."""
+    other, action = await site.administrator("Sherik"), "/admin/models/budgets"
+    old = form(await boss.get("/admin/models"), action)
+    gemini, openai = "ai.budget.day.gemini", "ai.budget.month.openai"
+    await other.get("/admin/models")
+    assert (await other.post(action, **{**old, gemini: "5"})).status == 303
+    assert (await boss.post(action, **{**old, openai: "9"})).status == 303
+    kept = await chosen(site)
+    assert (kept[gemini], kept[openai]) == ("5", "9")
+    page = await boss.post(action, **{**old, gemini: "7"})
+    assert page.status == 409 and "meanwhile: $5." in said(page)
+    again = form(page, action)
+    assert (again[gemini], again[openai]) == ("7", "9") and (await chosen(site))[gemini] == "5"
+    assert (await boss.post(action, **again)).status == 303
+    kept = await chosen(site)
+    assert (kept[gemini], kept[openai]) == ("7", "9")
+    assert (
+        await boss.post(action, **{**form(await boss.get("/admin/models"), action), gemini: "", openai: ""})
+    ).status == 303
+
+    action, mine, theirs = "/admin/models/chain", "openai:gpt-6-luna", "gemini:gemini-3.5-flash-lite"
+    old = form(await boss.get("/admin/models"), action, 'value="fast"')
+    assert (await other.post(action, **{**old, "chain": theirs})).status == 303
+    page = await boss.post(action, **{**old, "chain": mine})
+    assert page.status == 409 and f"meanwhile: {theirs}." in said(page)
+    again = form(page, action, 'value="fast"')
+    assert again["chain"] == mine and (await chosen(site))["ai.roles.fast"] == [theirs]
+    assert (await boss.post(action, **again)).status == 303 and (await chosen(site))["ai.roles.fast"] == [mine]
+    assert (await boss.post(action, role="fast", back="1", seen=old["seen"])).status == 409
+    assert (await boss.post(action, role="fast", back="1")).status == 303
+    assert not {gemini, openai, "ai.roles.fast"} & set(await chosen(site))
 
 
 async def test_what_another_process_chose_holds_here_too_and_what_does_not_fit_is_passed_over(site: Site) -> None:

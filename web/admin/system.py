@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services import access, backups, errorbook, job_names, logs, system
 from services.ai import NAMES
-from services.errors import AppError, NotFound
+from services.errors import AppError, Invalid, NotFound
+from services.i18n import T
 from web import auth, forms, view
 from web import health as readiness
 from web.admin.shell import administrator
@@ -24,7 +25,9 @@ _ERRORS_SHOWN = 5
 
 def _number(request: web.Request, name: str) -> int | None:
     typed = request.query.get(name, "")
-    return int(typed) if typed.isascii() and typed.isdigit() and len(typed) < 19 else None
+    if typed and not (typed.isascii() and typed.isdigit() and len(typed) < 19):
+        raise Invalid(T("This page address is not valid; start again from the first page."), field=name)
+    return int(typed) if typed else None
 
 
 def _id(request: web.Request, name: str) -> int:
