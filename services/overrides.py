@@ -393,11 +393,11 @@ async def health(session: AsyncSession, now: dt.datetime) -> dict[str, Health]:
 
 
 async def costs(session: AsyncSession, days: Sequence[dt.date]) -> dict[str, Decimal]:
-    """Return what each provider cost on these days, the first of which is today: those that are counted by their sums, the
-    others call by call.
-    """
+    """Return what each provider cost on these days: those that are counted by their sums, the others call by call."""
+    if not days:
+        return {}
     counted_day, sum_of_day, row = models.CountedDay.day, models.DayCosts, models.AIUsage
-    names = [day.isoformat() for day in days[1:]]
+    names = [day.isoformat() for day in days]
     known = set(await session.scalars(select(counted_day).where(counted_day.in_(names))))
     total: dict[str, Decimal] = {}
     if known:

@@ -15,7 +15,7 @@ from sqlalchemy import select, text
 from db import models
 from db.base import utcnow
 from db.engine import Database
-from services import accounts, overrides
+from services import accounts, budgets, overrides
 from services.plans import TASHKENT
 from tests import servers
 from tests.composition import Shop, ask, make_shop
@@ -351,3 +351,28 @@ async def test_a_key_is_checked_now(site: Site, boss: Browser, upstream: FakeMod
     assert audit.count("Result: answers") == 2 and "Result: the key was refused" in audit
     assert "Key of a provider OpenAI" in audit and "test-key" not in audit
     await boss.post("/admin/models/key", provider="openai", on="1")
+
+
+async def test_a_budget_of_a_month_sees_what_other_processes_spend(site: Site, shop: Shop) -> None:
+    """As soon as one of a day does; days before today, summed up or not, count as well."""
+    found, now = budgets.Budgets(), dt.datetime(2031, 5, 20, 7, tzinfo=dt.UTC)
+    facts = {"owner_id": shop.owner.id, "provider": "anthropic", "model_asked": "claude"}
+
+    async def spend(at: dt.datetime, cost: str) -> None:
+        async with site.core.db.write() as session:
+            session.add(models.AIUsage(**facts, cost_usd=Decimal(cost), created_at=at))
+
+    async def out(at: dt.datetime) -> frozenset[str]:
+        await found.look(site.core, {"ai.budget.month.anthropic": "10"}, at)
+        return found.out
+
+    async with site.core.db.write() as session:
+        session.add(models.CountedDay(day="2031-05-02"))
+        summed = {"owner_id": shop.owner.id, "feature": "answer", "provider": "anthropic", "model": "c"}
+        session.add(models.DayCosts(**summed, day="2031-05-02", cost_usd=Decimal(3)))
+    await spend(now - dt.timedelta(days=1), "3")
+    await spend(now - dt.timedelta(days=30), "100")
+    assert not await out(now)
+    await spend(now, "4")
+    assert await out(now + dt.timedelta(seconds=30)) == {"anthropic"}
+    assert not await out(dt.datetime(2031, 6, 1, 7, tzinfo=dt.UTC))

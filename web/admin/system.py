@@ -8,7 +8,7 @@ from urllib.parse import quote
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services import access, backups, errorbook, job_names, logs, system
+from services import access, backups, durations, errorbook, job_names, logs, system
 from services.ai import NAMES
 from services.errors import AppError, Invalid, NotFound
 from services.i18n import T
@@ -45,7 +45,7 @@ async def page(request: web.Request) -> web.StreamResponse:
 
 
 async def _page(request: web.Request, error: AppError | None = None) -> web.StreamResponse:
-    core = core_of(request)
+    core, language = core_of(request), auth.visitor(request).language
     parts = await readiness.parts_of(request)
     async with core.db.read() as session:
         shared = await frame(session, request)
@@ -77,6 +77,7 @@ async def _page(request: web.Request, error: AppError | None = None) -> web.Stre
         errors=errors,
         more_errors=more_errors,
         redact=logs.redact,
+        took=lambda seconds: durations.text(seconds, language),
         kept=await backups.listed(core.settings),
         keep_backups=core.settings.database.keep_backups,
         progress=progress,
