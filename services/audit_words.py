@@ -129,7 +129,7 @@ _WORDS: Mapping[str, Mapping[str, Text]] = {
     "unanswered": {"1": T("yes")},
 }
 _STATES: Mapping[str, Mapping[str, Text]] = {
-    "owners_exported": people.STATES,
+    "owners_exported": people.CHOICES,
     "payments_exported": payment_texts.STATES,
     "channels_exported": all_channels.STATES,
     "files_exported": {**all_files.KNOWLEDGE.states, **all_files.SENT.states},

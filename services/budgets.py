@@ -28,8 +28,8 @@ ALL = "all"
 NAMED: Mapping[str, Text | str] = {ALL: T("All providers"), **NAMES}
 NEAR = Decimal("0.8")
 """Of so much of a budget administrators are warned."""
-_MONTH_REFRESH = dt.timedelta(minutes=10)
-"""For so long the rows of a month are trusted: other processes spend too."""
+_EARLIER_REFRESH = dt.timedelta(minutes=10)
+"""For so long the days of a month before today are trusted: they change only where they are summed up."""
 _Key = tuple[str, str]
 
 
@@ -106,7 +106,8 @@ class Budgets:
         self.out: frozenset[str] = frozenset()
         self._day: dt.date | None = None
         self._costs: dict[str, dict[str, Decimal]] = {}
-        self._month_read_at: dt.datetime | None = None
+        self._earlier: Mapping[str, Decimal] = {}
+        self._earlier_at: dt.datetime | None = None
         self._told: set[str] = set()
 
     def add(self, record: CallRecord) -> bool:
@@ -127,19 +128,21 @@ class Budgets:
 
         day = today(now)
         if day != self._day:
-            self._day, self._costs = day, {}
+            self._day, self._costs, self._earlier_at = day, {}, None
         self.limits = limits(chosen)
         spans = {span for span, _ in self.limits}
         self._costs = {span: costs for span, costs in self._costs.items() if span in spans}
         async with core.db.read() as session:
-            for span in sorted(spans):
-                if span == "month":
-                    if span in self._costs and self._month_read_at and now - self._month_read_at < _MONTH_REFRESH:
-                        continue
-                    self._month_read_at = now
-                read = await overrides.costs(session, days_of(span, day))
+            # Other processes spend too: their calls of today are looked up each time.
+            spent = await overrides.costs(session, [day]) if spans else {}
+            if "month" in spans and (self._earlier_at is None or now - self._earlier_at >= _EARLIER_REFRESH):
+                self._earlier = await overrides.costs(session, days_of("month", day)[1:])
+                self._earlier_at = now
+            for span in spans:
+                earlier = self._earlier if span == "month" else {}
                 known = self._costs.setdefault(span, {})
-                for provider, cost in read.items():
+                for provider in {*spent, *earlier}:
+                    cost = spent.get(provider, Decimal(0)) + earlier.get(provider, Decimal(0))
                     # Rows that are on their way are counted here already, those of other processes only there.
                     known[provider] = max(cost, known.get(provider, Decimal(0)))
         found = standings(self.limits, self._costs)

@@ -22,6 +22,7 @@ from services.days import today
 from services.errors import Conflict, Invalid, NotFound, TooMany
 from services.i18n import T, Text
 from services.limits import Limits
+from services.paging import is_cursor
 from services.plans import TIYIN
 from services.settings import Settings
 from services.text import one_line
@@ -381,7 +382,10 @@ async def listed(
     before: str | None = None,
     limit: int = PAGE,
 ) -> Page:
-    """Return coupons whose code or note holds ``search``; ``state``: those that can be used at ``now``, the others, or all."""
+    """Return coupons whose code or note holds ``search``; ``state``: those that can be used at ``now``, the others, or all.
+
+    Raises ``Invalid`` for a malformed ``before``.
+    """
     coupon = models.Coupon
     query = select(coupon.id).order_by(coupon.id.desc()).limit(limit + 1)
     if search.strip():
@@ -391,6 +395,8 @@ async def listed(
     if state:
         query = query.where(_open(now) if state == "open" else ~_open(now))
     if before:
+        if not is_cursor(before):
+            raise Invalid(T("This page address is not valid; start again from the first page."), field="before")
         query = query.where(coupon.id < before)
     # The ids first: an index holds all that is compared.
     ids = select(query.subquery().c.id)

@@ -26,7 +26,8 @@ from db import models
 from db.base import insert_for, utcnow
 from db.engine import DatabaseUnavailable
 from services import logs
-from services.errors import NotFound
+from services.errors import Invalid, NotFound
+from services.i18n import T
 
 if TYPE_CHECKING:
     from services.core import Core
@@ -55,6 +56,7 @@ _SHOWN = (
     "error",
 )
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
+_MARK = re.compile(r"[0-9a-f]{64}")
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|\d{3,}|<[^>]*>|https?://\S+")
 
 
@@ -161,6 +163,8 @@ async def _fold(session: AsyncSession, note: Note) -> None:
                 "last_at": note.last_at,
                 "request_id": note.request_id,
                 "detail": note.detail,
+                # Who took it off the list had dealt with it: it is news that it comes again.
+                "hidden": False,
             },
         )
     )
@@ -209,15 +213,14 @@ def _is_plain(value: Any) -> bool:
 async def listed(
     session: AsyncSession, *, hidden: bool = False, cursor: str = "", limit: int = PAGE
 ) -> tuple[list[models.ErrorRecord], str]:
-    """Return errors, the latest first, and the cursor of the following part (empty: none follows)."""
+    """Return errors, the latest first, and the cursor of the following part (empty: none follows).
+
+    Raises ``Invalid`` for a malformed cursor.
+    """
     row = models.ErrorRecord
     query = select(row).where(row.hidden.is_(hidden)).order_by(row.last_at.desc(), row.fingerprint.desc())
-    moment, _, mark = cursor.partition("~")
-    try:
-        before = dt.datetime.fromisoformat(moment) if moment else None
-    except ValueError:
-        before = None
-    if before is not None and before.tzinfo is not None:
+    if cursor:
+        before, mark = _begins(cursor)
         query = query.where(row.last_at <= before, or_(row.last_at < before, row.fingerprint < mark))
     found = list(await session.scalars(query.limit(limit + 1)))
     if len(found) <= limit:
@@ -226,8 +229,19 @@ async def listed(
     return found[:limit], f"{last.last_at.isoformat()}~{last.fingerprint}"
 
 
+def _begins(cursor: str) -> tuple[dt.datetime, str]:
+    moment, _, mark = cursor.partition("~")
+    try:
+        before = dt.datetime.fromisoformat(moment)
+        if before.tzinfo is not None and _MARK.fullmatch(mark):
+            return before.astimezone(dt.UTC), mark
+    except (ValueError, OverflowError):
+        pass
+    raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
+
+
 async def hide(session: AsyncSession, fingerprint: str, *, hidden: bool) -> models.ErrorRecord:
-    """Take an error off the list, or put it back; raises ``NotFound``."""
+    """Take an error off the list until it comes again, or put it back; raises ``NotFound``."""
     row = models.ErrorRecord
     found: models.ErrorRecord | None = await session.scalar(
         update(row).where(row.fingerprint == fingerprint).values(hidden=hidden).returning(row)

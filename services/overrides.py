@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import structlog
 from pydantic import ValidationError
 from sqlalchemy import and_, delete, func, or_, select
@@ -25,7 +27,7 @@ from db.engine import DatabaseUnavailable
 from services import access, accounts, budgets, notices
 from services.ai import PROVIDERS
 from services.days import midnight, today
-from services.errors import Invalid, NotFound
+from services.errors import Conflict, Invalid, NotFound
 from services.i18n import T
 from services.settings import AI, Settings
 from services.settings import Limits as LimitFacts
@@ -134,6 +136,36 @@ async def follow(core: Core) -> None:
 # What administrators choose
 
 
+def mark(chosen: Mapping[str, Any], key: str) -> str:
+    """Return what tells whether a choice is still the one that a form showed: it carries this back as ``seen``."""
+    return hashlib.sha256(orjson.dumps(chosen.get(key), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+
+async def _unchanged(session: AsyncSession, key: str, seen: str, field: str | None = None) -> None:
+    if not seen:
+        return
+    row = await session.get(models.Override, key, with_for_update=True, populate_existing=True)
+    value = row.value if row is not None else None
+    if seen != mark({key: value}, key):
+        raise _overtaken(_words(value), field)
+
+
+def _overtaken(value: str, field: str | None) -> Conflict:
+    said = T(
+        "Another administrator has changed this meanwhile: {value}. Look whether yours is still right, then save again.",
+        value=value,
+    )
+    return Conflict(said, code="changed", field=field)
+
+
+def _words(value: Any) -> str:
+    if value is None:
+        return "config.toml"
+    if isinstance(value, dict):
+        return " / ".join(str(value.get(part) or "–") for part in ("in", "cached", "out"))
+    return " → ".join(value) if isinstance(value, list) else str(value)
+
+
 async def _keep(
     session: AsyncSession, person: models.User, key: str, value: Any, *, now: dt.datetime, said: str
 ) -> None:
@@ -147,17 +179,29 @@ async def _keep(
     await access.record(session, person, "override_changed", "override", key[:64], value=said[:300])
 
 
-async def back(session: AsyncSession, person: models.User, key: str) -> None:
-    """Let ``config.toml`` hold again."""
+async def back(session: AsyncSession, person: models.User, key: str, *, seen: str = "") -> None:
+    """Let ``config.toml`` hold again instead of what was ``seen`` (:func:`mark`, empty for any); raises ``Conflict``."""
+    await _unchanged(session, key, seen)
     row = models.Override
     if await session.scalar(delete(row).where(row.key == key).returning(row.key)) is not None:
         await access.record(session, person, "override_ended", "override", key[:64])
 
 
 async def choose_chain(
-    session: AsyncSession, person: models.User, settings: Settings, role: str, text: str, *, now: dt.datetime
+    session: AsyncSession,
+    person: models.User,
+    settings: Settings,
+    role: str,
+    text: str,
+    *,
+    now: dt.datetime,
+    seen: str = "",
 ) -> None:
-    """Let a role ask these models, one ``provider:model`` a line, the first first. Raises ``NotFound``, ``Invalid``."""
+    """Let a role ask these models, one ``provider:model`` a line, the first first.
+
+    Raises ``NotFound``, ``Invalid``, and ``Conflict`` where the choice is not the one that was ``seen`` any more (:func:`mark`,
+    empty for any), as all of these.
+    """
     if role not in settings.ai.roles:
         raise NotFound
     field, chain = f"chain-{role}", [line.strip() for line in text.splitlines() if line.strip()]
@@ -178,6 +222,7 @@ async def choose_chain(
         raise Invalid(T("At most {n} models.", n=_MOST_IN_CHAIN), field=field)
     if not chain and role == settings.ai.role:
         raise Invalid(T("This role answers customers: it needs a model."), field=field)
+    await _unchanged(session, f"{CHAIN}{role}", seen, field)
     await _keep(session, person, f"{CHAIN}{role}", chain, now=now, said=" → ".join(chain))
     for gone in set(settings.ai.roles[role]) - set(chain):
         provider, _, name = gone.partition(":")
@@ -186,11 +231,12 @@ async def choose_chain(
 
 
 async def choose_role(
-    session: AsyncSession, person: models.User, settings: Settings, role: str, *, now: dt.datetime
+    session: AsyncSession, person: models.User, settings: Settings, role: str, *, now: dt.datetime, seen: str = ""
 ) -> None:
     """Let the models of this role answer customers; raises ``Invalid``."""
     if not settings.ai.roles.get(role):
         raise Invalid(T("Choose a role that has models."), field="role")
+    await _unchanged(session, ROLE, seen, "role")
     await _keep(session, person, ROLE, role, now=now, said=role)
 
 
@@ -216,6 +262,7 @@ async def choose_price(
     given: Mapping[str, str],
     *,
     now: dt.datetime,
+    seen: str = "",
 ) -> None:
     """Let a model cost this, in US dollars for a million tokens: ``in``, ``out``, and ``cached``, which may be empty."""
     if model not in dict(in_use(settings)):
@@ -223,26 +270,46 @@ async def choose_price(
     price = {
         part: money(given.get(part, ""), f"{part}-{model}", empty=part == "cached") for part in ("in", "out", "cached")
     }
+    await _unchanged(session, f"{PRICE}{model}", seen, f"in-{model}")
     kept = {part: None if amount is None else str(amount) for part, amount in price.items()}
     await _keep(session, person, f"{PRICE}{model}", kept, now=now, said=f"{kept['in']} / {kept['out']}")
 
 
-async def choose_budget(session: AsyncSession, person: models.User, text: str, *, now: dt.datetime) -> None:
+async def choose_budget(
+    session: AsyncSession, person: models.User, text: str, *, now: dt.datetime, seen: str = ""
+) -> None:
     """Let an owner's model calls on the installation's keys cost this a day, in US dollars."""
     amount = money(text, "owner_budget")
+    await _unchanged(session, OWNER_BUDGET, seen, "owner_budget")
     await _keep(session, person, OWNER_BUDGET, str(amount), now=now, said=str(amount))
 
 
 async def choose_budgets(
-    session: AsyncSession, person: models.User, typed: Mapping[str, str], *, now: dt.datetime
+    session: AsyncSession,
+    person: models.User,
+    typed: Mapping[str, str],
+    *,
+    now: dt.datetime,
+    was: Mapping[str, str] | None = None,
 ) -> None:
-    """Let calls on the installation's keys cost this: US dollars by :func:`services.budgets.key`, nothing for no budget."""
+    """Let calls on the installation's keys cost this: US dollars by :func:`services.budgets.key`, nothing for no budget.
+
+    ``was``: what the form showed; a budget that was left so stays what another made of it meanwhile. Raises ``Invalid`` and
+    ``Conflict`` with the field.
+    """
     chosen = await all_of(session)
     for name in (budgets.key(span, provider) for provider in budgets.NAMED for span in budgets.SPANS):
         amount = money(typed.get(name, ""), name, empty=True)
+        before = Decimal(chosen[name]) if name in chosen else None
+        if was is not None and name in was:
+            shown = money(was[name], name, empty=True)
+            if amount == shown:
+                continue
+            if before not in (shown, amount):
+                raise _overtaken("–" if before is None else f"${before}", name)
         if amount is None:
             await back(session, person, name)
-        elif name not in chosen or Decimal(chosen[name]) != amount:
+        elif amount != before:
             await _keep(session, person, name, str(amount), now=now, said=str(amount))
 
 
@@ -326,11 +393,11 @@ async def health(session: AsyncSession, now: dt.datetime) -> dict[str, Health]:
 
 
 async def costs(session: AsyncSession, days: Sequence[dt.date]) -> dict[str, Decimal]:
-    """Return what each provider cost on these days, the first of which is today: those that are counted by their sums, the
-    others call by call.
-    """
+    """Return what each provider cost on these days: those that are counted by their sums, the others call by call."""
+    if not days:
+        return {}
     counted_day, sum_of_day, row = models.CountedDay.day, models.DayCosts, models.AIUsage
-    names = [day.isoformat() for day in days[1:]]
+    names = [day.isoformat() for day in days]
     known = set(await session.scalars(select(counted_day).where(counted_day.in_(names))))
     total: dict[str, Decimal] = {}
     if known:

@@ -40,6 +40,9 @@ STATES: Mapping[str, Text] = {
     "banned": T("Blocked"),
 }
 """What owners are parted into; ``free``: the days after the trial in which little may be done."""
+PAYING = "paying"
+CHOICES: Mapping[str, Text] = {**STATES, PAYING: T("Paying owners")}
+"""What a list may be of: one of :data:`STATES`, or who has paid for what they have now, blocked or not."""
 _BATCH = 1000
 _COST_DAYS = 30
 _SHOWN = 10
@@ -52,7 +55,7 @@ _user, _bot, _channel, _span = models.User, models.Bot, models.Channel, models.S
 class Filters:
     """What of the owners is shown; empty values filter nothing.
 
-    ``q``: what names somebody, see :func:`services.naming.called`. ``state``: of :data:`STATES`.
+    ``q``: what names somebody, see :func:`services.naming.called`. ``state``: of :data:`CHOICES`.
     ``plan``: the plan that is paid for now. ``since`` and ``until``: days of Tashkent on which they registered, both included.
     ``bots``: ``yes`` or ``no``.
     """
@@ -66,8 +69,8 @@ class Filters:
 
     def __post_init__(self) -> None:
         """Raise ``Invalid`` for what cannot be chosen."""
-        if self.state and self.state not in STATES:
-            raise Invalid(T("Unknown status: use one of {names}.", names=", ".join(STATES)), field="state")
+        if self.state and self.state not in CHOICES:
+            raise Invalid(T("Unknown status: use one of {names}.", names=", ".join(CHOICES)), field="state")
         if self.bots not in ("", "yes", "no"):
             raise Invalid(T("Choose yes or no."), field="bots")
         if self.since and self.until and self.until < self.since:
@@ -104,6 +107,12 @@ def _running(settings: Settings, now: dt.datetime, plan: str) -> Select[str]:
     return running.where(_span.plan == plan) if plan else running
 
 
+def _bought(now: dt.datetime) -> Select[str]:
+    """Those who have paid for what they have now; as statistics count them."""
+    bought = _span.source.in_(subscriptions.BOUGHT), _span.revoked_at.is_(None)
+    return select(_span.user_id).where(_span.ends_at > now, _span.starts_at <= now, *bought)
+
+
 def _has_paid(settings: Settings, now: dt.datetime, plan: str = "") -> ColumnElement[bool]:
     """The condition that an owner is among :func:`_running`, looked up for each owner by itself."""
     return _running(settings, now, plan).where(_span.user_id == _user.id).exists()
@@ -111,8 +120,12 @@ def _has_paid(settings: Settings, now: dt.datetime, plan: str = "") -> ColumnEle
 
 async def _paid(session: AsyncSession, settings: Settings, now: dt.datetime, plan: str = "") -> ColumnElement[bool]:
     """The same for who lists these owners: where they are few they are looked up, else owners are walked along."""
-    few = (await session.scalars(_running(settings, now, plan).limit(naming.FEW + 1))).all()
-    return _user.id.in_(few) if len(few) <= naming.FEW else _has_paid(settings, now, plan)
+    return await _among(session, _running(settings, now, plan))
+
+
+async def _among(session: AsyncSession, owners: Select[str]) -> ColumnElement[bool]:
+    few = (await session.scalars(owners.limit(naming.FEW + 1))).all()
+    return _user.id.in_(few) if len(few) <= naming.FEW else owners.where(_span.user_id == _user.id).exists()
 
 
 _BEGAN = func.coalesce(_user.trial_at, _user.created_at)
@@ -142,6 +155,8 @@ async def _conditions(
     if filters.state == "banned":
         other = aliased(_user)
         found.append(_user.id.in_(select(other.id).where(other.banned_at.is_not(None))))
+    elif filters.state == PAYING:
+        found.append(await _among(session, _bought(now)))
     elif filters.state:
         found.append(_user.banned_at.is_(None))
         if filters.state == "paid":

@@ -643,7 +643,9 @@ class Payout:
 
 
 async def payouts(session: AsyncSession, *, before: str | None = None) -> Page[Payout]:
-    """Return :data:`LISTED` payouts, the last first, from before the line ``before``."""
+    """Return :data:`LISTED` payouts, the last first, from before the line ``before``; raises ``Invalid`` for a malformed one."""
+    if before and not is_cursor(before):
+        raise Invalid(T("This page address is not valid; start again from the first page."), field="before")
     entry, undone = models.ReferralEntry, aliased(models.ReferralEntry)
     query = (
         select(entry, models.User, undone)

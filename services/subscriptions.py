@@ -23,6 +23,8 @@ from services.settings import Settings
 
 TEST = "test"
 """The source of a span that was paid by a gateway's test key."""
+BOUGHT = ("payment", "credit")
+"""The sources of spans that were paid for, not given or tried."""
 _SECOND = dt.timedelta(seconds=1)
 
 

@@ -2,7 +2,8 @@
 
 Rates come from the configuration first, then from the price book of genai-prices, else from a ceiling: an unknown model
 is never free. The book costs 19 MB of memory and half a second to load, of which a handful of lines is needed; so it is
-read in a child process (``python -m services.ai.prices``) and its lines are kept for a day, since prices are dated.
+read in a child process (``python -m services.ai.prices``), one at a time for all models that are asked for meanwhile, and its
+lines are kept for a day, since prices are dated.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import subprocess
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
@@ -28,6 +29,8 @@ log = structlog.get_logger(__name__)
 PriceSource = Literal["book", "override", "ceiling"]
 ROOT = Path(__file__).resolve().parent.parent.parent
 BOOK_NAMES: Mapping[str, str] = {"gemini": "google", "openai": "openai", "anthropic": "anthropic"}
+_Key = tuple[str, str]
+"""Provider and model."""
 LOOKUP_S = 20.0
 WAIT_S = 3.0
 KEPT = 256
@@ -93,8 +96,9 @@ class PriceBook:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._overrides, self._ceiling, self._now = dict(overrides or {}), ceiling, now
-        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
-        self._pending: dict[tuple[str, str], asyncio.Future[Line | None]] = {}
+        self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
+        self._pending: dict[_Key, asyncio.Future[Line | None]] = {}
+        self._reading: frozenset[_Key] = frozenset()
 
     def change(self, overrides: Mapping[str, Rates], ceiling: Rates) -> None:
         """Go by other overrides from now on."""
@@ -168,12 +172,38 @@ class PriceBook:
             return None
         pending = self._pending.get(key)
         if pending is None:
-            pending = asyncio.get_running_loop().run_in_executor(None, ask_book, provider, model)
-            self._pending[key] = pending
+            loop = asyncio.get_running_loop()
+            pending = self._pending[key] = loop.create_future()
             pending.add_done_callback(lambda done: self._keep(key, done))
+            # A page asks for many, one after the other: the child begins when all are known.
+            loop.call_soon(self._read)
         return pending
 
-    def _keep(self, key: tuple[str, str], done: asyncio.Future[Line | None]) -> None:
+    def _read(self) -> None:
+        """Let a child look up all that is asked for, unless one is at it."""
+        if self._reading or not self._pending:
+            return
+        self._reading = frozenset(self._pending)
+        asked = asyncio.get_running_loop().run_in_executor(None, ask_book, sorted(self._reading))
+        asked.add_done_callback(self._answer)
+
+    def _answer(self, done: asyncio.Future[Mapping[_Key, Line | None]]) -> None:
+        keys, self._reading = self._reading, frozenset()
+        error = None if done.cancelled() else done.exception()
+        for key in keys:
+            pending = self._pending[key]
+            if pending.done():
+                continue
+            if done.cancelled():
+                pending.cancel()
+            elif error is not None:
+                pending.set_exception(error)
+            else:
+                pending.set_result(done.result()[key])
+        if not done.cancelled():
+            asyncio.get_running_loop().call_soon(self._read)
+
+    def _keep(self, key: _Key, done: asyncio.Future[Line | None]) -> None:
         self._pending.pop(key, None)
         if done.cancelled():
             return
@@ -189,18 +219,21 @@ class PriceBook:
             self._kept.popitem(last=False)
 
 
-def ask_book(provider: str, model: str) -> Line | None:
-    """Look one model up in the price book, in a child process; None if it is not there.
+def ask_book(keys: Sequence[_Key]) -> Mapping[_Key, Line | None]:
+    """Look models up in the price book, in one child process; None for one that is not there.
 
     Raises ``OSError``, ``subprocess.SubprocessError`` or ``ValueError`` where the book cannot be read.
     """
-    command = [sys.executable, "-m", "services.ai.prices", BOOK_NAMES[provider], model]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=LOOKUP_S, check=True)  # noqa: S603 - our own module, no shell
-    steps = json.loads(done.stdout)
-    if not steps:
-        log.warning("price_unknown", provider=provider, model=model)
-        return None
-    return Line(tuple((int(start), _rates(row)) for start, row in steps))
+    asked = json.dumps([[BOOK_NAMES[provider], model] for provider, model in keys]).encode()
+    command = [sys.executable, "-m", "services.ai.prices"]
+    done = subprocess.run(command, input=asked, cwd=ROOT, capture_output=True, timeout=LOOKUP_S, check=True)  # noqa: S603 - our own module, no shell
+    found: dict[_Key, Line | None] = {}
+    for (provider, model), steps in zip(keys, json.loads(done.stdout), strict=True):
+        if not steps:
+            log.warning("price_unknown", provider=provider, model=model)
+        line = Line(tuple((int(start), _rates(row)) for start, row in steps)) if steps else None
+        found[provider, model] = line
+    return found
 
 
 def _rates(row: Mapping[str, str | None]) -> Rates:
@@ -242,4 +275,4 @@ def read_line(book_provider: str, model: str) -> list[tuple[int, dict[str, str |
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(read_line(sys.argv[1], sys.argv[2])))
+    sys.stdout.write(json.dumps([read_line(provider, model) for provider, model in json.load(sys.stdin)]))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import insert_for
 from services import access, letters
-from services.errors import Invalid, NotFound
+from services.errors import Conflict, Invalid, NotFound
 from services.i18n import T, translate
 from services.letters import rendering
 from services.letters.base import Kind
@@ -23,6 +25,8 @@ from services.text import clean
 LANGUAGES = ("uz", "ru", "en")
 """Those in which texts are written; Uzbek in Cyrillic is made from the Latin one."""
 LIMITS: Mapping[str, int] = {"subject": 150, "text": 5000, "telegram": 3000}
+ANSWERS = ("answer", "message", "note", "reason", "text")
+"""Placeholders of what an administrator or an owner writes: forms promise that it arrives."""
 _PLACE = re.compile(r"\{([a-z_0-9]+)\}")
 
 
@@ -61,10 +65,19 @@ async def parts(session: AsyncSession, name: str, language: str) -> list[Part]:
     return found
 
 
+def needed(kind: Kind, part: str) -> list[str]:
+    """Return the placeholders without which a text says nothing: what somebody wrote, and a code that no button stands for."""
+    built_in = getattr(kind, part)
+    held = _PLACE.findall(built_in.msgid) if built_in is not None else []
+    codes = ("code",) if kind.button is None else ()
+    return [each for each in held if each in (*ANSWERS, *codes)]
+
+
 def checked(name: str, language: str, given: Mapping[str, str]) -> dict[str, str]:
     """Return the texts of a form by part, cleaned.
 
-    Raises ``Invalid`` with the part as its field: empty, too long, a placeholder that the letter does not know, a lone brace.
+    Raises ``Invalid`` with the part as its field: empty, too long, a placeholder that the letter does not know, one that must
+    not be left out (:func:`needed`), a lone brace.
     """
     kind = kind_of(name, language)
     known = rendering.placeholders(kind)
@@ -90,15 +103,45 @@ def checked(name: str, language: str, given: Mapping[str, str]) -> dict[str, str
             raise Invalid(
                 T("A brace stands alone. Placeholders are written like this: {list}.", list=listed), field=part
             )
+        missing = [each for each in needed(kind, part) if f"{{{each}}}" not in text]
+        if missing:
+            raise Invalid(
+                T("{place} cannot be left out: it stands for what this letter is sent for.", place=f"{{{missing[0]}}}"),
+                field=part,
+            )
         words[part] = text
     return words
 
 
+def mark(shown: Sequence[Part]) -> str:
+    """Return what tells whether the texts of a letter are still those that a form showed: it carries this back as ``seen``."""
+    said = orjson.dumps([(part.name, part.words) for part in shown])
+    return hashlib.sha256(said).hexdigest()[:16]
+
+
 async def save(
-    session: AsyncSession, person: models.User, name: str, language: str, given: Mapping[str, str], *, now: dt.datetime
+    session: AsyncSession,
+    person: models.User,
+    name: str,
+    language: str,
+    given: Mapping[str, str],
+    *,
+    now: dt.datetime,
+    seen: str = "",
 ) -> None:
-    """Keep an administrator's words for a letter; those that are the built-in ones are not kept. Raises as :func:`checked`."""
+    """Keep an administrator's words for a letter; those that are the built-in ones are not kept. Raises as :func:`checked`.
+
+    Raises ``Conflict`` where they are not those that were ``seen`` any more (:func:`mark`, empty for any).
+    """
     words = checked(name, language, given)
+    if seen and seen != mark(await parts(session, name, language)):
+        raise Conflict(
+            T(
+                "Another administrator has changed these texts meanwhile; the preview shows them. Save again to put yours in "
+                "their place."
+            ),
+            code="changed",
+        )
     kind, row = kind_of(name, language), models.LetterText
     dialect = session.get_bind().dialect.name
     for part, text in words.items():

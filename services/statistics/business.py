@@ -23,9 +23,11 @@ from services.days import day_number, midnight
 from services.errors import Invalid
 from services.i18n import T
 from services.keeping import Kept
+from services.knowledge.base import ANSWERS
 from services.plans import TIYIN
 from services.statistics import Line, Period, Report, counted_between, live, open_ranges, report
 from services.statistics.costs import sums
+from services.subscriptions import BOUGHT
 
 if TYPE_CHECKING:
     from services.core import Core
@@ -42,7 +44,8 @@ _user, _payment, _span = models.User, models.Payment, models.Subscription
 
 @dataclass(frozen=True, slots=True)
 class Owners:
-    """``new``: registered in the time; ``active``: customers wrote to their bots; ``paying``: have a paid plan at its end.
+    """``new``: registered in the time; ``active``: customers wrote to their bots; ``paying``: have a plan that they paid for
+    at its end.
 
     ``converted``: of the new ones, how many have paid by now.
     """
@@ -128,8 +131,8 @@ def _within(column: SQLColumnExpression[Any], first: dt.date, last: dt.date) -> 
     return (column >= midnight(first)) & (column < midnight(last + _DAY))
 
 
-async def overview(session: AsyncSession, period: Period) -> Overview:
-    """Return everything of a period and the one before."""
+async def overview(session: AsyncSession, period: Period, now: dt.datetime) -> Overview:
+    """Return everything of a period and the one before, as it is ``now``."""
     opened = await live(session, None, await open_ranges(session, period.before[0], period.last))
     counted = await report(session, None, period, opened=opened)
     months = month_starts(period.last)
@@ -137,7 +140,7 @@ async def overview(session: AsyncSession, period: Period) -> Overview:
     sides = []
     for first, last in ((period.first, period.last), period.before):
         earned = sum(tiyin for (day, _), tiyin in money.items() if first <= day <= last)
-        sides.append(await _side(session, first, last, earned, opened))
+        sides.append(await _side(session, first, last, earned, opened, now))
     by_month: dict[tuple[dt.date, str], int] = {}
     for (day, gateway), tiyin in money.items():
         if day >= months[0]:
@@ -151,7 +154,7 @@ async def page(session: AsyncSession, core: Core, period: Period) -> tuple[Overv
     key = str(core.db.url), period
     known = _kept.get(key)
     if known is None:
-        known = await overview(session, period), await margins(session, period.first, period.last)
+        known = await overview(session, period, core.now()), await margins(session, period.first, period.last)
         if known[0].now.owners >= _MANY:
             _kept.put(key, known)
     return known
@@ -183,7 +186,9 @@ async def _count(session: AsyncSession, *conditions: ColumnElement[bool]) -> int
     return int(await session.scalar(select(func.count()).where(*conditions)) or 0)
 
 
-async def _side(session: AsyncSession, first: dt.date, last: dt.date, earned: int, opened: Sequence[Line]) -> Side:
+async def _side(
+    session: AsyncSession, first: dt.date, last: dt.date, earned: int, opened: Sequence[Line], now: dt.datetime
+) -> Side:
     bot, document = models.Bot, models.Document
     new = _user.role == "owner", _within(_user.created_at, first, last)
     has_paid = select(_payment.id).where(
@@ -194,7 +199,8 @@ async def _side(session: AsyncSession, first: dt.date, last: dt.date, earned: in
         _payment.status.concat("") == "paid",
     )
     end = midnight(last + _DAY)
-    standing = _span.revoked_at.is_(None), _span.source != "grant", _span.starts_at < end, _span.ends_at >= end
+    at = min(end, now)
+    standing = _span.revoked_at.is_(None), _span.source.in_(BOUGHT), _span.starts_at <= at, _span.ends_at > at
     owners = Owners(
         await _count(session, *new),
         await _active(session, first, last, opened),
@@ -210,10 +216,19 @@ async def _side(session: AsyncSession, first: dt.date, last: dt.date, earned: in
     return Side(
         owners,
         await _count(session, _within(bot.created_at, first, last)),
-        await _count(session, _within(document.created_at, first, last), document.status == "ready"),
+        await _count(
+            session, _within(document.created_at, first, last), document.status == "ready", *_kept_documents()
+        ),
         earned,
         used,
     )
+
+
+def _kept_documents() -> tuple[ColumnElement[bool], ...]:
+    """The conditions on documents that the list of all files holds."""
+    document, bot = models.Document, models.Bot
+    there = select(bot.id).where(bot.deleted_at.is_(None))
+    return document.deleted_at.is_(None), document.kind != ANSWERS, document.bot_id.in_(there)
 
 
 async def _active(session: AsyncSession, first: dt.date, last: dt.date, opened: Sequence[Line]) -> int:
@@ -228,7 +243,7 @@ async def _active(session: AsyncSession, first: dt.date, last: dt.date, opened: 
 async def _now(session: AsyncSession) -> Now:
     bot, document, channel = models.Bot, models.Document, models.Channel
     there = select(bot.id).where(bot.deleted_at.is_(None))
-    kept = document.deleted_at.is_(None), document.bot_id.in_(there)
+    kept = _kept_documents()
     return Now(
         await _count(session, _user.role == "owner"),
         await _count(session, bot.deleted_at.is_(None)),

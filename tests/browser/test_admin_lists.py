@@ -71,3 +71,17 @@ async def test_lists_of_all(chromium: Browser, browser_site: Site, size: str, sc
         await page.click(".overview-tabs a:not([aria-current])")
         await expect(page.locator(".overview-tabs a[aria-current]")).to_have_attribute("href", "/admin/files/sent")
         assert boss.troubles == []
+
+
+async def test_prices_that_are_looked_up_come_by_themselves(chromium: Browser, browser_site: Site) -> None:
+    email = await person(browser_site, "Prices", "en")
+    async with browser_site.core.db.write() as session:
+        (await session.scalars(select(models.User).where(models.User.email == email))).one().role = "admin"
+    async with watched(chromium, browser_site, "desktop", "light", "en") as boss:
+        await boss.sign_in(email)
+        await boss.open("/admin/models")
+        await expect(boss.page.locator("#prices .row-title").first).to_be_visible()
+        await expect(boss.page.locator("#prices")).not_to_contain_text("being looked up", timeout=30_000)
+        await expect(boss.page.locator("#prices")).to_contain_text("$")
+        await boss.check()
+        assert boss.troubles == []

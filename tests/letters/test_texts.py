@@ -125,6 +125,38 @@ async def test_what_cannot_be_sent_is_refused_with_the_reason(
     assert said in unescape(preview.text)
 
 
+@pytest.mark.parametrize(
+    ("letter", "place"),
+    [("banned", "reason"), ("join", "code"), ("from_administrator", "message"), ("announcement", "text")],
+)
+async def test_what_a_letter_is_sent_for_cannot_be_left_out(
+    site: Site, admin: Browser, letter: str, place: str
+) -> None:
+    """A code that nothing else brings, and what somebody wrote to be read. A coupon comes with the button too."""
+    path = f"/admin/texts/{letter}/ru"
+    page = await admin.post(path, subject="Тема", text="Здравствуйте!", telegram="Здравствуйте!")
+    assert page.status == 400 and f"{{{place}}} cannot be left out" in page.visible()
+    assert await _kept(site) == 0
+    assert (await admin.post(path, subject="Тема", text=f"{{{place}}}!", telegram=f"{{{place}}}!")).status == 303
+    assert (await admin.post(PATH, **{**GOOD, "telegram": "Скидка"})).status == 303
+
+
+async def test_two_administrators_do_not_overwrite_each_other(site: Site, admin: Browser) -> None:
+    other = await site.administrator("Sherik")
+
+    async def seen(browser: Browser) -> str:
+        return str((await browser.get(PATH)).text.partition('name="seen" value="')[2][:16])
+
+    old = await seen(admin)
+    await other.get(PATH)
+    assert (await other.post(PATH, **{**GOOD, "subject": "Их тема"}, seen=old)).status == 303
+    page = await admin.post(PATH, **GOOD, seen=old)
+    assert page.status == 409 and "Another administrator has changed these texts" in page.visible()
+    assert GOOD["subject"] in page.text and "Их тема" in (await admin.get(f"{PATH}/preview")).text
+    assert (await admin.post(PATH, **GOOD, seen=await seen(admin))).status == 303
+    assert "Их тема" not in (await admin.get(PATH)).text
+
+
 async def test_the_preview_of_what_is_typed_is_not_kept(site: Site, admin: Browser) -> None:
     page = await admin.post(f"{PATH}/preview", **{**GOOD, "text": "<script>alert(1)</script> {name}"})
     assert page.status == 200

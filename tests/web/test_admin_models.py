@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import re
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
@@ -14,7 +15,7 @@ from sqlalchemy import select, text
 from db import models
 from db.base import utcnow
 from db.engine import Database
-from services import accounts, overrides
+from services import accounts, budgets, overrides
 from services.days import TASHKENT
 from tests import servers
 from tests.composition import Shop, ask, make_shop
@@ -198,6 +199,49 @@ async def test_a_provider_is_asked_no_more_when_its_budget_is_used_up(
     assert "Budget: All providers, a month" in audit and "Value: $0.000001" in audit
 
 
+def form(page: Page, action: str, mark: str = "") -> dict[str, str]:
+    """Return what the fields of a form hold, hidden ones too; ``mark``: what stands in the one that is meant."""
+    forms = re.findall(rf'<form[^>]*action="{action}".*?</form>', page.text, re.DOTALL)
+    [found] = [each for each in forms if mark in each][:1]
+    fields = dict(re.findall(r'<input[^>]*name="([^"]+)"[^>]*?value="([^"]*)"', found))
+    fields.pop("csrf", None)
+    return {**fields, **dict(re.findall(r'<textarea[^>]*name="([^"]+)"[^>]*>([^<]*)</textarea>', found))}
+
+
+async def test_two_administrators_do_not_undo_each_other(site: Site, boss: Browser) -> None:
+    """Who saves an old page changes what they touched and nothing else, and what another chose only after seeing it."""
+    other, action = await site.administrator("Sherik"), "/admin/models/budgets"
+    old = form(await boss.get("/admin/models"), action)
+    gemini, openai = "ai.budget.day.gemini", "ai.budget.month.openai"
+    await other.get("/admin/models")
+    assert (await other.post(action, **{**old, gemini: "5"})).status == 303
+    assert (await boss.post(action, **{**old, openai: "9"})).status == 303
+    kept = await chosen(site)
+    assert (kept[gemini], kept[openai]) == ("5", "9")
+    page = await boss.post(action, **{**old, gemini: "7"})
+    assert page.status == 409 and "meanwhile: $5." in said(page)
+    again = form(page, action)
+    assert (again[gemini], again[openai]) == ("7", "9") and (await chosen(site))[gemini] == "5"
+    assert (await boss.post(action, **again)).status == 303
+    kept = await chosen(site)
+    assert (kept[gemini], kept[openai]) == ("7", "9")
+    assert (
+        await boss.post(action, **{**form(await boss.get("/admin/models"), action), gemini: "", openai: ""})
+    ).status == 303
+
+    action, mine, theirs = "/admin/models/chain", "openai:gpt-6-luna", "gemini:gemini-3.5-flash-lite"
+    old = form(await boss.get("/admin/models"), action, 'value="fast"')
+    assert (await other.post(action, **{**old, "chain": theirs})).status == 303
+    page = await boss.post(action, **{**old, "chain": mine})
+    assert page.status == 409 and f"meanwhile: {theirs}." in said(page)
+    again = form(page, action, 'value="fast"')
+    assert again["chain"] == mine and (await chosen(site))["ai.roles.fast"] == [theirs]
+    assert (await boss.post(action, **again)).status == 303 and (await chosen(site))["ai.roles.fast"] == [mine]
+    assert (await boss.post(action, role="fast", back="1", seen=old["seen"])).status == 409
+    assert (await boss.post(action, role="fast", back="1")).status == 303
+    assert not {gemini, openai, "ai.roles.fast"} & set(await chosen(site))
+
+
 async def test_what_another_process_chose_holds_here_too_and_what_does_not_fit_is_passed_over(site: Site) -> None:
     async with site.core.db.write() as session:
         session.add_all(
@@ -307,3 +351,28 @@ async def test_a_key_is_checked_now(site: Site, boss: Browser, upstream: FakeMod
     assert audit.count("Result: answers") == 2 and "Result: the key was refused" in audit
     assert "Key of a provider OpenAI" in audit and "test-key" not in audit
     await boss.post("/admin/models/key", provider="openai", on="1")
+
+
+async def test_a_budget_of_a_month_sees_what_other_processes_spend(site: Site, shop: Shop) -> None:
+    """As soon as one of a day does; days before today, summed up or not, count as well."""
+    found, now = budgets.Budgets(), dt.datetime(2031, 5, 20, 7, tzinfo=dt.UTC)
+    facts = {"owner_id": shop.owner.id, "provider": "anthropic", "model_asked": "claude"}
+
+    async def spend(at: dt.datetime, cost: str) -> None:
+        async with site.core.db.write() as session:
+            session.add(models.AIUsage(**facts, cost_usd=Decimal(cost), created_at=at))
+
+    async def out(at: dt.datetime) -> frozenset[str]:
+        await found.look(site.core, {"ai.budget.month.anthropic": "10"}, at)
+        return found.out
+
+    async with site.core.db.write() as session:
+        session.add(models.CountedDay(day="2031-05-02"))
+        summed = {"owner_id": shop.owner.id, "feature": "answer", "provider": "anthropic", "model": "c"}
+        session.add(models.DayCosts(**summed, day="2031-05-02", cost_usd=Decimal(3)))
+    await spend(now - dt.timedelta(days=1), "3")
+    await spend(now - dt.timedelta(days=30), "100")
+    assert not await out(now)
+    await spend(now, "4")
+    assert await out(now + dt.timedelta(seconds=30)) == {"anthropic"}
+    assert not await out(dt.datetime(2031, 6, 1, 7, tzinfo=dt.UTC))

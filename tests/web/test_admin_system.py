@@ -161,10 +161,32 @@ async def test_errors_alike_are_one_row_without_peoples_words(site: Site, boss: 
     assert error.fingerprint not in (await boss.get("/admin/system/errors")).text
     assert error.fingerprint in (await boss.get("/admin/system/errors?hidden=1")).text
     assert [row.details["event"] for row in await audited(site, "error_hidden")] == ["job_failed"]
+    # One that comes again is news: it is on the list again.
+    fail(WORDS)
+    await book.flush(site.core)
+    assert error.fingerprint in (await boss.get("/admin/system/errors")).text
+    assert error.fingerprint not in (await boss.get("/admin/system/errors?hidden=1")).text
     async with site.core.db.write() as session:
         (await session.get_one(models.ErrorRecord, error.fingerprint)).last_at = utcnow() - dt.timedelta(days=31)
     await upkeep.clean_up(site.core, {})
     assert not await rows(site, select(models.ErrorRecord).where(models.ErrorRecord.event == "job_failed"))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/errors?cursor=x",
+        "/errors?cursor=2026-11-23",
+        f"/errors?cursor=2026-11-23T00:00:00~{'a' * 64}",
+        f"/errors?cursor=0001-01-01T00:00:00%2B14:00~{'a' * 64}",
+        "/errors?cursor=2026-11-23T00:00:00%2B00:00~A",
+        "?messages=x",
+        "?jobs=-1",
+    ],
+)
+async def test_a_place_in_a_list_that_there_is_not_is_said_to_be_none(boss: Browser, address: str) -> None:
+    page = await boss.get(f"/admin/system{address}")
+    assert page.status == 400 and "start again from the first page" in said(page)
 
 
 def test_every_library_and_thread_is_heard_and_a_broken_listener_harms_nobody() -> None:

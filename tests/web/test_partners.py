@@ -143,6 +143,14 @@ async def test_coupons_are_made_listed_and_ended(site: Site) -> None:
     table = (await admin.get("/admin/coupons/codes.csv?q=bazar")).text.lstrip("\ufeff")
     rows = list(csv.DictReader(table.splitlines()))
     assert len(rows) == 3 and {row["percent"] for row in rows} == {"15"} and "=1+1" not in table
+    # All of them, however many there are.
+    many = {**fields, "count": "1000"}
+    assert (await admin.post("/admin/coupons", **{**many, "code": "ULGURJI"})).status == 303
+    assert (await admin.post("/admin/coupons", **{**many, "code": "ULGURJI"})).status == 303
+    table = (await admin.get("/admin/coupons/codes.csv?q=ulgurji")).text
+    assert len(set(table.splitlines()[1:])) == 2000
+    for place in ("coupons", "payouts"):
+        assert (await admin.get(f"/admin/{place}?before=x")).status == 400
     for name, value in (
         ("percent", "0"),
         ("percent", "x"),

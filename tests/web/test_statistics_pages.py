@@ -229,6 +229,10 @@ async def test_the_business_in_numbers(tmp_path_factory: pytest.TempPathFactory,
             span = {"plan": "basic", "period": "monthly", "starts_at": _noon(3), "ends_at": NOW + 27 * DAY}
             session.add(models.Subscription(user_id=buyer.id, source="payment", **span))
             session.add(models.Subscription(user_id=trier.id, source="grant", **span))
+            # One that a gateway's test key paid for, and one that was over at noon.
+            session.add(models.Subscription(user_id=former.id, source="test", **span))
+            over = {**span, "ends_at": NOW - DAY / 1440}
+            session.add(models.Subscription(user_id=trier.id, source="payment", **over))
         await _paid(site, "1001", buyer, 290_000, 3)
         await _paid(site, "1002", buyer, 590_000, 40)
         refunded = {"status": "refunded", "refunded_at": _noon(2), "gateway": "click", "paid_by": "click"}
@@ -238,6 +242,9 @@ async def test_the_business_in_numbers(tmp_path_factory: pytest.TempPathFactory,
         bot = await site.bot_of(buyer)
         await _asked(site, bot, 1, True, False)
         async with site.core.db.write() as session:
+            for name, more in (("kept", {}), ("gone", {"deleted_at": NOW}), ("taught", {"kind": "answers"})):
+                file = {"bot_id": bot.id, "name": f"{name}.txt", "kind": "txt", "size": 1, "status": "ready", **more}
+                session.add(models.Document(**{**file, "created_at": _noon(0)}))
             for back, outcome in ((0, "ok"), (1, "busy"), (31, "ok")):
                 call = {"provider": "openai", "model_asked": "x", "outcome": outcome, "created_at": _noon(back)}
                 session.add(models.AIUsage(owner_id=buyer.id, cost_usd=Decimal("1.6"), **call))
@@ -258,6 +265,7 @@ async def test_the_business_in_numbers(tmp_path_factory: pytest.TempPathFactory,
             assert cards["New owners"] == "2 +100 % before: 1 all: 3"
             assert cards["Active owners"] == "1 before: 0"
             assert cards["Paying owners"] == "1 before: 0"
+            assert cards["New documents"] == "1 before: 0 all: 1"
             assert cards["From trial to paid"] == "50% 1 of 2 new owners have paid before: 0%"
             # 290 000 and 100 000 less the 149 000 that went back; before: 590 000 and 149 000.
             assert cards["Revenue"] == "241 000 UZS −67 % before: 739 000 UZS"
@@ -270,14 +278,17 @@ async def test_the_business_in_numbers(tmp_path_factory: pytest.TempPathFactory,
             since = f"since={today(NOW) - 29 * DAY}"
             for place in (
                 f"owners?{since}",
-                'owners?state=paid"',
-                f"owners?state=paid&amp;{since}",
+                'owners?state=paying"',
+                f"owners?state=paying&amp;{since}",
                 f"conversations?{since}",
                 f"files?state=ready&amp;{since}",
                 "system#messages-title",
                 "system#jobs-title",
             ):
                 assert f'href="/admin/{place}' in page.text, place
+        for place, names in (("owners?state=paying", ["Buyer"]), ("files?state=ready", ["kept.txt"])):
+            rows = (await browser.get(f"/admin/{place}")).rows()
+            assert len(rows) == len(names) and all(name in row for name, row in zip(names, rows, strict=True))
         owners = _table(await browser.get("/admin/statistics/owners.csv"))
         assert [(row["Owner"], row["Revenue, UZS"], row["Model cost, USD"], row["Margin, UZS"]) for row in owners] == [
             ("Buyer", "290000", "3.200000", "250000"),

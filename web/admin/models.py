@@ -103,6 +103,7 @@ async def _page(
         today=sum((facts.cost_usd for facts in health.values()), start=Decimal(0)),
         month=sum((facts.month_usd for facts in health.values()), start=Decimal(0)),
         typed=typed or {},
+        seen=lambda key: overrides.mark(core.chosen, key),
         fault=fault_of(error, request) if error else None,
         **shared,
     )
@@ -123,14 +124,20 @@ async def check(request: web.Request) -> web.StreamResponse:
 
 @routes.post("/admin/models/budgets")
 async def choose_budgets(request: web.Request) -> web.StreamResponse:
-    """Set what all providers and each may cost a day and a month. Fields: by :func:`services.budgets.key`; empty: no budget."""
+    """Set what all providers and each may cost a day and a month.
+
+    Fields: by :func:`services.budgets.key`, empty: no budget; each also with ``was-`` before its name: what the form showed.
+    """
     person, core, form = administrator(request), core_of(request), await forms.read(request)
     typed = {name: value[:20] for name, value in form.fields.items() if name.startswith(budgets.BUDGET)}
+    was = {name: form.fields[f"was-{name}"][:20] for name in typed if f"was-{name}" in form.fields}
     try:
         async with core.db.write() as session:
-            await overrides.choose_budgets(session, person, typed, now=core.now())
+            await overrides.choose_budgets(session, person, typed, now=core.now(), was=was)
     except AppError as error:
-        return await _page(request, error, {**dict.fromkeys(("role", "model", "chain", "owner"), ""), **typed})
+        # What was not touched is shown as it is now.
+        touched = {name: value for name, value in typed.items() if value != was.get(name)}
+        return await _page(request, error, {**dict.fromkeys(("role", "model", "chain", "owner"), ""), **touched})
     await overrides.take_effect(core)
     core.bell.ring_elsewhere(overrides.BELL)
     return view.redirect("/admin/models", toast="models_saved")
@@ -141,13 +148,13 @@ async def choose(request: web.Request) -> web.StreamResponse:
     """Choose something instead of ``config.toml``, or with the field ``back`` what it says again.
 
     Fields: ``role``; of a chain also ``chain``; of a key ``provider`` and ``on``; of a price ``model``, ``in``, ``out`` and
-    ``cached``; of a budget ``owner``.
+    ``cached``; of a budget ``owner``. ``seen``: the mark of what the page showed.
     """
     person, core = administrator(request), core_of(request)
     form, what, now = await forms.read(request), request.match_info["what"], core.now()
     role, model, provider = form.text("role", 64), form.text("model", 100), form.text("provider", 32)
     field = {name: form.fields.get(name, "")[:_CHAIN_CHARS] for name in ("chain", "in", "out", "cached", "owner")}
-    toast = "models_saved"
+    seen, toast = form.fields.get("seen", ""), "models_saved"
     try:
         async with core.db.write() as session:
             if "back" in form.fields:
@@ -160,15 +167,15 @@ async def choose(request: web.Request) -> web.StreamResponse:
                 }
                 if what not in keys:
                     raise NotFound
-                await overrides.back(session, person, keys[what])
+                await overrides.back(session, person, keys[what], seen=seen)
             elif what == "answering":
-                await overrides.choose_role(session, person, core.settings, role, now=now)
+                await overrides.choose_role(session, person, core.settings, role, now=now, seen=seen)
             elif what == "chain":
-                await overrides.choose_chain(session, person, core.settings, role, field["chain"], now=now)
+                await overrides.choose_chain(session, person, core.settings, role, field["chain"], now=now, seen=seen)
             elif what == "price":
-                await overrides.choose_price(session, person, core.settings, model, field, now=now)
+                await overrides.choose_price(session, person, core.settings, model, field, now=now, seen=seen)
             elif what == "budget":
-                await overrides.choose_budget(session, person, field["owner"], now=now)
+                await overrides.choose_budget(session, person, field["owner"], now=now, seen=seen)
             else:
                 on = form.text("on") == "1"
                 toast = "key_on" if on else "key_off"
@@ -176,6 +183,9 @@ async def choose(request: web.Request) -> web.StreamResponse:
     except AppError as error:
         if error.status == 404:
             raise
+        if error.status == 409:
+            # What another chose stands beside what was typed, and the next press goes by it.
+            await overrides.take_effect(core)
         return await _page(request, error, {**field, "role": role, "model": model})
     await overrides.take_effect(core)
     core.bell.ring_elsewhere(overrides.BELL)

@@ -45,7 +45,7 @@ async def page(request: web.Request) -> web.StreamResponse:
         "admin/owners.html",
         here="admin-owners",
         page=found,
-        states=[(key, text.render(language)) for key, text in people.STATES.items()],
+        states=[(key, text.render(language)) for key, text in people.CHOICES.items()],
         plans=[(key, payment_texts.plan(core.settings, key, language)) for key in plans.for_sale(core.settings)],
         state_name=lambda state: people.STATES[state].render(language),
         plan_title=lambda key: payment_texts.plan(core.settings, key, language),

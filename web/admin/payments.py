@@ -286,10 +286,12 @@ def _totals(found: Sequence[bookkeeping.Day]) -> list[bookkeeping.Day]:
 @routes.get("/admin/payments/days.{table:csv|xlsx}")
 async def export_days(request: web.Request) -> web.StreamResponse:
     """Send the same as a table for other programs."""
-    administrator(request)
+    person = administrator(request)
     core, language = core_of(request), auth.visitor(request).language
     since, until = _span(request)
-    async with core.db.read() as session:
+    async with core.db.write() as session:
         found = await bookkeeping.reconciliation(session, since, until)
+        span = {"since": since.isoformat(), "until": until.isoformat()}
+        await access.record(session, person, "payments_exported", "payment", "", **span)
     parts = sheets.whole(bookkeeping.day_table(found, language))
     return await tables.sent(request, parts, f"payments-{since}-{until}", translate(language, "By gateway and day"))

@@ -124,7 +124,7 @@ async def export(request: web.Request) -> web.StreamResponse:
             report = await statistics.report(session, None, period)
             rows, title = _day_table(report, language), _TITLES[what]
         else:
-            seen = await business.overview(session, period)
+            seen = await business.overview(session, period, core.now())
             rows, title = _revenue_table(seen, language), _TITLES[what]
     name = f"{what}-{period.first}-{period.last}"
     return await tables.sent(request, sheets.whole(rows), name, title.render(language))

@@ -8,9 +8,10 @@ from urllib.parse import quote
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services import access, backups, errorbook, job_names, logs, system
+from services import access, backups, durations, errorbook, job_names, logs, system
 from services.ai import NAMES
-from services.errors import AppError, NotFound
+from services.errors import AppError, Invalid, NotFound
+from services.i18n import T
 from web import auth, forms, view
 from web import health as readiness
 from web.admin.shell import administrator
@@ -24,7 +25,9 @@ _ERRORS_SHOWN = 5
 
 def _number(request: web.Request, name: str) -> int | None:
     typed = request.query.get(name, "")
-    return int(typed) if typed.isascii() and typed.isdigit() and len(typed) < 19 else None
+    if typed and not (typed.isascii() and typed.isdigit() and len(typed) < 19):
+        raise Invalid(T("This page address is not valid; start again from the first page."), field=name)
+    return int(typed) if typed else None
 
 
 def _id(request: web.Request, name: str) -> int:
@@ -42,7 +45,7 @@ async def page(request: web.Request) -> web.StreamResponse:
 
 
 async def _page(request: web.Request, error: AppError | None = None) -> web.StreamResponse:
-    core = core_of(request)
+    core, language = core_of(request), auth.visitor(request).language
     parts = await readiness.parts_of(request)
     async with core.db.read() as session:
         shared = await frame(session, request)
@@ -74,6 +77,7 @@ async def _page(request: web.Request, error: AppError | None = None) -> web.Stre
         errors=errors,
         more_errors=more_errors,
         redact=logs.redact,
+        took=lambda seconds: durations.text(seconds, language),
         kept=await backups.listed(core.settings),
         keep_backups=core.settings.database.keep_backups,
         progress=progress,

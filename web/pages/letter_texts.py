@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from services import letters, mail
-from services.errors import AppError, Invalid, NotFound
+from services.errors import AppError, Conflict, Invalid, NotFound
 from services.letters import delivery, rendering, texts
 from web import auth, forms, view
 from web.pages.shell import core_of, fault_of, frame
@@ -51,14 +51,14 @@ async def text_page(request: web.Request) -> web.StreamResponse:
 
 @routes.post("/admin/texts/{letter}/{language}")
 async def save(request: web.Request) -> web.StreamResponse:
-    """Keep the texts. Fields: ``subject``, ``text``, ``telegram``."""
+    """Keep the texts. Fields: ``subject``, ``text``, ``telegram``, and ``seen``: the mark of those that the page showed."""
     _administrator(request)
     core, (kind, language) = core_of(request), _which(request)
-    given = await _given(request)
+    given, seen = await _given(request), (await forms.read(request)).fields.get("seen", "")
     try:
         async with core.db.write() as session:
-            await texts.save(session, auth.user(request), kind, language, given, now=core.now())
-    except Invalid as error:
+            await texts.save(session, auth.user(request), kind, language, given, now=core.now(), seen=seen)
+    except (Invalid, Conflict) as error:
         return await _page(request, error=error, given=given)
     return view.redirect(f"/admin/texts/{kind}/{language}", toast="saved")
 
@@ -140,6 +140,7 @@ async def _page(
         languages=texts.LANGUAGES,
         values=given or {part.name: part.words for part in parts},
         parts=parts,
+        seen=texts.mark(parts),
         limits=texts.LIMITS,
         places=rendering.placeholders(letters.KINDS[kind]),
         fault=fault_of(error, request) if error else None,

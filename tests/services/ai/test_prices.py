@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from genai_prices import Usage as BookUsage
@@ -63,3 +64,19 @@ async def test_a_model_that_is_not_in_the_book_is_not_looked_up_again(monkeypatc
     assert (await prices.cost("openai", "nobody-knows-1", "nobody-knows-1", usage))[1] == "ceiling"
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
     assert (await prices.cost("openai", "nobody-knows-1", "nobody-knows-1", usage))[1] == "ceiling"
+
+
+async def test_models_that_are_asked_for_together_are_looked_up_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page shows all of them: the book is loaded once."""
+    starts, python = tmp_path / "starts", tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho >> "{starts}"\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    prices = PriceBook()
+    models = [("gemini", "gemini-3.5-flash-lite"), ("openai", "gpt-6-luna"), ("openai", "nobody-knows-1")]
+    assert {prices.shown(*each) for each in models} == {(None, "book")}
+    assert (await prices.cost("openai", "gpt-6-luna", "gpt-6-luna", Usage(5_000, 400)))[1] == "book"
+    assert [prices.shown(*each)[1] for each in models] == ["book", "book", "ceiling"]
+    assert len(starts.read_text().splitlines()) == 1
