@@ -323,7 +323,7 @@ class _Filling:
         self.made.ids["contact"] = contact.id
 
         if scene.status in ("waiting", "human"):
-            talk.person_at = self.ago(minutes=scene.minutes) if scene.status == "human" else None
+            talk.person_at = self.ago(minutes=scene.minutes) if scene.status == "human" else talk.person_at
             talk.assignee_id = self.owner.id if scene.status == "human" else None
             talk.unanswered_since = self.ago(minutes=scene.minutes) if scene.lines[-1][0] == "customer" else None
 
@@ -371,6 +371,7 @@ class _Filling:
             last_message_at=at,
             last_inbound_at=max(row["created_at"] for row in rows if row["author"] == "customer"),
             last_text=lines[-1][1][:200],
+            person_at=max((row["created_at"] for row in rows if row["author"] == "operator"), default=None),
             created_at=begun,
         )
         session.add(talk)

@@ -6,16 +6,18 @@ draft (``Bot.draft``) holds the same without the settings but the lines; custome
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+import orjson
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import utcnow
-from services.errors import Invalid, NotFound
+from services.errors import Conflict, Invalid, NotFound
 from services.i18n import T, Text
 
 SETTINGS = ("lines", "hours", "return_after_min", "silent_text")
@@ -29,6 +31,8 @@ FIELDS: Mapping[str, Text] = {
     "return_after_min": T("The bot answers again"),
     "silent_text": T("When the plan has ended or its messages are used up"),
 }
+Form = Literal["words", "manner"]
+"""The two forms that people write a bot's words with: what it is told and says, and how its people answer."""
 PAGE = 20
 _MOST_DIGITS = 9
 
@@ -69,6 +73,35 @@ def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
         **{key: content[key] for key in ("name", "system_prompt", "languages")},
         **{key: content["settings"].get(key) for key in SETTINGS},
     }
+
+
+def mark(bot: models.Bot, form: Form) -> str:
+    """Return what tells whether the words of a form still are as somebody saw them: it carries that back as ``seen``."""
+    settings = bot.settings or {}
+    words = [bot.name, bot.system_prompt, bot.languages, settings.get("lines") or {}, bot.draft]
+    said = words if form == "words" else [settings.get(key) for key in ("hours", "return_after_min", "silent_text")]
+    return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+
+async def hold(session: AsyncSession, bot: models.Bot) -> None:
+    """Read a bot anew and let nobody else change it until this transaction ends."""
+    await session.refresh(bot, with_for_update={"key_share": True})
+
+
+def overtaken() -> Conflict:
+    """Return what is said to somebody whose words would take the place of others than were seen."""
+    return Conflict(
+        T(
+            "Somebody has changed this since you opened the page. What you wrote is still here: compare the two, then save "
+            "again."
+        ),
+        code="changed",
+    )
+
+
+def differences(mine: Mapping[str, Any], saved: Mapping[str, Any]) -> tuple[Change, ...]:
+    """Return the fields in which words differ from those that are saved, both as a draft keeps them."""
+    return tuple(Change(key, mine[key], saved[key]) for key in FIELDS if key in mine and mine[key] != saved[key])
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Change, ...]:

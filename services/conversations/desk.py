@@ -9,9 +9,11 @@ import datetime as dt
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, bindparam, func, literal_column, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from db import models
 from db.base import utcnow
@@ -23,6 +25,8 @@ from services.i18n import T
 from services.text import clean
 
 ME, NOBODY = "me", "nobody"
+HAPPENED = ("new", "handed")
+"""What happened in a conversation: it began, or it came to a person, who took part or is waited for."""
 PRESETS = ("hour", "tomorrow", "monday")
 _MORNING = dt.time(9, 0)
 _SNOOZE_AT_MOST = dt.timedelta(days=366)
@@ -39,7 +43,7 @@ class Filters:
 
     ``channel``: a kind or an id. ``assignee``: a person's id, ``me`` or ``nobody``. ``label``: an id. ``unanswered``: a customer
     waits for a word. ``attended``: a person is asked for, or the one who looks leads. ``snoozed``: those put aside, which are
-    hidden else but found by ``q``. ``since`` and ``until`` bound the last message.
+    hidden else but found by ``q``. ``since`` and ``until`` bound the last message, or what ``happened`` (:data:`HAPPENED`).
     """
 
     channel: str = ""
@@ -51,6 +55,7 @@ class Filters:
     unanswered: bool = False
     attended: bool = False
     snoozed: bool = False
+    happened: str = ""
     since: dt.datetime | None = None
     until: dt.datetime | None = None
 
@@ -112,13 +117,29 @@ def _conditions(filters: Filters, user: models.User, now: dt.datetime) -> list[C
         found.append(or_(_talk.status == "waiting", and_(_talk.status == "human", _talk.assignee_id == user.id)))
     if filters.since:
         found.append(_talk.last_message_at >= filters.since)
-    if filters.until:
+    if filters.happened:
+        found.append(_happened(filters))
+    elif filters.until:
         found.append(_talk.last_message_at < filters.until)
     if filters.snoozed:
         found.append(_asleep(now))
     elif not clean(filters.q, 200).strip():
         found.append(_awake(now))
     return found
+
+
+def _happened(filters: Filters) -> ColumnElement[bool]:
+    """Return the condition that it happened between the two days; read from conversations alone, which is quick with many."""
+
+    def within(moment: InstrumentedAttribute[Any]) -> ColumnElement[bool]:
+        since, until = filters.since, filters.until
+        bounds = [*([moment >= since] if since else []), *([moment < until] if until else [])]
+        return and_(moment.is_not(None), *bounds)
+
+    if filters.happened == "new":
+        return within(_talk.created_at)
+    # Who still waits for a person was handed over as well.
+    return or_(within(_talk.person_at), and_(_talk.status == "waiting", within(_talk.last_message_at)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
-from playwright.async_api import Browser, FilePayload, expect
+from playwright.async_api import Browser, FilePayload, Route, expect
 
 from db import models
 from services import accounts
@@ -30,7 +32,14 @@ async def test_words_are_tried_saved_and_undone(chromium: Browser, browser_site:
         await page.get_by_role("link", name="Greeting and other lines").click()
         await page.fill("#greeting-en", "Good day, this is {name}!")
         await page.fill("#name", "Texno Plus")
+        # A question that did not arrive is still there to be sent again.
+        await page.route("**/try", lambda route: route.abort())
         await page.fill("#chat-text", "/start")
+        await page.press("#chat-text", "Enter")
+        await expect(page.locator(".bubble-bad")).to_be_visible()
+        await expect(page.locator("#chat-text")).to_have_value("/start")
+        await page.unroute("**/try")
+        seen.troubles.clear()
         await page.press("#chat-text", "Enter")
         await expect(page.get_by_text("Good day, this is Texno Plus!")).to_be_visible()
         await expect(page.locator(".made-of").get_by_text("Not published yet")).to_be_visible()
@@ -58,9 +67,30 @@ async def test_words_are_tried_saved_and_undone(chromium: Browser, browser_site:
             FilePayload(name=f"fayl-{number}.txt", mimeType="text/plain", buffer=f"Tovar {number} 5000 so'm".encode())
             for number in range(3)
         ]
-        await page.set_input_files("#file", [*many, FilePayload(name="ugly.exe", mimeType="x/y", buffer=b"MZ")])
+        # While the first is on its way, each that waits its turn is seen, and whoever leaves is asked.
+        on_its_way, arrives = asyncio.Event(), asyncio.Event()
+
+        async def slowly(route: Route) -> None:
+            on_its_way.set()
+            await arrives.wait()
+            await route.continue_()
+
+        await page.route("**/documents", slowly)
+        await page.set_input_files("#file", [FilePayload(name="ugly.exe", mimeType="x/y", buffer=b"MZ"), *many])
+        await on_its_way.wait()
+        await expect(page.locator(".uploads progress")).to_have_count(3)
+        async with page.expect_event("dialog") as asked:
+            leaving = asyncio.create_task(page.close(run_before_unload=True))
+        dialog = await asked.value
+        assert dialog.type == "beforeunload"
+        await dialog.dismiss()
+        await leaving
+        arrives.set()
         await expect(page.locator("#used")).to_contain_text("4 of")
+        await expect(page.locator(".uploads progress")).to_have_count(0)
         await expect(page.get_by_text("ugly.exe is not a PDF")).to_be_visible()
+        await page.set_input_files("#file", many[:1])
+        await expect(page.get_by_text("ugly.exe is not a PDF")).to_have_count(0)
         await seen.open(f"/contacts/{talk.contact_id}")
         await seen.check()
         await page.locator(".danger summary").click()

@@ -156,6 +156,57 @@ async def test_a_draft_is_the_owners_alone_until_it_is_published(site: Site) -> 
     assert (now.name, now.draft) == ("Nashr", None)
 
 
+def _seen(page: Page, form: str) -> str:
+    return re.findall(r'name="seen" value="(\w+)"', page.text.partition(f'action="{form}"')[2])[0]
+
+
+async def test_whoever_saves_over_another_is_told_and_keeps_their_words(site: Site) -> None:
+    """Two pages of one bot are open; the second to save sees both and decides. Words, drafts and office hours alike."""
+    browser, bot = await _start(site, "Tabs")
+    path, people = f"/bots/{bot.id}", f"/bots/{bot.id}/people"
+    opened = await browser.get(path)
+    seen, seen_people = _seen(opened, path), _seen(opened, people)
+    first = _words(system_prompt="Say hello to <everybody>.", **{"greeting-en": "Their hello"})
+    assert (await browser.post(path, seen=seen, **first)).status == 303
+    # The same again, by a second press or a page gone back to, changes nothing and is no quarrel.
+    assert (await browser.post(path, seen=seen, **first)).status == 303
+    mine = _words(name="Mening nomim", system_prompt="Mine.", **{"greeting-en": "My hello"})
+    for do in ("", "draft"):
+        told = await browser.post(path, seen=seen, do=do, **mine)
+        assert told.status == 409 and "Somebody has changed this" in told.visible()
+        assert "Say hello to &lt;everybody&gt;." in told.text and "Their hello" in told.visible()
+        assert (
+            'value="Mening nomim"' in told.text
+            and ">Mine.</textarea>" in told.text
+            and "My hello</textarea>" in told.text
+        )
+    async with site.core.db.read() as session:
+        now = await session.get_one(models.Bot, bot.id)
+        assert (now.name, now.system_prompt, now.draft) == ("Chinor", "Say hello to <everybody>.", None)
+    # Whoever has seen both and presses again means it.
+    assert (await browser.post(path, seen=_seen(told, path), **mine)).status == 303
+    opened = await browser.get(path)
+    await browser.post(path, seen=_seen(opened, path), do="draft", **_words(name="Qoralama"))
+    over = await browser.post(path, seen=_seen(opened, path), **_words(name="Boshqa"))
+    assert over.status == 409 and "Qoralama" in over.visible()
+    # The hours are another form: words that were saved meanwhile do not stand in its way, other hours do.
+    hours = {"mon_from": "09:00", "mon_to": "18:00", "return_after_min": "30", "silent_text": ""}
+    assert (await browser.post(people, seen=seen_people, **hours)).status == 303
+    told = await browser.post(people, seen=seen_people, **{**hours, "mon_to": "20:00", "return_after_min": "0"})
+    assert told.status == 409 and "Monday: 09:00–18:00" in told.visible() and 'value="20:00"' in told.text
+    assert (
+        await browser.post(people, seen=_seen(told, people), **{**hours, "mon_to": "20:00", "return_after_min": "0"})
+    ).status == 303
+    listed = (await browser.get(f"{path}/versions")).visible()
+    assert "Monday: 09:00–20:00" in listed and "only when you give the conversation back" in listed
+
+
+async def test_lines_that_were_typed_stand_there_when_another_field_is_wrong(site: Site) -> None:
+    browser, bot = await _start(site, "Typist")
+    wrong = await browser.post(f"/bots/{bot.id}", **_words(name=" ", **{"greeting-en": "A long and careful hello"}))
+    assert wrong.status == 400 and "A long and careful hello</textarea>" in wrong.text
+
+
 async def test_customers_read_the_owners_lines_in_their_language(site: Site) -> None:
     """Greeting, not known, a person called, outside hours, stopped; the Cyrillic is made of the Latin; no line is a format."""
     browser, bot = await _start(site, "Liner")

@@ -98,8 +98,13 @@ async def test_from_the_first_draft_to_the_report(site: Site) -> None:
     # A second hand that still has the page of before.
     first = (await _one(site, bot)).version
     assert (await browser.post(f"{where}/edit", **WRITTEN, version=str(first))).status == 303
-    late = await browser.post(f"{where}/edit", **{**WRITTEN, "text_ru": "Моё"}, version=str(first))
+    late = await browser.post(f"{where}/edit", **{**WRITTEN, "text_ru": "Моё"}, version=str(first), languages="ru")
     assert late.status == 409 and "Моё" in late.text
+    # Both stand there, and who saves again means it.
+    saved = late.visible().partition("As it is saved now")[2]
+    assert "Работаем и в праздники!" in saved and "Languages all" in " ".join(saved.split())
+    shown = re.findall(r'name="version" value="(\d+)"', late.text)[0]
+    assert (await browser.post(f"{where}/edit", **WRITTEN, version=shown)).status == 303
     # Named confirmation.
     version = str((await _one(site, bot)).version)
     refused = await browser.post(f"{where}/send", when="now", name="Chinar", version=version)
@@ -113,6 +118,9 @@ async def test_from_the_first_draft_to_the_report(site: Site) -> None:
     assert (await browser.post(f"{where}/recall", version=str((await _one(site, bot)).version))).status == 303
     version = str((await _one(site, bot)).version)
     assert (await browser.post(f"{where}/send", when="now", name="Chinor", version=version)).status == 303
+    # What somebody wrote while it went out is not lost: it can become a broadcast of its own.
+    late = await browser.post(f"{where}/edit", **{**WRITTEN, "text_ru": "Опоздало"}, version=version)
+    assert late.status == 409 and "Опоздало" in late.text and f'action="{home}"' in late.text
     await _done(site, bot)
     page = await browser.get(f"{where}/progress", **{"HX-Request": "true"})
     assert "3 of 3" in page.visible() and "Left out 1" in " ".join(page.visible().split())

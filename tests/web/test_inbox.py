@@ -179,6 +179,40 @@ async def test_filters(site: Site) -> None:
     assert (await at.browser.get("/inbox?after=x")).status == 400
 
 
+async def test_what_a_number_of_the_dashboard_counts_is_listed_behind_it(site: Site) -> None:
+    """Who was handed over stays so after the person gave the talk back; days bound when that was, not the last message."""
+    at = await _desk(site)
+    now, old = utcnow(), utcnow() - dt.timedelta(days=60)
+    helped = await at.talk("Yordam olgan")
+    await at.say(helped, "Operator kerak")
+    await at.talk("Kutayotgan", status="waiting", created_at=old)
+    await at.talk("Botniki")
+    await at.talk("Doimiy", person_at=old, created_at=old, status="closed")
+    await at.browser.get(f"/inbox/{helped.id}")
+    assert (await at.browser.post(f"/inbox/{helped.id}", text="Keldim", seen="")).status == 303
+    assert (await at.browser.post(f"/inbox/{helped.id}/status", status="bot")).status == 303
+    home = await at.browser.get("/dashboard?period=7")
+    cards = {
+        name: unescape(href)
+        for href, name in re.findall(
+            r'<a class="number[^"]*" href="([^"]+)"><span class="number-name">([^<]+)<', home.text
+        )
+    }
+    for name, names in (
+        ("Handed over to people", {"Yordam olgan", "Kutayotgan"}),
+        ("New customers", {"Yordam olgan", "Botniki"}),
+        ("Customers waiting", {"Kutayotgan"}),
+    ):
+        page = await at.browser.get(cards[name])
+        assert _listed(page) == names, cards[name]
+        assert "<option value" in page.text and ("happened" not in cards[name] or f"selected>{name}<" in page.text)
+    day = (now - dt.timedelta(days=30)).date().isoformat()
+    assert _listed(await at.browser.get(f"/inbox?happened=handed&until={day}")) == {"Doimiy"}
+    assert _listed(await at.browser.get(f"/inbox?happened=x&until={day}")) == set()
+    table = await at.browser.get("/inbox/export.csv?happened=handed&since=2020-01-01")
+    assert "Keldim" in table.text and "Botniki" not in table.text
+
+
 async def test_why_a_conversation_waits(site: Site) -> None:
     """The list, the conversation and the API tell who asked for a person from what the bot did not know."""
     at = await _desk(site)

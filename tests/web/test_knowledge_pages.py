@@ -9,6 +9,7 @@ import io
 import re
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
 from sqlalchemy import func, insert, select, update
 
@@ -119,6 +120,25 @@ async def test_thirty_files_and_an_ugly_one(site: Site) -> None:
     assert whole.index('id="used"') < whole.index("data-drop") and f'hx-get="{path}/list?used=1"' in whole
     # The steps of a new bot have no place for it.
     assert 'id="used"' not in (await browser.get(f"{path}/list", **PART)).text
+
+
+async def test_a_bad_file_among_many_keeps_the_others_not_out(site: Site) -> None:
+    """Without script all files come in one form: each is taken or named with why not; a picture's form keeps what it held."""
+    browser, bot = await _start(site, "Plainform")
+    path = f"/bots/{bot.id}/documents"
+    form = aiohttp.FormData({"csrf": browser.csrf})
+    for name, data in (("bir.txt", b"Bir"), ("rasm.exe", b"MZ"), ("bo'sh.txt", b""), ("ikki.txt", b"Ikki")):
+        form.add_field("file", data, filename=name, content_type="application/octet-stream")
+    answer = await browser.request("POST", path, data=form)
+    assert answer.status == 400
+    alert = answer.text.partition('role="alert"')[2].partition("</ul>")[0]
+    assert alert.count("<li>") == 2 and "rasm.exe" in alert and "bo&#39;sh.txt" in alert and "bir.txt" not in alert
+    listed = answer.text.partition('id="documents"')[2]
+    assert "bir.txt" in listed and "ikki.txt" in listed and "rasm.exe" not in listed
+    wrong = await browser.upload_with(path, {"caption": "Yozgi terrasa menyusi"}, "rasm.jpg", b"not a picture")
+    held = wrong.text.partition('id="picture"')[2].partition("</details>")[0]
+    assert wrong.status == 400 and 'value="Yozgi terrasa menyusi"' in held and 'role="alert"' in held
+    assert 'name="shared" value="on">' in held
 
 
 async def test_questions_and_answers_as_a_table(site: Site) -> None:

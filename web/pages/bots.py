@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from aiohttp import web
 
 from db import models
 from services import bots, lines, manner, notices, statistics, versions
-from services.errors import AppError, Invalid
-from services.i18n import T
+from services.errors import AppError, Conflict, Invalid
+from services.i18n import LANGUAGE_NAMES, T, translate
 from services.knowledge import documents
 from web import auth, forms, view
 from web.pages.shell import core_of, fault_of, frame, own_bot
@@ -77,6 +78,7 @@ async def bot_page(request: web.Request) -> web.StreamResponse:
     return await _settings(request)
 
 
+LINE_FIELDS = {f"{key}-{code}": (key, code) for key in lines.KEYS for code in lines.LANGUAGES}
 LINES: Mapping[str, Any] = {
     "line_keys": lines.KEYS,
     "line_titles": lines.TITLES,
@@ -103,7 +105,14 @@ async def _settings(
     silent_text: str | None = None,
     return_after: int | None = None,
     error: AppError | None = None,
+    sent: versions.Form = "words",
+    theirs: Sequence[versions.Change] = (),
+    lines_sent: bool = False,
 ) -> web.StreamResponse:
+    """Show the page; what is given stands in its forms as it was sent, with the bot's lines if those were in it.
+
+    ``sent``: the form that was; ``theirs``: what another saved instead of it.
+    """
     core = core_of(request)
     async with core.db.read() as session:
         bot = await own_bot(session, request)
@@ -124,9 +133,14 @@ async def _settings(
         draft=bot.draft is not None,
         words=True,
         kept=kept,
-        show_lines="lines" in request.query,
+        seen={form: versions.mark(bot, form) for form in ("words", "manner")},
+        sent=sent,
+        theirs=theirs,
+        titles=versions.FIELDS,
+        described=lambda change: versions.described(change, partial(in_words, language)),
+        show_lines="lines" in request.query or lines_sent,
         **LINES,
-        line_fields=[f"{key}-{code}" for key in lines.KEYS for code in lines.LANGUAGES],
+        line_fields=LINE_FIELDS,
         fault=fault_of(error, request) if error else None,
         limits=core.settings.limits,
         key_trouble=bot.openai_key is not None and (refused or not core.crypto.opens(bot.openai_key)),
@@ -155,6 +169,7 @@ async def save(request: web.Request) -> web.StreamResponse:
     form = await forms.read(request)
     before: models.BotVersion | None = None
     as_draft = form.text("do", 10) == "draft"
+    theirs: Sequence[versions.Change] = ()
     values: dict[str, Any] = {
         "name": form.fields.get("name", "")[:200],
         "system_prompt": form.fields.get("system_prompt", "")[:20_000],
@@ -164,23 +179,48 @@ async def save(request: web.Request) -> web.StreamResponse:
     try:
         async with core.db.write() as session:
             bot = await own_bot(session, request)
+            await versions.hold(session, bot)
             values["lines"] = lines_in(form, bot)
             given = given_words(form, bot)
+            words, saved = bots.draft_of(bot, **given, limits=core.settings.limits), bot.draft or published_words(bot)
+            theirs = versions.differences(words, saved)
+            if theirs and form.text("seen", 40) not in ("", versions.mark(bot, "words")):
+                raise versions.overtaken()
             if as_draft:
-                draft = bots.draft_of(bot, **given, limits=core.settings.limits)
-                await versions.keep_draft(session, bot, None if draft == published_words(bot) else draft)
+                await versions.keep_draft(session, bot, None if words == published_words(bot) else words)
             else:
                 before = await bots.update(session, bot, **given, limits=core.settings.limits, actor=auth.user(request))
                 await versions.keep_draft(session, bot, None)
     except AppError as error:
         if error.status == 404:
             raise
-        return await _settings(request, values=values, error=error)
+        return await _settings(
+            request,
+            values=values,
+            error=error,
+            theirs=theirs if error.code == "changed" else (),
+            lines_sent=any(name in form.fields for name in LINE_FIELDS),
+        )
     core.bell.ring("channels")
     following = auth.safe_next(form.text("next"), f"/bots/{bot.id}")
     if as_draft:
         return view.redirect(following, toast="draft_saved")
     return view.redirect(following, toast="saved", undo=undo_of(bot, before))
+
+
+def in_words(language: str, field: str, value: Any) -> str:
+    """Return a field of a version as people read it."""
+    if field == "languages":
+        return ", ".join(LANGUAGE_NAMES.get(code, code) for code in value)
+    if field == "hours":
+        days = manner.shown(manner.manner_of({"hours": value}))
+        names = dict(zip(manner.DAYS, view.day_names(language), strict=True))
+        return "\n".join(f"{names[day]}: {opens}–{closes}" for day, (opens, closes) in days.items())
+    if field == "return_after_min":
+        if not value:
+            return translate(language, "only when you give the conversation back")
+        return translate(language, "{time} after your last message", time=view.minutes(int(value), language))
+    return str(value)
 
 
 def undo_of(bot: models.Bot, before: models.BotVersion | None) -> tuple[str, ...]:
@@ -200,12 +240,11 @@ def published_words(bot: models.Bot) -> dict[str, Any]:
 
 def lines_in(form: forms.Form, bot: models.Bot) -> lines.Lines:
     """Return the bot's own lines as a form holds them; a form without such fields leaves them as it showed them."""
-    named = {f"{key}-{code}": (key, code) for key in lines.KEYS for code in lines.LANGUAGES}
-    if not any(name in form.fields for name in named):
+    if not any(name in form.fields for name in LINE_FIELDS):
         shown: lines.Lines = (bot.draft or published_words(bot))["lines"]
         return shown
     given: dict[str, dict[str, str]] = {}
-    for name, (key, code) in named.items():
+    for name, (key, code) in LINE_FIELDS.items():
         given.setdefault(key, {})[code] = form.text(name, 5000).replace("\r\n", "\n")
     return given
 
@@ -260,13 +299,16 @@ async def people(request: web.Request) -> web.StreamResponse:
     """
     core = core_of(request)
     form = await forms.read(request)
+    theirs: Sequence[versions.Change] = ()
     given = {day: (form.text(f"{day}_from", 10), form.text(f"{day}_to", 10)) for day in manner.DAYS}
     after, silent_text = form.text("return_after_min", 10), form.text("silent_text", 1000)
     try:
         async with core.db.write() as session:
             bot = await own_bot(session, request)
+            await versions.hold(session, bot)
             if not (after.isascii() and after.isdigit()):
                 raise Invalid(T("Choose one of the times."), field="return_after_min")
+            was, seen = versions.content_of(bot), versions.mark(bot, "manner")
             before = await bots.set_manner(
                 session,
                 bot,
@@ -275,10 +317,21 @@ async def people(request: web.Request) -> web.StreamResponse:
                 silent_text=silent_text,
                 actor=auth.user(request),
             )
-    except Invalid as error:
+            theirs = versions.changes(versions.content_of(bot), was)
+            if theirs and form.text("seen", 40) not in ("", seen):
+                raise versions.overtaken()
+    except (Invalid, Conflict) as error:
         shown = {day: list(pair) for day, pair in given.items()}
         chosen = int(after) if after.isascii() and after.isdigit() else None
-        return await _settings(request, hours=shown, silent_text=silent_text, return_after=chosen, error=error)
+        return await _settings(
+            request,
+            hours=shown,
+            silent_text=silent_text,
+            return_after=chosen,
+            error=error,
+            sent="manner",
+            theirs=theirs if error.code == "changed" else (),
+        )
     core.bell.ring("channels")
     return view.redirect(f"/bots/{bot.id}", toast="saved", undo=undo_of(bot, before))
 

@@ -28,7 +28,8 @@ routes = web.RouteTableDef()
 
 _TESTS_A_MINUTE = 10
 _TABLE_PART = 500
-_TYPED = ("title", "seen", "days", *(f"text_{code}" for code in CATALOGS))
+_WORDS = (*(f"text_{code}" for code in CATALOGS), "title")
+_TYPED = ("seen", "days", *_WORDS)
 
 
 def _words(request: web.Request) -> dict[str, Any]:
@@ -93,6 +94,17 @@ def _values_of(found: models.Broadcast | None) -> dict[str, Any]:
     }
 
 
+def _saved(
+    found: models.Broadcast | None, typed: Mapping[str, Any] | None
+) -> tuple[Mapping[str, str], Audience | None]:
+    """Return what of a draft is saved otherwise than somebody typed it: its words, and its audience if that differs."""
+    if found is None or typed is None:
+        return {}, None
+    saved, meant = _values_of(found), Audience.of(found)
+    words = {name: saved[name] for name in _WORDS if saved[name] != str(typed[name]).replace("\r\n", "\n").strip()}
+    return words, meant if meant != _draft(typed).audience else None
+
+
 async def _form(
     request: web.Request,
     broadcast_id: str = "",
@@ -104,8 +116,12 @@ async def _form(
     async with core_of(request).db.read() as session:
         bot = await own_bot(session, request)
         found = await broadcasts.get(session, bot, broadcast_id) if broadcast_id else None
+        saved_words, saved_audience = _saved(found, values) if isinstance(error, Conflict) else ({}, None)
         if found is not None and found.status != "draft":
-            return view.redirect(f"/bots/{bot.id}/broadcasts/{found.id}")
+            if values is None:
+                return view.redirect(f"/bots/{bot.id}/broadcasts/{found.id}")
+            # It went out while somebody wrote: what they wrote can still become one of its own.
+            found = None
         labels = await marks.labels(session, [bot.owner_id])
         kinds = await broadcasts.kinds_of(session, bot)
         shared = await frame(session, request, bot)
@@ -117,6 +133,8 @@ async def _form(
         found=found,
         version=version if version is not None else found.version if found else 0,
         values=values or _values_of(found),
+        saved_words=saved_words,
+        saved_audience=saved_audience,
         kinds=kinds,
         labels=labels,
         codes=broadcasts.bot_languages(bot),
@@ -194,8 +212,11 @@ async def change(request: web.Request) -> web.StreamResponse:
             bot = await own_bot(session, request)
             found = await broadcasts.get(session, bot, id_)
             await broadcasts.change(session, bot, id_, version, _draft(values, found.template))
-    except (Invalid, Conflict) as error:
+    except Invalid as error:
         return await _form(request, id_, values=values, version=version, error=error)
+    except Conflict as error:
+        # Whoever has seen both and saves again means it.
+        return await _form(request, id_, values=values, error=error)
     return view.redirect(f"/bots/{bot.id}/broadcasts/{id_}", toast="saved")
 
 

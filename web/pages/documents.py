@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,10 @@ async def _page(
     error: AppError | None = None,
     values: dict[str, str] | None = None,
     changing: str = "",
+    refused: Sequence[tuple[str, AppError]] = (),
+    picture: Mapping[str, str] | None = None,
 ) -> web.StreamResponse:
+    """``refused``: files of many that were not taken, by name; ``picture``: what stood in a picture's form."""
     core = core_of(request)
     question = request.query.get("q", "").strip()[:500]
     place = request.query.get("from", "")
@@ -104,6 +107,8 @@ async def _page(
         liked_days=_LIKED_DAYS,
         thumbs=bool((bot.settings or {}).get(ratings.SETTING)),
         telegram=telegram,
+        refused=[(name, fault_of(each, request)["message"]) for name, each in refused],
+        picture=picture,
         teaching=lesson is not None,
         taught=taught,
         taught_next=following,
@@ -145,14 +150,20 @@ async def upload(request: web.Request) -> web.StreamResponse:
     core = core_of(request)
     form = await forms.read(request)
     taken: list[dict[str, Any]] = []
+    refused: list[tuple[str, AppError]] = []
+    # A picture's own form says what it shows and whether customers may receive it.
+    picture = (
+        {"caption": form.fields["caption"], "shared": form.text("shared", 10)} if "caption" in form.fields else None
+    )
+    sent: list[forms.Upload] = []
     try:
-        # A picture's own form says what it shows and whether customers may receive it.
-        caption = form.text("caption", documents.CAPTION_CHARS) if "caption" in form.fields else None
-        shared = None if caption is None else form.text("shared", 10) == "on"
-        sent = form.uploads("file")
-        if not any(file.name for file in sent):
+        sent = [file for file in form.uploads("file") if file.name]
+        if not sent:
             raise Invalid(T("Choose a file first."), field="file")
-        for file in sent:
+    except Invalid as error:
+        refused.append(("", error))
+    for file in sent:
+        try:
             async with core.db.write() as session:
                 bot = await own_bot(session, request)
                 document = await documents.upload(
@@ -162,21 +173,26 @@ async def upload(request: web.Request) -> web.StreamResponse:
                     file.data,
                     limits=core.settings.limits,
                     max_bytes=core.settings.knowledge.max_file_bytes,
-                    shared=shared,
-                    caption=caption,
+                    shared=picture["shared"] == "on" if picture else None,
+                    caption=form.text("caption", documents.CAPTION_CHARS) if picture else None,
                     plan=core.allowances,
                 )
+        except AppError as error:
+            if error.status == 404:
+                raise
+            # One that cannot be taken does not keep the others out.
+            refused.append((documents.title_of(file.name), error))
+        else:
             taken.append({"id": document.id, "name": document.name, "status": document.status})
-    except AppError as error:
-        if taken:
-            core.bell.ring("jobs")
-        if wants_json(request) or error.status == 404:
-            raise
-        return await _page(request, error=error)
-    core.bell.ring("jobs")
+    if taken:
+        core.bell.ring("jobs")
+    if refused and wants_json(request):
+        raise refused[0][1]
+    if refused:
+        return await _page(request, error=refused[0][1], refused=refused if len(sent) > 1 else (), picture=picture)
     if wants_json(request):
         return web.json_response({"items": taken}, status=202)
-    following = auth.safe_next(form.text("next"), f"/bots/{bot.id}/documents")
+    following = auth.safe_next(form.text("next"), f"/bots/{request.match_info['bot']}/documents")
     return view.redirect(following, toast="uploaded")
 
 

@@ -32,7 +32,8 @@ log = structlog.get_logger(__name__)
 routes = web.RouteTableDef()
 
 _FILTERS = (
-    "q", "bot", "channel", "status", "assignee", "language", "label", "unanswered", "snoozed", "since", "until", "after",
+    "q", "bot", "channel", "status", "assignee", "language", "label", "unanswered", "snoozed", "happened", "since",
+    "until", "after",
 )  # fmt: skip
 _TABS = ("status", "assignee", "unanswered", "snoozed")
 """What a tab sets; the other filters stay as they are."""
@@ -300,6 +301,8 @@ def given_filters(request: web.Request, served: Sequence[models.Bot]) -> dict[st
         given["channel"] = ""
     if given["language"] not in LANGUAGES:
         given["language"] = ""
+    if given["happened"] not in desk.HAPPENED:
+        given["happened"] = ""
     for name in ("since", "until"):
         if _day(given[name]) is None:
             given[name] = ""
@@ -341,6 +344,7 @@ def filters_of(given: Mapping[str, str]) -> desk.Filters:
         q=given["q"],
         unanswered=bool(given["unanswered"]),
         snoozed=bool(given["snoozed"]),
+        happened=given["happened"],
         since=_day(given["since"]),
         until=last + dt.timedelta(days=1) if last is not None else None,
     )

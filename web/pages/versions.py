@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from aiohttp import web
 
-from services import manner, versions
+from services import versions
 from services.conversations import desk
-from services.i18n import LANGUAGE_NAMES, translate
 from web import auth, view
-from web.pages.bots import undo_of
+from web.pages.bots import in_words, undo_of
 from web.pages.shell import core_of, frame, own_bot
 
 routes = web.RouteTableDef()
@@ -36,21 +34,9 @@ async def versions_page(request: web.Request) -> web.StreamResponse:
         first=not cursor,
         names=names,
         titles=versions.FIELDS,
-        described=lambda change: versions.described(change, partial(_in_words, auth.visitor(request).language)),
+        described=lambda change: versions.described(change, partial(in_words, auth.visitor(request).language)),
         **shared,
     )
-
-
-def _in_words(language: str, field: str, value: Any) -> str:
-    if field == "languages":
-        return ", ".join(LANGUAGE_NAMES.get(code, code) for code in value)
-    if field == "hours":
-        days = manner.shown(manner.manner_of({"hours": value}))
-        names = dict(zip(manner.DAYS, view.day_names(language), strict=True))
-        return "\n".join(f"{names[day]}: {opens}–{closes}" for day, (opens, closes) in days.items())
-    if field == "return_after_min" and value:
-        return translate(language, "{time} after your last message", time=view.minutes(int(value), language))
-    return str(value)
 
 
 @routes.post("/bots/{bot}/versions/{version}/restore")

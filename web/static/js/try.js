@@ -118,6 +118,8 @@ export function setUpChat(chat) {
     const fail = (message) => {
       bubble.classList.add("bubble-bad");
       bubble.textContent = message;
+      // To be sent again; what was typed meanwhile stays.
+      field.value ||= text;
     };
     try {
       const response = await fetch(chat.dataset.chat, {

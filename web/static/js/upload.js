@@ -7,6 +7,7 @@ const PICTURES = [".jpg", ".jpeg", ".png", ".webp"];
 export function setUpDrop(form) {
   const input = form.querySelector("input[type=file]");
   const lines = form.querySelector(".uploads");
+  let underWay = 0;
   const say = (text) => {
     const line = document.createElement("div");
     line.className = "upload-line";
@@ -14,28 +15,40 @@ export function setUpDrop(form) {
     lines.append(line);
     return line;
   };
+  // It stays until somebody tries again: of twenty files the first may be refused minutes before anybody looks.
   const fail = (line, text) => {
     line.classList.add("bad");
     line.textContent = text;
-    setTimeout(() => line.remove(), 15_000);
   };
 
-  function send(file) {
+  function check(file) {
     const named = (text) => text.replace("{name}", file.name);
     const isOf = (kinds) => kinds.some((kind) => file.name.toLowerCase().endsWith(kind));
     if (isOf(PICTURES)) {
       document.getElementById("picture")?.setAttribute("open", "");
-      return fail(say(""), named(form.dataset.picture));
+      return named(form.dataset.picture);
     }
-    if (!isOf(KINDS)) return fail(say(""), named(form.dataset.wrongKind));
-    if (file.size > Number(form.dataset.max) * 1024 * 1024) return fail(say(""), named(form.dataset.tooLarge));
-    const line = say(named(form.dataset.uploading));
+    if (!isOf(KINDS)) return named(form.dataset.wrongKind);
+    if (file.size > Number(form.dataset.max) * 1024 * 1024) return named(form.dataset.tooLarge);
+    return "";
+  }
+
+  // Every file that waits its turn is seen from the beginning.
+  function queue(file) {
+    const trouble = check(file);
+    if (trouble) return fail(say(""), trouble);
+    const words = form.dataset.uploading.replace("{name}", file.name);
+    const line = say(words);
     const bar = document.createElement("progress");
     bar.className = "bar";
     bar.max = 100;
     bar.value = 0;
-    bar.setAttribute("aria-label", named(form.dataset.uploading));
+    bar.setAttribute("aria-label", words);
     line.append(bar);
+    return { file, line, bar };
+  }
+
+  function send({ file, line, bar }) {
     const body = new FormData();
     body.append("file", file, file.name);
     return new Promise((done) => {
@@ -61,8 +74,19 @@ export function setUpDrop(form) {
   }
 
   async function sendAll(files) {
-    for (const file of files) await send(file);
+    lines.querySelectorAll(".bad").forEach((line) => line.remove());
+    const queued = files.map(queue).filter(Boolean);
+    underWay += queued.length;
+    for (const each of queued) {
+      await send(each);
+      underWay -= 1;
+    }
   }
+
+  // Whoever leaves now takes the files along that are not here yet.
+  window.addEventListener("beforeunload", (event) => {
+    if (underWay) event.preventDefault();
+  });
 
   input.required = false;
   input.addEventListener("change", () => {
