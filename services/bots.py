@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import utcnow
-from services import access, jobs, lanes, lines, manner, notices, team, versions
+from services import access, endpoints, jobs, lanes, lines, manner, notices, team, versions
 from services.allowances import Allowances
 from services.channels import instagram, whatsapp
 from services.channels.base import TokenRefused
@@ -571,6 +571,7 @@ async def purge_bot(core: Core, payload: Mapping[str, Any]) -> None:
     bot_id = str(payload["bot"])
     async with core.db.read() as session:
         channel_ids = list(await session.scalars(select(models.Channel.id).where(models.Channel.bot_id == bot_id)))
+        owner_id = str(await session.scalar(select(models.Bot.owner_id).where(models.Bot.id == bot_id)) or "")
     async with core.db.write() as session:
         connection = await session.connection()
         prefixes = [f"{kind}:{id_}:" for id_ in channel_ids for kind in ("in", "out", "bulk")]
@@ -593,6 +594,8 @@ async def purge_bot(core: Core, payload: Mapping[str, Any]) -> None:
     delivery = models.BroadcastDelivery
     # Its customers are nobody else's: no other bot's rows name them.
     await core.db.delete_in_slices(delivery.contact_id, delivery.broadcast_id.in_(sent), at_once=200)
+    told = endpoints.told_of(owner_id, "bot_id", [bot_id])
+    await core.db.delete_in_slices(models.EndpointEvent.id, told, at_once=500)
     async with core.db.write() as session:
         await session.execute(sql_delete(models.Notice).where(models.Notice.bot_id == bot_id))
         await session.execute(sql_delete(models.Bot).where(models.Bot.id == bot_id))

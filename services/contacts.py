@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import func, literal_column, select, update
+from sqlalchemy import func, literal_column, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import utcnow
-from services import access, bots, conversations, endpoints, lanes, notices, team
+from services import access, bots, conversations, endpoints, lanes, notices, team, uploads
 from services.accounts import clean_phone
 from services.conversations import ConversationRow, desk, marks
 from services.conversations.records import out_lane
@@ -108,29 +108,46 @@ async def delete(session: AsyncSession, row: ConversationRow, actor: models.User
     Who writes again afterwards is somebody new. Raises ``Conflict`` while a message of the customer is being answered or sent.
     """
     contact, talk = row.contact, row.conversation
-    out = out_lane(row.channel.id, contact.external_id)
-    keys = [lane_of(row.channel.id, contact.external_id), out, f"bulk{out.removeprefix('out')}"]
-    if contact.alias:
-        keys.append(lane_of(row.channel.id, contact.alias))
-    connection = await session.connection()
-    kinds = ("inbox", "outbox", "bulk", "inbox")
-    lines = {key: Line(kind, row.bot.owner_id, row.bot.id) for key, kind in zip(keys, kinds, strict=False)}
+    known_as = [contact.external_id, *filter(None, [contact.alias])]
+    lines: dict[str, Line] = {}
+    for id_ in known_as:
+        out = out_lane(row.channel.id, id_)
+        for key, kind in (
+            (lane_of(row.channel.id, id_), "inbox"),
+            (out, "outbox"),
+            (f"bulk{out.removeprefix('out')}", "bulk"),
+        ):
+            lines[key] = Line(kind, row.bot.owner_id, row.bot.id)
+    keys, connection = list(lines), await session.connection()
     await connection.run_sync(lanes.lock, lines)
     lane = lanes.LANES.c
     if await session.scalar(select(lane.key).where(lane.key.in_(keys), lane.holder.is_not(None)).limit(1)):
         raise Conflict(T("A message of this customer is being answered right now. Please try again in a moment."))
     await session.refresh(talk, with_for_update=True)
+    # What went into it when the customer turned out to be somebody known is named by the ids that it had.
+    joined = models.JoinedConversation
+    former = await session.scalars(select(joined.id).where(joined.conversation_id == talk.id))
+    talks = [talk.id, *former]
     asked, item, sent = models.UnansweredQuestion, models.InboxItem, models.OutboxItem
     about = asked.bot_id == row.bot.id, asked.conversation_id == talk.id
     await session.execute(sql_delete(asked).where(*about, asked.count == 1))
     await session.execute(update(asked).where(*about).values(conversation_id=None))
-    await session.execute(sql_delete(models.Notice).where(models.Notice.key == notices.talk_key(talk.id)))
-    await session.execute(sql_delete(sent).where(sent.channel_id == row.channel.id, sent.conversation_id == talk.id))
+    about_talks = models.Notice.key.in_([notices.talk_key(id_) for id_ in talks])
+    await session.execute(sql_delete(models.Notice).where(about_talks))
+    to_them = or_(sent.conversation_id.in_(talks), sent.recipient.in_(known_as))
+    await session.execute(sql_delete(sent).where(sent.channel_id == row.channel.id, to_them))
     for state in ("'new'", "'dead'"):
         # Word for word as the partial indexes say it, or SQLite does not take them.
         await session.execute(sql_delete(item).where(item.lane.in_(keys), item.status == literal_column(state)))
-    await endpoints.forget(session, row.bot.owner_id, contact.id)
+    # What is done stays a while to know repeats, but not from whom it came.
+    done = item.channel_id == row.channel.id, item.status == "done", item.lane.in_(keys)
+    await session.execute(update(item).where(*done).values(lane=lane_of(row.channel.id, "")))
+    told = endpoints.told_of(row.bot.owner_id, "conversation_id", talks)
+    await session.execute(
+        sql_delete(models.EndpointEvent).where(told), execution_options={"synchronize_session": False}
+    )
     await session.execute(sql_delete(lanes.LANES).where(lane.key.in_(keys)))
+    await uploads.forget(session, talk.id)
     await session.execute(sql_delete(models.Message).where(models.Message.conversation_id == talk.id))
     await session.execute(sql_delete(models.Conversation).where(models.Conversation.id == talk.id))
     await session.execute(sql_delete(models.Contact).where(models.Contact.id == contact.id))

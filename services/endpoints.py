@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, bindparam, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from yarl import URL
 
@@ -461,15 +461,16 @@ async def log(
     return found
 
 
-async def forget(session: AsyncSession, owner_id: str, contact_id: str) -> None:
-    """Delete what an owner's endpoints were told, or are still to be told, of a customer."""
+def told_of(owner_id: str, name: str, ids: Sequence[str]) -> ColumnElement[bool]:
+    """Return the condition on what an owner's endpoints were told, or are still to be told, of some conversations or bots.
+
+    ``name``: the word of :func:`place` by which they are known.
+    """
     event, endpoint = models.EndpointEvent, models.Endpoint
     own = select(endpoint.id).where(endpoint.owner_id == owner_id)
     # As bodies are written: see :func:`_body`.
-    named = event.payload.contains(f'"contact_id":"{contact_id}"', autoescape=True)
-    await session.execute(
-        delete(event).where(event.endpoint_id.in_(own), named), execution_options={"synchronize_session": False}
-    )
+    named = (event.payload.contains(f'"{name}":"{id_}"', autoescape=True) for id_ in ids)
+    return and_(event.endpoint_id.in_(own), or_(*named))
 
 
 async def waiting(session: AsyncSession, of: Sequence[models.Endpoint]) -> dict[str, int]:

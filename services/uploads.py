@@ -9,7 +9,7 @@ import datetime as dt
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from db import models
 from services.errors import Invalid, TooLarge, TooMany
@@ -63,6 +63,15 @@ async def keep(session: AsyncSession, channel: models.Channel, data: bytes, limi
     session.add(made)
     await session.flush()
     return made
+
+
+async def forget(session: AsyncSession, conversation_id: str) -> None:
+    """Delete what a visitor sent in a conversation; before its messages go, which name it."""
+    file, message = models.Attachment, models.Message
+    of_talk = select(file.remote).join(message, message.id == file.message_id)
+    kept = await session.scalars(of_talk.where(message.conversation_id == conversation_id))
+    ids = [id_ for remote in kept if (id_ := ((remote or {}).get("ref") or {}).get("upload"))]
+    await session.execute(delete(models.Upload).where(models.Upload.id.in_(ids)))
 
 
 def loader(db: Database) -> Callable[[str], Awaitable[bytes | None]]:

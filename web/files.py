@@ -11,7 +11,7 @@ from web import keys
 
 _HEADERS = {
     # Whatever a file is, a browser may neither run it nor guess what it might be.
-    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "private, no-store",
     "Cross-Origin-Resource-Policy": "same-origin",

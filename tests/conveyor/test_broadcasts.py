@@ -247,16 +247,18 @@ async def test_paused_resumed_blocked_and_stopped(tmp_path: Path, database_url: 
         assert got(fake, people, shop) == {person.id: 1 for person in people[7:]}
         told = await report(place, made)
         assert (told.fates, told.reasons) == ({"sent": 293, "failed": 7}, {("failed", "unreachable"): 7})
-        # The owner is banned: what is under way ends.
-        second = await draft(place, shop)
-        await launch(place, shop, second, at=utcnow() + dt.timedelta(hours=1))
+        # The owner is banned in the middle: what is under way ends, and the report stands still.
+        second, before = await draft(place, shop), len(fake.sent)
+        await launch(place, shop, second)
+        await fake.wait_until(lambda: len(fake.sent) > before + 20, 30)
         async with place.core.db.write() as session:
             await accounts.ban(session, await session.get_one(models.User, shop.shop.owner.id))
-            await session.execute(
-                update(models.Broadcast).where(models.Broadcast.id == second.id).values(run_at=utcnow())
-            )
         place.core.bell.ring("broadcasts")
         assert (await reaches(place, second, "stopped")).reason == "banned"
+        await place.until(settled, 30)
+        told, went = await report(place, second), len(fake.sent) - before
+        assert 20 < went < 293 - broadcasting.ON_THE_WAY
+        assert told.arrived == went, told
 
 
 async def test_no_more_than_a_days_share(tmp_path: Path, sqlite_url: str, fakes: Fakes) -> None:
@@ -325,3 +327,64 @@ async def test_killed_at_every_point_nobody_gets_it_twice_and_nobody_is_forgotte
         assert lost <= {row.recipient for row in given_up}
         items = await place.rows(select(models.OutboxItem.status, models.OutboxItem.payload))
         assert len(items) == n and all("20 %" in json.loads(row.payload)["text"] for row in items)
+
+
+MANY = 10_000
+FAST = {"messages_per_second": 5000, "bulk_share": 1.0, "chat_messages_per_second": 1000, "chat_burst": 1000}
+
+
+@pytest.mark.timeout(300)
+async def test_ten_thousand_killed_in_the_middle_and_blocked_meanwhile(
+    tmp_path: Path, sqlite_url: str, fakes: Fakes, children: Nursery
+) -> None:
+    """Killed while receivers are chosen and while they are written to; some block the bot before, some during it."""
+    fake, fake_models = fakes
+    settings = settings_for(tmp_path, sqlite_url, fake, fake_models, telegram=FAST)
+    async with floor(tmp_path, sqlite_url, fake, fake_models) as place:
+        shop = await place.tenant()
+        people = await customers(place, shop, MANY)
+        out = await customers(place, shop, 30, opted_out_at=utcnow())
+        made = await draft(place, shop)
+        await launch(place, shop, made, at=utcnow() + dt.timedelta(days=1))
+    db = Database(sqlite_url, pool_size=1)
+    async with db.write() as session:
+        await session.execute(update(models.Broadcast).values(run_at=utcnow()))
+    await db.close()
+    early, late = people[100:125], people[-25:]
+
+    def block(those: list[FakeUser]) -> None:
+        for person in those:
+            fake.fail(
+                403, "Forbidden: bot was blocked by the user", method="sendMessage", chat_id=person.id, times=None
+            )
+
+    block(early)
+    for point, passing in (("broadcast_step", 9), ("sent", MANY // 2)):
+        child = await children.start(settings, point=point, passing=passing)
+        await child.hears("paused", 120)
+        await child.kill()
+    block(late)
+    async with floor(tmp_path, sqlite_url, fake, fake_models, telegram=FAST) as place:
+
+        async def over() -> bool:
+            return (await now_is(place, made)).status == "done"
+
+        await place.until(over, 150)
+        told, done = await report(place, made), await now_is(place, made)
+        to, what = models.Contact.external_id, models.BroadcastDelivery
+        rows = await place.rows(select(to, what.status, what.reason).join(what, what.contact_id == models.Contact.id))
+    fates = {int(row.external_id): (row.status, row.reason) for row in rows}
+    has = Counter(sent.chat_id for sent in fake.sent if sent.bot is shop.bot and "20 %" in sent.text)
+    assert set(has.values()) == {1}
+    assert (done.chosen, len(fates), told.total) == (MANY + len(out), MANY + len(out), MANY)
+    # Who was in hand when a process died may have it or not; of everybody else it is known, and known right.
+    unsure = {id_ for id_, (status, _) in fates.items() if status == "unknown"}
+    assert len(unsure) <= broadcasting.ON_THE_WAY
+    blocked = {person.id for person in (*early, *late)}
+    expected = {person.id: ("sent", "") for person in people} | dict.fromkeys(blocked, ("failed", "unreachable"))
+    expected |= {person.id: ("skipped", "opted_out") for person in out}
+    assert {id_: fate for id_, fate in fates.items() if id_ not in unsure} == {
+        id_: fate for id_, fate in expected.items() if id_ not in unsure
+    }
+    assert set(has) - unsure == {id_ for id_, fate in expected.items() if fate[0] == "sent"} - unsure
+    assert told.arrived == told.fates["sent"] == MANY - len(blocked - unsure) - len(unsure)

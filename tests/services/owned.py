@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import select
@@ -131,3 +133,19 @@ def naming(rows: dict[str, list[dict[str, Any]]], user_id: str) -> Counter[str]:
         for column, value in row.items()
         if value == user_id
     )
+
+
+def holding(rows: dict[str, list[dict[str, Any]]], words: Iterable[str]) -> set[str]:
+    """Return the columns in whose values, also inside of documents, one of these words stands."""
+    wanted = tuple(words)
+
+    def text(value: object) -> str:
+        return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+
+    return {
+        f"{table}.{column}"
+        for table, each in rows.items()
+        for row in each
+        for column, value in row.items()
+        if any(word in text(value) for word in wanted)
+    }

@@ -24,6 +24,32 @@ PASSWORD = leaks.PASSWORD
 _TOKEN = re.compile(r'data-csrf="([0-9a-f]{128})"')
 
 
+def unguarded(path: str, headers: Mapping[str, str]) -> list[str]:
+    """Return which of the headers that every answer has, whatever it says, are missing or weaker than they should be."""
+    policy, kept = headers.get("Content-Security-Policy", ""), headers.get("Cache-Control", "")
+    open_to_all = ("/static/", "/guide/", "/widget.js")
+    wrong = []
+    if "default-src 'none'" not in policy or "frame-ancestors" not in policy:
+        wrong.append("Content-Security-Policy")
+    # A letter has its styles in it; it is shown in a frame where nothing acts.
+    if "unsafe" in policy and not (path.endswith("/preview") and policy.endswith("; sandbox")):
+        wrong.append(f"Content-Security-Policy: {policy}")
+    if headers.get("X-Content-Type-Options") != "nosniff":
+        wrong.append("X-Content-Type-Options")
+    if headers.get("Referrer-Policy") != "same-origin":
+        wrong.append("Referrer-Policy")
+    if "no-store" not in kept and not (path.startswith(open_to_all) and kept):
+        wrong.append(f"Cache-Control: {kept}")
+    if headers.get("Server") != "BotFactory":
+        wrong.append("Server")
+    # Other sites' pages read what the chat on them shows, and that without cookies.
+    if "Access-Control-Allow-Credentials" in headers:
+        wrong.append("Access-Control-Allow-Credentials")
+    if "Access-Control-Allow-Origin" in headers and not path.startswith("/widget/"):
+        wrong.append("Access-Control-Allow-Origin")
+    return wrong
+
+
 @dataclass(frozen=True)
 class Page:
     """What a browser got."""
@@ -61,6 +87,7 @@ class Browser:
         async with self.http.request(method, self.base + path, **options) as answer:
             text = (await answer.read()).decode("utf-8", "replace")
             assert (leak := leaks.on_page(text)) is None, f"{method} {path} shows {leak}"
+            assert not (wrong := unguarded(path, answer.headers)), f"{method} {path} {answer.status}: {wrong}"
             found = _TOKEN.search(text)
             if found:
                 self.csrf = found[1]

@@ -15,6 +15,7 @@ from tests import leaks
 from tests.composition import Shop, address, make_settings, make_shop, running
 from tests.fakes.models import FakeModels
 from tests.fakes.telegram import FakeTelegram
+from tests.web.panel import unguarded
 
 MODEL_KEY = "test-key-of-gemini-0123456789"
 
@@ -58,6 +59,7 @@ class Program:
         ) as answer:
             raw = await answer.read()
             assert (leak := leaks.on_page(raw.decode("utf-8", "replace"))) is None, f"{method} {path} shows {leak}"
+            assert not (wrong := unguarded(path, answer.headers)), f"{method} {path} {answer.status}: {wrong}"
             body = await answer.json() if raw and "json" in answer.content_type else raw.decode()
             return Reply(answer.status, body, dict(answer.headers))
 

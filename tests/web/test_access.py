@@ -41,7 +41,7 @@ from services.knowledge import documents
 from tests import servers
 from tests.composition import PLENTY
 from tests.web.access_table import BODIES, TABLE, line
-from tests.web.panel import Browser, Site, open_site
+from tests.web.panel import Browser, Site, open_site, unguarded
 from web.app import make_app
 
 IDENTITIES = ("nobody", "owner A", "owner B", "banned A", "administrator", "manager of A", "operator of A")
@@ -366,6 +366,7 @@ async def _answer(people: People, identity: str, method: str, route: str, path: 
     browser = await people.browser(identity)
     if route == "/events":
         async with browser.http.get(people.site.base + path, allow_redirects=False) as answer:
+            assert unguarded(path, answer.headers) == []
             return answer.status, ""
     if sent in ("GET", "OPTIONS"):
         page = await browser.request(sent, path)

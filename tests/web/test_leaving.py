@@ -13,18 +13,20 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import delete, func, select, text
 
 from db import models
 from db.base import utcnow
 from services import accounts, jobs, leaving, notices, requests, team
+from services.conversations import finding
 from services.conversations.records import LostLane
 from services.errors import Conflict
 from services.lanes import Claimed, Line
 from services.letters import rendering
 from services.limits import Limits
 from tests.composition import make_settings, running
-from tests.services.owned import everything, fill, naming
+from tests.furnished import NAMES, QUESTIONS, furnish
+from tests.services.owned import everything, fill, holding, naming
 from tests.web.panel import PASSWORD, Browser, Site, open_site
 
 
@@ -192,6 +194,44 @@ async def test_everything_goes_but_the_payments_and_they_name_nobody(tmp_path: P
     assert theirs == kept
     assert [row["assignee_id"] for row in after["conversations"]] == [None]
     assert len(after["messages"]) == 1 and len(after["documents"]) == 1
+
+
+async def test_nothing_of_a_full_account_is_left_anywhere(tmp_path: Path, sqlite_url: str) -> None:
+    """A year of everything: no column of any table names the owner, the bots, their customers, or holds a word of theirs."""
+    async with running(make_settings(tmp_path, sqlite_url)) as core:
+        async with core.db.write() as session:
+            helper = models.User(full_name="Yordamchi")
+            session.add(helper)
+            await session.flush()
+            leaver = await fill(session, "Ketdi", helper=helper, email="ketdi@example.uz", phone="+998901112233")
+            bot = (await session.scalars(select(models.Bot).where(models.Bot.owner_id == leaver.id))).one()
+            # Of what there is only one, who is furnished has another.
+            await session.execute(delete(models.SupportTalk).where(models.SupportTalk.owner_id == leaver.id))
+            await session.execute(delete(models.AccessRequest).where(models.AccessRequest.user_id == leaver.id))
+            ids = await furnish(session, leaver, bot, core.crypto)
+        async with core.db.read() as session:
+            before = await everything(session)
+        kept = {"coupon", "announcement", "letter", "section", "number", "waits"}
+        own = [leaver.id, *(value for name, value in ids.items() if name not in kept)]
+        own += [row["id"] for name in ("contacts", "messages", "channels") for row in before[name]]
+        words = ["Ketdi", "ketdi@", "+998901112233", "+998901234567", *NAMES, *QUESTIONS, "Chinor", "chinor.example.uz"]
+        words += ["Chilonzor", "Chegirma", "Kanal ulanmayapti", "Yordam bering", "Kamola", "Yiliga"]
+        told = holding(before, [*own, *words])
+        assert len({column.partition(".")[0] for column in told}) > 35, told
+        core.now = lambda: utcnow() + dt.timedelta(days=14, minutes=1)
+        async with core.db.write() as session:
+            await leaving.ask(session, leaver, now=utcnow())
+        await leaving.delete_due(core, {})
+        while await finding.catch_up(core.db):
+            pass
+        async with core.db.read() as session:
+            after = await everything(session)
+    # "Ketdi brought" is somebody else.
+    assert holding(after, words) == {"users.full_name"}
+    # The audit log says that somebody did something; jobs that are done go with their month, empty lanes earlier.
+    after = {name: rows for name, rows in after.items() if name not in ("jobs", "lanes")}
+    assert holding(after, own) == {"audit_log.actor_id", "audit_log.object_id"}
+    assert len(after["payments"]) == len(before["payments"])
 
 
 async def test_one_account_that_cannot_go_does_not_hold_up_the_others(tmp_path: Path, sqlite_url: str) -> None:

@@ -14,12 +14,14 @@ from sqlalchemy import select, update
 
 from db import models
 from db.base import utcnow
-from services import bots, upkeep, uploads, widgets
+from services import bots, contacts, upkeep, uploads, widgets
 from services.channels.base import Refused, RemoteFile
 from services.channels.web import WebChannel
 from services.errors import Invalid
 from services.i18n import LANGUAGE_NAMES, translate
+from services.visitors import contact_of
 from tests import servers
+from tests.conveyor.harness import until
 from tests.web import panel
 from tests.web.site import Site, started
 from tests.web.widget import ANSWER, CANARY, QUESTION, SITE, Widget, afresh, choose, png, rows, serving, widget
@@ -389,6 +391,26 @@ async def test_a_deleted_bots_pictures_go_with_it(site: Site) -> None:
     assert (await (await Widget(site, made["public_id"]).begin()).picture(png())).status == 200
     await site.owner.call("DELETE", f"/bots/{made['id']}")
     await bots.purge_bot(site.core, {"bot": made["id"]})
+    assert await rows(site, models.Upload) == before
+
+
+async def test_a_deleted_visitors_picture_goes_with_them(site: Site) -> None:
+    """Also the bytes as they came, which lie beside the conversation."""
+    before, owner = await rows(site, models.Upload), site.owner.shop.owner
+    me = await widget(site).begin()
+    assert (await me.picture(png())).status == 200
+
+    async def given_back() -> bool:
+        async with site.core.db.read() as session:
+            return not await session.scalar(
+                select(models.Lane.key).where(models.Lane.kind == "inbox", models.Lane.holder.is_not(None))
+            )
+
+    await until(given_back)
+    async with site.core.db.write() as session:
+        name = contact_of(me.public_id, me.secret)
+        contact = await session.scalar(select(models.Contact.id).where(models.Contact.external_id == name))
+        await contacts.delete(session, await contacts.get(session, owner, str(contact), "manage"), owner)
     assert await rows(site, models.Upload) == before
 
 
