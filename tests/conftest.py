@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests import servers
+from tests import engines, servers
 from tests.fakes.graph import FakeGraph
 from tests.fakes.instagram import FakeInstagram
 from tests.fakes.meta import Meta
@@ -26,6 +26,7 @@ CHROMIUM = next(
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the folder of the run in the process that owns it; the others are told where it is."""
+    engines.share()
     told: dict[str, Any] | None = getattr(config, "workerinput", None)
     if told is None:
         place = servers.in_memory()
