@@ -19,6 +19,7 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bench import scenes
+from bench.many import id_at
 from bench.product import NotMeasurable
 from db import models
 from db.base import first_id, new_id, utcnow
@@ -45,11 +46,6 @@ class Installation:
     """Who and what the pictures are of, by the names in :mod:`bench.screenshots`: addresses are filled in with ``ids``."""
 
     ids: dict[str, str] = field(default_factory=dict)
-
-
-def _id(at: dt.datetime) -> str:
-    """Return an identifier as it would have been made then: what is found by time is found by it."""
-    return first_id(at)[:10] + new_id()[10:]
 
 
 class _Filling:
@@ -277,7 +273,7 @@ class _Filling:
         number = self.chance.randrange(10**8, 10**9)
         known = channel.kind == "whatsapp" or (channel.kind == "telegram" and self.chance.random() < 0.4)
         contact = models.Contact(
-            id=_id(at),
+            id=id_at(at),
             bot_id=bot.id,
             channel_id=channel.id,
             external_id=f"{number}{len(self.talks)}",
@@ -339,12 +335,12 @@ class _Filling:
         step_s: float = 95.0,
     ) -> models.Conversation:
         rows: list[dict[str, Any]] = []
-        at, before, talk_id = begun, None, _id(begun)
+        at, before, talk_id = begun, None, id_at(begun)
         for author, text, known in lines:
             by_bot = author == "bot"
             at += dt.timedelta(seconds=self.chance.uniform(1.6, 4.2) if by_bot else step_s)
             row: dict[str, Any] = {
-                "id": _id(at),
+                "id": id_at(at),
                 "conversation_id": talk_id,
                 "author": author,
                 "text": text,
@@ -444,7 +440,7 @@ class _Filling:
             }
             session.add(
                 models.TestRun(
-                    id=_id(self.ago(back)),
+                    id=id_at(self.ago(back)),
                     bot_id=self.shop.id,
                     status="done",
                     results=results,
@@ -458,7 +454,7 @@ class _Filling:
         tomorrow = midnight(today(self.now) + dt.timedelta(days=1))
         common = {"bot_id": self.shop.id, "author_id": self.owner.id}
         done = models.Broadcast(
-            id=_id(self.ago(3)),
+            id=id_at(self.ago(3)),
             title=scenes.NEWS[0],
             texts={"uz": scenes.NEWS[1], "ru": scenes.NEWS[2]},
             audience={"seen": "within", "days": 60},
@@ -470,7 +466,7 @@ class _Filling:
             **common,
         )
         planned = models.Broadcast(
-            id=_id(self.ago(0.2)),
+            id=id_at(self.ago(0.2)),
             title="Muddatli to‘lov haqida",
             texts={"uz": scenes.NEWS[3]},
             audience={"channels": ["telegram"], "languages": ["uz"]},
@@ -546,7 +542,7 @@ class _Filling:
             off = price * 15 // 100 if self.chance.random() < 0.1 else 0
             over = status in ("paid", "refunded")
             return models.Payment(
-                id=_id(at),
+                id=id_at(at),
                 number=str(next(numbers)),
                 user_id=owner.id,
                 plan=plan,
@@ -715,7 +711,7 @@ class _Filling:
             failed = number in (5, 17)
             body = {"type": event, "timestamp": at.strftime("%Y-%m-%dT%H:%M:%SZ"), "data": {"text": "Salom"}}
             row = models.EndpointEvent(
-                id=_id(at),
+                id=id_at(at),
                 endpoint_id=first.id,
                 event=event,
                 payload=orjson.dumps(body).decode(),
@@ -772,7 +768,7 @@ class _Filling:
                 at = self.ago(minutes=minutes + 6 * (len(lines) - 1 - place))
                 session.add(
                     models.SupportMessage(
-                        id=_id(at),
+                        id=id_at(at),
                         owner_id=owner.id,
                         author_id=self.admin.id if by_admin else owner.id,
                         by_admin=by_admin,
@@ -783,7 +779,7 @@ class _Filling:
         for number, (texts, status) in enumerate(scenes.ANNOUNCEMENTS):
             at = self.ago(2 + 9 * number)
             row = models.Announcement(
-                id=_id(at),
+                id=id_at(at),
                 texts=texts,
                 audience={"plan": "all", "languages": [], "service": True},
                 by_telegram=True,
@@ -837,7 +833,7 @@ class _Filling:
         for back, actor, action, kind, about, details in self._audited():
             session.add(
                 models.AuditLog(
-                    id=_id(self.ago(back)),
+                    id=id_at(self.ago(back)),
                     at=self.ago(back),
                     actor_id=actor.id,
                     action=action,

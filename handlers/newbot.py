@@ -14,7 +14,6 @@ from aiogram.exceptions import TelegramAPIError
 from aiogram.filters import Command
 from aiogram.types import CallbackQuery, ManagedBotUpdated, Message
 from aiogram.types import User as Account
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from handlers import bots as bots_menu
@@ -187,7 +186,7 @@ async def _connect_managed(talk: Talk, account: Account, *, changed: bool) -> No
     # The token may be a new one; the person knows already that the bot works.
     core = talk.core
     async with core.db.write() as session:
-        bot, _channel = await own_connection(session, talk.user, account.id)
+        bot, _channel = await bots.own_connection(session, talk.user, "telegram", str(account.id))
         if bot is not None:
             await bots.connect_telegram(
                 session,
@@ -201,17 +200,6 @@ async def _connect_managed(talk: Talk, account: Account, *, changed: bool) -> No
     core.bell.ring("channels")
 
 
-async def own_connection(
-    session: AsyncSession, user: models.User, number: int
-) -> tuple[models.Bot | None, models.Channel | None]:
-    """Return the person's bot that is connected to the Telegram bot ``number``, and the channel."""
-    for bot in await bots.list_for(session, user):
-        for channel in await bots.channels(session, bot):
-            if channel.kind == "telegram" and channel.external_id == str(number):
-                return bot, channel
-    return None, None
-
-
 async def connect(
     talk: Talk, identity: Mapping[str, Any], token: str, *, name: str = "", bot_id: str | None = None
 ) -> None:
@@ -223,11 +211,11 @@ async def connect(
     core, number = talk.core, int(identity["id"])
     limits = core.settings.limits
     async with core.db.read() as session:
-        _bot, known = await own_connection(session, talk.user, number)
+        _bot, known = await bots.own_connection(session, talk.user, "telegram", str(number))
     # Connected by this very update, whose answer was lost, is as new; connected otherwise, the token is only renewed.
     renewed = not await talk.dialog.first("new", known is None)
     async with core.db.write() as session:
-        bot, _known = await own_connection(session, talk.user, number)
+        bot, _known = await bots.own_connection(session, talk.user, "telegram", str(number))
         if bot is None and bot_id is not None:
             bot = await bots.get(session, talk.user, bot_id)
         if bot is None:

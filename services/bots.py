@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,7 +23,7 @@ from services.channels.base import TokenRefused
 from services.channels.whatsapp import WhatsAppNumber
 from services.crypto import Crypto, Undecryptable, same
 from services.errors import Conflict, Invalid, NotFound, Permanent, Temporary, Unavailable
-from services.i18n import CATALOGS, T
+from services.i18n import CATALOGS, T, Text
 from services.settings import Limits
 from services.team import Right
 from services.text import clean, one_line
@@ -316,6 +316,26 @@ async def broken_channels(session: AsyncSession, user: models.User) -> dict[str,
     return found
 
 
+async def own_connection(
+    session: AsyncSession, user: models.User, kind: str, external_id: str
+) -> tuple[models.Bot | None, models.Channel | None]:
+    """Return the bot of a person's that an account on a network is connected to, and the channel; None for both without one."""
+    bot, channel_ = models.Bot, models.Channel
+    row = (
+        await session.execute(
+            select(bot, channel_)
+            .join(channel_, channel_.bot_id == bot.id)
+            .where(
+                team.may(user, "manage"),
+                bot.deleted_at.is_(None),
+                channel_.kind == kind,
+                channel_.external_id == external_id,
+            )
+        )
+    ).one_or_none()
+    return (row[0], row[1]) if row is not None else (None, None)
+
+
 def of_kind(connected: Sequence[models.Channel], kind: str) -> models.Channel | None:
     """Return the one channel of a kind among a bot's channels, None where it has none."""
     return next((each for each in connected if each.kind == kind), None)
@@ -329,6 +349,46 @@ async def channel(session: AsyncSession, bot: models.Bot, channel_id: str) -> mo
     return found
 
 
+@contextlib.asynccontextmanager
+async def connection(
+    session: AsyncSession,
+    bot: models.Bot,
+    kind: str,
+    external_id: str,
+    *,
+    taken: Text,
+    other: Callable[[models.Channel], Text],
+    actor: models.User | None,
+    plan: Allowances | None,
+) -> AsyncIterator[models.Channel]:
+    """Give the channel of an account on a network, made where there is none, to be filled in; then it is stored and noted.
+
+    ``plan``, here and below: what the owner's plan allows; a kind that it lacks is not connected anew (``Conflict``). Raises
+    ``Conflict`` that says ``taken`` where the account belongs to another bot here, ``other`` where this bot has another one.
+    """
+    known = await session.scalar(
+        select(models.Channel).where(models.Channel.kind == kind, models.Channel.external_id == external_id)
+    )
+    if known is not None and known.bot_id != bot.id:
+        raise Conflict(taken, code="channel_taken")
+    action = "channel_renewed" if known is not None else "channel_connected"
+    if known is None:
+        own = of_kind(await channels(session, bot), kind)
+        if own is not None:
+            raise Conflict(other(own), code="channel_exists")
+        if plan is not None:
+            await plan.channel(session, bot, kind)
+        known = models.Channel(bot_id=bot.id, kind=kind, external_id=external_id)
+        session.add(known)
+    yield known
+    try:
+        await session.flush()
+    except IntegrityError:
+        raise Conflict(taken, code="channel_taken") from None
+    await notices.solve_channel(session, known.id)
+    await access.record(session, actor, action, "bot", bot.id, kind=kind, channel=known.id)
+
+
 async def connect_telegram(
     session: AsyncSession,
     bot: models.Bot,
@@ -339,58 +399,28 @@ async def connect_telegram(
     actor: models.User | None = None,
     plan: Allowances | None = None,
 ) -> models.Channel:
-    """Connect a Telegram bot that ``getMe`` has just shown (``identity``), or renew its token.
-
-    ``plan``, here and below: what the owner's plan allows; a kind that it lacks is not connected anew (``Conflict``). Raises
-    ``Conflict`` when that Telegram bot belongs to another bot here, or this bot has another one connected.
-    """
+    """Connect a Telegram bot that ``getMe`` has just shown (``identity``), or renew its token; raises as :func:`connection`."""
     if not identity.get("is_bot"):
         raise Invalid(T("This token does not belong to a bot."), field="token")
-    number = str(identity["id"])
-    known = await session.scalar(
-        select(models.Channel).where(models.Channel.kind == "telegram", models.Channel.external_id == number)
-    )
-    if known is not None and known.bot_id != bot.id:
-        raise Conflict(
-            T(
-                "This Telegram bot is already connected to another bot. Disconnect it there first, or use another token."
-            ),
-            code="channel_taken",
+    username = one_line(str(identity.get("username") or ""), 64)
+
+    def other(own: models.Channel) -> Text:
+        return T(
+            "This token is of @{other}, but “{name}” is connected to @{username}. Send the token of @{username}, or "
+            "disconnect it first.",
+            other=username,
+            name=bot.name,
+            username=own.username,
         )
-    action = "channel_renewed" if known is not None else "channel_connected"
-    if known is None:
-        own = of_kind(await channels(session, bot), "telegram")
-        if own is not None:
-            raise Conflict(
-                T(
-                    "This token is of @{other}, but “{name}” is connected to @{username}. Send the token of @{username}, or "
-                    "disconnect it first.",
-                    other=one_line(str(identity.get("username") or ""), 64),
-                    name=bot.name,
-                    username=own.username,
-                ),
-                code="channel_exists",
-            )
-        if plan is not None:
-            await plan.channel(session, bot, "telegram")
-        known = models.Channel(bot_id=bot.id, kind="telegram", external_id=number)
-        session.add(known)
-    known.credentials = crypto.encrypt({"token": token})
-    known.title = one_line(str(identity.get("first_name") or ""), 128)
-    known.username = one_line(str(identity.get("username") or ""), 64)
-    known.status, known.last_error = "active", ""
-    known.health = {"checked_at": int(time.time())}
-    try:
-        await session.flush()
-    except IntegrityError:
-        raise Conflict(
-            T(
-                "This Telegram bot is already connected to another bot. Disconnect it there first, or use another token."
-            ),
-            code="channel_taken",
-        ) from None
-    await notices.solve_channel(session, known.id)
-    await access.record(session, actor, action, "bot", bot.id, kind=known.kind, channel=known.id)
+
+    taken = T("This Telegram bot is already connected to another bot. Disconnect it there first, or use another token.")
+    number = str(identity["id"])
+    async with connection(session, bot, "telegram", number, taken=taken, other=other, actor=actor, plan=plan) as known:
+        known.credentials = crypto.encrypt({"token": token})
+        known.title = one_line(str(identity.get("first_name") or ""), 128)
+        known.username = username
+        known.status, known.last_error = "active", ""
+        known.health = {"checked_at": int(time.time())}
     return known
 
 
@@ -434,52 +464,33 @@ async def connect_whatsapp(
     actor: models.User | None = None,
     plan: Allowances | None = None,
 ) -> models.Channel:
-    """Connect a WhatsApp number that the Graph API has just shown, or renew its credentials.
+    """Connect a WhatsApp number that the Graph API has just shown, or renew its credentials; raises as :func:`connection`.
 
-    ``credentials``: ``access_token``, ``phone_number_id``, ``app_secret``. Raises ``Conflict`` when the number belongs to
-    another bot here, or this bot has another one connected.
+    ``credentials``: ``access_token``, ``phone_number_id``, ``app_secret``.
     """
+
+    def other(own: models.Channel) -> Text:
+        return T(
+            "“{name}” is connected to {number} on WhatsApp. Disconnect it first.", name=bot.name, number=own.username
+        )
+
     taken = T("This WhatsApp number is already connected to another bot. Disconnect it there first.")
-    known = await session.scalar(
-        select(models.Channel).where(models.Channel.kind == "whatsapp", models.Channel.external_id == number.id)
-    )
-    if known is not None and known.bot_id != bot.id:
-        raise Conflict(taken, code="channel_taken")
-    action = "channel_renewed" if known is not None else "channel_connected"
-    if known is None:
-        own = of_kind(await channels(session, bot), "whatsapp")
-        if own is not None:
-            raise Conflict(
-                T(
-                    "“{name}” is connected to {number} on WhatsApp. Disconnect it first.",
-                    name=bot.name,
-                    number=own.username,
-                ),
-                code="channel_exists",
-            )
-        if plan is not None:
-            await plan.channel(session, bot, "whatsapp")
-        known = models.Channel(bot_id=bot.id, kind="whatsapp", external_id=number.id)
-        session.add(known)
-    known.credentials = crypto.encrypt(dict(credentials))
-    known.secret = verify_token
-    known.parent_id = number.business_account or known.parent_id
-    known.title = one_line(number.name, 128)
-    known.username = one_line(number.phone, 64)
-    known.settings = {"token_expires_at": number.token_expires_at, "subscribed": bool(number.business_account)}
-    known.status, known.last_error = "active", ""
-    known.health = {
-        "checked_at": int(time.time()),
-        "token_expires_at": number.token_expires_at,
-        "quality": number.quality,
-        "webhook": "ok" if number.business_account else "",
-    }
-    try:
-        await session.flush()
-    except IntegrityError:
-        raise Conflict(taken, code="channel_taken") from None
-    await notices.solve_channel(session, known.id)
-    await access.record(session, actor, action, "bot", bot.id, kind=known.kind, channel=known.id)
+    async with connection(
+        session, bot, "whatsapp", number.id, taken=taken, other=other, actor=actor, plan=plan
+    ) as known:
+        known.credentials = crypto.encrypt(dict(credentials))
+        known.secret = verify_token
+        known.parent_id = number.business_account or known.parent_id
+        known.title = one_line(number.name, 128)
+        known.username = one_line(number.phone, 64)
+        known.settings = {"token_expires_at": number.token_expires_at, "subscribed": bool(number.business_account)}
+        known.status, known.last_error = "active", ""
+        known.health = {
+            "checked_at": int(time.time()),
+            "token_expires_at": number.token_expires_at,
+            "quality": number.quality,
+            "webhook": "ok" if number.business_account else "",
+        }
     return known
 
 

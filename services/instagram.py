@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from services import access, bots, notices, renewal
+from services import bots, notices, renewal
 from services.allowances import Allowances
 from services.channels import instagram
 from services.channels.base import NotAllowed, TokenRefused
@@ -18,7 +16,7 @@ from services.channels.instagram import InstagramAccount
 from services.conversations.networks import COMMENT_REPLY
 from services.crypto import Crypto
 from services.errors import Conflict, Invalid, NotFound, Permanent, Temporary, Unavailable
-from services.i18n import T
+from services.i18n import T, Text
 from services.text import one_line
 
 if TYPE_CHECKING:
@@ -103,47 +101,30 @@ async def connect(
 ) -> models.Channel:
     """Connect an Instagram account that Meta has just shown, or renew its credentials; the owner's choices stay.
 
-    ``credentials``: see :func:`credentials`. ``plan``: see :func:`services.bots.connect_telegram`. Raises ``Conflict`` when the
-    account belongs to another bot here, or this bot has another one connected.
+    ``credentials``: see :func:`credentials`. Raises as :func:`services.bots.connection`.
     """
+
+    def other(own: models.Channel) -> Text:
+        return T(
+            "“{name}” is connected to @{username} on Instagram. Disconnect it first.",
+            name=bot.name,
+            username=own.username,
+        )
+
     taken = T("This Instagram account is already connected to another bot. Disconnect it there first.")
-    known = await session.scalar(
-        select(models.Channel).where(models.Channel.kind == KIND, models.Channel.external_id == account.id)
-    )
-    if known is not None and known.bot_id != bot.id:
-        raise Conflict(taken, code="channel_taken")
-    action = "channel_renewed" if known is not None else "channel_connected"
-    if known is None:
-        own = bots.of_kind(await bots.channels(session, bot), KIND)
-        if own is not None:
-            raise Conflict(
-                T(
-                    "“{name}” is connected to @{username} on Instagram. Disconnect it first.",
-                    name=bot.name,
-                    username=own.username,
-                ),
-                code="channel_exists",
-            )
-        if plan is not None:
-            await plan.channel(session, bot, KIND)
-        known = models.Channel(bot_id=bot.id, kind=KIND, external_id=account.id)
-        session.add(known)
-    known.credentials = crypto.encrypt(dict(credentials))
-    known.secret = verify_token
-    known.parent_id = account.page or None
-    known.title = one_line(account.name, 128)
-    known.username = one_line(account.username, 64)
-    known.settings = {**renewal.entered(known.settings or {}), "subscribed": account.subscribed}
-    known.status, known.last_error, known.health = "active", "", {}
-    try:
-        await session.flush()
-    except IntegrityError:
-        raise Conflict(taken, code="channel_taken") from None
-    await notices.solve_channel(session, known.id)
+    async with bots.connection(
+        session, bot, KIND, account.id, taken=taken, other=other, actor=actor, plan=plan
+    ) as known:
+        known.credentials = crypto.encrypt(dict(credentials))
+        known.secret = verify_token
+        known.parent_id = account.page or None
+        known.title = one_line(account.name, 128)
+        known.username = one_line(account.username, 64)
+        known.settings = {**renewal.entered(known.settings or {}), "subscribed": account.subscribed}
+        known.status, known.last_error, known.health = "active", "", {}
     for trouble in ("token_expires", "token_expires_soon"):
         # When the new token ends is known only once it was renewed.
         await notices.solve(session, notices.channel_key(known.id, trouble))
-    await access.record(session, actor, action, "bot", bot.id, kind=KIND, channel=known.id)
     return known
 
 

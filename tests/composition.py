@@ -8,9 +8,10 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
+import structlog
 from sqlalchemy import event, select
 
 import bot
@@ -216,14 +217,26 @@ async def ask(core: Core, shop: Shop) -> dict[str, Any]:
         return found
 
 
-@contextlib.contextmanager
-def questions_put(core: Core) -> Iterator[list[str]]:
-    """Gather the questions that are put to the database."""
-    seen: list[str] = []
+class Asked(NamedTuple):
+    """What the database was asked. ``by_request``: a request did, not the program by itself."""
 
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith("SELECT"):
-            seen.append(statement)
+    statement: str
+    values: Any
+    by_request: bool
+
+    @property
+    def reads(self) -> bool:
+        """Whether it is a question."""
+        return self.statement.lstrip().upper().startswith(("SELECT", "WITH"))
+
+
+@contextlib.contextmanager
+def asked_of(core: Core) -> Iterator[list[Asked]]:
+    """Gather what the database is asked."""
+    seen: list[Asked] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        seen.append(Asked(statement, values, "request_id" in structlog.contextvars.get_contextvars()))
 
     engine = core.db.engine.sync_engine
     event.listen(engine, "before_cursor_execute", note)
@@ -231,3 +244,12 @@ def questions_put(core: Core) -> Iterator[list[str]]:
         yield seen
     finally:
         event.remove(engine, "before_cursor_execute", note)
+
+
+@contextlib.contextmanager
+def questions_put(core: Core) -> Iterator[list[str]]:
+    """Gather the questions that requests put to the database; they are there at the end."""
+    found: list[str] = []
+    with asked_of(core) as asked:
+        yield found
+    found += [each.statement for each in asked if each.reads and each.by_request]

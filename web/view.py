@@ -26,7 +26,7 @@ from markupsafe import Markup
 from db.base import utcnow
 from services.channel_names import channel_name
 from services.conversations import reasons
-from services.days import TASHKENT
+from services.days import TASHKENT, today
 from services.i18n import (
     DEFAULT_LANGUAGE,
     LANGUAGE_NAMES,
@@ -158,7 +158,7 @@ def _locale(language: str) -> str:
 
 def day(moment: dt.datetime, language: str) -> str:
     """Return the day in Tashkent, as the language writes it."""
-    return _day(moment.astimezone(TASHKENT).date(), language)
+    return _day(today(moment), language)
 
 
 @_written
@@ -177,10 +177,10 @@ def clock(moment: dt.datetime | None, language: str) -> str:
     """Return the time of day in Tashkent, after the day if that is another one than today."""
     if moment is None:
         return ""
-    local, today = moment.astimezone(TASHKENT), utcnow().astimezone(TASHKENT)
-    if local.date() == today.date():
+    local, now = moment.astimezone(TASHKENT), utcnow().astimezone(TASHKENT)
+    if local.date() == now.date():
         return _time(moment)
-    if local.year != today.year:
+    if local.year != now.year:
         return exact(moment, language)
     return f"{_day_of_year(local.date(), language)}, {_time(moment)}"
 

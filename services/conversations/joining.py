@@ -39,11 +39,6 @@ _TOPIC, _NOTICE = table_of(models.ForumTopic), table_of(models.Notice)
 # A person's part in a talk goes before the bot's, an open one before one that was put away.
 _RANK = {"closed": 0, "bot": 1, "waiting": 2, "human": 3}
 
-CARRIED = frozenset(
-    {"messages", "notes", "conversation_labels", "forum_topics", "joined_conversations", "conversation_texts"}
-)
-"""The tables whose rows belong to a conversation: every one is seen to here."""
-
 
 @dataclass(frozen=True, slots=True)
 class Join:

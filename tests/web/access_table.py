@@ -318,7 +318,7 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/bots/{bot}/broadcasts/{broadcast}/delete"): OWN_FORM,
     ("GET", "/bots/{bot}/broadcasts/{broadcast}/receivers"): OWN_PAGE,
     ("GET", "/bots/{bot}/broadcasts/{broadcast}/receivers.{table}"): OWN_PAGE,
-    # A web bot has no WhatsApp number, and so nothing to choose from: tests/conveyor/test_broadcasts_meta.py
+    # A web bot has no WhatsApp number, and so nothing to choose from: tests/web/test_broadcast_pages.py
     ("GET", "/bots/{bot}/broadcasts/{broadcast}/template"): (303, 404, 404, 303, 404),
     ("POST", "/bots/{bot}/broadcasts/{broadcast}/template"): (401, 404, 404, 401, 404),
     ("GET", "/bots/{bot}/channels"): OWN_PAGE,

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, select, update
+from sqlalchemy import select, update
 
 from db import models
 from db.base import utcnow
 from services import bots
 from services.conversations import optouts
 from services.i18n import translate
-from tests.composition import address
+from tests.composition import address, asked_of
 from tests.conveyor.harness import until
 from tests.fakes.graph import FakeGraph
 from tests.web.panel import Browser, Site, open_site, web_talk
@@ -284,27 +284,18 @@ async def test_a_large_broadcast_costs_its_pages_no_more(site: Site) -> None:
     home = f"/bots/{bot.id}/broadcasts"
 
     async def asked(path: str) -> list[str]:
-        engine, seen = site.core.db.engine.sync_engine, []
-
-        def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-            if statement.startswith("SELECT"):
-                seen.append((statement, parameters))
-
-        event.listen(engine, "before_cursor_execute", note)
-        try:
+        with asked_of(site.core) as seen:
             page = await browser.get(path, **{"HX-Request": "true"})
-        finally:
-            event.remove(engine, "before_cursor_execute", note)
         assert page.status == 200, path
-        about = [(statement, values) for statement, values in seen if "broadcast" in statement]
+        about = [each for each in seen if each.reads and "broadcast" in each.statement]
         async with site.core.db.read() as session:
             connection = await session.connection()
-            for statement, values in about:
+            for statement, values, _by_request in about:
                 plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
                 steps = [str(row[-1]) for row in plan]
                 whole = [step for step in steps if step.startswith("SCAN") and "broadcast" in step]
                 assert not whole, (statement, steps)
-        return [statement for statement, _ in about]
+        return [each.statement for each in about]
 
     counts: list[list[int]] = []
     for n in (3, 400):

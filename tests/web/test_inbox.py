@@ -10,7 +10,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import select
 
 from db import models
 from db.base import new_id, utcnow
@@ -19,6 +19,7 @@ from services.conversations import desk, marks, ready
 from services.days import TASHKENT
 from services.presence import Presence
 from tests import servers
+from tests.composition import questions_put
 from tests.web.panel import Browser, Page, Site, open_site, web_talk
 
 _numbers = count(1)
@@ -277,19 +278,10 @@ async def test_queries_do_not_grow_with_the_list(site: Site) -> None:
         return min([await once(path) for _ in range(6)])
 
     async def once(path: str) -> int:
-        said: list[str] = []
-
-        def hear(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
-            said.append(statement)
-
-        engine = site.core.db.engine.sync_engine
-        event.listen(engine, "before_cursor_execute", hear)
-        try:
+        with questions_put(site.core) as put:
             page = await at.browser.get(path)
-        finally:
-            event.remove(engine, "before_cursor_execute", hear)
         assert page.status == 200
-        return len([one for one in said if one.lstrip().upper().startswith(("SELECT", "WITH"))])
+        return len(put)
 
     talk = await more(2)
     few = [await asked("/inbox"), await asked(f"/inbox/{talk.id}")]

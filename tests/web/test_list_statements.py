@@ -3,24 +3,23 @@ them, each once."""
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from html import unescape
 from typing import Any
 
 import pytest
-import structlog
-from sqlalchemy import delete, event, select
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import new_id, utcnow
 from services import endpoints
 from tests import servers
+from tests.composition import asked_of
 from tests.web.panel import Browser, Site, open_site, web_talk
 
 FEW, MANY = 3, 120
@@ -339,23 +338,6 @@ LISTS: dict[str, Listed] = {
 }
 
 
-@contextlib.contextmanager
-def _asked_of(site: Site) -> Iterator[list[str]]:
-    """Gather what requests ask of the database; what runs in the background belongs to none."""
-    seen: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if "request_id" in structlog.contextvars.get_contextvars():
-            seen.append(statement)
-
-    engine = site.core.db.engine.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
-
-
 @pytest.mark.parametrize("name", LISTS)
 async def test_a_page_asks_the_same_of_many_rows_and_leads_through_all(place: Place, name: str) -> None:
     listed = LISTS[name]
@@ -372,12 +354,12 @@ async def test_a_page_asks_the_same_of_many_rows_and_leads_through_all(place: Pl
                 marks.add(told or (f"900000{n:03}" if "900000" in listed.mark else word))
 
     async def opened(address: str) -> tuple[set[str], list[str], int]:
-        with _asked_of(site) as asked:
+        with asked_of(site.core) as asked:
             page = await browser.get(address)
         assert page.status == 200, page.visible()[:500]
         on = [unescape(way) for way in _NEXT.findall(page.text)]
         found = {each.lower() for each in re.findall(listed.mark, page.text)}
-        return found, [way for way in on if listed.way in way], len(asked)
+        return found, [way for way in on if listed.way in way], len([each for each in asked if each.by_request])
 
     if listed.ready is not None:
         async with site.core.db.write() as session:

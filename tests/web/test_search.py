@@ -6,11 +6,11 @@ import re
 from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy import event
 
 from db import models
 from services import finder, team
 from tests import servers
+from tests.composition import asked_of
 from tests.web.panel import Site, open_site, web_talk
 from web.view import TEMPLATES_DIR
 
@@ -75,32 +75,24 @@ def test_every_page_of_the_menu_is_found() -> None:
 async def test_it_costs_the_same_however_much_there_is(site: Site) -> None:
     user, bot, _ = await _business(site, "Olma")
     browser = await site.signed_in(user)
-    counted: list[str] = []
-
-    def note(_c: object, _k: object, statement: str, *_: object) -> None:
-        counted.append(statement)
 
     async def cost() -> int:
         # What the program asks by itself meanwhile only adds.
         return min([await once() for _ in range(3)])
 
     async def once() -> int:
-        counted.clear()
-        assert (await browser.get("/search?q=gilam", **{"HX-Request": "true"})).status == 200
+        with asked_of(site.core) as counted:
+            assert (await browser.get("/search?q=gilam", **{"HX-Request": "true"})).status == 200
         return len(counted)
 
     await cost()
-    event.listen(site.core.db.engine.sync_engine, "before_cursor_execute", note)
-    try:
-        few = await cost()
-        async with site.core.db.write() as session:
-            for number in range(60):
-                talk = await web_talk(session, bot, f"Mijoz {number}", last_text="gilam")
-                session.add(models.Message(conversation_id=talk.id, author="customer", text="gilam kerak"))
-                session.add(models.Document(bot_id=bot.id, name=f"gilam {number}.csv", kind="csv", status="ready"))
-        assert await cost() <= few
-    finally:
-        event.remove(site.core.db.engine.sync_engine, "before_cursor_execute", note)
+    few = await cost()
+    async with site.core.db.write() as session:
+        for number in range(60):
+            talk = await web_talk(session, bot, f"Mijoz {number}", last_text="gilam")
+            session.add(models.Message(conversation_id=talk.id, author="customer", text="gilam kerak"))
+            session.add(models.Document(bot_id=bot.id, name=f"gilam {number}.csv", kind="csv", status="ready"))
+    assert await cost() <= few
 
 
 async def test_shortcuts_are_switched_off_and_on(site: Site) -> None:

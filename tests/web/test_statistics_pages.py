@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import select
 
 from db import models
 from db.base import utcnow
@@ -20,7 +20,7 @@ from services import accounts
 from services.days import midnight, today
 from services.statistics import Period, counting, lines, report
 from tests import servers
-from tests.composition import questions_put
+from tests.composition import asked_of, questions_put
 from tests.web.panel import Browser, Page, Site, open_site, web_talk
 
 DAY = dt.timedelta(days=1)
@@ -126,23 +126,14 @@ async def test_a_page_asks_the_same_however_much_there_is(site: Site) -> None:
         await _asked(site, bot, number % 3, True, False, name=f"customer {number}")
     assert {path: await questions(path) for path in few} == few
     assert few["/dashboard"] <= 40
-    asked: list[tuple[str, Any]] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        if statement.startswith("SELECT") and "JOIN messages" in statement:
-            asked.append((statement, parameters))
-
-    engine = site.core.db.engine.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
-    try:
+    with asked_of(site.core) as seen:
         await browser.get("/dashboard")
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
+    asked = [each for each in seen if each.reads and "JOIN messages" in each.statement]
     assert len(asked) >= 3
     async with site.core.db.read() as session:
         connection = await session.connection()
-        for statement, parameters in asked:
-            steps = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        for each in asked:
+            steps = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {each.statement}", each.values)
             told = [str(step[-1]) for step in steps]
             assert not [step for step in told if re.match(r"SCAN (messages|conversations|contacts)", step)], told
 

@@ -7,12 +7,13 @@ import datetime as dt
 from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy import event, func, insert, select, text
+from sqlalchemy import func, insert, select, text
 
 from db import models
 from db.base import new_id, utcnow
 from services import support
 from tests import servers
+from tests.composition import asked_of
 from tests.web.panel import Browser, Page, Site, open_site
 
 
@@ -133,27 +134,18 @@ async def test_the_list_is_quick_with_many_talks(site: Site, boss: Browser) -> N
         await session.execute(insert(models.User), rows)
         await session.execute(insert(models.SupportTalk), talks)
         total = await session.scalar(select(func.count()).select_from(models.SupportTalk))
-    counted: list[str] = []
-
-    def note(_c: object, _k: object, statement: str, *_: object) -> None:
-        counted.append(statement)
-
-    event.listen(site.core.db.engine.sync_engine, "before_cursor_execute", note)
-    try:
-        seen: list[str] = []
-        cursor, costs = "", []
-        while True:
-            counted.clear()
+    seen: list[str] = []
+    cursor, costs = "", []
+    while True:
+        with asked_of(site.core) as asked:
             async with site.core.db.read() as session:
                 page = await support.list_all(session, only_waiting=False, cursor=cursor)
-            # The program's own work goes on beside it.
-            costs.append(len([each for each in counted if "support_talks" in each or "users" in each]))
-            seen += [row.owner.full_name for row in page.items]
-            if page.next is None:
-                break
-            cursor = page.next
-    finally:
-        event.remove(site.core.db.engine.sync_engine, "before_cursor_execute", note)
+        # The program's own work goes on beside it.
+        costs.append(len([each for each in asked if "support_talks" in each.statement or "users" in each.statement]))
+        seen += [row.owner.full_name for row in page.items]
+        if page.next is None:
+            break
+        cursor = page.next
     assert len(seen) == total and max(costs) <= 2
     waiting = [f"Ega {n}" for n in range(3000) if n % 50 == 7]
     assert seen[:60] == waiting[:60]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import itertools
@@ -11,14 +10,14 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
-from sqlalchemy import event, select
+from sqlalchemy import select
 
 from db import models
 from db.base import table_of
@@ -26,6 +25,7 @@ from services import endpoints
 from services.errors import Invalid
 from services.settings import ROOT
 from tests import servers
+from tests.composition import asked_of
 from tests.conveyor.harness import until
 from tests.conveyor.receiver import Receiver, Told
 from tests.web.panel import Browser, Site, open_site
@@ -215,7 +215,7 @@ async def test_the_log_of_100_000_is_quick(site: Site) -> None:
             assert "SEARCH" in text and "TEMP B-TREE" not in text, text
     counts = []
     for address in (f"{_HERE}/{row.id}", f"{_HERE}/{row.id}?state=delivered"):
-        with _statements(site) as seen:
+        with asked_of(site.core) as seen:
             page = await browser.get(address)
         assert page.text.count('<li class="row-line">') == 50
         counts.append(len(seen))
@@ -234,21 +234,6 @@ async def test_the_log_of_100_000_is_quick(site: Site) -> None:
     assert (await browser.get(f"{_HERE}/{row.id}/events.xlsx?state=failed")).status == 200
     assert f"{_HERE}/{row.id}/events.csv?state=delivered" in page.text
     assert (await browser.get(f"{_HERE}/{row.id}?cursor=nonsense")).status == 400
-
-
-@contextlib.contextmanager
-def _statements(site: Site) -> Iterator[list[str]]:
-    seen: list[str] = []
-
-    def note(_c: Any, _cur: Any, statement: str, *_: Any) -> None:
-        seen.append(statement)
-
-    engine = site.core.db.engine.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
 
 
 async def test_the_guide_and_the_document_say_the_same(site: Site, tmp_path: Path) -> None:
