@@ -68,7 +68,7 @@ async def standing_page(talk: Talk) -> Page:
     return page(
         bold("💳 " + said[0]),
         lines(*said[1:]),
-        lines(*_used(used, _)) if has.allows else "",
+        lines(*_used(used, language, _)) if has.allows else "",
         _test_mode(core, _),
         "" if can_pay or talk.user.is_admin else _("Paying here is not set up yet. Ask whoever runs this service."),
         keyboard=keyboards.inline(
@@ -83,7 +83,7 @@ async def standing_page(talk: Talk) -> Page:
     )
 
 
-def _used(used: allowances.Usage, _: Translator) -> list[str]:
+def _used(used: allowances.Usage, language: str, _: Translator) -> list[str]:
     """Return how much of what the plan allows is used, a line each."""
     mib = allowances.Measure(-(-used.knowledge.used // _MIB), used.knowledge.limit and used.knowledge.limit // _MIB)
     measures = (
@@ -92,7 +92,11 @@ def _used(used: allowances.Usage, _: Translator) -> list[str]:
         (_("Documents, MB"), mib),
         (_("People in the team"), used.operators),
     )
-    return [f"{label}: {one.used}" + ("" if one.limit is None else f" / {one.limit}") for label, one in measures]
+    return [
+        f"{label}: {money.count(one.used, language)}"
+        + ("" if one.limit is None else f" / {money.count(one.limit, language)}")
+        for label, one in measures
+    ]
 
 
 def _label(core: Core, payment: models.Payment, language: str) -> str:
@@ -116,9 +120,9 @@ def _facts(facts: PlanFacts, language: str, _: Translator) -> list[str]:
             "{count} message a month",
             "{count} messages a month",
             facts.messages,
-            count=money.digits(facts.messages * plans.TIYIN),
+            count=money.count(facts.messages, language),
         ),
-        _("{n} MB of documents", n=money.digits(facts.knowledge_mib * plans.TIYIN)),
+        _("{n} MB of documents", n=money.count(facts.knowledge_mib, language)),
         many("{n} operator", "{n} operators", facts.operators),
     ]
 

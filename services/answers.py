@@ -678,6 +678,8 @@ _REPLIES = sorted(
 )
 # Atomic: nobody's "da konechno da konechno …" may be tried in every way of reading it.
 _REPLY = re.compile(rf"(?:(?>{'|'.join(_REPLIES)})(?: |\Z))++")
+# Words as ``fold`` leaves them. Nobody says "you are welcome" to an "ok".
+_THANKS = re.compile(r"rahma[td]|tashakkur|minnatdor|sp[ao]sib|blagodar|thank|thx")
 _MARKS = re.compile(r"[\s?!.,…؟]+")
 _OUR_QUESTION = re.compile(r"\?\W*\Z")
 
@@ -765,6 +767,6 @@ def _small_talk(bot: BotCard, language: str, asked: Sequence[str], recent: Seque
         return translate(language, "Hello! 👋 I am {name}. What would you like to know?", name=bot.name)
     if all(map(_MARKS.fullmatch, asked)):
         return translate(language, "Please write your question in words 🙂 Write /operator to talk to a person.")
-    if all(map(_replies, asked)):
+    if all(map(_replies, asked)) or not _THANKS.search(" ".join(map(fold, " ".join(asked).split()))):
         return translate(language, "All right 😊 If you have a question, just write.")
     return translate(language, "You are welcome 😊 If you have another question, just write.")

@@ -204,7 +204,12 @@ def number(value: float, language: str) -> str:
 @_written
 def percent(value: float, language: str) -> str:
     """Return a share of 1 in whole percent."""
-    return str(format_percent(value, locale=_locale(language)))
+    # Babel's Uzbek has no space before the sign; every text of ours has one, as in Russian.
+    return str(
+        format_percent(
+            value, "#,##0\N{NO-BREAK SPACE}%" if language.startswith("uz") else None, locale=_locale(language)
+        )
+    )
 
 
 @_written

@@ -595,7 +595,7 @@ class _Turn:
                 "Thank you, I have received the contact 👤 What would you like to know? Write /operator to talk to a person.",
             )
         elif self.recent:
-            text = translate(language, "You are welcome 😊 If you have another question, just write.")
+            text = translate(language, "All right 😊 If you have a question, just write.")
         else:
             text = translate(language, "Hello! 👋 I am {name}. What would you like to know?", name=self.bot.name)
         self.say(text, language)

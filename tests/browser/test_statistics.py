@@ -16,9 +16,9 @@ from tests.web.panel import PASSWORD, Site, web_talk
 pytestmark = pytest.mark.browser
 
 
-async def _busy(site: Site, name: str) -> str:
+async def _busy(site: Site, name: str, language: str = "en") -> str:
     """Make an owner whose customers wrote on three days, by two channels; return the e-mail."""
-    email = await person(site, name, "en")
+    email = await person(site, name, language)
     async with site.core.db.write() as session:
         owner = (await session.scalars(select(models.User).where(models.User.email == email))).one()
         bot = models.Bot(owner_id=owner.id, name="Chinor")
@@ -60,6 +60,27 @@ async def test_pictures_of_days_are_drawn_read_and_saved(chromium: Browser, brow
         await page.click(".steps-again button")
         await expect(page.locator(".step.skipped")).to_have_count(1)
         assert seen.troubles == []
+
+
+async def test_uzbek_numbers_are_written_as_in_uzbek(chromium: Browser, browser_site: Site) -> None:
+    """By browsers that know no Uzbek, too: 2,5 and not 2.5, "4,4 mln" and not "4.4M"."""
+    for number, (language, thousand, million) in enumerate(
+        (("uz", "12 ming", "4,4 mln"), ("uz-Cyrl", "12 минг", "4,4 млн"))
+    ):
+        email = await _busy(browser_site, f"Counted{number}", language)
+        async with watched(chromium, browser_site, "phone", "dark", language) as seen:
+            await seen.sign_in(email)
+            figure = seen.page.locator(".chart").first
+            await figure.scroll_into_view_if_needed()
+            await expect(figure.locator(".chart-picture canvas")).to_be_visible()
+            said = await seen.page.evaluate(
+                """async () => {
+                    const loaded = performance.getEntriesByType("resource").map((each) => each.name);
+                    const { number, short } = await import(loaded.find((name) => /[/]numbers[^/]*[.]js/.test(name)));
+                    return [number(2.5, 2, 2), short(12_000), short(4_446_150)];
+                }"""
+            )
+            assert said == ["2,50", thousand, million]
 
 
 async def test_numbers_need_no_script(chromium: Browser, browser_site: Site) -> None:

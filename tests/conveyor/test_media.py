@@ -280,8 +280,8 @@ async def test_what_is_waved_gets_a_friendly_word(place: Floor) -> None:
     asked = len(place.models.requests)
     person.message(shop.bot, dice={"emoji": "🎲", "value": 4})
     # By then they are spoken to in the language of their question.
-    welcome = translate("uz", "You are welcome 😊 If you have another question, just write.")
-    await place.fake.wait_message(person.id, welcome, bot=shop.bot)
+    all_right = translate("uz", "All right 😊 If you have a question, just write.")
+    await place.fake.wait_message(person.id, all_right, bot=shop.bot)
     assert len(place.models.requests) == asked
     assert [(file.kind, file.status) for file in await files_of(place)] == [("video", "stored")] * 2
 

@@ -133,7 +133,7 @@ async def test_a_suffix_does_not_hide_a_question(place: tuple[Core, Shop, FakeMo
 async def test_thanks_are_answered_as_thanks(place: tuple[Core, Shop, FakeModels]) -> None:
     talk = [["user", DELIVERY], ["assistant", "45 000 so'm"]]
     assert (await _ask(place, ["rahmat"], talk)).text == translate("uz", WELCOME)
-    assert (await _ask(place, ["ok", "👍"], talk)).text == translate("uz", WELCOME)
+    assert (await _ask(place, ["ok", "raxmat 👍"], talk)).text == translate("uz", WELCOME)
     hello = translate("uz", HELLO, name=place[1].bot.name)
     assert (await _ask(place, ["Yana salom"], talk)).text != translate("uz", WELCOME)
     assert (await _ask(place, ["Assalomu alaykum"], talk)).text == hello

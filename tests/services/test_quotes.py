@@ -185,8 +185,10 @@ async def test_a_message_full_of_question_marks_makes_few_questions(place: tuple
     ("said", "text"),
     [
         *dict.fromkeys(("?", "...", "?!"), IN_WORDS).items(),
-        *dict.fromkeys(("Ha", "да", "yo'q", "Йўқ", "Rahmat, kerak emas", "нет, спасибо", "+"), ALL_RIGHT).items(),
-        *dict.fromkeys(("rahmat", "👍"), WELCOME).items(),
+        *dict.fromkeys(
+            ("Ha", "да", "yo'q", "Йўқ", "Rahmat, kerak emas", "нет, спасибо", "+", "xo‘p", "ок", "👍"), ALL_RIGHT
+        ).items(),
+        *dict.fromkeys(("rahmat", "Катта раҳмат!", "спасибо 👍", "thanks"), WELCOME).items(),
     ],
 )
 async def test_what_asks_nothing_is_no_question_for_the_owner(place: tuple[Core, Shop], said: str, text: str) -> None:

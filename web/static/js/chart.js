@@ -1,6 +1,8 @@
 // Draws the numbers of a table above it; the table stays, for who cannot see the picture and without script.
 // <figure class="chart" data-chart="bars" or "lines"><div class="chart-picture"></div><table>: a row a point, its heading with data-at (seconds since 1970),
 // cells with data-value; the headings of the columns name the series.
+import { number, short } from "./numbers.js";
+
 const HEIGHT_PX = 220;
 // The library comes when a picture is about to be seen: on a phone most visits to a page do not get that far.
 const NEAR = "200px";
@@ -60,9 +62,6 @@ function drawChart(figure) {
   const canvas = figure.querySelector(".chart-picture");
   if (!columns[0].length) return;
   const { uPlot } = window;
-  const language = document.documentElement.lang;
-  const number = new Intl.NumberFormat(language, { maximumFractionDigits: 2 });
-  const short = new Intl.NumberFormat(language, { maximumFractionDigits: 1, notation: "compact" });
   // Marks of the axis are moments, not places in the row.
   const named = new Map(columns[0].map((at, place) => [at, days[place]]));
   let plot = null;
@@ -81,7 +80,7 @@ function drawChart(figure) {
       legend: { live: true },
       axes: [
         { ...axis, values: (_, points) => points.map((at) => named.get(at) ?? ""), space: 70 },
-        { ...axis, size: (_, shown) => Math.max(40, ...(shown ?? []).map((text) => 20 + 8 * text.length)), values: (_, points) => points.map((value) => (value < 10_000 ? number : short).format(value)) },
+        { ...axis, size: (_, shown) => Math.max(40, ...(shown ?? []).map((text) => 20 + 8 * text.length)), values: (_, points) => points.map((value) => (value < 10_000 ? number(value) : short(value))) },
       ],
       series: [
         { label: table.tHead.rows[0].cells[0].textContent.trim(), value: (_, _value, _series, at) => (at === null ? "–" : days[at]) },
@@ -92,7 +91,7 @@ function drawChart(figure) {
           fill: bars ? series[at % series.length] : undefined,
           paths: bars ? uPlot.paths.bars({ size: [0.7, 40] }) : undefined,
           points: { show: columns[0].length < 2 },
-          value: (_, value) => (value === null ? "–" : number.format(value)),
+          value: (_, value) => (value === null ? "–" : number(value)),
         })),
       ],
     };

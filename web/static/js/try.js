@@ -1,10 +1,10 @@
 // The owner's test chat: the answer as it is written, then what it was made of.
+import { number } from "./numbers.js";
 import { messageOf } from "./toast.js";
 
-const TWO_DECIMALS = { minimumFractionDigits: 2, maximumFractionDigits: 2 };
 // What the owner taught comes under this name; a file's has a suffix.
 const TAUGHT = "answers";
-const seconds = (ms) => (ms / 1000).toLocaleString(document.documentElement.lang, TWO_DECIMALS);
+const seconds = (ms) => number(ms / 1000, 2, 2);
 const NAMES = { uz: "O‘zbekcha", "uz-Cyrl": "Ўзбекча", ru: "Русский", en: "English" };
 
 export function setUpChat(chat) {
@@ -74,7 +74,7 @@ export function setUpChat(chat) {
     if (data.model) fact(words.model, data.model);
     else if (data.answered && data.sources?.length) fact(words.model, words.quoted);
     if (data.took_ms) fact(words.took, words.seconds.replace("{n}", seconds(data.took_ms)));
-    if (Number(data.usage?.cost_usd) > 0) fact(words.cost, `$${data.usage.cost_usd}`);
+    if (Number(data.usage?.cost_usd) > 0) fact(words.cost, `$${number(Number(data.usage.cost_usd), 8)}`);
     if (data.published === false) {
       const mark = document.createElement("span");
       mark.className = "state state-warn";
@@ -99,7 +99,7 @@ export function setUpChat(chat) {
         name.textContent = source.document_name === TAUGHT ? words.taught : source.document_name;
         const text = document.createElement("p");
         text.textContent = source.snippet;
-        const fit = Number(source.score).toLocaleString(document.documentElement.lang, TWO_DECIMALS);
+        const fit = number(Number(source.score), 2, 2);
         item.append(name, ` ${fit}`, text);
         list.append(item);
       }
