@@ -22,6 +22,8 @@ from services import (
     key_checks,
     letters,
     money,
+    notice_texts,
+    notices,
     overrides,
     payment_texts,
     people,
@@ -228,8 +230,10 @@ def thing(row: models.AuditLog, about: Known, language: str) -> str:
     if kind == "provider_key":
         return PROVIDERS.get(id_, id_)
     if kind == "letter_text":
-        name, _, written = id_.partition(":")
+        name, _, written = id_.rpartition(":")
         subject = letter_texts.subject(name, language) if name in letters.KINDS else name
+        if (told := name.removeprefix(notice_texts.KIND)) in notices.TEXTS:
+            subject = notice_texts.example(notices.TEXTS[told].render(language))
         return f"{subject} ({LANGUAGE_NAMES.get(written, written)})"
     if kind == "statistics":
         return _STATISTICS[id_].render(language) if id_ in _STATISTICS else id_

@@ -60,6 +60,7 @@ ADMIN_PAGES: Mapping[str, Text] = {
     "/admin/payouts": T("Payouts"),
     "/admin/announcements": T("Announcements"),
     "/admin/texts": T("Texts of letters"),
+    "/admin/texts/notices": T("Texts of notices"),
     "/admin/models": T("Models and costs"),
     "/admin/system": T("System"),
     "/admin/audit": T("Audit log"),

@@ -19,7 +19,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 from db import models
 from db.base import UtcTime, insert_for, new_id, utcnow
 from services import letters, money
-from services.i18n import T, Text, Words, translate
+from services.i18n import T, Text, Words, fill, in_cyrillic, translate
 
 if TYPE_CHECKING:
     from services.core import Core
@@ -44,6 +44,8 @@ _SIGNS: Mapping[str, str] = {
 }
 """What stands before a notice that is no trouble."""
 
+Own = Mapping[tuple[str, str], str]
+"""An administrator's own words, by kind of notice and language."""
 TEXTS: Mapping[str, Text] = {
     "token_refused": T(
         "“{bot}”: Telegram no longer accepts the bot’s token, so the bot is silent. Connect it again with a new token "
@@ -375,8 +377,8 @@ def channel_key(channel_id: str, trouble: str) -> str:
     return f"channel:{channel_id}:{trouble}"
 
 
-def text(notice: models.Notice, language: str) -> str:
-    """Return what a notice says in ``language``."""
+def text(notice: models.Notice, language: str, own: Own | None = None) -> str:
+    """Return what a notice says in ``language``; ``own``: an administrator's words, which go before the built-in ones."""
     variant = notice.kind
     if notice.kind in _WAITING and notice.params.get("name") in (None, "", "—"):
         variant = f"{notice.kind}_nameless"
@@ -394,6 +396,10 @@ def text(notice: models.Notice, language: str) -> str:
         else value
         for name, value in notice.params.items()
     }
+    base = "uz" if language == "uz-Cyrl" else language
+    if pattern and own and (said := own.get((variant, base))) is not None:
+        whole = {key: value.called(language) if isinstance(value, Words) else value for key, value in params.items()}
+        return fill(in_cyrillic(said) if language == "uz-Cyrl" else said, whole)
     return translate(language, pattern.msgid, **params) if pattern else notice.kind
 
 
@@ -626,11 +632,11 @@ def _way(notices: list[models.Notice], public_url: str, language: str) -> tuple[
     return label.render(language), f"{public_url}{path}"
 
 
-def _compose(notices: list[models.Notice], language: str) -> str:
+def _compose(notices: list[models.Notice], language: str, own: Own) -> str:
     lines = []
     for notice in notices[:_SHOWN]:
         sign = "✅" if notice.kind.endswith("recovered") else _SIGNS.get(notice.kind) or "⚠️"
-        lines.append(f"{sign} {text(notice, language)}")
+        lines.append(f"{sign} {text(notice, language, own)}")
     if len(notices) > _SHOWN:
         lines.append(translate(language, "More notices: {n}. You find them in the panel.", n=len(notices) - _SHOWN))
     return "\n\n".join(lines)
@@ -727,7 +733,9 @@ async def deliver(core: Core) -> int:
             continue
         if user.telegram_id is not None and user.banned_at is None:
             way = _way(notices, core.settings.public_url, user.language)
-            if not await core.factory.notify(user.telegram_id, _compose(notices, user.language), way):
+            if not await core.factory.notify(
+                user.telegram_id, _compose(notices, user.language, core.notice_texts), way
+            ):
                 async with core.db.write() as session:
                     await session.execute(update(models.Notice).where(models.Notice.id.in_(mine)).values(told_at=None))
     return len(due)

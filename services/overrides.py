@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import insert_for
 from db.engine import DatabaseUnavailable
-from services import access, accounts, budgets, notices
+from services import access, accounts, budgets, notice_texts, notices
 from services.ai import PROVIDERS
 from services.days import midnight, today
 from services.errors import Conflict, Invalid, NotFound
@@ -108,6 +108,7 @@ async def take_effect(core: Core) -> None:
 
     async with core.db.read() as session:
         chosen = await all_of(session)
+        core.notice_texts = await notice_texts.kept(session)
     before = core.unasked
     await core.budgets.look(core, chosen, core.now())
     if chosen == core.chosen and core.unasked == before:

@@ -87,6 +87,8 @@ ADMIN_PAGES = (
     "/admin/announcements/{announcement}/missed",
     "/admin/texts",
     "/admin/texts/{letter}/uz",
+    "/admin/texts/notices",
+    "/admin/texts/notices/{saying}/uz",
     "/admin/models",
     "/admin/system",
     "/admin/system/errors",
@@ -99,7 +101,7 @@ QUESTIONS = ("Narxi qancha?", "Есть ли доставка в Самарка�
 async def furnish(session: AsyncSession, owner: models.User, bot: models.Bot, crypto: Crypto) -> dict[str, str]:
     """Fill a bot that knows a document with what a month brings; return what stands in the places of the addresses."""
     now = utcnow()
-    ids = {"bot": bot.id, "owner": owner.id, "letter": "offer_night", "section": "bots"}
+    ids = {"bot": bot.id, "owner": owner.id, "letter": "offer_night", "saying": "conflict", "section": "bots"}
     ids |= await _talks(session, owner, bot, now)
     ids |= await _outside(session, owner, bot, crypto, now)
     ids |= await _money(session, owner, now)

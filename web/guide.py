@@ -90,6 +90,8 @@ HELP: Mapping[str, str] = {
     "pages/view_pages.html": "support#who-looked",
     "pages/letter_texts.html": "installation#letters",
     "pages/letter_text.html": "installation#letters",
+    "pages/notice_texts.html": "installation#letters",
+    "pages/notice_text.html": "installation#letters",
     "admin/statistics.html": "administration",
     "admin/owners.html": "administration#owners",
     "admin/owner.html": "administration#owners",

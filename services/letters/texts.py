@@ -27,7 +27,10 @@ LANGUAGES = ("uz", "ru", "en")
 LIMITS: Mapping[str, int] = {"subject": 150, "text": 5000, "telegram": 3000}
 ANSWERS = ("answer", "message", "note", "reason", "text")
 """Placeholders of what an administrator or an owner writes: forms promise that it arrives."""
-_PLACE = re.compile(r"\{([a-z_0-9]+)\}")
+OVERTAKEN = T(
+    "Another administrator has changed these texts meanwhile; the preview shows them. Save again to put yours in their place."
+)
+PLACE = re.compile(r"\{([a-z_0-9]+)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ async def parts(session: AsyncSession, name: str, language: str) -> list[Part]:
 def needed(kind: Kind, part: str) -> list[str]:
     """Return the placeholders without which a text says nothing: what somebody wrote, and a code that no button stands for."""
     built_in = getattr(kind, part)
-    held = _PLACE.findall(built_in.msgid) if built_in is not None else []
+    held = PLACE.findall(built_in.msgid) if built_in is not None else []
     codes = ("code",) if kind.button is None else ()
     return [each for each in held if each in (*ANSWERS, *codes)]
 
@@ -88,29 +91,32 @@ def checked(name: str, language: str, given: Mapping[str, str]) -> dict[str, str
         text = clean(given.get(part, "").replace("\r\n", "\n").replace("\r", "\n")).strip()
         if part == "subject":
             text = " ".join(text.split())
-        if not text:
-            raise Invalid(T("This cannot be empty. “Built-in text” brings back the original."), field=part)
-        if len(text) > LIMITS[part]:
-            raise Invalid(T("This is too long: at most {n} characters.", n=LIMITS[part]), field=part)
-        unknown = [found for found in _PLACE.findall(text) if found not in known]
-        listed = ", ".join(f"{{{each}}}" for each in known)
-        if unknown:
-            raise Invalid(
-                T("This letter does not know {place}. It knows: {list}.", place=f"{{{unknown[0]}}}", list=listed),
-                field=part,
-            )
-        if re.search("[{}]", _PLACE.sub("", text)):
-            raise Invalid(
-                T("A brace stands alone. Placeholders are written like this: {list}.", list=listed), field=part
-            )
-        missing = [each for each in needed(kind, part) if f"{{{each}}}" not in text]
-        if missing:
-            raise Invalid(
-                T("{place} cannot be left out: it stands for what this letter is sent for.", place=f"{{{missing[0]}}}"),
-                field=part,
-            )
+        check(text, field=part, limit=LIMITS[part], known=known, needed=needed(kind, part))
         words[part] = text
     return words
+
+
+def check(text: str, *, field: str, limit: int, known: Sequence[str], needed: Sequence[str]) -> None:
+    """Raise ``Invalid`` with the field for a text that could not be sent; ``known`` and ``needed``: placeholders."""
+    if not text:
+        raise Invalid(T("This cannot be empty. “Built-in text” brings back the original."), field=field)
+    if len(text) > limit:
+        raise Invalid(T("This is too long: at most {n} characters.", n=limit), field=field)
+    held, listed = PLACE.findall(text), ", ".join(f"{{{each}}}" for each in known)
+    unknown = [each for each in held if each not in known]
+    if unknown:
+        raise Invalid(
+            T("This letter does not know {place}. It knows: {list}.", place=f"{{{unknown[0]}}}", list=listed),
+            field=field,
+        )
+    if re.search("[{}]", PLACE.sub("", text)):
+        raise Invalid(T("A brace stands alone. Placeholders are written like this: {list}.", list=listed), field=field)
+    missing = [each for each in needed if each not in held]
+    if missing:
+        raise Invalid(
+            T("{place} cannot be left out: it is what this text is for.", place=f"{{{missing[0]}}}"),
+            field=field,
+        )
 
 
 def mark(shown: Sequence[Part]) -> str:
@@ -135,13 +141,7 @@ async def save(
     """
     words = checked(name, language, given)
     if seen and seen != mark(await parts(session, name, language)):
-        raise Conflict(
-            T(
-                "Another administrator has changed these texts meanwhile; the preview shows them. Save again to put yours in "
-                "their place."
-            ),
-            code="changed",
-        )
+        raise Conflict(OVERTAKEN, code="changed")
     kind, row = kind_of(name, language), models.LetterText
     dialect = session.get_bind().dialect.name
     for part, text in words.items():

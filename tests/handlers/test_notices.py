@@ -7,7 +7,7 @@ from sqlalchemy import select, text, update
 
 from db import models
 from db.base import utcnow
-from services import notices
+from services import notice_texts, notices, overrides
 from services.i18n import translate
 from tests.handlers.conftest import Person, Product, Start
 
@@ -51,6 +51,21 @@ async def test_a_notice_that_did_not_arrive_is_told_again(product: Product) -> N
     await owner.hears("Chinor Stom")
     await notices.deliver(product.core)
     assert len(product.fake.messages(owner.user.id)) == 1
+
+
+async def test_a_notice_comes_in_an_administrators_own_words(product: Product) -> None:
+    owner = await product.owner(900000790)
+    async with product.core.db.write() as session:
+        person = await session.get_one(models.User, (await product.account(owner)).id)
+        words, now = "“{bot}” jim: tokenni yangilang. <b>", utcnow()
+        await notice_texts.save(session, person, "token_refused", "uz", words, now=now)
+    await overrides.take_effect(product.core)
+    await _opened(product, owner, "token_refused", ["channel:9"])
+    await notices.deliver(product.core)
+    await owner.hears("“Chinor Stom” jim: tokenni yangilang. <b>")
+    async with product.core.db.write() as session:
+        await notice_texts.reset(session, person, "token_refused", "uz")
+    await overrides.take_effect(product.core)
 
 
 async def test_todays_limit_is_told_once_a_day(product: Product) -> None:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select
 
 from db import models
-from services import letters
+from services import letters, notices
 from services.i18n import LANGUAGES
 from services.letters import rendering, texts
 from tests.fakes.smtp import FakeMail
@@ -155,6 +155,62 @@ async def test_two_administrators_do_not_overwrite_each_other(site: Site, admin:
     assert GOOD["subject"] in page.text and "Их тема" in (await admin.get(f"{PATH}/preview")).text
     assert (await admin.post(PATH, **GOOD, seen=await seen(admin))).status == 303
     assert "Их тема" not in (await admin.get(PATH)).text
+
+
+async def test_every_notice_has_a_text_that_can_be_shown(admin: Browser) -> None:
+    page = await admin.get("/admin/texts/notices")
+    assert page.status == 200 and "{" not in page.visible().partition("Texts of notices")[2]
+    for kind in notices.TEXTS:
+        assert f"/admin/texts/notices/{kind}/uz" in page.text
+        one = await admin.get(f"/admin/texts/notices/{kind}/en")
+        assert one.status == 200 and "{" not in one.visible().rpartition("Preview")[2]
+
+
+async def test_own_words_of_a_notice_reach_the_owner(site: Site, admin: Browser) -> None:
+    """In the panel at once, in either script; a broken text is refused with what was typed; what is built in comes back."""
+    owner, path = await site.person("Dilnoza", language="uz"), "/admin/texts/notices/plan_bots"
+    bot = await site.bot_of(owner, "Chinor")
+    async with site.core.db.write() as session:
+        params = {"bot": "Chinor", "plan": {"words": {"uz": "Oddiy", "ru": "Базовый", "en": "Basic"}}}
+        session.add(models.Notice(user_id=owner.id, bot_id=bot.id, kind="plan_bots", key="x", params=params))
+    browser = await site.signed_in(owner)
+    before = (await browser.get("/dashboard")).visible()
+    for text, said in (
+        ("Bot {boot}", "does not know {boot}. It knows: {bot}, {plan}."),
+        ("", "This cannot be empty"),
+        ("{bot", "A brace stands alone"),
+        ("x" * 1001, "at most 1000 characters"),
+    ):
+        page = await admin.post(f"{path}/uz", text=text)
+        assert page.status == 400 and said in page.visible() and text[:40] in page.text
+    look = await admin.post(f"{path}/uz", text="Salom <b>{bot}</b> jim", look="1")
+    assert look.status == 200 and "Salom <b>Texno Savdo</b> jim" in look.visible() and await _kept(site) == 0
+    old = look.text.partition('name="seen" value="')[2][:16]
+    assert (
+        await admin.post(f"{path}/uz", text="“{bot}” jim turibdi: “{plan}” tarifi.\n Yozing!", seen=old)
+    ).status == 303
+    assert (await admin.post(f"{path}/uz", text="Boshqa {bot}", seen=old)).status == 409
+    told = (await browser.get("/dashboard")).visible()
+    assert "“Chinor” jim turibdi: “Oddiy” tarifi. Yozing!" in told and told != before
+    async with site.core.db.write() as session:
+        (await session.get_one(models.User, owner.id)).language = "uz-Cyrl"
+    assert (
+        "жим турибди: “Оддий” тарифи. Ёзинг!"
+        in (await browser.get("/notices?at=/dashboard", **{"HX-Request": "true"})).visible()
+    )
+    audit = (await admin.get("/admin/audit?action=letter_text_changed")).visible()
+    assert "“Texno Savdo” is silent" in audit
+    assert (
+        "– changed" in (await admin.get("/admin/texts/notices")).text
+        and "– changed" not in (await admin.get("/admin/texts")).text
+    )
+    assert (await admin.post(f"{path}/uz/reset")).status == 303 and await _kept(site) == 0
+    assert "jim turibdi" not in (await browser.get("/dashboard")).visible()
+    reason = await admin.post("/admin/texts/notices/view_asked/ru", text="Разрешите?")
+    assert reason.status == 400 and "{reason} cannot be left out" in reason.visible()
+    for address in (f"{path}/uz-Cyrl", f"{path}/xx", "/admin/texts/notices/nothing/uz"):
+        assert (await admin.get(address)).status == 404
+    assert (await browser.get("/admin/texts/notices")).status == 404
 
 
 async def test_the_preview_of_what_is_typed_is_not_kept(site: Site, admin: Browser) -> None:

@@ -204,6 +204,10 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("POST", "/admin/texts/{letter}/{language}"): (401, 404, 404, 401, 400),
     ("POST", "/admin/texts/{letter}/{language}/preview"): (401, 404, 404, 401, 400),
     ("POST", "/admin/texts/{letter}/{language}/reset"): (401, 404, 404, 401, 303),
+    ("GET", "/admin/texts/notices"): ADMIN_PAGE,
+    ("GET", "/admin/texts/notices/{saying}/{language}"): ADMIN_PAGE,
+    ("POST", "/admin/texts/notices/{saying}/{language}"): (401, 404, 404, 401, 400),
+    ("POST", "/admin/texts/notices/{saying}/{language}/reset"): (401, 404, 404, 401, 303),
     # Remote views: the walk's are asked for, and nobody looks
     ("GET", "/settings/views"): PAGE,
     ("GET", "/settings/views/{view}"): own(OWN_PAGE),

@@ -287,6 +287,7 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
         "numbers": "owners",
         "payment": payment.id,
         "letter": "offer_night",
+        "saying": "token_refused",
         "language": "uz",
         "page": "first-bot",
         "picture": "none.webp",

@@ -224,7 +224,7 @@ async def test_every_address(site: Site, admin: models.User) -> None:
     places = {
         "bot": bot.id, "conversation": talk.id, "channel": cloud.id, "document": document.id, "token": token.id,
         "view": view.id, "owner": owner.id, "kind": "svg", "table": "csv", "language": "uz", "letter": "banned",
-        "number": "123456789", "numbers": "owners", "what": "key", "step": "stop", "change": "hide",
+        "saying": "silent", "number": "123456789", "numbers": "owners", "what": "key", "step": "stop", "change": "hide",
     }  # fmt: skip
 
     async def state() -> object:

@@ -100,7 +100,10 @@ async def open_notices(request: web.Request) -> web.StreamResponse:
         request,
         "_notices.html",
         "/dashboard",
-        notices=[(notice, notices.text(notice, language), notices.page(notice)) for notice in told],
+        notices=[
+            (notice, notices.text(notice, language, core_of(request).notice_texts), notices.page(notice))
+            for notice in told
+        ],
         brief="brief" in request.query,
         at=auth.safe_next(request.query.get("at")),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from services import letters, mail
+from services import letters, mail, notice_texts, notices, overrides
 from services.errors import AppError, Conflict, Invalid, NotFound
 from services.letters import delivery, rendering, texts
 from web import auth, forms, view
@@ -148,3 +148,94 @@ async def _page(
     )
     response.headers["Content-Security-Policy"] = _PAGE_CSP
     return response
+
+
+# Notices
+
+
+@routes.get("/admin/texts/notices")
+async def notice_list(request: web.Request) -> web.StreamResponse:
+    """Show all notices and which of them have words of an administrator."""
+    _administrator(request)
+    language = auth.visitor(request).language
+    async with core_of(request).db.read() as session:
+        own = await notice_texts.kept(session)
+        shared = await frame(session, request)
+    return view.render(
+        request,
+        "pages/notice_texts.html",
+        here="admin-texts",
+        rows=[(kind, notice_texts.example(text.render(language))) for kind, text in notices.TEXTS.items()],
+        changed=set(own),
+        languages=texts.LANGUAGES,
+        **shared,
+    )
+
+
+@routes.get("/admin/texts/notices/{saying}/{language}")
+async def notice_page(request: web.Request) -> web.StreamResponse:
+    """Show the text of a notice in one language in a form, with how it reads."""
+    return await _notice(request)
+
+
+@routes.post("/admin/texts/notices/{saying}/{language}")
+async def save_notice(request: web.Request) -> web.StreamResponse:
+    """Keep the text, or with ``look`` only show how it reads. Fields: ``text``, and ``seen``: the mark of what was kept."""
+    _administrator(request)
+    core, form = core_of(request), await forms.read(request)
+    kind, language = request.match_info["saying"], request.match_info["language"]
+    given = form.fields.get("text", "")[:_FORM_LIMIT]
+    try:
+        if "look" in form.fields:
+            return await _notice(request, given=given, read=notice_texts.example(notice_texts.checked(kind, given)))
+        async with core.db.write() as session:
+            seen = form.fields.get("seen", "")
+            await notice_texts.save(session, auth.user(request), kind, language, given, now=core.now(), seen=seen)
+    except (Invalid, Conflict) as error:
+        return await _notice(request, error=error, given=given)
+    return await _told(request)
+
+
+@routes.post("/admin/texts/notices/{saying}/{language}/reset")
+async def reset_notice(request: web.Request) -> web.StreamResponse:
+    """Put the built-in text back."""
+    _administrator(request)
+    kind, language = request.match_info["saying"], request.match_info["language"]
+    async with core_of(request).db.write() as session:
+        await notice_texts.reset(session, auth.user(request), kind, language)
+    return await _told(request)
+
+
+async def _told(request: web.Request) -> web.StreamResponse:
+    core = core_of(request)
+    await overrides.take_effect(core)
+    core.bell.ring_elsewhere(overrides.BELL)
+    return view.redirect(request.path.removesuffix("/reset"), toast="saved")
+
+
+async def _notice(
+    request: web.Request, *, error: AppError | None = None, given: str | None = None, read: str | None = None
+) -> web.StreamResponse:
+    _administrator(request)
+    kind, language = request.match_info["saying"], request.match_info["language"]
+    async with core_of(request).db.read() as session:
+        own = await notice_texts.kept(session)
+        shared = await frame(session, request)
+    kept = notice_texts.words(kind, language, own)
+    return view.render(
+        request,
+        "pages/notice_text.html",
+        status=error.status if error else 200,
+        here="admin-texts",
+        kind=kind,
+        shown_language=language,
+        languages=texts.LANGUAGES,
+        own=(kind, language) in own,
+        value=kept if given is None else given,
+        read=notice_texts.example(kept) if read is None else read,
+        seen=notice_texts.mark(kept),
+        limit=notice_texts.CHARS,
+        places=notice_texts.places(kind),
+        fault=fault_of(error, request) if error else None,
+        **shared,
+    )

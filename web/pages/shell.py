@@ -49,6 +49,7 @@ async def frame(
         if channel.status in bots.BROKEN and roles[channel.bot_id] != "operator":
             broken.setdefault(channel.bot_id, []).append(channel)
     kinds = [(channel.bot_id, channel.kind) for channel in connected]
+    own = core_of(request).notice_texts
     has_bots = any(each.owner_id == person.id for each in answered)
     return {
         "bots": [each for each in answered if roles[each.id] != "operator"],
@@ -61,7 +62,7 @@ async def frame(
         "plan_ends": await _plan_ends(session, request, person) if has_bots else (),
         "mail_returns": person.mail_refused_at is not None and codes.by_mail(core_of(request).settings),
         "banners": await announcements.banners(core_of(request), session, person, language),
-        "notices": [(notice, notices.text(notice, language), notices.page(notice)) for notice in told],
+        "notices": [(notice, notices.text(notice, language, own), notices.page(notice)) for notice in told],
     }
 
 
