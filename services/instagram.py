@@ -126,8 +126,7 @@ async def connect(
             )
         if plan is not None:
             await plan.channel(session, bot, KIND)
-        known = models.Channel(bot_id=bot.id, kind=KIND, external_id=account.id)
-        session.add(known)
+        known = await bots.claim(session, bot, KIND, account.id)
     known.credentials = crypto.encrypt(dict(credentials))
     known.secret = verify_token
     known.parent_id = account.page or None
