@@ -1,4 +1,4 @@
-"""Amounts for people: "290 000 so‘m". In code and database they are integer tiyin."""
+"""Amounts for people: "290 000 so‘m". In code and database they are integer tiyin. Counts are written alike."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ def digits(tiyin: int) -> str:
     whole, rest = divmod(abs(tiyin), TIYIN)
     sign = "−" if tiyin < 0 else ""
     return sign + f"{whole:,}".replace(",", _SPACE) + (f",{rest:02}" if rest else "")
+
+
+def count(number: int, language: str) -> str:
+    """Return a count as ``language`` writes it: ``15 000``, in English ``15,000``."""
+    return f"{number:,}" if language == "en" else f"{number:,}".replace(",", _SPACE)
 
 
 def plain(tiyin: int) -> str:

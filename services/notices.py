@@ -18,7 +18,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from db import models
 from db.base import UtcTime, insert_for, new_id, utcnow
-from services import letters
+from services import letters, money
 from services.i18n import T, Text, Words, translate
 
 if TYPE_CHECKING:
@@ -386,10 +386,14 @@ def text(notice: models.Notice, language: str) -> str:
     elif "bot" in notice.params and f"own_{notice.kind}" in TEXTS:
         variant = f"own_{notice.kind}"
     pattern = TEXTS.get(variant)
-    params = {
-        name: Words.of(value["words"]) if isinstance(value, dict) else value for name, value in notice.params.items()
-    }
+    params = {name: _shown(value, language) for name, value in notice.params.items()}
     return translate(language, pattern.msgid, **params) if pattern else notice.kind
+
+
+def _shown(value: Any, language: str) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return money.count(int(value["count"]), language) if "count" in value else Words.of(value["words"])
 
 
 def _opening(dialect: str, occurrence: Occurrence) -> ReturningInsert[int]:

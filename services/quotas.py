@@ -159,7 +159,7 @@ def _announce(connection: Connection, owner_id: str, terms: Terms, used: int, to
         # Of a month that is over, while the next one has begun, there is nothing to tell.
         return False
     kind = "messages_out" if share == 100 else "messages_few"
-    params = {"plan": terms.title.kept(), "n": most, "used": used}
+    params = {"plan": terms.title.kept(), "n": {"count": most}, "used": {"count": used}}
     notices.open_in(connection, [Occurrence(owner_id, kind, f"{kind}:{terms.month}:{most}", None, params)])
     return True
 

@@ -9,7 +9,7 @@ from services.letters.base import Kind
 
 _PAYMENT = (("plan", "Basic"), ("amount", {"tiyin": 29_000_000}), ("number", "204815937"), ("path", "/billing"))
 
-_MONTH = (("plan", "Basic"), ("n", "3000"), ("used", "2400"), ("path", "/billing"))
+_MONTH = (("plan", "Basic"), ("n", {"count": 3000}), ("used", {"count": 2400}), ("path", "/billing"))
 
 KINDS: Mapping[str, Kind] = {
     "paid": Kind(

@@ -77,8 +77,8 @@ def shown(value: Any, language: str) -> str:
     """Return a param of a letter as its language writes it.
 
     ``{"day": …}``, ``{"time": …}`` and ``{"moment": …}`` hold a moment in ISO 8601, shown as Tashkent's calendar and clock have
-    it; ``{"tiyin": …}`` an amount; ``{"words": …}`` words in several languages. A text of an example is translated, everything
-    else is shown as it is.
+    it; ``{"tiyin": …}`` an amount; ``{"count": …}`` how many; ``{"words": …}`` words in several languages. A text of an example
+    is translated, everything else is shown as it is.
     """
     if isinstance(value, Text):
         return value.render(language)
@@ -89,6 +89,8 @@ def shown(value: Any, language: str) -> str:
         return Words.of(inner).called(language)
     if form == "tiyin":
         return money.text(int(inner), language)
+    if form == "count":
+        return money.count(int(inner), language)
     moment = dt.datetime.fromisoformat(str(inner))
     time = moment.astimezone(TASHKENT).strftime("%H:%M")
     return {"day": day(moment, language), "time": time}.get(form) or f"{day(moment, language)}, {time}"

@@ -13,6 +13,7 @@ from db.base import utcnow
 from db.engine import Database
 from services import accounts, bots, notices
 from services.core import Core
+from services.letters import rendering
 from services.settings import Settings
 from tests.composition import Shop, ask, make_settings, make_shop, running
 from tests.conveyor.harness import until
@@ -135,7 +136,7 @@ async def test_who_has_no_telegram_is_written_that_the_messages_are_used_up(tmp_
             session.add_all([known, nobody])
             await session.flush()
             for user in (known, nobody):
-                params = {"plan": "Basic", "n": 3000, "used": 3000}
+                params = {"plan": "Basic", "n": {"count": 3000}, "used": {"count": 3000}}
                 await notices.open_notice(
                     session, user.id, "messages_out", key="messages_out:2026-11:3000", params=params
                 )
@@ -146,3 +147,13 @@ async def test_who_has_no_telegram_is_written_that_the_messages_are_used_up(tmp_
             (letter,) = await session.scalars(select(models.Letter))
         assert (letter.user_id, letter.kind, letter.telegram) == (known.id, "messages_out", "none")
         assert letter.params["path"] == "/billing" and letter.mail != "none"
+        async with core.db.read() as session:
+            told = await notices.open_for(session, known)
+        [notice] = [one for one in told if one.kind == "messages_out"]
+        for language, number in (
+            ("en", "3,000"),
+            ("ru", "3\N{NO-BREAK SPACE}000"),
+            ("uz-Cyrl", "3\N{NO-BREAK SPACE}000"),
+        ):
+            assert number in notices.text(notice, language)
+            assert rendering.shown(letter.params["n"], language) == number

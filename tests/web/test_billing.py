@@ -143,8 +143,12 @@ async def test_free_days_have_a_name_in_every_language(shop: Shop, language: str
     await browser.post("/preferences", language=language, next="/billing")
     assert trial in said(await browser.get("/billing"))
     await shop.site.bot_of(person)
-    told = (await browser.post("/bots", name="Ikkinchi")).visible()
+    refused = await browser.post("/bots", name="Ikkinchi <b>")
+    told = refused.visible()
     assert trial in told and "Trial" not in told
+    # The address that a messenger gets is a link on a page.
+    alert = refused.text.partition('role="alert"')[2].partition("</div>")[0]
+    assert '<a href="/billing">' in alert and "http" not in alert.partition("</svg>")[2]
     home = (await browser.get("/dashboard")).text.partition('id="plan-title"')[2].partition("</h2>")[0]
     assert trial[1:-1] in home
 
