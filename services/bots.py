@@ -37,6 +37,8 @@ log = structlog.get_logger(__name__)
 BROKEN = ("blocked", "conflict", "refused", "unreadable")
 PURGE_JOB = "purge_bot"
 RELEASE_JOB = "release_channel"
+_WAS = "account"
+"""The setting of a disconnected channel that says which account it was of."""
 _RELEASE_TRIES_S = 60.0
 _RELEASE_WITHIN_S = 86_400.0
 
@@ -252,9 +254,26 @@ async def _free(session: AsyncSession, channel: models.Channel) -> None:
         await jobs.add(session, RELEASE_JOB, payload, lane=f"release:{channel.id}", owner_id="")
     channel.status = "stopped"
     channel.credentials = None
+    channel.settings = {**(channel.settings or {}), _WAS: channel.external_id}
     channel.external_id = None
     session.add(channel)
     await notices.forget_channel(session, channel.id)
+
+
+async def claim(session: AsyncSession, bot: models.Bot, kind: str, account: str) -> models.Channel:
+    """Return a channel for an account that nobody has connected: the one that the bot had for it before, so that its customers'
+    conversations go on, else a new one."""
+    channel = models.Channel
+    left = select(channel).where(channel.bot_id == bot.id, channel.kind == kind, channel.external_id.is_(None))
+    for known in await session.scalars(left.order_by(channel.id.desc())):
+        if (known.settings or {}).get(_WAS) == account:
+            known.settings = {key: value for key, value in known.settings.items() if key != _WAS}
+            break
+    else:
+        known = channel(bot_id=bot.id, kind=kind)
+    known.external_id = account
+    session.add(known)
+    return known
 
 
 async def channels(session: AsyncSession, bot: models.Bot) -> list[models.Channel]:
@@ -378,8 +397,7 @@ async def connection(
             raise Conflict(other(own), code="channel_exists")
         if plan is not None:
             await plan.channel(session, bot, kind)
-        known = models.Channel(bot_id=bot.id, kind=kind, external_id=external_id)
-        session.add(known)
+        known = await claim(session, bot, kind, external_id)
     yield known
     try:
         await session.flush()
@@ -512,8 +530,8 @@ async def connect_web(
     if found is None:
         if plan is not None:
             await plan.channel(session, bot, "web")
-        found = models.Channel(bot_id=bot.id, kind="web", external_id=bot.public_id, status="active", title=bot.name)
-        session.add(found)
+        found = await claim(session, bot, "web", bot.public_id)
+        found.status, found.title = "active", bot.name
         await session.flush()
         await access.record(session, actor, "channel_connected", "bot", bot.id, kind=found.kind, channel=found.id)
     return found

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import utcnow
-from services.errors import Conflict, Invalid, NotFound
+from services.errors import Invalid, NotFound
 from services.i18n import T, Text
 
 SETTINGS = ("lines", "hours", "return_after_min", "silent_text")
@@ -33,6 +33,10 @@ FIELDS: Mapping[str, Text] = {
 }
 Form = Literal["words", "manner"]
 """The two forms that people write a bot's words with: what it is told and says, and how its people answer."""
+OVERTAKEN = T(
+    "Somebody has changed this since you opened the page. What you wrote is still here: compare the two, then save again."
+)
+"""What is said to somebody whose words would take the place of others than were seen."""
 PAGE = 20
 _MOST_DIGITS = 9
 
@@ -86,17 +90,6 @@ def mark(bot: models.Bot, form: Form) -> str:
 async def hold(session: AsyncSession, bot: models.Bot) -> None:
     """Read a bot anew and let nobody else change it until this transaction ends."""
     await session.refresh(bot, with_for_update={"key_share": True})
-
-
-def overtaken() -> Conflict:
-    """Return what is said to somebody whose words would take the place of others than were seen."""
-    return Conflict(
-        T(
-            "Somebody has changed this since you opened the page. What you wrote is still here: compare the two, then save "
-            "again."
-        ),
-        code="changed",
-    )
 
 
 def differences(mine: Mapping[str, Any], saved: Mapping[str, Any]) -> tuple[Change, ...]:

@@ -24,7 +24,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from db import models
 from db.base import utcnow
-from services import jobs, metrics, notices, pictures
+from services import jobs, metrics, notices, pictures, versions
 from services.allowances import Allowances
 from services.errors import Conflict, Invalid, NotFound, Temporary, TooLarge, Unavailable
 from services.i18n import T, Text
@@ -450,6 +450,11 @@ class TaughtAnswer:
     text: str
     created: dt.datetime
 
+    @property
+    def mark(self) -> str:
+        """What tells whether it still is as somebody saw it."""
+        return hashlib.sha256(f"{self.question}\n{self.text}".encode()).hexdigest()[:16]
+
 
 async def answers_page(
     session: AsyncSession,
@@ -538,17 +543,21 @@ async def update_answer(
     question: str,
     text: str,
     *,
+    seen: str = "",
     plan: Allowances | None = None,
 ) -> TaughtAnswer:
-    """Correct a taught answer; the next message gets the new one. Raises ``NotFound``, ``Invalid`` or ``Conflict``.
+    """Correct a taught answer that was ``seen`` (its mark, empty for any); the next message gets the new one.
 
     Another answer to the question that it now has is forgotten. ``plan``: as for :func:`add_answer`; what gets shorter always
-    fits.
+    fits. Raises ``NotFound``, ``Invalid``, or ``Conflict``: with the code ``changed`` where somebody else was faster.
     """
     room = await plan.room_for_bytes(session, bot) if plan is not None else None
     await _hold(session, bot.id)
     chunk, since = await _find_taught(session, bot, answer_id)
     question, text = _written(question, text)
+    known = _shown(chunk, since)
+    if seen not in ("", known.mark) and (question, text) != (known.question, known.text):
+        raise Conflict(versions.OVERTAKEN, code="changed", field="answer")
     more = await _rewrite(session, bot, chunk, since, question, text)
     await _fits(session, bot, plan, room, more)
     return _shown(chunk, since)

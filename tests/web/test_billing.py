@@ -6,6 +6,7 @@ import base64
 import csv
 import datetime as dt
 import io
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from html import unescape
@@ -17,7 +18,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from db import models
-from services import accounts
+from services import accounts, plans
 from services.i18n import LANGUAGES, translate
 from tests import servers
 from tests.payments.till import AS_SOLD, ENVIRONMENT, NOW, Till
@@ -142,8 +143,32 @@ async def test_free_days_have_a_name_in_every_language(shop: Shop, language: str
     await browser.post("/preferences", language=language, next="/billing")
     assert trial in said(await browser.get("/billing"))
     await shop.site.bot_of(person)
-    told = (await browser.post("/bots", name="Ikkinchi")).visible()
+    refused = await browser.post("/bots", name="Ikkinchi <b>")
+    told = refused.visible()
     assert trial in told and "Trial" not in told
+    # The address that a messenger gets is a link on a page.
+    alert = refused.text.partition('role="alert"')[2].partition("</div>")[0]
+    assert '<a href="/billing">' in alert and "http" not in alert.partition("</svg>")[2]
+    home = (await browser.get("/dashboard")).text.partition('id="plan-title"')[2].partition("</h2>")[0]
+    assert trial[1:-1] in home
+
+
+async def test_what_is_used_of_a_plan_is_marked_before_it_stops_the_bots(shop: Shop) -> None:
+    """Alike where it is shown; the only bot of a plan in use is nothing to be alarmed about. Without a plan there is nothing."""
+    person, browser = await shop.owner("Counting")
+    await shop.site.bot_of(person)
+    for used, state in ((200, ""), (240, "near"), (300, "full")):
+        async with shop.site.core.db.write() as session:
+            row = models.MessageQuota(user_id=person.id, month=plans.month_of(NOW), used=used)
+            await session.merge(row)
+        for path in ("/dashboard", "/billing"):
+            shown = (await browser.get(path)).text.partition('<dl class="used">')[2].partition("</dl>")[0]
+            marked = re.findall(r'<dd(?: class="(\w+)")?>', shown)
+            assert marked[0] == state and not any(marked[1:]), (path, used, marked)
+            assert f"{used} of 300" in shown and "1 of 1" in shown
+    shop.till.moment = NOW + dt.timedelta(days=14)
+    for path in ("/dashboard", "/billing"):
+        assert "of 0" not in said(await browser.get(path))
 
 
 async def test_an_administrator_has_nothing_to_buy_but_a_test(shop: Shop) -> None:

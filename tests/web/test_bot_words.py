@@ -157,7 +157,8 @@ async def test_a_draft_is_the_owners_alone_until_it_is_published(site: Site) -> 
 
 
 def _seen(page: Page, form: str) -> str:
-    return re.findall(r'name="seen" value="(\w+)"', page.text.partition(f'action="{form}"')[2])[0]
+    found: str = re.findall(r'name="seen" value="(\w+)"', page.text.partition(f'action="{form}"')[2])[0]
+    return found
 
 
 async def test_whoever_saves_over_another_is_told_and_keeps_their_words(site: Site) -> None:

@@ -84,6 +84,16 @@ async def test_what_was_taught_is_listed_in_parts_and_corrected_on_every_one(sit
     oldest = re.findall(r'id="taught-question-(\d+)"', rest.text)[-1]
     refused = await browser.post(f"/bots/{bot.id}/answers/{oldest}", question="Yangi savol", answer=" ")
     assert refused.status == 400 and 'value="Yangi savol"' in refused.text
+    # Two correct the same one: the second sees what the first wrote above what they wrote, and decides.
+    seen = re.findall(rf'answers/{oldest}".*?name="seen" value="(\w+)"', rest.text)[0]
+    change = f"/bots/{bot.id}/answers/{oldest}"
+    assert (await browser.post(change, question="Savol 0 nima?", answer="Birinchisi.", seen=seen)).status == 303
+    assert (await browser.post(change, question="Savol 0 nima?", answer="Birinchisi.", seen=seen)).status == 303
+    late = await browser.post(change, question="Savol 0 nima?", answer="Ikkinchisi.", seen=seen)
+    assert late.status == 409 and "Somebody has changed this" in late.visible()
+    assert '<p class="taught-text">Birinchisi.</p>' in late.text and "Ikkinchisi.</textarea>" in late.text
+    seen = re.findall(rf'answers/{oldest}".*?name="seen" value="(\w+)"', late.text)[0]
+    assert (await browser.post(change, question="Savol 0 nima?", answer="Ikkinchisi.", seen=seen)).status == 303
     # The file has all of them.
     assert (await browser.get(f"/bots/{bot.id}/answers.csv")).text.count("Savol") == 53
 

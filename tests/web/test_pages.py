@@ -201,6 +201,7 @@ async def test_test_chat_does_not_open_the_page_by_itself(site: Site) -> None:
     browser, bot = await site.signed_in(user), await site.bot_of(user)
     async with site.core.db.write() as session:
         web = await bots.connect_web(session, bot)
+    assert "event: done" in (await browser.post(f"/bots/{bot.id}/try", text="Salom")).text
     assert (await browser.post(f"/bots/{bot.id}/channels/{web.id}/disconnect")).status == 303
     refused = await browser.request(
         "POST",
@@ -220,6 +221,8 @@ async def test_test_chat_does_not_open_the_page_by_itself(site: Site) -> None:
     assert connect not in (await browser.get(f"/bots/{bot.id}")).text
     assert (await site.browser().get(f"/chat/{bot.public_id}")).status == 200
     assert "event: done" in (await browser.post(f"/bots/{bot.id}/try", text="Salom")).text
+    # Whoever wrote before goes on in the same conversation.
+    assert (await browser.get("/inbox")).text.count('class="talk-name"') == 1
 
 
 async def test_the_test_chat_says_when_the_database_refuses(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,9 +320,9 @@ async def test_a_total_leads_to_where_it_comes_from(site: Site) -> None:
         asked,
         asked,
         f"/bots/{second.id}/documents#unanswered",
-        f"/inbox?status=human&since={since}",
+        f"/inbox?happened=handed&since={since}",
         "/inbox?status=waiting",
-        asked,
+        f"/inbox?happened=new&since={since}",
         asked,
     ]
     for link in links:

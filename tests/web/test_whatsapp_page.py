@@ -80,6 +80,26 @@ async def test_connected_checked_and_disconnected(site: Site, graph: FakeGraph) 
     gone = await browser.post(f"{place}/{channel.id}/disconnect")
     assert gone.location == f"{place}?done=disconnected"
     assert 'id="whatsapp-access_token"' in (await browser.get(place)).text
+    # Another number is another channel; the first one comes back as the one that its customers' conversations are in.
+    other = FORM | {"phone_number_id": "100000000000777", "access_token": "EAAof_another_number_012345"}
+    graph.add_number(
+        other["phone_number_id"],
+        token=other["access_token"],
+        app_secret=SECRET,
+        waba_id="3",
+        display_phone_number="+998 90 765 43 21",
+    )
+    back = FORM | {"access_token": number.token}
+    for form, same in ((other, False), (back, True), (other, False), (back, True)):
+        assert (await browser.post(f"{place}/whatsapp", **form)).status == 303
+        async with site.core.db.read() as session:
+            connected = models.Channel.kind == "whatsapp", models.Channel.external_id.is_not(None)
+            [now] = await session.scalars(select(models.Channel).where(*connected))
+        assert (now.id == channel.id, now.status, now.external_id) == (same, "active", form["phone_number_id"])
+        assert (await browser.post(f"{place}/{now.id}/disconnect")).status == 303
+    async with site.core.db.read() as session:
+        rows = list(await session.scalars(select(models.Channel).where(models.Channel.kind == "whatsapp")))
+    assert len(rows) == 2 and not any(row.credentials for row in rows)
 
 
 async def test_what_is_wrong_with_the_number_is_said_and_mended(site: Site, graph: FakeGraph) -> None:

@@ -185,7 +185,7 @@ async def save(request: web.Request) -> web.StreamResponse:
             words, saved = bots.draft_of(bot, **given, limits=core.settings.limits), bot.draft or published_words(bot)
             theirs = versions.differences(words, saved)
             if theirs and form.text("seen", 40) not in ("", versions.mark(bot, "words")):
-                raise versions.overtaken()
+                raise Conflict(versions.OVERTAKEN, code="changed")
             if as_draft:
                 await versions.keep_draft(session, bot, None if words == published_words(bot) else words)
             else:
@@ -319,7 +319,7 @@ async def people(request: web.Request) -> web.StreamResponse:
             )
             theirs = versions.changes(versions.content_of(bot), was)
             if theirs and form.text("seen", 40) not in ("", seen):
-                raise versions.overtaken()
+                raise Conflict(versions.OVERTAKEN, code="changed")
     except (Invalid, Conflict) as error:
         shown = {day: list(pair) for day, pair in given.items()}
         chosen = int(after) if after.isascii() and after.isdigit() else None

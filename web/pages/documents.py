@@ -333,7 +333,8 @@ async def _teach(request: web.Request, *, changing: str = "") -> web.StreamRespo
         async with core.db.write() as session:
             bot = await own_bot(session, request)
             if changing:
-                await documents.update_answer(session, bot, changing, question, text, plan=core.allowances)
+                seen = form.text("seen", 40)
+                await documents.update_answer(session, bot, changing, question, text, seen=seen, plan=core.allowances)
             else:
                 await questions.teach(session, bot, question, text, also, plan=core.allowances)
     except AppError as error:

@@ -8,12 +8,14 @@ from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
+from markupsafe import Markup, escape
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from services import announcements, bots, codes, notices, payment_texts, team
 from services.core import Core
 from services.errors import AppError
+from services.i18n import translate
 from services.team import Right
 from web import auth, keys, view
 
@@ -104,4 +106,10 @@ async def let_in(request: web.Request, person: models.User, following: str, *, t
 
 def fault_of(error: AppError, request: web.Request) -> dict[str, str]:
     """Return an error as a form shows it: at its field, and above all fields."""
-    return {"field": error.field or "", "message": error.text.render(auth.visitor(request).language)}
+    language, plans = auth.visitor(request).language, core_of(request).allowances.address
+    message = error.text.render(language)
+    if plans in message:
+        # What a messenger gets as an address is a link here.
+        link = Markup('<a href="/billing">{}</a>').format(translate(language, "Open plans and payments"))
+        message = escape(message).replace(escape(plans), link)
+    return {"field": error.field or "", "message": message}
