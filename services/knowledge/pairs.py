@@ -11,6 +11,7 @@ import io
 from typing import TYPE_CHECKING
 
 from db import models
+from services import sheets
 from services.errors import Invalid, TooLarge
 from services.i18n import T
 from services.knowledge import documents
@@ -29,7 +30,6 @@ _BYTES = 2 * 1_048_576
 _HEADINGS = frozenset({"question", "questions", "savol", "savollar", "савол", "саволлар", "вопрос", "вопросы", "q"})
 _AT_ONCE = 25
 _QUESTION_CHARS, _ANSWER_CHARS = 1000, 4000
-_SHIELDED = ("'=", "'+", "'-", "'@", "'\t", "'\r", "'\n")
 
 
 def read(data: bytes) -> list[tuple[str, str]]:
@@ -72,8 +72,7 @@ def read(data: bytes) -> list[tuple[str, str]]:
 
 
 def _plain(cell: str) -> str:
-    # Our own tables put an apostrophe before what a spreadsheet might take for a formula.
-    return clean(cell[1:] if cell.startswith(_SHIELDED) else cell).strip()
+    return clean(sheets.unshielded(cell)).strip()
 
 
 async def take_in(core: Core, bot: models.Bot, data: bytes) -> int:
