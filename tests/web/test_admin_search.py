@@ -81,7 +81,7 @@ async def test_every_box_looks_for_what_was_typed(tmp_path: Path, servers_run: s
             boss = await site.administrator()
             for name in (SIGNS, DECOY):
                 await _everything_called(site, name)
-            wrong = []
+            wrong: list[tuple[object, ...]] = []
             for box in BOXES:
                 page = await boss.get(box + quote(SIGNS, safe=""))
                 shown = page.visible()
