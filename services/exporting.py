@@ -24,10 +24,10 @@ from sqlalchemy import and_, or_, select
 from db import models
 from db.base import Base
 from db.engine import Database
+from services.sheets import harmless
 
 PAGE = 200
 _PART = 2**20
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _SECRETS = frozenset(
     {
         "password_hash",
@@ -122,9 +122,8 @@ def _json(value: Any) -> bytes:
 
 
 def _cell(value: Any) -> str:
-    """Return a cell that no table program takes for a formula."""
     text = "" if value is None else _plain(value) if not isinstance(value, str) else value
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return harmless(text)
 
 
 def _csv(rows: Iterable[Sequence[Any]]) -> bytes:

@@ -1,7 +1,8 @@
 """Tables for other programs: CSV and XLSX, written part by part so that a long one needs little memory.
 
-Text is data there, never a formula: in CSV what a program might take for one begins with an apostrophe, in XLSX cells of text
-are marked as such. Numbers stay numbers; what only looks like one (order numbers, phones) must be given as text.
+Text is data there, never a formula: in CSV what a program might take for one begins with an apostrophe, also where a program
+divides by semicolons; in XLSX cells of text are marked as such. Numbers stay numbers; what only looks like one (order numbers,
+phones) must be given as text.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import csv
 import datetime as dt
 import io
+import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
@@ -20,6 +22,11 @@ Cell = str | int | Decimal
 CSV_TYPE = "text/csv; charset=utf-8"
 XLSX_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\0")
+_SPLIT = r"[;\t\r\n][\s\"]*"
+"""Where a spreadsheet whose tables are divided by semicolons, as here and in Russia, begins a cell in the middle of ours."""
+# There a dash begins a line of a list far more often than a formula that does something: that one has a bracket or a stroke.
+_INNER = re.compile(rf"({_SPLIT})(?=[=@]|[+-][^;\t\r\n]*[(|])")
+_SHIELD = re.compile(rf"((?:^|{_SPLIT}))'(?=[=+\-@\t\r\n])")
 _BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
 """Without it Excel reads UTF-8 as something else."""
 _CELL_CHARS = 32_767
@@ -32,16 +39,22 @@ def moment(at: dt.datetime | None) -> str:
     return at.astimezone(TASHKENT).isoformat(" ", "seconds")[:19] if at else ""
 
 
-def _harmless(cell: Cell) -> str:
+def harmless(cell: Cell) -> str:
+    """Return a cell of CSV that no program takes for a formula."""
     if not isinstance(cell, str):
         return str(cell)
-    text = cell.replace("\0", "")
+    text = _INNER.sub(r"\1'", cell.replace("\0", ""))
     return f"'{text}" if cell.startswith(_FORMULA) else text
+
+
+def unshielded(text: str) -> str:
+    """Return a cell of a table of ours as it was before what might be taken for a formula was made harmless."""
+    return _SHIELD.sub(r"\1", text)
 
 
 def _csv_lines(rows: Iterable[Sequence[Cell]]) -> str:
     out = io.StringIO()
-    csv.writer(out).writerows([_harmless(cell) for cell in row] for row in rows)
+    csv.writer(out).writerows([harmless(cell) for cell in row] for row in rows)
     return out.getvalue()
 
 

@@ -29,6 +29,7 @@ _GIVEN = {
 # Random ones have no shape but their length: of sessions, links and the API, a webhook's, a Fernet key.
 _RANDOM = {
     "a token of the API": r"\bbf_[\w-]{20,}",
+    "the secret of an owner's server": r"\bwhsec_[A-Za-z0-9]{20,}",
     "a random token": r"(?<![\w-])(?:[\w-]{32}|[\w-]{43}=?)(?![\w=-])",
 }
 

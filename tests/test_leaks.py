@@ -105,6 +105,7 @@ def test_whoever_writes_a_secret_down_fails(tmp_path: Path) -> None:
         ("aB3-_" * 8 + "xyz", False),
         ("aB3-_aB3" * 4, False),
         ("bf_" + "aB3-_" * 8 + "xyz", False),
+        ("whsec_" + "aB3" * 15, False),
     ],
 )
 def test_every_shape_is_known(secret: str, on_a_page: bool) -> None:

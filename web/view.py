@@ -369,7 +369,10 @@ def _shown_at(request: web.Request) -> str:
     if request.method in ("GET", "HEAD"):
         return request.path_qs
     before = urlsplit(request.headers.get("Referer", ""))
-    return f"{before.path}{before.query and '?'}{before.query}" if before.netloc == request.host else "/"
+    if before.netloc != request.host:
+        return "/"
+    # The page of an address with two strokes at its beginning is ours, a link to it is not.
+    return auth.safe_next(f"{before.path}{before.query and '?'}{before.query}", "/")
 
 
 def render(request: web.Request, template: str, *, status: int = 200, **context: Any) -> web.Response:

@@ -11,6 +11,7 @@ import io
 from typing import TYPE_CHECKING
 
 from db import models
+from services import sheets
 from services.errors import Invalid, TooLarge
 from services.i18n import T
 from services.knowledge import documents
@@ -33,7 +34,6 @@ _HEADINGS = frozenset({"question", "questions", "savol", "savollar", "савол
 _AT_ONCE = 25
 _PART = 500
 _QUESTION_CHARS, _ANSWER_CHARS = 1000, 4000
-_SHIELDED = ("'=", "'+", "'-", "'@", "'\t", "'\r", "'\n")
 
 
 def read(data: bytes) -> list[tuple[str, str]]:
@@ -76,8 +76,7 @@ def read(data: bytes) -> list[tuple[str, str]]:
 
 
 def _plain(cell: str) -> str:
-    # Our own tables put an apostrophe before what a spreadsheet might take for a formula.
-    return clean(cell[1:] if cell.startswith(_SHIELDED) else cell).strip()
+    return clean(sheets.unshielded(cell)).strip()
 
 
 async def table(db: Database, bot: models.Bot) -> AsyncIterator[list[tuple[str, str]]]:

@@ -213,6 +213,33 @@ async def test_own_words_of_a_notice_reach_the_owner(site: Site, admin: Browser)
     assert (await browser.get("/admin/texts/notices")).status == 404
 
 
+def test_no_value_acts_in_any_letter() -> None:
+    """Whatever a name, a title, a reason holds: no tag, no template, no format, no header of a letter in any language."""
+    hostile = "\"'><img src=x>{{7*7}}{0.__class__}{name}%(a)s${x}\r\nBcc: a@b.uz"
+    for name, kind in letters.KINDS.items():
+        for language in LANGUAGES:
+            params = {
+                key: value if key == "path" or not isinstance(value, str) else hostile
+                for key, value in dict(kind.example).items()
+            }
+            written = rendering.write_out(
+                kind,
+                language,
+                params,
+                own={},
+                name=hostile,
+                public_url=PUBLIC,
+                brand="BotFactory",
+                telegram_beside=True,
+            )
+            where = f"{name} in {language}"
+            assert "<img src=x" not in written.html and "&lt;img src=x&gt;" in written.html, where
+            assert len(written.subject.splitlines()) == 1, where
+            for text in (written.subject, written.text, written.html, written.telegram or ""):
+                assert "49{" not in text and "<class" not in text, where
+            assert hostile.partition("\r")[0] in written.text, where
+
+
 async def test_the_preview_of_what_is_typed_is_not_kept(site: Site, admin: Browser) -> None:
     page = await admin.post(f"{PATH}/preview", **{**GOOD, "text": "<script>alert(1)</script> {name}"})
     assert page.status == 200

@@ -62,6 +62,8 @@ NAMES = (
 HELPER = "Gulbahor Yordamchi"
 OWNED = {"bots", "channels", "documents", "document_contents", "contacts", "conversations", "chunks", "notices"}
 """Some of the tables in which these objects have rows."""
+OWN_WORK = {each.__tablename__ for each in (models.Lane, models.ConversationDue, models.ConversationText)}
+"""Tables that the program keeps by itself meanwhile."""
 _HASH_LENGTH = 64
 # Who may act comes last and finds fresh objects each; what the others are refused must still be there.
 MAY_ACT = ("operator of A", "manager of A", "owner A")
@@ -307,12 +309,10 @@ async def _objects(people: People, route: str = "") -> dict[str, str]:
 
 def _questions() -> dict[str, str]:
     """Return a query a table for every row that names one of the ids in a JSON array."""
-    # What the program writes by itself meanwhile is left out.
-    own = {each.__tablename__ for each in (models.Lane, models.ConversationDue, models.ConversationText)}
     found = {}
     for table in Base.metadata.sorted_tables:
         texts = [column.name for column in table.columns if isinstance(column.type, String)]
-        if texts and table.name not in own:
+        if texts and table.name not in OWN_WORK:
             named = " OR ".join(f'"{column}" IN (SELECT value FROM json_each(:ids))' for column in texts)
             found[table.name] = f'SELECT * FROM "{table.name}" WHERE {named}'
     return found
@@ -426,18 +426,86 @@ async def test_walk(people: People, method: str, route: str) -> None:
     assert happened == expected
 
 
+MISSING, MISSING_HASH, MISSING_NUMBER = "01aaaaaaaaaaaaaaaaaaaaaaaa", "a" * _HASH_LENGTH, "999999999"
+
+
+def _missing(name: str, value: str) -> str:
+    """Return what looks like an id of an object, and is none's."""
+    if name == "number":
+        return MISSING_NUMBER
+    return {ID_LENGTH: MISSING, _HASH_LENGTH: MISSING_HASH}.get(len(value), value)
+
+
+FOREIGN = sorted(
+    (method, route)
+    for method, route in TABLE
+    if "{" in route and line(TABLE[method, route]).five[2] == 404 and not route.startswith("/admin/")
+)
+
+
 async def test_foreign_is_missing(people: People) -> None:
-    """A foreign object and one that never was give the same page, but for the code that names the request."""
+    """Another's object and one that never was get the same answer from every address, but for the code of the request."""
     objects = await _objects(people)
-    browser = await people.browser("owner B")
-    foreign = await browser.get(f"/bots/{objects['bot']}")
-    missing = await browser.get("/bots/01aaaaaaaaaaaaaaaaaaaaaaaa")
-    assert foreign.status == missing.status == 404
+    missing = {name: _missing(name, value) for name, value in objects.items()}
 
-    def without_code(text: str) -> str:
-        return re.sub(r"[0-9a-f]{8,}|/bots/\w+", "", text)
+    def bare(text: str, path: str) -> str:
+        # A page also repeats its own address.
+        return re.sub(r"[0-9a-f]{8,}", "", text.replace(path, "").replace(quote(path, safe=""), ""))
 
-    assert without_code(foreign.text) == without_code(missing.text)
+    different = {}
+    for method, route in FOREIGN:
+        seen = []
+        for given in (objects, missing):
+            path = _path(route, given)
+            status, text = await _answer(people, "owner B", method, route, path)
+            seen.append((status, bare(text, path)))
+        if seen[0] != seen[1] or seen[0][0] != 404:
+            different[method, route] = [status for status, _ in seen]
+    assert different == {}
+    assert len(FOREIGN) > 100
+
+
+LOOKED = ("audit_log", "panel_sessions.last_seen_at", "api_tokens.last_used_at")
+"""What may be noted of somebody who looks: that it was looked."""
+
+
+@pytest.mark.parametrize("identity", ["owner A", "administrator"])
+async def test_opening_a_page_changes_nothing(people: People, identity: str) -> None:
+    """No address that is only read does anything: a link or a picture on another site's page could open it."""
+    changed: dict[str, set[str]] = {}
+    objects = await _objects(people)
+    browser = await people.browser(identity)
+
+    def rows(connection: Connection) -> dict[str, dict[tuple[object, ...], dict[str, object]]]:
+        return {
+            table.name: {
+                tuple(row[key.name] for key in table.primary_key): dict(row)
+                for row in connection.execute(select(table)).mappings()
+            }
+            for table in Base.metadata.sorted_tables
+            if table.name not in {*OWN_WORK, "jobs"}
+        }
+
+    before = await people.site.core.db.transact(rows)
+    for method, route in sorted(TABLE):
+        if method != "GET" or route == "/events":
+            continue
+        (version,) = people.watch.execute("PRAGMA data_version").fetchone()
+        if route.startswith("/api/"):
+            await _answer(people, identity, method, route, _path(route, objects))
+        else:
+            await browser.request("GET", _path(route, objects))
+        if people.watch.execute("PRAGMA data_version").fetchone() == (version,):
+            continue
+        after = await people.site.core.db.transact(rows)
+        for table, known in after.items():
+            for key in known.keys() | before[table].keys():
+                old, new = before[table].get(key, {}), known.get(key, {})
+                if old != new:
+                    columns = {f"{table}.{name}" for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+                    changed.setdefault(route, set()).update(each for each in columns if not each.startswith(LOOKED))
+        before = after
+    assert not (found := {f"{route}: {sorted(columns)}" for route, columns in changed.items() if columns}), found
 
 
 async def test_foreign_id_inside_own_bot(people: People) -> None:

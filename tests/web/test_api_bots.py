@@ -13,6 +13,7 @@ from services import accounts, manner
 from services.errors import Invalid
 from services.i18n import translate
 from tests import servers
+from tests.services.owned import everything, holding
 from tests.web.site import Site, started
 
 MISSING = "0" * 26
@@ -98,6 +99,8 @@ async def test_a_revoked_token_and_a_banned_owner_are_out_at_once(site: Site) ->
         _, second = await accounts.new_api_token(session, guest, "two")
     as_guest = {"Authorization": f"Bearer {plain}"}
     assert (await site.nobody.call("GET", "/bots", headers=as_guest)).status == 200
+    async with site.core.db.read() as session:
+        assert holding(await everything(session), [plain, plain.removeprefix(accounts.TOKEN_PREFIX)]) == set()
     async with site.core.db.write() as session:
         await accounts.revoke_api_token(session, guest, row.id)
     assert (await site.nobody.call("GET", "/bots", headers=as_guest)).status == 401

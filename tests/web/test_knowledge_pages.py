@@ -149,7 +149,7 @@ async def test_questions_and_answers_as_a_table(site: Site) -> None:
         (
             'Savol;Javob\r\nIsh vaqti?;9 dan 18 gacha\r\n"Narxi; qancha?";=5 000\r\n'.encode("utf-8-sig"),
             "Вопрос\tОтвет\nДоставка есть?\tДа, бесплатно\n".encode("cp1251"),
-            b'Chegirma bormi?,"Ha,\n10 foiz"\nIsh vaqti?,10 dan 19 gacha\n',
+            b'Chegirma bormi?,"Ha,\n- 10 foiz;\n=yana; -5 (beshta)"\nIsh vaqti?,10 dan 19 gacha\n',
         )
     ):
         taken = await browser.upload_with(f"{path}/answers.csv", {}, f"jadval{number}.csv", data)
@@ -160,11 +160,12 @@ async def test_questions_and_answers_as_a_table(site: Site) -> None:
         "Ish vaqti?": "10 dan 19 gacha",
         "Narxi; qancha?": "=5 000",
         "Доставка есть?": "Да, бесплатно",
-        "Chegirma bormi?": "Ha,\n10 foiz",
+        "Chegirma bormi?": "Ha,\n- 10 foiz;\n=yana; -5 (beshta)",
     }
     out = await browser.get(f"{path}/answers.csv")
     rows = list(csv.reader(io.StringIO(out.text.lstrip("\ufeff"))))
     assert rows[0] == list(pairs.HEADINGS) and ["Narxi; qancha?", "'=5 000"] in rows and len(rows) == 5
+    assert ["Chegirma bormi?", "Ha,\n- 10 foiz;\n'=yana; '-5 (beshta)"] in rows
     assert pairs.read(out.text.encode()) == [(row[0], known[row[0]]) for row in rows[1:]]
     for bad, said in (
         (b"Savol,Javob\nNima?,\n", "Row 2"),

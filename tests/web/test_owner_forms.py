@@ -61,6 +61,11 @@ async def test_without_script_what_deletes_asks_on_a_page_of_its_own(site: Site)
     assert "<b>Yetkazish</b>" in asked.visible() and "<b>Yetkazish</b>" not in asked.text
     assert f'action="{path}"' in asked.text and _hidden(asked.text, "more") == "kept" and 'name="ask"' not in asked.text
     assert 'href="/inbox/labels?x=1"' in asked.text
+    # An address of ours that is another site's as a link leads home.
+    for path_before in ("//evil.example/x", "/\\evil.example"):
+        sent = {"csrf": browser.csrf, "ask": "?"}
+        asked = await browser.request("POST", path, data=sent, headers={"Referer": site.base + path_before})
+        assert asked.status == 200 and "evil.example" not in asked.text and await there()
     # A form from elsewhere is refused before anything is asked.
     assert (await browser.request("POST", path, data={"csrf": "x", "ask": "?"})).status == 403
     assert (await browser.post(path, more="kept")).status == 303
