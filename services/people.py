@@ -40,7 +40,6 @@ STATES: Mapping[str, Text] = {
     "banned": T("Blocked"),
 }
 """What owners are parted into; ``free``: the days after the trial in which little may be done."""
-_BATCH = 1000
 _COST_DAYS = 30
 _SHOWN = 10
 _FILES_SHOWN = 20
@@ -225,7 +224,7 @@ async def table(
     cursor: str | None = ""
     while cursor is not None:
         async with db.read() as session:
-            page = await find(session, settings, filters, now=now, cursor=cursor, limit=_BATCH)
+            page = await find(session, settings, filters, now=now, cursor=cursor, limit=sheets.ROWS_AT_ONCE)
         yield [
             [
                 each.owner.full_name,

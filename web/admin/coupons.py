@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from urllib.parse import urlencode
 
 from aiohttp import web
 
 from services import access, coupons, money, payment_texts, plans, sheets
+from services.core import Core
 from services.coupons import State, Terms
 from services.errors import AppError, Invalid
 from services.i18n import T
 from services.plans import TIYIN
 from services.sheets import Cell
-from web import auth, forms, view
+from web import auth, forms, tables, view
 from web.admin.shell import administrator
 from web.pages.shell import core_of, fault_of, frame
 
@@ -22,7 +23,6 @@ routes = web.RouteTableDef()
 
 _FIELDS = ("code", "count", "percent", "amount", "valid_from", "valid_until", "max_uses", "per_owner", "note")
 _NEW = {**dict.fromkeys(_FIELDS, ""), "count": "1", "per_owner": "1", "max_uses": "1"}
-_TABLE_ROWS = 10_000
 
 
 def _state(request: web.Request) -> State:
@@ -144,22 +144,38 @@ def _after(day: dt.datetime | None) -> dt.datetime | None:
 @routes.get("/admin/coupons/codes.csv")
 async def export(request: web.Request) -> web.StreamResponse:
     """Send the codes that the filters of the address leave as a table for other programs."""
-    person = administrator(request)
-    core = core_of(request)
+    person, core = administrator(request), core_of(request)
+    search, state = request.query.get("q", "")[:100], _state(request)
+    asked = {name: value for name, value in (("q", search), ("state", state)) if value}
     async with core.db.write() as session:
-        found = await coupons.listed(
-            session, now=core.now(), search=request.query.get("q", "")[:100], state=_state(request), limit=_TABLE_ROWS
-        )
-        await access.record(session, person, "coupons_exported", "coupon", "", count=str(len(found.coupons)))
-    rows: list[Sequence[Cell]] = [("code", "percent", "amount_uzs", "plans", "valid_until", "max_uses", "uses")]
-    for row in found.coupons:
-        until = row.valid_until.isoformat() if row.valid_until else ""
-        amount = money.plain(row.amount_tiyin) if row.amount_tiyin is not None else ""
-        rows.append((row.code, row.percent or "", amount, " ".join(row.plans), until, row.max_uses or "", row.uses))
+        await access.record(session, person, "coupons_exported", "coupon", "", **asked)
     day = core.now().astimezone(plans.TASHKENT).date().isoformat()
-    headers = {"Content-Type": sheets.CSV_TYPE, "Content-Disposition": f'attachment; filename="coupons-{day}.csv"'}
-    body = b"".join([part async for part in sheets.as_csv(sheets.whole(rows))])
-    return web.Response(body=body, headers=headers)
+    return await tables.as_csv(request, _codes(core, search, state), f"coupons-{day}")
+
+
+async def _codes(core: Core, search: str, state: State) -> AsyncIterator[Sequence[Sequence[Cell]]]:
+    yield [("code", "percent", "amount_uzs", "plans", "valid_until", "max_uses", "uses")]
+    now, before = core.now(), None
+    while True:
+        async with core.db.read() as session:
+            part = await coupons.listed(
+                session, now=now, search=search, state=state, before=before, limit=sheets.ROWS_AT_ONCE
+            )
+        yield [
+            (
+                row.code,
+                row.percent or "",
+                money.plain(row.amount_tiyin) if row.amount_tiyin is not None else "",
+                " ".join(row.plans),
+                row.valid_until.isoformat() if row.valid_until else "",
+                row.max_uses or "",
+                row.uses,
+            )
+            for row in part.coupons
+        ]
+        before = part.following
+        if before is None:
+            return
 
 
 @routes.get("/admin/coupons/{coupon}")

@@ -18,7 +18,7 @@ from services.conversations import marks
 from services.core import Core
 from services.errors import AppError, Conflict, Invalid, NotFound, TooMany
 from services.i18n import CATALOGS, LANGUAGE_NAMES, T, translate
-from services.sheets import Cell
+from services.sheets import ROWS_AT_ONCE, Cell
 from web import auth, forms, tables, view
 from web.pages.shell import core_of, fault_of, frame, own_bot
 from web.pages.templates import chosen_of, may_list, typed_into
@@ -26,7 +26,6 @@ from web.pages.templates import chosen_of, may_list, typed_into
 routes = web.RouteTableDef()
 
 _TESTS_A_MINUTE = 10
-_TABLE_PART = 500
 _TYPED = ("title", "seen", "days", *(f"text_{code}" for code in CATALOGS))
 
 
@@ -440,7 +439,7 @@ async def _table(
     cursor: str | None = None
     while True:
         async with core.db.read() as session:
-            page = await broadcasts.receivers(session, found, fate=fate, cursor=cursor, limit=_TABLE_PART)
+            page = await broadcasts.receivers(session, found, fate=fate, cursor=cursor, limit=ROWS_AT_ONCE)
         yield [
             [
                 row.contact.name,
