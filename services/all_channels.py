@@ -55,7 +55,6 @@ HOOK_STATES: Mapping[str, Text] = {
     "on": T("Working"),
 }
 """As :func:`services.endpoints.state` has them."""
-_BATCH = 1000
 _OWNERS_AT_MOST = 200
 _TEXT_CHARS = 100
 _STATUSES = ("active", "stopped", *bots.BROKEN)
@@ -327,7 +326,7 @@ async def table(db: Database, filters: Filters, language: str) -> AsyncIterator[
     cursor: str | None = ""
     while cursor is not None:
         async with db.read() as session:
-            page = await find(session, filters, cursor=cursor, limit=_BATCH)
+            page = await find(session, filters, cursor=cursor, limit=sheets.ROWS_AT_ONCE)
         yield [
             [
                 channel_name(each.channel.kind, language),

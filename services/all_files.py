@@ -30,7 +30,6 @@ ORDERS: Mapping[str, Text] = {"failed": T("Failed first"), "size": T("Largest fi
 """Orders besides the newest first."""
 COUNTED = 5_000
 """So many files are added up; of more it is said that there are more."""
-_BATCH = 1000
 _OWNERS_AT_MOST = 200
 _NAME_CHARS = 200
 _bot, _document, _file = models.Bot, models.Document, models.Attachment
@@ -307,7 +306,7 @@ async def table(
     cursor: str | None = ""
     while cursor is not None:
         async with db.read() as session:
-            page = await find(session, shelf, filters, cursor=cursor, limit=_BATCH)
+            page = await find(session, shelf, filters, cursor=cursor, limit=sheets.ROWS_AT_ONCE)
             whose = await owners(session, page.items)
             where = await places(session, page.items) if shelf is SENT else {}
         yield [

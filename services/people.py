@@ -43,7 +43,6 @@ STATES: Mapping[str, Text] = {
 PAYING = "paying"
 CHOICES: Mapping[str, Text] = {**STATES, PAYING: T("Paying owners")}
 """What a list may be of: one of :data:`STATES`, or who has paid for what they have now, blocked or not."""
-_BATCH = 1000
 _COST_DAYS = 30
 _SHOWN = 10
 _FILES_SHOWN = 20
@@ -240,7 +239,7 @@ async def table(
     cursor: str | None = ""
     while cursor is not None:
         async with db.read() as session:
-            page = await find(session, settings, filters, now=now, cursor=cursor, limit=_BATCH)
+            page = await find(session, settings, filters, now=now, cursor=cursor, limit=sheets.ROWS_AT_ONCE)
         yield [
             [
                 each.owner.full_name,

@@ -32,6 +32,8 @@ _BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
 _CELL_CHARS = 32_767
 """So much text a cell of XLSX may hold."""
 _COLUMN_CHARS = (8, 40)
+ROWS_AT_ONCE = 250
+"""So many rows, read as objects, hold up the pages of others by some milliseconds; a thousand by a tenth of a second."""
 
 
 def moment(at: dt.datetime | None) -> str:

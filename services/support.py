@@ -213,7 +213,8 @@ async def seen(session: AsyncSession, owner_id: str, now: dt.datetime) -> bool:
 
 
 def _is_before(column: Any, at: dt.datetime, owner_id: str) -> Any:
-    return or_(column < at, and_(column == at, _talk.owner_id < owner_id))
+    # The moment first, by itself: an index is entered there and not walked along from the latest.
+    return and_(column <= at, or_(column < at, _talk.owner_id < owner_id))
 
 
 def _is_after(column: Any, at: dt.datetime, owner_id: str) -> Any:

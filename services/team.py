@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
-from sqlalchemy import ColumnElement, Select, bindparam, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, delete, func, literal, select, union_all, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
@@ -62,7 +62,12 @@ def may_by_id(user_id: str | ColumnElement[str], right: Right) -> ColumnElement[
     served = select(models.Member.owner_id).where(
         models.Member.user_id == user_id, models.Member.role.in_(roles), WORKS
     )
-    return or_(own, models.Bot.owner_id.in_(served))
+    # In one set: with "or" PostgreSQL looks at everybody's bots.
+    return models.Bot.owner_id.in_(union_all(select(_itself(user_id)), served))
+
+
+def _itself(user_id: str | ColumnElement[str]) -> ColumnElement[str]:
+    return literal(user_id, models.Bot.owner_id.type) if isinstance(user_id, str) else user_id
 
 
 async def explain(session: AsyncSession, user: models.User, found: Select[str]) -> None:

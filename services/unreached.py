@@ -12,10 +12,9 @@ from db import models
 from db.engine import Database
 from services.i18n import T, Text
 from services.paging import PAGE, Page, newest_first
-from services.sheets import Cell
+from services.sheets import ROWS_AT_ONCE, Cell
 
 _letter, _user = models.Letter, models.User
-_AT_ONCE = 1000
 _HEADINGS = (T("Owner"), T("E-mail"), T("Phone"), T("Reason"))
 
 
@@ -77,7 +76,7 @@ async def table(db: Database, announcement: models.Announcement, language: str) 
     cursor: str | None = ""
     while cursor is not None:
         async with db.read() as session:
-            page = await listed(session, announcement, cursor=cursor, limit=_AT_ONCE)
+            page = await listed(session, announcement, cursor=cursor, limit=ROWS_AT_ONCE)
         yield [
             [
                 each.owner.full_name,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import structlog
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -63,10 +63,9 @@ def after_cursor(cursor: str) -> ColumnElement[bool]:
         raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
     at = dt.datetime.fromtimestamp(int(moment) / 1_000_000, dt.UTC)
     conversation = models.Conversation
-    return or_(
-        conversation.last_message_at < at,
-        (conversation.last_message_at == at) & (conversation.id < last),
-    )
+    # The moment first, by itself: an index is entered there and not walked along from the latest.
+    later = or_(conversation.last_message_at < at, conversation.id < last)
+    return and_(conversation.last_message_at <= at, later)
 
 
 def page_of(rows: Sequence[ConversationRow], limit: int) -> Page[ConversationRow]:

@@ -171,9 +171,13 @@ async def _looked_up(session: AsyncSession, filters: Filters, bot_ids: Sequence[
     if filters.language:
         contact = models.Contact
         speaks = contact.bot_id.in_(bot_ids), contact.language == filters.language
-        spoken = select(contact.id).where(*speaks).limit(finding.FEW + 1)
-        here = select(contact.id).where(contact.id == _talk.contact_id, contact.language == filters.language)
-        found &= await _some(session, select(_talk.id).where(_talk.contact_id.in_(spoken)), here.exists())
+        people = (await session.scalars(select(contact.id).where(*speaks).limit(finding.FEW + 1))).all()
+        if len(people) <= finding.FEW:
+            talks = await session.scalars(select(_talk.id).where(_talk.contact_id.in_(people)))
+            found &= _Found(frozenset(talks))
+        else:
+            here = select(contact.id).where(contact.id == _talk.contact_id, contact.language == filters.language)
+            found &= _Found(walked=(here.exists(),))
     return found
 
 
@@ -264,43 +268,28 @@ def _counting() -> Select[int, int, int, int, int]:
 
 async def people(session: AsyncSession, owner_ids: Collection[str]) -> list[models.User]:
     """Return who may answer for these owners' bots, by name: the owners themselves and those who work for them."""
-    member = models.Member
+    person, member = models.User, models.Member
     served = select(member.user_id).where(member.owner_id.in_(owner_ids), member.role.in_(team.ROLES), team.WORKS)
-    return list(
-        await session.scalars(
-            select(models.User)
-            .where(
-                or_(models.User.id.in_(owner_ids), models.User.id.in_(served)),
-                models.User.banned_at.is_(None),
-            )
-            .order_by(models.User.full_name, models.User.id)
-        )
-    )
+    # In one set: with "or" PostgreSQL looks at every person.
+    meant = union_all(select(person.id).where(person.id.in_(owner_ids)), served)
+    query = select(person).where(person.id.in_(meant), person.banned_at.is_(None))
+    return list(await session.scalars(query.order_by(person.full_name, person.id)))
 
 
 async def owners(session: AsyncSession, user: models.User, right: team.Right) -> list[models.User]:
     """Return for whom a person may do something: first themselves, if they have bots or work for nobody, then the others."""
-    bot, member = models.Bot, models.Member
+    person, bot, member = models.User, models.Bot, models.Member
     roles = team.ROLES if right == "talk" else ("manager",)
     served = select(member.owner_id).where(member.user_id == user.id, member.role.in_(roles), team.WORKS)
-    found = list(
-        await session.scalars(
-            select(models.User)
-            .where(
-                or_(
-                    models.User.id.in_(served),
-                    and_(
-                        models.User.id == user.id,
-                        or_(
-                            select(bot.id).where(bot.owner_id == user.id, bot.deleted_at.is_(None)).exists(),
-                            ~select(member.id).where(member.user_id == user.id).exists(),
-                        ),
-                    ),
-                )
-            )
-            .order_by(models.User.full_name, models.User.id)
-        )
+    themselves = select(person.id).where(
+        person.id == user.id,
+        or_(
+            select(bot.id).where(bot.owner_id == user.id, bot.deleted_at.is_(None)).exists(),
+            ~select(member.id).where(member.user_id == user.id).exists(),
+        ),
     )
+    meant = select(person).where(person.id.in_(union_all(themselves, served)))
+    found = await session.scalars(meant.order_by(person.full_name, person.id))
     return sorted(found, key=lambda owner: owner.id != user.id)
 
 

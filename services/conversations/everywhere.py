@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, Select, false, select, union_all
+from sqlalchemy import ColumnElement, Select, false, func, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
@@ -26,6 +27,9 @@ _PARTS_AT_MOST = 50
 """Of so many bots the newest are read by each bot's own index."""
 _talk, _contact, _channel, _bot = models.Conversation, models.Contact, models.Channel, models.Bot
 _ORDER = (_talk.last_message_at.desc(), _talk.id.desc())
+# Written so that no index is walked along in this order: for few that were looked up.
+_LATEST = func.coalesce(_talk.last_message_at, _talk.last_message_at)
+_ORDER_OF_FEW = (_LATEST.desc(), _talk.id.desc())
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +58,6 @@ class Filters:
             raise Invalid(T("The last day is before the first."), field="until")
 
 
-async def _few(
-    session: AsyncSession, condition: ColumnElement[bool], walked: ColumnElement[bool]
-) -> ColumnElement[bool]:
-    return await paging.few(session, _talk.id, condition, walked)
-
-
 async def find(
     session: AsyncSession, filters: Filters, *, cursor: str = "", limit: int = 50
 ) -> Page[tuple[ConversationRow, models.User]]:
@@ -68,6 +66,14 @@ async def find(
     What was said in the last seconds is found after :func:`services.conversations.finding.prepare`.
     """
     wanted: list[ColumnElement[bool]] = []
+    order = _ORDER
+
+    async def looked_up(condition: ColumnElement[bool], walked: ColumnElement[bool]) -> None:
+        nonlocal order
+        wanted.append(await paging.few(session, _talk.id, condition, walked))
+        if wanted[-1] is not walked:
+            order = _ORDER_OF_FEW
+
     bots: list[str] | None = None
     if filters.owner or filters.bot:
         query = select(_bot.id)
@@ -78,23 +84,25 @@ async def find(
             query = query.where(_bot.id == clean(filters.bot, 64))
         bots = list(await session.scalars(query))
         if len(bots) > _PARTS_AT_MOST:
-            wanted.append(await _few(session, _talk.bot_id.in_(bots), _talk.bot_id.concat("").in_(bots)))
+            await looked_up(_talk.bot_id.in_(bots), _talk.bot_id.concat("").in_(bots))
     if filters.platform:
         places = select(_channel.id).where(_channel.kind == filters.platform)
-        wanted.append(await _few(session, _talk.channel_id.in_(places), _channel.kind.concat("") == filters.platform))
+        await looked_up(_talk.channel_id.in_(places), _channel.kind.concat("") == filters.platform)
     if filters.state:
-        state = filters.state
-        wanted.append(await _few(session, _talk.status == state, _talk.status.concat("") == state))
+        await looked_up(_talk.status == filters.state, _talk.status.concat("") == filters.state)
     if filters.since:
         wanted.append(_talk.last_message_at >= midnight(filters.since))
     if filters.until:
         wanted.append(_talk.last_message_at < midnight(filters.until + dt.timedelta(days=1)))
     if asked := clean(filters.q, 200).strip():
-        wanted.append(await _says(session, asked, bots))
+        said = await _says(session, asked, bots)
+        wanted.append(said.among(_talk.id, bots) if said else _talk.id.in_([]))
+        if said and said.few is not None:
+            order = _ORDER_OF_FEW
     if cursor:
         wanted.append(after_cursor(cursor))
     if bots is not None and len(bots) <= _PARTS_AT_MOST:
-        wanted = [_talk.id.in_(_newest(bots, wanted, limit + 1))]
+        wanted, order = [_talk.id.in_(_newest(bots, wanted, limit + 1, order))], _ORDER_OF_FEW
     rows = await session.execute(
         select(_talk, _contact, _channel, _bot, models.User)
         .join(_contact, _contact.id == _talk.contact_id)
@@ -102,7 +110,7 @@ async def find(
         .join(_bot, _bot.id == _talk.bot_id)
         .join(models.User, models.User.id == _bot.owner_id)
         .where(_bot.deleted_at.is_(None), *wanted)
-        .order_by(*_ORDER)
+        .order_by(*order)
         .limit(limit + 1)
     )
     found = [(ConversationRow(talk, person, place, bot), owner) for talk, person, place, bot, owner in rows]
@@ -110,13 +118,15 @@ async def find(
     return Page(found[:limit], page.next)
 
 
-def _newest(bots: Sequence[str], wanted: Sequence[ColumnElement[bool]], limit: int) -> Select[str]:
+def _newest(
+    bots: Sequence[str], wanted: Sequence[ColumnElement[bool]], limit: int, order: Sequence[ColumnElement[Any]]
+) -> Select[str]:
     """Return the ids of the newest conversations of each of some bots: each bot's index holds them in this order."""
     parts = [
         select(_talk.id)
         .join(_channel, _channel.id == _talk.channel_id)
         .where(_talk.bot_id == bot_id, *wanted)
-        .order_by(*_ORDER)
+        .order_by(*order)
         .limit(limit)
         .subquery()
         for bot_id in bots
@@ -126,12 +136,10 @@ def _newest(bots: Sequence[str], wanted: Sequence[ColumnElement[bool]], limit: i
     return select(union_all(*(select(part.c.id) for part in parts)).subquery().c.id)
 
 
-async def _says(session: AsyncSession, asked: str, bots: Sequence[str] | None) -> ColumnElement[bool]:
-    """Return the condition that a conversation of these bots (None: of all) holds some words, or its customer is called so."""
+async def _says(session: AsyncSession, asked: str, bots: Sequence[str] | None) -> finding.Finding | None:
+    """Look for conversations of these bots (None: of all) by their words or what the customer is called; None: for nothing."""
     words = finding.wanted(asked)
-    if not words or bots == []:
-        return _talk.id.in_([])
-    return (await finding.find(session, bots, words)).among(_talk.id, bots)
+    return None if not words or bots == [] else await finding.find(session, bots, words)
 
 
 async def get(session: AsyncSession, conversation_id: str) -> tuple[ConversationRow, models.User]:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakKeyDictionary
 
 import structlog
 from sqlalchemy import ColumnElement, and_, bindparam, delete, or_, select, true, update
@@ -216,15 +217,41 @@ async def _insert(session: AsyncSession, new: Sequence[Kept]) -> set[str]:
     return ids - set(await session.scalars(insert.returning(_text.conversation_id), rows))
 
 
+class _Turn:
+    """Whose turn it is to read what is noted; ``begun``: when that was last begun and done to the end."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.begun = float("-inf")
+
+
+_turns: WeakKeyDictionary[Database, _Turn] = WeakKeyDictionary()
+
+
 async def prepare(core: Core) -> None:
-    """Have what is noted read before somebody searches, as far as that is done within a second."""
-    loop = asyncio.get_running_loop()
-    ends = loop.time() + _PREPARING_S
+    """Have what is noted read before somebody searches, as far as that is done within a second.
+
+    Of several who search at once one reads for all: each by themselves would write the same and hold up what customers wait for.
+    """
+    turn, loop = _turns.setdefault(core.db, _Turn()), asyncio.get_running_loop()
+    asked = loop.time()
     try:
-        while await catch_up(core.db) >= _AT_ONCE and loop.time() < ends:
-            pass
+        async with asyncio.timeout_at(asked + _PREPARING_S):
+            await turn.lock.acquire()
+    except TimeoutError:
+        return
+    try:
+        if turn.begun >= asked:
+            return
+        begun, done = loop.time(), _AT_ONCE
+        while done >= _AT_ONCE and loop.time() < asked + _PREPARING_S:
+            done = await catch_up(core.db)
+        if done < _AT_ONCE:
+            turn.begun = begun
     except DatabaseUnavailable:
         log.warning("search_not_caught_up")
+    finally:
+        turn.lock.release()
 
 
 async def watch(core: Core) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from itertools import count
+from typing import Any
 
 import pytest
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import delete, event, func, select, text, update
 
 from db import models
 from db.base import new_id
@@ -207,6 +209,25 @@ async def test_whoever_was_quicker_is_not_undone(place: Place, site: Site) -> No
     note = finding.Note(gone.id, gone.conversation_id, gone.message_id, False)
     assert await finding.store(site.core.db, [note], {}, [finding.Kept(None, note.conversation_id, "x", "y", "z")]) == 1
     assert await finding.catch_up(site.core.db) == 0
+
+
+async def test_of_several_who_search_at_once_one_reads(place: Place, site: Site) -> None:
+    for number in range(3):
+        await place.talk(f"Birga {number}", "baravar")
+    written: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("DELETE FROM conversation_dues"):
+            written.append(statement)
+
+    engine = site.core.db.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        found = await asyncio.gather(*(place.found("baravar") for _ in range(4)))
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    assert found == [{f"Birga {number}" for number in range(3)}] * 4
+    assert len(written) == 1
 
 
 async def test_a_long_conversation_is_read_whole(place: Place, site: Site) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from db import models
-from services import access, coupons, money, payment_texts, plans
+from services import access, coupons, money, payment_texts, plans, sheets
 from services.core import Core
 from services.coupons import State, Terms
 from services.days import midnight, today
@@ -25,7 +25,6 @@ routes = web.RouteTableDef()
 
 _FIELDS = ("code", "count", "percent", "amount", "valid_from", "valid_until", "max_uses", "per_owner", "note")
 _NEW = {**dict.fromkeys(_FIELDS, ""), "count": "1", "per_owner": "1", "max_uses": "1"}
-_AT_ONCE = 1000
 
 
 def _state(request: web.Request) -> State:
@@ -162,7 +161,9 @@ async def _codes(core: Core, search: str, state: State) -> tables.Parts:
     before: str | None = ""
     while before is not None:
         async with core.db.read() as session:
-            found = await coupons.listed(session, now=now, search=search, state=state, before=before, limit=_AT_ONCE)
+            found = await coupons.listed(
+                session, now=now, search=search, state=state, before=before, limit=sheets.ROWS_AT_ONCE
+            )
         yield [_line(row) for row in found.coupons]
         before = found.following
 

@@ -19,7 +19,7 @@ from services.core import Core
 from services.days import TASHKENT
 from services.errors import AppError, Conflict, Invalid, NotFound, TooMany
 from services.i18n import CATALOGS, LANGUAGE_NAMES, T, translate
-from services.sheets import Cell
+from services.sheets import ROWS_AT_ONCE, Cell
 from web import auth, forms, tables, view
 from web.pages.shell import core_of, fault_of, frame, own_bot
 from web.pages.templates import chosen_of, may_list, typed_into
@@ -27,7 +27,6 @@ from web.pages.templates import chosen_of, may_list, typed_into
 routes = web.RouteTableDef()
 
 _TESTS_A_MINUTE = 10
-_TABLE_PART = 500
 _WORDS = (*(f"text_{code}" for code in CATALOGS), "title")
 _TYPED = ("seen", "days", *_WORDS)
 
@@ -462,7 +461,7 @@ async def _table(
     cursor: str | None = None
     while True:
         async with core.db.read() as session:
-            page = await broadcasts.receivers(session, found, fate=fate, cursor=cursor, limit=_TABLE_PART)
+            page = await broadcasts.receivers(session, found, fate=fate, cursor=cursor, limit=ROWS_AT_ONCE)
         yield [
             [
                 row.contact.name,

@@ -21,7 +21,7 @@ from services.errors import AppError, Conflict, Invalid, TooMany
 from services.i18n import T, Text, translate
 from services.logs import hide
 from services.settings import ROOT
-from services.sheets import Cell
+from services.sheets import ROWS_AT_ONCE, Cell
 from web import auth, forms, tables, view
 from web.pages.shell import core_of, fault_of, frame
 
@@ -31,7 +31,6 @@ _HERE = "/settings/webhooks"
 _SAMPLES: Mapping[str, Path] = {
     name: ROOT / "templates" / "verify" / f"{name.lower()}.txt" for name in ("Python", "PHP", "Node")
 }
-_TABLE_PART = 500
 _TESTS_A_MINUTE = 10
 _STATE_NAMES: Mapping[str, Text] = {
     "waiting": T("On its way"),
@@ -176,7 +175,7 @@ async def _log_parts(
     cursor: str | None = None
     while True:
         async with core.db.read() as session:
-            page = await endpoints.log(session, row, status=state, cursor=cursor, limit=_TABLE_PART)
+            page = await endpoints.log(session, row, status=state, cursor=cursor, limit=ROWS_AT_ONCE)
         yield [
             [
                 f"msg_{event.id}",
