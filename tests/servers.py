@@ -193,6 +193,10 @@ def postgres_url(socket_folder: Path, database: str) -> str:
     return f"postgresql://postgres@/{database}?host={socket_folder}"
 
 
+def _name_of(url: str) -> str:
+    return url.split("@/", 1)[1].split("?", 1)[0]
+
+
 def run_sql(socket_folder: Path, *statements: str) -> None:
     """Run statements outside a transaction on the server behind ``socket_folder``."""
     command: list[str | Path] = [_postgres_package() / "bin" / "psql"]
@@ -324,8 +328,24 @@ class Run:
 
     def drop_postgres(self, url: str) -> None:
         """Remove a database made by :meth:`new_postgres`, whoever is still connected to it."""
-        name = url.split("@/", 1)[1].split("?", 1)[0]
-        run_sql(self._postgres(), f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        run_sql(self._postgres(), f"DROP DATABASE IF EXISTS {_name_of(url)} WITH (FORCE)")
+
+    @contextlib.contextmanager
+    def copy(self, url: str, folder: Path) -> Iterator[str]:
+        """Give the address of a copy of a database without connections (SQLite's in ``folder``); it ends with the block."""
+        if url.startswith("sqlite"):
+            folder.mkdir()
+            target = folder / "botfactory.db"
+            shutil.copyfile(url.removeprefix("sqlite:///"), target)
+            yield f"sqlite:///{target}"
+            return
+        name = f"t_{uuid.uuid4().hex[:16]}"
+        run_sql(self._postgres(), f"CREATE DATABASE {name} TEMPLATE {_name_of(url)} STRATEGY FILE_COPY")
+        made = postgres_url(self._postgres(), name)
+        try:
+            yield made
+        finally:
+            self.drop_postgres(made)
 
     def new_sqlite(self, folder: Path, *, migrated: bool = True) -> str:
         """Put a database file into ``folder`` and return its address."""

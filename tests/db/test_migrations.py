@@ -310,6 +310,10 @@ async def _passages_are_found_and_replaced(db: Database) -> None:
         assert await fulltext.candidates(session, chunk.bot_id, ["kafolat"], [], 5) == []
 
 
+def _down(connection: Connection, revision: str) -> None:
+    command.downgrade(_config(connection), revision)
+
+
 async def test_every_migration_goes_up_and_down_with_data(empty_url: str) -> None:
     first = migrate.revisions()[0]
     assert await migrate.upgrade(empty_url, first) == (None, first)
@@ -324,38 +328,16 @@ async def test_every_migration_goes_up_and_down_with_data(empty_url: str) -> Non
         assert await migrate.upgrade(empty_url) == (migrate.head(), migrate.head())
         revisions = [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]
 
-        def go(connection: Connection, revision: str) -> None:
-            config = _config(connection)
-            command.downgrade(config, revision)
-
         # Down to the first tables step by step, and up again: what people wrote is still there.
         for revision in revisions[1:]:
             async with db.engine.execution_options(botfactory_write=True).begin() as connection:
-                await connection.run_sync(go, revision)
+                await connection.run_sync(_down, revision)
             assert await migrate.current(db) == revision
             assert not await _empty(db)
         await migrate.upgrade(empty_url)
         assert await _content(db, columns) == content
-        # From every version, with data that was written there.
-        for revision in revisions[1:]:
-            async with db.engine.execution_options(botfactory_write=True).begin() as connection:
-                await connection.run_sync(go, "base")
-            await migrate.upgrade(empty_url, revision)
-            await _fill(db)
-            assert not await _empty(db)
-            columns = await _columns(db)
-            content = await _content(db, columns)
-            assert await migrate.upgrade(empty_url) == (revision, migrate.head())
-            assert await _content(db, columns) == content
-            async with db.read() as session:
-                lanes = (await session.execute(select(models.Lane.owner_id, models.Lane.share_id))).all()
-                (bot,) = (await session.scalars(select(models.Bot))).all()
-            assert sorted(lanes) == [("", "")] * 2 + sorted(
-                [(bot.owner_id, bot.id)] * 4 + [(bot.owner_id, bot.owner_id)]
-            )
-            await _passages_are_found_and_replaced(db)
         async with db.engine.execution_options(botfactory_write=True).begin() as connection:
-            await connection.run_sync(go, "base")
+            await connection.run_sync(_down, "base")
         assert await migrate.current(db) is None
         await migrate.upgrade(empty_url)
         async with db.read() as session:
@@ -364,6 +346,38 @@ async def test_every_migration_goes_up_and_down_with_data(empty_url: str) -> Non
         await _passages_are_found_and_replaced(db)
     finally:
         await db.close()
+
+
+async def test_from_every_version_with_data_of_its_own(empty_url: str, servers_run: Run, tmp_path: Path) -> None:
+    """What was written at each version is there at the newest: in copies of one database that goes up step by step."""
+    for revision in migrate.revisions()[:-1]:
+        assert (await migrate.upgrade(empty_url, revision))[1] == revision
+        with servers_run.copy(empty_url, tmp_path / revision) as copy:
+            db = Database(copy, pool_size=2)
+            try:
+                await _goes_up(db, copy, revision)
+                if revision == migrate.revisions()[0]:
+                    # Rows that every migration has changed, and all the way back.
+                    async with db.engine.execution_options(botfactory_write=True).begin() as connection:
+                        await connection.run_sync(_down, "base")
+                    assert await migrate.current(db) is None
+            finally:
+                await db.close()
+
+
+async def _goes_up(db: Database, url: str, revision: str) -> None:
+    """Write what people wrote at this version and look for it at the newest."""
+    await _fill(db)
+    assert not await _empty(db)
+    columns = await _columns(db)
+    content = await _content(db, columns)
+    assert await migrate.upgrade(url) == (revision, migrate.head())
+    assert await _content(db, columns) == content
+    async with db.read() as session:
+        lanes = (await session.execute(select(models.Lane.owner_id, models.Lane.share_id))).all()
+        (bot,) = (await session.scalars(select(models.Bot))).all()
+    assert sorted(lanes) == [("", "")] * 2 + sorted([(bot.owner_id, bot.id)] * 4 + [(bot.owner_id, bot.owner_id)])
+    await _passages_are_found_and_replaced(db)
 
 
 _MIGRATE_AND_DIE = """

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 from sqlalchemy import func, select
 
 from db import models
-from services import accounts, jobs, notices
+from services import accounts, forum, jobs, notices
 from services.conversations.joining import CLOSE_TOPIC_JOB
 from tests.conveyor.harness import until
 from tests.fakes.telegram import FakeBot, FakeUser
@@ -18,6 +19,12 @@ from tests.services.test_pictures import encoded
 
 QUICK = {"telegram": {"chat_messages_per_second": 1000, "group_messages_per_minute": 60_000}}
 GROUP = -1_001_234_567_890
+
+
+@pytest.fixture(autouse=True)
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the groups be brought up to date at once."""
+    monkeypatch.setattr(forum, "LOOK_EVERY_S", 0.1)
 
 
 class Desk:
@@ -97,7 +104,9 @@ async def test_a_conversation_is_a_topic_and_an_operator_answers_in_it(start: St
         desk = await _desk(product)
         desk.customer.send(desk.tenant, "Kosmik raketalar bormi?")
         thread = await desk.thread()
-        assert "🤖" in await desk.shown("👤 Kosmik raketalar bormi?")
+        # In one message, or the answer in the next.
+        if "🤖" not in await desk.shown("👤 Kosmik raketalar bormi?"):
+            await desk.shown("🤖")
         # The bot had no answer: the topic says that somebody waits, and then that they ask for a person.
         await desk.thread("❓ Sardor · Telegram")
         desk.customer.send(desk.tenant, "/operator")

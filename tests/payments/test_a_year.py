@@ -66,7 +66,6 @@ class Year:
 
     async def sent(self) -> None:
         """Wait until no letter waits or is on its way: an offer is marked as unsure before it leaves."""
-        self.till.core.bell.ring("letters")
         letter = models.Letter
         waiting = (
             select(func.count())
@@ -78,7 +77,9 @@ class Year:
             async with self.till.core.db.read() as session:
                 return await session.scalar(waiting) == 0
 
-        await until(none_waits, 60)
+        if not await none_waits():
+            self.till.core.bell.ring("letters")
+            await until(none_waits, 60)
 
     async def letters(self) -> list[tuple[int, str]]:
         """Return on which day what was written; all of it has left both ways."""
