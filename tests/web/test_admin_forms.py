@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator
 
 import pytest
+from sqlalchemy import update
 
 from db import models
 from db.base import utcnow
@@ -132,3 +133,15 @@ async def test_an_owner_s_page_is_reached_from_wherever_they_are_named(site: Sit
     assert f"/admin/channels?bot={bot.id}" in (await boss.get("/admin/system")).text
     why = documents.error_text(document)
     assert why is not None and why.render("en") in (await boss.get(at)).visible()
+
+
+async def test_a_coupon_of_an_offer_says_so_in_the_readers_language(site: Site) -> None:
+    """What the row keeps is a word of the program, not of a person."""
+    boss = await site.administrator("Ruscha")
+    async with site.core.db.write() as session:
+        await session.execute(update(models.User).where(models.User.full_name == "Ruscha").values(language="ru"))
+        coupon = models.Coupon(code="SAVE10_OFER_2026", percent=10, note="offer")
+        session.add(coupon)
+    for page in ("/admin/coupons", f"/admin/coupons/{coupon.id}"):
+        said = (await boss.get(page)).visible()
+        assert "предложение" in said and "offer" not in said, page
