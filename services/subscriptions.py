@@ -99,7 +99,7 @@ def check_basis(owner: models.User, basis: int | None) -> None:
     """
     if basis is not None and owner.subscription_version != basis:
         text = T(
-            "What this owner has has changed since you opened the page. Look at it, then do it again if it is still right."
+            "This owner’s plan has changed since you opened the page. Look at it, then do it again if it is still right."
         )
         raise Conflict(text, code="changed")
 

@@ -339,7 +339,7 @@ async def complete(
     if owner is not None:
         subscriptions.check_basis(owner, basis)
     if not _fits(settings, payment, owner):
-        raise Conflict(T("What the owner has has changed since this payment was made. Make a new one."), code="stale")
+        raise Conflict(T("The owner’s plan has changed since this payment was made. Make a new one."), code="stale")
     await _pay(session, settings, payment, by=by, now=now, actor_id=actor_id, note=note)
     _add_event(session, payment, "complete", now, actor_id=actor_id, request={"by": by, "note": payment.note})
     return payment

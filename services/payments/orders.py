@@ -27,7 +27,7 @@ _CREDIT_HOURS = 24
 """So long at most the credit of an upgrade holds, which the days of the plan before use up."""
 _DIGITS = 9
 _MOST_WAITING = 50
-_STALE = T("What you have has changed since this page was opened. Look at the price and order again.")
+_STALE = T("Your plan has changed since this page was opened. Look at the price and order again.")
 
 
 def gateways(settings: Settings) -> tuple[str, ...]:
