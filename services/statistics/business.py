@@ -18,10 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import ID_LENGTH
+from services import paging
 from services.bots import BROKEN
 from services.days import day_number, midnight
 from services.keeping import Kept
-from services.paging import malformed
 from services.plans import TIYIN
 from services.statistics import Line, Period, Report, counted_between, live, open_ranges, report
 from services.statistics.costs import sums
@@ -277,7 +277,7 @@ async def margins_page(session: AsyncSession, found: Sequence[Margin], cursor: s
     if cursor:
         match = _CURSOR.fullmatch(cursor)
         if match is None:
-            raise malformed()
+            raise paging.malformed()
         after = int(match[1]), match[2]
         found = [each for each in found if _place(each) > after]
     shown = found[:limit]
