@@ -28,7 +28,7 @@ from services.crypto import digest, new_token
 from services.errors import Conflict, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
 from services.i18n import LANGUAGES, T, Text, normalize_language
 from services.limits import Limits
-from services.paging import Page
+from services.paging import Page, malformed
 from services.settings import Settings
 from services.text import one_line
 
@@ -734,7 +734,7 @@ async def sessions_page(
     if cursor:
         place = _SESSION_CURSOR.fullmatch(cursor)
         if place is None:
-            raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
+            raise malformed()
         used = dt.datetime.fromtimestamp(int(place[1]) / 1_000_000, dt.UTC)
         others = others.where(tuple_(row.last_seen_at, row.id) < tuple_(literal(used, UtcTime), literal(place[2])))
     found = [] if cursor else list(await session.scalars(mine.where(row.id == current)))

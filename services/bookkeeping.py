@@ -25,6 +25,7 @@ from services import naming, payment_texts, sheets
 from services.days import day_number, midnight
 from services.errors import Invalid, NotFound
 from services.i18n import T, translate
+from services.paging import malformed
 from services.payment_texts import STATES
 from services.plans import TIYIN
 from services.settings import Settings
@@ -197,7 +198,7 @@ async def list_all(session: AsyncSession, filters: Filters, *, cursor: str = "",
     query = query.where(*await _walked(session, filters))
     if cursor:
         if not _ID.fullmatch(cursor):
-            raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
+            raise malformed()
         query = query.where(_payment.id < cursor)
     rows = [(row[0], row[1]) for row in await session.execute(query.order_by(_payment.id.desc()).limit(limit + 1))]
     return Page(rows[:limit], rows[limit - 1][0].id if len(rows) > limit else None)

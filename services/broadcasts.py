@@ -27,7 +27,7 @@ from services.errors import Conflict, Invalid, NotFound
 from services.i18n import CATALOGS, T, Text, in_cyrillic, translate
 from services.keeping import Kept
 from services.lanes import Line
-from services.paging import Page
+from services.paging import Page, malformed
 from services.templates import Template
 from services.text import clean, one_line
 
@@ -732,7 +732,7 @@ async def receivers(
         query = query.where(DELIVERY.c.status.in_(sorted(before)), what == fate)
     if cursor:
         if not paging.is_cursor(cursor):
-            raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
+            raise malformed()
         query = query.where(DELIVERY.c.contact_id > cursor)
     rows = (await session.execute(query)).all()
     items = [

@@ -20,6 +20,8 @@ FEW = 1000
 """So many rows are looked up by themselves; where more fit, a list is walked along until a page is full."""
 _ID = re.compile(rf"[0-9a-z]{{{ID_LENGTH}}}")
 _SIZE, _TURN = re.compile(r"[0-9]{1,9}"), re.compile(r"[0-9]")
+_DIGITS = 18
+"""A longer number the databases would refuse."""
 Row = TypeVar("Row")
 
 
@@ -29,6 +31,18 @@ class Page(Generic[Row]):
 
     items: Sequence[Row]
     next: str | None
+
+
+def malformed() -> Invalid:
+    """Return the fault of an address whose cursor is none of ours."""
+    return Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
+
+
+def number_of(cursor: str) -> int:
+    """Return the number that a cursor is, where rows are numbered; raises ``Invalid``."""
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= _DIGITS):
+        raise malformed()
+    return int(cursor)
 
 
 def is_cursor(text: str) -> bool:
@@ -51,7 +65,7 @@ async def newest_first(
     """
     if cursor:
         if not is_cursor(cursor):
-            raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
+            raise malformed()
         query = query.where(key < cursor)
     rows = (await session.execute(query.order_by(key.desc()).limit(limit + 1))).all()
     items = [row[0] if len(row) == 1 else row for row in rows[:limit]]
@@ -78,7 +92,7 @@ def _begins(cursor: str | None, number: re.Pattern[str]) -> tuple[int, str]:
         return 0, ""
     first, _, last = cursor.partition("-")
     if number.fullmatch(first) is None or not is_cursor(last):
-        raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
+        raise malformed()
     return int(first), last
 
 

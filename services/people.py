@@ -23,7 +23,7 @@ from services.bell import session_topic
 from services.days import midnight
 from services.errors import Conflict, Invalid
 from services.i18n import T, Text
-from services.paging import PAGE, Page
+from services.paging import PAGE, Page, malformed
 from services.plans import Standing
 from services.settings import Settings
 from services.sheets import Cell
@@ -185,7 +185,7 @@ async def _conditions(
 def _after(cursor: str) -> ColumnElement[bool]:
     moment, _, last = cursor.partition("-")
     if not (moment.isascii() and moment.isdigit()) or not _ID.fullmatch(last) or len(moment) > 16:
-        raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
+        raise malformed()
     at = dt.datetime.fromtimestamp(int(moment) / 1_000_000, dt.UTC)
     return and_(_user.created_at <= at, or_(_user.created_at < at, _user.id < last))
 

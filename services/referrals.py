@@ -38,7 +38,7 @@ from services.crypto import digest
 from services.days import today
 from services.errors import Conflict, Invalid, NotFound
 from services.i18n import T, Text
-from services.paging import Page, is_cursor
+from services.paging import Page, is_cursor, malformed
 from services.plans import TIYIN
 from services.settings import Settings
 from services.text import one_line
@@ -588,7 +588,7 @@ async def programme(
         amount, _, last = cursor.partition("~")
         digits = amount.removeprefix("-")
         if not (digits.isascii() and digits.isdigit()) or len(digits) > _DIGITS or not is_cursor(last):
-            raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
+            raise malformed()
         query = query.having(or_(due < int(amount), and_(due == int(amount), lines.c.partner_id > last)))
     shown = query.order_by(due.desc(), lines.c.partner_id).limit(limit + 1).cte("shown")
     there = case((lines.c.partner_id.is_(None), 0), else_=1)

@@ -20,7 +20,7 @@ from services import access, accounts, coupons, letters, notices, payment_texts,
 from services.days import TASHKENT, midnight, today
 from services.errors import Conflict, Invalid, NotFound, TooMany
 from services.i18n import T, Text
-from services.paging import Page, is_cursor, newest_first
+from services.paging import Page, is_cursor, malformed, newest_first
 from services.payments import orders
 from services.plans import TIYIN
 from services.settings import Settings
@@ -209,7 +209,7 @@ async def pending(session: AsyncSession, *, cursor: str = "") -> Page[Asked]:
     query = _asked().where(row.status == "pending")
     if cursor:
         if not is_cursor(cursor):
-            raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
+            raise malformed()
         query = query.where(row.id > cursor)
     rows = await session.execute(query.order_by(row.id).limit(PENDING + 1))
     found = [Asked(each[0], each[1], each[2]) for each in rows]

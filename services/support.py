@@ -22,6 +22,7 @@ from db.base import ID_LENGTH, insert_for, new_id
 from services import access, accounts, notices, paging
 from services.errors import Invalid, NotFound, TooMany
 from services.i18n import T, translate
+from services.paging import malformed
 from services.pauses import backoff_s
 from services.text import clean, one_line
 
@@ -231,7 +232,7 @@ def _read_cursor(cursor: str) -> tuple[str, dt.datetime, str]:
         if moment.tzinfo is None:
             raise ValueError(cursor)
     except ValueError:
-        raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor") from None
+        raise malformed() from None
     return part, moment, owner_id
 
 

@@ -17,8 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import utcnow
-from services.errors import Invalid, NotFound
+from services.errors import NotFound
 from services.i18n import T, Text
+from services.paging import malformed
 
 SETTINGS = ("lines", "hours", "return_after_min", "silent_text")
 """What of ``Bot.settings`` a version keeps; the rest is no word of the bot's."""
@@ -158,7 +159,7 @@ async def list_for(
     query = select(row).where(row.bot_id == bot.id).order_by(row.number.desc()).limit(limit + 1)
     if cursor:
         if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= _MOST_DIGITS):
-            raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
+            raise malformed()
         query = query.where(row.number < int(cursor))
     found = list(await session.scalars(query))
     now = content_of(bot)

@@ -17,7 +17,7 @@ from db import models
 from services import access, letters, notices, people
 from services.errors import Conflict, Invalid, NotFound
 from services.i18n import T
-from services.paging import PAGE, Page, newest_first
+from services.paging import PAGE, Page, newest_first, number_of
 from services.team import shown_name
 
 MINUTES = (15, 30, 60)
@@ -239,8 +239,6 @@ async def pages(
     """Return what was opened in a view, the last first, and the cursor of what follows; raises ``Invalid`` as every list."""
     query = select(_page).where(_page.view_id == view.id)
     if cursor:
-        if not (cursor.isascii() and cursor.isdigit()) or len(cursor) > 18:
-            raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
-        query = query.where(_page.id < int(cursor))
+        query = query.where(_page.id < number_of(cursor))
     rows = (await session.scalars(query.order_by(_page.id.desc()).limit(PAGE + 1))).all()
     return rows[:PAGE], str(rows[PAGE - 1].id) if len(rows) > PAGE else None

@@ -23,6 +23,7 @@ from services.conversations.records import RECENT_CHARS, RECENT_TURNS, Reply, ou
 from services.errors import Conflict, Invalid, NotFound
 from services.i18n import T
 from services.lanes import Line
+from services.paging import malformed
 from services.text import clean, one_line
 from services.writer import Scope
 
@@ -60,7 +61,7 @@ def after_cursor(cursor: str) -> ColumnElement[bool]:
     """Return the condition on conversations that come after a page; raises ``Invalid`` for a malformed cursor."""
     moment, _, last = cursor.partition("-")
     if not (moment.isascii() and moment.isdigit()) or not last or len(moment) > 16:
-        raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
+        raise malformed()
     at = dt.datetime.fromtimestamp(int(moment) / 1_000_000, dt.UTC)
     conversation = models.Conversation
     # The moment first, by itself: an index is entered there and not walked along from the latest.

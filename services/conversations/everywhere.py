@@ -13,13 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from db.base import first_id
 from services import access, conversations, naming, paging, people
+from services.channel_names import CHANNEL_NAMES
 from services.conversations import STATUSES, ConversationRow, Page, after_cursor, finding, page_of
 from services.days import midnight, today
 from services.errors import Invalid, NotFound
 from services.i18n import T
 from services.text import clean
 
-KINDS = ("telegram", "whatsapp", "instagram", "web")
 BY_ADMINISTRATOR = "administrator"
 """What ``extra["by"]`` of a message says that an administrator wrote for the business."""
 _OWNERS_AT_MOST = 200
@@ -50,8 +50,8 @@ class Filters:
 
     def __post_init__(self) -> None:
         """Raise ``Invalid`` for what cannot be chosen."""
-        if self.platform and self.platform not in KINDS:
-            raise Invalid(T("Unknown platform: use one of {names}.", names=", ".join(KINDS)), field="platform")
+        if self.platform and self.platform not in CHANNEL_NAMES:
+            raise Invalid(T("Unknown platform: use one of {names}.", names=", ".join(CHANNEL_NAMES)), field="platform")
         if self.state and self.state not in STATUSES:
             raise Invalid(T("Unknown status: use one of {names}.", names=", ".join(STATUSES)), field="state")
         if self.since and self.until and self.until < self.since:

@@ -32,6 +32,7 @@ from services.knowledge import embedding, shelf
 from services.knowledge.analysis import analyze_passage, question_key
 from services.knowledge.base import ANSWERS, CAPTION, CODES, PICTURES, ReadError
 from services.knowledge.reading import IndexedPassage, ReadLimits, is_picture, read_document, sniff, suffix_of
+from services.paging import number_of
 from services.settings import Limits
 from services.sniffing import mime_of
 from services.text import clean, one_line
@@ -425,9 +426,7 @@ async def passages(
     chunk = models.Chunk
     query = select(chunk).where(chunk.document_id == document.id, chunk.locus != CAPTION)
     if cursor:
-        if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
-            raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
-        query = query.where(chunk.id > int(cursor))
+        query = query.where(chunk.id > number_of(cursor))
     found = list(await session.scalars(query.order_by(chunk.id).limit(limit + 1)))
     return found[:limit], str(found[limit - 1].id) if len(found) > limit else ""
 
@@ -471,9 +470,8 @@ async def answers_page(
     chunk, document = models.Chunk, models.Document
     query = select(chunk, document.created_at).join(document, document.id == chunk.document_id).where(*_taught(bot))
     if cursor:
-        if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
-            raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
-        query = query.where(chunk.id > int(cursor) if oldest_first else chunk.id < int(cursor))
+        last = number_of(cursor)
+        query = query.where(chunk.id > last if oldest_first else chunk.id < last)
     order = chunk.id if oldest_first else chunk.id.desc()
     rows = (await session.execute(query.order_by(order).limit(limit + 1))).all()
     following = str(rows[limit - 1][0].id) if len(rows) > limit else ""

@@ -77,7 +77,9 @@ async def order(
     quote = await subscriptions.quote(session, settings, owner, plan, period, now=now)
     test = gateway == "payme" and _is_for_test_key(settings, owner)
     if basis is not None:
-        made = await _made_already(session, owner, quote, gateway, coupon, use_balance, test, basis, now)
+        made = await _made_already(
+            session, owner, quote, gateway, coupon=coupon, use_balance=use_balance, test=test, basis=basis, now=now
+        )
         if made is not None:
             return made
         if owner.subscription_version != basis:
@@ -209,6 +211,7 @@ async def _made_already(
     owner: models.User,
     quote: subscriptions.Quote,
     gateway: str,
+    *,
     coupon: str,
     use_balance: bool,
     test: bool,

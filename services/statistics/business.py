@@ -18,10 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.base import ID_LENGTH
+from services import paging
 from services.bots import BROKEN
 from services.days import day_number, midnight
-from services.errors import Invalid
-from services.i18n import T
 from services.keeping import Kept
 from services.knowledge.base import ANSWERS
 from services.plans import TIYIN
@@ -294,7 +293,7 @@ async def margins_page(session: AsyncSession, found: Sequence[Margin], cursor: s
     if cursor:
         match = _CURSOR.fullmatch(cursor)
         if match is None:
-            raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
+            raise paging.malformed()
         after = int(match[1]), match[2]
         found = [each for each in found if _place(each) > after]
     shown = found[:limit]

@@ -9,9 +9,10 @@ from aiohttp import web
 
 from db.base import utcnow
 from services import attachments, conversations, people
+from services.channel_names import CHANNEL_NAMES, channel_name
 from services.conversations import desk, everywhere, finding
 from services.errors import AppError
-from web import forms, view
+from web import auth, forms, view
 from web.admin import lists
 from web.admin.shell import administrator
 from web.pages.inbox import reason_of
@@ -46,6 +47,7 @@ async def page(request: web.Request) -> web.StreamResponse:
         "admin/conversations.html",
         here="admin-conversations",
         page=found,
+        platforms=[(kind, channel_name(kind, auth.visitor(request).language)) for kind in CHANNEL_NAMES],
         **asked.shown(request),
         **shared,
     )
