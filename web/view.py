@@ -241,7 +241,7 @@ def size(value: int, language: str) -> str:
         return translate(language, "{n} KB", n=number(round(value / 1024), language))
     if value >= 1024**3:
         return translate(language, "{n} GB", n=format_decimal(value / 1024**3, "0.#", locale=_locale(language)))
-    return translate(language, "{n} MB", n=format_decimal(value / 1024 / 1024, "0.#", locale=_locale(language)))
+    return translate(language, "{n} MB", n=format_decimal(value / 1024 / 1024, "#,##0.#", locale=_locale(language)))
 
 
 def _in_language(form: Callable[[Any, str], str]) -> Callable[[Context, Any], str]:

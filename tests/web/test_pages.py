@@ -1118,6 +1118,20 @@ def test_moments_stand_well_in_a_sentence(language: str, wanted: str) -> None:
     assert view.exact(dt.datetime(2026, 12, 5, 19, 30, tzinfo=dt.UTC), language) == wanted
 
 
+@pytest.mark.parametrize(
+    ("language", "share", "room"),
+    [
+        ("uz", "92_%", "1_000 MB"),
+        ("uz-Cyrl", "92_%", "1_000 МБ"),
+        ("ru", "92_%", "1_000 МБ"),
+        ("en", "92%", "1,000 MB"),
+    ],
+)
+def test_shares_and_sizes_have_their_languages_spaces(language: str, share: str, room: str) -> None:
+    said = view.percent(0.92, language), view.size(1000 * 1024 * 1024, language)
+    assert [each.replace("\N{NO-BREAK SPACE}", "_") for each in said] == [share, room]
+
+
 async def test_a_page_leaves_nothing_to_the_collector(site: Site) -> None:
     """What a page was made of goes with it: left to the collector, it would be freed during somebody else's page."""
     owner = await site.person("Leaver")
