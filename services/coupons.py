@@ -22,7 +22,7 @@ from services.days import today
 from services.errors import Conflict, Invalid, NotFound, TooMany
 from services.i18n import T, Text
 from services.limits import Limits
-from services.paging import is_cursor
+from services.paging import few, is_cursor
 from services.plans import TIYIN
 from services.settings import Settings
 from services.text import one_line
@@ -379,11 +379,13 @@ async def listed(
     now: dt.datetime,
     search: str = "",
     state: State = "",
+    offered: bool = True,
     before: str | None = None,
     limit: int = PAGE,
 ) -> Page:
     """Return coupons whose code or note holds ``search``; ``state``: those that can be used at ``now``, the others, or all.
 
+    ``offered``: also those that offers made for one owner each, of which there are many more than of others.
     Raises ``Invalid`` for a malformed ``before``.
     """
     coupon = models.Coupon
@@ -394,6 +396,10 @@ async def listed(
         query = query.where(or_(coupon.code.contains(text.upper(), autoescape=True), noted))
     if state:
         query = query.where(_open(now) if state == "open" else ~_open(now))
+    if not offered:
+        query = query.where(
+            await few(session, coupon.id, coupon.user_id.is_(None), coupon.user_id.concat("").is_(None))
+        )
     if before:
         if not is_cursor(before):
             raise Invalid(T("This page address is not valid; start again from the first page."), field="before")

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 QUEUES = ("inbox", "outbox", "bulk", "jobs")
 PAGE = 20
+AT_ONCE = 100
+"""So many of what was set aside are tried again by one press."""
 _MESSAGES_LOOKED_AT = 20_000
 _SLOW_SHOWN = 10
 _CHANNELS_SHOWN = 50
@@ -288,6 +290,21 @@ async def retry_message(session: AsyncSession, item_id: int) -> None:
         )
         .values(status="received", error=None)
     )
+
+
+async def oldest(session: AsyncSession, kind: str) -> Sequence[int]:
+    """Return the first :data:`AT_ONCE` that were set aside and can be tried again; ``kind``: ``message`` or ``job``."""
+    if kind == "job":
+        query = select(models.Job.id).where(models.Job.status == _DEAD)
+        return (await session.scalars(query.order_by(models.Job.id).limit(AT_ONCE))).all()
+    item, channel, bot = models.InboxItem, models.Channel, models.Bot
+    query = (
+        select(item.id)
+        .join(channel, channel.id == item.channel_id)
+        .join(bot, bot.id == channel.bot_id)
+        .where(item.status == _DEAD, item.payload != "", bot.deleted_at.is_(None))
+    )
+    return (await session.scalars(query.order_by(item.id).limit(AT_ONCE))).all()
 
 
 async def retry_job(session: AsyncSession, job_id: int) -> str:

@@ -474,6 +474,8 @@ TABLE: dict[tuple[str, str], Statuses | Line] = {
     ("GET", "/admin/system"): ADMIN_PAGE,
     ("GET", "/admin/system/errors"): ADMIN_PAGE,
     ("POST", "/admin/system/errors/{error}/{change}"): ADMIN_FORM,
+    ("POST", "/admin/system/messages/retry"): (401, 404, 404, 401, 404),
+    ("POST", "/admin/system/jobs/retry"): (401, 404, 404, 401, 404),
     ("POST", "/admin/system/messages/{item}/retry"): (401, 404, 404, 401, 404),  # nothing is set aside
     ("POST", "/admin/system/messages/{item}/discard"): (401, 404, 404, 401, 404),
     ("POST", "/admin/system/jobs/{job}/retry"): (401, 404, 404, 401, 404),

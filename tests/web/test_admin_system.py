@@ -120,6 +120,42 @@ async def test_a_job_that_was_given_up_is_tried_again_or_ended(site: Site, boss:
     assert (await rows(site, select(models.Lane.pending).where(models.Lane.key == "job:printing")))[0][0] == 0
 
 
+async def test_all_that_was_given_up_is_tried_again_by_one_press(site: Site, boss: Browser) -> None:
+    """After an outage nobody presses a hundred times: in the order in which it came, each noted; what cannot go stays."""
+    core, seen, broken = site.core, [], [True]
+    bot = await site.bot_of(await site.person("Uzilish"), "Uzilish bot")
+
+    async def work(payload: Any) -> None:
+        if broken:
+            raise RuntimeError("away")
+        seen.append(payload["n"])
+
+    core.job_handlers["print"] = work
+    async with core.db.write() as session:
+        for n in range(4):
+            await jobs.add(session, "print", {"n": n}, lane="printing", owner_id=bot.owner_id, bot_id=bot.id)
+    core.bell.ring("jobs")
+    dead = select(models.Job.id).where(models.Job.kind == "print", models.Job.status == "dead")
+
+    async def all_dead() -> Any:
+        return len(await rows(site, dead)) == 4
+
+    await until(all_dead)
+    assert 'action="/admin/system/jobs/retry"' in (await boss.get("/admin/system")).text
+    broken.clear()
+    before = len(await audited(site, "job_retried"))
+    assert (await boss.post("/admin/system/jobs/retry")).status == 303
+
+    async def all_done() -> Any:
+        return len(seen) == 4
+
+    await until(all_done)
+    assert seen == list(range(4)) and not await rows(site, dead)
+    assert len(await audited(site, "job_retried")) == before + 4
+    assert (await boss.post("/admin/system/jobs/retry")).status == 404
+    assert 'action="/admin/system/jobs/retry"' not in (await boss.get("/admin/system")).text
+
+
 async def test_a_message_to_the_products_own_bot_cannot_be_tried_again(site: Site, boss: Browser) -> None:
     facts = {"channel_id": "x" * 26, "external_id": "5", "status": "dead", "error": "ValueError: 4242", "attempts": 3}
     async with site.core.db.write() as session:
@@ -128,6 +164,7 @@ async def test_a_message_to_the_products_own_bot_cannot_be_tried_again(site: Sit
     page = await boss.get("/admin/system")
     assert f"messages/{item.id}/discard" in page.text and f"messages/{item.id}/retry" not in page.text
     assert (await boss.post(f"/admin/system/messages/{item.id}/retry")).status == 409
+    assert (await boss.post("/admin/system/messages/retry")).status == 404
     assert (await boss.post(f"/admin/system/messages/{item.id}/discard")).status == 303
     assert not (await rows(site, select(models.InboxItem.id).where(models.InboxItem.status == "dead")))
 

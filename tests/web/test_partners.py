@@ -149,6 +149,18 @@ async def test_coupons_are_made_listed_and_ended(site: Site) -> None:
     assert (await admin.post("/admin/coupons", **{**many, "code": "ULGURJI"})).status == 303
     table = (await admin.get("/admin/coupons/codes.csv?q=ulgurji")).text
     assert len(set(table.splitlines()[1:])) == 2000
+    # What offers make for each owner does not stand in the way of what administrators made.
+    owner = await site.person("Taklif")
+    async with site.core.db.write() as session:
+        terms = coupons.Terms(percent=10, user_id=owner.id)
+        await coupons.create(session, site.core.settings, terms, now=site.core.now(), code="SAVE10_OFFER")
+    assert "SAVE10_OFFER" not in (await admin.get("/admin/coupons")).text
+    for asked in ("made=all", "q=save10_of"):
+        page = await admin.get(f"/admin/coupons?{asked}")
+        assert "SAVE10_OFFER" in page.text and '<option value="all" selected>' in page.text
+    assert "SAVE10_OFFER" not in (await admin.get("/admin/coupons/codes.csv")).text
+    assert "SAVE10_OFFER" in (await admin.get("/admin/coupons/codes.csv?made=all")).text
+    assert "By whom: Administrators only" in (await admin.get("/admin/audit?action=coupons_exported")).visible()
     for place in ("coupons", "payouts"):
         assert (await admin.get(f"/admin/{place}?before=x")).status == 400
     for name, value in (

@@ -32,6 +32,11 @@ def _state(request: web.Request) -> State:
     return "open" if state == "open" else "closed" if state == "closed" else ""
 
 
+def _offered(request: web.Request) -> bool:
+    """Whether those are meant too that offers made for one owner each; a code that is looked for is found, whoever made it."""
+    return request.query.get("made") == "all" or bool(request.query.get("q", "").strip())
+
+
 @routes.get("/admin/coupons")
 async def page(request: web.Request) -> web.StreamResponse:
     """List the coupons, with a form for new ones."""
@@ -50,9 +55,11 @@ async def _page(
             now=core.now(),
             search=search,
             state=state,
+            offered=_offered(request),
             before=request.query.get("before", "")[:26] or None,
         )
-    filters = {name: value for name, value in (("q", search), ("state", state)) if value}
+    made = "all" if _offered(request) else ""
+    filters = {name: value for name, value in (("q", search), ("state", state), ("made", made)) if value}
     return view.render(
         request,
         "admin/coupons.html",
@@ -63,6 +70,7 @@ async def _page(
         query=urlencode(filters),
         search=search,
         state=state,
+        made=made,
         now=core.now(),
         on_sale=plans.for_sale(core.settings),
         plan_title=lambda key: payment_texts.plan(core.settings, key, auth.visitor(request).language),
@@ -147,14 +155,15 @@ async def export(request: web.Request) -> web.StreamResponse:
     """Send the codes that the filters of the address leave as a table for other programs."""
     person = administrator(request)
     core, search, state = core_of(request), request.query.get("q", "")[:100], _state(request)
-    asked = {name: value for name, value in (("q", search), ("state", state)) if value}
+    admins = "" if _offered(request) else "yes"
+    asked = {name: value for name, value in (("q", search), ("state", state), ("admins", admins)) if value}
     async with core.db.write() as session:
         await access.record(session, person, "coupons_exported", "coupon", "", **asked)
     day = today(core.now()).isoformat()
-    return await tables.as_csv(request, _codes(core, search, state), f"coupons-{day}")
+    return await tables.as_csv(request, _codes(core, search, state, _offered(request)), f"coupons-{day}")
 
 
-async def _codes(core: Core, search: str, state: State) -> tables.Parts:
+async def _codes(core: Core, search: str, state: State, offered: bool) -> tables.Parts:
     """Yield the coupons that fit in parts, their headings first; each part is read by itself."""
     yield [("code", "percent", "amount_uzs", "plans", "valid_until", "max_uses", "uses")]
     now = core.now()
@@ -162,7 +171,13 @@ async def _codes(core: Core, search: str, state: State) -> tables.Parts:
     while before is not None:
         async with core.db.read() as session:
             found = await coupons.listed(
-                session, now=now, search=search, state=state, before=before, limit=sheets.ROWS_AT_ONCE
+                session,
+                now=now,
+                search=search,
+                state=state,
+                offered=offered,
+                before=before,
+                limit=sheets.ROWS_AT_ONCE,
             )
         yield [_line(row) for row in found.coupons]
         before = found.following

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services import access, backups, durations, errorbook, job_names, logs, system
 from services.ai import NAMES
-from services.errors import AppError, Invalid, NotFound
+from services.errors import AppError, Conflict, Invalid, NotFound
 from services.i18n import T
 from web import auth, forms, view
 from web import health as readiness
@@ -105,12 +105,52 @@ async def _set_aside(
     async with core.db.write() as session:
         what = await act(session, id_)
         await access.record(session, person, f"{kind}_{toast}", kind, str(id_), **({"kind": what} if what else {}))
+    return _told(request, kind, toast)
+
+
+async def _retry_all(
+    request: web.Request, kind: str, act: Callable[[AsyncSession, int], Awaitable[str | None]]
+) -> web.StreamResponse:
+    person, core, done = administrator(request), core_of(request), 0
+    async with core.db.read() as session:
+        ids = await system.oldest(session, kind)
+    for id_ in ids:
+        # Each by itself: nobody's lane waits for all the others.
+        try:
+            async with core.db.write() as session:
+                what = await act(session, id_)
+                await access.record(
+                    session, person, f"{kind}_retried", kind, str(id_), **({"kind": what} if what else {})
+                )
+        except (Conflict, NotFound):
+            # Another administrator was there first, or its bot is gone meanwhile.
+            continue
+        done += 1
+    if not done:
+        raise NotFound(T("This is not set aside any more. Load the page again."))
+    return _told(request, kind, "retried")
+
+
+def _told(request: web.Request, kind: str, toast: str) -> web.StreamResponse:
+    core = core_of(request)
     if kind == "message":
         core.wake_inbox()
         core.bell.ring_elsewhere("inbox")
     else:
         core.bell.ring("jobs")
     return view.redirect("/admin/system", toast=f"set_aside_{toast}")
+
+
+@routes.post("/admin/system/messages/retry")
+async def retry_messages(request: web.Request) -> web.StreamResponse:
+    """Try the oldest messages that were set aside once more, :data:`services.system.AT_ONCE` at most."""
+    return await _retry_all(request, "message", system.retry_message)
+
+
+@routes.post("/admin/system/jobs/retry")
+async def retry_jobs(request: web.Request) -> web.StreamResponse:
+    """Try the oldest jobs that were given up once more, as many at most."""
+    return await _retry_all(request, "job", system.retry_job)
 
 
 @routes.post("/admin/system/messages/{item}/retry")
