@@ -241,6 +241,12 @@ UNREADABLE = (
         (f"GET /login HTTP/1.1\r\nCookie: botfactory={CANARY}{'a' * 9000}", False),
         (f"GET /login HTTP/1.1\r\nCookie: botfactory={CANARY}\x00", False),
         (f"GET /login HTTP/1.1\r\n{CANARY} and more: x", False),
+        # Where one request ends, a proxy and we may not see differently.
+        ("POST /login HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked", False),
+        ("POST /login HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6", False),
+        ("POST /login HTTP/1.1\r\nTransfer-Encoding: chunked, identity", False),
+        ("POST /login HTTP/1.1\r\nTransfer-Encoding : chunked", False),
+        (f"GET /login HTTP/1.1\r\nHost: {CANARY}", False),
         (f"GET /api/v1/bots?q={CANARY}{'a' * 9000} HTTP/1.1", True),
         (f"GET /api/v1/bots HTTP/1.1\r\nAuthorization: Bearer {CANARY}{'a' * 9000}", True),
     ],
