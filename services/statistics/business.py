@@ -6,6 +6,7 @@ dollars, and is set against the revenue where ``payments.usd_rate_uzs`` says how
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import re
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,7 @@ _EPOCH = dt.date(1970, 1, 1)
 _DAY = dt.timedelta(days=1)
 _CURSOR = re.compile(rf"(-?\d{{1,15}}):([0-9a-z]{{{ID_LENGTH}}}|)")
 _MANY = 5000
+_AT_ONCE = 2000
 _user, _payment, _span = models.User, models.Payment, models.Subscription
 
 
@@ -262,18 +264,25 @@ async def margins(session: AsyncSession, first: dt.date, last: dt.date) -> list[
             .where(_within(moment, first, last), _payment.sandbox.is_(False), _payment.paid_by.is_not(None))
             .group_by(_payment.user_id)
         )
-        for owner_id, tiyin in await session.execute(query):
-            revenue[owner_id or ""] = revenue.get(owner_id or "", 0) + sign * int(tiyin)
+        for part in (await session.execute(query)).partitions(_AT_ONCE):
+            for owner_id, tiyin in part:
+                revenue[owner_id or ""] = revenue.get(owner_id or "", 0) + sign * int(tiyin)
+            await asyncio.sleep(0)
     cost: dict[str, tuple[Decimal, int]] = {}
     rows = await sums(session, midnight(first), midnight(last + _DAY), by=("owner_id",), own_key=False)
     for owner_id, calls, _failed, _given, _made, _cached, dollars in rows:
         known = cost.get(owner_id, (Decimal(0), 0))
         cost[owner_id] = known[0] + (dollars or Decimal(0)), known[1] + int(calls)
-    found = [
-        Margin(owner_id, None, revenue.get(owner_id, 0), *cost.get(owner_id, (Decimal(0), 0)))
-        for owner_id in revenue.keys() | cost.keys()
-    ]
-    return sorted(found, key=_place)
+
+    def ordered() -> list[Margin]:
+        found = [
+            Margin(owner_id, None, revenue.get(owner_id, 0), *cost.get(owner_id, (Decimal(0), 0)))
+            for owner_id in revenue.keys() | cost.keys()
+        ]
+        return sorted(found, key=_place)
+
+    # Of very many owners that takes a while, in which the pages of others go on.
+    return await asyncio.to_thread(ordered)
 
 
 def _place(margin: Margin) -> tuple[int, str]:
