@@ -189,6 +189,8 @@ ADMINISTRATORS: dict[str, Sequence[str]] = {
     "/admin/announcements/{announcement}/missed": ("",),
     "/admin/texts": ("",),
     "/admin/texts/{letter}/{language}": ("",),
+    "/admin/texts/notices": ("",),
+    "/admin/texts/notices/{saying}/{language}": ("",),
     "/admin/texts/{letter}/{language}/preview": ("",),
     "/admin/models": ("",),
     "/admin/system": ("",),
@@ -285,7 +287,7 @@ async def measure(session: aiohttp.ClientSession, core: Core, path: str, times: 
 
 async def walk(core: Core, many: Many, times: int, only: str) -> list[Measured]:
     """Ask for every page as who it is for."""
-    places = {**many.places, "letter": "offer_night", "language": "uz", "section": "bots"}
+    places = {**many.places, "letter": "offer_night", "saying": "conflict", "language": "uz", "section": "bots"}
     found: list[Measured] = []
     for person, pages in ((many.owner, OWNERS), (many.admin, ADMINISTRATORS)):
         jar = await sign_in(core, person)

@@ -158,6 +158,7 @@ PAGES = (
     Page("admin-missed", "Who was not reached", "/admin/announcements/{announcement}/missed", "admin"),
     Page("admin-texts", "Texts of letters", "/admin/texts", "admin"),
     Page("admin-text", "A letter’s text", "/admin/texts/plan_ends/uz", "admin"),
+    Page("admin-notice", "A notice’s text", "/admin/texts/notices/token_refused/uz", "admin"),
     Page("admin-models", "Models and costs", "/admin/models", "admin", act=_with_prices),
     Page("admin-system", "System", "/admin/system", "admin"),
     Page("admin-errors", "Errors of the log", "/admin/system/errors", "admin"),
