@@ -21,7 +21,7 @@ run: ## set up and start; prints the panel's address (ARGS="--role web" and the 
 test: ## set up with Chromium, lint, and run every test on SQLite and PostgreSQL (ARGS="-k name")
 	@$(SETUP) --dev
 	@$(MAKE) --no-print-directory lint
-	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 3 --dist worksteal $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 4 --dist worksteal $(ARGS)
 
 lint: ## formatting, lint and strict types
 	@$(SETUP) --dev

@@ -28,6 +28,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import aiosqlite.core
+import asyncpg
 from sqlalchemy import ColumnElement, Connection, Double, Engine, create_engine, delete, event, extract, func, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -327,7 +328,11 @@ def _prepared(connection: Any, _record: Any) -> None:
     # Said on the connection, not while it is made: poolers refuse there what they do not know. What a process that stands
     # still has locked is free again after a minute.
     settings = "SET synchronous_commit = on; SET idle_in_transaction_session_timeout = '60s'"
-    connection.run_async(lambda driver: driver.execute(settings))
+    try:
+        connection.run_async(lambda driver: driver.execute(settings))
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        # Cut before it was used. The driver's own errors are not SQLAlchemy's here, which nobody would know for the database's.
+        raise ConnectionError(str(error)) from error
 
 
 def _pooled() -> dict[str, Any]:

@@ -231,25 +231,34 @@ class Asked(NamedTuple):
 
 
 @contextlib.contextmanager
-def asked_of(core: Core) -> Iterator[list[Asked]]:
-    """Gather what the database is asked."""
-    seen: list[Asked] = []
-
+def _heard(core: Core, take: Callable[[Asked], None]) -> Iterator[None]:
     def note(_connection: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
-        seen.append(Asked(statement, values, "request_id" in structlog.contextvars.get_contextvars()))
+        take(Asked(statement, values, "request_id" in structlog.contextvars.get_contextvars()))
 
     engine = core.db.engine.sync_engine
     event.listen(engine, "before_cursor_execute", note)
     try:
-        yield seen
+        yield
     finally:
         event.remove(engine, "before_cursor_execute", note)
 
 
 @contextlib.contextmanager
+def asked_of(core: Core) -> Iterator[list[Asked]]:
+    """Gather what the database is asked."""
+    seen: list[Asked] = []
+    with _heard(core, seen.append):
+        yield seen
+
+
+@contextlib.contextmanager
 def questions_put(core: Core) -> Iterator[list[str]]:
-    """Gather the questions that requests put to the database; they are there at the end."""
+    """Gather the questions that requests put to the database."""
     found: list[str] = []
-    with asked_of(core) as asked:
+
+    def take(each: Asked) -> None:
+        if each.reads and each.by_request:
+            found.append(each.statement)
+
+    with _heard(core, take):
         yield found
-    found += [each.statement for each in asked if each.reads and each.by_request]

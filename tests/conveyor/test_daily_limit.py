@@ -15,7 +15,7 @@ from db.engine import DatabaseUnavailable
 from services.core import Core
 from services.i18n import translate
 from services.spending import HEARD_REFRESH_S, SPENDING_REFRESH_S, Spending
-from tests.composition import make_settings, make_shop, questions_put, running
+from tests.composition import asked_of, make_settings, make_shop, running
 from tests.conveyor.harness import Tenant, floor
 from tests.fakes.models import FakeModels
 from tests.fakes.telegram import FakeTelegram, FakeUser
@@ -82,7 +82,7 @@ async def test_talks_that_wait_for_the_days_rows_share_one_reading(tmp_path: Pat
         await _came(core, shop.bot.id, owner, 7, Decimal(3))
         now = 1000.0
         here = Spending(clock=lambda: now)
-        with questions_put(core) as seen:
+        with asked_of(core) as seen:
             counts = await asyncio.gather(*(here.heard(core, owner, 2) for _ in range(TALKS)))
             costs = await asyncio.gather(*(here.today(core, owner) for _ in range(TALKS)))
             assert len(seen) == 2
@@ -123,7 +123,7 @@ async def test_a_reading_that_fails_fails_once_for_all_and_is_tried_again(tmp_pa
         here = Spending()
         async with core.db.write() as session:
             await session.execute(text("ALTER TABLE messages RENAME TO away"))
-        with questions_put(core) as seen:
+        with asked_of(core) as seen:
             failed = await asyncio.gather(
                 *(here.heard(core, shop.owner.id, 1) for _ in range(TALKS)), return_exceptions=True
             )

@@ -21,7 +21,7 @@ from services.days import TASHKENT
 from services.errors import Invalid
 from services.i18n import translate
 from services.lanes import Line
-from tests.composition import questions_put
+from tests.composition import asked_of
 from tests.conveyor.clock import due
 from tests.conveyor.harness import Floor, Tenant, floor, numbers_in, settings_for, texts
 from tests.conveyor.nursery import Nursery
@@ -223,14 +223,14 @@ async def test_who_writes_in_the_moment_of_the_return_keeps_the_talk(place: Floo
     await shop.answered([shop.ask(person)])
     await _takes_over(place, shop)
     await _left(place, shop, 61)
-    with questions_put(place.core) as put:
+    with asked_of(place.core) as put:
         async with place.core.db.write() as session:
             row = await conversations.get(session, shop.shop.owner, (await _talk(place, shop)).id)
             await conversations.operator_reply(session, row, "Hali shu yerdaman")
             taking = asyncio.ensure_future(returning.take_back(place.core))
 
             async def looked() -> bool:
-                return any("conversations.person_at <" in question for question in put)
+                return any("conversations.person_at <" in question.statement for question in put)
 
             # It has seen how long the person was silent, and waits for what is being written here.
             await place.until(looked)

@@ -7,12 +7,14 @@ import contextlib
 import gc
 import random
 import sqlite3
+import tempfile
 import threading
 import time
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, func, insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
 from db.engine import Database, DatabaseUnavailable, parse_url
@@ -140,6 +142,51 @@ async def test_a_server_that_is_not_there_is_unavailable(tmp_path: Path) -> None
                 await session.scalar(select(1))
     finally:
         await db.close()
+
+
+async def test_a_connection_that_is_cut_before_its_first_unit_is_the_database_away(postgres_url: str) -> None:
+    """For everything that asks: an error of the driver's own would end the process."""
+    cut = 0
+
+    async def between(program: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        nonlocal cut
+        folder = parse_url(postgres_url).query["host"]
+        answers, server = await asyncio.open_unix_connection(f"{folder}/.s.PGSQL.5432")
+
+        async def answering() -> None:
+            while part := await answers.read(65_536):
+                back.write(part)
+            back.close()
+
+        with contextlib.closing(back), contextlib.closing(server):
+            listening = asyncio.ensure_future(answering())
+            while part := await program.read(65_536):
+                if b"synchronous_commit" in part and cut < 3:
+                    cut += 1
+                    break
+                server.write(part)
+            listening.cancel()
+
+    with tempfile.TemporaryDirectory() as folder:
+        async with await asyncio.start_unix_server(between, f"{folder}/.s.PGSQL.5432"):
+            db = Database(parse_url(postgres_url).update_query_dict({"host": folder}).render_as_string(False))
+            try:
+                for way in (db.transact(_nothing), _first(db.read()), _first(db.write())):
+                    with pytest.raises(DatabaseUnavailable):
+                        await way
+                assert cut == 3
+                await db.transact(_nothing)
+            finally:
+                await db.close()
+
+
+def _nothing(connection: Connection) -> None:
+    connection.execute(text("SELECT 1"))
+
+
+async def _first(unit: contextlib.AbstractAsyncContextManager[AsyncSession]) -> None:
+    async with unit as session:
+        await session.execute(text("SELECT 1"))
 
 
 async def test_closing_waits_for_no_other_programs_lock(sqlite_url: str) -> None:
