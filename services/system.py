@@ -50,7 +50,7 @@ QUEUES = ("inbox", "outbox", "bulk", "jobs")
 PAGE = 20
 AT_ONCE = 100
 """So many of what was set aside are tried again by one press."""
-_MESSAGES_LOOKED_AT = 20_000
+_MESSAGES_LOOKED_AT = 4000
 _SLOW_SHOWN = 10
 _CHANNELS_SHOWN = 50
 _DEAD: ColumnElement[str] = literal_column("'dead'")
