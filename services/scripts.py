@@ -158,16 +158,17 @@ _NAMES = (
     *("qr", "sms", "id", "ip", "ai", "crm", "smm", "seo", "usd", "uzs", "eur", "rub", "email", "wifi", "usb"),
 )
 _KEEP = frozenset(_NAMES)
+# Endings are joined in more than one way (ga+cha, gacha): of any number of them there would be too many ways to be tried.
 _KEEP_WITH_ENDING = re.compile(
     r"("
     + "|".join(sorted((n for n in _NAMES if len(n) > 2), key=len, reverse=True))
-    + r")['’‘]?((?:lar)?(?:i|ing|imiz|ingiz|si)?(?:ni|ning|ga|da|dan|dagi|gacha|cha|li|mi|ham)+|lar|lari|i|ingiz|imiz)",
+    + r")['’‘]?((?:lar)?(?:i|ing|imiz|ingiz|si)?(?:ni|ning|ga|da|dan|dagi|gacha|cha|li|mi|ham){1,5}|lar|lari|i|ingiz|imiz)",
     re.IGNORECASE,
 )
 
 _A = re.escape(APOSTROPHES)
 _ENDED = re.compile(
-    rf"([A-Za-z]+)[{_A}]((?:lar|imiz|ingiz|im|ing|si|i|ning|ni|gacha|ga|dagi|dan|da|cha|li|siz|dek|mi|ham)+)"
+    rf"([A-Za-z]+)[{_A}]((?:lar|imiz|ingiz|im|ing|si|i|ning|ni|gacha|ga|dagi|dan|da|cha|li|siz|dek|mi|ham){{1,5}})"
 )
 _LATIN_LETTER = "A-Za-zÖöÕõÓóĞğǴǵŞşÇçıİ"
 _LATIN_TOKEN = re.compile(

@@ -22,11 +22,13 @@ Cell = str | int | Decimal
 CSV_TYPE = "text/csv; charset=utf-8"
 XLSX_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\0")
-_SPLIT = r"[;\t\r\n][\s\"]*"
+_SPLIT = r"[;\t\r\n][;\s\"]*+"
 """Where a spreadsheet whose tables are divided by semicolons, as here and in Russia, begins a cell in the middle of ours."""
-# There a dash begins a line of a list far more often than a formula that does something: that one has a bracket or a stroke.
-_INNER = re.compile(rf"({_SPLIT})(?=[=@]|[+-][^;\t\r\n]*[(|])")
-_SHIELD = re.compile(rf"((?:^|{_SPLIT}))'(?=[=+\-@\t\r\n])")
+# Both take every such place, to its end and whatever follows: else one of a hundred thousand empty lines is walked along again
+# from each of them. There a dash begins a line of a list far more often than a formula that does something: that one has a
+# bracket or a stroke.
+_INNER = re.compile(rf"({_SPLIT})((?=[=@]|[+-][^;\t\r\n]*[(|]))?")
+_SHIELD = re.compile(rf"(^|{_SPLIT})(?:'(?=[=+\-@\t\r\n]))?")
 _BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
 """Without it Excel reads UTF-8 as something else."""
 _CELL_CHARS = 32_767
@@ -45,8 +47,12 @@ def harmless(cell: Cell) -> str:
     """Return a cell of CSV that no program takes for a formula."""
     if not isinstance(cell, str):
         return str(cell)
-    text = _INNER.sub(r"\1'", cell.replace("\0", ""))
+    text = _INNER.sub(_shield, cell.replace("\0", ""))
     return f"'{text}" if cell.startswith(_FORMULA) else text
+
+
+def _shield(begun: re.Match[str]) -> str:
+    return begun[1] if begun[2] is None else f"{begun[1]}'"
 
 
 def unshielded(text: str) -> str:

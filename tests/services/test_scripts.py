@@ -65,6 +65,13 @@ def test_names_take_cyrillic_endings() -> None:
     )
 
 
+@pytest.mark.parametrize("word", ["Word’", "payme"])
+def test_a_word_of_very_many_endings_is_read_at_once(word: str) -> None:
+    """Whoever tries every way of joining them is never done, and the whole program waits."""
+    endings = "gacha" * 60
+    assert to_cyrillic(f"{word}{endings}x?").endswith("?")
+
+
 def test_a_quoted_word_keeps_its_quotes() -> None:
     assert to_cyrillic("'kilo' ‘gulo’ «do‘kon» bog‘") == "'кило' ‘гуло’ «дўкон» боғ"
 
