@@ -15,7 +15,7 @@ from playwright.async_api import Browser, BrowserContext, Page, ViewportSize, as
 from services import accounts
 from tests import servers
 from tests.conftest import CHROMIUM
-from tests.web.panel import PASSWORD, Site, open_site
+from tests.web.panel import PASSWORD, Site, hashed, open_site
 
 FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -23,16 +23,17 @@ FLAGS = (
 ).split()
 _AXE = Axe().axe_script
 # Only what is wrong comes back, of any gravity. What nobody reads is not made: selectors for nodes take two fifths
-# of the time, and no rule that is asked needs the style sheets a second time.
+# of the time, and no rule that is asked needs the style sheets a second time. Frames are not called: nobody is there to answer.
 _FIND = """(rules) => axe.run(document, {
-    resultTypes: ["violations"], selectors: false, preload: { assets: ["media"] },
+    resultTypes: ["violations"], selectors: false, preload: { assets: ["media"] }, iframes: false,
     ...(rules.length ? { runOnly: rules } : {}),
   }).then(({ violations }) => violations.map(({ id, nodes: [{ html, failureSummary }] }) => [id, html, failureSummary]))"""
+# What lies under the mouse of a page that has just come learns of it with the next picture.
 SETTLED = """Promise.race([
     new Promise((done) => setTimeout(done, 1000)),
-    Promise.allSettled(
+    new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))).then(() => Promise.allSettled(
         document.getAnimations().filter((each) => each instanceof CSSTransition).map((each) => each.finished)
-    ),
+    )),
 ]).then(() => null)"""
 SIZES: dict[str, ViewportSize] = {"desktop": {"width": 1366, "height": 850}, "phone": {"width": 390, "height": 844}}
 
@@ -42,8 +43,13 @@ class Watched:
     """A page and everything about it that a test must hear of."""
 
     page: Page
-    base: str
+    site: Site
     troubles: list[str] = field(default_factory=list)
+
+    @property
+    def base(self) -> str:
+        """Where the product is."""
+        return self.site.base
 
     async def open(self, path: str) -> None:
         """Go to a path."""
@@ -71,7 +77,26 @@ class Watched:
             self.troubles.append(f"{self.page.url}: {rule}: {html[:200]} {summary}")
 
     async def sign_in(self, email: str) -> None:
-        """Sign in by the form."""
+        """Give this browser what somebody has who signed in elsewhere by a link; no page is opened."""
+        async with self.site.core.db.read() as session:
+            user = await accounts.by_email(session, email)
+        assert user is not None
+        cookies = (await self.site.signed_in(user)).http.cookie_jar
+        await self.page.context.add_cookies(
+            [
+                {
+                    "name": each.key,
+                    "value": each.value,
+                    "url": self.base,
+                    "httpOnly": bool(each["httponly"]),
+                    "sameSite": "Lax",
+                }
+                for each in cookies
+            ]
+        )
+
+    async def sign_in_by_form(self, email: str) -> None:
+        """Sign in as people do, and come to the dashboard."""
         await self.open("/login")
         await self.page.fill("#login", email)
         await self.page.fill("#password", PASSWORD)
@@ -105,7 +130,7 @@ async def watched(chromium: Browser, site: Site, size: str, scheme: str, locale:
         options |= {"is_mobile": True, "has_touch": True}
     context: BrowserContext = await chromium.new_context(**options)
     try:
-        made = Watched(await context.new_page(), site.base)
+        made = Watched(await context.new_page(), site)
         own = urlsplit(site.base).netloc
 
         def hear(message: Any) -> None:
@@ -127,5 +152,20 @@ async def watched(chromium: Browser, site: Site, size: str, scheme: str, locale:
 
 async def person(site: Site, name: str, language: str) -> str:
     """Make an account with a password; return its e-mail."""
-    user = await site.person(name, password_hash=await accounts.hash_password(PASSWORD), language=language)
+    user = await site.person(name, password_hash=await hashed(), language=language)
     return str(user.email)
+
+
+@contextlib.asynccontextmanager
+async def unscripted(chromium: Browser, site: Site, email: str, **looks: Any) -> AsyncIterator[Page]:
+    """Open a page of a browser without scripts in which somebody has signed in by the form."""
+    context = await chromium.new_context(java_script_enabled=False, locale="en", **looks)
+    try:
+        page = await context.new_page()
+        await page.goto(f"{site.base}/login")
+        await page.fill("#login", email)
+        await page.fill("#password", PASSWORD)
+        await page.click("main form[action='/login'] button")
+        yield page
+    finally:
+        await context.close()

@@ -6,7 +6,7 @@ import pyotp
 import pytest
 from playwright.async_api import Browser, expect
 
-from tests.browser.conftest import person, watched
+from tests.browser.conftest import person, unscripted, watched
 from tests.web.panel import PASSWORD, Site
 
 pytestmark = pytest.mark.browser
@@ -48,3 +48,18 @@ async def test_two_step_sign_in(chromium: Browser, browser_site: Site, size: str
         await other.page.click("main form[action='/login/code'] button")
         await other.page.wait_for_url("**/dashboard*")
         assert other.troubles == []
+
+
+async def test_without_script_a_refused_form_is_shown_where_it_stands(chromium: Browser, browser_site: Site) -> None:
+    """The page that comes back is long: what was wrong is in sight, and what needs a script is not offered."""
+    email = await person(browser_site, "Plain", "en")
+    async with unscripted(chromium, browser_site, email, viewport={"width": 390, "height": 600}) as page:
+        await page.goto(f"{browser_site.base}/settings")
+        form = page.locator("form[action='/settings/tokens']")
+        await form.locator("[name=name]").fill("Our shop")
+        await form.locator("[name=current_password]").fill("another password")
+        await form.locator("button").click()
+        await expect(page.get_by_role("alert")).to_be_in_viewport()
+        await expect(form.locator("[name=name]")).to_have_value("Our shop")
+        await page.goto(f"{browser_site.base}/billing/referrals")
+        await expect(page.locator("#main [data-copy]").first).to_be_hidden()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from playwright.async_api import Browser, FilePayload, Route, expect
@@ -47,6 +48,22 @@ async def test_words_are_tried_saved_and_undone(chromium: Browser, browser_site:
         await page.press("#chat-text", "Enter")
         await expect(page.locator(".sources")).to_be_visible()
         await expect(page.locator(".made-of").last.get_by_text("Time")).to_be_visible()
+        # With a model that costs something: language, model, time, cost, and each source with its score.
+        facts = {
+            "messages": [{"author": "bot", "text": "45 000", "files": []}],
+            "language": "ru", "answered": True, "provider": "gemini", "model": "gemini-3.5-flash", "published": True,
+            "sources": [{"document_name": "narxlar.csv", "snippet": "Yetkazish 45 000", "score": "0.87"}],
+            "usage": {"cost_usd": "0.00042"}, "took_ms": 1234,
+        }  # fmt: skip
+        told = f"event: done\ndata: {json.dumps(facts)}\n\n"
+        await page.route("**/try", lambda route: route.fulfill(content_type="text/event-stream", body=told))
+        await page.fill("#chat-text", "Yetkazish necha pul?")
+        await page.press("#chat-text", "Enter")
+        made_of = page.locator(".made-of").last
+        for words in ("Language: Русский", "Model: gemini-3.5-flash", "Time: 1.23 s", "Cost: $0.00042"):
+            await expect(made_of).to_contain_text(words)
+        await expect(page.locator(".sources").last).to_contain_text("narxlar.csv 0.87")
+        await page.unroute("**/try")
         await seen.check()
         await page.get_by_role("button", name="Save", exact=True).first.click()
         await expect(page.locator("h1")).to_have_text("Texno Plus")

@@ -31,6 +31,7 @@ async def test_example_to_first_answer(
         if size == "phone":
             await page.set_viewport_size(NARROW)
         await seen.sign_in(email)
+        await seen.open("/dashboard")
         await seen.check()
         await seen.open("/bots/new")
         await seen.check()

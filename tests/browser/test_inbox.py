@@ -45,8 +45,7 @@ async def _say(site: Site, talk: models.Conversation, text: str, author: str = "
 
 async def _enter(seen: Watched, user: models.User, path: str) -> Page:
     """Sign in and open a page; its own stream of events is waited for."""
-    async with seen.page.expect_response("**/events*"):
-        await seen.sign_in(str(user.email))
+    await seen.sign_in(str(user.email))
     async with seen.page.expect_response("**/events*"):
         await seen.open(path)
     return seen.page

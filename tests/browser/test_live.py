@@ -43,9 +43,8 @@ async def test_notices_come_by_themselves(chromium: Browser, browser_site: Site,
 
     async with watched(chromium, browser_site, size, "light", "uz") as seen:
         page = seen.page
+        await seen.sign_in(email)
         # Each page's own stream is waited for: a late one of the page before would be taken for it.
-        async with page.expect_response("**/events*"):
-            await seen.sign_in(email)
         async with page.expect_response("**/events*"):
             await seen.open(f"/bots/{bot.id}/documents")
         bar = page.locator("#notices")
@@ -76,9 +75,8 @@ async def test_earlier_messages_stay_and_what_is_unfolded_stays_so(chromium: Bro
 
     async with watched(chromium, browser_site, "desktop", "light", "uz") as seen:
         page = seen.page
+        await seen.sign_in(email)
         # Each page's own stream is waited for: a late one of the page before would be taken for it.
-        async with page.expect_response("**/events*"):
-            await seen.sign_in(email)
         async with page.expect_response("**/events*"):
             await seen.open(f"/inbox/{talk.id}")
         async with page.expect_response("**/events*"):

@@ -15,9 +15,9 @@ from db import models
 from services import coupons
 from services.coupons import Terms
 from tests import servers
-from tests.browser.conftest import person, watched
+from tests.browser.conftest import person, unscripted, watched
 from tests.payments.till import AS_SOLD, ENVIRONMENT, NOW, Till
-from tests.web.panel import PASSWORD, Site, open_site
+from tests.web.panel import Site, open_site
 
 pytestmark = pytest.mark.browser
 KEYS = {name: value for name, value in ENVIRONMENT.items() if name != "WEBHOOK_BASE_URL"}
@@ -125,13 +125,7 @@ async def test_paying_works_without_script(chromium: Browser, till: tuple[Site, 
     """Plain forms, and the page asks by itself."""
     site, gateways = till
     email = await person(site, "Plain", "en")
-    context = await chromium.new_context(java_script_enabled=False, locale="en", viewport={"width": 360, "height": 740})
-    try:
-        page = await context.new_page()
-        await page.goto(f"{site.base}/login")
-        await page.fill("#login", email)
-        await page.fill("#password", PASSWORD)
-        await page.click("form[action='/login'] button[type=submit], form[action='/login'] .btn-primary")
+    async with unscripted(chromium, site, email, viewport={"width": 360, "height": 740}) as page:
         await page.goto(f"{site.base}/billing")
         await page.click("a[href='/billing/order?plan=starter&period=monthly']")
         await page.check("input[value='uzum']")
@@ -145,5 +139,3 @@ async def test_paying_works_without_script(chromium: Browser, till: tuple[Site, 
         await page.reload()
         await expect(page.locator("#payment-state")).to_have_attribute("data-state", "paid")
         assert await page.locator("meta[http-equiv=refresh]").count() == 0
-    finally:
-        await context.close()

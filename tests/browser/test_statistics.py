@@ -10,8 +10,8 @@ from sqlalchemy import select
 
 from db import models
 from db.base import utcnow
-from tests.browser.conftest import person, watched
-from tests.web.panel import PASSWORD, Site, web_talk
+from tests.browser.conftest import person, unscripted, watched
+from tests.web.panel import Site, web_talk
 
 pytestmark = pytest.mark.browser
 
@@ -38,6 +38,7 @@ async def test_pictures_of_days_are_drawn_read_and_saved(chromium: Browser, brow
     async with watched(chromium, browser_site, "phone", "dark", "en") as seen:
         page = seen.page
         await seen.sign_in(email)
+        await seen.open("/dashboard")
         figure = page.locator(".chart").first
         # The library that draws comes when a picture is about to be seen.
         assert await page.evaluate("window.uPlot === undefined")
@@ -70,6 +71,7 @@ async def test_uzbek_numbers_are_written_as_in_uzbek(chromium: Browser, browser_
         email = await _busy(browser_site, f"Counted{number}", language)
         async with watched(chromium, browser_site, "phone", "dark", language) as seen:
             await seen.sign_in(email)
+            await seen.open("/dashboard")
             figure = seen.page.locator(".chart").first
             await figure.scroll_into_view_if_needed()
             await expect(figure.locator(".chart-picture canvas")).to_be_visible()
@@ -85,18 +87,10 @@ async def test_uzbek_numbers_are_written_as_in_uzbek(chromium: Browser, browser_
 
 async def test_numbers_need_no_script(chromium: Browser, browser_site: Site) -> None:
     email = await _busy(browser_site, "Unscripted")
-    context = await chromium.new_context(java_script_enabled=False, locale="en", viewport={"width": 360, "height": 740})
-    try:
-        page = await context.new_page()
-        await page.goto(f"{browser_site.base}/login")
-        await page.fill("#login", email)
-        await page.fill("#password", PASSWORD)
-        await page.click("main form[action='/login'] button")
+    async with unscripted(chromium, browser_site, email, viewport={"width": 360, "height": 740}) as page:
         await page.goto(f"{browser_site.base}/dashboard?period=7")
         await page.locator(".chart summary").first.click()
         await expect(page.locator(".chart-table").first.locator("tbody tr")).to_have_count(7)
         await expect(page.locator("[data-chart-save]").first).to_be_hidden()
         await page.click("button[aria-label='Skip: Choose a plan']")
         await expect(page.locator(".step.skipped")).to_have_count(1)
-    finally:
-        await context.close()

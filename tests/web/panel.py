@@ -21,7 +21,15 @@ from tests import leaks
 from tests.composition import address, make_settings, running
 
 PASSWORD = leaks.PASSWORD
+_hashes: list[str] = []
 _TOKEN = re.compile(r'data-csrf="([0-9a-f]{128})"')
+
+
+async def hashed() -> str:
+    """Return the hash of the password that people of the tests have: made once in a process, for it is made slow on purpose."""
+    if not _hashes:
+        _hashes.append(await accounts.hash_password(PASSWORD))
+    return _hashes[0]
 
 
 def unguarded(path: str, headers: Mapping[str, str]) -> list[str]:
@@ -34,6 +42,10 @@ def unguarded(path: str, headers: Mapping[str, str]) -> list[str]:
     # A letter has its styles in it; it is shown in a frame where nothing acts.
     if "unsafe" in policy and not (path.endswith("/preview") and policy.endswith("; sandbox")):
         wrong.append(f"Content-Security-Policy: {policy}")
+    # Nothing but what comes from here: no other host, no wildcard, no data that acts.
+    for kind, sources in re.findall(r"(script|style|connect|font|form)-(?:src|action) ([^;]*)", policy):
+        if sources not in ("'self'", "'none'", *(["'unsafe-inline'"] if path.endswith("/preview") else [])):
+            wrong.append(f"Content-Security-Policy: {kind} from {sources}")
     if headers.get("X-Content-Type-Options") != "nosniff":
         wrong.append("X-Content-Type-Options")
     if headers.get("Referrer-Policy") != "same-origin":
