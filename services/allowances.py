@@ -15,7 +15,7 @@ from sqlalchemy import Connection, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import direct, models
-from db.base import table_of
+from db.base import table_of, utcnow
 from services import plans, subscriptions, team
 from services.channel_names import CHANNEL_NAMES
 from services.errors import Conflict
@@ -57,6 +57,18 @@ BOTS_BEFORE = (
     .scalar_subquery()
 )
 """How many bots of the same owner that are not stopped were made before a bot."""
+_OWN = models.Bot.owner_id == bindparam("p_owner"), models.Bot.deleted_at.is_(None)
+_BOTS_OF = select(func.count()).select_from(models.Bot).where(*_OWN)
+_BYTES_OF = (
+    select(func.sum(models.Document.size))
+    .join(models.Bot, models.Bot.id == models.Document.bot_id)
+    .where(*_OWN, models.Document.deleted_at.is_(None))
+)
+_MESSAGES_OF = select(models.MessageQuota.used).where(
+    models.MessageQuota.user_id == bindparam("p_owner"), models.MessageQuota.month == bindparam("p_month")
+)
+_USED = select(*(query.scalar_subquery() for query in (_MESSAGES_OF, _BOTS_OF, _BYTES_OF, team.PEOPLE)))
+"""What an owner uses: messages of a month, bots, bytes of knowledge, people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +188,8 @@ async def usage(session: AsyncSession, settings: Settings, user: models.User, no
     """Return what an owner's plan allows and how much of it is used at ``now``."""
     standing = (await subscriptions.timeline(session, settings, user)).at(now)
     facts, month = standing.facts, plans.month_of(now)
-    quota = await session.get(models.MessageQuota, (user.id, month))
+    values = {"p_owner": user.id, "p_month": month, "p_now": utcnow()}
+    messages, bots, knowledge, operators = (int(number or 0) for number in (await session.execute(_USED, values)).one())
 
     def measure(used: int, limit: int) -> Measure:
         return Measure(used, None if standing.status == "unlimited" else limit)
@@ -185,10 +198,10 @@ async def usage(session: AsyncSession, settings: Settings, user: models.User, no
         standing,
         month,
         plans.month_ends_at(now),
-        messages=measure(quota.used if quota is not None else 0, facts.messages if facts is not None else 0),
-        bots=measure(await _bots(session, user.id), facts.bots if facts is not None else 0),
-        knowledge=measure(await _bytes(session, user.id), facts.knowledge_mib * _MIB if facts is not None else 0),
-        operators=measure(await _people(session, user), facts.operators if facts is not None else 0),
+        messages=measure(messages, facts.messages if facts is not None else 0),
+        bots=measure(bots, facts.bots if facts is not None else 0),
+        knowledge=measure(knowledge, facts.knowledge_mib * _MIB if facts is not None else 0),
+        operators=measure(operators, facts.operators if facts is not None else 0),
         channels=facts.channels if facts is not None else tuple(CHANNEL_NAMES) if standing.allows else (),
         languages=facts.languages if facts is not None else tuple(CATALOGS) if standing.allows else (),
     )
@@ -202,23 +215,15 @@ def seats_of(standing: Standing) -> int | None:
 
 
 async def _bots(session: AsyncSession, owner_id: str) -> int:
-    own = models.Bot.owner_id == owner_id, models.Bot.deleted_at.is_(None)
-    return int(await session.scalar(select(func.count()).select_from(models.Bot).where(*own)) or 0)
+    return int(await session.scalar(_BOTS_OF, {"p_owner": owner_id}) or 0)
 
 
-async def _people(session: AsyncSession, owner: models.User) -> int:
-    working = await session.scalar(select(func.count()).where(models.Member.owner_id == owner.id))
-    return int(working or 0) + len(await team.invitations(session, owner))
+async def _people(session: AsyncSession, owner_id: str) -> int:
+    return int(await session.scalar(team.PEOPLE, {"p_owner": owner_id, "p_now": utcnow()}) or 0)
 
 
 async def _bytes(session: AsyncSession, owner_id: str) -> int:
-    document = models.Document
-    total = await session.scalar(
-        select(func.sum(document.size))
-        .join(models.Bot, models.Bot.id == document.bot_id)
-        .where(models.Bot.owner_id == owner_id, models.Bot.deleted_at.is_(None), document.deleted_at.is_(None))
-    )
-    return int(total or 0)
+    return int(await session.scalar(_BYTES_OF, {"p_owner": owner_id}) or 0)
 
 
 class Allowances:
@@ -354,7 +359,7 @@ class Allowances:
         """Raise ``Conflict`` where the plan has no room for one more member or open invitation."""
         await _hold(session, owner.id)
         facts = await self._plan(session, owner.id)
-        if facts is not None and await _people(session, owner) >= facts.operators:
+        if facts is not None and await _people(session, owner.id) >= facts.operators:
             text = T(
                 "People that the plan “{plan}” allows in a team, open invitations included: {n}. Withdraw one, remove somebody, "
                 "or choose a larger plan: {address}",

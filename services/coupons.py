@@ -22,7 +22,7 @@ from services.days import today
 from services.errors import Conflict, Invalid, NotFound, TooMany
 from services.i18n import T, Text
 from services.limits import Limits
-from services.paging import few, is_cursor
+from services.paging import few, is_cursor, malformed
 from services.plans import TIYIN
 from services.settings import Settings
 from services.text import one_line
@@ -402,7 +402,7 @@ async def listed(
         )
     if before:
         if not is_cursor(before):
-            raise Invalid(T("This page address is not valid; start again from the first page."), field="before")
+            raise malformed("before")
         query = query.where(coupon.id < before)
     # The ids first: an index holds all that is compared.
     ids = select(query.subquery().c.id)

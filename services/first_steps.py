@@ -19,7 +19,7 @@ from services import samples, subscriptions, testers
 from services.errors import Invalid
 from services.i18n import T, Text
 from services.settings import Settings
-from services.statistics.messages import is_customer
+from services.testers import is_customer
 
 _PREFERENCE = "first_steps"
 KEYS = ("bot", "knowledge", "try", "channel", "operator", "plan")

@@ -10,8 +10,9 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
+from sqlalchemy import BindParameter, ColumnElement, Select, and_, bindparam, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -20,7 +21,7 @@ from db.base import ID_LENGTH, new_id
 from db.engine import Database
 from services import access, accounts, letters, naming, payment_texts, requests, sheets, subscriptions, usage
 from services.bell import session_topic
-from services.days import midnight
+from services.days import midnight, today
 from services.errors import Conflict, Invalid
 from services.i18n import T, Text
 from services.paging import PAGE, Page, malformed
@@ -41,11 +42,13 @@ STATES: Mapping[str, Text] = {
 }
 """What owners are parted into; ``free``: the days after the trial in which little may be done."""
 PAYING = "paying"
-CHOICES: Mapping[str, Text] = {**STATES, PAYING: T("Paying owners")}
-"""What a list may be of: one of :data:`STATES`, or who has paid for what they have now, blocked or not."""
+CONVERTED = "converted"
+CHOICES: Mapping[str, Text] = {**STATES, PAYING: T("Paying owners"), CONVERTED: T("Have ever paid")}
+"""What a list may be of: one of :data:`STATES`, who has paid for what they have now, or who has ever paid, blocked or not."""
 _COST_DAYS = 30
 _SHOWN = 10
 _FILES_SHOWN = 20
+_PEOPLE_SHOWN = 50
 _ID = re.compile(rf"[0-9a-z]{{{ID_LENGTH}}}")
 _user, _bot, _channel, _span = models.User, models.Bot, models.Channel, models.Subscription
 
@@ -156,6 +159,9 @@ async def _conditions(
         found.append(_user.id.in_(select(other.id).where(other.banned_at.is_not(None))))
     elif filters.state == PAYING:
         found.append(await _among(session, _bought(now)))
+    elif filters.state == CONVERTED:
+        few = (await session.scalars(subscriptions.PAYERS.limit(naming.FEW + 1))).all()
+        found.append(_user.id.in_(few) if len(few) <= naming.FEW else subscriptions.has_paid(session))
     elif filters.state:
         found.append(_user.banned_at.is_(None))
         if filters.state == "paid":
@@ -292,41 +298,15 @@ class Card:
 
 async def card(session: AsyncSession, owner: models.User, *, now: dt.datetime) -> Card:
     """Return all that is known of an owner besides the plan, the letters and the log."""
-    document, talk = models.Document, models.Conversation
-    # Counted for each bot by itself: together they would be gone through as rows of an index, not only counted.
-    counted = select(func.count()).where(talk.bot_id == _bot.id).scalar_subquery()
-    own = await session.execute(
-        select(_bot, counted).where(_bot.owner_id == owner.id, _bot.deleted_at.is_(None)).order_by(_bot.id)
-    )
-    bots = [(row[0], int(row[1])) for row in own]
-    ids = [bot.id for bot, _ in bots]
-    channels = (await session.scalars(select(_channel).where(_channel.bot_id.in_(ids)).order_by(_channel.id))).all()
-    held = await session.execute(
-        select(document.bot_id, func.count(), func.sum(document.size))
-        .where(document.bot_id.in_(ids), document.deleted_at.is_(None), document.kind != "answers")
-        .group_by(document.bot_id)
-    )
+    own = {"p_owner": owner.id}
+    bots = [(row[0], int(row[1])) for row in await session.execute(_BOTS_OF, own)]
+    ids = {"p_ids": [bot.id for bot, _ in bots]}
+    channels = (await session.scalars(_CHANNELS_OF, ids)).all()
+    held = await session.execute(_HELD_BY, ids)
     documents = {row[0]: (int(row[1]), int(row[2] or 0)) for row in held}
-    files = (
-        await session.scalars(
-            select(document)
-            .where(document.bot_id.in_(ids), document.deleted_at.is_(None), document.kind != "answers")
-            .order_by(document.id.desc())
-            .limit(_FILES_SHOWN)
-        )
-    ).all()
-    member = models.Member
-    team = await session.execute(
-        select(member, _user).join(_user, _user.id == member.user_id).where(member.owner_id == owner.id).limit(50)
-    )
-    employers = await session.execute(
-        select(member, _user).join(_user, _user.id == member.owner_id).where(member.user_id == owner.id).limit(50)
-    )
-    seen = models.PanelSession
-    span = now - dt.timedelta(days=_COST_DAYS), now + dt.timedelta(days=1)
     # Calls with a key of the owner's own come by themselves: they cost the installation nothing.
-    used = await costs.sums(session, *span, by=("own_key",), owner_id=owner.id)
-    payment, view = models.Payment, models.RemoteView
+    since = midnight(today(now) - dt.timedelta(days=_COST_DAYS - 1))
+    used = await costs.sums(session, since, now + dt.timedelta(days=1), by=("own_key",), owner_id=owner.id)
     return Card(
         [
             BotCard(
@@ -337,23 +317,37 @@ async def card(session: AsyncSession, owner: models.User, *, now: dt.datetime) -
             )
             for bot, talks in bots
         ],
-        files,
-        (
-            await session.scalars(
-                select(payment).where(payment.user_id == owner.id).order_by(payment.id.desc()).limit(_SHOWN)
-            )
-        ).all(),
+        (await session.scalars(_DOCUMENTS_OF, ids)).all(),
+        (await session.scalars(_PAYMENTS_OF, own)).all(),
         (await requests.of_owner(session, owner.id))[:_SHOWN],
-        [(row[0], row[1]) for row in team],
-        [(row[0], row[1]) for row in employers],
-        await session.scalar(select(func.max(seen.last_seen_at)).where(seen.user_id == owner.id)),
+        [(row[0], row[1]) for row in await session.execute(_TEAM_OF, own)],
+        [(row[0], row[1]) for row in await session.execute(_EMPLOYERS_OF, own)],
+        await session.scalar(_SEEN, own),
         sum(int(row[1]) for row in used),
         sum((row[-1] or Decimal(0) for row in used if not row[0]), Decimal(0)),
         await usage.stored_bytes(session, owner.id),
-        (
-            await session.scalars(select(view).where(view.owner_id == owner.id).order_by(view.id.desc()).limit(_SHOWN))
-        ).all(),
+        (await session.scalars(_VIEWS_OF, own)).all(),
     )
+
+
+_OWNER: BindParameter[Any] = bindparam("p_owner")
+_IDS: BindParameter[Any] = bindparam("p_ids", expanding=True)
+_document, _member, _payment, _view = models.Document, models.Member, models.Payment, models.RemoteView
+_KNOWLEDGE = _document.bot_id.in_(_IDS), _document.deleted_at.is_(None), _document.kind != "answers"
+# Counted for each bot by itself: together they would be gone through as rows of an index, not only counted.
+_TALKS = select(func.count()).where(models.Conversation.bot_id == _bot.id).scalar_subquery()
+_BOTS_OF = select(_bot, _TALKS).where(_bot.owner_id == _OWNER, _bot.deleted_at.is_(None)).order_by(_bot.id)
+_CHANNELS_OF = select(_channel).where(_channel.bot_id.in_(_IDS)).order_by(_channel.id)
+_HELD_BY = (
+    select(_document.bot_id, func.count(), func.sum(_document.size)).where(*_KNOWLEDGE).group_by(_document.bot_id)
+)
+_DOCUMENTS_OF = select(_document).where(*_KNOWLEDGE).order_by(_document.id.desc()).limit(_FILES_SHOWN)
+_PEOPLE = select(_member, _user).order_by(_member.id).limit(_PEOPLE_SHOWN)
+_TEAM_OF = _PEOPLE.join(_user, _user.id == _member.user_id).where(_member.owner_id == _OWNER)
+_EMPLOYERS_OF = _PEOPLE.join(_user, _user.id == _member.owner_id).where(_member.user_id == _OWNER)
+_SEEN = select(func.max(models.PanelSession.last_seen_at)).where(models.PanelSession.user_id == _OWNER)
+_PAYMENTS_OF = select(_payment).where(_payment.user_id == _OWNER).order_by(_payment.id.desc()).limit(_SHOWN)
+_VIEWS_OF = select(_view).where(_view.owner_id == _OWNER).order_by(_view.id.desc()).limit(_SHOWN)
 
 
 def reason(text: str, *, field: str = "reason") -> str:

@@ -12,16 +12,24 @@ import re
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
+    ColumnElement,
+    CompoundSelect,
     Select,
+    SQLColumnExpression,
     and_,
+    bindparam,
     case,
     cast,
     delete,
     exists,
     func,
+    literal,
     null,
     or_,
     select,
@@ -56,6 +64,7 @@ UNDO_WITHIN = dt.timedelta(days=30)
 """For so long a payout that was noted by mistake can be taken back; after that it belongs to the books."""
 _NOTE_CHARS = 300
 _DIGITS = 16
+_IDS: BindParameter[Any] = bindparam("p_ids", expanding=True)
 _EARNED, _SPENT, _PAYOUTS = ("commission", "reversal"), ("spent", "returned"), ("payout", "payout_undone")
 KINDS: Mapping[str, Text] = {
     "commission": T("Commission"),
@@ -490,8 +499,14 @@ async def account(session: AsyncSession, user_id: str, *, now: dt.datetime) -> A
 
 async def accounts_of(session: AsyncSession, ids: Collection[str], *, now: dt.datetime) -> Mapping[str, Account]:
     """Return how several partners stand, by their ids; who has nothing yet is not among them."""
-    rows = await session.execute(_lines(now).where(models.ReferralEntry.partner_id.in_(ids)))
+    rows = await session.execute(_lines_of(), {"p_ids": list(ids), "p_now": now})
     return await _accounts(session, ids, [_Sum(row[0], row[1], int(row[2]), int(row[3])) for row in rows])
+
+
+@cache
+def _lines_of() -> Select[str | None, str, int, int]:
+    entry = models.ReferralEntry
+    return _lines(bindparam("p_now", type_=entry.available_at.type)).where(entry.partner_id.in_(_IDS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -504,7 +519,7 @@ class _Sum:
     held: int
 
 
-def _lines(now: dt.datetime) -> Select[str | None, str, int, int]:
+def _lines(now: dt.datetime | BindParameter[dt.datetime]) -> Select[str | None, str, int, int]:
     """Return the query for sums of lines as :class:`_Sum` has them; it reads nothing but an index."""
     entry = models.ReferralEntry
     later = func.sum(case((entry.available_at > now, entry.amount_tiyin), else_=0))
@@ -514,7 +529,6 @@ def _lines(now: dt.datetime) -> Select[str | None, str, int, int]:
 
 async def _accounts(session: AsyncSession, ids: Collection[str], lines: Iterable[_Sum]) -> Mapping[str, Account]:
     """Return how partners stand whose sums are known."""
-    entry, referral, clicks = models.ReferralEntry, models.Referral, models.ReferralClicks
     found: dict[str, dict[str, int]] = {}
     for line in lines:
         if line.partner_id is None:
@@ -528,24 +542,28 @@ async def _accounts(session: AsyncSession, ids: Collection[str], lines: Iterable
             one["spent"] -= line.amount
         elif line.kind in _PAYOUTS:
             one["paid"] -= line.amount
+    for partner_id, name, number in await session.execute(_counts(), {"p_ids": list(ids)}):
+        found.setdefault(partner_id, {})[name] = int(number)
+    return {user_id: Account(**numbers) for user_id, numbers in found.items()}
+
+
+@cache
+def _counts() -> CompoundSelect[str, str, int]:
+    """Return the query for what of partners is counted, as the fields of :class:`Account` are called."""
+    entry, referral, clicks = models.ReferralEntry, models.Referral, models.ReferralClicks
     reversal = aliased(entry)
     stands = ~exists().where(reversal.payment_id == entry.payment_id, reversal.kind == "reversal")
-    paying = select(entry.partner_id, func.count(func.distinct(entry.referral_id)).label("paying"))
     # Whom a deleted account brought is nobody any more, and need not be looked up.
     earned = entry.kind == "commission", entry.referral_id.is_not(None), stands
-    for query in (
-        paying.where(entry.partner_id.in_(ids), *earned).group_by(entry.partner_id),
-        select(referral.partner_id, func.count().label("registered"))
-        .where(referral.partner_id.in_(ids))
-        .group_by(referral.partner_id),
-        select(clicks.partner_id, func.sum(clicks.clicks).label("clicks"))
-        .where(clicks.partner_id.in_(ids))
-        .group_by(clicks.partner_id),
-    ):
-        for row in (await session.execute(query)).mappings():
-            numbers = {name: int(value) for name, value in row.items() if name != "partner_id"}
-            found.setdefault(row["partner_id"], {}).update(numbers)
-    return {user_id: Account(**numbers) for user_id, numbers in found.items()}
+
+    def of(name: str, partner: SQLColumnExpression[Any], number: ColumnElement[int]) -> Select[str, str, int]:
+        return select(partner, literal(name), cast(number, BigInteger)).where(partner.in_(_IDS)).group_by(partner)
+
+    return union_all(
+        of("paying", entry.partner_id, func.count(func.distinct(entry.referral_id))).where(*earned),
+        of("registered", referral.partner_id, func.count()),
+        of("clicks", clicks.partner_id, func.sum(clicks.clicks)),
+    )
 
 
 async def entries(
@@ -645,7 +663,7 @@ class Payout:
 async def payouts(session: AsyncSession, *, before: str | None = None) -> Page[Payout]:
     """Return :data:`LISTED` payouts, the last first, from before the line ``before``; raises ``Invalid`` for a malformed one."""
     if before and not is_cursor(before):
-        raise Invalid(T("This page address is not valid; start again from the first page."), field="before")
+        raise malformed("before")
     entry, undone = models.ReferralEntry, aliased(models.ReferralEntry)
     query = (
         select(entry, models.User, undone)

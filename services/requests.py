@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import Select, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
@@ -196,8 +196,15 @@ async def pending_of(session: AsyncSession, user: models.User) -> models.AccessR
 
 async def of_owner(session: AsyncSession, user_id: str) -> Sequence[models.AccessRequest]:
     """Return the last twenty requests of an owner, the newest first."""
-    row = models.AccessRequest
-    return (await session.scalars(select(row).where(row.user_id == user_id).order_by(row.id.desc()).limit(20))).all()
+    return (await session.scalars(_OF_OWNER, {"p_user": user_id})).all()
+
+
+_OF_OWNER = (
+    select(models.AccessRequest)
+    .where(models.AccessRequest.user_id == bindparam("p_user"))
+    .order_by(models.AccessRequest.id.desc())
+    .limit(20)
+)
 
 
 # Administrators -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -63,16 +63,21 @@ async def timelines(session: AsyncSession, settings: Settings, users: Iterable[m
     """Return :func:`timeline` of several owners, by their ids, in one query."""
     people = {user.id: user for user in users}
     spans: dict[str, list[Span]] = {user_id: [] for user_id in people}
-    for row in await session.scalars(
-        select(models.Subscription)
-        .where(models.Subscription.user_id.in_(people), models.Subscription.revoked_at.is_(None))
-        .order_by(models.Subscription.starts_at)
-    ):
+    for row in await session.scalars(_SPANS, {"p_ids": list(people)}):
         spans[row.user_id].append(_span(row, _worth(settings, row)))
     return {
         user.id: Timeline(settings, user.trial_at or user.created_at, spans[user.id], unlimited=user.is_admin)
         for user in people.values()
     }
+
+
+_SPANS = (
+    select(models.Subscription)
+    .where(
+        models.Subscription.user_id.in_(bindparam("p_ids", expanding=True)), models.Subscription.revoked_at.is_(None)
+    )
+    .order_by(models.Subscription.starts_at)
+)
 
 
 def _span(row: models.Subscription, worth: int) -> Span:
@@ -403,3 +408,21 @@ async def _changed(session: AsyncSession, owner: models.User) -> None:
     await session.execute(update(quota).where(quota.user_id == owner.id).values(told=0))
     connection = await session.connection()
     await connection.run_sync(notices.close_in, owner.id, notices.PLAN)
+
+
+_payment = models.Payment
+PAYERS = (
+    select(_payment.user_id)
+    .where(_payment.paid_at.is_not(None), _payment.sandbox.is_(False), _payment.status == "paid")
+    .where(_payment.user_id.is_not(None))
+    .distinct()
+)
+"""Who ever paid; money of sandboxes and what went back do not count."""
+
+
+def has_paid(session: AsyncSession) -> ColumnElement[bool]:
+    """Return the condition on an owner that they are among :data:`PAYERS`."""
+    # On SQLite not the index over the status: those of an owner are few. PostgreSQL must know how many have that status.
+    status = _payment.status.concat("") if session.get_bind().dialect.name == "sqlite" else _payment.status
+    paid = _payment.paid_at.is_not(None), _payment.sandbox.is_(False), status == "paid"
+    return select(_payment.id).where(_payment.user_id == models.User.id, *paid).exists()

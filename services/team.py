@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
-from sqlalchemy import ColumnElement, Select, bindparam, delete, func, literal, select, union_all, update
+from sqlalchemy import BindParameter, ColumnElement, Select, bindparam, delete, func, literal, select, union_all, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
@@ -187,8 +187,17 @@ async def invitations(session: AsyncSession, owner: models.User) -> list[models.
     )
 
 
-def _open() -> ColumnElement[bool]:
-    return models.Invitation.used_at.is_(None) & (models.Invitation.expires_at > utcnow())
+def _open(at: dt.datetime | BindParameter[dt.datetime] | None = None) -> ColumnElement[bool]:
+    return models.Invitation.used_at.is_(None) & (models.Invitation.expires_at > (utcnow() if at is None else at))
+
+
+PEOPLE = select(
+    select(func.count()).where(models.Member.owner_id == bindparam("p_owner")).scalar_subquery()
+    + select(func.count())
+    .where(models.Invitation.owner_id == bindparam("p_owner"), _open(bindparam("p_now")))
+    .scalar_subquery()
+)
+"""How many members and invitations that are open at ``p_now`` an owner ``p_owner`` has."""
 
 
 async def _queue_up(session: AsyncSession, owner_id: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from decimal import Decimal
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
@@ -22,7 +22,10 @@ async def cost_since(session: AsyncSession, owner_id: str, since: dt.datetime) -
 
 async def stored_bytes(session: AsyncSession, owner_id: str) -> int:
     """Return how many bytes of files of conversations are kept for an owner."""
-    file = models.Attachment
-    bots = select(models.Bot.id).where(models.Bot.owner_id == owner_id)
-    size = await session.scalar(select(func.sum(file.size)).where(file.bot_id.in_(bots), file.status == "stored"))
-    return int(size or 0)
+    return int(await session.scalar(_STORED, {"p_owner": owner_id}) or 0)
+
+
+_STORED = select(func.sum(models.Attachment.size)).where(
+    models.Attachment.bot_id.in_(select(models.Bot.id).where(models.Bot.owner_id == bindparam("p_owner"))),
+    models.Attachment.status == "stored",
+)

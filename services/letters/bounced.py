@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import bindparam, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
@@ -40,7 +40,13 @@ async def retry(session: AsyncSession, admin: models.User, user_id: str) -> None
 
 async def last_letters(session: AsyncSession, user_id: str) -> Sequence[models.Letter]:
     """Return the last ten letters to a person, the newest first."""
-    letter = models.Letter
-    sent = or_(letter.mail != "none", letter.telegram != "none")
-    query = select(letter).where(letter.user_id == user_id, sent).order_by(letter.id.desc()).limit(_SHOWN)
-    return (await session.scalars(query)).all()
+    return (await session.scalars(_LAST, {"p_user": user_id})).all()
+
+
+_LAST = (
+    select(models.Letter)
+    .where(models.Letter.user_id == bindparam("p_user"))
+    .where(or_(models.Letter.mail != "none", models.Letter.telegram != "none"))
+    .order_by(models.Letter.id.desc())
+    .limit(_SHOWN)
+)

@@ -35,7 +35,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import models
 from services.days import today
 from services.keeping import Kept
-from services.statistics import messages
+from services.statistics import messages, talks
+from services.statistics.talks import Talks
+from services.testers import is_customer
 
 FIRST_STEP_S = 0.1
 GROWTH = 1.2
@@ -86,7 +88,8 @@ class Numbers:
 
     ``questions``: what customers wrote or said in words; commands, greetings and thanks are left out. Questions that were
     answered together count one answer. ``handed_over``: conversations in which a person was called or wrote; ``by_people``:
-    what people wrote. ``talks``: conversations in which something was said, once for each day; ``begun``: those that were new.
+    what people wrote. ``talks``: conversations in which something was said; ``begun``: those that were new. Where days were
+    added up a conversation counts once for each; the numbers that a report has of its period count it once.
     ``waits``, ``person_waits``: histograms of how long answers of the bot and of people took.
     """
 
@@ -190,16 +193,22 @@ def days_of(first: dt.date, last: dt.date) -> list[dt.date]:
 Ranges = Sequence[tuple[dt.date, dt.date]]
 
 
+@cache
+def _counted_days() -> Select[str, dt.datetime, str | None]:
+    # Asked by most pages with numbers: putting the query together costs more than the answer.
+    row = models.CountedDay
+    earliest = select(func.min(row.day)).where(row.day > BEGINNING).scalar_subquery().label("earliest")
+    between = row.day.between(bindparam("p_first"), bindparam("p_last"))
+    return select(row.day, row.counted_at, earliest).where(between | (row.day == BEGINNING))
+
+
 async def open_ranges(session: AsyncSession, first: dt.date, last: dt.date) -> list[tuple[dt.date, dt.date]]:
     """Return the days between that are not counted, as ranges without a gap."""
-    day, row = models.CountedDay.day, models.CountedDay
-    known = await session.execute(
-        select(day, row.counted_at).where((day >= first.isoformat()) & (day <= last.isoformat()) | (day == BEGINNING))
-    )
+    known = (await session.execute(_counted_days(), {"p_first": first.isoformat(), "p_last": last.isoformat()})).all()
     counted = {row.day: row.counted_at for row in known}
     begun = first
     if (whole := counted.pop(BEGINNING, None)) is not None:
-        earliest = await session.scalar(select(func.min(day)).where(day > BEGINNING))
+        earliest = known[0].earliest
         begun = max(first, min(today(whole), dt.date.fromisoformat(earliest) if earliest else dt.date.max))
     ranges: list[tuple[dt.date, dt.date]] = []
     for each in days_of(begun, last):
@@ -283,13 +292,15 @@ async def lines(session: AsyncSession, bots: Sequence[str] | None, first: dt.dat
 class Report:
     """The numbers of a period by what pages show; ``days`` holds the days of the period before as well.
 
-    ``bots`` and ``languages``: of the period alone, and without how long answers took.
+    ``bots`` and ``languages``: of the period alone, and without how long answers took; of these two, ``channels`` and ``now`` a
+    conversation counts once, however many days it went on. ``talks``: these conversations.
     """
 
     period: Period
     days: Mapping[tuple[dt.date, str], Numbers] = field(default_factory=dict)
     bots: Mapping[str, Numbers] = field(default_factory=dict)
     languages: Mapping[str, Numbers] = field(default_factory=dict)
+    talks: Sequence[Talks] = ()
 
     @property
     def by_day(self) -> Mapping[dt.date, Numbers]:
@@ -306,18 +317,36 @@ class Report:
         for (day, channel), numbers in self.days.items():
             if day >= self.period.first:
                 found.setdefault(channel, []).append(numbers)
-        return _largest_first({channel: total(each) for channel, each in found.items()})
+        return _largest_first(_once({channel: total(each) for channel, each in found.items()}, self.talks, "channel"))
 
     @property
     def now(self) -> Numbers:
         """Of the period."""
+        return _counted_once(self.daily, self.talks)
+
+    @property
+    def daily(self) -> Numbers:
+        """Of the period, conversations once for each day, as in :attr:`before`: what can be compared."""
         return total(numbers for (day, _), numbers in self.days.items() if day >= self.period.first)
 
     @property
     def before(self) -> Numbers:
-        """Of the period before."""
+        """Of the period before, conversations once for each day."""
         first, last = self.period.before
         return total(numbers for (day, _), numbers in self.days.items() if first <= day <= last)
+
+
+def _counted_once(numbers: Numbers, found: Iterable[Talks]) -> Numbers:
+    each = list(found)
+    return replace(numbers, talks=sum(one.talks for one in each), handed_over=sum(one.handed_over for one in each))
+
+
+def _once(found: Mapping[str, Numbers], known: Iterable[Talks], by: str) -> dict[str, Numbers]:
+    """Return numbers of bots, channels or languages with each conversation once."""
+    of: dict[str, list[Talks]] = {}
+    for one in known:
+        of.setdefault(getattr(one, by), []).append(one)
+    return {key: _counted_once(found.get(key, _NOTHING), of.get(key, ())) for key in found.keys() | of.keys()}
 
 
 def _largest_first(found: Mapping[str, Numbers]) -> dict[str, Numbers]:
@@ -362,12 +391,14 @@ async def report(
             plain = replace(line.numbers, waits=(), person_waits=())
             of_bots.setdefault(line.bot_id, []).append(plain)
             of_languages.setdefault(line.language, []).append(plain)
-    return Report(
-        period,
-        {key: total(each) for key, each in days.items()},
+    known = await talks.since(session, bots, period.first)
+    summed = (
         {key: total(each) for key, each in of_bots.items()},
-        _largest_first({key: total(each) for key, each in of_languages.items()}),
+        {key: total(each) for key, each in of_languages.items()},
     )
+    if bots is not None:
+        summed = _once(summed[0], known, "bot_id"), _once(summed[1], known, "language")
+    return Report(period, {key: total(each) for key, each in days.items()}, summed[0], _largest_first(summed[1]), known)
 
 
 def _joined(dialect: str, column: SQLColumnExpression[Any]) -> ColumnElement[str]:
@@ -390,7 +421,7 @@ async def waiting(session: AsyncSession, bots: Sequence[models.Bot]) -> dict[str
     rows = await session.execute(
         select(talk.bot_id, func.count())
         .join(contact, contact.id == talk.contact_id)
-        .where(talk.bot_id.in_([bot.id for bot in bots]), talk.status == "waiting", messages.is_customer())
+        .where(talk.bot_id.in_([bot.id for bot in bots]), talk.status == "waiting", is_customer())
         .group_by(talk.bot_id)
     )
     found = {bot_id: int(count) for bot_id, count in rows}

@@ -27,7 +27,7 @@ from services.knowledge.base import ANSWERS
 from services.plans import TIYIN
 from services.statistics import Line, Period, Report, counted_between, live, open_ranges, report
 from services.statistics.costs import sums
-from services.subscriptions import BOUGHT
+from services.subscriptions import BOUGHT, has_paid
 
 if TYPE_CHECKING:
     from services.core import Core
@@ -192,14 +192,6 @@ async def _side(
 ) -> Side:
     bot, document = models.Bot, models.Document
     new = _user.role == "owner", _within(_user.created_at, first, last)
-    # On SQLite not the index over the status: those of an owner are few. PostgreSQL must know how many have that status.
-    status = _payment.status.concat("") if session.get_bind().dialect.name == "sqlite" else _payment.status
-    has_paid = select(_payment.id).where(
-        _payment.user_id == _user.id,
-        _payment.paid_at.is_not(None),
-        _payment.sandbox.is_(False),
-        status == "paid",
-    )
     end = midnight(last + _DAY)
     at = min(end, now)
     standing = _span.revoked_at.is_(None), _span.source.in_(BOUGHT), _span.starts_at <= at, _span.ends_at > at
@@ -207,7 +199,7 @@ async def _side(
         await _count(session, *new),
         await _active(session, first, last, opened),
         int(await session.scalar(select(func.count(func.distinct(_span.user_id))).where(*standing)) or 0),
-        await _count(session, *new, has_paid.exists()),
+        await _count(session, *new, has_paid(session)),
     )
     rows = await sums(session, midnight(first), end, by=("own_key",), own_key=False)
     used = Models(

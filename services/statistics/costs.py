@@ -6,9 +6,10 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy import Select, bindparam, case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
@@ -45,14 +46,6 @@ class Spans:
     days: tuple[dt.date, dt.date] | None
     moments: Sequence[tuple[dt.datetime, dt.datetime]]
 
-    def counted(self) -> ColumnElement[bool] | None:
-        """Return the condition on ``day_costs``, None where no day is counted."""
-        if self.days is None:
-            return None
-        first, last = self.days
-        counted = select(models.CountedDay.day)
-        return _COSTS.day.between(first.isoformat(), last.isoformat()) & _COSTS.day.in_(counted)
-
 
 async def spans(session: AsyncSession, since: dt.datetime, until: dt.datetime) -> Spans:
     """Return how a time up to, not including, ``until`` is summed up."""
@@ -71,7 +64,18 @@ async def spans(session: AsyncSession, since: dt.datetime, until: dt.datetime) -
         moments.append((midnight(begins), midnight(ends + _DAY)))
     if midnight(last) < until:
         moments.append((midnight(last), until))
-    return Spans((whole_first, whole_last), moments)
+    return Spans((whole_first, whole_last), _joined(moments))
+
+
+def _joined(moments: Sequence[tuple[dt.datetime, dt.datetime]]) -> list[tuple[dt.datetime, dt.datetime]]:
+    """Return the same times, those without a gap between them as one: each is a question of its own."""
+    found: list[tuple[dt.datetime, dt.datetime]] = []
+    for begins, ends in moments:
+        if found and found[-1][1] == begins:
+            found[-1] = found[-1][0], ends
+        else:
+            found.append((begins, ends))
+    return found
 
 
 async def sums(
@@ -84,24 +88,39 @@ async def sums(
     """
     found: list[Any] = []
     parts = await spans(session, since, until)
-    columns = ("calls", "failed", "input_tokens", "output_tokens", "cached_tokens", "cost_usd")
-    if (counted := parts.counted()) is not None:
-        key = [getattr(_COSTS, name) for name in by]
-        query = select(*key, *(func.sum(getattr(_COSTS, name)) for name in columns)).where(counted)
-        for name, value in of.items():
-            query = query.where(getattr(_COSTS, name) == value)
-        found += (await session.execute(query.group_by(*key))).all()
-    named = {"model": func.coalesce(func.nullif(_USAGE.model_served, ""), _USAGE.model_asked)}
-    named["bot_id"] = func.coalesce(_USAGE.bot_id, "")
-    key = [named.get(name, getattr(_USAGE, name, None)) for name in by]
-    failed = func.sum(case((_USAGE.outcome.in_(ANSWERED), 0), else_=1))
-    added = [func.count(), failed, *(func.sum(getattr(_USAGE, name)) for name in columns[2:])]
+    counted, called = _queries(tuple(by), tuple(of))
+    values = {f"p_{name}": value for name, value in of.items()}
+    if parts.days is not None:
+        first, last = parts.days
+        between = {"p_first": first.isoformat(), "p_last": last.isoformat()}
+        found += (await session.execute(counted, values | between)).all()
     for begins, ends in parts.moments:
-        query = select(*key, *added).where(_USAGE.created_at >= begins, _USAGE.created_at < ends)
-        for name, value in of.items():
-            query = query.where(named.get(name, getattr(_USAGE, name, None)) == value)
-        found += (await session.execute(query.group_by(*key))).all()
+        found += (await session.execute(called, values | {"p_begins": begins, "p_ends": ends})).all()
     return found
+
+
+@cache
+def _queries(by: tuple[str, ...], of: tuple[str, ...]) -> tuple[Select[Any], Select[Any]]:
+    """Return the queries of counted days and of calls; putting them together costs more than a small answer."""
+    columns = ("calls", "failed", "input_tokens", "output_tokens", "cached_tokens", "cost_usd")
+    days = [getattr(_COSTS, name) for name in by]
+    counted = (
+        select(*days, *(func.sum(getattr(_COSTS, name)) for name in columns))
+        .where(_COSTS.day.between(bindparam("p_first"), bindparam("p_last")))
+        .where(_COSTS.day.in_(select(models.CountedDay.day)))
+        .where(*(getattr(_COSTS, name) == bindparam(f"p_{name}") for name in of))
+    )
+    named: dict[str, Any] = {"model": func.coalesce(func.nullif(_USAGE.model_served, ""), _USAGE.model_asked)}
+    named["bot_id"] = func.coalesce(_USAGE.bot_id, "")
+    calls: dict[str, Any] = {name: named.get(name, getattr(_USAGE, name, None)) for name in (*by, *of)}
+    key = [calls[name] for name in by]
+    failed = func.sum(case((_USAGE.outcome.in_(ANSWERED), 0), else_=1))
+    called = (
+        select(*key, func.count(), failed, *(func.sum(getattr(_USAGE, name)) for name in columns[2:]))
+        .where(_USAGE.created_at >= bindparam("p_begins"), _USAGE.created_at < bindparam("p_ends"))
+        .where(*(calls[name] == bindparam(f"p_{name}") for name in of))
+    )
+    return counted.group_by(*days), called.group_by(*key)
 
 
 def _rows(found: Sequence[Any]) -> list[UsageRow]:

@@ -26,11 +26,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from db import models
-from db.base import ID_LENGTH, earlier_id, new_id, utcnow
+from db.base import earlier_id, new_id, utcnow
 from services.commands import COMMANDS, UNLISTED
 from services.conversations.records import CALLED
 from services.days import day_number, midnight
-from services.testers import PREFIX
+from services.testers import is_customer
 
 _EPOCH = dt.date(1970, 1, 1)
 _SLACK_S = 86_400
@@ -51,11 +51,6 @@ class Counted:
     counts: dict[str, int] = field(default_factory=dict)
     waits: list[tuple[float, int]] = field(default_factory=list)
     person_waits: list[tuple[float, int]] = field(default_factory=list)
-
-
-def is_customer() -> ColumnElement[bool]:
-    """Return the condition that a contact is a customer, not somebody who tries a bot in the panel."""
-    return ~models.Contact.external_id.like(PREFIX + "_" * ID_LENGTH)
 
 
 def _is_command(text: InstrumentedAttribute[str]) -> ColumnElement[bool]:

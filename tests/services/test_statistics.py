@@ -58,7 +58,8 @@ async def _talk(
             session.add(message)
             await session.flush()
             last = message.id if author == "customer" else last
-            talk.last_message_at = max(talk.last_message_at, moment)
+            if author != "system":
+                talk.last_message_at = max(talk.last_message_at, moment)
 
 
 async def _numbers(core: Core, shop: Shop, days: int = 1, now: dt.datetime | None = None) -> Numbers:
@@ -88,13 +89,13 @@ async def test_numbers_count_what_happened(database_url: str, tmp_path: Path) ->
         await _talk(core, shop, "b", now, ("customer", "", None), spoken, ("operator", "Ha", None), status="waiting")
         words = (("customer", text, None) for text in ("/Start ref_7", "/operator@chinor_bot", "Salom"))
         await _talk(core, shop, "c", now, *words, kind, ("customer", "/startap narxi", None), NO, language="ru")
-        await _talk(core, shop, "told", now, ("system", "Aksiya!", None))
+        await _talk(core, shop, "told", now - 40 * DAY, ("system", "Aksiya!", None, {"after": 40 * 86_400}))
         await _talk(core, shop, "old", now - 9 * DAY, ASKED, YES, status="waiting")
         await _talk(core, shop, f"panel:{shop.owner.id}", now, ASKED, YES, ("operator", "?", None), status="waiting")
         await _talk(core, other, "d", now, ASKED, YES)
         names = ("questions", "answered", "unanswered", "handed_over", "by_people", "talks", "begun")
         assert _counts(await _numbers(core, shop), *names) == (4, 1, 2, 1, 1, 3, 3)
-        assert _counts(await _numbers(core, shop, 30), *names) == (5, 2, 2, 1, 1, 4, 4)
+        assert _counts(await _numbers(core, shop, 30), *names) == (5, 2, 2, 2, 1, 4, 4)
         assert _counts(await _numbers(core, shop, 1, NOW + 2 * DAY), *names) == (0,) * 7
         async with core.db.read() as session:
             period = statistics.period("today", NOW)
@@ -103,6 +104,7 @@ async def test_numbers_count_what_happened(database_url: str, tmp_path: Path) ->
             assert {code: each.talks for code, each in report.languages.items()} == {"": 2, "uz": 1, "ru": 1}
             assert {bot: each.questions for bot, each in report.bots.items()} == {shop.bot.id: 4, other.bot.id: 1}
             assert (await statistics.report(session, [], period)).now == Numbers()
+            assert (await statistics.report(session, None, period)).now.talks == 4
 
 
 async def test_medians_are_right_to_ten_percent(tmp_path: Path, sqlite_url: str) -> None:

@@ -95,15 +95,20 @@ async def page(request: web.Request) -> web.StreamResponse:
     )
 
 
-def _channels(report: statistics.Report) -> list[tuple[str, Numbers, Numbers]]:
-    """Return the kinds of channels with their numbers of the period and the one before."""
-    first, last = report.period.before
+def _channels(report: statistics.Report) -> list[tuple[str, Numbers, Numbers, Numbers]]:
+    """Return the kinds of channels with their numbers of the period, those of its days added up, and those before."""
+    first = report.period.before[0]
+    daily: dict[str, list[Numbers]] = {}
     before: dict[str, list[Numbers]] = {}
     for (day, kind), numbers in report.days.items():
-        if first <= day <= last:
-            before.setdefault(kind, []).append(numbers)
+        if day >= first:
+            (daily if day >= report.period.first else before).setdefault(kind, []).append(numbers)
     now = report.channels
-    return [(kind, now.get(kind, Numbers()), statistics.total(before.get(kind, ()))) for kind in {**now, **before}]
+
+    def of(days: dict[str, list[Numbers]], kind: str) -> Numbers:
+        return statistics.total(days.get(kind, ()))
+
+    return [(kind, now.get(kind, Numbers()), of(daily, kind), of(before, kind)) for kind in {**now, **before}]
 
 
 @routes.get("/admin/statistics/{numbers:owners|days|revenue}.{table:csv|xlsx}")

@@ -48,12 +48,12 @@ def period_of(request: web.Request, periods: Mapping[str, int] = statistics.PERI
     return statistics.period(key if key in periods else DEFAULT_PERIOD, core_of(request).now(), periods)
 
 
-def change_of(now: float | None, before: float | None) -> str:
+def change_of(now: float | None, before: float | None, language: str) -> str:
     """Return by how much a number changed, in percent with its sign; empty where that says nothing."""
     if not before or now is None:
         return ""
     percent = round((now - before) * 100 / before)
-    return f"{'+' if percent > 0 else '−' if percent < 0 else '±'}{abs(percent)} %"
+    return f"{'+' if percent > 0 else '−' if percent < 0 else '±'}{view.percent(abs(percent) / 100, language)}"
 
 
 def language_name(code: str, language: str) -> str:
@@ -93,6 +93,7 @@ async def dashboard(request: web.Request) -> web.StreamResponse:
         waiting_now=sum(waiting.values()),
         report=report,
         total=report.now,
+        daily=report.daily,
         before=report.before,
         day=by_day.get(today(now), Numbers()) if period.key != "today" else None,
         days=shown,
@@ -116,6 +117,7 @@ def words(language: str) -> dict[str, Any]:
     """Return what pages of numbers write them with."""
     return {
         "change": change_of,
+        "mean": lambda count, period: view.mean(count / len(period.days), language),
         "took": lambda seconds: durations.text(seconds, language),
         "channel_name": lambda kind: channel_name(kind, language),
         "language_name": lambda code: language_name(code, language),
