@@ -228,7 +228,7 @@ def untranslated(language: str) -> frozenset[str]:
 
 
 # What people see or hear of a page, but for what customers wrote.
-_TEXTS = """() => {
+TEXTS = """() => {
   const found = [], skipped = "script, style, svg, code, pre, textarea, .bubble, [lang]:not(html)";
   const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walk.nextNode()) {
@@ -354,7 +354,7 @@ class Photographer:
             wide = await tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             if wide > 0:
                 heard.append(f"{wide} px too wide")
-            texts = set(await tab.evaluate(_TEXTS))
+            texts = set(await tab.evaluate(TEXTS))
             heard += [f"not translated: {text}" for text in sorted(texts & untranslated(look.language))]
             heard += [f"shows {text}" for text in sorted(texts & {"None", "undefined", "NaN"})]
             png = await tab.screenshot(animations="disabled", caret="hide")

@@ -163,7 +163,7 @@ def terms_page(talk: Talk, plan: str) -> Page:
     for period in plans.PERIODS:
         terms = plans.period_of(core.settings, period)
         price = money.text(plans.price_tiyin(core.settings, plan, period), language)
-        off = f" (−{terms.discount_percent} %)" if terms.discount_percent else ""
+        off = f" (−{money.percent(terms.discount_percent, language)})" if terms.discount_percent else ""
         label = f"{payment_texts.period(period, language)} · {price}{off}"
         rows.append([button(label, Buy(do="ways", plan=plan, period=period))])
     return page(

@@ -78,8 +78,8 @@ def trouble_of(channel: models.Channel | None, _: Translator) -> str:
 def whatsapp_trouble(channel: models.Channel | None, _: Translator) -> str:
     """Return in words what is wrong with a WhatsApp number and what to do; empty where all is well."""
     return {
-        "refused": _("WhatsApp no longer accepts its token: enter a new one on the channels page of the panel."),
-        "unreadable": _("I can no longer read its token: enter it again on the channels page of the panel."),
+        "refused": _("WhatsApp no longer accepts its token: enter a new one under “Channels”."),
+        "unreadable": _("I can no longer read its token: enter it again under “Channels”."),
         "blocked": _("Meta does not let the number send: see to it in WhatsApp Manager, then start the bot here."),
     }.get(channel.status if channel else "", "")
 
@@ -115,8 +115,8 @@ def _exact(moment: dt.datetime) -> str:
 def instagram_trouble(channel: models.Channel | None, _: Translator) -> str:
     """Return in words what is wrong with an Instagram account and what to do; empty where all is well."""
     return {
-        "refused": _("Instagram no longer accepts its token: enter a new one on the channels page of the panel."),
-        "unreadable": _("I can no longer read its token: enter it again on the channels page of the panel."),
+        "refused": _("Instagram no longer accepts its token: enter a new one under “Channels”."),
+        "unreadable": _("I can no longer read its token: enter it again under “Channels”."),
         "blocked": _("Meta does not let the Instagram account send: see to it there, then start the bot here."),
     }.get(channel.status if channel else "", "")
 

@@ -63,7 +63,7 @@ async def bot_page(talk: Talk, bot_id: str) -> Page:
     ]
     return page(
         bold(_("Broadcasts of “{name}”", name=bot.name)),
-        _("One message to everybody who has written to the bot. Who does not want any gets none."),
+        _("One message to everybody who has written to the bot. Whoever does not want broadcasts gets none."),
         keyboard=keyboards.inline(
             [button("✍️ " + _("New broadcast"), News(do="new", bot=bot.id))],
             *rows,
@@ -114,7 +114,7 @@ async def one_page(talk: Talk, bot_id: str, broadcast_id: str) -> Page:
                 key("▶️ " + _("Resume"), "resume", "paused"),
                 key("⏹ " + _("Stop for good"), "stop", "sending", "paused", style="danger"),
             ],
-            [key("🔄 " + _("How far it is now"), "open", "scheduled", "sending", "paused")],
+            [key("🔄 " + _("Progress now"), "open", "scheduled", "sending", "paused")],
             keyboards.back(_, News(do="bot", bot=bot.id)),
         ),
     )
@@ -266,7 +266,7 @@ async def act(callback: CallbackQuery, callback_data: News, talk: Talk, _: Trans
         core.bell.ring("broadcasts")
         core.bell.ring(f"bot:{callback_data.bot}", {"broadcast": id_})
         told = {
-            "sure": _("It goes out now. You hear when it is done."),
+            "sure": _("It goes out now. You will hear when it is done."),
             "pause": _("Paused. The few messages that were on their way still go."),
             "resume": _("It goes on where it was."),
             "stop": _("Stopped. Who has not got it gets nothing."),

@@ -181,8 +181,8 @@ async def invite(message: Message, talk: Talk) -> None:
     await talk.say(
         bold(_("Invite and earn")),
         _(
-            "Send your link to other businesses. From every payment of those who register by it you get {percent} %.",
-            percent=rules.commission_percent,
+            "Send your link to other businesses. From every payment of those who register by it you get {percent}.",
+            percent=money.percent(rules.commission_percent, language),
         ),
         link,
         lines(

@@ -14,6 +14,7 @@ from handlers.talk import Talk, bold, page
 from services import accounts, bots, merging, panel_links
 from services.bell import session_topic
 from services.i18n import LANGUAGES, Translator, translate, translate_plural, translator
+from services.text import phone
 
 router = Router(name="start")
 
@@ -155,7 +156,7 @@ async def _keep_phone(talk: Talk, number: str, *, proven: bool) -> None:
             former.language,
             "Another person has proved that the phone number {phone} is theirs, so it was removed from your account. You "
             "can add your own number in the panel: /panel",
-            phone=talk.user.phone,
+            phone=phone(talk.user.phone),
         )
         await talk.core.factory.notify(former.telegram_id, text)
     if talk.dialog.state == Onboarding.phone.state:

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import structlog
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -29,6 +27,7 @@ from services.errors import Conflict, Invalid, NotFound
 from services.i18n import T, in_cyrillic
 from services.paging import Page, newest_first
 from services.settings import Settings
+from services.shown import mark_of
 from services.text import clean, one_line
 
 if TYPE_CHECKING:
@@ -49,7 +48,9 @@ _LIFE = dt.timedelta(days=3)
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What an administrator typed. ``texts``: title and text by language; ``banner_until``: the last day, None without banner."""
+    """What an administrator typed. ``texts``: title and text by language; ``languages``: of those who are meant, none for all;
+    ``banner_until``: when the last day of the banner is over, None without one.
+    """
 
     texts: Mapping[str, Mapping[str, str]]
     plan: str
@@ -98,6 +99,7 @@ async def get(session: AsyncSession, announcement_id: str, *, locked: bool = Fal
 
 def _checked(wish: Wish, now: dt.datetime) -> dict[str, Any]:
     texts: dict[str, dict[str, str]] = {}
+    languages = [each for each in LANGUAGES if each in wish.languages]
     for language in LANGUAGES:
         given = wish.texts.get(language, {})
         title = one_line(given.get("title", ""), TITLE_CHARS + 1)
@@ -106,18 +108,18 @@ def _checked(wish: Wish, now: dt.datetime) -> dict[str, Any]:
             raise Invalid(T("This is too long: at most {n} characters.", n=TITLE_CHARS), field=f"title-{language}")
         if len(body) > TEXT_CHARS:
             raise Invalid(T("This is too long: at most {n} characters.", n=TEXT_CHARS), field=f"text-{language}")
-        if not title:
+        is_read = not languages or language in languages
+        if is_read and not title:
             raise Invalid(
-                T("Write a title in every language: each owner reads it in their own."), field=f"title-{language}"
+                T("Write the title: owners who read in this language are meant too."), field=f"title-{language}"
             )
-        if not body:
+        if is_read and not body:
             raise Invalid(
-                T("Write the text in every language: each owner reads it in their own."), field=f"text-{language}"
+                T("Write the text: owners who read in this language are meant too."), field=f"text-{language}"
             )
         texts[language] = {"title": title, "text": body}
     if wish.plan not in PLANS:
         raise Invalid(T("Choose who is meant."), field="plan")
-    languages = [each for each in LANGUAGES if each in wish.languages]
     if not (wish.by_telegram or wish.by_mail or wish.as_banner):
         raise Invalid(T("Choose at least one way: Telegram, mail or banner."), field="ways")
     if wish.as_banner and (wish.banner_until is None or wish.banner_until <= now):
@@ -135,8 +137,7 @@ def _checked(wish: Wish, now: dt.datetime) -> dict[str, Any]:
 def mark(row: models.Announcement) -> str:
     """Return what tells whether a draft is still the one that was looked at: a form carries it back as ``seen``."""
     ways = (row.by_telegram, row.by_mail, row.as_banner, row.banner_until and row.banner_until.isoformat())
-    said = orjson.dumps((row.texts, row.audience, ways), option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(said).hexdigest()[:16]
+    return mark_of((row.texts, row.audience, ways))
 
 
 def _unchanged(row: models.Announcement, seen: str) -> None:
@@ -171,7 +172,7 @@ async def save(
         row = models.Announcement(author_id=person.id, created_at=now, **values)
         session.add(row)
     await session.flush()
-    await access.record(session, person, "announcement_saved", "announcement", row.id, title=row.texts["uz"]["title"])
+    await access.record(session, person, "announcement_saved", "announcement", row.id, title=said(row, "uz")[0])
     return row
 
 
@@ -303,11 +304,18 @@ def _base(language: str) -> str:
     return language if language in LANGUAGES else "uz"
 
 
+def languages_of(row: models.Announcement) -> Sequence[str]:
+    """Return the languages in which an announcement is read: those that were chosen, without a choice all."""
+    return row.audience["languages"] or LANGUAGES
+
+
 def said(row: models.Announcement, language: str) -> tuple[str, str]:
-    """Return title and text as somebody reads them."""
-    words = row.texts[_base(language)]
-    title, body = str(words["title"]), str(words["text"])
-    return (in_cyrillic(title), in_cyrillic(body)) if language == "uz-Cyrl" else (title, body)
+    """Return title and text as somebody reads them; who reads in a language that is not meant gets the first that is."""
+    read_in = languages_of(row)
+    base = _base(language) if _base(language) in read_in else read_in[0]
+    title, body = str(row.texts[base]["title"]), str(row.texts[base]["text"])
+    in_their_script = language == "uz-Cyrl" and base == "uz"
+    return (in_cyrillic(title), in_cyrillic(body)) if in_their_script else (title, body)
 
 
 def _said(row: models.Announcement, user: models.User) -> dict[str, str]:

@@ -80,14 +80,14 @@ LABELS: Mapping[str, Text] = {
     "receivers": T("Receivers"),
     "result": T("Result"),
     "role": T("Role"),
-    "since": T("From day"),
+    "since": T("From date"),
     "snoozed": T("Put aside"),
     "state": T("State"),
     "status": T("State"),
     "title": T("Title"),
     "to": T("Assigned to"),
     "unanswered": T("Unanswered"),
-    "until": T("To day"),
+    "until": T("To date"),
     "value": T("Value"),
 }
 """What each detail is called; the words of one that is not here stand alone."""
@@ -189,7 +189,8 @@ async def known(session: AsyncSession, rows: Sequence[models.AuditLog]) -> Known
             if kind:
                 wanted.setdefault(kind, set()).add(str(value))
     ids = {kind: sorted(each for each in found if _ID.fullmatch(each)) for kind, found in wanted.items()}
-    found = await session.scalars(select(models.User).where(models.User.id.in_(ids.get("user", ()))))
+    people = ids.get("user")
+    found = await session.scalars(select(models.User).where(models.User.id.in_(people))) if people else ()
     names: dict[tuple[str, str], str] = {}
     for kind, question in _SELECTS.items():
         if ids.get(kind):
@@ -204,7 +205,8 @@ def _name(kind: str, row: Sequence[Any]) -> str:
     if kind == "endpoint":
         return URL(row[1]).host or ""
     if kind == "announcement":
-        return str((row[1] or {}).get("uz", {}).get("title", ""))
+        # Of texts in languages that are not meant nothing need be written.
+        return next((str(said["title"]) for said in (row[1] or {}).values() if said.get("title")), "")
     return str(row[1] or "")
 
 
@@ -232,7 +234,7 @@ def thing(row: models.AuditLog, about: Known, language: str) -> str:
     if kind == "letter_text":
         name, _, written = id_.rpartition(":")
         subject = letter_texts.subject(name, language) if name in letters.KINDS else name
-        if (told := name.removeprefix(notice_texts.KIND)) in notices.TEXTS:
+        if (told := name.removeprefix(notice_texts.PREFIX)) in notices.TEXTS:
             subject = notice_texts.example(notices.TEXTS[told].render(language))
         return f"{subject} ({LANGUAGE_NAMES.get(written, written)})"
     if kind == "statistics":

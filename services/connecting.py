@@ -240,8 +240,8 @@ GUIDES: Mapping[str, Guide] = {
         before=(
             T("Open your app at developers.facebook.com and add the product WhatsApp to it."),
             T(
-                "In the business settings make a system user, give it the app and the WhatsApp account, and make a token without "
-                "an end for it with the permissions whatsapp_business_messaging and whatsapp_business_management."
+                "In the business settings make a system user, give it the app and the WhatsApp account, and make a token for it "
+                "that does not expire, with the permissions whatsapp_business_messaging and whatsapp_business_management."
             ),
         ),
         fields=(
@@ -312,8 +312,7 @@ GUIDES: Mapping[str, Guide] = {
                 "page_id",
                 T("Page id (only with Facebook Login)"),
                 T(
-                    "If the account is connected through a Facebook Page, the id of that Page; the token is then the Page’s. "
-                    "Otherwise leave it empty."
+                    "If the account is connected through a Facebook Page, the id of that Page; the token is then the Page’s."
                 ),
                 "103456789012345",
                 re.compile(r"[0-9]{5,32}"),

@@ -170,7 +170,7 @@ class Core:
     allowances: Allowances = field(init=False)
     configured: Settings = field(init=False)
     chosen: Mapping[str, Any] = field(default_factory=dict)
-    notice_texts: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    notice_texts: notices.Own = field(default_factory=dict)
     keys_off: frozenset[str] = frozenset()
     banners: Sequence[models.Announcement] = ()
     told_once: set[str] = field(default_factory=set)

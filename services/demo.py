@@ -72,7 +72,7 @@ def _prices(settings: Settings, language: str) -> list[Block]:
         found.append(text)
     percent = settings.subscriptions.annual.discount_percent
     if percent:
-        found.append(translate(language, "Who pays for a year saves {percent} %.", percent=percent))
+        found.append(translate(language, "Who pays for a year saves {percent}%.", percent=percent))
     return [Block("\n".join(found), heading=(heading,))] if found else []
 
 

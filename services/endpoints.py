@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, false, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from yarl import URL
 
@@ -470,7 +470,7 @@ def told_of(owner_id: str, name: str, ids: Sequence[str]) -> ColumnElement[bool]
     own = select(endpoint.id).where(endpoint.owner_id == owner_id)
     # As bodies are written: see :func:`_body`.
     named = (event.payload.contains(f'"{name}":"{id_}"', autoescape=True) for id_ in ids)
-    return and_(event.endpoint_id.in_(own), or_(*named))
+    return and_(event.endpoint_id.in_(own), or_(false(), *named))
 
 
 async def waiting(session: AsyncSession, of: Sequence[models.Endpoint]) -> dict[str, int]:

@@ -26,8 +26,8 @@ from db import models
 from db.base import insert_for, utcnow
 from db.engine import DatabaseUnavailable
 from services import logs
-from services.errors import Invalid, NotFound
-from services.i18n import T
+from services.errors import NotFound
+from services.paging import malformed
 
 if TYPE_CHECKING:
     from services.core import Core
@@ -237,7 +237,7 @@ def _begins(cursor: str) -> tuple[dt.datetime, str]:
             return before.astimezone(dt.UTC), mark
     except (ValueError, OverflowError):
         pass
-    raise Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
+    raise malformed()
 
 
 async def hide(session: AsyncSession, fingerprint: str, *, hidden: bool) -> models.ErrorRecord:

@@ -33,10 +33,11 @@ LANGUAGE_NAMES: Mapping[str, str] = {
 }
 DEFAULT_LANGUAGE = "uz"
 # What stays as it is in Cyrillic: places, tags, commands, addresses, user names, times, keys and the words of protocols.
+# Names are looked for where a word begins: from each of its letters, one of thousands would take seconds.
 _PLACE = re.compile(
-    r"\{[a-z_0-9]+\}|<[^>]*>|&[a-z]+;|https?://\S+|/[a-z_]+|\S*@[A-Za-z0-9_.]+"
+    r"\{[a-z_0-9]+\}|<[^>]*>|&[a-z]+;|https?://\S+|/[a-z_]+|(?<![A-Za-z0-9])\S*@[A-Za-z0-9_.]+"
     r"|[0-9]{4}-[0-9]{2}-[0-9]{2}T\S+|[0-9]{6,}:\S+|Authorization: Bearer TOKEN|sk-|UTF-8|\.(?:env|jpg)\b"
-    r"|\((?:uz|ru|en)\)|(?:[a-z]+\.)?[A-Za-z0-9]+(?:_[A-Za-z0-9]+)+|“(?:bot|code|message|field|next)”"
+    r"|\((?:uz|ru|en)\)|(?<![A-Za-z0-9])(?:[a-z]+\.)?[A-Za-z0-9]+(?:_[A-Za-z0-9]+)+|“(?:bot|code|message|field|next)”"
     # What stands on the pages of Meta, the gateways and Telegram, on keys, and in what programs send each other.
     r"|\b(?:Access token|Verify token|Verify and save|Generate token|Callback URL|App secret|Phone number ID|API setup"
     r"|App settings|Webhook fields|Instagram app secret|Instagram Login|Telegram Business|Start|Aegis|2FAS"

@@ -29,6 +29,11 @@ def count(value: int, language: str) -> str:
     return f"{value:,}" if language == "en" else f"{value:,}".replace(",", _SPACE)
 
 
+def percent(value: int, language: str) -> str:
+    """Return whole percent as ``language`` writes them: ``15 %``, in English ``15%``."""
+    return f"{value}%" if language == "en" else f"{value}{_SPACE}%"
+
+
 def plain(tiyin: int) -> str:
     """Return an amount in so'm as tables for other programs hold it: ``290000`` or ``290000.50``."""
     whole, rest = divmod(abs(tiyin), TIYIN)

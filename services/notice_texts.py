@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 from collections.abc import Mapping
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from db.base import insert_for
-from services import access, notices
+from services import notices
 from services.errors import Conflict, NotFound
 from services.i18n import fill, translate
 from services.letters import texts as letter_texts
 from services.notices import Own
+from services.shown import mark_of
 from services.text import clean
 
-KIND = "notice:"
-"""So the kinds of notices begin among the texts that are kept."""
+PREFIX = "notice:"
+"""What stands before the kind of a notice where its text is kept among those of letters."""
 PART = "telegram"
 CHARS = 1000
 EXAMPLES: Mapping[str, str] = {
@@ -65,8 +64,8 @@ def needed(kind: str) -> list[str]:
 async def kept(session: AsyncSession) -> Own:
     """Return an administrator's own words, by kind of notice and language."""
     row = models.LetterText
-    found = await session.execute(select(row.kind, row.language, row.text).where(row.kind.startswith(KIND)))
-    return {(kind.removeprefix(KIND), language): words for kind, language, words in found}
+    found = await session.execute(select(row.kind, row.language, row.text).where(row.kind.startswith(PREFIX)))
+    return {(kind.removeprefix(PREFIX), language): words for kind, language, words in found}
 
 
 def words(kind: str, language: str, own: Own) -> str:
@@ -81,15 +80,10 @@ def example(text: str) -> str:
     return fill(text, EXAMPLES)
 
 
-def mark(text: str) -> str:
-    """Return what tells whether a text is still the one that a form showed: it carries this back as ``seen``."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def checked(kind: str, given: str) -> str:
     """Return a text as it is kept; raises ``Invalid`` as those of letters do, and ``NotFound``."""
     text = " ".join(clean(given).split())
-    letter_texts.check(text, field="text", limit=CHARS, known=places(kind), needed=needed(kind))
+    letter_texts.check(text, of="notice", field="text", limit=CHARS, known=places(kind), needed=needed(kind))
     return text
 
 
@@ -109,28 +103,13 @@ async def save(
     """
     before = words(kind, language, await kept(session))
     text = checked(kind, given)
-    if seen and seen != mark(before):
+    if seen and seen != mark_of(before):
         raise Conflict(letter_texts.OVERTAKEN, code="changed")
-    row = models.LetterText
-    if text == translate(language, notices.TEXTS[kind].msgid):
-        await _forget(session, kind, language)
-    else:
-        values = {"text": text, "changed_by": person.id, "changed_at": now}
-        await session.execute(
-            insert_for(session.get_bind().dialect.name, row)
-            .values(kind=f"{KIND}{kind}", language=language, part=PART, **values)
-            .on_conflict_do_update(index_elements=["kind", "language", "part"], set_=values)
-        )
-    await access.record(session, person, "letter_text_changed", "letter_text", f"{KIND}{kind}:{language}")
+    built_in = translate(language, notices.TEXTS[kind].msgid)
+    await letter_texts.keep(session, person, f"{PREFIX}{kind}", language, {PART: text}, {PART: built_in}, now=now)
 
 
 async def reset(session: AsyncSession, person: models.User, kind: str, language: str) -> None:
     """Put the built-in words of a notice back; raises ``NotFound``."""
     words(kind, language, {})
-    await _forget(session, kind, language)
-    await access.record(session, person, "letter_text_reset", "letter_text", f"{KIND}{kind}:{language}")
-
-
-async def _forget(session: AsyncSession, kind: str, language: str) -> None:
-    row = models.LetterText
-    await session.execute(delete(row).where(row.kind == f"{KIND}{kind}", row.language == language))
+    await letter_texts.forget(session, person, f"{PREFIX}{kind}", language)

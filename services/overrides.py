@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import structlog
 from pydantic import ValidationError
 from sqlalchemy import and_, delete, func, or_, select
@@ -31,6 +29,7 @@ from services.errors import Conflict, Invalid, NotFound
 from services.i18n import T
 from services.settings import AI, Settings
 from services.settings import Limits as LimitFacts
+from services.shown import mark_of
 from services.statistics.counting import ANSWERED
 
 if TYPE_CHECKING:
@@ -139,7 +138,7 @@ async def follow(core: Core) -> None:
 
 def mark(chosen: Mapping[str, Any], key: str) -> str:
     """Return what tells whether a choice is still the one that a form showed: it carries this back as ``seen``."""
-    return hashlib.sha256(orjson.dumps(chosen.get(key), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+    return mark_of(chosen.get(key))
 
 
 async def _unchanged(session: AsyncSession, key: str, seen: str, field: str | None = None) -> None:

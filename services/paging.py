@@ -33,15 +33,15 @@ class Page(Generic[Row]):
     next: str | None
 
 
-def malformed() -> Invalid:
-    """Return the fault of an address whose cursor is none of ours."""
-    return Invalid(T("This page address is not valid; start again from the first page."), field="cursor")
+def malformed(field: str = "cursor") -> Invalid:
+    """Return the fault of an address whose cursor, there called ``field``, is none of ours."""
+    return Invalid(T("This page address is not valid; start again from the first page."), field=field)
 
 
-def number_of(cursor: str) -> int:
-    """Return the number that a cursor is, where rows are numbered; raises ``Invalid``."""
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= _DIGITS):
-        raise malformed()
+def number_of(cursor: str, field: str = "cursor", *, digits: int = _DIGITS) -> int:
+    """Return the number that a cursor is, where rows are numbered, of so many digits at most; raises ``Invalid``."""
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= digits):
+        raise malformed(field)
     return int(cursor)
 
 

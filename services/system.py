@@ -50,7 +50,8 @@ QUEUES = ("inbox", "outbox", "bulk", "jobs")
 PAGE = 20
 AT_ONCE = 100
 """So many of what was set aside are tried again by one press."""
-_MESSAGES_LOOKED_AT = 4000
+MESSAGES_LOOKED_AT = 4000
+"""Of so many messages of a day, the latest, it is reckoned which bots are slow."""
 _SLOW_SHOWN = 10
 _CHANNELS_SHOWN = 50
 _DEAD: ColumnElement[str] = literal_column("'dead'")
@@ -142,7 +143,7 @@ async def slow(session: AsyncSession, now: dt.datetime) -> list[Slow]:
         select(message.conversation_id, message.author, at)
         .where(message.id >= first_id(midnight(today(now))), message.author.in_(("customer", "bot")))
         .order_by(message.id.desc())
-        .limit(_MESSAGES_LOOKED_AT)
+        .limit(MESSAGES_LOOKED_AT)
     )
     asked: dict[str, float] = {}
     took: dict[str, list[float]] = defaultdict(list)
@@ -164,17 +165,18 @@ def _p95(values: Sequence[float]) -> float:
     return sorted(values)[math.ceil(len(values) * 0.95) - 1]
 
 
-async def failing(session: AsyncSession) -> list[tuple[models.Channel, models.Bot]]:
-    """Return the channels that stand still until somebody does something, with their bots."""
-    channel, bot = models.Channel, models.Bot
+async def failing(session: AsyncSession) -> list[tuple[models.Channel, models.Bot, models.User]]:
+    """Return the channels that stand still until somebody does something, with their bots and whose they are."""
+    channel, bot, owner = models.Channel, models.Bot, models.User
     rows = await session.execute(
-        select(channel, bot)
+        select(channel, bot, owner)
         .join(bot, bot.id == channel.bot_id)
+        .join(owner, owner.id == bot.owner_id)
         .where(channel.status.in_(bots.BROKEN), bot.deleted_at.is_(None))
         .order_by(channel.id.desc())
         .limit(_CHANNELS_SHOWN)
     )
-    return [(found, owner) for found, owner in rows]
+    return [(broken, of, whose) for broken, of, whose in rows]
 
 
 async def messages(session: AsyncSession, before: int | None = None) -> tuple[list[SetAside], int | None]:

@@ -21,6 +21,13 @@ def one_line(text: str, limit: int) -> str:
     return " ".join(clean(text, limit * 4).split())[:limit].strip()
 
 
+def phone(value: str | None) -> str:
+    """Return ``+998 90 123 45 67`` for what is stored as ``+998901234567``."""
+    if value and value.startswith("+998") and len(value) == 13:
+        return f"+998 {value[4:6]} {value[6:9]} {value[9:11]} {value[11:]}"
+    return value or ""
+
+
 def utf16_length(text: str) -> int:
     """Return the length in UTF-16 units, which Telegram counts in."""
     return len(text) + sum(ch > "\uffff" for ch in text)

@@ -6,12 +6,10 @@ draft (``Bot.draft``) holds the same without the settings but the lines; custome
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import orjson
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -19,7 +17,8 @@ from db import models
 from db.base import utcnow
 from services.errors import NotFound
 from services.i18n import T, Text
-from services.paging import malformed
+from services.paging import number_of
+from services.shown import mark_of
 
 SETTINGS = ("lines", "hours", "return_after_min", "silent_text")
 """What of ``Bot.settings`` a version keeps; the rest is no word of the bot's."""
@@ -85,7 +84,7 @@ def mark(bot: models.Bot, form: Form) -> str:
     settings = bot.settings or {}
     words = [bot.name, bot.system_prompt, bot.languages, settings.get("lines") or {}, bot.draft]
     said = words if form == "words" else [settings.get(key) for key in ("hours", "return_after_min", "silent_text")]
-    return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+    return mark_of(said)
 
 
 async def hold(session: AsyncSession, bot: models.Bot) -> None:
@@ -158,9 +157,7 @@ async def list_for(
     row = models.BotVersion
     query = select(row).where(row.bot_id == bot.id).order_by(row.number.desc()).limit(limit + 1)
     if cursor:
-        if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= _MOST_DIGITS):
-            raise malformed()
-        query = query.where(row.number < int(cursor))
+        query = query.where(row.number < number_of(cursor, digits=_MOST_DIGITS))
     found = list(await session.scalars(query))
     now = content_of(bot)
     shown = [

@@ -41,6 +41,7 @@ from services.i18n import (
 from services.money import text as money
 from services.payments import is_test_mode
 from services.team import shown_name
+from services.text import phone
 from web import auth, guide, keys
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -202,6 +203,13 @@ def number(value: float, language: str) -> str:
 
 
 @_written
+def mean(value: float, language: str) -> str:
+    """Return an average: below one with two decimals, from ten on as a whole number."""
+    form = "0.##" if value < 0.95 else "0.#" if value < 9.95 else "#,##0"
+    return str(format_decimal(value, form, locale=_locale(language)))
+
+
+@_written
 def percent(value: float, language: str) -> str:
     """Return a share of 1 in whole percent."""
     # Babel's Uzbek has no space before the sign; every text of ours has one, as in Russian.
@@ -216,13 +224,6 @@ def percent(value: float, language: str) -> str:
 def score(value: float, language: str) -> str:
     """Return how well a passage fits, with two decimals."""
     return str(format_decimal(value, "0.00", locale=_locale(language)))
-
-
-def phone(value: str | None) -> str:
-    """Return ``+998 90 123 45 67`` for what is stored as ``+998901234567``."""
-    if value and value.startswith("+998") and len(value) == 13:
-        return f"+998 {value[4:6]} {value[6:9]} {value[9:11]} {value[11:]}"
-    return value or ""
 
 
 @_written

@@ -22,11 +22,13 @@ from services.conversations import STATUSES, ConversationRow, Page, after_cursor
 from services.days import at_time, today
 from services.errors import Invalid
 from services.i18n import T
+from services.testers import of_customer
 from services.text import clean
 
 ME, NOBODY = "me", "nobody"
-HAPPENED = ("new", "handed")
-"""What happened in a conversation: it began, or it came to a person, who took part or is waited for."""
+HAPPENED = ("said", "new", "handed")
+"""What happened in a conversation with a customer: something was said, it began, or it came to a person, who took part or is
+waited for."""
 PRESETS = ("hour", "tomorrow", "monday")
 _MORNING = dt.time(9, 0)
 _SNOOZE_AT_MOST = dt.timedelta(days=366)
@@ -43,7 +45,8 @@ class Filters:
 
     ``channel``: a kind or an id. ``assignee``: a person's id, ``me`` or ``nobody``. ``label``: an id. ``unanswered``: a customer
     waits for a word. ``attended``: a person is asked for, or the one who looks leads. ``snoozed``: those put aside, which are
-    hidden else but found by ``q``. ``since`` and ``until`` bound the last message, or what ``happened`` (:data:`HAPPENED`).
+    hidden else but found by ``q``. ``since`` and ``until`` bound the last message, or what ``happened`` (:data:`HAPPENED`),
+    which statistics count: of customers alone, and put aside or not.
     """
 
     channel: str = ""
@@ -123,23 +126,26 @@ def _conditions(filters: Filters, user: models.User, now: dt.datetime) -> list[C
         found.append(_talk.last_message_at < filters.until)
     if filters.snoozed:
         found.append(_asleep(now))
-    elif not clean(filters.q, 200).strip():
+    elif not filters.happened and not clean(filters.q, 200).strip():
         found.append(_awake(now))
     return found
 
 
 def _happened(filters: Filters) -> ColumnElement[bool]:
-    """Return the condition that it happened between the two days; read from conversations alone, which is quick with many."""
+    """Return the condition that it happened between the two days; no message is read for it, which is quick with many."""
 
     def within(moment: InstrumentedAttribute[Any]) -> ColumnElement[bool]:
         since, until = filters.since, filters.until
         bounds = [*([moment >= since] if since else []), *([moment < until] if until else [])]
         return and_(moment.is_not(None), *bounds)
 
+    if filters.happened == "said":
+        return and_(within(_talk.last_message_at), of_customer())
     if filters.happened == "new":
-        return within(_talk.created_at)
+        return and_(within(_talk.created_at), of_customer())
     # Who still waits for a person was handed over as well.
-    return or_(within(_talk.person_at), and_(_talk.status == "waiting", within(_talk.last_message_at)))
+    waits = and_(_talk.status == "waiting", within(_talk.last_message_at))
+    return and_(or_(within(_talk.person_at), waits), of_customer())
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from services.conversations import STATUSES, ConversationRow, Page, after_cursor
 from services.days import midnight, today
 from services.errors import Invalid, NotFound
 from services.i18n import T
+from services.testers import of_customer
 from services.text import clean
 
 BY_ADMINISTRATOR = "administrator"
@@ -37,7 +38,7 @@ class Filters:
     """What of the conversations is shown; empty values filter nothing.
 
     ``owner``: an id or what names one. ``bot``: an id. ``since`` and ``until``: days of Tashkent of the last message, both
-    included. ``q``: what was said, or who the customer is.
+    included. ``q``: what was said, or who the customer is. ``who``: ``customers`` leaves out what people try in the panel.
     """
 
     platform: str = ""
@@ -47,6 +48,7 @@ class Filters:
     q: str = ""
     since: dt.date | None = None
     until: dt.date | None = None
+    who: str = ""
 
     def __post_init__(self) -> None:
         """Raise ``Invalid`` for what cannot be chosen."""
@@ -54,6 +56,8 @@ class Filters:
             raise Invalid(T("Unknown platform: use one of {names}.", names=", ".join(CHANNEL_NAMES)), field="platform")
         if self.state and self.state not in STATUSES:
             raise Invalid(T("Unknown status: use one of {names}.", names=", ".join(STATUSES)), field="state")
+        if self.who not in ("", "customers"):
+            raise Invalid(T("Unknown choice: use one of {names}.", names="customers"), field="who")
         if self.since and self.until and self.until < self.since:
             raise Invalid(T("The last day is before the first."), field="until")
 
@@ -94,6 +98,8 @@ async def find(
         wanted.append(_talk.last_message_at >= midnight(filters.since))
     if filters.until:
         wanted.append(_talk.last_message_at < midnight(filters.until + dt.timedelta(days=1)))
+    if filters.who:
+        wanted.append(of_customer())
     if asked := clean(filters.q, 200).strip():
         said = await _says(session, asked, bots)
         wanted.append(said.among(_talk.id, bots) if said else _talk.id.in_([]))

@@ -34,6 +34,7 @@ from services.knowledge.base import ANSWERS, CAPTION, CODES, PICTURES, ReadError
 from services.knowledge.reading import IndexedPassage, ReadLimits, is_picture, read_document, sniff, suffix_of
 from services.paging import number_of
 from services.settings import Limits
+from services.shown import mark_of
 from services.sniffing import mime_of
 from services.text import clean, one_line
 
@@ -452,7 +453,7 @@ class TaughtAnswer:
     @property
     def mark(self) -> str:
         """What tells whether it still is as somebody saw it."""
-        return hashlib.sha256(f"{self.question}\n{self.text}".encode()).hexdigest()[:16]
+        return mark_of([self.question, self.text])
 
 
 async def answers_page(

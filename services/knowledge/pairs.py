@@ -32,7 +32,6 @@ HEADINGS = ("question", "answer")
 _BYTES = 2 * 1_048_576
 _HEADINGS = frozenset({"question", "questions", "savol", "savollar", "савол", "саволлар", "вопрос", "вопросы", "q"})
 _AT_ONCE = 25
-_PART = 500
 _QUESTION_CHARS, _ANSWER_CHARS = 1000, 4000
 
 
@@ -85,7 +84,9 @@ async def table(db: Database, bot: models.Bot) -> AsyncIterator[list[tuple[str, 
     cursor = ""
     while True:
         async with db.read() as session:
-            part, cursor = await documents.answers_page(session, bot, cursor=cursor, limit=_PART, oldest_first=True)
+            part, cursor = await documents.answers_page(
+                session, bot, cursor=cursor, limit=sheets.ROWS_AT_ONCE, oldest_first=True
+            )
         yield [(one.question, one.text) for one in part]
         if not cursor:
             return

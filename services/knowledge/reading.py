@@ -71,6 +71,11 @@ class IndexedPassage:
 Progress = Callable[[int], Awaitable[None]]
 
 
+SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods")
+SPREADSHEET = T("This is a spreadsheet. Save it in Excel as “CSV UTF-8” and add that file.")
+"""What most price lists are, and what one does with them."""
+
+
 def suffix_of(name: str) -> str:
     """Return the suffix of a file name in lower case, ``""`` if it has none. Nothing else of a foreign name is used."""
     stem, dot, suffix = name.strip().rpartition(".")
@@ -83,6 +88,8 @@ def sniff(name: str, head: bytes) -> None:
     ``head``: the first bytes of the file. Whether the content fits the name is found out by the reader.
     Raises :class:`services.errors.Invalid` with the code ``unsupported_type`` or ``empty``.
     """
+    if suffix_of(name) in SPREADSHEETS:
+        raise Invalid(SPREADSHEET, code="unsupported_type", field="file")
     if suffix_of(name) not in READERS and not is_picture(name):
         raise Invalid(
             T(

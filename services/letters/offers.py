@@ -110,12 +110,12 @@ OFFERS: Mapping[str, Kind] = {
             "Most questions are the same ones every day: the price, the delivery, the opening hours. Who gets an "
             "answer at once buys; who waits until morning asks somewhere else.\n\n"
             "Your bot answers within seconds, day and night, out of your own price list.\n\n"
-            "Here is a discount of {percent} %, on any plan and for you alone, until {until}: {code}\n\n"
+            "Here is a discount of {percent}%, on any plan and for you alone, until {until}: {code}\n\n"
             "Plans begin at {price} a month."
         ),
         telegram=T(
             "🌙 A customer writes at eleven at night. Who answers?\n\n"
-            "Your bot can, within seconds, out of your own price list. Here is a discount of {percent} %, on any "
+            "Your bot can, within seconds, out of your own price list. Here is a discount of {percent}%, on any "
             "plan, until {until}:\n\n{code}\n\nPlans begin at {price} a month."
         ),
         button=_CHOOSE,
@@ -128,11 +128,11 @@ OFFERS: Mapping[str, Kind] = {
             "Thirty messages a day, two minutes each: that is an hour, every day, for questions whose answers "
             "stand in your price list.\n\n"
             "Leave those to your bot, and keep the conversations that need you.\n\n"
-            "With the code {code} any plan costs less by {percent} %, until {until}. Plans begin at {price} a month."
+            "With the code {code} any plan costs {percent}% less, until {until}. Plans begin at {price} a month."
         ),
         telegram=T(
             "⏱ Thirty messages a day are an hour of your time. Leave the usual questions to your bot.\n\n"
-            "Until {until} any plan costs less by {percent} %:\n\n{code}\n\nPlans begin at {price} a month."
+            "Until {until} any plan costs {percent}% less:\n\n{code}\n\nPlans begin at {price} a month."
         ),
         button=_CHOOSE,
         offer=True,
@@ -142,13 +142,13 @@ OFFERS: Mapping[str, Kind] = {
         subject=T("Your account is ready, only the plan is missing"),
         text=T(
             "Everything you have set up is kept: nothing has to be done twice.\n\n"
-            "Choose a plan, and your bot works for you from this minute on. With your own code it costs less by "
-            "{percent} %, until {until}: {code}\n\n"
+            "Choose a plan, and your bot works for you from this minute on. With your own code it costs "
+            "{percent}% less, until {until}: {code}\n\n"
             "Plans begin at {price} a month. If something keeps you from it, just reply and tell us."
         ),
         telegram=T(
-            "🎁 Everything you have set up is kept, only the plan is missing. With your own code it costs less by "
-            "{percent} %, until {until}:\n\n{code}\n\nPlans begin at {price} a month."
+            "🎁 Everything you have set up is kept, only the plan is missing. With your own code it costs "
+            "{percent}% less, until {until}:\n\n{code}\n\nPlans begin at {price} a month."
         ),
         button=_CHOOSE,
         offer=True,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-import orjson
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -20,6 +18,7 @@ from services.errors import Conflict, Invalid, NotFound
 from services.i18n import T, translate
 from services.letters import rendering
 from services.letters.base import Kind
+from services.shown import mark_of
 from services.text import clean
 
 LANGUAGES = ("uz", "ru", "en")
@@ -91,23 +90,36 @@ def checked(name: str, language: str, given: Mapping[str, str]) -> dict[str, str
         text = clean(given.get(part, "").replace("\r\n", "\n").replace("\r", "\n")).strip()
         if part == "subject":
             text = " ".join(text.split())
-        check(text, field=part, limit=LIMITS[part], known=known, needed=needed(kind, part))
+        check(text, of="letter", field=part, limit=LIMITS[part], known=known, needed=needed(kind, part))
         words[part] = text
     return words
 
 
-def check(text: str, *, field: str, limit: int, known: Sequence[str], needed: Sequence[str]) -> None:
+def check(
+    text: str,
+    *,
+    of: Literal["letter", "notice"],
+    field: str,
+    limit: int,
+    known: Sequence[str],
+    needed: Sequence[str],
+) -> None:
     """Raise ``Invalid`` with the field for a text that could not be sent; ``known`` and ``needed``: placeholders."""
     if not text:
         raise Invalid(T("This cannot be empty. “Built-in text” brings back the original."), field=field)
     if len(text) > limit:
         raise Invalid(T("This is too long: at most {n} characters.", n=limit), field=field)
     held, listed = PLACE.findall(text), ", ".join(f"{{{each}}}" for each in known)
-    unknown = [each for each in held if each not in known]
+    unknown = [f"{{{each}}}" for each in held if each not in known]
+    if not known and re.search("[{}]", text):
+        raise Invalid(T("Nothing is put in here by itself: write it without braces."), field=field)
+    if unknown and of == "notice":
+        raise Invalid(
+            T("This notice does not know {place}. It knows: {list}.", place=unknown[0], list=listed), field=field
+        )
     if unknown:
         raise Invalid(
-            T("This letter does not know {place}. It knows: {list}.", place=f"{{{unknown[0]}}}", list=listed),
-            field=field,
+            T("This letter does not know {place}. It knows: {list}.", place=unknown[0], list=listed), field=field
         )
     if re.search("[{}]", PLACE.sub("", text)):
         raise Invalid(T("A brace stands alone. Placeholders are written like this: {list}.", list=listed), field=field)
@@ -121,8 +133,7 @@ def check(text: str, *, field: str, limit: int, known: Sequence[str], needed: Se
 
 def mark(shown: Sequence[Part]) -> str:
     """Return what tells whether the texts of a letter are still those that a form showed: it carries this back as ``seen``."""
-    said = orjson.dumps([(part.name, part.words) for part in shown])
-    return hashlib.sha256(said).hexdigest()[:16]
+    return mark_of([(part.name, part.words) for part in shown])
 
 
 async def save(
@@ -142,16 +153,30 @@ async def save(
     words = checked(name, language, given)
     if seen and seen != mark(await parts(session, name, language)):
         raise Conflict(OVERTAKEN, code="changed")
-    kind, row = kind_of(name, language), models.LetterText
-    dialect = session.get_bind().dialect.name
+    kind = kind_of(name, language)
+    built_in = {part: translate(language, getattr(kind, part).msgid) for part in words}
+    await keep(session, person, name, language, words, built_in, now=now)
+
+
+async def keep(
+    session: AsyncSession,
+    person: models.User,
+    name: str,
+    language: str,
+    words: Mapping[str, str],
+    built_in: Mapping[str, str],
+    *,
+    now: dt.datetime,
+) -> None:
+    """Keep checked texts by part under a name; those that are the built-in ones are not kept."""
+    row = models.LetterText
     for part, text in words.items():
-        one = row.kind == name, row.language == language, row.part == part
-        if text == translate(language, getattr(kind, part).msgid):
-            await session.execute(delete(row).where(*one))
+        if text == built_in[part]:
+            await session.execute(delete(row).where(row.kind == name, row.language == language, row.part == part))
             continue
         values = {"text": text, "changed_by": person.id, "changed_at": now}
         await session.execute(
-            insert_for(dialect, row)
+            insert_for(session.get_bind().dialect.name, row)
             .values(kind=name, language=language, part=part, **values)
             .on_conflict_do_update(index_elements=["kind", "language", "part"], set_=values)
         )
@@ -161,6 +186,11 @@ async def save(
 async def reset(session: AsyncSession, person: models.User, name: str, language: str) -> None:
     """Put the built-in texts of a letter back; raises ``NotFound`` as :func:`kind_of`."""
     kind_of(name, language)
+    await forget(session, person, name, language)
+
+
+async def forget(session: AsyncSession, person: models.User, name: str, language: str) -> None:
+    """Delete what is kept under a name in one language."""
     row = models.LetterText
     await session.execute(delete(row).where(row.kind == name, row.language == language))
     await access.record(session, person, "letter_text_reset", "letter_text", f"{name}:{language}")

@@ -83,23 +83,28 @@ async def test_talks_that_wait_for_the_days_rows_share_one_reading(tmp_path: Pat
         now = 1000.0
         here = Spending(clock=lambda: now)
         with asked_of(core) as seen:
+
+            def readings() -> int:
+                # The program asks other things by itself meanwhile.
+                return sum(owner in str(each.values) or "other " in str(each.values) for each in seen)
+
             counts = await asyncio.gather(*(here.heard(core, owner, 2) for _ in range(TALKS)))
             costs = await asyncio.gather(*(here.today(core, owner) for _ in range(TALKS)))
-            assert len(seen) == 2
+            assert readings() == 2
             # None is lost: the last one in hand knows of all the others.
             assert sorted(counts) == [7 + 2 * number for number in range(1, TALKS + 1)]
             assert costs == [Decimal(3)] * TALKS
             assert await here.heard(core, owner, 1) == 7 + 2 * TALKS + 1
-            assert len(seen) == 2
+            assert readings() == 2
             # The rows are read again later, and again once.
             now += max(HEARD_REFRESH_S, SPENDING_REFRESH_S)
             counts = await asyncio.gather(*(here.heard(core, owner, 1) for _ in range(TALKS)))
             await asyncio.gather(*(here.today(core, owner) for _ in range(TALKS)))
             assert sorted(counts) == [7 + number for number in range(1, TALKS + 1)]
-            assert len(seen) == 4
+            assert readings() == 4
             # Other owners' rows are their own.
             assert await asyncio.gather(*(here.heard(core, f"other {n}", 1) for n in range(3))) == [1, 1, 1]
-            assert len(seen) == 7
+            assert readings() == 7
 
 
 @pytest.mark.parametrize("cancelled", [0, 1, TALKS - 1], ids=["who reads", "who waits", "who waits last"])

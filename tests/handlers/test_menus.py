@@ -416,9 +416,9 @@ async def test_what_is_wrong_with_telegram_is_said_in_words(product: Product, st
     ("status", "words"),
     [
         ("active", ""),
-        ("refused", "WhatsApp no longer accepts its token: enter a new one on the channels page of the panel."),
+        ("refused", "WhatsApp no longer accepts its token: enter a new one under “Channels”."),
         ("blocked", "Meta does not let the number send: see to it in WhatsApp Manager, then start the bot here."),
-        ("unreadable", "I can no longer read its token: enter it again on the channels page of the panel."),
+        ("unreadable", "I can no longer read its token: enter it again under “Channels”."),
     ],
 )
 async def test_the_state_of_a_whatsapp_number_is_said_in_words(product: Product, status: str, words: str) -> None:

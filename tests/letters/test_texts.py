@@ -176,7 +176,7 @@ async def test_own_words_of_a_notice_reach_the_owner(site: Site, admin: Browser)
     browser = await site.signed_in(owner)
     before = (await browser.get("/dashboard")).visible()
     for text, said in (
-        ("Bot {boot}", "does not know {boot}. It knows: {bot}, {plan}."),
+        ("Bot {boot}", "This notice does not know {boot}. It knows: {bot}, {plan}."),
         ("", "This cannot be empty"),
         ("{bot", "A brace stands alone"),
         ("x" * 1001, "at most 1000 characters"),
@@ -208,6 +208,8 @@ async def test_own_words_of_a_notice_reach_the_owner(site: Site, admin: Browser)
     assert "jim turibdi" not in (await browser.get("/dashboard")).visible()
     reason = await admin.post("/admin/texts/notices/view_asked/ru", text="Разрешите?")
     assert reason.status == 400 and "{reason} cannot be left out" in reason.visible()
+    braces = await admin.post("/admin/texts/notices/team_whole/ru", text="Команда {bot}")
+    assert braces.status == 400 and "Nothing is put in here by itself" in braces.visible()
     for address in (f"{path}/uz-Cyrl", f"{path}/xx", "/admin/texts/notices/nothing/uz"):
         assert (await admin.get(address)).status == 404
     assert (await browser.get("/admin/texts/notices")).status == 404

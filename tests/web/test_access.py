@@ -19,6 +19,7 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 from sqlalchemy import (
+    BindParameter,
     Boolean,
     Column,
     Connection,
@@ -28,6 +29,7 @@ from sqlalchemy import (
     Numeric,
     String,
     Text,
+    bindparam,
     cast,
     delete,
     func,
@@ -130,27 +132,32 @@ async def people(tmp_path_factory: pytest.TempPathFactory, servers_run: servers.
             yield everybody
 
 
+_OWNER: BindParameter[str] = bindparam("owner")
+_LEFT = (
+    delete(models.Bot).where(models.Bot.owner_id == _OWNER),
+    delete(models.User).where(models.User.full_name == HELPER),
+    delete(models.Coupon).where(models.Coupon.code.startswith("PIYOLA-")),
+    *map(delete, (models.Announcement, models.ErrorRecord, models.Notice, models.Member, models.Invitation)),
+    *(delete(own).where(own.owner_id == _OWNER) for own in (models.Endpoint, models.CannedReply, models.RemoteView)),
+    *(delete(own).where(own.user_id == _OWNER) for own in (models.Payment, models.AccessRequest, models.Subscription)),
+    delete(models.ReferralEntry).where(models.ReferralEntry.partner_id == _OWNER),
+    delete(models.ApiToken).where(models.ApiToken.name == "object"),
+    delete(models.PanelSession).where(models.PanelSession.user_agent == "another device"),
+)
+"""What the walk ended begins anew, and what it leaves goes: with each route the owner would have more of everything."""
+
+
+def _clear(connection: Connection, owner: str) -> None:
+    for statement in _LEFT:
+        connection.execute(statement, {"owner": owner})
+
+
 async def _objects(people: People, route: str = "") -> dict[str, str]:
     """Make fresh objects of owner A and return what fills the places of an address."""
     owner = people.users["owner A"]
     core = people.site.core
+    await core.db.transact(_clear, owner.id)
     async with core.db.write() as session:
-        # What the walk ended begins anew, and what it leaves goes: with each route the owner would have more of everything.
-        await session.execute(delete(models.Bot).where(models.Bot.owner_id == owner.id))
-        await session.execute(delete(models.User).where(models.User.full_name == HELPER))
-        await session.execute(delete(models.Coupon).where(models.Coupon.code.startswith("PIYOLA-")))
-        for left in (models.Announcement, models.ErrorRecord, models.Notice):
-            await session.execute(delete(left))
-        for own in (models.Endpoint, models.CannedReply, models.RemoteView):
-            await session.execute(delete(own).where(own.owner_id == owner.id))
-        await session.execute(delete(models.Payment).where(models.Payment.user_id == owner.id))
-        await session.execute(delete(models.ApiToken).where(models.ApiToken.name == "object"))
-        await session.execute(delete(models.PanelSession).where(models.PanelSession.user_agent == "another device"))
-        await session.execute(delete(models.Member))
-        await session.execute(delete(models.Invitation))
-        await session.execute(delete(models.AccessRequest).where(models.AccessRequest.user_id == owner.id))
-        await session.execute(delete(models.Subscription).where(models.Subscription.user_id == owner.id))
-        await session.execute(delete(models.ReferralEntry).where(models.ReferralEntry.partner_id == owner.id))
         working = {
             name: models.Member(owner_id=owner.id, user_id=people.users[name].id, role=role)
             for name, role in MEMBERS.items()

@@ -238,6 +238,8 @@ async def test_one_that_is_scheduled_goes_out_at_its_time_and_not_before(site: S
         await announcements.run_job(site.core, {"announcement": id_})
     finally:
         site.core.now = utcnow
+    # The day that was chosen is the last on which it is shown.
+    assert re.search(r"until [^·]*2099, 23:59", said(await boss.get(f"/admin/announcements/{id_}")))
     assert (await over(site, id_)).chosen > 0
 
 
@@ -257,8 +259,9 @@ async def test_a_test_goes_to_who_asks_alone(site: Site, boss: Browser) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"title-ru": " "}, "Write a title in every language"),
-        ({"text-en": ""}, "Write the text in every language"),
+        ({"title-ru": " "}, "Write the title: owners who read in this language"),
+        ({"text-en": ""}, "Write the text: owners who read in this language"),
+        ({"languages": "ru", "text-ru": ""}, "Write the text: owners who read in this language"),
         ({"title-uz": "x" * 121}, "at most 120 characters"),
         ({"plan": "rich"}, "Choose who is meant"),
         ({"ways": "by_pigeon"}, "Choose at least one way"),
@@ -271,6 +274,48 @@ async def test_what_is_missing_is_said_and_nothing_typed_is_lost(
 ) -> None:
     page = await boss.post("/admin/announcements", **{**TEXTS, "plan": "all", "ways": "by_mail", **changes})
     assert page.status == 400 and words in said(page) and "Kechasi ta’mirlash." in page.text
+
+
+async def test_of_languages_that_are_not_meant_nothing_need_be_written(site: Site, boss: Browser) -> None:
+    """The form asks for no more by itself either; preview, test, list and report are in the language that is meant."""
+    reader = await owner(site, "Chitatel", language="ru")
+    form = (await boss.get("/admin/announcements/new")).text.partition(
+        '<form method="post" action="/admin/announcements"'
+    )[2]
+    assert " required" not in form.partition('id="plan"')[0]
+    texts = {"title-ru": "Только вам", "text-ru": "По-русски.", "title-uz": "Chala", "title-en": "", "text-en": ""}
+    fields = {**texts, "ways": "by_mail", "banner_until": "2099-01-01", "plan": "all"}
+
+    async def saved(*languages: str) -> Page:
+        several = [("ways", "as_banner"), *(("languages", each) for each in languages)]
+        data = [("csrf", boss.csrf), *fields.items(), *several]
+        return await boss.request("POST", "/admin/announcements", data=data)
+
+    made = await saved("ru")
+    assert made.status == 303, said(made)
+    path = made.location.partition("?")[0]
+    draft = await boss.get(path)
+    preview = draft.text.partition('id="preview-title"')[2].partition("</section>")[0]
+    assert "По-русски." in preview and 'lang="uz"' not in preview and 'lang="en"' not in preview
+    assert 'value="Chala"' in draft.text, "what was begun in another language is not lost"
+    assert "“Только вам”" in draft.text and "Только вам" in said(await boss.get("/admin/announcements"))
+    assert (await boss.post(f"{path}/test")).status == 303
+    id_ = path.rpartition("/")[2]
+    async with site.core.db.read() as session:
+        row = models.Letter
+        tried = (await session.scalars(select(row).where(row.key.startswith(f"announcement-test:{id_}")))).one()
+    await sent(site, boss, id_)
+    assert {letter.params["title"] for letter in (tried, *await letters_of(site, id_))} == {"Только вам"}
+    browser = await site.signed_in(reader)
+    assert "По-русски." in (await browser.get("/dashboard")).text
+    for page in (path, f"{path}/missed", f"/admin/audit?object={id_}"):
+        assert "Только вам" in said(await boss.get(page)), page
+    # More languages afterwards need their words.
+    wider = await saved("ru", "en")
+    assert wider.status == 400 and "Write the title: owners" in said(wider) and 'value="Chala"' in wider.text
+    field = wider.text.partition('id="title-en"')[2].partition(">")[0]
+    assert 'aria-invalid="true"' in field
+    await boss.post(f"{path}/stop")
 
 
 async def test_a_moment_that_is_over_is_refused(boss: Browser) -> None:

@@ -119,7 +119,7 @@ async def test_channels_of_all_are_found(site: Site, boss: Browser) -> None:
     shown = page.visible()
     for words in (
         "Token refused", "the token is no longer valid", "190: token <b>expired</b>", "The token ends soon", "token ends on",
-        "@GulBot", "Ali nonlari", "1 do not work", "Working",
+        "@GulBot", "Ali nonlari", "1 does not work", "Working",
     ):  # fmt: skip
         assert words in shown, words
     assert f"/admin/owners/{ali.id}" in page.text

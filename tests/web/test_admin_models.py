@@ -270,6 +270,13 @@ async def test_thirty_days_are_counted_once(site: Site, shop: Shop, boss: Browse
     today = utcnow().astimezone(TASHKENT).date()
     noon = dt.datetime.combine(today - dt.timedelta(days=3), dt.time(12), TASHKENT)
     facts = {"owner_id": shop.owner.id, "provider": "anthropic", "model_asked": "claude"}
+
+    def total(page: Page) -> list[Decimal]:
+        found = re.search(r"Today \$([\d.,]+), in 30 days \$([\d.,]+)", said(page))
+        assert found is not None
+        return [Decimal(each.replace(",", "")) for each in found.groups()]
+
+    before = total(await boss.get("/admin/models"))
     async with site.core.db.write() as session:
         for days, cost, own in (
             (0, "5", False),
@@ -291,6 +298,19 @@ async def test_thirty_days_are_counted_once(site: Site, shop: Shop, boss: Browse
     async with site.core.db.read() as session:
         found = (await overrides.health(session, utcnow()))["anthropic"]
     assert (found.cost_usd, found.month_usd, found.calls) == (Decimal(5), Decimal(23), 1)
+    page = await boss.get("/admin/models")
+    # As people read them, small amounts are rounded.
+    for now, then, more in zip(total(page), before, (5, 23), strict=True):
+        assert abs(now - then - more) < Decimal("0.02")
+    async with site.core.db.write() as session:
+        call = {**facts, "provider": "gemini", "cost_usd": Decimal(3000), "created_at": utcnow() - dt.timedelta(days=1)}
+        session.add_all(
+            (models.AIUsage(**call), models.AIUsage(**{**call, "cost_usd": Decimal(70), "created_at": utcnow()}))
+        )
+    shown = said(await boss.get("/admin/models"))
+    assert re.search(
+        r"Gemini Set up Key …\w+ · \d+ calls? today[^$]* today \$7\d\.\d+ · in 30 days \$3,07\d\.", shown
+    ), shown
 
 
 async def test_what_failed_last_stands_at_its_key(site: Site, shop: Shop, boss: Browser, upstream: FakeModels) -> None:

@@ -322,7 +322,7 @@ async def test_the_days_are_shown_and_exported(shop: Shop, boss: Browser) -> Non
     day = shop.till.moment.date().isoformat()
     raw = await (await boss.http.get(f"{shop.site.base}/admin/payments/days.csv?since={day}&until={day}")).read()
     assert raw.decode("utf-8-sig").splitlines()[1] == f"{day},Payme,1,290000,0,0,290000"
-    assert "Downloaded payments From day:" in said(await boss.get("/admin/audit"))
+    assert "Downloaded payments From date:" in said(await boss.get("/admin/audit"))
     for query in ("since=2027-01-02&until=2027-01-01", "since=2020-01-01&until=2027-01-01", "since=x"):
         assert (await boss.get(f"/admin/payments/days?{query}")).status == 400
 

@@ -153,6 +153,11 @@ async def test_the_page_of_an_owner_tells_all(site: Site, boss: Browser) -> None
         await web_talk(session, bot, "Mijoz")
         facts = {"gateway": "payme", "price_tiyin": 29_000_000, "amount_tiyin": 29_000_000, "expires_at": utcnow()}
         session.add(models.Payment(number="123456789", user_id=owner.id, plan="basic", period="monthly", **facts))
+        # Who came by the owner's link and paid, and what was done here.
+        session.add(models.Referral(partner_id=owner.id, user_id=helper.id, source="web", touched_at=utcnow()))
+        due = {"kind": "commission", "amount_tiyin": 1_234_500, "available_at": utcnow()}
+        session.add(models.ReferralEntry(partner_id=owner.id, **due))
+        await access.record(session, owner, "member_role", "user", owner.id, role="operator", member=helper.id)
         spent = {"feature": "answer", "provider": "gemini", "model_asked": "flash", "cost_usd": Decimal("1.25")}
         session.add(models.AIUsage(owner_id=owner.id, bot_id=bot.id, **spent))
         secret = (await session.get_one(models.Channel, channel.id)).secret
@@ -161,7 +166,7 @@ async def test_the_page_of_an_owner_tells_all(site: Site, boss: Browser) -> None
     shown = page.visible().replace("\xa0", " ")
     for words in (
         "+998 93 555 66 77", "feruza@example.uz", "Somsa uyi", "Token refused", "menyu.pdf", "Yordamchi", "Naqd to‘laymiz",
-        "123456789", "290 000", "$1.25", "1 conversation", "1 document",
+        "123456789", "290 000", "$1.25", "1 conversation", "1 document", "Role: Operator", "registered: 1", "Due: 12 345",
     ):  # fmt: skip
         assert words in shown, words
     assert secret not in page.text
@@ -318,7 +323,7 @@ async def test_the_log_speaks_of_people_and_things_by_their_names(site: Site, bo
         ("Bot: Lola gullari · Channel: Web chat",),
         ("Channel: Web · Kind: WhatsApp", "Bot Lola gullari"),
         ("Bot: Lola gullari · Owner: Lola",),
-        ("Bots: yes · From day: 2 Jan 2026 · State: Trial",),
+        ("Bots: yes · From date: 2 Jan 2026 · State: Trial",),
         ("Time: 2 Jan 2026, 08:04",),
         ("Kind: Reading a document",),
         ("(Русский)",),

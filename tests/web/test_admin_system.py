@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -15,17 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import delete, select, text
 
 from db import models
 from db.base import utcnow
 from db.engine import DatabaseUnavailable
-from services import accounts, errorbook, job_names, jobs, system, upkeep
+from services import errorbook, job_names, jobs, system, upkeep
 from tests import servers
 from tests.composition import FAQ, add_document, questions_put
 from tests.conveyor.harness import until
 from tests.servers import ROOT
-from tests.web.panel import PASSWORD, Browser, Page, Site, open_site, web_talk
+from tests.web.panel import PASSWORD, Browser, Page, Site, hashed, open_site, web_talk
 
 WORDS = "Mening sirim: 4242"
 
@@ -41,7 +42,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory, servers_run: servers.Ru
 
 @pytest.fixture(scope="module")
 async def boss(site: Site) -> Browser:
-    return await site.administrator("Boss", password_hash=await accounts.hash_password(PASSWORD))
+    return await site.administrator("Boss", password_hash=await hashed())
 
 
 def said(page: Page) -> str:
@@ -72,13 +73,30 @@ async def test_it_shows_what_is_slow_and_what_does_not_work(site: Site, boss: Br
         session.add(
             models.Channel(bot_id=bot.id, kind="telegram", external_id="777", username="sekin_bot", status="refused")
         )
-    page = await boss.get("/admin/system")
+        # Held by another process for long, so that nobody here works it off meanwhile.
+        held = {"kind": "bulk", "holder": "elsewhere", "lease_until": 4e12, "waiting_since": now.timestamp() - 120}
+        session.add_all(models.Lane(key=f"bulk:{n}", pending=4 + n, **held) for n in range(2))
+    with questions_put(site.core) as asked_of_one:
+        page = await boss.get("/admin/system")
     shown = said(page)
     assert page.status == 200
+    assert re.search(r"Broadcasts 9 in 2 lines · waiting since: \S", shown)
+    version = re.search(r'^version = "([^"]+)"', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
+    assert version is not None and f"Version {version[1]}, running since" in shown
     assert "Sekin bot 20 answers 1" in shown
-    assert "Sekin bot Telegram Telegram no longer accepts the token." in shown
+    assert "Sekin bot Telegram Sekin · Telegram no longer accepts the token." in shown
+    assert f'<a href="/admin/owners/{owner.id}">Sekin</a>' in page.text
+    for number in range(3):
+        other = await site.bot_of(await site.person(f"Buzuq{number}"), f"Buzuq bot {number}")
+        async with site.core.db.write() as session:
+            session.add(models.Channel(bot_id=other.id, kind="telegram", external_id=f"77{number}", status="conflict"))
+    with questions_put(site.core) as asked_of_four:
+        assert "Buzuq bot 2 Telegram Buzuq2 · " in said(await boss.get("/admin/system"))
+    assert len(asked_of_four) == len(asked_of_one), "whose they are is not asked one by one"
     assert "Database Works" in shown and "Gemini Not set up" in shown and "nothing waits" in shown
     assert "Deleting what is no longer needed" in shown and "next:" in shown
+    async with site.core.db.write() as session:
+        await session.execute(delete(models.Lane).where(models.Lane.holder == "elsewhere"))
     # Every kind of job has a name for people.
     assert set(site.core.job_handlers) - {"print"} <= set(job_names.NAMES)
 

@@ -151,6 +151,69 @@ async def test_from_the_first_draft_to_the_report(site: Site) -> None:
     assert "does not want them since" in (await browser.get(f"/inbox/{names['No']}")).visible()
 
 
+async def test_only_who_is_chosen_gets_it_and_it_can_be_held(site: Site) -> None:
+    """By channel, language, label and when they last wrote; never outside a network's window; paused, resumed, stopped."""
+    owner, bot, browser = await _shop(site, "Chosen")
+    home, now = f"/bots/{bot.id}/broadcasts", utcnow()
+    async with site.core.db.write() as session:
+        web = await bots.connect_web(session, bot)
+        gram = models.Channel(bot_id=bot.id, kind="instagram", external_id="17", status="active")
+        label = models.Label(owner_id=owner.id, name="Ulgurji", color=1)
+        session.add_all([gram, label])
+        await session.flush()
+        for name, channel, language, hours in (
+            ("Aziza", web, "uz", 1),
+            ("Иван", web, "ru", 24 * 40),
+            ("Kiril", web, "uz-Cyrl", 24 * 3),
+            ("Insta", gram, "ru", 1),
+            ("Kech", gram, "ru", 25),
+        ):
+            who = models.Contact(bot_id=bot.id, channel_id=channel.id, external_id=name, name=name, language=language)
+            session.add(who)
+            await session.flush()
+            place = {"bot_id": bot.id, "channel_id": channel.id, "contact_id": who.id}
+            talk = models.Conversation(**place, last_inbound_at=now - dt.timedelta(hours=hours))
+            session.add(talk)
+            await session.flush()
+            if name == "Kiril":
+                session.add(models.ConversationLabel(conversation_id=talk.id, label_id=label.id))
+    for chosen, reached, silent in (
+        ({}, 4, True),
+        ({"channels": "web"}, 3, False),
+        ({"channels": "instagram"}, 1, True),
+        ({"languages": "uz"}, 2, False),
+        ({"languages": "ru"}, 2, True),
+        ({"labels": label.id}, 1, False),
+        ({"seen": "within", "days": "2"}, 2, True),
+        ({"seen": "before", "days": "2"}, 2, False),
+    ):
+        page = (await browser.post(f"{home}/preview", **WRITTEN, **chosen)).visible()
+        assert f"{reached} customer{'s get' if reached > 1 else ' gets'} it" in page, (chosen, page)
+        assert ("have not written for 24 hours" in page) is silent, chosen
+    where = (await browser.post(home, **WRITTEN, channels="web", languages="uz")).location.partition("?")[0]
+
+    async def press(step: str) -> str:
+        version = str((await _one(site, bot)).version)
+        assert (await browser.post(f"{where}/{step}", version=version)).status == 303
+        return (await browser.get(where)).visible()
+
+    # As if it were in the middle: chosen and begun, the next step far away.
+    async with site.core.db.write() as session:
+        row = await session.get_one(models.Broadcast, (await _one(site, bot)).id)
+        row.status, row.started_at, row.cursor, row.run_at = "sending", now, "", now + dt.timedelta(days=2)
+    assert "Paused" in await press("pause")
+    assert (await _one(site, bot)).status == "paused"
+    await press("resume")
+    await _done(site, bot)
+    listed = (await browser.get(f"{where}/receivers")).visible()
+    assert all(name in listed for name in ("Aziza", "Kiril")) and not any(name in listed for name in ("Иван", "Insta"))
+    async with site.core.db.write() as session:
+        (await session.get_one(models.Broadcast, row.id)).status = "paused"
+    assert "Stopped" in await press("stop")
+    version = str((await _one(site, bot)).version)
+    assert (await browser.post(f"{where}/resume", version=version)).status == 409
+
+
 async def test_what_reaches_nobody_is_not_offered(site: Site) -> None:
     _, bot, browser = await _shop(site, "Empty")
     where = (await browser.post(f"/bots/{bot.id}/broadcasts", **WRITTEN)).location.partition("?")[0]

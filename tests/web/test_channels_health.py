@@ -69,14 +69,14 @@ async def test_what_the_network_says_stands_on_the_page(site: Site, graph: FakeG
     browser, place = await connected(site)
     channel = await channel_of(site)
     page = (await browser.get(place)).visible()
-    for shown in ("Last check", "has no end", "come here", "high", "Check now"):
+    for shown in ("Last check", "does not expire", "arrive here", "high", "Check now"):
         assert shown in page, shown
     number.quality_rating, number.token_expires_at = "RED", int(time.time()) + 3 * 86_400
     number.subscribed = False
     done = await browser.post(f"{place}/{channel.id}/check")
     assert done.location == f"{place}?done=checked"
     page = (await browser.get(done.location)).visible()
-    for shown in ("Checked.", "low: customers block or report it", "ends on", "come here"):
+    for shown in ("Checked.", "low: customers block or report it", "ends on", "arrive here"):
         assert shown in page, shown
     # Pressing mends what can be mended.
     assert number.subscribed

@@ -44,7 +44,15 @@ async def test_the_text_as_it_was_understood(site: Site) -> None:
     table = "nomi,narxi\n" + "".join(f"Tovar<{number}>,{number}000\n" for number in range(70))
     document = await add_document(site.core, bot, "narx.csv", table.encode())
     path, seen, pages = f"/bots/{bot.id}/documents/{document.id}", [], 0
-    assert path in (await browser.get(f"/bots/{bot.id}/documents")).text
+    async with site.core.db.write() as session:
+        facts = {"bot_id": bot.id, "name": "katta.pdf", "kind": "pdf", "size": 3 * 1024 * 1024, "status": "processing"}
+        session.add(models.Document(**facts, progress=40))
+    listed = await browser.get(f"/bots/{bot.id}/documents?q=Tovar+narxi")
+    shown = " ".join(listed.visible().split())
+    assert path in listed.text and "1 KB · " in shown.replace("\xa0", " ")
+    assert "Reading: 40%" in shown and "3 MB · " in shown.replace("\xa0", " ") and 'max="100" value="40"' in listed.text
+    # What the bot would answer from, with how well it fits.
+    assert re.search(r"narx\.csv[^<]*</b>.*?class=\"score\">0\.\d+<", listed.text, re.DOTALL), shown
     address = path
     while address:
         page = await browser.get(address)
@@ -176,6 +184,8 @@ async def test_questions_and_answers_as_a_table(site: Site) -> None:
         (b"a," + b"x" * 5000, "Row 1"),
         (b"".join(b"q%d,a\n" % number for number in range(1001)), "more than"),
         (b"x" * (2 * 1_048_576 + 1), "larger than"),
+        # Whatever walks along the empty lines from each of them holds up everybody for minutes.
+        (b'a,"x' + b"\n" * 130_000 + b'x"', "Row 1 is too long"),
     ):
         refused = await browser.upload_with(f"{path}/answers.csv", {}, "x.csv", bad)
         assert refused.status in (400, 413) and said in refused.visible(), said

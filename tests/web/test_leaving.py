@@ -27,7 +27,7 @@ from services.limits import Limits
 from tests.composition import make_settings, running
 from tests.furnished import NAMES, QUESTIONS, furnish
 from tests.services.owned import everything, fill, holding, naming
-from tests.web.panel import PASSWORD, Browser, Site, open_site
+from tests.web.panel import PASSWORD, Browser, Site, hashed, open_site
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ async def site(tmp_path: Path, sqlite_url: str) -> AsyncIterator[Site]:
 
 
 async def _owner(site: Site, name: str) -> tuple[models.User, Browser]:
-    user = await site.person(name, password_hash=await accounts.hash_password(PASSWORD))
+    user = await site.person(name, password_hash=await hashed())
     return user, await site.signed_in(user)
 
 

@@ -16,7 +16,7 @@ from services import accounts, team
 from services.conversations import marks
 from services.knowledge import documents
 from tests import servers
-from tests.web.panel import PASSWORD, Browser, Site, open_site, web_talk
+from tests.web.panel import PASSWORD, Browser, Site, hashed, open_site, web_talk
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +103,18 @@ async def test_what_was_taught_is_listed_in_parts_and_corrected_on_every_one(sit
     assert (await browser.get(f"/bots/{bot.id}/answers.csv")).text.count("Savol") == 53
 
 
+async def test_a_stop_and_a_start_are_taken_back_on_the_spot(site: Site) -> None:
+    _, bot, browser = await _owner(site, "Stopper")
+    for step, back, status in (("stop", "start", "active"), ("start", "stop", "stopped")):
+        done = await browser.post(f"/bots/{bot.id}/{step}")
+        toast = (await browser.get(done.location)).text.partition('class="toast-line"')[2].partition("</div>")[0]
+        undo = re.search(r'action="([^"]+)"', toast)
+        assert undo and undo[1] == f"/bots/{bot.id}/{back}", toast
+        await browser.post(undo[1])
+        async with site.core.db.read() as session:
+            assert (await session.get_one(models.Bot, bot.id)).status == status
+
+
 async def test_a_question_taken_off_the_list_comes_back(site: Site) -> None:
     _, bot, browser = await _owner(site, "Undoer")
     row = models.UnansweredQuestion
@@ -158,9 +170,7 @@ async def test_only_the_form_that_was_sent_is_wrong(site: Site) -> None:
     """Where several forms of a page have fields of one name."""
     owner, bot, _ = await _owner(site, "Several")
     async with site.core.db.write() as session:
-        await accounts.set_password(
-            session, await session.get_one(models.User, owner.id), await accounts.hash_password(PASSWORD)
-        )
+        await accounts.set_password(session, await session.get_one(models.User, owner.id), await hashed())
         questions = ("Parkovka bormi?", "Wi-Fi bormi?")
         session.add_all(models.UnansweredQuestion(bot_id=bot.id, question=q, folded=q.lower()) for q in questions)
         taught = [await documents.add_answer(session, bot, f"Savol {n}?", "Ha") for n in range(2)]

@@ -10,20 +10,22 @@ import gzip
 import json
 import re
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from jinja2.runtime import Context, Macro
-from sqlalchemy import select
+from sqlalchemy import Text, select, type_coerce, update
 from yarl import URL
 
 from db import models
 from db.base import utcnow
 from services import accounts, bots, conversations, notices, statistics
 from services.crypto import Crypto, new_fernet_key
+from services.i18n import LANGUAGES, translate
 from services.knowledge import documents
 from tests import servers
 from tests.composition import FAQ, add_document, questions_put
@@ -249,6 +251,8 @@ async def test_what_is_done_to_channels_and_bots_is_written_down(site: Site) -> 
         (web,) = await bots.channels(session, bot)
     await browser.post(f"/bots/{bot.id}/channels/{web.id}/disconnect")
     await browser.post(f"/bots/{bot.id}/channels/web")
+    wrong = await browser.post(f"/bots/{bot.id}/delete", confirm="Boshqa nom")
+    assert wrong.status == 400 and 'value="Boshqa nom"' in wrong.text
     await browser.post(f"/bots/{bot.id}/delete", confirm=bot.name)
     async with site.core.db.read() as session:
         log = models.AuditLog
@@ -314,7 +318,7 @@ async def test_a_total_leads_to_where_it_comes_from(site: Site) -> None:
         session.add(models.Message(conversation_id=talk.id, author="bot", text="Bilmayman", answered=False))
     links = _totals(await browser.get("/dashboard?period=7"))
     since = statistics.period("7", utcnow()).first.isoformat()
-    asked = f"/inbox?since={since}"
+    asked = f"/inbox?happened=said&since={since}"
     assert links == [
         asked,
         asked,
@@ -716,6 +720,85 @@ async def test_error_page_names_a_code_of_the_log(site: Site, capfd: pytest.Capt
     assert code in page.visible()
     out, err = capfd.readouterr()
     assert code in out + err
+
+
+async def _announced(browser: Browser, path: str, length: int) -> Page:
+    """Announce a form of so many octets, send none of it, and return what comes back."""
+    at, kept = URL(browser.base), [f"{each.key}={each.value}" for each in browser.http.cookie_jar]
+    reader, writer = await asyncio.open_connection(at.host, at.port)
+    lines = (f"POST {path} HTTP/1.1", f"Host: {at.authority}", "Cookie: " + "; ".join(kept))
+    kind = "Content-Type: application/x-www-form-urlencoded"
+    writer.write("\r\n".join((*lines, kind, f"Content-Length: {length}", "", "")).encode())
+    async with asyncio.timeout(30):
+        status, *head = (await reader.readuntil(b"\r\n\r\n")).decode().rstrip().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in head)
+        body = (await reader.readexactly(int(headers["Content-Length"]))).decode()
+    writer.close()
+    return Page(int(status.split()[1]), body, headers, at / path[1:])
+
+
+@contextlib.contextmanager
+def _without_database(folder: Path) -> Iterator[None]:
+    place, hidden = folder / "botfactory.db", folder / "hidden.db"
+    place.rename(hidden)
+    place.mkdir()
+    try:
+        yield
+    finally:
+        place.rmdir()
+        hidden.rename(place)
+
+
+async def test_errors_have_their_own_pages_in_every_language(tmp_path: Path, servers_run: servers.Run) -> None:
+    """What is wrong, what became of it, a way on and a code, in the person's language, whatever it was."""
+    async with open_site(tmp_path, servers_run.new_sqlite(tmp_path)) as site:
+        user = await site.person("Errors")
+        browser, bot = await site.signed_in(user), await site.bot_of(user)
+        async with site.core.db.write() as session:
+            session.add(models.BotVersion(bot_id=bot.id, number=1, content={}))
+            await session.flush()
+            torn = type_coerce(f"{{{CANARY}", Text)
+            await session.execute(update(models.BotVersion).values(content=torn))
+        said = dict[int, set[str]]()
+
+        async def provoked(status: int) -> Page:
+            if status == 403:
+                return await browser.request("POST", "/settings/profile", data={"csrf": "0" * 128})
+            if status == 404:
+                return await browser.get("/nothing-here")
+            if status == 405:
+                return await browser.request("PUT", "/dashboard", headers={"X-CSRF-Token": browser.csrf})
+            if status == 413:
+                return await _announced(browser, "/settings/profile", 99_999_999)
+            if status == 429:
+                tries = [await browser.post(f"/bots/{user.id}/try", text="Salom") for _ in range(21)]
+                return tries[-1]
+            if status == 500:
+                return await browser.get(f"/bots/{bot.id}/versions")
+            await site.core.db.engine.dispose()
+            with _without_database(tmp_path):
+                return await browser.get("/dashboard")
+
+        for language in LANGUAGES:
+            await browser.post("/preferences", language=language, next="/dashboard")
+            for status, what in (
+                (403, "Nothing was changed."),
+                (404, "The address may be mistyped, or the page may have been deleted."),
+                (405, "Nothing was changed."),
+                (413, "Nothing was saved. Try something smaller."),
+                (429, "Nothing is lost. Try again a little later."),
+                (500, "The error is on our side, and we have a record of it."),
+                (503, "We are working on it."),
+            ):
+                page = await provoked(status)
+                shown = " ".join(page.visible().split())
+                assert page.status == status and f'<html lang="{language}"' in page.text, (status, page.status)
+                for words in (what, "Go to the home page", translate(language, "Code: {code}", code="").strip()):
+                    assert translate(language, words) in shown, (language, status, words)
+                [title] = re.findall(r"<h1>([^<]+)</h1>", page.text)
+                assert CANARY not in page.text and title not in said.setdefault(status, set()), (language, title)
+                said[status].add(title)
+                assert page.headers["X-Request-ID"][:8] in shown
 
 
 async def test_language_of_errors_for_programs(site: Site) -> None:

@@ -12,10 +12,10 @@ from sqlalchemy import select, update
 from yarl import URL
 
 from db import models
-from services import accounts, coupons, leaving, referrals
+from services import coupons, leaving, referrals
 from services.coupons import Terms
 from tests import servers
-from tests.web.panel import PASSWORD, Browser, Site, open_site
+from tests.web.panel import PASSWORD, Browser, Site, hashed, open_site
 
 _CHROME = "Mozilla/5.0 (Windows NT 10.0) Chrome/140.0 Safari/537.36"
 
@@ -274,7 +274,7 @@ async def _brought_by(site: Site, partner: models.User) -> list[str]:
 
 async def test_nobody_brings_a_second_account_of_the_same_browser(site: Site) -> None:
     """Signed out, by the own link; nor a third one after the second was used there. A colleague at the same address counts."""
-    partner = await site.person("Ustasi", password_hash=await accounts.hash_password(PASSWORD))
+    partner = await site.person("Ustasi", password_hash=await hashed())
     code = await _code_of(site, partner)
     own = site.browser()
     await own.get("/login")

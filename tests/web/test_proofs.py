@@ -15,7 +15,7 @@ from services import accounts
 from services.i18n import translate
 from services.limits import Limits
 from tests import servers
-from tests.web.panel import PASSWORD, Browser, Site, open_site
+from tests.web.panel import PASSWORD, Browser, Site, hashed, open_site
 
 _numbers = itertools.count(1)
 NEW = "boshqa-parol-77"
@@ -45,7 +45,7 @@ async def _owner(
     number = next(_numbers)
     user = await site.person(
         f"Isbot{number}",
-        password_hash=await accounts.hash_password(PASSWORD) if password else None,
+        password_hash=await hashed() if password else None,
         telegram_id=9_800_000 + number if telegram else None,
     )
     browser = await site.signed_in(user)

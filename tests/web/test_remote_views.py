@@ -261,6 +261,15 @@ async def test_every_address(site: Site, admin: models.User) -> None:
         else:
             page = await browser.request(method, path, headers={"X-CSRF-Token": browser.csrf})
             assert page.status == 403, (method, path, page.status)
+    # Where secrets are shown once or taken.
+    for path in (
+        "/settings/webhooks",
+        "/settings/two-step",
+        "/settings/email",
+        "/settings/delete",
+        "/inbox/export.csv",
+    ):
+        assert (await browser.get(path)).status == 403, path
     assert shown > 20
     assert await state() == before
     assert f"/bots/{bot.id}" in (await (await site.signed_in(owner)).get(f"/settings/views/{view.id}")).text

@@ -17,7 +17,7 @@ from db.base import utcnow
 from services import accounts
 from services.i18n import translate
 from tests import servers
-from tests.web.panel import PASSWORD, Site, open_site
+from tests.web.panel import PASSWORD, Site, hashed, open_site
 from web.auth import safe_next
 
 
@@ -32,7 +32,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory, servers_run: servers.Ru
 
 
 async def _with_password(site: Site, name: str) -> models.User:
-    return await site.person(name, password_hash=await accounts.hash_password(PASSWORD))
+    return await site.person(name, password_hash=await hashed())
 
 
 async def test_registration_then_first_bot(site: Site) -> None:

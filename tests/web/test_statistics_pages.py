@@ -9,6 +9,7 @@ import re
 import zipfile
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +17,9 @@ from sqlalchemy import select
 
 from db import models
 from db.base import utcnow
-from services import accounts
+from services import accounts, bots, durations, team
 from services.days import midnight, today
-from services.statistics import Period, counting, lines, report
+from services.statistics import Period, counting, histogram, lines, median_s, report
 from tests import servers
 from tests.composition import asked_of, questions_put
 from tests.web.panel import Browser, Page, Site, open_site, web_talk
@@ -80,10 +81,10 @@ async def test_a_period_stands_beside_the_one_before(site: Site) -> None:
     while await counting.count_some(site.core.db, NOW):
         pass
     week = _cards(await browser.get("/dashboard?period=7"))
-    assert week["Questions"] == "6 today: 2 +200 % before: 2"
-    assert week["Conversations"] == "3 today: 1 +200 % before: 1"
+    assert week["Questions"] == "6 today: 2 +200% before: 2"
+    assert week["Conversations"] == "3 today: 1 a day: 0.43 +200% before: 0.14"
     assert week["Answered from documents"].startswith("83% today: 50% 5 answers · before: 50%")
-    assert week["Unanswered questions"] == "1 today: 1 ±0 % before: 1"
+    assert week["Unanswered questions"] == "1 today: 1 ±0% before: 1"
     assert "Cost on your own key" not in week
     assert _cards(await browser.get("/dashboard?period=today"))["Questions"] == "2 before: 0"
     assert _cards(await browser.get("/dashboard?period=90"))["Questions"] == "9 today: 2 before: 0"
@@ -105,6 +106,141 @@ async def test_a_period_stands_beside_the_one_before(site: Site) -> None:
     page = await browser.get("/dashboard")
     assert _cards(page)["Cost on your own key"] == "$0.50"
     assert "gpt-own" in page.text and "gpt-ours" not in page.text
+
+
+def _plain(text: str) -> str:
+    return text.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def _split(page: Page, section: str) -> dict[str, list[str]]:
+    """Return the rows of a section's table of numbers, by their names."""
+    rows = page.text.partition(f'id="{section}"')[2].partition("</section>")[0].rpartition("<tbody>")[2].split("<tr>")
+    cells = [[" ".join(re.sub(r"<[^>]*>", " ", cell).split()) for cell in re.split(r"<td", row)] for row in rows[1:]]
+    return {name: [cell.rpartition(">")[2].strip() for cell in rest] for name, *rest in cells}
+
+
+async def test_each_number_stands_on_its_card(site: Site) -> None:
+    """Conversations, answered, unanswered, handed over and how long it took; the same by channel and by language."""
+    user, at = await site.person("Cards", language="en"), _noon(0)
+    browser, bot = await site.signed_in(user), await site.bot_of(user)
+    async with site.core.db.write() as session:
+        web = await bots.connect_web(session, bot)
+        gram = models.Channel(bot_id=bot.id, kind="telegram", external_id=bot.id, username="cards_bot")
+        session.add(gram)
+        await session.flush()
+        # ``True``: the bot knew, ``False``: it did not; None: a person answered.
+        for number, (channel, language, answers) in enumerate(
+            ((web, "uz", (True, False, False)), (gram, "ru", (True, None)), (gram, "en", (True,)))
+        ):
+            who = models.Contact(bot_id=bot.id, channel_id=channel.id, external_id=f"card {number}", language=language)
+            session.add(who)
+            await session.flush()
+            facts = {"bot_id": bot.id, "channel_id": channel.id, "contact_id": who.id}
+            person_at = at + dt.timedelta(minutes=10) if None in answers else None
+            talk = models.Conversation(**facts, created_at=at, last_message_at=at, person_at=person_at)
+            session.add(talk)
+            await session.flush()
+            for knew in answers:
+                asked = models.Message(conversation_id=talk.id, author="customer", text="Narxi?", created_at=at)
+                session.add(asked)
+                await session.flush()
+                said = (
+                    {"author": "operator"}
+                    if knew is None
+                    else {"author": "bot", "answered": knew, "reply_to": asked.id}
+                )
+                late = dt.timedelta(seconds=600 if knew is None else 20)
+                session.add(models.Message(conversation_id=talk.id, text="5000", created_at=at + late, **said))
+                await session.flush()
+    page = await browser.get("/dashboard?period=7")
+    shown = {name: words.partition(" today: ")[0].partition(" before: ")[0] for name, words in _cards(page).items()}
+    took = [durations.text(median_s(histogram([(seconds, 1)])), "en") for seconds in (20, 600)]
+    assert took == ["22 s", "10 min"]
+    assert shown == {
+        "Conversations": "3",
+        "Questions": "6",
+        "Answered from documents": "60%",
+        "Unanswered questions": "2",
+        "Handed over to people": "1",
+        "Customers waiting": "0 now",
+        "New customers": "3",
+        "Answer takes (median)": f"{took[0]} people: {took[1]}",
+    }
+    # Conversations, questions, answered, unanswered, handed over.
+    assert _split(page, "channels-title") == {
+        "Telegram": ["2", "3", "2", "0", "1"],
+        "Web chat": ["1", "3", "1", "2", "0"],
+    }
+    assert _split(page, "languages-title") == {
+        "O‘zbekcha": ["1", "3", "1", "2", "0"],
+        "Русский": ["1", "2", "1", "0", "1"],
+        "English": ["1", "1", "1", "0", "0"],
+    }
+    assert _split(page, "by-bot") == {bot.name: ["6", "3", "2", "0"]}
+    # The table under a picture is what the picture is drawn from.
+    drawn = page.text.partition(f">{today(NOW):%d.%m}</th>")[2].partition("</tr>")[0]
+    assert re.findall(r'data-value="(\d+)">(\d+)<', drawn) == [("3", "3"), ("6", "6"), ("2", "2")]
+
+
+async def test_a_conversation_counts_once_and_its_number_leads_to_the_list_of_it(
+    tmp_path: Path, servers_run: servers.Run
+) -> None:
+    """However many days it went on; put aside it is among them, what is tried in the panel is not."""
+    async with open_site(tmp_path, servers_run.new_sqlite(tmp_path)) as site:
+        site.core.now = lambda: NOW
+        owner, boss = await site.person("Counted", language="en"), await site.person("Counting", language="en")
+        bot = await site.bot_of(owner)
+        async with site.core.db.write() as session:
+            (await session.get_one(models.User, boss.id)).role = "admin"
+            for name, backs, more in (
+                ("Zulayho", (6, 5, 3, 1), {"person_at": _noon(3)}),
+                ("Qalqon", (8, 2), {"snoozed_until": NOW + DAY, "snoozed_at": NOW}),
+                ("Behzod", (9, 8), {"person_at": _noon(8)}),
+                (f"panel:{owner.id}"[:20], (4,), {}),
+            ):
+                talk = await web_talk(session, bot, name, created_at=_noon(backs[0]), **more)
+                talk.last_message_at = _noon(backs[-1])
+                contact = await session.get_one(models.Contact, talk.contact_id)
+                contact.language = "uz"
+                if name.startswith("panel:"):
+                    contact.external_id = f"panel:{owner.id}"
+                for back in backs:
+                    for author in ("customer", "operator"):
+                        said = {
+                            "conversation_id": talk.id,
+                            "author": author,
+                            "text": "Narxi?",
+                            "created_at": _noon(back),
+                        }
+                        session.add(models.Message(**said))
+        browser, admin = await site.signed_in(owner), await site.signed_in(boss)
+        for counted in (False, True):
+            while counted and await counting.count_some(site.core.db, NOW):
+                pass
+            page = await browser.get("/dashboard?period=7")
+            cards = _cards(page)
+            assert cards["Conversations"] == "2 today: 0 a day: 0.71 +67% before: 0.43"
+            assert cards["Handed over to people"].startswith("1 today: 0 a day: 0.71 ")
+            for href, names in (
+                ("happened=said", ["Qalqon", "Zulayho"]),
+                ("channel=web&happened=said", ["Qalqon", "Zulayho"]),
+                ("language=uz&happened=said", ["Qalqon", "Zulayho"]),
+                ("happened=handed", ["Zulayho"]),
+                ("happened=new", ["Zulayho"]),
+            ):
+                address = f"/inbox?bot={bot.id}&{href}&since={today(_noon(6))}"
+                assert address.replace("&", "&amp;") in page.text or address in page.text, address
+                shown = (await browser.get(address)).text
+                assert [name for name in ("Qalqon", "Behzod", "Zulayho", "You (test)") if name in shown] == names, href
+            tables = re.findall(
+                r'<th scope="row"><a href="[^"]+">.*?data-label="Conversations">(?:<a[^>]+>)?(\d+)<', page.text, re.S
+            )
+            assert tables == ["2", "2", "2"]
+            assert _cards(await browser.get("/dashboard?period=today"))["Conversations"] == "0 −100% before: 1"
+            numbers = await admin.get("/admin/statistics?period=7")
+            [address] = re.findall(r'href="(/admin/conversations[^"]+)"', numbers.text)
+            listed = (await admin.get(address.replace("&amp;", "&"))).rows()
+            assert _cards(numbers)["Conversations"].split()[0] == str(len(listed))
 
 
 async def test_a_page_asks_the_same_however_much_there_is(site: Site) -> None:
@@ -172,15 +308,31 @@ async def test_first_steps_are_skipped_put_away_and_gone_when_done(site: Site) -
     tried = await browser.post(f"/bots/{bot.id}/try", text="Salom", words="1", said="[]", language="", **words)
     assert "event: done" in tried.text
     assert [key for key, _ in await states(browser)] == ["knowledge", "operator", "plan"]
-    for step in ("knowledge", "operator", "plan"):
-        await browser.post("/dashboard/steps", do="skip", step=step)
+    # Each is done when it was done: a document that was read, somebody who was invited, a plan that was paid for.
+    file = {"bot_id": bot.id, "name": "narx.txt", "kind": "txt", "size": 1}
+    async with site.core.db.write() as session:
+        session.add(models.Document(**file, status="failed"))
+    assert [key for key, _ in await states(browser)] == ["knowledge", "operator", "plan"]
+    async with site.core.db.write() as session:
+        session.add(models.Document(**file, status="ready"))
+    assert [key for key, _ in await states(browser)] == ["operator", "plan"]
+    async with site.core.db.write() as session:
+        await team.invite(session, user, "operator", "Yordamchi", most=5)
+    assert [key for key, _ in await states(browser)] == ["plan"]
+    await browser.post("/dashboard/steps", do="skip", step="plan")
+    assert await states(browser) == []
+    await browser.post("/dashboard/steps", do="take", step="plan")
+    assert [key for key, _ in await states(browser)] == ["plan"]
+    async with site.core.db.write() as session:
+        span = {"plan": "basic", "period": "monthly", "source": "payment", "starts_at": NOW - DAY}
+        session.add(models.Subscription(user_id=user.id, ends_at=NOW + 30 * DAY, **span))
     page = await browser.get("/dashboard")
     assert "First steps" not in page.visible() and 'value="show"' not in page.text
     async with site.core.db.read() as session:
         kept = (await session.get_one(models.User, user.id)).preferences
     assert kept == {
         "other": 1,
-        "first_steps": {"tried": True, "skipped": ["knowledge", "operator", "plan"], "hidden": False},
+        "first_steps": {"tried": True, "skipped": [], "hidden": False},
     }
 
 
@@ -253,33 +405,48 @@ async def test_the_business_in_numbers(tmp_path_factory: pytest.TempPathFactory,
                 pass
             page = await browser.get("/admin/statistics")
             cards = {name: value.replace("\N{NO-BREAK SPACE}", " ") for name, value in _cards(page).items()}
-            assert cards["New owners"] == "2 +100 % before: 1 all: 3"
+            assert cards["New owners"] == "2 +100% before: 1 all: 3"
             assert cards["Active owners"] == "1 before: 0"
             assert cards["Paying owners"] == "1 before: 0"
             assert cards["New documents"] == "1 before: 0 all: 1"
             assert cards["From trial to paid"] == "50% 1 of 2 new owners have paid before: 0%"
             # 290 000 and 100 000 less the 149 000 that went back; before: 590 000 and 149 000.
-            assert cards["Revenue"] == "241 000 UZS −67 % before: 739 000 UZS"
-            assert cards["Cost of models"] == "$3.20 +100 % before: $1.60"
-            assert cards["Margin"] == "201 000 UZS −72 % before: 719 000 UZS"
+            assert cards["Revenue"] == "241 000 UZS −67% before: 739 000 UZS"
+            assert cards["Cost of models"] == "$3.20 +100% before: $1.60"
+            assert cards["Margin"] == "201 000 UZS −72% before: 719 000 UZS"
             assert cards["Model calls without an answer"] == "1 50% of 2 calls before: 0"
             assert (cards["Messages set aside"], cards["Jobs given up"]) == ("2 now", "1 now")
-            assert (cards["Conversations"], cards["Questions"]) == ("1 before: 0", "2 before: 0")
+            assert (cards["Conversations"], cards["Questions"]) == ("1 a day: 0.03 before: 0", "2 before: 0")
+            assert cards["New bots"] == "1 before: 0 all: 1"
+            assert _split(page, "platforms") == {"Web chat": ["1 a day: 0.03 before: 0", "2 before: 0", "1", "1", "0"]}
+            by_month = {month: [_plain(cell) for cell in row] for month, row in _split(page, "revenue-title").items()}
+            [sums] = [row for month, row in by_month.items() if month == f"{today(_noon(3)):%m.%Y}"]
+            assert "290 000 UZS" in sums, by_month
+            margins = {name: [_plain(cell) for cell in row] for name, row in _split(page, "margins").items()}
+            assert margins == {
+                "Buyer": ["290 000 UZS", "2", "$3.20", "250 000 UZS"],
+                "Deleted accounts": ["100 000 UZS", "0", "$0.00", "100 000 UZS"],
+                "Former": ["−149 000 UZS", "0", "$0.00", "−149 000 UZS"],
+            }
             # Each number leads to what it counts.
             since = f"since={today(NOW) - 29 * DAY}"
             for place in (
                 f"owners?{since}",
                 'owners?state=paying"',
-                f"owners?state=paying&amp;{since}",
-                f"conversations?{since}",
+                f"owners?state=converted&amp;{since}",
+                f"conversations?who=customers&amp;{since}",
                 f"files?state=ready&amp;{since}",
                 "system#messages-title",
                 "system#jobs-title",
             ):
                 assert f'href="/admin/{place}' in page.text, place
-        for place, names in (("owners?state=paying", ["Buyer"]), ("files?state=ready", ["kept.txt"])):
-            rows = (await browser.get(f"/admin/{place}")).rows()
-            assert len(rows) == len(names) and all(name in row for name, row in zip(names, rows, strict=True))
+        for place, names in (
+            ("owners?state=paying", ["Buyer"]),
+            (f"owners?state=converted&{since}", ["Buyer"]),
+            ("files?state=ready", ["kept.txt"]),
+        ):
+            listed = (await browser.get(f"/admin/{place}")).rows()
+            assert len(listed) == len(names) and all(name in row for name, row in zip(names, listed, strict=True))
         owners = _table(await browser.get("/admin/statistics/owners.csv"))
         assert [(row["Owner"], row["Revenue, UZS"], row["Model cost, USD"], row["Margin, UZS"]) for row in owners] == [
             ("Buyer", "290000", "3.200000", "250000"),

@@ -17,7 +17,7 @@ from db.base import utcnow
 from services import accounts, notices, team
 from services.i18n import translate
 from tests import servers
-from tests.web.panel import PASSWORD, Page, Site, open_site, web_talk
+from tests.web.panel import PASSWORD, Page, Site, hashed, open_site, web_talk
 
 _numbers = itertools.count(1)
 # Less than a stream takes to look after its rights by itself.
@@ -122,7 +122,7 @@ async def test_joined_with_an_account_that_signs_in_on_the_way(site: Site) -> No
     own = await owner.get(f"/team/join?token={token}")
     assert own.status == 200 and 'action="/team/join"' not in own.text
     assert (await owner.post("/team/join", token=token)).status == 409
-    await site.person("Sardor", password_hash=await accounts.hash_password(PASSWORD))
+    await site.person("Sardor", password_hash=await hashed())
     guest = site.browser()
     offer = await guest.get(f"/team/join?token={token}")
     login = next(link for link in _links(offer) if link.startswith("/login"))

@@ -19,7 +19,7 @@ from services import accounts, second_factor
 from services.crypto import Crypto, digest, new_fernet_key
 from services.limits import Limits
 from tests import servers
-from tests.web.panel import PASSWORD, Browser, Page, Site, open_site
+from tests.web.panel import PASSWORD, Browser, Page, Site, hashed, open_site
 
 _numbers = itertools.count(1)
 
@@ -115,7 +115,7 @@ async def _post(browser: Browser, path: str, address: str, **fields: str) -> Pag
 
 async def _owner(site: Site, clock: Clock, *, on: bool = True) -> tuple[Owner, Browser]:
     name = f"Ikki{next(_numbers)}"
-    user = await site.person(name, password_hash=await accounts.hash_password(PASSWORD))
+    user = await site.person(name, password_hash=await hashed())
     browser = site.browser()
     assert (await _post(browser, "/login", "198.51.100.1", login=user.email or "", password=PASSWORD)).status == 303
     await browser.get("/settings")

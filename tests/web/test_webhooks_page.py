@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import models
-from db.base import table_of
+from db.base import table_of, utcnow
 from services import endpoints
 from services.errors import Invalid
 from services.settings import ROOT
@@ -91,6 +92,7 @@ async def test_a_server_from_its_first_test_to_its_end(site: Site) -> None:
         await until(delivered)
         page = await browser.get(one)
         assert "This is a test. Nothing has happened." in page.visible() and told.id in page.text
+        assert "every 2s" not in page.text
         # Again by hand: with the same id and body.
         await browser.post(f"{one}/resend")
         again = (await mine.hears(2))[1]
@@ -127,7 +129,8 @@ async def test_a_server_from_its_first_test_to_its_end(site: Site) -> None:
         tries = [await browser.post(f"{here}/test") for _ in range(10)]
         assert [each.status for each in tries].count(303) == 6 and "wait a little" in tries[-1].visible()
         # Deleted only by its name.
-        assert (await browser.post(f"{here}/delete", confirm="wrong")).status == 400
+        wrong = await browser.post(f"{here}/delete", confirm="wrong")
+        assert wrong.status == 400 and 'value="wrong"' in wrong.text
         assert (await browser.post(f"{here}/delete", confirm="127.0.0.1")).location.startswith(_HERE)
         assert (await browser.get(here)).status == (await browser.get(one)).status == 404
 
@@ -189,17 +192,35 @@ async def test_a_name_that_leads_inside_is_refused_when_it_is_asked(strict: Site
 
     async def refused() -> bool:
         text = (await browser.get(one)).visible()
-        return "may not be asked" in text or "could not be reached" in text
+        return "leads nowhere outside" in text or "Your server could not be reached" in text
 
     await until(refused)
+
+
+async def _silent(session: AsyncSession, user: models.User) -> models.Endpoint:
+    """Make a server of an owner's that is switched off: nothing is sent to it by itself."""
+    row = models.Endpoint(owner_id=user.id, url="https://crm.example.uz/", secret="x", disabled_at=utcnow())
+    session.add(row)
+    await session.flush()
+    return row
+
+
+async def test_what_was_just_sent_is_looked_for_until_it_was_tried(site: Site) -> None:
+    """Also what is sent again: its page shows the answer as soon as there is one."""
+    user, browser = await _owner(site)
+    async with site.core.db.write() as session:
+        row = await _silent(session, user)
+        known = {"endpoint_id": row.id, "event": "test", "payload": "{}", "status": "waiting", "http_status": 503}
+        new, tried = (models.EndpointEvent(**known, attempts=attempts) for attempts in (0, 1))
+        session.add_all((new, tried))
+    pages = [(await browser.get(f"{_HERE}/{row.id}/events/{event.id}")).text for event in (new, tried)]
+    assert ["every 2s" in page for page in pages] == [True, False]
 
 
 async def test_the_log_of_100_000_is_quick(site: Site) -> None:
     user, browser = await _owner(site)
     async with site.core.db.write() as session:
-        row = models.Endpoint(owner_id=user.id, url="https://crm.example.uz/", secret="x", disabled_at=site.core.now())
-        session.add(row)
-        await session.flush()
+        row = await _silent(session, user)
         told = [
             {"endpoint_id": row.id, "event": "test", "payload": "{}", "status": "delivered" if n else "failed"}
             for n in range(1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 from aiohttp import web
@@ -26,12 +27,18 @@ _TYPED = 6000
 async def page(request: web.Request) -> web.StreamResponse:
     """List the announcements."""
     administrator(request)
-    core, cursor = core_of(request), request.query.get("cursor", "")[:26]
+    core, cursor, language = core_of(request), request.query.get("cursor", "")[:26], auth.visitor(request).language
     async with core.db.read() as session:
         shared = await frame(session, request)
         found = await announcements.listed(session, cursor)
     return view.render(
-        request, "admin/announcements.html", here="admin-announcements", page=found, first=not cursor, **shared
+        request,
+        "admin/announcements.html",
+        here="admin-announcements",
+        page=found,
+        title_of=lambda row: announcements.said(row, language)[0],
+        first=not cursor,
+        **shared,
     )
 
 
@@ -85,6 +92,7 @@ async def missed(request: web.Request) -> web.StreamResponse:
         "admin/announcement_missed.html",
         here="admin-announcements",
         row=row,
+        headline=announcements.said(row, auth.visitor(request).language)[0],
         page=found,
         first=not cursor,
         **shared,
@@ -123,11 +131,15 @@ async def _one(
         status=error.status if error else 200,
         here="admin-announcements",
         row=row,
+        headline=announcements.said(row, auth.visitor(request).language)[0] if row else "",
+        read_in=announcements.languages_of(row) if row else (),
         seen=announcements.mark(row) if row else "",
         values=values,
         count=count,
         all_counted=all_counted,
         report=told,
+        # The day that was chosen is the last one on which it is shown, so not "until the next, 00:00".
+        banner_last=row.banner_until - dt.timedelta(minutes=1) if row and row.banner_until else None,
         now=core.now(),
         run_at=run_at,
         title_chars=announcements.TITLE_CHARS,

@@ -20,14 +20,14 @@ from web.pages.shell import core_of, fault_of, frame
 
 routes = web.RouteTableDef()
 
-_FILTERS = ("platform", "owner", "bot", "state", "q", "since", "until")
+_FILTERS = ("platform", "owner", "bot", "state", "q", "since", "until", "who")
 _MESSAGES = 50
 
 
 def _filters(typed: Mapping[str, str]) -> everywhere.Filters:
     """Return the filters that were typed; raises ``Invalid``."""
     return everywhere.Filters(
-        typed["platform"], typed["owner"], typed["bot"], typed["state"], typed["q"], *lists.days(typed)
+        typed["platform"], typed["owner"], typed["bot"], typed["state"], typed["q"], *lists.days(typed), typed["who"]
     )
 
 

@@ -10,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services import access, backups, durations, errorbook, job_names, logs, system
 from services.ai import NAMES
-from services.errors import AppError, Conflict, Invalid, NotFound
+from services.errors import AppError, Conflict, NotFound
 from services.i18n import T
+from services.paging import number_of
 from web import auth, forms, view
 from web import health as readiness
 from web.admin.shell import administrator
@@ -25,9 +26,7 @@ _ERRORS_SHOWN = 5
 
 def _number(request: web.Request, name: str) -> int | None:
     typed = request.query.get(name, "")
-    if typed and not (typed.isascii() and typed.isdigit() and len(typed) < 19):
-        raise Invalid(T("This page address is not valid; start again from the first page."), field=name)
-    return int(typed) if typed else None
+    return number_of(typed, name) if typed else None
 
 
 def _id(request: web.Request, name: str) -> int:
@@ -67,6 +66,7 @@ async def _page(request: web.Request, error: AppError | None = None) -> web.Stre
         part_names={"process": "BotFactory", "redis": "Redis", "telegram": "Telegram", **NAMES},
         depths=depths,
         slow=slow,
+        looked_at=system.MESSAGES_LOOKED_AT,
         failing=failing,
         messages=messages,
         more_messages=more_messages,

@@ -108,10 +108,11 @@ async def _settings(
     sent: versions.Form = "words",
     theirs: Sequence[versions.Change] = (),
     lines_sent: bool = False,
+    typed: str = "",
 ) -> web.StreamResponse:
     """Show the page; what is given stands in its forms as it was sent, with the bot's lines if those were in it.
 
-    ``sent``: the form that was; ``theirs``: what another saved instead of it.
+    ``sent``: the form that was; ``theirs``: what another saved instead of it; ``typed``: the name that was to confirm its end.
     """
     core = core_of(request)
     async with core.db.read() as session:
@@ -135,6 +136,7 @@ async def _settings(
         kept=kept,
         seen={form: versions.mark(bot, form) for form in ("words", "manner")},
         sent=sent,
+        typed=typed,
         theirs=theirs,
         titles=versions.FIELDS,
         described=lambda change: versions.described(change, partial(in_words, language)),
@@ -365,7 +367,7 @@ async def delete(request: web.Request) -> web.StreamResponse:
                 raise Invalid(T("Type the bot’s name exactly as it is written."), field="confirm")
             await bots.delete(session, bot, actor=auth.user(request))
     except Invalid as error:
-        return await _settings(request, error=error)
+        return await _settings(request, error=error, typed=form.fields.get("confirm", "")[:300])
     core.bell.ring("channels")
     core.bell.ring("jobs")
     return view.redirect("/bots", toast="deleted")

@@ -13,6 +13,7 @@ from services.days import today
 from services.errors import AppError, Invalid
 from services.i18n import T, translate
 from services.sheets import Cell
+from services.text import phone
 from web import auth, forms, tables, view
 from web.pages.inbox import filters_of, given_filters
 from web.pages.shell import core_of, fault_of, frame
@@ -27,7 +28,7 @@ async def contact_page(request: web.Request) -> web.StreamResponse:
 
 
 async def _page(
-    request: web.Request, *, error: AppError | None = None, values: dict[str, str] | None = None
+    request: web.Request, *, error: AppError | None = None, values: dict[str, str] | None = None, typed: str = ""
 ) -> web.StreamResponse:
     core, person = core_of(request), auth.user(request)
     async with core.db.read() as session:
@@ -40,7 +41,7 @@ async def _page(
     contact = row.contact
     kept = {
         "name": contact.name,
-        "phone": view.phone(contact.phone),
+        "phone": phone(contact.phone),
         "language": (contact.language or "") if contact.language_chosen else "",
         "opted_out": "on" if contact.opted_out_at else "",
     }
@@ -55,6 +56,7 @@ async def _page(
         names=names,
         values=values or kept,
         confirm=contacts.title_of(contact),
+        typed=typed,
         file_link=partial(attachments.link, core),
         fault=fault_of(error, request) if error else None,
         **{**shared, "bot": row.bot if manages else None},
@@ -102,7 +104,7 @@ async def delete(request: web.Request) -> web.StreamResponse:
     except AppError as error:
         if error.status == 404:
             raise
-        return await _page(request, error=error)
+        return await _page(request, error=error, typed=form.fields.get("confirm", "")[:300])
     core.ring_talk(row.bot.id, row.conversation.id)
     core.bell.ring("notices")
     return view.redirect("/inbox", toast="contact_deleted")

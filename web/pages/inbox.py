@@ -25,6 +25,7 @@ from services.days import TASHKENT, midnight, moment_of
 from services.errors import AppError, Conflict, Invalid, NotFound, TooLarge, TooMany
 from services.i18n import LANGUAGES, T, Text
 from services.presence import STATES, Presence
+from services.text import phone
 from web import auth, forms, keys, view
 from web.pages.shell import core_of, fault_of, frame
 
@@ -430,7 +431,7 @@ async def _ready(
         "name": row.contact.name,
         "bot": row.bot.name,
         "operator": auth.user(request).full_name,
-        "phone": view.phone(row.contact.phone),
+        "phone": phone(row.contact.phone),
     }
     found = await ready.list_for(session, [row.bot.owner_id])
     return [(one, ready.fill(one.text, values)) for one in found]

@@ -7,6 +7,7 @@ from aiohttp import web
 from services import letters, mail, notice_texts, notices, overrides
 from services.errors import AppError, Conflict, Invalid, NotFound
 from services.letters import delivery, rendering, texts
+from services.shown import mark_of
 from web import auth, forms, view
 from web.pages.shell import core_of, fault_of, frame
 from web.replies import CSP
@@ -233,7 +234,7 @@ async def _notice(
         own=(kind, language) in own,
         value=kept if given is None else given,
         read=notice_texts.example(kept) if read is None else read,
-        seen=notice_texts.mark(kept),
+        seen=mark_of(kept),
         limit=notice_texts.CHARS,
         places=notice_texts.places(kind),
         fault=fault_of(error, request) if error else None,

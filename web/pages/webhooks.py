@@ -37,6 +37,19 @@ _STATE_NAMES: Mapping[str, Text] = {
     "delivered": T("Delivered"),
     "failed": T("Given up"),
 }
+# Why there is no answer, as it begins in the log, and what that means to the owner.
+_FAILURES: tuple[tuple[str, Text], ...] = (
+    (
+        "it could not be reached",
+        T("Your server could not be reached. Is the address right, and is the server running?"),
+    ),
+    ("no answer within", T("Your server did not answer in time.")),
+    ("its certificate", T("The certificate of your server is not valid for this address.")),
+    (
+        "this address may not",
+        T("This address leads nowhere outside. Enter one that can be reached from the internet."),
+    ),
+)
 
 
 @routes.get(_HERE)
@@ -125,6 +138,7 @@ async def _one(
     form_name: str = "",
     values: Mapping[str, Any] | None = None,
     secret: str = "",
+    typed: str = "",
 ) -> web.StreamResponse:
     core = core_of(request)
     state = request.query.get("state", "")
@@ -145,6 +159,7 @@ async def _one(
         values=values or {"url": row.url, "events": row.events or list(endpoints.EVENTS)},
         events=endpoints.EVENTS,
         secret=secret,
+        typed=typed,
         page=page,
         state=state,
         state_names=_STATE_NAMES,
@@ -186,7 +201,7 @@ async def _log_parts(
                 _written(event.delivered_at),
                 "" if event.took_ms is None else f"{event.took_ms} ms",
                 " ".join(
-                    part for part in (f"HTTP {event.http_status}" if event.http_status else "", event.answer) if part
+                    filter(None, (f"HTTP {event.http_status}" if event.http_status else "", _answer(event, language)))
                 ),
             ]
             for event in page.items
@@ -194,6 +209,15 @@ async def _log_parts(
         cursor = page.next
         if cursor is None:
             return
+
+
+def _answer(event: models.EndpointEvent, language: str) -> str:
+    """Return what the server said, where it said nothing why."""
+    if event.http_status is None:
+        for begins, text in _FAILURES:
+            if event.answer.startswith(begins):
+                return text.render(language)
+    return event.answer
 
 
 def _written(moment: dt.datetime | None) -> str:
@@ -277,7 +301,8 @@ async def delete(request: web.Request) -> web.StreamResponse:
                 raise Invalid(T("Type the name exactly as it is written."), field="confirm")
             await endpoints.remove(session, auth.user(request), endpoint_id)
     except Invalid as error:
-        return await _one(request, endpoint_id, error=error, form_name="delete")
+        typed = form.fields.get("confirm", "")[:300]
+        return await _one(request, endpoint_id, error=error, form_name="delete", typed=typed)
     return view.redirect(_HERE, toast="removed")
 
 
@@ -300,6 +325,7 @@ async def _event(request: web.Request, *, error: AppError | None = None) -> web.
         endpoint=row,
         host=endpoints.host(row),
         event=event,
+        answer=_answer(event, auth.visitor(request).language),
         body=_pretty(json.loads(event.payload)),
         events=endpoints.EVENTS,
         state_names=_STATE_NAMES,

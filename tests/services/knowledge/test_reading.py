@@ -569,7 +569,9 @@ async def test_names_are_only_asked_for_their_suffix(name: str) -> None:
     assert await texts(name, b"Just words here") == ["Just words here"]
 
 
-@pytest.mark.parametrize("name", ["a.exe", "a", ".txt", "a.txt.zip", "a.doc", "fdp\u202e.exe", "", "txt", "a.pdf/../x"])
+@pytest.mark.parametrize(
+    "name", ["a.exe", "a", ".txt", "a.txt.zip", "a.doc", "a.XLS", "a.csv.ods", "fdp\u202e.exe", "", "txt", "a.pdf/../x"]
+)
 async def test_other_kinds_are_refused_at_upload(name: str) -> None:
     with pytest.raises(Invalid) as caught:
         sniff(name, b"x")

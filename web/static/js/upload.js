@@ -2,6 +2,7 @@
 import { messageOf } from "./toast.js";
 
 const KINDS = [".pdf", ".docx", ".csv", ".txt"];
+const SPREADSHEETS = [".xlsx", ".xls", ".xlsm", ".ods"];
 const PICTURES = [".jpg", ".jpeg", ".png", ".webp"];
 
 export function setUpDrop(form) {
@@ -28,6 +29,7 @@ export function setUpDrop(form) {
       document.getElementById("picture")?.setAttribute("open", "");
       return named(form.dataset.picture);
     }
+    if (isOf(SPREADSHEETS)) return `${file.name}: ${form.dataset.spreadsheet}`;
     if (!isOf(KINDS)) return named(form.dataset.wrongKind);
     if (file.size > Number(form.dataset.max) * 1024 * 1024) return named(form.dataset.tooLarge);
     return "";
