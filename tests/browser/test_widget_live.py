@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import re
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -205,11 +206,21 @@ async def test_a_person_who_writes_is_seen_writing(
             found = select(models.Conversation.id).where(models.Conversation.bot_id == bot.id)
             talk_id = (await session.scalars(found)).one()
         await desk.sign_in(email)
+        said: list[str] = []
+        desk.page.on("requestfinished", lambda request: said.extend(re.findall(r"/presence/(\w+)$", request.url)))
+
+        async def late(route: Route) -> None:
+            await asyncio.sleep(0.5)
+            await route.continue_()
+
+        # A word that takes long is not heard after a later one: it would take the sign away again.
+        await desk.page.route("**/presence/looking", late, times=1)
         await desk.open(f"/inbox/{talk_id}")
         await desk.page.type("#reply-text", "Salom")
         sign = page.get_by_role("img", name="An operator is writing…")
         await expect(sign).to_be_visible(timeout=60_000)
         await expect(page.locator(".dots")).to_have_count(1)
+        assert said[:2] == ["looking", "typing"]
         assert await axe(page) == []
         await shop.shot(page, f"typing-{size}-{scheme}")
         await desk.page.click("#reply button.btn-send")

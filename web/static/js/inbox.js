@@ -7,6 +7,7 @@ const LOOKING_MS = 45_000;
 const TYPING_MS = 8000;
 const TYPING_EVERY_MS = 4000;
 const IDLE_MS = 6000;
+const SEND_MS = 10_000;
 
 // Private windows may have no store: nothing is kept there.
 const keep = {
@@ -265,14 +266,33 @@ function setUpPresence(inbox, field) {
   onStream((stream) => stream.addEventListener(`presence-${talk}`, (event) => hear(JSON.parse(event.data))));
   setInterval(show, 2000);
 
-  const say = (state) =>
+  const send = (state, more) =>
     fetch(`/inbox/${talk}/presence/${state}`, {
       method: "POST",
       headers: { "X-CSRF-Token": document.body.dataset.csrf },
-      keepalive: true,
+      ...more,
     }).catch(() => {
       // Said again with the next pulse; that there is no connection the stream of events tells.
     });
+  // One after the other: "looking" that overtakes "typing" would end it. Of what waits only the last counts.
+  let sending = false;
+  let next = "";
+  const say = async (state) => {
+    next = state;
+    if (sending) return;
+    sending = true;
+    while (next) {
+      const now = next;
+      next = "";
+      await send(now, { signal: AbortSignal.timeout(SEND_MS) });
+    }
+    sending = false;
+  };
+  // Nothing is waited for on a page that is being left.
+  const leave = () => {
+    next = "";
+    send("gone", { keepalive: true });
+  };
   const look = () => {
     if (!document.hidden) say("looking");
   };
@@ -284,8 +304,8 @@ function setUpPresence(inbox, field) {
   setInterval(() => {
     if (!idle) look();
   }, PULSE_MS);
-  document.addEventListener("visibilitychange", () => say(document.hidden ? "gone" : "looking"));
-  addEventListener("pagehide", () => say("gone"));
+  document.addEventListener("visibilitychange", () => (document.hidden ? leave() : look()));
+  addEventListener("pagehide", leave);
 
   let idle = 0;
   let said = 0;
